@@ -1,0 +1,1 @@
+//! PostgreSQL proxy that turns an OIDC token into an AWS IAM database login.

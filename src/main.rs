@@ -1,0 +1,2 @@
+//! The pgpassport binary.
+fn main() {}

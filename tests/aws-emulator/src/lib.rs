@@ -1,0 +1,1 @@
+//! Stand-ins for issuer, STS and RDS gate.

@@ -1,1 +1,6 @@
 //! PostgreSQL proxy that turns an OIDC token into an AWS IAM database login.
+
+pub mod clock;
+pub mod config;
+pub mod names;
+pub mod secret;

@@ -1,0 +1,216 @@
+//! What the program believes after reading `proxy.toml`: every value checked, nothing left optional that
+//! must be there. The steps borrow their own settings struct from here, never the whole [`Config`].
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use regex::Regex;
+
+use crate::names::{Endpoint, Issuer, Region, RoleArn};
+
+/// The whole configuration. Only `app.rs` reads all of it.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where clients connect.
+    pub listen: ListenSettings,
+    /// Waits and counts.
+    pub limits: LimitSettings,
+    /// Logging.
+    pub log: LogSettings,
+    /// The accepted issuers, at least one, no two with the same `url`.
+    pub issuers: Vec<IssuerSettings>,
+    /// The upstream.
+    pub cluster: ClusterSettings,
+}
+
+/// `[listen]`
+#[derive(Clone, Debug)]
+pub struct ListenSettings {
+    /// Address and port to listen on; port 0 takes a free one.
+    pub addr: SocketAddr,
+    /// PEM file with the listener's certificate chain.
+    pub tls_cert_file: PathBuf,
+    /// PEM file with its private key.
+    pub tls_key_file: PathBuf,
+    /// Whether a client on the loopback interface may log in without TLS.
+    pub plaintext_from_loopback: bool,
+}
+
+/// `[limits]`
+#[derive(Clone, Debug)]
+pub struct LimitSettings {
+    /// From accept to the end of the client's token, in all.
+    pub client_login_timeout: Duration,
+    /// From accept to the session's ReadyForQuery, in all.
+    pub login_timeout: Duration,
+    /// One TCP and TLS connection attempt to the upstream, all addresses together.
+    pub server_connect_timeout: Duration,
+    /// Sessions at the same time, logins in progress included.
+    pub max_client_conn: usize,
+    /// How long sessions may go on after SIGTERM.
+    pub shutdown_timeout: Duration,
+}
+
+/// `[log]`
+#[derive(Clone, Debug)]
+pub struct LogSettings {
+    /// Lowest level that is written.
+    pub level: LogLevel,
+    /// Shape of a line.
+    pub format: LogFormat,
+}
+
+/// How much is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogLevel {
+    /// Faults of the proxy itself.
+    Error,
+    /// And faults of others that an operator should know of.
+    Warn,
+    /// And the life of the service.
+    Info,
+    /// And each step of each session.
+    Debug,
+    /// And everything else; never secrets.
+    Trace,
+}
+
+/// The shape of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line, for collectors.
+    Json,
+}
+
+/// One `[[issuer]]`
+#[derive(Clone, Debug)]
+pub struct IssuerSettings {
+    /// The operator's name for it, in logs.
+    pub name: String,
+    /// The exact `iss`; the discovery document is below it.
+    pub issuer: Issuer,
+    /// Where the key set is, when discovery is not to be asked.
+    pub jwks_url: Option<url::Url>,
+    /// Accepted `aud` values, at least one.
+    pub audience: Vec<String>,
+    /// Accepted signature algorithms, at least one.
+    pub algorithms: Vec<SignatureAlgorithm>,
+    /// Accepted header `typ` values, lower-case; an absent `typ` is always accepted.
+    pub token_types: Vec<String>,
+    /// Clock difference forgiven in `exp`, `nbf` and `iat`, at most 300 s.
+    pub leeway: Duration,
+    /// Longest accepted `exp - iat`.
+    pub max_token_lifetime: Duration,
+    /// PEM file with the certificate authorities of the issuer; the system's when absent.
+    pub ca_file: Option<PathBuf>,
+    /// Whether the issuer may resolve to a private or loopback address (and be plain http on loopback).
+    pub private_network: bool,
+    /// How often the key set is fetched again.
+    pub jwks_refresh: Duration,
+    /// How long the last good key set is used while fetching fails.
+    pub jwks_max_stale: Duration,
+}
+
+/// Signature algorithms that STS accepts too (API reference, `AssumeRoleWithWebIdentity`, WebIdentityToken);
+/// a token with another one could never log in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "the names of RFC 7518, section 3.1")]
+pub enum SignatureAlgorithm {
+    Rs256,
+    Rs384,
+    Rs512,
+    Es256,
+    Es384,
+}
+
+/// One `[[cluster]]`
+#[derive(Clone, Debug)]
+pub struct ClusterSettings {
+    /// The operator's name for it.
+    pub name: String,
+    /// Name and port of the server: what its certificate must say and what the IAM token is signed for.
+    pub endpoint: Endpoint,
+    /// Where to connect instead of resolving the endpoint's name (libpq's `hostaddr`).
+    pub hostaddr: Option<SocketAddr>,
+    /// Region of the database.
+    pub region: Region,
+    /// The role that users assume with their token.
+    pub role_arn: RoleArn,
+    /// `cluster-…`, `db-…` or `prx-…`, for the session policy; any when absent.
+    pub resource_id: Option<String>,
+    /// PEM file with the certificate authorities of the server.
+    pub ca_file: PathBuf,
+    /// STS endpoint instead of the Region's own (VPC endpoint, FIPS, tests).
+    pub sts_endpoint_url: Option<url::Url>,
+    /// PEM file with the certificate authorities of STS; the system's when absent.
+    pub sts_ca_file: Option<PathBuf>,
+    /// Lifetime asked of STS for the role credentials, 900 s to 12 h.
+    pub sts_duration: Duration,
+    /// How the database user is tied to the credentials.
+    pub pin: Pin,
+    /// How the database user is derived.
+    pub user: UserSettings,
+}
+
+/// `[cluster.user]`
+#[derive(Clone, Debug)]
+pub struct UserSettings {
+    /// The claim that names the person: a member's name, or a path of names for a nested one.
+    pub claim: Vec<String>,
+    /// Matches the whole claim (anchors are already in place); its capture is the user.
+    pub regex: Option<UserRegex>,
+    /// Whether ASCII letters are lower-cased.
+    pub lowercase: bool,
+    /// What the `user` of the connection string must be.
+    pub startup_user: StartupUser,
+    /// Startup users that mean "whoever the token says".
+    pub placeholders: Vec<String>,
+    /// Names nobody may become, besides the built-in ones; compared ignoring ASCII case, `x*` is a prefix.
+    pub denied: Vec<String>,
+}
+
+/// A compiled `[cluster.user] regex`.
+#[derive(Clone, Debug)]
+pub struct UserRegex {
+    /// The expression, anchored at both ends.
+    pub regex: Regex,
+    /// Index of the capture group that holds the user.
+    pub group: usize,
+}
+
+/// Rule for the `user` of the connection string.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartupUser {
+    /// It must be the derived user or a placeholder.
+    Match,
+    /// It is not looked at.
+    Ignore,
+}
+
+/// How the database user is tied to the role credentials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pin {
+    /// An inline session policy allows `rds-db:connect` as this user only.
+    SessionPolicy,
+    /// The token must carry the session tag `dbuser` with this very user.
+    SessionTag,
+    /// Both of them.
+    Both,
+    /// Neither: the role's own policy decides.
+    None,
+}
+
+impl Pin {
+    /// Whether the session policy is sent.
+    pub fn by_policy(self) -> bool {
+        matches!(self, Self::SessionPolicy | Self::Both)
+    }
+
+    /// Whether the session tag is demanded.
+    pub fn by_tag(self) -> bool {
+        matches!(self, Self::SessionTag | Self::Both)
+    }
+}

@@ -1,0 +1,350 @@
+//! Names of people, databases and AWS things: parsed once, then passed as types instead of strings.
+
+use std::fmt;
+
+use unicode_normalization::is_nfc;
+
+/// PostgreSQL cuts longer names silently (`NAMEDATALEN` is 64, with its terminator), so two people whose
+/// names share 63 bytes would become one role.
+pub const MAX_NAME_BYTES: usize = 63;
+
+/// Why a text cannot be a database user or database name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// Nothing, or only spaces.
+    #[error("it is empty")]
+    Empty,
+    /// Longer than [`MAX_NAME_BYTES`]; holds the length.
+    #[error("it has {0} bytes and PostgreSQL names have at most {MAX_NAME_BYTES}")]
+    TooLong(usize),
+    /// A NUL, control, bidirectional or zero-width character.
+    #[error("it holds a control or invisible character")]
+    Invisible,
+    /// `*` or `?`, which IAM policies read as wildcards.
+    #[error("it holds * or ?, which IAM policies read as wildcards")]
+    Wildcard,
+    /// Not in Unicode normalisation form C: it would look like another name.
+    #[error("it is not in Unicode normalisation form C")]
+    NotNormalised,
+}
+
+/// A database user (role) name that is safe to sign, send and put into a policy.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct DbUser(String);
+
+impl DbUser {
+    /// Checks the rules of [`NameError`].
+    pub fn parse(text: &str) -> Result<Self, NameError> {
+        if text.trim().is_empty() {
+            return Err(NameError::Empty);
+        }
+        if text.len() > MAX_NAME_BYTES {
+            return Err(NameError::TooLong(text.len()));
+        }
+        if text.chars().any(is_invisible) {
+            return Err(NameError::Invisible);
+        }
+        if text.contains(['*', '?']) {
+            return Err(NameError::Wildcard);
+        }
+        if !is_nfc(text) {
+            return Err(NameError::NotNormalised);
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    /// The name, byte for byte.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A database name as the client asked for it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct DbName(String);
+
+impl DbName {
+    /// Checks length and characters; PostgreSQL itself decides whether the database exists.
+    pub fn parse(text: &str) -> Result<Self, NameError> {
+        if text.is_empty() {
+            return Err(NameError::Empty);
+        }
+        if text.len() > MAX_NAME_BYTES {
+            return Err(NameError::TooLong(text.len()));
+        }
+        if text.chars().any(is_invisible) {
+            return Err(NameError::Invisible);
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    /// The name, byte for byte.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Characters that are not seen, or that change how their neighbours are seen.
+pub fn is_invisible(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
+            | '\u{180b}'..='\u{180f}'           // Mongolian variation selectors
+            | '\u{200b}'..='\u{200f}'           // zero width, left-to-right and right-to-left marks
+            | '\u{2028}'..='\u{202e}'           // line separators, bidirectional embeddings
+            | '\u{2060}'..='\u{206f}'           // word joiner, bidirectional isolates
+            | '\u{3164}' | '\u{feff}' | '\u{ffa0}'
+            | '\u{fe00}'..='\u{fe0f}'           // variation selectors
+            | '\u{fff0}'..='\u{fffb}'
+            | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e0fff}') // tags
+}
+
+/// `text` for a log line or a message: quotes, backslashes and everything invisible escaped, cut at `max`
+/// bytes of the original (on a character boundary).
+pub fn printable(text: &str, max: usize) -> String {
+    let mut end = text.len().min(max);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    let mut out = String::with_capacity(end);
+    for c in text.get(..end).unwrap_or_default().chars() {
+        if is_invisible(c) || matches!(c, '"' | '\\') {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    if end < text.len() {
+        out.push('…');
+    }
+    out
+}
+
+/// The random name of one connection: in every log line, in the audit record and in every refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SessionId(u64);
+
+impl SessionId {
+    /// A fresh one from the system's random source.
+    pub fn random() -> Self {
+        Self(u64::from_be_bytes(random_bytes()))
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// `N` bytes from the cryptographic random source.
+///
+/// # Panics
+/// Without a random source nothing here is safe, so its failure ends the task.
+#[expect(clippy::expect_used, reason = "a machine without randomness must not serve logins")]
+pub fn random_bytes<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    aws_lc_rs::rand::fill(&mut bytes).expect("the system's random source works");
+    bytes
+}
+
+/// The `iss` of an OIDC provider, compared byte for byte.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Issuer(String);
+
+impl Issuer {
+    /// Takes the configured issuer URL as it is: a trailing slash is part of the name.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self(url.into())
+    }
+
+    /// The URL.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The verified `sub` of a token. Text of the issuer's making: escape it before it is shown.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Subject(String);
+
+impl Subject {
+    /// Takes a verified claim.
+    pub fn new(sub: impl Into<String>) -> Self {
+        Self(sub.into())
+    }
+
+    /// The subject, byte for byte.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The ARN of an IAM role: `arn:<partition>:iam::<account>:role/<path and name>`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RoleArn {
+    text: String,
+    partition: String,
+    account: String,
+}
+
+impl RoleArn {
+    /// Parses the ARN; `None` when it is not one of an IAM role.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.splitn(6, ':');
+        let (arn, partition, service) = (parts.next()?, parts.next()?, parts.next()?);
+        let (region, account, resource) = (parts.next()?, parts.next()?, parts.next()?);
+        let name = resource.strip_prefix("role/")?;
+        let well_formed = arn == "arn"
+            && matches!(partition, "aws" | "aws-cn" | "aws-us-gov" | "aws-eusc" | "aws-iso" | "aws-iso-b")
+            && service == "iam"
+            && region.is_empty()
+            && account.len() == 12
+            && account.bytes().all(|b| b.is_ascii_digit())
+            && !name.is_empty()
+            && text.len() <= 2048
+            && name.bytes().all(|b| b.is_ascii_graphic());
+        well_formed.then(|| Self {
+            text: text.to_owned(),
+            partition: partition.to_owned(),
+            account: account.to_owned(),
+        })
+    }
+
+    /// The whole ARN.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// `aws`, `aws-cn`, `aws-us-gov`, …
+    pub fn partition(&self) -> &str {
+        &self.partition
+    }
+
+    /// The twelve digits of the account.
+    pub fn account(&self) -> &str {
+        &self.account
+    }
+}
+
+/// An AWS Region such as `eu-central-1`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Region(String);
+
+impl Region {
+    /// `None` unless it is lower-case letters, digits and at least two hyphens, as every Region's name is.
+    pub fn parse(text: &str) -> Option<Self> {
+        let plain = text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        let hyphens = text.bytes().filter(|b| *b == b'-').count();
+        (plain && hyphens >= 2 && !text.starts_with('-') && !text.ends_with('-') && text.len() <= 32)
+            .then(|| Self(text.to_owned()))
+    }
+
+    /// The Region's name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The name and port of an upstream server, as its certificate and the IAM token must have it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Endpoint {
+    host: String,
+    port: u16,
+}
+
+impl Endpoint {
+    /// Parses `host` or `host:port` (5432 when absent); lower-cases the host and drops a trailing dot,
+    /// because the server signs for that form. `None` when it is not a DNS name.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (host, port) = match text.rsplit_once(':') {
+            Some((host, port)) => (host, port.parse().ok().filter(|port| *port > 0)?),
+            None => (text, 5432),
+        };
+        let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+        let label = |l: &str| {
+            (1..=63).contains(&l.len())
+                && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+                && !l.starts_with('-')
+                && !l.ends_with('-')
+        };
+        (host.len() <= 253 && host.split('.').all(label)).then_some(Self { host, port })
+    }
+
+    /// The host, lower-case.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn j8_names_that_would_merge_or_hide_are_refused() {
+        let long = "x".repeat(64);
+        for (text, error) in [
+            ("", NameError::Empty),
+            ("   ", NameError::Empty),
+            (long.as_str(), NameError::TooLong(64)),
+            ("al\0ice", NameError::Invisible),
+            ("al\nice", NameError::Invisible),
+            ("al\u{202e}ice", NameError::Invisible),
+            ("al\u{200b}ice", NameError::Invisible),
+            ("al\u{feff}ice", NameError::Invisible),
+            ("a*", NameError::Wildcard),
+            ("a?", NameError::Wildcard),
+            ("u\u{308}", NameError::NotNormalised),
+        ] {
+            assert_eq!(DbUser::parse(text), Err(error), "{text:?}");
+        }
+        for good in ["a", "alice", "Alice.O'Neil@example.com", "jörg", "日本語", &"x".repeat(63), "a b"] {
+            assert_eq!(DbUser::parse(good).unwrap().as_str(), good);
+        }
+    }
+
+    #[test]
+    fn l3_printable_escapes_what_a_terminal_or_a_log_would_obey() {
+        assert_eq!(printable("a\x1b]0;x\x07\r\n\"\u{202e}", 63), r#"a\u{1b}]0;x\u{7}\r\n\"\u{202e}"#);
+        assert_eq!(printable("äöü", 3), "ä…");
+        assert_eq!(printable("abc", 3), "abc");
+    }
+
+    #[test]
+    fn role_arns_are_parsed_whole() {
+        let arn = RoleArn::parse("arn:aws-cn:iam::123456789012:role/a/b").unwrap();
+        assert_eq!((arn.partition(), arn.account()), ("aws-cn", "123456789012"));
+        for bad in [
+            "",
+            "arn:aws:iam::123:role/x",
+            "arn:aws:iam::123456789012:user/x",
+            "arn:aws:iam::123456789012:role/",
+            "arn:other:iam::123456789012:role/x",
+        ] {
+            assert_eq!(RoleArn::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn endpoints_are_lower_cased_and_get_a_port() {
+        let endpoint = Endpoint::parse("C1.Cluster-X.eu-west-1.RDS.amazonaws.com.:6432").unwrap();
+        assert_eq!(endpoint.to_string(), "c1.cluster-x.eu-west-1.rds.amazonaws.com:6432");
+        assert_eq!(Endpoint::parse("db").unwrap().port(), 5432);
+        for bad in ["", ":5432", "a..b", "a:0", "a:70000", "a b", "https://a"] {
+            assert_eq!(Endpoint::parse(bad), None, "{bad}");
+        }
+    }
+}

@@ -25,7 +25,7 @@ impl Clock {
         (self.0)()
     }
 
-    /// Whole seconds since 1970, the unit of `exp`, `nbf` and `iat` (RFC 7519, section 2, NumericDate).
+    /// Whole seconds since 1970, the unit of `exp`, `nbf` and `iat` (RFC 7519, section 2, `NumericDate`).
     pub fn unix_seconds(&self) -> u64 {
         self.now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs()
     }

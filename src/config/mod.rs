@@ -114,7 +114,7 @@ pub struct IssuerSettings {
     pub jwks_max_stale: Duration,
 }
 
-/// Signature algorithms that STS accepts too (API reference, `AssumeRoleWithWebIdentity`, WebIdentityToken);
+/// Signature algorithms that STS accepts too (API reference, `AssumeRoleWithWebIdentity`, `WebIdentityToken`);
 /// a token with another one could never log in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "the names of RFC 7518, section 3.1")]

@@ -1,6 +1,9 @@
 //! PostgreSQL proxy that turns an OIDC token into an AWS IAM database login.
 
+pub mod client;
 pub mod clock;
 pub mod config;
 pub mod names;
+pub mod refusal;
 pub mod secret;
+pub mod wire;

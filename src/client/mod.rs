@@ -1,0 +1,130 @@
+//! The client's side of a login: the first packets, the password question, the welcome or the refusal.
+
+pub mod negotiate;
+pub mod password;
+pub mod startup;
+pub mod stream;
+
+use std::io;
+
+use bytes::BytesMut;
+use pgwire::messages::response::{ReadyForQuery, TransactionStatus};
+use pgwire::messages::startup::{Authentication, BackendKeyData, NegotiateProtocolVersion, SecretKey};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
+
+use crate::names::SessionId;
+use crate::refusal::Refusal;
+use crate::secret::Jwt;
+use crate::wire::{WireError, error_response, limits, put};
+use password::PasswordError;
+use startup::StartupParams;
+use stream::ClientStream;
+
+/// Protocol 3.0 as NegotiateProtocolVersion states it: the whole 32-bit number, as PostgreSQL 18 does.
+const PROTOCOL_3_0: i32 = 3 << 16;
+
+/// A client that has said who it wants to be, over TLS (or from loopback where that is allowed), and has
+/// neither been believed nor refused yet. Only [`negotiate::negotiate`] makes one.
+#[derive(Debug)]
+pub struct Pending<S> {
+    stream: ClientStream<S>,
+    startup: StartupParams,
+}
+
+/// The key a client may cancel its queries with: process id and secret.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct ClientKey {
+    /// The upstream's process id, so that `pg_backend_pid()` and the client's view agree.
+    pub pid: i32,
+    /// Our own secret, not the upstream's.
+    pub secret: i32,
+}
+
+/// What the upstream said at its login that the client has to hear too.
+#[derive(Debug)]
+pub struct Greeting {
+    /// ParameterStatus and NoticeResponse messages as they came.
+    pub messages: BytesMut,
+    /// Transaction status of its ReadyForQuery.
+    pub status: TransactionStatus,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Pending<S> {
+    /// What the client asked for.
+    pub fn startup(&self) -> &StartupParams {
+        &self.startup
+    }
+
+    /// The TLS version of the connection, for the record; `None` on a plain one.
+    pub fn tls_version(&self) -> Option<&'static str> {
+        self.stream.tls_version()
+    }
+
+    /// Asks for the token as a cleartext password and reads it.
+    pub async fn ask_password(&mut self) -> Result<Jwt, PasswordError> {
+        let mut question = BytesMut::new();
+        if let Some(unsupported) = self.startup.newer_than_ours() {
+            put(&NegotiateProtocolVersion::new(PROTOCOL_3_0, unsupported), &mut question)?;
+        }
+        put(&Authentication::CleartextPassword, &mut question)?;
+        self.stream.write_all(&question).await.map_err(WireError::from)?;
+        self.stream.flush().await.map_err(WireError::from)?;
+        password::read(&mut self.stream).await
+    }
+
+    /// Lets the client in: AuthenticationOk, the upstream's parameters, our cancel key if the upstream gave
+    /// one, ReadyForQuery. From here on the stream belongs to the relay.
+    pub async fn welcome(
+        mut self,
+        greeting: Greeting,
+        key: Option<ClientKey>,
+    ) -> Result<ClientStream<S>, WireError> {
+        let mut out = BytesMut::with_capacity(greeting.messages.len() + 64);
+        put(&Authentication::Ok, &mut out)?;
+        out.extend_from_slice(&greeting.messages);
+        if let Some(key) = key {
+            put(&BackendKeyData::new(key.pid, SecretKey::I32(key.secret)), &mut out)?;
+        }
+        put(&ReadyForQuery::new(greeting.status), &mut out)?;
+        self.stream.write_all(&out).await?;
+        self.stream.flush().await?;
+        Ok(self.stream)
+    }
+
+    /// Says why not, and ends the connection.
+    pub async fn refuse(self, refusal: &Refusal, session: SessionId) {
+        refuse(self.stream, refusal, session).await;
+    }
+}
+
+/// Writes one ErrorResponse and closes. What happens to it is the client's business; it gets
+/// [`limits::REFUSE_TIMEOUT`] for it.
+pub async fn refuse<S>(mut stream: ClientStream<S>, refusal: &Refusal, session: SessionId)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let bytes = error_response::encode(refusal, session);
+    let say = async {
+        stream.write_all(&bytes).await?;
+        stream.flush().await?;
+        stream.shutdown().await?;
+        drain(&mut stream).await
+    };
+    let _ = timeout(limits::REFUSE_TIMEOUT, say).await; // a client that is gone needs no refusal
+}
+
+/// Reads what is still on its way until the client closes: closing first, with unread bytes, would make the
+/// kernel send a reset, which can overtake the refusal.
+async fn drain<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut ClientStream<S>) -> io::Result<()> {
+    use tokio::io::AsyncReadExt;
+    let mut scratch = [0; 1024];
+    let mut left = limits::MAX_PASSWORD_BODY;
+    while left > 0 {
+        match stream.read(&mut scratch).await? {
+            0 => break,
+            read => left = left.saturating_sub(read),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,220 @@
+//! The first packets of a connection: TLS in either of its two forms, a cancel, or a startup. Every read is
+//! exact, and nothing read in clear is ever taken for something said inside TLS.
+
+use std::fmt;
+use std::io;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+
+use super::Pending;
+use super::startup::{StartupError, StartupParams};
+use super::stream::ClientStream;
+use crate::wire::{has_early_bytes, limits, tls};
+
+/// Request codes of untagged packets (PostgreSQL manual, "Message Formats").
+const SSL_REQUEST: u32 = 80_877_103;
+const GSSENC_REQUEST: u32 = 80_877_104;
+const CANCEL_REQUEST: u32 = 80_877_102;
+
+/// First byte of a TLS handshake record (RFC 8446, section 5.1): a client that skips the SSLRequest.
+const TLS_HANDSHAKE_RECORD: u8 = 0x16;
+
+/// What a connection turned out to be.
+#[derive(Debug)]
+pub enum First<S> {
+    /// A client that may be asked for its token.
+    Login(Pending<S>),
+    /// A cancel request.
+    Cancel(CancelKey),
+    /// A client that spoke and has to be told no.
+    Unfit(ClientStream<S>, StartupError),
+}
+
+/// The key of a CancelRequest: process id and secret of some session.
+#[derive(Clone, PartialEq, Eq)]
+pub struct CancelKey {
+    /// Process id.
+    pub pid: i32,
+    /// 4 to 256 bytes.
+    pub secret: Vec<u8>,
+}
+
+impl fmt::Debug for CancelKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CancelKey")
+    }
+}
+
+/// Why a connection ended without a word: its peer has not spoken PostgreSQL.
+#[derive(Debug, thiserror::Error)]
+pub enum Dropped {
+    /// Closed before it said anything: a port check.
+    #[error("the peer closed without a word")]
+    Silent,
+    /// An impossible first packet.
+    #[error("the first packet has an impossible length of {0}")]
+    Length(u32),
+    /// Bytes in clear behind an SSLRequest.
+    #[error("pre_tls_bytes: the peer sent bytes in clear ahead of the TLS handshake")]
+    PreTlsBytes,
+    /// SSLRequest or GSSENCRequest more often than once.
+    #[error("the peer asked for encryption again and again")]
+    Repeated,
+    /// The TLS handshake failed.
+    #[error("TLS handshake: {0}")]
+    Tls(String),
+    /// The TLS handshake took too long.
+    #[error("the TLS handshake took longer than {} s", limits::TLS_HANDSHAKE_TIMEOUT.as_secs())]
+    TlsTimeout,
+    /// TLS without an SSLRequest and without the protocol name `postgresql`.
+    #[error("direct TLS without ALPN protocol \"postgresql\"")]
+    NoAlpn,
+    /// The socket failed.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+}
+
+/// Reads the first packets of `stream`. `plaintext_allowed` says whether this peer may log in without TLS.
+pub async fn negotiate<S>(
+    mut stream: S,
+    acceptor: &TlsAcceptor,
+    plaintext_allowed: bool,
+) -> Result<First<S>, Dropped>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut gss_asked = false;
+    loop {
+        let head = read_head(&mut stream).await?;
+        if head[0] == TLS_HANDSHAKE_RECORD {
+            let stream = accept_tls(stream, acceptor, &head).await?;
+            require_alpn(&stream)?;
+            return first_packet(stream).await;
+        }
+        match read_packet(&mut stream, head).await? {
+            Packet::Ssl => {
+                if has_early_bytes(&mut stream).await {
+                    return Err(Dropped::PreTlsBytes);
+                }
+                stream.write_all(b"S").await?;
+                stream.flush().await?;
+                return first_packet(accept_tls(stream, acceptor, &[]).await?).await;
+            }
+            Packet::GssEnc if gss_asked => return Err(Dropped::Repeated),
+            Packet::GssEnc => {
+                gss_asked = true;
+                stream.write_all(b"N").await?;
+                stream.flush().await?;
+            }
+            Packet::Cancel(key) => return Ok(First::Cancel(key)),
+            Packet::Startup(packet) => {
+                let stream = ClientStream::Plain(stream);
+                // What it asks for is not even parsed: without TLS nothing but TLS is spoken of.
+                return Ok(if plaintext_allowed {
+                    startup(stream, &packet)
+                } else {
+                    First::Unfit(stream, StartupError::TlsRequired)
+                });
+            }
+        }
+    }
+}
+
+/// The first packet inside TLS: a startup or a cancel. Another request for encryption is a protocol version
+/// nobody speaks, as PostgreSQL sees it.
+async fn first_packet<S>(mut stream: ClientStream<S>) -> Result<First<S>, Dropped>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let head = read_head(&mut stream).await?;
+    Ok(match read_packet(&mut stream, head).await? {
+        Packet::Cancel(key) => First::Cancel(key),
+        Packet::Startup(packet) => startup(stream, &packet),
+        Packet::Ssl => startup(stream, &SSL_REQUEST.to_be_bytes()),
+        Packet::GssEnc => startup(stream, &GSSENC_REQUEST.to_be_bytes()),
+    })
+}
+
+fn startup<S>(stream: ClientStream<S>, packet: &[u8]) -> First<S> {
+    match StartupParams::parse(packet) {
+        Ok(startup) => First::Login(Pending { stream, startup }),
+        Err(error) => First::Unfit(stream, error),
+    }
+}
+
+enum Packet {
+    Ssl,
+    GssEnc,
+    Cancel(CancelKey),
+    /// Everything behind the length field.
+    Startup(Vec<u8>),
+}
+
+/// The four bytes that are a length, or the beginning of a TLS record.
+async fn read_head<S: AsyncRead + Unpin>(stream: &mut S) -> Result<[u8; 4], Dropped> {
+    let mut head = [0; 4];
+    let read = stream.read(&mut head).await?;
+    if read == 0 {
+        return Err(Dropped::Silent);
+    }
+    if let Some(rest) = head.get_mut(read..) {
+        stream.read_exact(rest).await?;
+    }
+    Ok(head)
+}
+
+async fn read_packet<S: AsyncRead + Unpin>(stream: &mut S, head: [u8; 4]) -> Result<Packet, Dropped> {
+    let length = u32::from_be_bytes(head);
+    let body = usize::try_from(length)
+        .ok()
+        .filter(|length| (8..=limits::MAX_STARTUP_LENGTH).contains(length))
+        .ok_or(Dropped::Length(length))?
+        - 4;
+    let mut code = [0; 4];
+    stream.read_exact(&mut code).await?;
+    let (code, whole) = (u32::from_be_bytes(code), body + 4);
+    match code {
+        SSL_REQUEST if whole == 8 => Ok(Packet::Ssl),
+        GSSENC_REQUEST if whole == 8 => Ok(Packet::GssEnc),
+        CANCEL_REQUEST if limits::CANCEL_LENGTHS.contains(&whole) => {
+            let pid = stream.read_i32().await?;
+            let mut secret = vec![0; whole - 12];
+            stream.read_exact(&mut secret).await?;
+            Ok(Packet::Cancel(CancelKey { pid, secret }))
+        }
+        SSL_REQUEST | GSSENC_REQUEST | CANCEL_REQUEST => Err(Dropped::Length(length)),
+        code => {
+            let mut packet = vec![0; body];
+            let (version, rest) = packet.split_at_mut(4);
+            version.copy_from_slice(&code.to_be_bytes());
+            stream.read_exact(rest).await?;
+            Ok(Packet::Startup(packet))
+        }
+    }
+}
+
+/// Completes the handshake; `head` are bytes of its first record that were read already.
+async fn accept_tls<S>(stream: S, acceptor: &TlsAcceptor, head: &[u8]) -> Result<ClientStream<S>, Dropped>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let feed = |connection: &mut rustls::ServerConnection| {
+        let mut head = head;
+        // Reading from memory cannot fail, and four bytes always fit rustls's buffer.
+        while !head.is_empty() && matches!(connection.read_tls(&mut head), Ok(read) if read > 0) {}
+    };
+    match timeout(limits::TLS_HANDSHAKE_TIMEOUT, acceptor.accept_with(stream, feed)).await {
+        Ok(Ok(tls)) => Ok(ClientStream::Tls(Box::new(tls))),
+        Ok(Err(error)) => Err(Dropped::Tls(tls::describe(&error))),
+        Err(_) => Err(Dropped::TlsTimeout),
+    }
+}
+
+fn require_alpn<S>(stream: &ClientStream<S>) -> Result<(), Dropped> {
+    match stream {
+        ClientStream::Tls(tls) if tls.get_ref().1.alpn_protocol() == Some(tls::ALPN) => Ok(()),
+        _ => Err(Dropped::NoAlpn),
+    }
+}

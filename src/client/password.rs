@@ -1,0 +1,103 @@
+//! The password message, read by us and not by a codec: it may be as long as PostgreSQL allows, and its bytes
+//! never sit in a type that prints them.
+
+use tokio::io::AsyncRead;
+
+use crate::secret::Jwt;
+use crate::wire::{WireError, limits, read_message};
+
+/// Why no token came.
+#[derive(Debug, thiserror::Error)]
+pub enum PasswordError {
+    /// The client closed instead: psql does that when it has no password yet and goes to ask for one.
+    #[error("the client closed when asked for its token")]
+    NoAnswer,
+    /// An empty password.
+    #[error("the password is empty")]
+    Empty,
+    /// Not one text with one terminator.
+    #[error("the password message is malformed")]
+    Malformed,
+    /// The message could not be read.
+    #[error(transparent)]
+    Wire(#[from] WireError),
+}
+
+/// Reads the answer to a cleartext password request.
+pub(super) async fn read<R: AsyncRead + Unpin>(reader: &mut R) -> Result<Jwt, PasswordError> {
+    let cap = |tag| match tag {
+        b'p' => Some(limits::MAX_PASSWORD_BODY),
+        b'X' => Some(0), // Terminate: a polite way of not answering
+        _ => None,
+    };
+    let mut message = match read_message(reader, cap).await {
+        Ok(message) if message.tag == b'X' => return Err(PasswordError::NoAnswer),
+        Ok(message) => message,
+        Err(WireError::Closed) => return Err(PasswordError::NoAnswer),
+        Err(WireError::Io(error)) if is_gone(&error) => return Err(PasswordError::NoAnswer),
+        Err(error) => return Err(error.into()),
+    };
+    let terminator = message.body.iter().position(|byte| *byte == 0).ok_or(PasswordError::Malformed)?;
+    if terminator + 1 != message.body.len() {
+        return Err(PasswordError::Malformed);
+    }
+    message.body.truncate(terminator);
+    if message.body.is_empty() {
+        return Err(PasswordError::Empty);
+    }
+    Ok(Jwt::new(std::mem::take(&mut message.body)))
+}
+
+/// Closing a TLS connection without its goodbye, or by reset, is closing all the same.
+fn is_gone(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), UnexpectedEof | ConnectionReset | ConnectionAborted | BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncWriteExt, duplex};
+
+    use super::*;
+
+    async fn answer(bytes: Vec<u8>) -> Result<Jwt, PasswordError> {
+        let (mut near, mut far) = duplex(8);
+        let writer = tokio::spawn(async move {
+            let _ = far.write_all(&bytes).await;
+        });
+        let result = read(&mut near).await;
+        drop(near);
+        writer.await.unwrap();
+        result
+    }
+
+    fn message(body: &[u8]) -> Vec<u8> {
+        [b"p", &crate::wire::message_length(body.len())[..], body].concat()
+    }
+
+    #[tokio::test]
+    async fn a_token_as_long_as_postgresql_allows_is_read_whole() {
+        let mut body = vec![b'x'; limits::MAX_PASSWORD_BODY];
+        *body.last_mut().unwrap() = 0;
+        assert_eq!(answer(message(&body)).await.unwrap().expose().len(), 65_534);
+        body.push(0);
+        let error = answer(message(&body)).await.unwrap_err();
+        assert!(matches!(error, PasswordError::Wire(WireError::Length { .. })), "{error}");
+    }
+
+    #[tokio::test]
+    async fn one_terminator_and_it_is_last() {
+        for bad in [&b""[..], b"a", b"a\0b\0", b"\0a"] {
+            assert!(matches!(answer(message(bad)).await, Err(PasswordError::Malformed)), "{bad:?}");
+        }
+        assert!(matches!(answer(message(b"\0")).await, Err(PasswordError::Empty)));
+    }
+
+    #[tokio::test]
+    async fn leaving_is_not_a_failed_login() {
+        assert!(matches!(answer(vec![]).await, Err(PasswordError::NoAnswer)));
+        assert!(matches!(answer(b"X\0\0\0\x04".to_vec()).await, Err(PasswordError::NoAnswer)));
+        let query = answer(b"Q\0\0\0\x05\0".to_vec()).await.unwrap_err();
+        assert!(matches!(query, PasswordError::Wire(WireError::Unexpected('Q'))), "{query}");
+    }
+}

@@ -1,0 +1,259 @@
+//! The StartupMessage, parsed strictly: what PostgreSQL or a lenient decoder would repair or choose between
+//! is refused, because the upstream might choose differently.
+
+use std::fmt;
+
+use crate::wire::limits;
+
+/// Why a client cannot go on to the password question.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StartupError {
+    /// A StartupMessage in clear where TLS is required.
+    #[error("a login in clear where TLS is required")]
+    TlsRequired,
+    /// A protocol other than 3.x.
+    #[error("unsupported frontend protocol {major}.{minor}")]
+    Protocol {
+        /// Major version asked for.
+        major: u16,
+        /// Minor version asked for.
+        minor: u16,
+    },
+    /// The packet does not follow the protocol.
+    #[error("invalid startup packet layout: {0}")]
+    Layout(&'static str),
+    /// The `replication` parameter: IAM database authentication does not allow it.
+    #[error("a replication connection was asked for")]
+    Replication,
+}
+
+/// What the client asked for. All but user and database is passed on to the upstream byte for byte.
+#[derive(Clone, PartialEq, Eq)]
+pub struct StartupParams {
+    minor: u16,
+    user: String,
+    database: Option<String>,
+    /// Names of `_pq_.` protocol options, none of which is known here.
+    protocol_options: Vec<String>,
+    /// Every other parameter, in order.
+    others: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+impl StartupParams {
+    /// Parses everything behind the length field of a StartupMessage.
+    pub fn parse(packet: &[u8]) -> Result<Self, StartupError> {
+        let Some((&[major_high, major_low, minor_high, minor_low], pairs)) = packet.split_first_chunk::<4>()
+        else {
+            return Err(StartupError::Layout("it is too short"));
+        };
+        let major = u16::from_be_bytes([major_high, major_low]);
+        let minor = u16::from_be_bytes([minor_high, minor_low]);
+        if major != 3 {
+            return Err(StartupError::Protocol { major, minor });
+        }
+        let (mut user, mut database) = (None, None);
+        let mut params = Self {
+            minor,
+            user: String::new(),
+            database: None,
+            protocol_options: Vec::new(),
+            others: Vec::new(),
+        };
+        for (name, value) in split_pairs(pairs)? {
+            match name {
+                b"user" => user = Some(text(value)?),
+                b"database" => database = Some(text(value)?),
+                b"replication" if is_false(value) => {}
+                b"replication" => return Err(StartupError::Replication),
+                name if name.starts_with(b"_pq_.") => params.protocol_options.push(text(name)?),
+                name => params.others.push((name.to_vec(), value.to_vec())),
+            }
+        }
+        params.user = user
+            .filter(|user| !user.is_empty())
+            .ok_or(StartupError::Layout("no PostgreSQL user name specified in startup packet"))?;
+        params.database = database.filter(|database| !database.is_empty());
+        Ok(params)
+    }
+
+    /// The user asked for.
+    pub fn user(&self) -> &str {
+        &self.user
+    }
+
+    /// The database asked for, if any.
+    pub fn database(&self) -> Option<&str> {
+        self.database.as_deref()
+    }
+
+    /// All other parameters in the client's order.
+    pub fn others(&self) -> &[(Vec<u8>, Vec<u8>)] {
+        &self.others
+    }
+
+    /// The value of one of the other parameters as text, for the record only.
+    pub fn other(&self, name: &str) -> Option<String> {
+        let (_, value) = self.others.iter().find(|(other, _)| other == name.as_bytes())?;
+        Some(String::from_utf8_lossy(value).into_owned())
+    }
+
+    /// The protocol options we do not know, when the client has to be told of 3.0; `None` when it spoke 3.0
+    /// without options.
+    pub fn newer_than_ours(&self) -> Option<Vec<String>> {
+        (self.minor > 0 || !self.protocol_options.is_empty()).then(|| self.protocol_options.clone())
+    }
+}
+
+impl fmt::Debug for StartupParams {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // `options` can hold settings that are nobody's business.
+        write!(f, "StartupParams with {} parameters", self.others.len() + 1)
+    }
+}
+
+/// A name and its value.
+type Pair<'a> = (&'a [u8], &'a [u8]);
+
+/// Cuts the body into pairs: `name NUL value NUL … NUL`, the last NUL being the packet's last byte.
+fn split_pairs(body: &[u8]) -> Result<Vec<Pair<'_>>, StartupError> {
+    let Some(body) = body.strip_suffix(b"\0") else {
+        return Err(StartupError::Layout("expected terminator as last byte"));
+    };
+    if body.is_empty() {
+        return Ok(Vec::new());
+    }
+    let Some(body) = body.strip_suffix(b"\0") else {
+        return Err(StartupError::Layout("a value without its end"));
+    };
+    let mut parts = body.split(|byte| *byte == 0);
+    let mut pairs: Vec<Pair<'_>> = Vec::new();
+    while let Some(name) = parts.next() {
+        let value = parts.next().ok_or(StartupError::Layout("a name without a value"))?;
+        if name.is_empty() {
+            return Err(StartupError::Layout("bytes behind the terminator"));
+        }
+        if pairs.iter().any(|(earlier, _)| *earlier == name) {
+            return Err(StartupError::Layout("a parameter is given twice"));
+        }
+        if pairs.len() == limits::MAX_STARTUP_PARAMETERS {
+            return Err(StartupError::Layout("too many parameters"));
+        }
+        pairs.push((name, value));
+    }
+    Ok(pairs)
+}
+
+fn text(bytes: &[u8]) -> Result<String, StartupError> {
+    String::from_utf8(bytes.to_vec()).map_err(|_| StartupError::Layout("a name is not UTF-8"))
+}
+
+/// The spellings of a false boolean that drivers send.
+fn is_false(value: &[u8]) -> bool {
+    ["false", "f", "off", "no", "n", "0"].iter().any(|word| value.eq_ignore_ascii_case(word.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn packet(pairs: &[(&[u8], &[u8])]) -> Vec<u8> {
+        let mut bytes = vec![0, 3, 0, 0];
+        for (name, value) in pairs {
+            bytes.extend([name, &b"\0"[..], value, b"\0"].concat());
+        }
+        bytes.push(0);
+        bytes
+    }
+
+    fn layout(bytes: &[u8]) -> &'static str {
+        match StartupParams::parse(bytes) {
+            Err(StartupError::Layout(what)) => what,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn u1_other_parameters_keep_their_order_and_bytes() {
+        let bytes = packet(&[
+            (b"user", b"alice"),
+            (b"options", b"-c geqo=off \xff"),
+            (b"database", b"app"),
+            (b"application_name", b"psql"),
+            (b"replication", b"false"),
+        ]);
+        let params = StartupParams::parse(&bytes).unwrap();
+        assert_eq!((params.user(), params.database()), ("alice", Some("app")));
+        let others: Vec<_> = params.others().iter().map(|(name, _)| name.as_slice()).collect();
+        assert_eq!(others, [&b"options"[..], b"application_name"]);
+        assert_eq!(params.others()[0].1, b"-c geqo=off \xff");
+        assert_eq!(params.newer_than_ours(), None);
+    }
+
+    #[test]
+    fn c5_nothing_is_repaired() {
+        assert_eq!(layout(b"\0\x03"), "it is too short");
+        assert_eq!(layout(&packet(&[(b"user", b"a"), (b"user", b"b")])), "a parameter is given twice");
+        assert_eq!(layout(&packet(&[(b"user", b"\xff")])), "a name is not UTF-8");
+        assert_eq!(layout(b"\0\x03\0\0user\0alice\0"), "a value without its end");
+        assert_eq!(layout(b"\0\x03\0\0user\0alice"), "expected terminator as last byte");
+        assert_eq!(layout(b"\0\x03\0\0user\0alice\0\0x\0y\0\0"), "bytes behind the terminator");
+        assert_eq!(layout(b"\0\x03\0\0user\0alice\0\0\0"), "a name without a value");
+        assert_eq!(layout(b"\0\x03\0\0user\0alice\0\0\0\0"), "bytes behind the terminator");
+        assert_eq!(layout(b"\0\x03\0\0user\0alice\0lone\0\0"), "a name without a value");
+        for none in [packet(&[]), packet(&[(b"user", b"")]), packet(&[(b"database", b"a")])] {
+            assert_eq!(layout(&none), "no PostgreSQL user name specified in startup packet");
+        }
+    }
+
+    #[test]
+    fn c5_versions_and_options() {
+        let parse = |version: [u8; 4], pairs| {
+            let mut bytes = packet(pairs);
+            bytes[..4].copy_from_slice(&version);
+            StartupParams::parse(&bytes)
+        };
+        let user: &[(&[u8], &[u8])] = &[(b"user", b"a")];
+        assert_eq!(parse([0, 2, 0, 0], user), Err(StartupError::Protocol { major: 2, minor: 0 }));
+        assert_eq!(
+            parse([0x04, 0xd2, 0x16, 0x2f], user),
+            Err(StartupError::Protocol { major: 1234, minor: 5679 })
+        );
+        assert_eq!(parse([0, 3, 0, 2], user).unwrap().newer_than_ours(), Some(vec![]));
+        let with_option = parse([0, 3, 0, 0], &[(b"user", b"a"), (b"_pq_.x", b"1")]).unwrap();
+        assert_eq!(with_option.newer_than_ours(), Some(vec!["_pq_.x".to_owned()]));
+        assert!(with_option.others().is_empty());
+    }
+
+    #[test]
+    fn c5_the_64th_parameter_passes_and_the_65th_does_not() {
+        let names: Vec<Vec<u8>> = (0..64).map(|n| format!("p{n}").into_bytes()).collect();
+        let with = |count: usize| {
+            let mut pairs: Vec<(&[u8], &[u8])> = vec![(b"user", b"a")];
+            pairs.extend(names.iter().take(count - 1).map(|name| (name.as_slice(), &b"v"[..])));
+            StartupParams::parse(&packet(&pairs))
+        };
+        assert!(with(64).is_ok());
+        assert_eq!(with(65), Err(StartupError::Layout("too many parameters")));
+    }
+
+    #[test]
+    fn u2_replication_is_refused_unless_it_is_false() {
+        for (value, refused) in
+            [("true", true), ("database", true), ("on", true), ("", true), ("false", false), ("OFF", false)]
+        {
+            let parsed =
+                StartupParams::parse(&packet(&[(b"user", b"a"), (b"replication", value.as_bytes())]));
+            assert_eq!(parsed == Err(StartupError::Replication), refused, "{value}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_parsed_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = StartupParams::parse(&bytes);
+            let _ = StartupParams::parse(&[&[0, 3, 0, 0][..], &bytes].concat());
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! What a client is told when it cannot have a session, or can keep it no longer. Every SQLSTATE and every
+//! first word of a message is chosen here; the steps only say what happened.
+
+use crate::names::{MAX_NAME_BYTES, printable};
+
+/// Longest DETAIL or HINT, far below libpq's limit for a whole ErrorResponse.
+const MAX_TEXT: usize = 2_000;
+
+/// The step of the login that refused, named in DETAIL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// The first packets, before the password.
+    Startup,
+    /// The token and its verification.
+    Token,
+    /// The issuer's keys.
+    Keys,
+    /// Who may log in as whom.
+    Authorization,
+    /// `AssumeRoleWithWebIdentity`.
+    Sts,
+    /// Signing the IAM token.
+    Signing,
+    /// Finding and reaching the server.
+    UpstreamConnect,
+    /// The server's certificate.
+    UpstreamTls,
+    /// The server's own decision.
+    UpstreamLogin,
+    /// Our limits.
+    Limits,
+    /// Waiting too long, stopping, ending.
+    Session,
+}
+
+impl Stage {
+    /// The stable word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Startup => "startup",
+            Self::Token => "token",
+            Self::Keys => "keys",
+            Self::Authorization => "authorization",
+            Self::Sts => "sts",
+            Self::Signing => "signing",
+            Self::UpstreamConnect => "upstream_connect",
+            Self::UpstreamTls => "upstream_tls",
+            Self::UpstreamLogin => "upstream_login",
+            Self::Limits => "limits",
+            Self::Session => "session",
+        }
+    }
+}
+
+/// A refusal as PostgreSQL words it: a severity of FATAL, a code for programs, three texts for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// SQLSTATE (PostgreSQL manual, appendix A), chosen by what drivers do with it.
+    pub sqlstate: String,
+    /// Short, with stable first words: some drivers show nothing else.
+    pub message: String,
+    /// The step that refused.
+    pub stage: Stage,
+    /// What happened there.
+    pub detail: String,
+    /// What to change, and where.
+    pub hint: Option<String>,
+    /// The server's own words are passed on as they are, without our stage.
+    pub verbatim: bool,
+}
+
+impl Refusal {
+    fn new(sqlstate: &str, message: impl Into<String>, stage: Stage, detail: &str) -> Self {
+        Self {
+            sqlstate: sqlstate.to_owned(),
+            message: message.into(),
+            stage,
+            detail: cut(detail),
+            hint: None,
+            verbatim: false,
+        }
+    }
+
+    /// Adds what to change.
+    #[must_use]
+    pub fn hint(mut self, hint: &str) -> Self {
+        self.hint = Some(cut(hint));
+        self
+    }
+
+    /// 28000, and only this: a driver that sees it connects again with TLS.
+    pub fn tls_required() -> Self {
+        Self::new(
+            "28000",
+            "connection requires TLS",
+            Stage::Startup,
+            "this connection is not encrypted, so no token was asked for",
+        )
+        .hint("Connect with sslmode=verify-full (JDBC: sslmode=verify-full, node-postgres: ssl=true).")
+    }
+
+    /// 28P01: this person may not log in, or not like this. `user` is what the client asked for.
+    pub fn authentication(user: &str, stage: Stage, detail: &str) -> Self {
+        let user = printable(user, MAX_NAME_BYTES);
+        Self::new("28P01", format!("password authentication failed for user \"{user}\""), stage, detail)
+    }
+
+    /// 57P03: nobody's fault who is asking, and worth another try, here or at the next host.
+    pub fn cannot_connect_now(what: &str, stage: Stage, detail: &str) -> Self {
+        Self::new("57P03", format!("cannot connect now: {what}"), stage, detail)
+    }
+
+    /// 53300: a limit is reached.
+    pub fn too_many_connections(whom: &str, limit: usize) -> Self {
+        Self::new(
+            "53300",
+            format!("too many connections for {whom}"),
+            Stage::Limits,
+            &format!("the limit is {limit}"),
+        )
+        .hint("Try again when other sessions have ended, or raise limits.max_client_conn.")
+    }
+
+    /// 08P01: the bytes do not follow the protocol.
+    pub fn malformed(what: &str) -> Self {
+        Self::new("08P01", what, Stage::Startup, "the message does not follow the PostgreSQL protocol")
+    }
+
+    /// 0A000: something PostgreSQL has and this login cannot.
+    pub fn unsupported(message: &str, detail: &str) -> Self {
+        Self::new("0A000", message, Stage::Startup, detail)
+    }
+
+    /// 57P01: a live session is ended.
+    pub fn terminating(reason: &str, detail: &str) -> Self {
+        Self::new("57P01", format!("terminating connection due to {reason}"), Stage::Session, detail)
+    }
+
+    /// 08006: the server went away in the middle of a session.
+    pub fn server_connection_lost() -> Self {
+        Self::new(
+            "08006",
+            "server connection lost",
+            Stage::Session,
+            "the database server closed the connection or cannot be reached any more",
+        )
+        .hint("Connect again. After a failover the endpoint's name may take half a minute to move.")
+    }
+
+    /// What the server itself said, unchanged.
+    pub fn verbatim(sqlstate: &str, message: &str, detail: &str, hint: Option<&str>) -> Self {
+        let refusal = Self::new(sqlstate, cut(message), Stage::UpstreamLogin, detail);
+        Self { hint: hint.map(cut), verbatim: true, ..refusal }
+    }
+
+    /// XX000: a fault of ours; the log has it under the session's id.
+    pub fn internal(stage: Stage) -> Self {
+        Self::new("XX000", "internal error in the proxy", stage, "this is a fault of pgpassport")
+            .hint("Report the session id to whoever runs the proxy; the log line with it has the cause.")
+    }
+}
+
+fn cut(text: &str) -> String {
+    let mut end = text.len().min(MAX_TEXT);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.get(..end).unwrap_or_default().replace('\0', " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn c11_only_the_asked_name_is_echoed_escaped_and_cut() {
+        let refusal = Refusal::authentication("x\u{1b}[31m\"y", Stage::Token, "d");
+        assert_eq!(refusal.message, r#"password authentication failed for user "x\u{1b}[31m\"y""#);
+        let long = Refusal::authentication(&"u".repeat(200), Stage::Token, "d");
+        assert_eq!(long.message.matches('u').count(), 63 + "authentication".matches('u').count() + 1);
+    }
+
+    #[test]
+    fn c11_texts_stay_far_below_what_libpq_reads() {
+        let long = "é".repeat(5_000);
+        let refusal = Refusal::verbatim("53300", &long, &long, Some(&long));
+        assert!(refusal.message.len() <= MAX_TEXT && refusal.detail.len() <= MAX_TEXT);
+    }
+}

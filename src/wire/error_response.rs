@@ -1,0 +1,63 @@
+//! A refusal as bytes: the only writer of ErrorResponse.
+
+use bytes::BytesMut;
+use pgwire::messages::response::ErrorResponse;
+
+use super::{limits, put};
+use crate::names::SessionId;
+use crate::refusal::Refusal;
+
+/// The ErrorResponse for `refusal`. Severity is FATAL; the session id stands in DETAIL, so that whoever runs
+/// the proxy can find the log line of this connection.
+pub fn encode(refusal: &Refusal, session: SessionId) -> BytesMut {
+    let detail = match (refusal.verbatim, refusal.detail.is_empty()) {
+        (true, true) => format!("Session {session}."),
+        (true, false) => format!("{} Session {session}.", refusal.detail),
+        (false, _) => {
+            format!("Stage {}: {}. Session {session}.", refusal.stage.word(), refusal.detail)
+        }
+    };
+    let mut fields = vec![
+        (b'S', "FATAL".to_owned()),
+        (b'V', "FATAL".to_owned()),
+        (b'C', refusal.sqlstate.clone()),
+        (b'M', refusal.message.clone()),
+        (b'D', detail),
+    ];
+    fields.extend(refusal.hint.clone().map(|hint| (b'H', hint)));
+    let mut out = BytesMut::new();
+    // Texts are cut where they are made; were they not, a client is better served by silence than by bytes
+    // it reads as another protocol.
+    if put(&ErrorResponse::new(fields), &mut out).is_err() || out.len() > limits::MAX_ERROR_RESPONSE {
+        out.clear();
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::refusal::Stage;
+
+    #[test]
+    fn l8_every_refusal_names_its_stage_and_session() {
+        let session = SessionId::random();
+        let bytes =
+            encode(&Refusal::authentication("al", Stage::Token, "it expired").hint("get one"), session);
+        let expected = format!(
+            "SFATAL\0VFATAL\0C28P01\0Mpassword authentication failed for user \"al\"\0\
+             DStage token: it expired. Session {session}.\0Hget one\0\0"
+        );
+        assert_eq!(bytes[5..], *expected.as_bytes());
+        assert_eq!(bytes[..5], [&b"E"[..], &super::super::message_length(expected.len())].concat());
+    }
+
+    #[test]
+    fn the_servers_own_words_stay_as_they_are() {
+        let session = SessionId::random();
+        let refusal = Refusal::verbatim("3D000", "database \"x\" does not exist", "", None);
+        let text = String::from_utf8(encode(&refusal, session).to_vec()).unwrap();
+        assert!(text.contains("Mdatabase \"x\" does not exist\0"), "{text}");
+        assert!(text.contains(&format!("DSession {session}.\0")), "{text}");
+    }
+}

@@ -1,0 +1,37 @@
+//! Every count of bytes or messages that a peer controls before the relay starts, with its source.
+
+use std::time::Duration;
+
+/// Longest length field of a StartupMessage: `MAX_STARTUP_PACKET_LENGTH` (10,000) and the field itself
+/// (PostgreSQL, src/include/libpq/pqcomm.h).
+pub const MAX_STARTUP_LENGTH: usize = 10_004;
+
+/// Most name-value pairs in a StartupMessage. PostgreSQL has no such limit; real clients send under 15.
+pub const MAX_STARTUP_PARAMETERS: usize = 64;
+
+/// Length fields a CancelRequest may have: code, process id, and a key of 4 to 256 bytes
+/// (PostgreSQL 18 protocol, `CancelRequest`).
+pub const CANCEL_LENGTHS: std::ops::RangeInclusive<usize> = 16..=268;
+
+/// Longest body of a password message: `PG_MAX_AUTH_TOKEN_LENGTH` (PostgreSQL, src/include/libpq/auth.h).
+pub const MAX_PASSWORD_BODY: usize = 65_535;
+
+/// Longest message the upstream may send before its ReadyForQuery. libpq takes at most 30,000 bytes for
+/// messages that are not known to be long (`VALID_LONG_MESSAGE_TYPE`, fe-protocol3.c).
+pub const MAX_LOGIN_MESSAGE: usize = 30_000;
+
+/// Most messages the upstream may send before its ReadyForQuery; PostgreSQL sends about 15.
+pub const MAX_LOGIN_MESSAGES: usize = 1_000;
+
+/// Most bytes the upstream may send before its ReadyForQuery.
+pub const MAX_LOGIN_BYTES: usize = 1 << 20;
+
+/// Longest ErrorResponse we write: libpq ignores the text of longer ones while it connects
+/// (`MAX_ERRLEN`, fe-connect.c).
+pub const MAX_ERROR_RESPONSE: usize = 30_000;
+
+/// Part of the client's login time that the TLS handshake may take.
+pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a refused client may take to read its refusal.
+pub const REFUSE_TIMEOUT: Duration = Duration::from_secs(2);

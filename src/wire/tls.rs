@@ -1,0 +1,102 @@
+//! The two TLS configurations: what we show clients, and how we verify the upstream. One crypto provider,
+//! named explicitly, because a library could install another one for the whole process first.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::server::NoServerSessionStorage;
+use rustls::version::{TLS12, TLS13};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+/// The protocol name of direct TLS (PostgreSQL 17, `PG_ALPN_PROTOCOL`).
+pub const ALPN: &[u8] = b"postgresql";
+
+/// Why a TLS configuration could not be built.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsSetupError {
+    /// A PEM file cannot be read or holds nothing of use.
+    #[error("{}: {problem}", path.display())]
+    Pem {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// rustls refuses the pieces, for example because key and certificate do not match.
+    #[error("{}: {source}", path.display())]
+    Rustls {
+        /// The file most likely at fault.
+        path: PathBuf,
+        /// rustls's reason.
+        source: rustls::Error,
+    },
+}
+
+fn pem_error(path: &Path, problem: &impl ToString) -> TlsSetupError {
+    TlsSetupError::Pem { path: path.to_owned(), problem: problem.to_string() }
+}
+
+/// The listener's configuration: TLS 1.2 and 1.3, no session tickets (a resuming client would go on seeing a
+/// certificate that has been replaced), no early data.
+pub fn server_config(cert_file: &Path, key_file: &Path) -> Result<ServerConfig, TlsSetupError> {
+    let chain = certificates(cert_file)?;
+    let key = PrivateKeyDer::from_pem_file(key_file)
+        .map_err(|error| pem_error(key_file, &format!("no private key: {error}")))?;
+    let refused = |source| TlsSetupError::Rustls { path: cert_file.to_owned(), source };
+    let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_protocol_versions(&[&TLS13, &TLS12])
+        .map_err(refused)?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .map_err(refused)?;
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.send_tls13_tickets = 0;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    Ok(config)
+}
+
+/// The upstream's configuration: certificate and name are verified against `ca_file`, always. Build it once:
+/// it remembers which key exchange the server took, which saves a round trip.
+pub fn upstream_config(ca_file: &Path) -> Result<ClientConfig, TlsSetupError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(ca_file)? {
+        roots
+            .add(certificate)
+            .map_err(|source| TlsSetupError::Rustls { path: ca_file.to_owned(), source })?;
+    }
+    let config = ClientConfig::builder_with_provider(Arc::new(upstream_provider()))
+        .with_protocol_versions(&[&TLS13, &TLS12])
+        .map_err(|source| TlsSetupError::Rustls { path: ca_file.to_owned(), source })?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(config)
+}
+
+/// P-256 first: PostgreSQL before 18 takes no other curve by default (`ssl_ecdh_curve`), and a wrong first
+/// guess costs every login a `HelloRetryRequest`.
+fn upstream_provider() -> CryptoProvider {
+    use rustls::crypto::aws_lc_rs::kx_group::{SECP256R1, SECP384R1, X25519};
+    CryptoProvider { kx_groups: vec![SECP256R1, X25519, SECP384R1], ..aws_lc_rs::default_provider() }
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsSetupError> {
+    let found: Result<Vec<_>, _> =
+        CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    match found {
+        Ok(certificates) if certificates.is_empty() => Err(pem_error(path, &"no certificate in the file")),
+        Ok(certificates) => Ok(certificates),
+        Err(error) => Err(pem_error(path, &error)),
+    }
+}
+
+/// What a failed handshake was about, for the log. rustls hides its own error inside an `io::Error`.
+pub fn describe(error: &io::Error) -> String {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(tls) => tls.to_string(),
+        None => error.to_string(),
+    }
+}

@@ -8,7 +8,7 @@ pub mod stream;
 use std::io;
 
 use bytes::BytesMut;
-use pgwire::messages::response::{ReadyForQuery, TransactionStatus};
+use pgwire::messages::response::ReadyForQuery;
 use pgwire::messages::startup::{Authentication, BackendKeyData, NegotiateProtocolVersion, SecretKey};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use crate::names::SessionId;
 use crate::refusal::Refusal;
 use crate::secret::Jwt;
-use crate::wire::{WireError, error_response, limits, put};
+use crate::wire::{Greeting, WireError, error_response, limits, put};
 use password::PasswordError;
 use startup::StartupParams;
 use stream::ClientStream;
@@ -39,15 +39,6 @@ pub struct ClientKey {
     pub pid: i32,
     /// Our own secret, not the upstream's.
     pub secret: i32,
-}
-
-/// What the upstream said at its login that the client has to hear too.
-#[derive(Debug)]
-pub struct Greeting {
-    /// ParameterStatus and NoticeResponse messages as they came.
-    pub messages: BytesMut,
-    /// Transaction status of its ReadyForQuery.
-    pub status: TransactionStatus,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Pending<S> {

@@ -35,3 +35,18 @@ pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a refused client may take to read its refusal.
 pub const REFUSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long a connection may be silent before the kernel asks whether its peer is still there.
+pub const KEEPALIVE_IDLE: Duration = Duration::from_mins(1);
+
+/// Time between two such questions.
+pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Unanswered questions after which the peer counts as gone.
+pub const KEEPALIVE_RETRIES: u32 = 3;
+
+/// How long sent bytes may stay unacknowledged before the peer counts as gone.
+pub const TCP_USER_TIMEOUT: Duration = Duration::from_secs(90);
+
+/// Longest time a forwarded cancel may take.
+pub const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);

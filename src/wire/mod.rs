@@ -13,6 +13,7 @@ use std::pin::Pin;
 use std::task::Poll;
 
 use bytes::BytesMut;
+use pgwire::messages::response::TransactionStatus;
 use pgwire::messages::{DecodeContext, Message, ProtocolVersion};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use zeroize::Zeroize;
@@ -83,6 +84,15 @@ impl fmt::Debug for RawMessage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?} with {} bytes", char::from(self.tag), self.body.len())
     }
+}
+
+/// What the upstream said at its login that the client has to hear too.
+#[derive(Debug)]
+pub struct Greeting {
+    /// ParameterStatus and NoticeResponse messages as they came.
+    pub messages: BytesMut,
+    /// Transaction status of its ReadyForQuery.
+    pub status: TransactionStatus,
 }
 
 /// The length field of a message whose body has `body` bytes. Callers stay far below 4 GiB.

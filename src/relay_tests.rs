@@ -1,0 +1,178 @@
+//! The relay between two tiny in-memory pipes.
+
+use proptest::prelude::*;
+use tokio::io::{AsyncReadExt, DuplexStream, duplex};
+use tokio::task::JoinHandle;
+
+use super::*;
+
+fn message(tag: u8, body: &[u8]) -> Vec<u8> {
+    [&[tag], &crate::wire::message_length(body.len())[..], body].concat()
+}
+
+struct Ends {
+    client: DuplexStream,
+    server: DuplexStream,
+    stop: CancellationToken,
+    relay: JoinHandle<Carried>,
+}
+
+fn start(pipe: usize) -> Ends {
+    let (client, near_client) = duplex(pipe);
+    let (server, near_server) = duplex(pipe);
+    let stop = CancellationToken::new();
+    let token = stop.clone();
+    let relay = tokio::spawn(async move {
+        let farewell = Refusal::terminating("administrator command", "the proxy is stopping");
+        relay(near_client, near_server, &token, &farewell, SessionId::random()).await
+    });
+    Ends { client, server, stop, relay }
+}
+
+async fn read_all(stream: &mut DuplexStream) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).await.unwrap();
+    bytes
+}
+
+#[tokio::test]
+async fn a_client_that_closes_its_half_still_gets_the_answer() {
+    let mut ends = start(4);
+    let client = tokio::spawn(async move {
+        ends.client.write_all(&message(b'Q', b"select\0")).await.unwrap();
+        ends.client.shutdown().await.unwrap();
+        read_all(&mut ends.client).await
+    });
+    assert_eq!(read_all(&mut ends.server).await, message(b'Q', b"select\0"));
+    ends.server.write_all(&message(b'Z', b"I")).await.unwrap();
+    drop(ends.server);
+    assert_eq!(client.await.unwrap(), message(b'Z', b"I"));
+    let carried = ends.relay.await.unwrap();
+    assert!(matches!(carried.end, RelayEnd::ClientLeft), "{carried:?}");
+    assert_eq!((carried.to_server, carried.to_client), (12, 6));
+}
+
+#[tokio::test]
+async fn a_server_that_dies_at_a_boundary_is_explained() {
+    let mut ends = start(64);
+    ends.server.write_all(&message(b'Z', b"I")).await.unwrap();
+    drop(ends.server);
+    let read = read_all(&mut ends.client).await;
+    let text = String::from_utf8_lossy(&read);
+    assert!(text.starts_with('Z') && text.contains("C08006\0Mserver connection lost\0"), "{text}");
+    assert!(matches!(ends.relay.await.unwrap().end, RelayEnd::ServerLost(None)));
+}
+
+#[tokio::test]
+async fn a_server_that_dies_inside_a_message_is_not_talked_over() {
+    let mut ends = start(64);
+    let half = &message(b'D', b"half a row")[..9];
+    ends.server.write_all(half).await.unwrap();
+    drop(ends.server);
+    assert_eq!(read_all(&mut ends.client).await, half);
+    assert!(matches!(ends.relay.await.unwrap().end, RelayEnd::ServerLost(None)));
+}
+
+#[tokio::test]
+async fn the_servers_own_last_words_are_the_last() {
+    let mut ends = start(16);
+    let error = message(b'E', b"SFATAL\0C57P01\0\0");
+    let server = tokio::spawn(async move {
+        ends.server.write_all(&message(b'E', b"SFATAL\0C57P01\0\0")).await.unwrap();
+        drop(ends.server);
+    });
+    assert_eq!(read_all(&mut ends.client).await, error);
+    server.await.unwrap();
+    assert!(matches!(ends.relay.await.unwrap().end, RelayEnd::ServerEnded));
+}
+
+#[tokio::test]
+async fn a_stop_at_a_boundary_says_57p01_and_leaves_the_server_politely() {
+    let mut ends = start(1024);
+    ends.server.write_all(&message(b'Z', b"T")).await.unwrap();
+    let mut ready = [0; 6];
+    ends.client.read_exact(&mut ready).await.unwrap();
+    ends.stop.cancel();
+    let text = String::from_utf8_lossy(&read_all(&mut ends.client).await).into_owned();
+    assert!(text.contains("C57P01\0Mterminating connection due to administrator command\0"), "{text}");
+    assert_eq!(read_all(&mut ends.server).await, TERMINATE);
+    assert!(matches!(ends.relay.await.unwrap().end, RelayEnd::Stopped));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_inside_a_message_waits_for_its_end_but_not_for_ever() {
+    for finishes in [true, false] {
+        let mut ends = start(1024);
+        let row = message(b'D', b"a row");
+        ends.server.write_all(&row[..6]).await.unwrap();
+        let mut begun = [0; 6];
+        ends.client.read_exact(&mut begun).await.unwrap();
+        ends.stop.cancel();
+        tokio::task::yield_now().await;
+        if finishes {
+            ends.server.write_all(&row[6..]).await.unwrap();
+        }
+        let read = read_all(&mut ends.client).await;
+        if finishes {
+            assert_eq!(read[..4], row[6..]);
+            assert!(read.windows(6).any(|window| window == b"C57P01"));
+        } else {
+            assert!(read.is_empty(), "{read:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn both_directions_move_while_neither_reader_hurries() {
+    let ends = start(7);
+    let (there, back) = (vec![b'u'; 100_000], vec![b'd'; 100_000]);
+    let (expected_there, expected_back) = (there.clone(), back.clone());
+    let (mut client_read, mut client_write) = tokio::io::split(ends.client);
+    let (mut server_read, mut server_write) = tokio::io::split(ends.server);
+    let writers = tokio::spawn(async move {
+        let client = async {
+            client_write.write_all(&there).await.unwrap();
+            client_write.shutdown().await.unwrap();
+        };
+        let server = async {
+            server_write.write_all(&back).await.unwrap();
+            server_write.shutdown().await.unwrap();
+        };
+        tokio::join!(client, server);
+    });
+    let (mut got_there, mut got_back) = (Vec::new(), Vec::new());
+    let (a, b) =
+        tokio::join!(server_read.read_to_end(&mut got_there), client_read.read_to_end(&mut got_back));
+    a.unwrap();
+    b.unwrap();
+    writers.await.unwrap();
+    assert!(got_there == expected_there && got_back == expected_back);
+    ends.relay.await.unwrap();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+    #[test]
+    fn every_byte_arrives_however_it_is_cut(
+        chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..60), 0..20),
+        pipe in 1_usize..40,
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let mut ends = start(pipe);
+            let sent = chunks.concat();
+            let writer = tokio::spawn(async move {
+                for chunk in chunks {
+                    ends.client.write_all(&chunk).await.unwrap();
+                }
+                ends.client.shutdown().await.unwrap();
+                ends.client
+            });
+            prop_assert_eq!(read_all(&mut ends.server).await, sent);
+            drop(ends.server);
+            drop(writer.await.unwrap());
+            ends.relay.await.unwrap();
+            Ok(())
+        })?;
+    }
+}

@@ -1,0 +1,49 @@
+//! Carrying a cancel to the very server that runs the session, over TLS verified like any other.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use bytes::{Bytes, BytesMut};
+use pgwire::messages::cancel::CancelRequest;
+use pgwire::messages::startup::SecretKey;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{Instant, timeout_at};
+
+use super::dial::{DialError, Dialer};
+use crate::wire::{limits, put};
+
+/// Where and with which key a session's queries are cancelled.
+#[derive(Clone, PartialEq, Eq)]
+pub struct CancelTarget {
+    /// The server's address: a name could lead to another instance by now.
+    pub addr: SocketAddr,
+    /// Its process id for the session.
+    pub pid: i32,
+    /// Its secret.
+    pub secret: Box<[u8]>,
+}
+
+impl fmt::Debug for CancelTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CancelTarget {{ addr: {}, pid: {} }}", self.addr, self.pid)
+    }
+}
+
+/// Delivers the cancel. The server answers by closing, whether or not there was something to cancel.
+pub async fn deliver(dialer: &Dialer, target: &CancelTarget) -> Result<(), DialError> {
+    let deadline = Instant::now() + limits::CANCEL_TIMEOUT;
+    let mut stream = dialer.dial_addr(target.addr, deadline).await?.stream;
+    let mut packet = BytesMut::new();
+    let key = SecretKey::Bytes(Bytes::copy_from_slice(&target.secret));
+    let failed = |source| DialError::Connect { addr: target.addr, source };
+    put(&CancelRequest::new(target.pid, key), &mut packet)
+        .map_err(|error| failed(std::io::Error::other(error)))?;
+    let say = async {
+        stream.write_all(&packet).await?;
+        stream.flush().await?;
+        // Its end is the sign that the signal has been sent; bytes instead of it are of no interest.
+        let _ = stream.read(&mut [0; 1]).await;
+        Ok(())
+    };
+    timeout_at(deadline, say).await.unwrap_or(Ok(())).map_err(failed)
+}

@@ -1,0 +1,181 @@
+//! From an endpoint's name to a verified TLS connection: fresh DNS, every address, one deadline. There is no
+//! unencrypted and no unverified upstream.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls_pki_types::ServerName;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::{Instant, timeout_at};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::config::ClusterSettings;
+use crate::names::Endpoint;
+use crate::wire::tls::{self, TlsSetupError};
+use crate::wire::{has_early_bytes, limits};
+
+/// The SSLRequest packet (PostgreSQL manual, "Message Formats").
+const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
+
+/// Most addresses of one name that are tried.
+const MAX_ADDRESSES: usize = 8;
+
+/// Longest wait for one address, so that a dead one leaves time for the next.
+const ADDRESS_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Why the upstream could not be reached.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    /// The name does not resolve.
+    #[error("{host} cannot be resolved: {problem}")]
+    Resolve {
+        /// The endpoint's host.
+        host: String,
+        /// The resolver's words.
+        problem: String,
+    },
+    /// The last of the addresses that refused or failed.
+    #[error("{addr}: {source}")]
+    Connect {
+        /// The address.
+        addr: SocketAddr,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// No address answered in time.
+    #[error("no answer within server_connect_timeout")]
+    TimedOut,
+    /// The server has no TLS.
+    #[error("{0} answers that it has no TLS")]
+    NoTls(SocketAddr),
+    /// The answer to the SSLRequest is not one, or brings bytes that come too early.
+    #[error("{0} does not answer an SSLRequest as PostgreSQL does")]
+    NotPostgres(SocketAddr),
+    /// The handshake failed, for example because of the certificate.
+    #[error("TLS handshake with {addr}: {problem}")]
+    Tls {
+        /// The address.
+        addr: SocketAddr,
+        /// rustls's reason.
+        problem: String,
+    },
+}
+
+/// Knows how to reach one cluster.
+#[derive(Debug)]
+pub struct Dialer {
+    endpoint: Endpoint,
+    hostaddr: Option<SocketAddr>,
+    server_name: ServerName<'static>,
+    connect_timeout: Duration,
+    tls: TlsConnectorDebug,
+}
+
+/// A verified TLS connection to the upstream on which nothing has been said yet. Only [`Dialer`] makes one.
+#[derive(Debug)]
+pub struct Dialed {
+    pub(super) stream: TlsStream<TcpStream>,
+    pub(super) addr: SocketAddr,
+}
+
+struct TlsConnectorDebug(TlsConnector);
+
+impl std::fmt::Debug for TlsConnectorDebug {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("TlsConnector")
+    }
+}
+
+impl Dialer {
+    /// Reads the certificate authorities of the cluster. `connect_timeout` covers all addresses together.
+    pub fn new(cluster: &ClusterSettings, connect_timeout: Duration) -> Result<Self, TlsSetupError> {
+        let config = tls::upstream_config(&cluster.ca_file)?;
+        let server_name = ServerName::try_from(cluster.endpoint.host().to_owned()).map_err(|_| {
+            TlsSetupError::Pem { path: cluster.ca_file.clone(), problem: "endpoint is no server name".into() }
+        })?;
+        Ok(Self {
+            endpoint: cluster.endpoint.clone(),
+            hostaddr: cluster.hostaddr,
+            server_name,
+            connect_timeout,
+            tls: TlsConnectorDebug(TlsConnector::from(Arc::new(config))),
+        })
+    }
+
+    /// Connects to the first address of the endpoint that answers. The name is resolved afresh each time:
+    /// after a failover it moves within seconds (Aurora's DNS lifetime is 5 s).
+    pub async fn dial(&self) -> Result<Dialed, DialError> {
+        let deadline = Instant::now() + self.connect_timeout;
+        let mut last = DialError::TimedOut;
+        for addr in self.addresses(deadline).await? {
+            match self.dial_addr(addr, deadline.min(Instant::now() + ADDRESS_TIMEOUT)).await {
+                Ok(dialed) => return Ok(dialed),
+                // A server that answers wrongly is wrong; another address must not hide it.
+                Err(error @ (DialError::NoTls(_) | DialError::NotPostgres(_) | DialError::Tls { .. })) => {
+                    return Err(error);
+                }
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// Connects to one address, for a cancel that has to reach the very server of a session.
+    pub(super) async fn dial_addr(&self, addr: SocketAddr, deadline: Instant) -> Result<Dialed, DialError> {
+        let attempt = async {
+            let mut tcp =
+                TcpStream::connect(addr).await.map_err(|source| DialError::Connect { addr, source })?;
+            tune(&tcp).map_err(|source| DialError::Connect { addr, source })?;
+            request_tls(&mut tcp, addr).await?;
+            let stream = self.tls.0.connect(self.server_name.clone(), tcp).await;
+            let stream = stream.map_err(|error| DialError::Tls { addr, problem: tls::describe(&error) })?;
+            Ok(Dialed { stream, addr })
+        };
+        timeout_at(deadline, attempt).await.unwrap_or(Err(DialError::TimedOut))
+    }
+
+    async fn addresses(&self, deadline: Instant) -> Result<Vec<SocketAddr>, DialError> {
+        if let Some(addr) = self.hostaddr {
+            return Ok(vec![addr]);
+        }
+        let problem = |problem: String| DialError::Resolve { host: self.endpoint.host().to_owned(), problem };
+        let lookup = lookup_host((self.endpoint.host(), self.endpoint.port()));
+        match timeout_at(deadline, lookup).await {
+            Err(_) => Err(problem("no answer from DNS in time".into())),
+            Ok(Err(error)) => Err(problem(error.to_string())),
+            Ok(Ok(found)) => {
+                let found: Vec<_> = found.take(MAX_ADDRESSES).collect();
+                if found.is_empty() { Err(problem("the name has no address".into())) } else { Ok(found) }
+            }
+        }
+    }
+}
+
+async fn request_tls(tcp: &mut TcpStream, addr: SocketAddr) -> Result<(), DialError> {
+    let failed = |source| DialError::Connect { addr, source };
+    tcp.write_all(&SSL_REQUEST).await.map_err(failed)?;
+    match tcp.read_u8().await.map_err(failed)? {
+        b'S' if has_early_bytes(tcp).await => Err(DialError::NotPostgres(addr)),
+        b'S' => Ok(()),
+        b'N' => Err(DialError::NoTls(addr)),
+        _ => Err(DialError::NotPostgres(addr)),
+    }
+}
+
+/// Socket options of both legs of a session: no delay for small messages, and a dead peer is noticed within
+/// about 90 s whether or not something is waiting to be sent.
+pub fn tune(tcp: &TcpStream) -> io::Result<()> {
+    tcp.set_nodelay(true)?;
+    let keepalive = TcpKeepalive::new()
+        .with_time(limits::KEEPALIVE_IDLE)
+        .with_interval(limits::KEEPALIVE_INTERVAL)
+        .with_retries(limits::KEEPALIVE_RETRIES);
+    let socket = SockRef::from(tcp);
+    socket.set_tcp_keepalive(&keepalive)?;
+    socket.set_tcp_user_timeout(Some(limits::TCP_USER_TIMEOUT))
+}

@@ -1,0 +1,248 @@
+//! Logging in to the upstream as the granted user. The IAM token is spent here, and only in answer to a
+//! cleartext password request inside verified TLS: any other method means the role is not one of IAM's.
+
+use bytes::{BufMut, BytesMut};
+use pgwire::messages::response::{ErrorResponse, ReadyForQuery};
+use pgwire::messages::startup::{Authentication, BackendKeyData};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
+use zeroize::Zeroizing;
+
+use super::cancel::CancelTarget;
+use super::dial::Dialed;
+use crate::client::startup::StartupParams;
+use crate::names::{DbName, DbUser};
+use crate::secret::IamToken;
+use crate::wire::{Greeting, RawMessage, WireError, limits, message_length, put, read_message};
+
+/// Protocol 3.0.
+const PROTOCOL_3_0: i32 = 3 << 16;
+
+/// Why the upstream did not let the user in.
+#[derive(Debug, thiserror::Error)]
+pub enum UpstreamLoginError {
+    /// It asked for something else than a cleartext password; the token was not sent.
+    #[error("the server asked for {0} instead of an IAM token")]
+    NotIam(&'static str),
+    /// It refused, in these words.
+    #[error("the server refused with {sqlstate}: {message}")]
+    Refused {
+        /// SQLSTATE; empty when the server gave none.
+        sqlstate: String,
+        /// MESSAGE.
+        message: String,
+        /// DETAIL.
+        detail: String,
+        /// HINT.
+        hint: Option<String>,
+        /// Whether it had taken the token before.
+        authenticated: bool,
+    },
+    /// More messages or bytes than a login has.
+    #[error("the server sends more than a login holds")]
+    TooMuch,
+    /// It broke the protocol or the connection.
+    #[error("login exchange with the server: {0}")]
+    Wire(#[from] WireError),
+}
+
+/// A session of the granted user on the upstream, at its first ReadyForQuery.
+#[derive(Debug)]
+pub struct Upstream<S = TlsStream<TcpStream>> {
+    /// The connection.
+    pub stream: S,
+    /// What the client has to hear.
+    pub greeting: Greeting,
+    /// How to cancel its queries, when the server says.
+    pub cancel: Option<CancelTarget>,
+}
+
+/// Whom to log in as, and with which of the client's wishes.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// The granted user.
+    pub user: &'a DbUser,
+    /// The granted database.
+    pub database: &'a DbName,
+    /// The client's other parameters.
+    pub startup: &'a StartupParams,
+}
+
+/// Logs in over `dialed`, spending `token`.
+pub async fn log_in(
+    dialed: Dialed,
+    wanted: Wanted<'_>,
+    token: IamToken,
+) -> Result<Upstream, UpstreamLoginError> {
+    let addr = dialed.addr;
+    let mut stream = dialed.stream;
+    let said = exchange(&mut stream, wanted, token).await?;
+    let cancel =
+        said.key.map(|(pid, secret)| CancelTarget { addr, pid, secret: secret.to_vec().into_boxed_slice() });
+    Ok(Upstream { stream, greeting: said.greeting, cancel })
+}
+
+/// What a successful exchange yields.
+struct Said {
+    greeting: Greeting,
+    key: Option<(i32, bytes::Bytes)>,
+}
+
+async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    wanted: Wanted<'_>,
+    token: IamToken,
+) -> Result<Said, UpstreamLoginError> {
+    stream.write_all(&startup_packet(wanted)).await.map_err(WireError::from)?;
+    stream.flush().await.map_err(WireError::from)?;
+    let mut reader = LoginReader::default();
+    let mut messages = BytesMut::new();
+    await_question(stream, &mut reader, &mut messages).await?;
+    stream.write_all(&password_message(&token)).await.map_err(WireError::from)?;
+    stream.flush().await.map_err(WireError::from)?;
+    drop(token);
+    let mut key = None;
+    loop {
+        let message = reader.next(stream).await?;
+        match message.tag {
+            b'R' if reader.authenticated => return Err(WireError::Unexpected('R').into()),
+            b'R' => match authentication(&message)? {
+                Authentication::Ok => reader.authenticated = true,
+                other => return Err(UpstreamLoginError::NotIam(method(&other))),
+            },
+            b'E' => return Err(refused(&message, reader.authenticated)?),
+            b'N' => message.encode_into(&mut messages),
+            b'S' if reader.authenticated => message.encode_into(&mut messages),
+            b'K' if reader.authenticated => {
+                let data: BackendKeyData =
+                    message.decode("BackendKeyData", |body| (8..=260).contains(&body.len()))?;
+                key = Some((data.pid, data.secret_key.to_bytes()));
+            }
+            b'Z' if reader.authenticated => {
+                let ready: ReadyForQuery = message.decode("ReadyForQuery", |body| body.len() == 1)?;
+                return Ok(Said { greeting: Greeting { messages, status: ready.status }, key });
+            }
+            tag => return Err(WireError::Unexpected(char::from(tag)).into()),
+        }
+    }
+}
+
+/// Waits for the cleartext password request. A server that lets the user in without asking would let in
+/// anyone, so that is refused too.
+async fn await_question<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    reader: &mut LoginReader,
+    notices: &mut BytesMut,
+) -> Result<(), UpstreamLoginError> {
+    loop {
+        let message = reader.next(stream).await?;
+        match message.tag {
+            b'R' => match authentication(&message)? {
+                Authentication::CleartextPassword => return Ok(()),
+                other => return Err(UpstreamLoginError::NotIam(method(&other))),
+            },
+            b'E' => return Err(refused(&message, false)?),
+            b'N' => message.encode_into(notices),
+            tag => return Err(WireError::Unexpected(char::from(tag)).into()),
+        }
+    }
+}
+
+/// Reads the messages of a login and counts what they cost.
+#[derive(Default)]
+struct LoginReader {
+    messages: usize,
+    bytes: usize,
+    authenticated: bool,
+}
+
+impl LoginReader {
+    async fn next<S: AsyncRead + Unpin>(&mut self, stream: &mut S) -> Result<RawMessage, UpstreamLoginError> {
+        let message = read_message(stream, |_| Some(limits::MAX_LOGIN_MESSAGE)).await?;
+        self.messages += 1;
+        self.bytes += message.body.len() + 5;
+        if self.messages > limits::MAX_LOGIN_MESSAGES || self.bytes > limits::MAX_LOGIN_BYTES {
+            return Err(UpstreamLoginError::TooMuch);
+        }
+        Ok(message)
+    }
+}
+
+/// Built from parsed values, never from the client's bytes as a whole: PostgreSQL takes the last of two
+/// `user` parameters.
+fn startup_packet(wanted: Wanted<'_>) -> BytesMut {
+    let mut body = BytesMut::new();
+    body.put_i32(PROTOCOL_3_0);
+    let mut parameter = |name: &[u8], value: &[u8]| {
+        for part in [name, value] {
+            body.put_slice(part);
+            body.put_u8(0);
+        }
+    };
+    parameter(b"user", wanted.user.as_str().as_bytes());
+    parameter(b"database", wanted.database.as_str().as_bytes());
+    for (name, value) in wanted.startup.others() {
+        parameter(name, value);
+    }
+    body.put_u8(0);
+    let mut packet = BytesMut::with_capacity(body.len() + 4);
+    packet.put_slice(&message_length(body.len()));
+    packet.put_slice(&body);
+    packet
+}
+
+fn password_message(token: &IamToken) -> Zeroizing<Vec<u8>> {
+    let token = token.expose().as_bytes();
+    let mut message = Zeroizing::new(Vec::with_capacity(token.len() + 6));
+    message.push(b'p');
+    message.extend_from_slice(&message_length(token.len() + 1));
+    message.extend_from_slice(token);
+    message.push(0);
+    message
+}
+
+/// Only these are told apart by pgwire; GSS and SSPI come as a decoding error.
+fn authentication(message: &RawMessage) -> Result<Authentication, UpstreamLoginError> {
+    let code = message.body.first_chunk::<4>().map(|code| i32::from_be_bytes(*code));
+    if matches!(code, Some(6..=9)) {
+        return Err(UpstreamLoginError::NotIam("GSSAPI or SSPI"));
+    }
+    let enough = |body: &[u8]| body.len() >= if code == Some(5) { 8 } else { 4 };
+    Ok(message.decode("Authentication", enough)?)
+}
+
+fn method(asked: &Authentication) -> &'static str {
+    match asked {
+        Authentication::Ok => "nothing (trust)",
+        Authentication::MD5Password(_) => "an MD5 password",
+        Authentication::SASL(_) => "a SCRAM password",
+        Authentication::KerberosV5 => "Kerberos",
+        _ => "another method",
+    }
+}
+
+fn refused(message: &RawMessage, authenticated: bool) -> Result<UpstreamLoginError, WireError> {
+    let whole = |body: &[u8]| body == b"\0" || body.ends_with(b"\0\0");
+    let response: ErrorResponse = message.decode("ErrorResponse", whole)?;
+    let field = |code: u8| response.fields.iter().find(|(c, _)| *c == code).map(|(_, text)| text.clone());
+    Ok(UpstreamLoginError::Refused {
+        sqlstate: field(b'C').unwrap_or_default(),
+        message: field(b'M').unwrap_or_default(),
+        detail: field(b'D').unwrap_or_default(),
+        hint: field(b'H'),
+        authenticated,
+    })
+}
+
+/// Asks the server to end the session politely.
+pub fn terminate_message() -> BytesMut {
+    let mut out = BytesMut::new();
+    // An encoder that fails leaves nothing, and closing alone ends the session too.
+    let _ = put(&pgwire::messages::terminate::Terminate::new(), &mut out);
+    out
+}
+
+#[cfg(test)]
+#[path = "login_tests.rs"]
+mod tests;

@@ -1,0 +1,149 @@
+//! The login exchange against a scripted server.
+
+use tokio::io::{AsyncReadExt, duplex};
+
+use super::*;
+
+fn message(tag: u8, body: &[u8]) -> Vec<u8> {
+    [&[tag], &message_length(body.len())[..], body].concat()
+}
+
+fn startup() -> StartupParams {
+    StartupParams::parse(b"\0\x03\0\0user\0asked\0database\0asked\0options\0-c a=b\0application_name\0x\0\0")
+        .unwrap()
+}
+
+/// Lets a server that says `before`, reads a password if one comes, then says `after`; gives what the login
+/// made of it and the bytes the server read behind the startup packet.
+async fn against(before: Vec<u8>, after: Vec<u8>) -> (Result<Said, UpstreamLoginError>, Vec<u8>) {
+    let (mut near, mut far) = duplex(64);
+    let server = tokio::spawn(async move {
+        let length = far.read_i32().await.unwrap();
+        let mut packet = vec![0; usize::try_from(length).unwrap() - 4];
+        far.read_exact(&mut packet).await.unwrap();
+        let _ = far.write_all(&before).await;
+        let mut read = vec![];
+        if before == message(b'R', &[0, 0, 0, 3]) {
+            let mut header = [0; 5];
+            far.read_exact(&mut header).await.unwrap();
+            let mut rest = vec![0; usize::from(header[4]) - 4];
+            far.read_exact(&mut rest).await.unwrap();
+            read = [&header[..], &rest].concat();
+            let _ = far.write_all(&after).await;
+        }
+        let _ = far.shutdown().await;
+        let _ = far.read_to_end(&mut read).await;
+        read
+    });
+    let (user, database) = (DbUser::parse("alice").unwrap(), DbName::parse("app").unwrap());
+    let startup = startup();
+    let wanted = Wanted { user: &user, database: &database, startup: &startup };
+    let result = exchange(&mut near, wanted, IamToken::new("tok".into())).await;
+    drop(near);
+    (result, server.await.unwrap())
+}
+
+fn cleartext() -> Vec<u8> {
+    message(b'R', &[0, 0, 0, 3])
+}
+
+fn ok() -> Vec<u8> {
+    message(b'R', &[0, 0, 0, 0])
+}
+
+#[test]
+fn u1_the_packet_is_built_from_the_grant() {
+    let (user, database) = (DbUser::parse("alice").unwrap(), DbName::parse("app").unwrap());
+    let packet = startup_packet(Wanted { user: &user, database: &database, startup: &startup() });
+    let body = b"\0\x03\0\0user\0alice\0database\0app\0options\0-c a=b\0application_name\0x\0\0";
+    assert_eq!(packet[4..], body[..]);
+    assert_eq!(packet[..4], message_length(body.len()));
+}
+
+#[tokio::test]
+async fn u5_a_login_sends_the_token_and_nothing_else() {
+    let after = [
+        ok(),
+        message(b'N', b"SNOTICE\0\0"),
+        message(b'S', b"a\0b\0"),
+        message(b'K', b"\0\0\0\x07secr"),
+        message(b'Z', b"I"),
+    ];
+    let (said, read) = against(cleartext(), after.concat()).await;
+    let said = said.unwrap();
+    assert_eq!(
+        said.greeting.messages[..],
+        [message(b'N', b"SNOTICE\0\0"), message(b'S', b"a\0b\0")].concat()
+    );
+    assert_eq!(said.key, Some((7, bytes::Bytes::from_static(b"secr"))));
+    assert_eq!(read, message(b'p', b"tok\0"));
+}
+
+#[tokio::test]
+async fn p2_the_token_is_sent_to_a_cleartext_request_only() {
+    let sasl = [&[0, 0, 0, 10], &b"SCRAM-SHA-256\0\0"[..]].concat();
+    for (body, what) in [
+        (&[0, 0, 0, 5, 1, 2, 3, 4][..], "an MD5 password"),
+        (&sasl, "a SCRAM password"),
+        (&[0, 0, 0, 0], "nothing (trust)"),
+        (&[0, 0, 0, 7], "GSSAPI or SSPI"),
+        (&[0, 0, 0, 2], "Kerberos"),
+    ] {
+        let (result, read) = against(message(b'R', body), vec![]).await;
+        let error = result.err().unwrap();
+        assert!(matches!(error, UpstreamLoginError::NotIam(asked) if asked == what), "{error}");
+        assert!(read.is_empty(), "{what}: {read:?}");
+    }
+    let (again, _) = against(cleartext(), cleartext()).await;
+    assert!(matches!(again.err().unwrap(), UpstreamLoginError::NotIam("another method")));
+}
+
+#[tokio::test]
+async fn p3_a_hostile_server_gets_an_error_and_no_memory() {
+    let huge = [&b"S"[..], &0x7fff_ffff_u32.to_be_bytes()].concat();
+    let many = [ok(), message(b'S', b"a\0b\0").repeat(1_000)].concat();
+    let long = [ok(), message(b'N', &vec![b'x'; 29_000]).repeat(40)].concat();
+    for (after, expected) in [
+        (huge, "impossible length"),
+        (many, "more than a login holds"),
+        (long, "more than a login holds"),
+        (message(b'E', b"SFATAL"), "malformed ErrorResponse"),
+        (message(b'E', b""), "malformed ErrorResponse"),
+        (message(b'R', &[0]), "malformed Authentication"),
+        ([ok(), message(b'K', b"1")].concat(), "malformed BackendKeyData"),
+        ([ok(), message(b'Z', b"")].concat(), "malformed ReadyForQuery"),
+        ([ok(), message(b'Z', b"?")].concat(), "malformed ReadyForQuery"),
+        ([ok(), message(b'D', b"")].concat(), "unexpected message 'D'"),
+        (message(b'Z', b"I"), "unexpected message 'Z'"),
+        ([ok(), ok()].concat(), "unexpected message 'R'"),
+    ] {
+        let error = against(cleartext(), after).await.0.err().unwrap().to_string();
+        assert!(error.contains(expected), "{expected}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn p3_limits_of_a_login_at_the_limit_and_past_it() {
+    let with = |parameters: usize| {
+        let after = [ok(), message(b'S', b"a\0b\0").repeat(parameters), message(b'Z', b"I")].concat();
+        async move { against(cleartext(), after).await.0.is_ok() }
+    };
+    // The password question, AuthenticationOk and ReadyForQuery count too.
+    assert!(with(limits::MAX_LOGIN_MESSAGES - 3).await);
+    assert!(!with(limits::MAX_LOGIN_MESSAGES - 2).await);
+    let notice = |body: usize| async move {
+        let after = [ok(), message(b'N', &vec![b'x'; body]), message(b'Z', b"I")].concat();
+        against(cleartext(), after).await.0.is_ok()
+    };
+    assert!(notice(limits::MAX_LOGIN_MESSAGE).await);
+    assert!(!notice(limits::MAX_LOGIN_MESSAGE + 1).await);
+}
+
+#[tokio::test]
+async fn a_refusal_without_a_sqlstate_is_still_a_refusal() {
+    let (result, _) = against(cleartext(), message(b'E', b"SFATAL\0Mno\0\0")).await;
+    let UpstreamLoginError::Refused { sqlstate, message, authenticated, .. } = result.err().unwrap() else {
+        panic!("not a refusal")
+    };
+    assert_eq!((sqlstate.as_str(), message.as_str(), authenticated), ("", "no", false));
+}

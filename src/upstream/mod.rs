@@ -1,0 +1,5 @@
+//! The upstream's side of a login: reach the server over verified TLS, log in with the IAM token, cancel.
+
+pub mod cancel;
+pub mod dial;
+pub mod login;

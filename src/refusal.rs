@@ -110,6 +110,13 @@ impl Refusal {
         Self::new("57P03", format!("cannot connect now: {what}"), stage, detail)
     }
 
+    /// 57014, as PostgreSQL ends a login that its client does not finish.
+    pub fn authentication_timeout() -> Self {
+        let detail = "the token did not come in time";
+        Self::new("57014", "canceling authentication due to timeout", Stage::Token, detail)
+            .hint("Send the token at once; the limit is limits.client_login_timeout.")
+    }
+
     /// 53300: a limit is reached.
     pub fn too_many_connections(whom: &str, limit: usize) -> Self {
         Self::new(

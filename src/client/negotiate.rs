@@ -68,6 +68,9 @@ pub enum Dropped {
     /// The TLS handshake took too long.
     #[error("the TLS handshake took longer than {} s", limits::TLS_HANDSHAKE_TIMEOUT.as_secs())]
     TlsTimeout,
+    /// Nothing that can be answered came in time.
+    #[error("the peer said too little for too long")]
+    TimedOut,
     /// TLS without an SSLRequest and without the protocol name `postgresql`.
     #[error("direct TLS without ALPN protocol \"postgresql\"")]
     NoAlpn,
@@ -218,3 +221,7 @@ fn require_alpn<S>(stream: &ClientStream<S>) -> Result<(), Dropped> {
         _ => Err(Dropped::NoAlpn),
     }
 }
+
+#[cfg(test)]
+#[path = "negotiate_tests.rs"]
+mod tests;

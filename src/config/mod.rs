@@ -1,6 +1,10 @@
 //! What the program believes after reading `proxy.toml`: every value checked, nothing left optional that
 //! must be there. The steps borrow their own settings struct from here, never the whole [`Config`].
 
+mod convert;
+pub mod problem;
+mod reader;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -214,3 +218,6 @@ impl Pin {
         matches!(self, Self::SessionTag | Self::Both)
     }
 }
+
+#[cfg(test)]
+mod tests;

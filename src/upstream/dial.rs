@@ -7,17 +7,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls_pki_types::ServerName;
-use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::auth::Grant;
 use crate::config::ClusterSettings;
 use crate::names::Endpoint;
 use crate::wire::tls::{self, TlsSetupError};
-use crate::wire::{has_early_bytes, limits};
+use crate::wire::{has_early_bytes, socket};
 
 /// The SSLRequest packet (PostgreSQL manual, "Message Formats").
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
@@ -109,7 +109,8 @@ impl Dialer {
 
     /// Connects to the first address of the endpoint that answers. The name is resolved afresh each time:
     /// after a failover it moves within seconds (Aurora's DNS lifetime is 5 s).
-    pub async fn dial(&self) -> Result<Dialed, DialError> {
+    /// The grant is the proof that someone may be led there.
+    pub async fn dial(&self, _: &Grant) -> Result<Dialed, DialError> {
         let deadline = Instant::now() + self.connect_timeout;
         let mut last = DialError::TimedOut;
         for addr in self.addresses(deadline).await? {
@@ -130,7 +131,7 @@ impl Dialer {
         let attempt = async {
             let mut tcp =
                 TcpStream::connect(addr).await.map_err(|source| DialError::Connect { addr, source })?;
-            tune(&tcp).map_err(|source| DialError::Connect { addr, source })?;
+            socket::tune(&tcp).map_err(|source| DialError::Connect { addr, source })?;
             request_tls(&mut tcp, addr).await?;
             let stream = self.tls.0.connect(self.server_name.clone(), tcp).await;
             let stream = stream.map_err(|error| DialError::Tls { addr, problem: tls::describe(&error) })?;
@@ -165,17 +166,4 @@ async fn request_tls(tcp: &mut TcpStream, addr: SocketAddr) -> Result<(), DialEr
         b'N' => Err(DialError::NoTls(addr)),
         _ => Err(DialError::NotPostgres(addr)),
     }
-}
-
-/// Socket options of both legs of a session: no delay for small messages, and a dead peer is noticed within
-/// about 90 s whether or not something is waiting to be sent.
-pub fn tune(tcp: &TcpStream) -> io::Result<()> {
-    tcp.set_nodelay(true)?;
-    let keepalive = TcpKeepalive::new()
-        .with_time(limits::KEEPALIVE_IDLE)
-        .with_interval(limits::KEEPALIVE_INTERVAL)
-        .with_retries(limits::KEEPALIVE_RETRIES);
-    let socket = SockRef::from(tcp);
-    socket.set_tcp_keepalive(&keepalive)?;
-    socket.set_tcp_user_timeout(Some(limits::TCP_USER_TIMEOUT))
 }

@@ -4,6 +4,7 @@
 pub mod error_response;
 pub mod frames;
 pub mod limits;
+pub mod socket;
 pub mod tls;
 
 use std::fmt;

@@ -1,0 +1,28 @@
+# pgpassport: `make demo` shows it, `make test` proves it.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+ARGS ?=
+
+help: ## List the commands
+	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/'
+
+demo: ## One login end to end on stand-ins for the issuer, STS and Aurora (ARGS=--once ends by itself)
+	@scripts/need-postgres
+	@cargo build --locked --workspace --bins
+	@target/debug/aws-emulator demo --proxy target/debug/pgpassport $(ARGS)
+
+test: ## Everything the tests need, then all tests
+	@scripts/need-postgres
+	cargo test --locked --workspace
+
+lint: ## Formatting, clippy, documentation, licences
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items
+	@scripts/deny
+
+release: ## The binary for production: target/release/pgpassport
+	cargo build --locked --release
+
+.PHONY: help demo test lint release

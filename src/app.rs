@@ -1,0 +1,56 @@
+//! Builds the parts from the configuration; the only reader of the whole of it.
+
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use crate::auth::{KeyFetcher, KeyStore, Policy, Verifier};
+use crate::aws::federation::Federation;
+use crate::aws::sts::StsTimes;
+use crate::cancel::CancelKeys;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::session::{SessionLimits, Steps, TlsAcceptorDebug};
+use crate::upstream::dial::Dialer;
+use crate::wire::tls;
+
+/// Cancels forwarded at the same time; each one is a connection to the upstream that a stranger asked for.
+const MAX_CANCELS: usize = 16;
+
+/// Builds what a session passes through. Fetching and federating run on `control`; `stop` ends sessions.
+pub fn build(
+    config: Config,
+    clock: Clock,
+    control: &Handle,
+    stop: CancellationToken,
+) -> anyhow::Result<Steps> {
+    let acceptor = tls::server_config(&config.listen.tls_cert_file, &config.listen.tls_key_file)?;
+    let dialer = Dialer::new(&config.cluster, config.limits.server_connect_timeout)?;
+    let federation = Federation::new(&config.cluster, StsTimes::default(), clock.clone(), control.clone())?;
+    let mut issuers = Vec::new();
+    for issuer in config.issuers {
+        let fetcher = KeyFetcher::new(&issuer)?;
+        let keys = KeyStore::start(&issuer, fetcher, control);
+        issuers.push((issuer, keys));
+    }
+    Ok(Steps {
+        tls: TlsAcceptorDebug(TlsAcceptor::from(Arc::new(acceptor))),
+        plaintext_from_loopback: config.listen.plaintext_from_loopback,
+        limits: SessionLimits {
+            client_login_timeout: config.limits.client_login_timeout,
+            login_timeout: config.limits.login_timeout,
+            max_client_conn: config.limits.max_client_conn,
+        },
+        verifier: Verifier::new(issuers, clock.clone()),
+        policy: Policy::new(Arc::new(config.cluster)),
+        federation,
+        dialer,
+        cancels: Arc::new(CancelKeys::default()),
+        cancel_slots: Semaphore::new(MAX_CANCELS),
+        clock,
+        stop,
+    })
+}

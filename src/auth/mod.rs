@@ -1,0 +1,18 @@
+//! From a client's token to the decision whom it may log in as: verification, key sets, policy.
+//!
+//! [`verify::Verifier`] turns a [`Jwt`](crate::secret::Jwt) into [`VerifiedClaims`], and [`policy::Policy`]
+//! turns those into a [`Grant`]. Neither proof can be made anywhere else. Nothing here speaks to a client, to
+//! AWS or to a database; the only network traffic is the fetching of key sets, and that never runs on the
+//! thread of a login.
+
+pub mod dbuser;
+pub mod fetch;
+pub mod keys;
+pub mod policy;
+pub mod verify;
+
+pub use dbuser::DeriveError;
+pub use fetch::{KeyFetcher, SetupError};
+pub use keys::{KeyStatus, KeyStore};
+pub use policy::{Asked, Grant, Policy, PolicyError};
+pub use verify::{VerifiedClaims, Verifier, VerifyError};

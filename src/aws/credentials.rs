@@ -1,0 +1,86 @@
+//! Temporary credentials of one person's role, and the IAM token made from them while it is fresh.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use super::iam_token::{self, SignError};
+use crate::config::ClusterSettings;
+use crate::names::DbUser;
+use crate::secret::{IamToken, Secret};
+
+/// How long one IAM token is used for further logins. AWS throttles new tokens, not reused ones (Aurora user
+/// guide, "IAM database authentication": 200 new connections a second), and a third of its life stays as a
+/// margin for clocks and slow logins.
+pub const REUSE_TOKEN_FOR: Duration = Duration::from_mins(10);
+
+/// What STS gave for one token, role and user.
+pub struct RoleCredentials {
+    access_key_id: String,
+    secret_access_key: Secret<String>,
+    session_token: Option<Secret<String>>,
+    expires_at: SystemTime,
+    session_name: String,
+    token: Mutex<Option<(SystemTime, IamToken)>>,
+}
+
+impl RoleCredentials {
+    /// Wraps the parts of a response; `session_name` is the RoleSessionName they were asked for with.
+    pub fn new(
+        access_key_id: String,
+        secret_access_key: String,
+        session_token: Option<String>,
+        expires_at: SystemTime,
+        session_name: String,
+    ) -> Self {
+        Self {
+            access_key_id,
+            secret_access_key: Secret::new(secret_access_key),
+            session_token: session_token.map(Secret::new),
+            expires_at,
+            session_name,
+            token: Mutex::new(None),
+        }
+    }
+
+    /// When they end.
+    pub fn expires_at(&self) -> SystemTime {
+        self.expires_at
+    }
+
+    /// The name under which CloudTrail knows the session.
+    pub fn session_name(&self) -> &str {
+        &self.session_name
+    }
+
+    /// Key id, secret key, session token.
+    pub(super) fn expose(&self) -> (&str, &str, Option<&str>) {
+        let session_token = self.session_token.as_ref().map(|token| token.expose().as_str());
+        (&self.access_key_id, self.secret_access_key.expose(), session_token)
+    }
+
+    /// A token for `user`, signed now or within the last [`REUSE_TOKEN_FOR`]. These credentials belong to
+    /// one user at one cluster, so there is one token to remember.
+    pub fn iam_token(
+        &self,
+        cluster: &ClusterSettings,
+        user: &DbUser,
+        now: SystemTime,
+    ) -> Result<IamToken, SignError> {
+        let mut remembered = self.token.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((signed_at, token)) = remembered.as_ref()
+            && now.duration_since(*signed_at).is_ok_and(|age| age < REUSE_TOKEN_FOR)
+        {
+            return Ok(IamToken::new(token.expose().to_owned()));
+        }
+        let token = iam_token::sign(self, &cluster.endpoint, &cluster.region, user, now)?;
+        let copy = IamToken::new(token.expose().to_owned());
+        *remembered = Some((now, token));
+        Ok(copy)
+    }
+}
+
+impl std::fmt::Debug for RoleCredentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "RoleCredentials of {}", self.session_name)
+    }
+}

@@ -1,0 +1,11 @@
+//! AWS: role credentials for one person, and the IAM token signed with them. The proxy has no AWS identity of
+//! its own; nothing here reads the machine's.
+
+pub mod credentials;
+pub mod federation;
+#[cfg(test)]
+pub(crate) mod fixtures;
+pub mod iam_token;
+pub mod session_name;
+pub mod session_policy;
+pub mod sts;

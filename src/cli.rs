@@ -1,0 +1,138 @@
+//! The command line.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::commands::{check, serve};
+use crate::config::{LogFormat, LogLevel, LogSettings};
+use crate::telemetry::logging;
+
+/// `EX_CONFIG` of sysexits.h: starting again with the same file would not help.
+const EX_CONFIG: u8 = 78;
+
+/// PostgreSQL proxy that turns an OIDC token into an AWS IAM database login.
+///
+/// Clients send their JWT as the password over TLS. The proxy verifies it, derives the database user, assumes
+/// the role in AWS with that very token, and logs in to Aurora PostgreSQL as that user.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the proxy until SIGTERM or SIGINT.
+    ///
+    /// The first signal stops accepting clients and lets sessions end for the configured shutdown timeout; a second
+    /// one, or SIGQUIT, ends everything at once. Logs go to standard error.
+    Serve {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Write log lines of this level and above; overrides log.level.
+        #[arg(long, env = "PGPASSPORT_LOG_LEVEL")]
+        log_level: Option<Level>,
+        /// Shape of log lines; overrides log.format.
+        #[arg(long, env = "PGPASSPORT_LOG_FORMAT")]
+        log_format: Option<Format>,
+    },
+    /// Check the configuration and the files it names.
+    ///
+    /// Prints every problem with its line, key and remedy. Exits with 0 if there is none and with 78 otherwise.
+    Check {
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+}
+
+#[derive(Debug, Args)]
+struct ConfigFile {
+    /// The configuration file.
+    #[arg(
+        short,
+        long = "config",
+        env = "PGPASSPORT_CONFIG",
+        default_value = "proxy.toml",
+        value_name = "FILE"
+    )]
+    path: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Level {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+}
+
+impl Cli {
+    /// Runs the command; the exit code is 0, 78 for a configuration that cannot work, or 1.
+    pub fn run(self) -> ExitCode {
+        match self.command {
+            Command::Check { config } => match check::load(&config.path) {
+                Ok(checked) => {
+                    say(&mut std::io::stdout(), &check::summary(&config.path, &checked));
+                    ExitCode::SUCCESS
+                }
+                Err(problems) => refuse(&problems),
+            },
+            Command::Serve { config, log_level, log_format } => match check::load(&config.path) {
+                Ok(mut config) => {
+                    override_log(&mut config.log, log_level, log_format);
+                    logging::start(&config.log);
+                    finish(serve::run(config))
+                }
+                Err(problems) => refuse(&problems),
+            },
+        }
+    }
+}
+
+fn override_log(log: &mut LogSettings, level: Option<Level>, format: Option<Format>) {
+    if let Some(level) = level {
+        log.level = match level {
+            Level::Error => LogLevel::Error,
+            Level::Warn => LogLevel::Warn,
+            Level::Info => LogLevel::Info,
+            Level::Debug => LogLevel::Debug,
+            Level::Trace => LogLevel::Trace,
+        };
+    }
+    if let Some(format) = format {
+        log.format = match format {
+            Format::Text => LogFormat::Text,
+            Format::Json => LogFormat::Json,
+        };
+    }
+}
+
+fn finish(result: anyhow::Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&mut std::io::stderr(), &format!("pgpassport: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn refuse(problems: &impl ToString) -> ExitCode {
+    say(&mut std::io::stderr(), &problems.to_string());
+    ExitCode::from(EX_CONFIG)
+}
+
+fn say(to: &mut impl Write, text: &str) {
+    let _ = writeln!(to, "{}", text.trim_end()); // a closed pipe is no reason to fail
+}

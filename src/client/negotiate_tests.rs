@@ -1,0 +1,228 @@
+//! The first packets, spoken by hostile and honest peers over an in-memory pipe.
+
+use std::sync::Arc;
+
+use rustls::pki_types::{PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio::io::{DuplexStream, duplex};
+use tokio_rustls::TlsConnector;
+
+use super::*;
+use crate::client::password::PasswordError;
+
+const SSL: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
+const GSS: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x30];
+const STARTUP: &[u8] = b"\0\0\0\x14\0\x03\0\0user\0alice\0\0";
+
+fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
+
+/// An acceptor with a fresh certificate, and the configuration of a client that trusts it.
+fn tls_pair() -> (TlsAcceptor, ClientConfig) {
+    let issued = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let key = PrivateKeyDer::Pkcs8(issued.signing_key.serialize_der().into());
+    let mut server = ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![issued.cert.der().clone()], key)
+        .unwrap();
+    server.alpn_protocols = vec![tls::ALPN.to_vec()];
+    let mut roots = RootCertStore::empty();
+    roots.add(issued.cert.der().clone()).unwrap();
+    let client = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    (TlsAcceptor::from(Arc::new(server)), client)
+}
+
+async fn handshake(
+    stream: DuplexStream,
+    mut config: ClientConfig,
+    alpn: &[&[u8]],
+) -> io::Result<tokio_rustls::client::TlsStream<DuplexStream>> {
+    config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+    let name = ServerName::try_from("localhost").unwrap();
+    TlsConnector::from(Arc::new(config)).connect(name, stream).await
+}
+
+/// What a peer that sends `bytes` at once and no more turns out to be.
+async fn peer(bytes: &[u8], plaintext: bool) -> Result<First<DuplexStream>, Dropped> {
+    let (near, mut far) = duplex(16_384);
+    far.write_all(bytes).await.unwrap();
+    far.shutdown().await.unwrap();
+    let (acceptor, _) = tls_pair();
+    let result = negotiate(near, &acceptor, plaintext).await;
+    drop(far);
+    result
+}
+
+async fn dropped(bytes: &[u8]) -> Dropped {
+    match peer(bytes, true).await {
+        Err(why) => why,
+        Ok(first) => panic!("{first:?}"),
+    }
+}
+
+#[tokio::test]
+async fn c1_pre_tls_bytes_are_refused() {
+    let injected = [&SSL[..], b"\0\0\0\x17\0\x03\0\0user\0attacker\0\0"].concat();
+    assert!(matches!(dropped(&injected).await, Dropped::PreTlsBytes));
+    for extra in [1, 8, 300, 9_000] {
+        let bytes = [&SSL[..], &vec![b'x'; extra]].concat();
+        assert!(matches!(dropped(&bytes).await, Dropped::PreTlsBytes), "{extra}");
+    }
+}
+
+#[tokio::test]
+async fn c1_bytes_that_arrive_after_the_answer_end_the_handshake() {
+    let (near, mut far) = duplex(4_096);
+    let (acceptor, _) = tls_pair();
+    let server = tokio::spawn(async move { negotiate(near, &acceptor, true).await });
+    far.write_all(&SSL).await.unwrap();
+    assert_eq!(far.read_u8().await.unwrap(), b'S');
+    far.write_all(STARTUP).await.unwrap();
+    assert!(matches!(server.await.unwrap(), Err(Dropped::Tls(_))));
+}
+
+#[tokio::test]
+async fn c4_impossible_first_packets_are_closed_without_a_word() {
+    for length in [0_u32, 3, 7, 10_005, 0x7fff_ffff, 0xffff_ffff] {
+        let bytes = [&length.to_be_bytes()[..], &[0; 8]].concat();
+        assert!(matches!(dropped(&bytes).await, Dropped::Length(l) if l == length), "{length}");
+    }
+    assert!(matches!(dropped(b"GET / HTTP/1.1\r\n\r\n").await, Dropped::Length(_)));
+    assert!(matches!(dropped(b"\0\0\0\x55\xffSMBr\0\0\0").await, Dropped::Io(_)));
+    for (code, length) in [(0x2f, 9), (0x30, 9), (0x2e, 15), (0x2e, 269)] {
+        let mut bytes = vec![0, 0, 0, 0, 0x04, 0xd2, 0x16, code];
+        bytes[..4].copy_from_slice(&u32::to_be_bytes(length));
+        bytes.resize(400, 0);
+        assert!(matches!(dropped(&bytes).await, Dropped::Length(l) if l == length), "{code} {length}");
+    }
+}
+
+#[tokio::test]
+async fn c4_the_longest_startup_packet_passes() {
+    let mut packet = b"\0\0\0\0\0\x03\0\0user\0alice\0options\0".to_vec();
+    packet.resize(limits::MAX_STARTUP_LENGTH - 2, b'x');
+    packet.extend(b"\0\0");
+    let length = u32::try_from(packet.len()).unwrap();
+    assert_eq!(length, 10_004);
+    packet[..4].copy_from_slice(&length.to_be_bytes());
+    assert!(matches!(peer(&packet, true).await, Ok(First::Login(_))));
+}
+
+#[tokio::test]
+async fn c2_a_startup_in_clear_is_unfit_before_any_question() {
+    let first = peer(STARTUP, false).await;
+    assert!(matches!(first, Ok(First::Unfit(ClientStream::Plain(_), StartupError::TlsRequired))));
+    // Not even parsed: a broken packet gets the same answer.
+    let first = peer(b"\0\0\0\x08\0\x02\0\0", false).await;
+    assert!(matches!(first, Ok(First::Unfit(_, StartupError::TlsRequired))));
+    let first = peer(STARTUP, true).await;
+    let Ok(First::Login(client)) = first else { panic!("not a login") };
+    assert_eq!((client.startup().user(), client.tls_version()), ("alice", None));
+}
+
+#[tokio::test]
+async fn c5_encryption_is_asked_for_once_each() {
+    assert!(matches!(dropped(&[GSS, GSS].concat()).await, Dropped::Repeated));
+    let many = GSS.repeat(1_000);
+    assert!(matches!(dropped(&many).await, Dropped::Repeated));
+}
+
+#[tokio::test]
+async fn c6_gssenc_then_ssl_then_tls_works() {
+    let (near, mut far) = duplex(256);
+    let (acceptor, config) = tls_pair();
+    let server = tokio::spawn(async move { negotiate(near, &acceptor, false).await });
+    far.write_all(&GSS).await.unwrap();
+    assert_eq!(far.read_u8().await.unwrap(), b'N');
+    far.write_all(&SSL).await.unwrap();
+    assert_eq!(far.read_u8().await.unwrap(), b'S');
+    let mut tls = handshake(far, config, &[]).await.unwrap();
+    tls.write_all(STARTUP).await.unwrap();
+    tls.flush().await.unwrap();
+    let Ok(First::Login(client)) = server.await.unwrap() else { panic!("not a login") };
+    assert_eq!((client.startup().user(), client.tls_version()), ("alice", Some("TLSv1.3")));
+}
+
+#[tokio::test]
+async fn c6_direct_tls_needs_the_protocol_name() {
+    for (alpn, welcome) in
+        [(&[b"postgresql".as_slice()][..], true), (&[], false), (&[b"http/1.1".as_slice()], false)]
+    {
+        let (near, far) = duplex(256);
+        let (acceptor, config) = tls_pair();
+        let server = tokio::spawn(async move { negotiate(near, &acceptor, false).await });
+        let mut tls = handshake(far, config, alpn).await.ok();
+        if let Some(tls) = &mut tls {
+            let _ = tls.write_all(STARTUP).await; // a refused client may be cut off here
+            let _ = tls.flush().await;
+        }
+        match server.await.unwrap() {
+            Ok(First::Login(_)) => assert!(welcome, "{alpn:?}"),
+            Err(Dropped::NoAlpn | Dropped::Tls(_)) => assert!(!welcome, "{alpn:?}"),
+            other => panic!("{alpn:?}: {other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn c6_tls_inside_tls_is_an_unknown_protocol() {
+    let (near, mut far) = duplex(256);
+    let (acceptor, config) = tls_pair();
+    let server = tokio::spawn(async move { negotiate(near, &acceptor, false).await });
+    far.write_all(&SSL).await.unwrap();
+    far.read_u8().await.unwrap();
+    let mut tls = handshake(far, config, &[]).await.unwrap();
+    tls.write_all(&SSL).await.unwrap();
+    tls.flush().await.unwrap();
+    let first = server.await.unwrap();
+    assert!(matches!(
+        first,
+        Ok(First::Unfit(ClientStream::Tls(_), StartupError::Protocol { major: 1234, minor: 5679 }))
+    ));
+}
+
+#[tokio::test]
+async fn a_cancel_is_recognised_with_short_and_long_keys() {
+    for length in [4_usize, 32, 256] {
+        let mut packet = u32::try_from(12 + length).unwrap().to_be_bytes().to_vec();
+        packet.extend([0x04, 0xd2, 0x16, 0x2e, 0, 0, 0, 7]);
+        packet.resize(12 + length, b'k');
+        let first = peer(&packet, false).await;
+        let Ok(First::Cancel(key)) = first else { panic!("not a cancel") };
+        assert_eq!((key.pid, key.secret), (7, vec![b'k'; length]));
+    }
+}
+
+#[tokio::test]
+async fn a_newer_protocol_is_told_of_ours_before_the_password_question() {
+    let packet = b"\0\0\0\x1d\0\x03\0\x02user\0alice\0_pq_.x\0y\0\0";
+    let (near, mut far) = duplex(4_096);
+    let mut packet = packet.to_vec();
+    let length = u32::try_from(packet.len()).unwrap();
+    packet[..4].copy_from_slice(&length.to_be_bytes());
+    far.write_all(&packet).await.unwrap();
+    let (acceptor, _) = tls_pair();
+    let Ok(First::Login(mut client)) = negotiate(near, &acceptor, true).await else { panic!("not a login") };
+    let asking = tokio::spawn(async move { client.ask_password().await });
+    let mut question = [0; 20 + 9];
+    far.read_exact(&mut question).await.unwrap();
+    assert_eq!(question[..20], *b"v\0\0\0\x13\0\x03\0\0\0\0\0\x01_pq_.x\0");
+    assert_eq!(question[20..], *b"R\0\0\0\x08\0\0\0\x03");
+    drop(far);
+    assert!(matches!(asking.await.unwrap(), Err(PasswordError::NoAnswer)));
+}
+
+#[tokio::test]
+async fn a_port_check_is_nobody() {
+    let (near, far) = duplex(16);
+    drop(far);
+    let (acceptor, _) = tls_pair();
+    assert!(matches!(negotiate(near, &acceptor, true).await, Err(Dropped::Silent)));
+}

@@ -1,0 +1,122 @@
+//! `pgpassport check`: the configuration and the files it names, without starting anything.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use crate::config::{Config, Pin};
+use crate::wire::tls;
+
+/// Reads the configuration and looks into its files; all problems in one text.
+pub fn load(path: &Path) -> Result<Config, String> {
+    let text = fs::read_to_string(path)
+        .map_err(|error| format!("{}: {error}\nName the file with --config FILE.", path.display()))?;
+    let config = Config::from_toml(&text, path).map_err(|problems| problems.to_string())?;
+    let problems = file_problems(&config);
+    if problems.is_empty() { Ok(config) } else { Err(problems.join("\n")) }
+}
+
+/// What `check` says when all is well.
+pub fn summary(path: &Path, config: &Config) -> String {
+    let issuers: Vec<_> = config.issuers.iter().map(|issuer| issuer.issuer.as_str()).collect();
+    let cluster = &config.cluster;
+    let pin = match cluster.pin {
+        Pin::SessionPolicy => "session policy",
+        Pin::SessionTag => "session tag",
+        Pin::Both => "session policy and session tag",
+        Pin::None => "nothing but the role's own policy",
+    };
+    format!(
+        "{}: no problems found\n  listen   {}\n  issuer   {}\n  cluster  {} at {} in {}\n  role     {}\n  \
+         user     from claim {}, pinned by {pin}",
+        path.display(),
+        config.listen.addr,
+        issuers.join(", "),
+        cluster.name,
+        cluster.endpoint,
+        cluster.region.as_str(),
+        cluster.role_arn.as_str(),
+        cluster.user.claim.join("."),
+    )
+}
+
+/// Problems of the files that the configuration names, one text each.
+fn file_problems(config: &Config) -> Vec<String> {
+    let (cert, key) = (&config.listen.tls_cert_file, &config.listen.tls_key_file);
+    let mut problems = Vec::new();
+    if let Err(error) = tls::server_config(cert, key) {
+        problems.push(format!("listen.tls_cert_file, listen.tls_key_file: {error}"));
+    } else if let Err(error) = private(key) {
+        problems.push(format!("listen.tls_key_file: {}: {error}", key.display()));
+    }
+    let mut authorities = vec![("cluster.ca_file", Some(&config.cluster.ca_file))];
+    authorities.push(("cluster.sts_ca_file", config.cluster.sts_ca_file.as_ref()));
+    authorities.extend(config.issuers.iter().map(|issuer| ("issuer.ca_file", issuer.ca_file.as_ref())));
+    for (key, path) in authorities.into_iter().filter_map(|(key, path)| Some((key, path?))) {
+        if let Err(error) = tls::upstream_config(path) {
+            problems.push(format!("{key}: {error}"));
+        }
+    }
+    problems
+}
+
+/// A key that others can read is not a secret (PostgreSQL's own rule for `ssl_key_file`).
+fn private(key: &Path) -> Result<(), String> {
+    let file = fs::metadata(key).map_err(|error| error.to_string())?;
+    let others = if file.uid() == 0 { 0o037 } else { 0o077 };
+    if file.mode() & others != 0 {
+        return Err("others can read this key; run chmod 0600 (or 0640 if root owns it)".into());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn world(mode: u32) -> (tempfile::TempDir, std::path::PathBuf) {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let issued = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let file = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+        file("server.crt", &issued.cert.pem());
+        file("rds-global-bundle.pem", &issued.cert.pem());
+        file("server.key", &issued.signing_key.serialize_pem());
+        let key = folder.path().join("server.key");
+        fs::set_permissions(key, fs::Permissions::from_mode(mode)).unwrap();
+        let reference = include_str!("../../proxy.toml").replace("/etc/pgpassport/", "");
+        file("proxy.toml", &reference);
+        let path = folder.path().join("proxy.toml");
+        (folder, path)
+    }
+
+    #[test]
+    fn the_reference_configuration_is_a_good_one() {
+        let (_folder, path) = world(0o600);
+        let config = load(&path).unwrap();
+        let summary = summary(&path, &config);
+        assert!(summary.contains("no problems found") && summary.contains("session policy"), "{summary}");
+    }
+
+    #[test]
+    fn a_key_that_others_can_read_is_refused() {
+        let (_folder, path) = world(0o604);
+        let problems = load(&path).unwrap_err();
+        assert!(problems.contains("listen.tls_key_file") && problems.contains("chmod 0600"), "{problems}");
+    }
+
+    #[test]
+    fn all_missing_files_are_named_at_once() {
+        let (folder, path) = world(0o600);
+        fs::remove_file(folder.path().join("server.crt")).unwrap();
+        fs::remove_file(folder.path().join("rds-global-bundle.pem")).unwrap();
+        let problems = load(&path).unwrap_err();
+        assert!(problems.contains("server.crt") && problems.contains("cluster.ca_file"), "{problems}");
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_said_to_be_missing() {
+        let problems = load(Path::new("/nowhere/proxy.toml")).unwrap_err();
+        assert!(problems.contains("/nowhere/proxy.toml") && problems.contains("--config"), "{problems}");
+    }
+}

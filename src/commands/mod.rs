@@ -1,0 +1,4 @@
+//! What the command line can do.
+
+pub mod check;
+pub mod serve;

@@ -1,0 +1,74 @@
+//! Problems of a configuration file, told as a compiler tells them: place, key, what is wrong, what to write,
+//! and the line itself.
+
+use std::fmt;
+use std::ops::Range;
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Line, from 1.
+    pub line: usize,
+    /// Column in characters, from 1.
+    pub column: usize,
+    /// The key's path, as in `cluster[0].region`; empty for the file as a whole.
+    pub key: String,
+    /// What is wrong and what to write instead.
+    pub text: String,
+    /// The line of the file.
+    source: String,
+    /// How many characters of it are meant.
+    width: usize,
+}
+
+/// All problems of one file, in the order of their lines.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problems {
+    /// The file's name, as it was given.
+    pub file: String,
+    /// At least one.
+    pub list: Vec<Problem>,
+}
+
+impl Problem {
+    /// A problem with the bytes `span` of `file`'s text.
+    pub fn at(source: &str, span: &Range<usize>, key: &str, text: String) -> Self {
+        let start = (0..=span.start.min(source.len())).rfind(|at| source.is_char_boundary(*at)).unwrap_or(0);
+        let (before, after) = source.split_at(start);
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        let line_end = after.find('\n').map_or(source.len(), |newline| start + newline);
+        let line = source.get(line_start..line_end).unwrap_or_default().trim_end_matches('\r');
+        let column = before.get(line_start..).unwrap_or_default().chars().count();
+        let meant = source.get(start..span.end.min(line_end).max(start)).unwrap_or_default();
+        Self {
+            line: before.matches('\n').count() + 1,
+            column: column + 1,
+            key: key.to_owned(),
+            text,
+            source: line.to_owned(),
+            width: meant.chars().count().max(1),
+        }
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for problem in &self.list {
+            write!(f, "{}:{}:{}: ", self.file, problem.line, problem.column)?;
+            if !problem.key.is_empty() {
+                write!(f, "{}: ", problem.key)?;
+            }
+            writeln!(f, "{}", problem.text)?;
+            let number = problem.line.to_string();
+            writeln!(f, "  {number} | {}", problem.source)?;
+            let indent = " ".repeat(number.len() + problem.column + 4);
+            writeln!(f, "{indent}{}", "^".repeat(problem.width))?;
+        }
+        match self.list.len() {
+            1 => write!(f, "1 problem"),
+            count => write!(f, "{count} problems"),
+        }
+    }
+}
+
+impl std::error::Error for Problems {}

@@ -1,0 +1,267 @@
+//! Reading tables of TOML key by key: every key is asked for once, with its type; what does not fit, and what
+//! nobody asked for, becomes a problem with its place, and reading goes on.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::fmt::Display;
+use std::ops::{Range, RangeInclusive};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::problem::Problem;
+
+/// The file being read and what was found wrong with it.
+pub(super) struct Reading<'t> {
+    pub(super) text: &'t str,
+    pub(super) folder: PathBuf,
+    pub(super) problems: RefCell<Vec<Problem>>,
+}
+
+impl Reading<'_> {
+    pub(super) fn problem(&self, span: &Range<usize>, key: &str, text: impl Display) {
+        self.problems.borrow_mut().push(Problem::at(self.text, span, key, text.to_string()));
+    }
+}
+
+/// A value and where it stands.
+pub(super) struct Item<T> {
+    pub(super) value: T,
+    pub(super) span: Range<usize>,
+    pub(super) key: String,
+}
+
+/// One table.
+pub(super) struct Section<'r, 't> {
+    pub(super) reading: &'r Reading<'t>,
+    /// `None` for a table that is not there: all its keys have their defaults.
+    table: Option<&'r DeTable<'t>>,
+    path: String,
+    pub(super) span: Range<usize>,
+    asked: RefCell<BTreeSet<&'static str>>,
+}
+
+impl<'r, 't> Section<'r, 't> {
+    pub(super) fn root(reading: &'r Reading<'t>, table: &'r Spanned<DeTable<'t>>) -> Self {
+        Self::new(reading, Some(table.get_ref()), String::new(), 0..0)
+    }
+
+    fn new(
+        reading: &'r Reading<'t>,
+        table: Option<&'r DeTable<'t>>,
+        path: String,
+        span: Range<usize>,
+    ) -> Self {
+        Self { reading, table, path, span, asked: RefCell::default() }
+    }
+
+    fn key(&self, name: &str) -> String {
+        if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
+    }
+
+    fn value(&self, name: &'static str) -> Option<&'r Spanned<DeValue<'t>>> {
+        self.asked.borrow_mut().insert(name);
+        let table = self.table?;
+        table.iter().find(|(key, _)| key.get_ref() == name).map(|(_, value)| value)
+    }
+
+    fn typed<V>(
+        &self,
+        name: &'static str,
+        wanted: &str,
+        read: impl FnOnce(&'r DeValue<'t>) -> Option<V>,
+    ) -> Option<Item<V>> {
+        let found = self.value(name)?;
+        let item = |value| Item { value, span: found.span(), key: self.key(name) };
+        if let Some(value) = read(found.get_ref()) {
+            return Some(item(value));
+        }
+        let got = found.get_ref().type_str();
+        self.reading.problem(&found.span(), &self.key(name), format!("this is {got}; write {wanted}"));
+        None
+    }
+
+    /// A text, if the key is there.
+    pub(super) fn text(&self, name: &'static str) -> Option<Item<&'r str>> {
+        self.typed(name, "a text in quotes", DeValue::as_str)
+    }
+
+    /// A text turned into `V`; `parse` says what is wrong with it.
+    pub(super) fn parsed<V>(
+        &self,
+        name: &'static str,
+        parse: impl FnOnce(&str) -> Result<V, String>,
+    ) -> Option<V> {
+        let item = self.text(name)?;
+        parse(item.value).map_err(|text| self.reading.problem(&item.span, &item.key, text)).ok()
+    }
+
+    /// As [`Section::parsed`]; the key must be there. `example` is what to write.
+    pub(super) fn required<V>(
+        &self,
+        name: &'static str,
+        example: &str,
+        parse: impl FnOnce(&str) -> Result<V, String>,
+    ) -> Option<V> {
+        if self.value(name).is_none() {
+            self.missing(name, example);
+        }
+        self.parsed(name, parse)
+    }
+
+    pub(super) fn missing(&self, name: &str, example: &str) {
+        let text = format!("this key is required: {name} = {example}");
+        self.reading.problem(&self.span, &self.key(name), text);
+    }
+
+    /// `true` or `false`.
+    pub(super) fn boolean(&self, name: &'static str, default: bool) -> bool {
+        self.typed(name, "true or false", DeValue::as_bool).map_or(default, |item| item.value)
+    }
+
+    /// A whole number.
+    pub(super) fn count(&self, name: &'static str, default: usize, range: RangeInclusive<usize>) -> usize {
+        let read = |value: &'r DeValue<'t>| {
+            let integer = value.as_integer()?;
+            i128::from_str_radix(integer.as_str(), integer.radix()).ok()
+        };
+        let Some(item) = self.typed(name, "a whole number", read) else { return default };
+        match usize::try_from(item.value).ok().filter(|count| range.contains(count)) {
+            Some(count) => count,
+            None => {
+                let text = format!("write a number from {} to {}", range.start(), range.end());
+                self.reading.problem(&item.span, &item.key, text);
+                default
+            }
+        }
+    }
+
+    /// A time with its unit, `"90s"` or `"1h 30m"`.
+    pub(super) fn duration(
+        &self,
+        name: &'static str,
+        default: Duration,
+        range: RangeInclusive<Duration>,
+    ) -> Duration {
+        let show = |time: &Duration| humantime::format_duration(*time).to_string();
+        let read = |value: &'r DeValue<'t>| value.as_str();
+        let wanted = "a time with its unit, as in \"30s\", \"5m\" or \"1h 30m\"";
+        let Some(item) = self.typed(name, wanted, read) else { return default };
+        let parsed = humantime::parse_duration(item.value)
+            .map_err(|_| format!("{:?} is not a time; write {}", item.value, &wanted[2..]));
+        let checked = parsed.and_then(|time| {
+            let outside = || format!("write a time from {} to {}", show(range.start()), show(range.end()));
+            if range.contains(&time) { Ok(time) } else { Err(outside()) }
+        });
+        checked.unwrap_or_else(|text| {
+            self.reading.problem(&item.span, &item.key, text);
+            default
+        })
+    }
+
+    /// One of a few words.
+    pub(super) fn choice<V: Copy>(&self, name: &'static str, default: V, words: &[(&str, V)]) -> V {
+        let parse = |text: &str| {
+            let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
+            let known: Vec<_> = words.iter().map(|(word, _)| format!("{word:?}")).collect();
+            found.ok_or_else(|| format!("{text:?} is not known; write one of {}", known.join(", ")))
+        };
+        self.parsed(name, parse).unwrap_or(default)
+    }
+
+    /// A file's path, relative to the configuration's folder.
+    pub(super) fn path(&self, name: &'static str) -> Option<PathBuf> {
+        self.parsed(name, |text| self.resolve(text))
+    }
+
+    /// As [`Section::path`]; the key must be there.
+    pub(super) fn required_path(&self, name: &'static str, example: &str) -> Option<PathBuf> {
+        self.required(name, example, |text| self.resolve(text))
+    }
+
+    fn resolve(&self, text: &str) -> Result<PathBuf, String> {
+        if text.is_empty() { Err("write a path".into()) } else { Ok(self.reading.folder.join(text)) }
+    }
+
+    /// One text or several.
+    pub(super) fn texts(&self, name: &'static str) -> Option<Item<Vec<Item<&'r str>>>> {
+        let whole = self.value(name)?;
+        let (key, span) = (self.key(name), whole.span());
+        let item = |value: &'r str, span| Item { value, span, key: self.key(name) };
+        if let Some(one) = whole.get_ref().as_str() {
+            return Some(Item { value: vec![item(one, span.clone())], span, key });
+        }
+        let array = self.typed(name, "a text, or texts in brackets", DeValue::as_array)?.value;
+        let mut texts = Vec::new();
+        for value in array {
+            match value.get_ref().as_str() {
+                Some(text) => texts.push(item(text, value.span())),
+                None => self.reading.problem(&value.span(), &key, "write a text in quotes"),
+            }
+        }
+        Some(Item { value: texts, span, key })
+    }
+
+    /// The table `[name]`.
+    pub(super) fn section(&self, name: &'static str) -> Self {
+        match self.typed(name, "a table", DeValue::as_table) {
+            Some(item) => Self::new(self.reading, Some(item.value), item.key, item.span),
+            None => Self::new(self.reading, None, self.key(name), self.span.clone()),
+        }
+    }
+
+    /// The tables `[[name]]`.
+    pub(super) fn sections(&self, name: &'static str) -> Vec<Self> {
+        let Some(array) = self.typed(name, "tables under a header in double brackets", DeValue::as_array)
+        else {
+            return Vec::new();
+        };
+        let mut sections = Vec::new();
+        for (number, value) in array.value.iter().enumerate() {
+            let path = format!("{}[{number}]", array.key);
+            match value.get_ref().as_table() {
+                Some(table) => sections.push(Self::new(self.reading, Some(table), path, value.span())),
+                None => self.reading.problem(&value.span(), &path, "write a table"),
+            }
+        }
+        sections
+    }
+
+    /// Reports the keys nobody asked for. To be called when all others have been.
+    pub(super) fn finish(&self) {
+        let asked = self.asked.borrow();
+        for (key, _) in self.table.into_iter().flatten() {
+            let name = key.get_ref();
+            if asked.contains(name.as_ref()) {
+                continue;
+            }
+            let nearest = asked.iter().min_by_key(|known| distance(known, name));
+            let text = match nearest.filter(|known| distance(known, name) <= 3) {
+                Some(known) => format!("this key is not known; did you mean {known}?"),
+                None => {
+                    let known: Vec<_> = asked.iter().copied().collect();
+                    format!("this key is not known; known here: {}", known.join(", "))
+                }
+            };
+            self.reading.problem(&key.span(), &self.key(name), text);
+        }
+    }
+}
+
+/// Letters to change, add or take away between two words (Levenshtein).
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = std::mem::replace(row.first_mut().unwrap_or(&mut 0), i + 1);
+        let mut left = i + 1;
+        for (cell, y) in row.iter_mut().skip(1).zip(&b) {
+            let here = (*cell + 1).min(left + 1).min(diagonal + usize::from(x != *y));
+            diagonal = std::mem::replace(cell, here);
+            left = here;
+        }
+    }
+    row.last().copied().unwrap_or(0)
+}

@@ -1,0 +1,236 @@
+//! The configuration as people write it, rightly and wrongly.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::*;
+use crate::config::problem::Problems;
+
+const REFERENCE: &str = include_str!("../../proxy.toml");
+
+fn read(text: &str) -> Result<Config, Problems> {
+    Config::from_toml(text, "/etc/pgpassport/proxy.toml")
+}
+
+/// The reference with the lines of `keys` put in place of those that have the same key, commented or not.
+fn with(changes: &[(&str, &str)]) -> String {
+    let mut text = REFERENCE.to_owned();
+    for (key, line) in changes {
+        let old = text
+            .lines()
+            .find(|l| l.trim_start_matches("# ").starts_with(&format!("{key} = ")))
+            .unwrap_or_else(|| panic!("proxy.toml does not mention {key}"))
+            .to_owned();
+        text = text.replacen(&old, line, 1);
+    }
+    text
+}
+
+fn problem(changes: &[(&str, &str)]) -> String {
+    let problems = read(&with(changes)).unwrap_err();
+    assert_eq!(problems.list.len(), 1, "{problems}");
+    problems.to_string()
+}
+
+#[test]
+fn the_reference_is_a_working_configuration() {
+    let config = read(REFERENCE).unwrap();
+    assert_eq!(config.listen.addr.to_string(), "0.0.0.0:5432");
+    assert_eq!(config.cluster.endpoint.port(), 5432);
+    assert_eq!(config.cluster.user.claim, ["sub"]);
+}
+
+/// Uncommenting a line must change nothing: it shows the default. Keys whose default is "not set" are named here.
+#[test]
+fn every_commented_line_of_the_reference_is_the_default() {
+    let examples =
+        ["jwks_url", "ca_file", "hostaddr", "resource_id", "sts_endpoint_url", "sts_ca_file", "regex"];
+    let usual = format!("{:?}", read(REFERENCE).unwrap());
+    let mut tried = 0;
+    for line in REFERENCE.lines().filter(|line| line.starts_with("# ") && line.contains(" = ")) {
+        let Some((key, _)) = line[2..].split_once(" = ") else { continue };
+        if !key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') {
+            continue; // a sentence with an equals sign in it
+        }
+        tried += 1;
+        let text = REFERENCE.replacen(line, &line[2..], 1);
+        let changed = format!("{:?}", read(&text).unwrap_or_else(|problems| panic!("{line}: {problems}")));
+        assert_eq!(changed == usual, !examples.contains(&key), "{line}");
+    }
+    assert_eq!(tried, 30, "commented keys of proxy.toml");
+}
+
+/// The reader lists the keys it knows when it meets one it does not; each of them must be in the reference.
+#[test]
+fn every_known_key_is_in_the_reference() {
+    let mut known = Vec::new();
+    for header in ["[listen]", "[limits]", "[log]", "[[issuer]]", "[[cluster]]", "[cluster.user]"] {
+        let text =
+            REFERENCE.replacen(&format!("\n{header}\n"), &format!("\n{header}\nqqqqqqqqqqqqqqqq = 1\n"), 1);
+        let problems = read(&text).unwrap_err();
+        let list = problems.list[0].text.split("known here: ").nth(1).unwrap_or_else(|| panic!("{problems}"));
+        known.extend(list.split(", ").map(str::to_owned));
+    }
+    assert!(known.len() > 40, "{known:?}");
+    for key in known.iter().filter(|key| *key != "user") {
+        let mentioned =
+            REFERENCE.lines().any(|line| line.trim_start_matches("# ").starts_with(&format!("{key} = ")));
+        assert!(mentioned, "proxy.toml does not mention {key}");
+    }
+}
+
+/// Fixtures: `tests/config/valid/*.toml` are taken; the first comment lines of `invalid/*.toml` say how the
+/// report must begin, line by line.
+#[test]
+fn fixtures_are_judged_as_they_say() {
+    let folder = |name: &str| -> Vec<PathBuf> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config").join(name);
+        let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        files.sort();
+        files
+    };
+    let (valid, invalid) = (folder("valid"), folder("invalid"));
+    assert_eq!((valid.len(), invalid.len()), (2, 4));
+    for file in valid {
+        let text = fs::read_to_string(&file).unwrap();
+        Config::from_toml(&text, &file).unwrap_or_else(|problems| panic!("{problems}"));
+    }
+    for file in invalid {
+        let text = fs::read_to_string(&file).unwrap();
+        let expected: Vec<&str> = text.lines().map_while(|line| line.strip_prefix("# expect ")).collect();
+        assert!(!expected.is_empty(), "{} expects nothing", file.display());
+        let problems = Config::from_toml(&text, "f.toml").unwrap_err();
+        let found: Vec<String> =
+            problems.list.iter().map(|p| format!("{}:{} {}: {}", p.line, p.column, p.key, p.text)).collect();
+        assert_eq!(found.len(), expected.len(), "{}: {problems}", file.display());
+        for (found, expected) in found.iter().zip(expected) {
+            assert!(found.starts_with(expected), "{}:\n  {found}\n  {expected}", file.display());
+        }
+    }
+}
+
+#[test]
+fn a_problem_is_shown_with_its_line() {
+    let report = problem(&[("region", "region = \"eu\"")]);
+    let line = REFERENCE.lines().position(|line| line.starts_with("region = ")).unwrap() + 1;
+    let expected = format!(
+        "/etc/pgpassport/proxy.toml:{line}:10: cluster[0].region: \"eu\" is not a Region; \
+         write it as in \"eu-central-1\"\n  {line} | region = \"eu\"\n"
+    );
+    assert!(report.starts_with(&expected), "{report}");
+    assert!(report.contains("^^^^\n1 problem"), "{report}");
+}
+
+#[test]
+fn limits_of_values_hold_at_the_limit_and_past_it() {
+    for (key, good, bad) in [
+        ("leeway", "\"300s\"", "\"301s\""),
+        ("max_token_lifetime", "\"24h\"", "\"24h 1s\""),
+        ("jwks_refresh", "\"30s\"", "\"29s\""),
+        ("jwks_max_stale", "\"24h\"", "\"25h\""),
+        ("sts_duration", "\"12h\"", "\"899s\""),
+        ("max_client_conn", "1000000", "0"),
+        ("client_login_timeout", "\"1m\"", "\"61s\""),
+    ] {
+        read(&with(&[(key, &format!("{key} = {good}"))])).unwrap_or_else(|problems| panic!("{problems}"));
+        let report = problem(&[(key, &format!("{key} = {bad}"))]);
+        assert!(report.contains(key), "{report}");
+    }
+}
+
+#[test]
+fn times_need_units_and_types_are_told() {
+    assert!(problem(&[("leeway", "leeway = 30")]).contains("write a time with its unit"));
+    assert!(problem(&[("leeway", "leeway = \"30\"")]).contains("is not a time"));
+    assert!(problem(&[("lowercase", "lowercase = \"yes\"")]).contains("write true or false"));
+    assert!(problem(&[("pin", "pin = \"tag\"")]).contains("\"session-tag\""));
+    assert!(problem(&[("name", "name = 7")]).contains("write a text in quotes"));
+}
+
+#[test]
+fn a_slip_of_the_pen_is_guessed() {
+    let report = problem(&[("lowercase", "lower_case = true")]);
+    assert!(report.contains("did you mean lowercase?"), "{report}");
+}
+
+#[test]
+fn tokens_travel_over_https_only() {
+    let issuer = |url: &str| with(&[("url", &format!("url = \"{url}\""))]);
+    for bad in [
+        "http://idp.example",
+        "http://127.0.0.1:9",
+        "ftp://idp.example",
+        "https://a:b@idp.example",
+        "https://idp.example?x=1",
+        "https://idp.example#x",
+        "idp.example",
+    ] {
+        assert!(read(&issuer(bad)).is_err(), "{bad}");
+    }
+    let local = issuer("http://127.0.0.1:9").replace("# private_network = false", "private_network = true");
+    read(&local).unwrap();
+    let private = issuer("http://10.0.0.1").replace("# private_network = false", "private_network = true");
+    assert!(read(&private).is_err());
+    let slash = read(&issuer("https://tenant.auth0.com/")).unwrap();
+    assert_eq!(slash.issuers[0].issuer.as_str(), "https://tenant.auth0.com/");
+}
+
+#[test]
+fn j9_patterns_are_anchored_bounded_and_capture_one_thing() {
+    let regex = |pattern: &str| read(&with(&[("regex", &format!("regex = '{pattern}'"))]));
+    let compiled = regex(r"([^@]+)@acme\.com").unwrap().cluster.user.regex.unwrap();
+    assert_eq!(
+        compiled.regex.captures("alice@acme.com").unwrap().get(compiled.group).unwrap().as_str(),
+        "alice"
+    );
+    for other in ["alice@evil.com.acme.com.x", "alice@acme.com\n", "a@acme.comb"] {
+        assert!(!compiled.regex.is_match(other), "{other:?}");
+    }
+    let named = regex("(x)(?<user>y)").unwrap().cluster.user.regex.unwrap();
+    assert_eq!(named.group, 2);
+    let long = |n: usize| format!("({})", "a".repeat(n - 2));
+    assert!(regex(&long(1_024)).is_ok());
+    for bad in ["a", "(a)(b)", "(", "a)(b", &long(1_025), "((a{1000}){1000})"] {
+        assert!(regex(bad).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn j10_a_tag_cannot_be_pinned_to_a_changed_claim() {
+    for pin in ["session-tag", "both"] {
+        for change in [("regex", "regex = '(.+)@acme'"), ("lowercase", "lowercase = true")] {
+            let report = problem(&[("pin", &format!("pin = \"{pin}\"")), change]);
+            assert!(report.contains("byte for byte"), "{report}");
+        }
+        read(&with(&[("pin", &format!("pin = \"{pin}\""))])).unwrap();
+    }
+}
+
+#[test]
+fn the_region_is_compared_with_the_endpoint() {
+    let at = |endpoint: &str, region: &str| {
+        read(&with(&[
+            ("endpoint", &format!("endpoint = \"{endpoint}\"")),
+            ("region", &format!("region = \"{region}\"")),
+        ]))
+    };
+    let report = at("x.cluster-abc.eu-west-1.rds.amazonaws.com", "eu-central-1").unwrap_err().to_string();
+    assert!(report.contains("the endpoint is in eu-west-1"), "{report}");
+    at("x.cluster-abc.rds.cn-north-1.amazonaws.com.cn", "cn-north-1").unwrap();
+    assert!(at("x.cluster-abc.rds.cn-north-1.amazonaws.com.cn", "eu-central-1").is_err());
+    at("x.global-abc.global.rds.amazonaws.com", "eu-central-1").unwrap();
+    at("db.internal", "eu-central-1").unwrap();
+    let report = at("10.0.0.7:5432", "eu-central-1").unwrap_err().to_string();
+    assert!(report.contains("hostaddr"), "{report}");
+}
+
+#[test]
+fn claims_can_be_nested_or_hold_dots() {
+    let claim =
+        |value: &str| read(&with(&[("claim", &format!("claim = {value}"))])).map(|c| c.cluster.user.claim);
+    assert_eq!(claim("\"a.b\"").unwrap(), ["a", "b"]);
+    assert_eq!(claim("[\"https://acme.com/x\", \"y\"]").unwrap(), ["https://acme.com/x", "y"]);
+    assert_eq!(claim("[\"https://acme.com/x\"]").unwrap(), ["https://acme.com/x"]);
+    assert!(claim("\"a..b\"").is_err());
+    assert!(claim("[]").is_err());
+}

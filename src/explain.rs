@@ -1,0 +1,328 @@
+//! Every failed login in words for the person who made it: what happened and what to change. All texts are
+//! here, so that they speak with one voice, and so that one reading shows that none of them tells a secret.
+//! Before a token's signature has held, nothing of its content is repeated.
+
+use crate::auth::{DeriveError, PolicyError, VerifyError};
+use crate::aws::sts::StsError;
+use crate::client::password::PasswordError;
+use crate::client::startup::StartupError;
+use crate::names::{MAX_NAME_BYTES, NameError, printable};
+use crate::outcome::LoginError;
+use crate::refusal::{Refusal, Stage};
+use crate::upstream::dial::DialError;
+use crate::upstream::login::UpstreamLoginError;
+use crate::wire::WireError;
+
+const FRESH_TOKEN: &str = "Get a fresh token from your identity provider and connect again.";
+const TOKEN_AS_PASSWORD: &str = "Send the JWT of your identity provider as the password, whole and unchanged: \
+    psql's prompt cuts it at 4095 bytes, so use PGPASSWORD or a passfile.";
+const ASK_OPERATOR: &str =
+    "This is for whoever runs the proxy; the log line with the session id has the cause.";
+const TRY_AGAIN: &str = "Nothing is wrong with your token. Try again in a moment.";
+
+/// The refusal for `why`; `user` is what the client asked for.
+pub fn explain(why: &LoginError, user: &str) -> Refusal {
+    match why {
+        LoginError::Startup(why) => startup(why),
+        LoginError::Full { limit } => Refusal::too_many_connections("the proxy", *limit),
+        LoginError::ClientTimedOut => Refusal::authentication_timeout(),
+        LoginError::Password(why) => password(why, user),
+        LoginError::Verify(why) => token(why, user),
+        LoginError::Policy(why) => policy(why, user),
+        LoginError::Sts(why) => sts(why, user),
+        LoginError::Sign(_) => Refusal::internal(Stage::Signing),
+        LoginError::Dial(why) => dial(why),
+        LoginError::Upstream(why) => upstream(why, user),
+        LoginError::TimedOut(stage) => {
+            Refusal::cannot_connect_now("the login took too long", *stage, "this step did not end in time")
+                .hint(TRY_AGAIN)
+        }
+    }
+}
+
+fn startup(why: &StartupError) -> Refusal {
+    match why {
+        StartupError::TlsRequired => Refusal::tls_required(),
+        StartupError::Protocol { major, minor } => Refusal::unsupported(
+            &format!("unsupported frontend protocol {major}.{minor}: server supports 3.0 to 3.0"),
+            "the client speaks another protocol",
+        )
+        .hint("Use a PostgreSQL driver that is not older than PostgreSQL 7.4."),
+        StartupError::Layout(what) => Refusal::malformed(&format!("invalid startup packet layout: {what}")),
+        StartupError::Replication => Refusal::unsupported(
+            "replication connections are not supported",
+            "IAM database authentication does not allow replication connections",
+        )
+        .hint("Leave the parameter \"replication\" out, or connect to the database itself with a password."),
+    }
+}
+
+fn password(why: &PasswordError, user: &str) -> Refusal {
+    let refuse = |detail| Refusal::authentication(user, Stage::Token, detail);
+    match why {
+        PasswordError::NoAnswer => refuse("no password was sent").hint(TOKEN_AS_PASSWORD),
+        PasswordError::Empty => refuse("the password is empty").hint(TOKEN_AS_PASSWORD),
+        PasswordError::Malformed => Refusal::malformed("invalid password packet size"),
+        PasswordError::Wire(WireError::Length { .. }) => {
+            refuse("the password is longer than any token").hint(TOKEN_AS_PASSWORD)
+        }
+        PasswordError::Wire(_) => Refusal::malformed("expected password response"),
+    }
+}
+
+fn token(why: &VerifyError, user: &str) -> Refusal {
+    use VerifyError as E;
+    let refuse = |detail: &str, hint: &str| Refusal::authentication(user, Stage::Token, detail).hint(hint);
+    match why {
+        E::KeysUnavailable { .. } => Refusal::cannot_connect_now(
+            "issuer keys unavailable",
+            Stage::Keys,
+            "the keys of the token's issuer cannot be fetched",
+        )
+        .hint(TRY_AGAIN),
+        E::NotAJwt { parts } => refuse(
+            &format!("the password is not a JWT: it has {parts} part(s) between dots instead of 3"),
+            TOKEN_AS_PASSWORD,
+        ),
+        E::TooLong { bytes } => refuse(
+            &format!("the token has {bytes} bytes, and AWS STS accepts at most 20000"),
+            "Ask your identity provider for a token with fewer claims, for example without groups.",
+        ),
+        E::Encrypted => refuse(
+            "the token is encrypted (JWE)",
+            "Ask your identity provider for a signed token (JWS) that is not encrypted.",
+        ),
+        E::BadEncoding { part } => {
+            refuse(&format!("the token's {part} is damaged: it is not base64url"), TOKEN_AS_PASSWORD)
+        }
+        E::BadHeader(_) | E::BadPayload(_) | E::CriticalHeader(_) => refuse(
+            "the token is not one that this proxy can read",
+            "Send a plain access or ID token. The proxy's log has the reason under the session id.",
+        ),
+        E::Algorithm(_) => refuse(
+            "the token's signature algorithm is not accepted",
+            "Let the identity provider sign with RS256, RS384, RS512, ES256 or ES384; AWS STS accepts no others.",
+        ),
+        E::TokenType => refuse(
+            "the token's type (typ) is not accepted",
+            "Send an access or ID token, not a logout, refresh or proof token.",
+        ),
+        E::NoIssuer | E::UnknownIssuer => refuse(
+            "the token's issuer (iss) is not one that this proxy accepts",
+            "Get the token from the identity provider that this proxy is set up for.",
+        ),
+        E::KeyUnknown { .. } | E::NoKeyId { .. } | E::BadSignature => {
+            refuse("the token's signature could not be verified", TOKEN_AS_PASSWORD)
+        }
+        _ => claims(why, user),
+    }
+}
+
+/// The signature held: what the token says may be repeated to whoever brought it.
+fn claims(why: &VerifyError, user: &str) -> Refusal {
+    use VerifyError as E;
+    let (detail, hint) = match why {
+        E::Expired { seconds_ago } => (format!("the token expired {} ago", span(*seconds_ago)), FRESH_TOKEN),
+        E::NotYetValid { in_seconds } => (
+            format!("the token is not valid yet, but in {}", span(*in_seconds)),
+            "Wait, or have the clocks of identity provider and proxy compared.",
+        ),
+        E::IssuedInFuture { in_seconds } => (
+            format!("the token was issued {} in the future", span(*in_seconds)),
+            "Have the clocks of identity provider and proxy compared.",
+        ),
+        E::LifetimeTooLong { seconds, max_seconds } => (
+            format!(
+                "the token lives for {}, and at most {} are accepted",
+                span(*seconds),
+                span(*max_seconds)
+            ),
+            "Let the identity provider issue tokens with a shorter life.",
+        ),
+        E::Audience { expected, got } => (
+            format!("the token's audience is {got}, expected {expected}"),
+            "Ask your identity provider for a token with the expected audience.",
+        ),
+        E::MissingClaim(name) => (
+            format!("the token has no claim \"{name}\""),
+            "Let the identity provider put this claim into its tokens.",
+        ),
+        E::BadClaim(name) => (
+            format!("the token's claim \"{name}\" is malformed"),
+            "Let the identity provider write this claim as RFC 7519 says; times are whole seconds.",
+        ),
+        _ => ("the token is not accepted".to_owned(), FRESH_TOKEN),
+    };
+    Refusal::authentication(user, Stage::Token, &detail).hint(hint)
+}
+
+fn policy(why: &PolicyError, user: &str) -> Refusal {
+    let refuse = |detail: &str| Refusal::authentication(user, Stage::Authorization, detail);
+    match why {
+        PolicyError::Derive(why) => derive(why, user),
+        PolicyError::UserMismatch { asked, derived } => {
+            refuse(&format!("the connection asks for user \"{asked}\", and the token is for \"{derived}\""))
+                .hint(&format!("Put user={derived} into the connection string, or use your own token."))
+        }
+        PolicyError::Database(error) => refuse(&format!("the database name cannot be used: {error}"))
+            .hint("Put the name of an existing database into the connection string."),
+        PolicyError::TagMissing { derived } | PolicyError::TagMalformed { derived } => refuse(&format!(
+            "the token does not carry the session tag \"dbuser\" as one text, expected \"{derived}\""
+        ))
+        .hint(
+            "Let the identity provider put principal tag dbuser into claim https://aws.amazon.com/tags. \
+               Expected there: the database user.",
+        ),
+        PolicyError::TagMismatch { tag, derived } => refuse(&format!(
+            "the token's session tag \"dbuser\" is \"{tag}\", and the database user would be \"{derived}\""
+        ))
+        .hint("Let the identity provider fill the tag from the same attribute as the user claim."),
+    }
+}
+
+fn derive(why: &DeriveError, user: &str) -> Refusal {
+    let (detail, hint) = match why {
+        DeriveError::MissingClaim { claim } => (
+            format!("the token has no claim \"{claim}\" to take the database user from"),
+            "Let the identity provider put this claim into its tokens, or have cluster.user.claim changed.",
+        ),
+        DeriveError::NotText { claim } => (
+            format!("the token's claim \"{claim}\" is not a text"),
+            "Let the identity provider write one text there, or have cluster.user.claim changed.",
+        ),
+        DeriveError::NoMatch { claim, value } | DeriveError::EmptyCapture { claim, value } => (
+            format!("the token's claim \"{claim}\" is \"{value}\", from which no database user can be taken"),
+            "Log in with an account of the expected form, or have cluster.user.regex changed.",
+        ),
+        DeriveError::NotAscii { name } => (
+            format!("\"{name}\" is not ASCII and cannot be lower-cased without confusing people"),
+            "Have cluster.user.lowercase turned off, or use an ASCII name.",
+        ),
+        DeriveError::Name { name, error: NameError::TooLong(bytes) } => (
+            format!("\"{name}\" has {bytes} bytes, and a database user has at most {MAX_NAME_BYTES}"),
+            "Use a shorter claim, or have cluster.user.regex cut it.",
+        ),
+        DeriveError::Name { name, error } => (
+            format!("\"{name}\" cannot be a database user: {error}"),
+            "Use another claim, or have cluster.user.regex take the usable part.",
+        ),
+        DeriveError::Denied { name } => (
+            format!("nobody may log in as \"{name}\" with a token"),
+            "This name belongs to the database's administration. Use a personal account.",
+        ),
+    };
+    Refusal::authentication(user, Stage::Authorization, &detail).hint(hint)
+}
+
+fn sts(why: &StsError, user: &str) -> Refusal {
+    let refuse = |detail: &str, hint: &str| Refusal::authentication(user, Stage::Sts, detail).hint(hint);
+    match why {
+        StsError::Unavailable(_) => Refusal::cannot_connect_now(
+            "AWS STS unavailable",
+            Stage::Sts,
+            "AWS STS does not answer, or asks to come back later",
+        )
+        .hint(TRY_AGAIN),
+        StsError::BadResponse(_) => {
+            Refusal::cannot_connect_now("AWS STS unavailable", Stage::Sts, "AWS STS gave no usable answer")
+                .hint(ASK_OPERATOR)
+        }
+        StsError::Misconfigured { .. } => refuse("AWS STS cannot do what the proxy asks", ASK_OPERATOR),
+        StsError::Refused { code, .. } => match code.as_str() {
+            "ExpiredTokenException" | "ExpiredToken" => {
+                refuse("AWS STS says that the token has expired or was issued too long ago", FRESH_TOKEN)
+            }
+            "AccessDenied" => refuse(
+                "AWS STS does not let this token assume the role",
+                "The role's trust policy must allow this issuer, audience (azp, where the token has one) and \
+                 subject, and sts:TagSession if the token carries tags.",
+            ),
+            "InvalidIdentityToken" => refuse(
+                "AWS STS does not accept the token",
+                "The issuer must be registered as an IAM OIDC provider in the role's account, with the token's \
+                 audience (azp, where the token has one).",
+            ),
+            "IDPRejectedClaim" => {
+                refuse("the identity provider told AWS STS that the token is not valid any more", FRESH_TOKEN)
+            }
+            _ => refuse("AWS STS refused the token", ASK_OPERATOR),
+        },
+    }
+}
+
+fn dial(why: &DialError) -> Refusal {
+    let refuse = |what, stage, detail| Refusal::cannot_connect_now(what, stage, detail);
+    match why {
+        DialError::Resolve { .. } => refuse(
+            "database unreachable",
+            Stage::UpstreamConnect,
+            "the name of the database does not resolve",
+        )
+        .hint(TRY_AGAIN),
+        DialError::Connect { .. } | DialError::TimedOut => {
+            refuse("database unreachable", Stage::UpstreamConnect, "the database does not take connections")
+                .hint(TRY_AGAIN)
+        }
+        DialError::NoTls(_) | DialError::NotPostgres(_) | DialError::Tls { .. } => {
+            let detail = "no TLS connection to the database whose certificate could be verified";
+            refuse("database not trusted", Stage::UpstreamTls, detail).hint(ASK_OPERATOR)
+        }
+    }
+}
+
+fn upstream(why: &UpstreamLoginError, user: &str) -> Refusal {
+    let broken = || {
+        let detail = "the database did not follow the protocol or closed the connection during the login";
+        Refusal::cannot_connect_now("database login failed", Stage::UpstreamLogin, detail).hint(TRY_AGAIN)
+    };
+    match why {
+        UpstreamLoginError::NotIam(_) => no_iam_role(user),
+        UpstreamLoginError::TooMuch | UpstreamLoginError::Wire(_) => broken(),
+        UpstreamLoginError::Refused { sqlstate, message, detail, hint, .. } => {
+            match sqlstate.get(..2).unwrap_or_default() {
+                "28" => Refusal::authentication(
+                    user,
+                    Stage::UpstreamLogin,
+                    "the database refused the IAM token",
+                )
+                .hint(
+                    "The role's permission policy must allow rds-db:connect for this user on this cluster \
+                     (resource id, not name), and the user must have been granted rds_iam. The database's log \
+                     export iam-db-auth-error has the reason.",
+                ),
+                // One person's trouble must not look like the server's: drivers drop their whole pool.
+                "" | "08" | "58" | "F0" | "XX" => broken(),
+                _ => Refusal::verbatim(sqlstate, message, detail, hint.as_deref()),
+            }
+        }
+    }
+}
+
+fn no_iam_role(user: &str) -> Refusal {
+    let shown = printable(user, MAX_NAME_BYTES);
+    Refusal::authentication(
+        user,
+        Stage::UpstreamLogin,
+        "the database does not take IAM tokens for this user: the role is missing or not granted rds_iam",
+    )
+    .hint(&format!(
+        "An administrator of the database can run: CREATE USER \"{shown}\"; GRANT rds_iam TO \"{shown}\"; \
+         and IAM database authentication must be enabled on the cluster."
+    ))
+}
+
+/// Seconds as people say them.
+fn span(seconds: u64) -> String {
+    let (count, unit) = match seconds {
+        0..120 => (seconds, "second"),
+        120..7_200 => (seconds / 60, "minute"),
+        7_200..172_800 => (seconds / 3_600, "hour"),
+        _ => (seconds / 86_400, "day"),
+    };
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {unit}{plural}")
+}
+
+#[cfg(test)]
+#[path = "explain_tests.rs"]
+mod tests;

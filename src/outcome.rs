@@ -1,0 +1,181 @@
+//! How a connection can end, who is to blame, and what the operator reads about it. What the client is told
+//! is in `explain.rs`.
+
+use std::net::SocketAddr;
+
+use crate::auth::{PolicyError, VerifyError};
+use crate::aws::iam_token::SignError;
+use crate::aws::sts::StsError;
+use crate::client::negotiate::Dropped;
+use crate::client::password::PasswordError;
+use crate::client::startup::StartupError;
+use crate::explain::explain;
+use crate::names::SessionId;
+use crate::refusal::{Refusal, Stage};
+use crate::relay::{Carried, RelayEnd};
+use crate::telemetry::trail::Outcome;
+use crate::upstream::dial::DialError;
+use crate::upstream::login::UpstreamLoginError;
+use crate::wire::WireError;
+
+/// Why a login did not become a session.
+#[derive(Debug, thiserror::Error)]
+pub enum LoginError {
+    /// The first packets.
+    #[error(transparent)]
+    Startup(#[from] StartupError),
+    /// Every seat is taken.
+    #[error("limits.max_client_conn is reached ({limit})")]
+    Full {
+        /// How many there are.
+        limit: usize,
+    },
+    /// The client did not send its token in time.
+    #[error("the client did not send its token within limits.client_login_timeout")]
+    ClientTimedOut,
+    /// No token, or none that can be read.
+    #[error(transparent)]
+    Password(#[from] PasswordError),
+    /// The token.
+    #[error(transparent)]
+    Verify(#[from] VerifyError),
+    /// The claims.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    /// STS.
+    #[error(transparent)]
+    Sts(#[from] StsError),
+    /// Signing.
+    #[error(transparent)]
+    Sign(#[from] SignError),
+    /// Reaching the upstream.
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    /// The upstream's answer.
+    #[error(transparent)]
+    Upstream(#[from] UpstreamLoginError),
+    /// The login took longer than `limits.login_timeout`; this step was under way.
+    #[error("limits.login_timeout passed at stage {}", .0.word())]
+    TimedOut(Stage),
+}
+
+/// Whose turn it is to act.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Whoever runs the client.
+    Client,
+    /// Whoever runs the issuer, AWS or the database, or nobody.
+    Outside,
+    /// Whoever set this up: role, policy, limits.
+    Operator,
+    /// Us.
+    Proxy,
+}
+
+impl LoginError {
+    /// Whose turn it is.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Verify(VerifyError::KeysUnavailable { .. }) => Fault::Outside,
+            Self::Startup(_)
+            | Self::ClientTimedOut
+            | Self::Password(_)
+            | Self::Verify(_)
+            | Self::Policy(_)
+            | Self::Sts(StsError::Refused { .. })
+            | Self::Upstream(UpstreamLoginError::NotIam(_) | UpstreamLoginError::Refused { .. }) => {
+                Fault::Client
+            }
+            Self::Full { .. } | Self::Sts(StsError::Misconfigured { .. }) => Fault::Operator,
+            Self::Upstream(UpstreamLoginError::NotIam(_) | UpstreamLoginError::Refused { .. }) => {
+                Fault::Client
+            }
+            Self::Sts(_) | Self::Dial(_) | Self::Upstream(_) | Self::TimedOut(_) => Fault::Outside,
+            Self::Sign(_) => Fault::Proxy,
+        }
+    }
+
+    /// What the client is told; `user` is the name it asked for.
+    pub fn refusal(&self, user: &str) -> Refusal {
+        explain(self, user)
+    }
+
+    /// psql asks for a password only when it has been asked for one: it leaves, and comes back with it.
+    fn is_no_answer(&self) -> bool {
+        matches!(self, Self::Password(PasswordError::NoAnswer))
+    }
+}
+
+/// How a connection ended.
+#[derive(Debug)]
+pub enum End {
+    /// It never spoke PostgreSQL.
+    Dropped(Dropped),
+    /// A login that did not become a session.
+    Refused(LoginError),
+    /// A cancel on its way to this server.
+    CancelForwarded(SocketAddr),
+    /// A cancel for nobody.
+    CancelIgnored(&'static str),
+    /// A cancel that could not be delivered.
+    CancelFailed(DialError),
+    /// The client left before it was let in.
+    NotWelcomed(WireError),
+    /// A session.
+    Carried(Carried),
+}
+
+impl End {
+    /// A line of its own where someone besides the client should act; the audit record has the rest.
+    pub fn log(&self, session: SessionId) {
+        match self {
+            Self::Refused(why) if why.fault() == Fault::Proxy => {
+                tracing::error!(%session, error = %why, "login failed by a fault of the proxy");
+            }
+            Self::Refused(why) if why.fault() != Fault::Client => {
+                tracing::warn!(%session, error = %why, "login failed, and not by the client's fault");
+            }
+            Self::CancelFailed(error) => tracing::warn!(%session, %error, "a cancel was not delivered"),
+            Self::Carried(Carried { end: RelayEnd::ServerLost(error), .. }) => {
+                let error = error.as_ref().map(ToString::to_string);
+                tracing::warn!(%session, error, "the server closed the connection without a word");
+            }
+            _ => {}
+        }
+    }
+
+    /// The record's words.
+    pub fn outcome(&self) -> Outcome {
+        let plain = |word| Outcome { word, stage: None, sqlstate: None, reason: None };
+        let because = |word, reason: String| Outcome { reason: Some(reason), ..plain(word) };
+        match self {
+            Self::Dropped(why) => because("dropped", why.to_string()),
+            Self::Refused(why) if why.is_no_answer() => plain("no_token"),
+            Self::Refused(why) => {
+                let refusal = why.refusal("");
+                Outcome {
+                    stage: Some(refusal.stage.word()),
+                    sqlstate: Some(refusal.sqlstate),
+                    ..because("refused", why.to_string())
+                }
+            }
+            Self::CancelForwarded(addr) => because("cancel", format!("forwarded to {addr}")),
+            Self::CancelIgnored(why) => because("cancel", (*why).to_owned()),
+            Self::CancelFailed(error) => because("cancel", error.to_string()),
+            Self::NotWelcomed(error) => because("lost", format!("the client left at the welcome: {error}")),
+            Self::Carried(carried) => carried_outcome(&carried.end),
+        }
+    }
+}
+
+fn carried_outcome(end: &RelayEnd) -> Outcome {
+    let (word, reason) = match end {
+        RelayEnd::ClientLeft => ("session", "the client left".to_owned()),
+        RelayEnd::ClientLost(error) => ("session", format!("the client's connection broke: {error}")),
+        RelayEnd::ServerEnded => ("session", "the server ended it".to_owned()),
+        RelayEnd::ServerLost(Some(error)) => ("lost", format!("the server's connection broke: {error}")),
+        RelayEnd::ServerLost(None) => ("lost", "the server closed without a word".to_owned()),
+        RelayEnd::Stopped => ("session", "the proxy is stopping".to_owned()),
+    };
+    Outcome { word, stage: None, sqlstate: None, reason: Some(reason) }
+}

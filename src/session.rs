@@ -1,0 +1,238 @@
+//! The life of one connection, from top to bottom: negotiate, ask, verify, authorise, dial and federate, sign,
+//! log in, welcome, relay. Each step takes what the step before has proved.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use crate::auth::{Asked, Policy, Verifier};
+use crate::aws::federation::Federation;
+use crate::cancel::{CancelKeys, Ticket};
+use crate::client::negotiate::{CancelKey, Dropped, First, negotiate};
+use crate::client::{self, ClientKey, Pending};
+use crate::clock::Clock;
+use crate::names::SessionId;
+use crate::outcome::{End, LoginError};
+use crate::refusal::{Refusal, Stage};
+use crate::relay::relay;
+use crate::telemetry::trail::{Identity, Trail};
+use crate::upstream::cancel::{CancelTarget, deliver};
+use crate::upstream::dial::Dialer;
+use crate::upstream::login::{self, Upstream, Wanted};
+use crate::wire::socket;
+
+/// Everything a connection passes through, built once by `app.rs`.
+#[derive(Debug)]
+pub struct Steps {
+    pub(crate) tls: TlsAcceptorDebug,
+    pub(crate) plaintext_from_loopback: bool,
+    pub(crate) limits: SessionLimits,
+    pub(crate) verifier: Verifier,
+    pub(crate) policy: Policy,
+    pub(crate) federation: Federation,
+    pub(crate) dialer: Dialer,
+    pub(crate) cancels: Arc<CancelKeys<CancelTarget>>,
+    pub(crate) cancel_slots: Semaphore,
+    pub(crate) clock: Clock,
+    /// Ends every session.
+    pub(crate) stop: CancellationToken,
+}
+
+/// Waits and counts of a session.
+#[derive(Clone, Copy, Debug)]
+pub struct SessionLimits {
+    /// From accept to the end of the client's token.
+    pub client_login_timeout: Duration,
+    /// From accept to ReadyForQuery.
+    pub login_timeout: Duration,
+    /// Sessions at the same time.
+    pub max_client_conn: usize,
+}
+
+/// Whether there is room for a connection. `T` is held as long as it lives.
+#[derive(Debug)]
+pub enum Place<T> {
+    /// There is.
+    Seat(T),
+    /// There is not, and it has to be told so.
+    Full {
+        /// The limit that is reached.
+        limit: usize,
+        /// Those who are told so are limited too.
+        _standing: T,
+    },
+}
+
+/// The one clock of a login, started at accept.
+#[derive(Clone, Copy)]
+struct Due {
+    client: Instant,
+    login: Instant,
+}
+
+/// Serves one connection to its end.
+pub async fn serve<T>(steps: &Steps, tcp: TcpStream, peer: SocketAddr, place: Place<T>) {
+    let session = SessionId::random();
+    let mut trail = Trail::start(session, peer);
+    let end = live(steps, tcp, peer, &place, (session, &mut trail)).await;
+    end.log(session);
+    trail.finish(end.outcome());
+    drop(place);
+}
+
+async fn live<T>(
+    steps: &Steps,
+    tcp: TcpStream,
+    peer: SocketAddr,
+    place: &Place<T>,
+    (session, trail): (SessionId, &mut Trail),
+) -> End {
+    let due = steps.due();
+    if let Err(error) = socket::tune(&tcp) {
+        return End::Dropped(Dropped::Io(error));
+    }
+    let plaintext_allowed = steps.plaintext_from_loopback && peer.ip().is_loopback();
+    match timeout_at(due.client, negotiate(tcp, &steps.tls.0, plaintext_allowed)).await {
+        Err(_) => End::Dropped(Dropped::TimedOut), // no shared language yet, so no word either
+        Ok(Err(why)) => End::Dropped(why),
+        Ok(Ok(First::Cancel(key))) => cancel(steps, &key).await,
+        Ok(Ok(First::Unfit(stream, why))) => {
+            let why = LoginError::Startup(why);
+            client::refuse(stream, &why.refusal(""), session).await;
+            End::Refused(why)
+        }
+        Ok(Ok(First::Login(mut client))) => match log_in(steps, &mut client, place, due, trail).await {
+            Ok((upstream, ticket)) => carry(steps, client, upstream, ticket, (session, trail)).await,
+            Err(why) => {
+                let refusal = why.refusal(client.startup().user());
+                client.refuse(&refusal, session).await;
+                End::Refused(why)
+            }
+        },
+    }
+}
+
+/// From the token to a session on the upstream. Nothing is dialled and no AWS call is made before the token
+/// is verified; the server is reached and the role assumed at the same time.
+async fn log_in<T>(
+    steps: &Steps,
+    client: &mut Pending<TcpStream>,
+    place: &Place<T>,
+    due: Due,
+    trail: &mut Trail,
+) -> Result<(Upstream, Option<Ticket<CancelTarget>>), LoginError> {
+    record_request(trail, client);
+    if let Place::Full { limit, .. } = place {
+        return Err(LoginError::Full { limit: *limit });
+    }
+    let jwt =
+        timeout_at(due.client, client.ask_password()).await.map_err(|_| LoginError::ClientTimedOut)??;
+    let claims = within(due, Stage::Keys, steps.verifier.verify(&jwt)).await?;
+    trail.identity(Identity {
+        issuer: claims.issuer().as_str(),
+        subject: claims.subject().as_str(),
+        token_id: claims.token_id(),
+    });
+    let asked = Asked { user: client.startup().user(), database: client.startup().database() };
+    let grant = steps.policy.authorise(claims, asked)?;
+    trail.grant(&grant.cluster().name, grant.db_user().as_str(), grant.database().as_str());
+
+    let (dialed, credentials) = tokio::try_join!(
+        within(due, Stage::UpstreamConnect, steps.dialer.dial(&grant)),
+        within(due, Stage::Sts, steps.federation.federate(jwt, &grant)),
+    )?;
+    trail.role_session_name(credentials.session_name());
+    let token = credentials.iam_token(grant.cluster(), grant.db_user(), steps.clock.now())?;
+    let wanted = Wanted { user: grant.db_user(), database: grant.database(), startup: client.startup() };
+    let upstream = within(due, Stage::UpstreamLogin, login::log_in(dialed, wanted, token)).await?;
+    let ticket = upstream.cancel.clone().map(|target| {
+        trail.upstream(target.addr, target.pid);
+        steps.cancels.register(target.pid, target)
+    });
+    Ok((upstream, ticket))
+}
+
+/// From the welcome to the end.
+async fn carry(
+    steps: &Steps,
+    client: Pending<TcpStream>,
+    upstream: Upstream,
+    ticket: Option<Ticket<CancelTarget>>,
+    (session, trail): (SessionId, &mut Trail),
+) -> End {
+    let key = ticket.as_ref().map(|ticket| {
+        let (pid, secret) = ticket.key();
+        ClientKey { pid, secret }
+    });
+    let client = match client.welcome(upstream.greeting, key).await {
+        Ok(client) => client,
+        Err(error) => return End::NotWelcomed(error),
+    };
+    let farewell = Refusal::terminating("administrator command", "the proxy is stopping");
+    let carried = relay(client, upstream.stream, &steps.stop, &farewell, session).await;
+    trail.carried(carried.to_server, carried.to_client);
+    End::Carried(carried)
+}
+
+/// Forwards a cancel. The sender learns nothing: PostgreSQL does not answer cancels either.
+async fn cancel(steps: &Steps, key: &CancelKey) -> End {
+    let Ok(_slot) = steps.cancel_slots.try_acquire() else { return End::CancelIgnored("too many cancels") };
+    let Some(target) = steps.cancels.find(key.pid, &key.secret) else {
+        return End::CancelIgnored("no session has this key");
+    };
+    match deliver(&steps.dialer, &target).await {
+        Ok(()) => End::CancelForwarded(target.addr),
+        Err(error) => End::CancelFailed(error),
+    }
+}
+
+/// Runs one step inside the login's deadline; `stage` is to blame when it passes.
+async fn within<V, E>(
+    due: Due,
+    stage: Stage,
+    step: impl Future<Output = Result<V, E>>,
+) -> Result<V, LoginError>
+where
+    LoginError: From<E>,
+{
+    match timeout_at(due.login, step).await {
+        Ok(result) => result.map_err(LoginError::from),
+        Err(_) => Err(LoginError::TimedOut(stage)),
+    }
+}
+
+fn record_request(trail: &mut Trail, client: &Pending<TcpStream>) {
+    let startup = client.startup();
+    trail.asked(client.tls_version(), startup.user(), startup.other("application_name").as_deref());
+    trail.options(startup.other("options").as_deref());
+}
+
+impl Steps {
+    /// Sessions at the same time.
+    pub fn max_client_conn(&self) -> usize {
+        self.limits.max_client_conn
+    }
+
+    fn due(&self) -> Due {
+        let accepted = Instant::now();
+        Due {
+            client: accepted + self.limits.client_login_timeout,
+            login: accepted + self.limits.login_timeout,
+        }
+    }
+}
+
+/// An acceptor that prints its name only.
+pub(crate) struct TlsAcceptorDebug(pub(crate) TlsAcceptor);
+
+impl std::fmt::Debug for TlsAcceptorDebug {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("TlsAcceptor")
+    }
+}

@@ -1,0 +1,4 @@
+//! What people read: log lines and the audit record. Nothing here steers the program.
+
+pub mod logging;
+pub mod trail;

@@ -1,0 +1,166 @@
+//! The audit record: what is known of one connection, written once, when it ends, however it ends. The
+//! program writes into it and never reads from it.
+
+use std::net::SocketAddr;
+
+use tokio::time::Instant;
+
+use super::logging::AUDIT;
+use crate::names::{SessionId, printable};
+
+/// Longest text of a field. Most come from outside.
+const MAX_FIELD: usize = 256;
+
+/// Longest `options` parameter that is recorded: it can change the role and must be traceable.
+const MAX_OPTIONS: usize = 1_024;
+
+/// The record of one connection. Dropping it writes it, so that a panic leaves one too.
+#[derive(Debug)]
+pub struct Trail {
+    session: SessionId,
+    peer: SocketAddr,
+    started: Instant,
+    facts: Facts,
+    outcome: Outcome,
+}
+
+/// How a connection ended, in words that programs can rely on.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// `session`, `refused`, `cancel`, `no_token`, `dropped`, `lost` or `aborted`.
+    pub word: &'static str,
+    /// The step that refused or broke.
+    pub stage: Option<&'static str>,
+    /// SQLSTATE of the refusal.
+    pub sqlstate: Option<String>,
+    /// The reason in full, for the operator.
+    pub reason: Option<String>,
+}
+
+#[derive(Debug, Default)]
+struct Facts {
+    tls: Option<&'static str>,
+    asked_user: Option<String>,
+    application_name: Option<String>,
+    options: Option<String>,
+    issuer: Option<String>,
+    subject: Option<String>,
+    token_id: Option<String>,
+    db_user: Option<String>,
+    database: Option<String>,
+    cluster: Option<String>,
+    role_session_name: Option<String>,
+    upstream_addr: Option<SocketAddr>,
+    upstream_pid: Option<i32>,
+    to_server: u64,
+    to_client: u64,
+}
+
+/// Who was let in, or nearly.
+#[derive(Clone, Copy, Debug)]
+pub struct Identity<'a> {
+    /// The issuer's URL.
+    pub issuer: &'a str,
+    /// The subject.
+    pub subject: &'a str,
+    /// The token's `jti`.
+    pub token_id: Option<&'a str>,
+}
+
+impl Trail {
+    /// Opens the record of a connection.
+    pub fn start(session: SessionId, peer: SocketAddr) -> Self {
+        let outcome = Outcome {
+            word: "aborted",
+            stage: None,
+            sqlstate: None,
+            reason: Some("the task ended early".into()),
+        };
+        Self { session, peer, started: Instant::now(), facts: Facts::default(), outcome }
+    }
+
+    /// What the client asked for.
+    pub fn asked(&mut self, tls: Option<&'static str>, user: &str, application_name: Option<&str>) {
+        self.facts.tls = tls;
+        self.facts.asked_user = Some(field(user));
+        self.facts.application_name = application_name.map(field);
+    }
+
+    /// The `options` parameter.
+    pub fn options(&mut self, options: Option<&str>) {
+        self.facts.options = options.map(|options| printable(options, MAX_OPTIONS));
+    }
+
+    /// Whom the verified token names.
+    pub fn identity(&mut self, identity: Identity<'_>) {
+        self.facts.issuer = Some(field(identity.issuer));
+        self.facts.subject = Some(field(identity.subject));
+        self.facts.token_id = identity.token_id.map(field);
+    }
+
+    /// What was granted.
+    pub fn grant(&mut self, cluster: &str, db_user: &str, database: &str) {
+        self.facts.cluster = Some(field(cluster));
+        self.facts.db_user = Some(field(db_user));
+        self.facts.database = Some(field(database));
+    }
+
+    /// The name under which CloudTrail knows the session.
+    pub fn role_session_name(&mut self, name: &str) {
+        self.facts.role_session_name = Some(field(name));
+    }
+
+    /// The server that took the login.
+    pub fn upstream(&mut self, addr: SocketAddr, pid: i32) {
+        self.facts.upstream_addr = Some(addr);
+        self.facts.upstream_pid = Some(pid);
+    }
+
+    /// What was relayed.
+    pub fn carried(&mut self, to_server: u64, to_client: u64) {
+        self.facts.to_server = to_server;
+        self.facts.to_client = to_client;
+    }
+
+    /// Closes the record.
+    pub fn finish(mut self, outcome: Outcome) {
+        self.outcome = outcome;
+    }
+}
+
+impl Drop for Trail {
+    fn drop(&mut self) {
+        let (facts, outcome) = (&self.facts, &self.outcome);
+        let duration_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        tracing::info!(
+            target: AUDIT,
+            session = %self.session,
+            client = %self.peer,
+            tls = facts.tls,
+            outcome = outcome.word,
+            stage = outcome.stage,
+            sqlstate = outcome.sqlstate.as_deref(),
+            reason = outcome.reason.as_deref().map(|reason| printable(reason, 2 * MAX_FIELD)),
+            asked_user = facts.asked_user.as_deref(),
+            db_user = facts.db_user.as_deref(),
+            database = facts.database.as_deref(),
+            application_name = facts.application_name.as_deref(),
+            options = facts.options.as_deref(),
+            issuer = facts.issuer.as_deref(),
+            subject = facts.subject.as_deref(),
+            token_id = facts.token_id.as_deref(),
+            cluster = facts.cluster.as_deref(),
+            role_session_name = facts.role_session_name.as_deref(),
+            upstream = facts.upstream_addr.map(|addr| addr.to_string()),
+            upstream_pid = facts.upstream_pid,
+            bytes_to_server = facts.to_server,
+            bytes_to_client = facts.to_client,
+            duration_ms,
+            "connection ended"
+        );
+    }
+}
+
+fn field(text: &str) -> String {
+    printable(text, MAX_FIELD)
+}

@@ -1,5 +1,7 @@
 //! Signing keys of the issuer and the checking of JSON Web Signatures by STS (RFC 7515, 7517, 7518).
 
+use std::sync::{Arc, Mutex};
+
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::{KeyPair as RsaKeyPair, KeySize, PublicKeyComponents};
 use aws_lc_rs::signature::{self, EcdsaKeyPair, KeyPair as _, RsaEncoding, UnparsedPublicKey};
@@ -9,6 +11,7 @@ use serde_json::{Value, json};
 use crate::Error;
 use crate::ber;
 use crate::encoding::{KEY_ID, base64url, from_base64url, pem, random_text};
+use crate::sync::lock;
 
 /// What a token is signed with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,22 +36,37 @@ pub enum KeyChoice {
 
 /// An issuer's two keys.
 pub(crate) struct Keys {
-    rsa: RsaKeyPair,
+    rsa: Arc<RsaKeyPair>,
     rsa_kid: String,
     ec: EcdsaKeyPair,
     ec_kid: String,
 }
 
+/// RSA keys of issuers that are gone. A new one takes a third of a second in an unoptimised build, which is most of what
+/// a test costs; two living issuers never have the same.
+static SPARE: Mutex<Vec<Arc<RsaKeyPair>>> = Mutex::new(Vec::new());
+
 impl Keys {
-    pub(crate) fn generate() -> Result<Self, Error> {
+    /// Keys that no living issuer has, under new key ids.
+    pub(crate) fn unused() -> Result<Self, Error> {
+        let spare = lock(&SPARE).pop();
         let kid = |kind: &str| format!("{kind}-{}", random_text(KEY_ID, 8).to_lowercase());
         Ok(Self {
-            rsa: RsaKeyPair::generate(KeySize::Rsa2048).map_err(|_| Error::Key)?,
+            rsa: match spare {
+                Some(key) => key,
+                None => Arc::new(RsaKeyPair::generate(KeySize::Rsa2048).map_err(|_| Error::Key)?),
+            },
             rsa_kid: kid("rsa"),
             ec: EcdsaKeyPair::generate(&signature::ECDSA_P256_SHA256_FIXED_SIGNING)
                 .map_err(|_| Error::Key)?,
             ec_kid: kid("ec"),
         })
+    }
+
+    /// Leaves the RSA key to issuers to come. Only for an issuer that ends: one that rotates its keys must not get the
+    /// old one back.
+    pub(crate) fn leave(&self) {
+        lock(&SPARE).push(Arc::clone(&self.rsa));
     }
 
     /// The key's id; empty for what is no key of the issuer's.
@@ -161,7 +179,7 @@ mod tests {
 
     #[test]
     fn each_algorithm_verifies_with_its_own_key_and_message_only() {
-        let keys = Keys::generate().unwrap();
+        let keys = Keys::unused().unwrap();
         let rsa = key(&keys, "RSA");
         let ec = key(&keys, "EC");
         for (alg, choice, good, other) in [
@@ -179,7 +197,7 @@ mod tests {
 
     #[test]
     fn what_sts_does_not_take_never_verifies() {
-        let keys = Keys::generate().unwrap();
+        let keys = Keys::unused().unwrap();
         let rsa = key(&keys, "RSA");
         assert!(!verify("PS256", &rsa, b"m", &keys.sign(&KeyChoice::Ps256, b"m")));
         let secret = keys.rsa_public_pem().into_bytes();
@@ -190,7 +208,7 @@ mod tests {
 
     #[test]
     fn another_issuers_key_does_not_verify() {
-        let signature = Keys::generate().unwrap().sign(&KeyChoice::Es256, b"m");
-        assert!(!verify("ES256", &key(&Keys::generate().unwrap(), "EC"), b"m", &signature));
+        let signature = Keys::unused().unwrap().sign(&KeyChoice::Es256, b"m");
+        assert!(!verify("ES256", &key(&Keys::unused().unwrap(), "EC"), b"m", &signature));
     }
 }

@@ -111,7 +111,7 @@ impl Issuer {
         let state = Arc::new(State {
             prefix: options.path_prefix.trim_end_matches('/').to_owned(),
             url: Mutex::default(),
-            keys: Mutex::new(Arc::new(Keys::generate()?)),
+            keys: Mutex::new(Arc::new(Keys::unused()?)),
             old: Mutex::default(),
             cache_control: Mutex::default(),
             pages: Default::default(),
@@ -201,7 +201,7 @@ impl Issuer {
 
     /// Makes new keys. The old ones stay in the key set if `keep_old`, else all but the new ones leave it.
     pub fn rotate(&self, keep_old: bool) -> Result<(), Error> {
-        let fresh = Arc::new(Keys::generate()?);
+        let fresh = Arc::new(Keys::unused()?);
         let retired = std::mem::replace(&mut *lock(&self.state.keys), fresh);
         let mut old = lock(&self.state.old);
         if keep_old {
@@ -249,6 +249,12 @@ impl Issuer {
     /// Waits until a page has had `n` requests.
     pub fn reaches(&self, page: Page, n: usize) -> impl Future<Output = ()> + Send + use<> {
         self.state.page(page).seen.reaches(n)
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        self.keys().leave();
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Empty, Limited};
+use http_body_util::{BodyExt as _, Empty, Full, Limited};
 use hyper::body::{Body as HttpBody, Frame, Incoming};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode, header};
@@ -19,6 +19,7 @@ use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::Error;
+use crate::encoding::percent_encode;
 use crate::sync::{Hold, runtime};
 
 /// The largest request or key set that is read.
@@ -225,4 +226,17 @@ pub(crate) async fn get(url: &str) -> Option<String> {
         return None;
     }
     text(response.into_body()).await
+}
+
+/// Posts a form over plain HTTP and gives status and body.
+pub async fn post_form(url: &str, fields: &[(&str, &str)]) -> Option<(u16, String)> {
+    let pairs: Vec<String> =
+        fields.iter().map(|(name, value)| format!("{name}={}", percent_encode(value))).collect();
+    let request = Request::post(url)
+        .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+        .body(Full::new(Bytes::from(pairs.join("&"))))
+        .ok()?;
+    let client: Client<HttpConnector, Full<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
+    let response = client.request(request).await.ok()?;
+    Some((response.status().as_u16(), text(response.into_body()).await?))
 }

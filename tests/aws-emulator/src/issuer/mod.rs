@@ -5,7 +5,7 @@ mod pages;
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
@@ -141,7 +141,11 @@ impl Issuer {
 
     /// Where the stand-in itself serves `page`, whatever name the issuer URL has.
     pub fn page_url(&self, page: Page) -> String {
-        format!("http://{}{}{}", self.addr(), self.state.prefix, page.path())
+        let mut addr = self.addr();
+        if addr.ip().is_unspecified() {
+            addr.set_ip(Ipv4Addr::LOCALHOST.into());
+        }
+        format!("http://{addr}{}{}", self.state.prefix, page.path())
     }
 
     /// Claims of a good token: iss, sub, aud, iat, nbf, exp (15 minutes), jti, email.

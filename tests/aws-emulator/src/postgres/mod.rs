@@ -128,7 +128,8 @@ fn psql(install: &Install) -> Command {
             psql.env_remove(name);
         }
     }
-    psql.args(["-X", "-A", "-t", "-q"]).stdin(Stdio::null());
+    // Certificates and passwords in the home folder of whoever runs the tests must not play a part.
+    psql.env("HOME", "/nonexistent").args(["-X", "-A", "-t", "-q"]).stdin(Stdio::null());
     psql
 }
 

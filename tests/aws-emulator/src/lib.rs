@@ -1,1 +1,43 @@
-//! Stand-ins for issuer, STS and RDS gate.
+//! Strict stand-ins for an OpenID Connect issuer, AWS STS and the login check of RDS, and a throw-away `PostgreSQL`.
+//!
+//! They check the proxy, so they share no code with it: the rules here were written from the specifications of AWS,
+//! the JSON Web Token documents and LDAP. Everything listens on loopback, stops on drop, and can be observed and
+//! made to fail by a test without a single sleep.
+#![expect(
+    clippy::expect_used,
+    clippy::missing_panics_doc,
+    reason = "a stand-in that cannot work must stop the test"
+)]
+
+mod ber;
+pub mod certs;
+pub mod clock;
+pub mod cloud;
+mod encoding;
+mod error;
+mod fault;
+pub mod files;
+pub mod gate;
+pub mod http;
+pub mod issuer;
+mod keys;
+pub mod names;
+pub mod policy;
+pub mod postgres;
+pub mod sigv4;
+pub mod sts;
+mod sync;
+
+pub use certs::Ca;
+pub use clock::Clock;
+pub use cloud::{Cloud, CloudOptions, Database, DatabaseOptions};
+pub use encoding::percent_encode;
+pub use error::Error;
+pub use gate::{Decision, Gate, GateFault, GateOptions, Refusal};
+pub use http::Fault;
+pub use issuer::{Claims, Issuer, IssuerOptions, Page};
+pub use keys::KeyChoice;
+pub use policy::{PolicyValues, Template};
+pub use postgres::{Postgres, PostgresOptions};
+pub use sts::{Call, CredentialStore, Provider, Role, Session, SourceIp, Sts, StsFault, StsOptions};
+pub use sync::Hold;

@@ -1,0 +1,153 @@
+//! Everything wired together: the one call that most tests begin with.
+
+use crate::certs::ServerCert;
+use crate::policy::{PolicyValues, Template};
+use crate::{
+    Ca, Clock, CredentialStore, Error, Gate, GateOptions, Issuer, IssuerOptions, Postgres, PostgresOptions,
+    Provider, Role, Sts, StsOptions, names,
+};
+
+/// The part that tests share: authority, gate and `PostgreSQL`. Clones share it, also in a static.
+#[derive(Clone)]
+pub struct Database {
+    /// Signs the server's certificate.
+    pub ca: Ca,
+    /// Decides logins.
+    pub gate: Gate,
+    /// The server.
+    pub postgres: Postgres,
+}
+
+/// How a [`Database`] is started.
+#[derive(Clone)]
+pub struct DatabaseOptions {
+    /// The gate's options; its endpoints also give the names in the server's certificate.
+    pub gate: GateOptions,
+    /// Changes the server's options, for example its users.
+    pub change: fn(&mut PostgresOptions),
+}
+
+impl Default for DatabaseOptions {
+    fn default() -> Self {
+        Self { gate: GateOptions::default(), change: |_| {} }
+    }
+}
+
+impl Database {
+    /// Starts gate and server. Blocks for about a second.
+    pub fn start(options: DatabaseOptions) -> Result<Self, Error> {
+        let ca = Ca::new()?;
+        let mut hosts = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+        hosts
+            .extend(options.gate.endpoints.iter().filter_map(|one| Some(one.rsplit_once(':')?.0.to_owned())));
+        let hosts: Vec<&str> = hosts.iter().map(String::as_str).collect();
+        let cert: ServerCert = ca.server(&hosts)?;
+        let gate = Gate::start(options.gate)?;
+        let mut server = PostgresOptions::new(gate.addr(), Some(cert));
+        (options.change)(&mut server);
+        Ok(Self { ca, gate, postgres: Postgres::start(&server)? })
+    }
+}
+
+/// An issuer and an STS that trusts it, with one role.
+#[derive(Clone)]
+pub struct Cloud {
+    /// The issuer.
+    pub issuer: Issuer,
+    /// The STS.
+    pub sts: Sts,
+    /// What the policies were filled with; use it to put other policies on the role.
+    pub values: PolicyValues,
+    /// The clock that issuer and STS share.
+    pub clock: Clock,
+}
+
+/// How a [`Cloud`] is started.
+#[derive(Clone, Debug)]
+pub struct CloudOptions {
+    /// The issuer's options.
+    pub issuer: IssuerOptions,
+    /// The role's trust policy.
+    pub trust: Template,
+    /// The role's permission policy.
+    pub permission: Template,
+    /// The account.
+    pub account: String,
+    /// The Region of the database.
+    pub region: String,
+    /// The resource id of the database.
+    pub resource_id: String,
+    /// Where STS listens.
+    pub sts_bind: std::net::SocketAddr,
+    /// Where credentials go: the gate's store.
+    pub store: CredentialStore,
+}
+
+impl Default for CloudOptions {
+    fn default() -> Self {
+        Self {
+            issuer: IssuerOptions::default(),
+            trust: Template::Trust,
+            permission: Template::Permission,
+            account: names::ACCOUNT.to_owned(),
+            region: names::REGION.to_owned(),
+            resource_id: names::RESOURCE_ID.to_owned(),
+            sts_bind: std::net::SocketAddr::from(([127, 0, 0, 1], 0)),
+            store: CredentialStore::new(),
+        }
+    }
+}
+
+impl Cloud {
+    /// An issuer and an STS whose credentials the database's gate knows.
+    pub fn on(database: &Database) -> Result<Self, Error> {
+        Self::start(CloudOptions { store: database.gate.store().clone(), ..CloudOptions::default() })
+    }
+
+    /// Starts both.
+    pub fn start(options: CloudOptions) -> Result<Self, Error> {
+        let clock = options.issuer.clock.clone();
+        let audience = options.issuer.audience.clone();
+        let issuer = Issuer::start(options.issuer)?;
+        let values = PolicyValues {
+            account: options.account.clone(),
+            region: options.region,
+            resource_id: options.resource_id,
+            audience: audience.clone(),
+            issuer_url: issuer.url(),
+        };
+        let role = role_of(&values, options.trust, options.permission);
+        let local = issuer.page_url(crate::Page::Discovery);
+        let local = local.strip_suffix(crate::Page::Discovery.path()).map(str::to_owned);
+        let provider = Provider { url: issuer.url(), audiences: vec![audience], fetch_url: local };
+        let sts = Sts::start(StsOptions {
+            bind: options.sts_bind,
+            account: options.account,
+            store: options.store,
+            clock: clock.clone(),
+            roles: vec![role],
+            providers: vec![provider],
+            ..StsOptions::default()
+        })?;
+        Ok(Self { issuer, sts, values, clock })
+    }
+
+    /// Puts other policies on the role; sessions that exist follow the new permission policy.
+    pub fn set_policies(&self, trust: Template, permission: Template) -> Result<(), Error> {
+        self.sts.put_role(&role_of(&self.values, trust, permission))
+    }
+
+    /// The role with its present names and these policies, to change and give to [`Sts::put_role`].
+    pub fn role(&self, trust: Template, permission: Template) -> Role {
+        role_of(&self.values, trust, permission)
+    }
+}
+
+fn role_of(values: &PolicyValues, trust: Template, permission: Template) -> Role {
+    Role {
+        arn: format!("arn:aws:iam::{}:role/{}", values.account, names::ROLE_NAME),
+        trust_policy: values.fill(trust),
+        permission_policy: values.fill(permission),
+        max_session_duration: 43_200,
+    }
+}

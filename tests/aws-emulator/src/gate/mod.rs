@@ -1,0 +1,216 @@
+//! The login check of RDS: `PostgreSQL` asks it over LDAP whether a password is a good IAM token.
+
+mod judge;
+mod ldap;
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use tokio::net::TcpStream;
+
+pub use self::judge::Refusal;
+use self::judge::{Guarded, judge};
+use crate::fault::Faults;
+use crate::http::Server;
+use crate::sts::CredentialStore;
+use crate::sync::{Counter, Hold, lock};
+use crate::{Clock, Error, names};
+
+/// What `PostgreSQL` puts before and after the user name to make a distinguished name of it.
+pub(crate) const PREFIX: &str = "cn=";
+pub(crate) const SUFFIX: &str = ",dc=rds";
+
+/// How a gate is started.
+#[derive(Clone, Debug)]
+pub struct GateOptions {
+    /// Where to listen; port 0 for a free one.
+    pub bind: SocketAddr,
+    /// The AWS account of the cluster.
+    pub account: String,
+    /// The Region of the cluster.
+    pub region: String,
+    /// The resource id of the cluster.
+    pub resource_id: String,
+    /// The endpoints of the cluster, `host:port`: a token for any of them is good.
+    pub endpoints: Vec<String>,
+    /// The credentials that exist.
+    pub store: CredentialStore,
+    /// What the gate takes for the time.
+    pub clock: Clock,
+}
+
+impl Default for GateOptions {
+    fn default() -> Self {
+        Self {
+            bind: SocketAddr::from(([127, 0, 0, 1], 0)),
+            account: names::ACCOUNT.to_owned(),
+            region: names::REGION.to_owned(),
+            resource_id: names::RESOURCE_ID.to_owned(),
+            endpoints: vec![names::ENDPOINT.to_owned()],
+            store: CredentialStore::new(),
+            clock: Clock::system(),
+        }
+    }
+}
+
+/// What the gate does instead of judging.
+#[derive(Clone, Debug)]
+pub enum GateFault {
+    /// Refuse every token.
+    Deny,
+    /// Judge only once the test opens the gate: a slow IAM.
+    Hold(Hold),
+    /// Close the connection without an answer.
+    Close,
+}
+
+/// One login that the gate has judged.
+#[derive(Clone, Debug)]
+pub struct Decision {
+    /// The database user who wanted in.
+    pub user: String,
+    /// Why not, if not.
+    pub outcome: Result<(), Refusal>,
+    /// The access key that signed, if it is one that exists.
+    pub access_key_id: Option<String>,
+    /// The role session behind it.
+    pub session_name: Option<String>,
+    /// How long the password was.
+    pub password_length: usize,
+}
+
+impl Decision {
+    /// Whether the user was let in.
+    pub fn accepted(&self) -> bool {
+        self.outcome.is_ok()
+    }
+}
+
+/// A running gate. Clones share it; it stops when the last one is dropped.
+#[derive(Clone)]
+pub struct Gate {
+    state: Arc<State>,
+    server: Arc<Server>,
+}
+
+struct State {
+    guarded: Guarded,
+    store: CredentialStore,
+    clock: Clock,
+    /// With the user they are for; none for all.
+    faults: Faults<(Option<String>, GateFault)>,
+    decisions: Mutex<Vec<Decision>>,
+    decided: Counter,
+}
+
+impl Gate {
+    /// Starts a gate.
+    pub fn start(options: GateOptions) -> Result<Self, Error> {
+        let GateOptions { bind, account, region, resource_id, endpoints, store, clock } = options;
+        let endpoints = endpoints.iter().map(|endpoint| endpoint.to_lowercase()).collect();
+        let state = Arc::new(State {
+            guarded: Guarded { account, region, resource_id, endpoints },
+            store,
+            clock,
+            faults: Faults::default(),
+            decisions: Mutex::default(),
+            decided: Counter::default(),
+        });
+        let server = {
+            let state = Arc::clone(&state);
+            Server::connections(bind, move |stream, _| serve(Arc::clone(&state), stream))?
+        };
+        Ok(Self { state, server: Arc::new(server) })
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.server.addr()
+    }
+
+    /// The credentials it knows: give this to the STS stand-ins.
+    pub fn store(&self) -> &CredentialStore {
+        &self.state.store
+    }
+
+    /// Judges a token without `PostgreSQL`. Not logged among the decisions.
+    pub fn judge(&self, user: &str, token: &str) -> Result<(), Refusal> {
+        self.state.judge(user, token).1
+    }
+
+    /// All logins judged so far.
+    pub fn decisions(&self) -> Vec<Decision> {
+        lock(&self.state.decisions).clone()
+    }
+
+    /// The logins judged so far for one user: for tests that share the gate.
+    pub fn decisions_for(&self, user: &str) -> Vec<Decision> {
+        self.decisions().into_iter().filter(|decision| decision.user == user).collect()
+    }
+
+    /// Waits until the gate has judged `n` logins.
+    pub fn reaches(&self, n: usize) -> impl Future<Output = ()> + Send + use<> {
+        self.state.decided.reaches(n)
+    }
+
+    /// Shows a fault until [`Gate::heal`].
+    pub fn fail(&self, fault: GateFault) {
+        self.state.faults.add(None, (None, fault));
+    }
+
+    /// Shows a fault for the next `times` logins.
+    pub fn fail_times(&self, times: usize, fault: GateFault) {
+        self.state.faults.add(Some(times), (None, fault));
+    }
+
+    /// Shows a fault to one user until [`Gate::heal_user`]: for tests that share the gate.
+    pub fn fail_user(&self, user: &str, fault: GateFault) {
+        self.state.faults.add(None, (Some(user.to_owned()), fault));
+    }
+
+    /// Takes away the faults for one user.
+    pub fn heal_user(&self, user: &str) {
+        self.state.faults.clear_for(|(concerned, _)| concerned.as_deref() == Some(user));
+    }
+
+    /// Takes every fault away.
+    pub fn heal(&self) {
+        self.state.faults.clear();
+    }
+}
+
+impl State {
+    fn judge(&self, user: &str, token: &str) -> (Option<crate::sts::Session>, Result<(), Refusal>) {
+        judge(&self.guarded, &self.store, self.clock.unix(), user, token)
+    }
+}
+
+async fn serve(state: Arc<State>, mut stream: TcpStream) {
+    while let Some(bind) = ldap::read(&mut stream).await {
+        let concerns = |user: &Option<String>| user.as_ref().is_none_or(|user| *user == bind.user);
+        let fault = state.faults.next_for(|(user, _)| concerns(user)).map(|(_, fault)| fault);
+        if let Some(GateFault::Hold(hold)) = &fault {
+            hold.pass().await;
+        }
+        if matches!(fault, Some(GateFault::Close)) {
+            return;
+        }
+        let (session, mut outcome) = state.judge(&bind.user, &bind.password);
+        if matches!(fault, Some(GateFault::Deny)) {
+            outcome = Err(Refusal::OnPurpose);
+        }
+        let refusal = outcome.as_ref().err().map(ToString::to_string);
+        lock(&state.decisions).push(Decision {
+            user: bind.user,
+            outcome,
+            access_key_id: session.as_ref().map(|session| session.access_key_id.clone()),
+            session_name: session.map(|session| session.session_name),
+            password_length: bind.password.len(),
+        });
+        state.decided.add();
+        if ldap::reply(&mut stream, &bind.message_id, refusal.as_deref()).await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! What the issuer answers on each of its pages (OpenID Connect Discovery 1.0, RFC 6749, section 4.4).
+
+use hyper::body::Incoming;
+use hyper::{Method, Request, header};
+use serde_json::{Value, json};
+
+use super::{Page, State};
+use crate::KeyChoice;
+use crate::encoding::form_pairs;
+use crate::http::{Answer, answer, text};
+use crate::sync::lock;
+
+const JSON: &str = "application/json";
+
+pub(super) async fn serve(state: &State, request: Request<Incoming>) -> Answer {
+    let path = request.uri().path();
+    let Some(page) =
+        Page::ALL.into_iter().find(|page| path.strip_prefix(&*state.prefix) == Some(page.path()))
+    else {
+        return answer(404, "text/plain", "no such page".to_owned());
+    };
+    state.page(page).seen.add();
+    if let Some(fault) = state.page(page).faults.next()
+        && let Some(shown) = fault.show().await
+    {
+        return shown;
+    }
+    match (page, request.method() == Method::POST) {
+        (Page::Discovery, false) => cacheable(state, &discovery(state)),
+        (Page::Jwks, false) => cacheable(state, &state.jwks()),
+        (Page::Token, true) => token(state, request).await,
+        (Page::Mint, true) if state.options.mint_endpoint => mint(state, request).await,
+        (Page::Mint, _) => answer(404, "text/plain", "no such page".to_owned()),
+        _ => answer(405, "text/plain", "wrong method".to_owned()),
+    }
+}
+
+fn discovery(state: &State) -> Value {
+    let issuer = state.url();
+    let base = issuer.trim_end_matches('/');
+    json!({
+        "issuer": issuer,
+        "jwks_uri": format!("{base}{}", Page::Jwks.path()),
+        "token_endpoint": format!("{base}{}", Page::Token.path()),
+        "response_types_supported": ["id_token"],
+        "subject_types_supported": ["public"],
+        "grant_types_supported": ["client_credentials"],
+        "token_endpoint_auth_methods_supported": ["client_secret_post"],
+        "id_token_signing_alg_values_supported": ["RS256", "ES256"],
+    })
+}
+
+fn cacheable(state: &State, document: &Value) -> Answer {
+    let mut page = answer(200, JSON, document.to_string())?;
+    if let Some(value) = lock(&state.cache_control).as_deref().and_then(|value| value.parse().ok()) {
+        page.headers_mut().insert(header::CACHE_CONTROL, value);
+    }
+    Ok(page)
+}
+
+/// The client-credentials grant: the client is the user.
+async fn token(state: &State, request: Request<Incoming>) -> Answer {
+    let form = text(request.into_body()).await.and_then(|body| form_pairs(&body)).unwrap_or_default();
+    let field = |name: &str| form.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+    let refuse = |status, error: &str| answer(status, JSON, json!({ "error": error }).to_string());
+    if field("grant_type") != Some("client_credentials") {
+        return refuse(400, "unsupported_grant_type");
+    }
+    let known = field("client_id").and_then(|id| state.options.clients.get_key_value(id));
+    let Some((user, _)) = known.filter(|(_, secret)| Some(secret.as_str()) == field("client_secret")) else {
+        return refuse(401, "invalid_client");
+    };
+    let token = state.mint(&state.default_claims(user).into(), &KeyChoice::Rs256);
+    answer(200, JSON, json!({ "access_token": token, "token_type": "Bearer", "expires_in": 900 }).to_string())
+}
+
+/// Signs what the test sends: `{"claims": …, "alg": …, "kid": …}`. Claims that are left out are the default ones.
+async fn mint(state: &State, request: Request<Incoming>) -> Answer {
+    let wanted: Option<Value> =
+        text(request.into_body()).await.and_then(|body| serde_json::from_str(&body).ok());
+    let Some(Value::Object(wanted)) = wanted else {
+        return answer(400, "text/plain", "a JSON object is needed".to_owned());
+    };
+    let alg = wanted.get("alg").and_then(Value::as_str).unwrap_or("RS256");
+    let key = match alg {
+        "ES256" => KeyChoice::Es256,
+        "RS384" => KeyChoice::Rs384,
+        "RS512" => KeyChoice::Rs512,
+        "PS256" => KeyChoice::Ps256,
+        "RS256" => KeyChoice::Rs256,
+        _ => return answer(400, "text/plain", format!("no key for {alg}")),
+    };
+    let asked = wanted.get("claims").and_then(Value::as_object).cloned().unwrap_or_default();
+    let sub = asked.get("sub").and_then(Value::as_str).unwrap_or("alice").to_owned();
+    let claims = asked.into_iter().fold(state.default_claims(&sub), |all, (name, value)| match value {
+        Value::Null => all.without(&name),
+        value => all.set(&name, value),
+    });
+    let kid = wanted
+        .get("kid")
+        .and_then(Value::as_str)
+        .map_or_else(|| state.keys().kid(&key).to_owned(), str::to_owned);
+    let header = json!({ "alg": alg, "typ": "JWT", "kid": kid }).to_string();
+    let token = state.sign(&header, Value::from(claims).to_string().as_bytes(), &key);
+    answer(200, "application/jwt", token)
+}

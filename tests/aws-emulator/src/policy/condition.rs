@@ -1,0 +1,146 @@
+//! The `Condition` block: one operator, one key, its values.
+
+use std::net::IpAddr;
+
+use serde_json::Value;
+
+use super::pattern::{Context, Pattern};
+use super::texts;
+
+#[derive(Clone, Debug)]
+pub(super) struct Condition {
+    quantifier: Quantifier,
+    test: Test,
+    negated: bool,
+    /// `…IfExists`: a missing key is no obstacle.
+    if_exists: bool,
+    key: String,
+    values: Vec<Pattern>,
+}
+
+/// How a key with several values is treated.
+#[derive(Clone, Copy, Debug)]
+enum Quantifier {
+    Single,
+    Any,
+    All,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Test {
+    Equals,
+    EqualsIgnoringCase,
+    Like,
+    Address,
+    Bool,
+    Null,
+}
+
+/// Reads a `Condition` block. An operator that is not written here is an error, never a condition that holds.
+pub(super) fn parse(block: Option<&Value>, variables: bool) -> Result<Vec<Condition>, String> {
+    let Some(block) = block else { return Ok(Vec::new()) };
+    let mut conditions = Vec::new();
+    for (name, keys) in block.as_object().ok_or("Condition is not an object")? {
+        let (quantifier, plain) = match name.split_once(':') {
+            None => (Quantifier::Single, name.as_str()),
+            Some(("ForAnyValue", plain)) => (Quantifier::Any, plain),
+            Some(("ForAllValues", plain)) => (Quantifier::All, plain),
+            Some(_) => return Err(format!("unknown condition operator {name}")),
+        };
+        let (plain, if_exists) = plain.strip_suffix("IfExists").map_or((plain, false), |plain| (plain, true));
+        let (test, negated) = match plain {
+            "StringEquals" => (Test::Equals, false),
+            "StringNotEquals" => (Test::Equals, true),
+            "StringEqualsIgnoreCase" => (Test::EqualsIgnoringCase, false),
+            "StringNotEqualsIgnoreCase" => (Test::EqualsIgnoringCase, true),
+            "StringLike" => (Test::Like, false),
+            "StringNotLike" => (Test::Like, true),
+            "IpAddress" => (Test::Address, false),
+            "NotIpAddress" => (Test::Address, true),
+            "Bool" => (Test::Bool, false),
+            "Null" => (Test::Null, false),
+            _ => return Err(format!("unknown condition operator {name}")),
+        };
+        for (key, values) in keys.as_object().ok_or("a condition is not an object")? {
+            let values = texts(values)?;
+            check(test, &values)?;
+            let values = values.iter().map(|value| Pattern::new(value, variables)).collect();
+            conditions.push(Condition { quantifier, test, negated, if_exists, key: key.clone(), values });
+        }
+    }
+    Ok(conditions)
+}
+
+fn check(test: Test, values: &[String]) -> Result<(), String> {
+    let good = |value: &String| match test {
+        Test::Address => network(value).is_some(),
+        Test::Bool | Test::Null => matches!(value.as_str(), "true" | "false"),
+        Test::Equals | Test::EqualsIgnoringCase | Test::Like => true,
+    };
+    values
+        .iter()
+        .find(|value| !good(value))
+        .map_or(Ok(()), |bad| Err(format!("{bad} is no value for {test:?}")))
+}
+
+impl Condition {
+    pub(super) fn holds(&self, context: &Context) -> bool {
+        let seen = context.values(&self.key);
+        if matches!(self.test, Test::Null) {
+            let absent = if seen.is_empty() { "true" } else { "false" };
+            return self.values.iter().any(|value| value.literal().as_deref() == Some(absent));
+        }
+        if seen.is_empty() && self.if_exists {
+            return true;
+        }
+        let one = |value: &String| {
+            self.values.iter().any(|wanted| self.matches(wanted, value, context)) != self.negated
+        };
+        match (self.quantifier, seen) {
+            (Quantifier::Any, seen) => seen.iter().any(one),
+            (Quantifier::All, seen) => seen.iter().all(one),
+            (Quantifier::Single, [value]) => one(value),
+            // A missing key matches no value: so a positive operator fails and a negated one holds. The same goes for
+            // a list where one value is expected.
+            (Quantifier::Single, _) => self.negated,
+        }
+    }
+
+    fn matches(&self, wanted: &Pattern, value: &str, context: &Context) -> bool {
+        match self.test {
+            Test::Equals => wanted.equals(value, context),
+            Test::EqualsIgnoringCase => wanted.lower().equals(&value.to_lowercase(), context),
+            Test::Like => wanted.matches_with_wildcards(value, context),
+            Test::Bool => wanted.literal().is_some_and(|text| text == value),
+            Test::Address => {
+                let network = wanted.literal().as_deref().and_then(network);
+                network.zip(value.parse().ok()).is_some_and(|(network, address)| contains(network, address))
+            }
+            Test::Null => false,
+        }
+    }
+}
+
+/// An address with the length of its prefix; a lone address is a network of one.
+fn network(text: &str) -> Option<(IpAddr, u32)> {
+    let (address, length) =
+        text.split_once('/').map_or((text, None), |(address, length)| (address, Some(length)));
+    let address: IpAddr = address.parse().ok()?;
+    let longest = if address.is_ipv4() { 32 } else { 128 };
+    let length = length.map_or(Some(longest), |length| length.parse().ok())?;
+    (length <= longest).then_some((address, length))
+}
+
+fn contains((network, length): (IpAddr, u32), address: IpAddr) -> bool {
+    match (network, address) {
+        (IpAddr::V4(network), IpAddr::V4(address)) => {
+            let differing = network.to_bits() ^ address.to_bits();
+            differing.leading_zeros() >= length
+        }
+        (IpAddr::V6(network), IpAddr::V6(address)) => {
+            let differing = network.to_bits() ^ address.to_bits();
+            differing.leading_zeros() >= length
+        }
+        _ => false,
+    }
+}

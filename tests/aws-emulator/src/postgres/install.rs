@@ -1,0 +1,122 @@
+//! Where `PostgreSQL` is installed, and as which user its programs run.
+
+use std::os::unix::fs::{MetadataExt as _, chown};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::Error;
+
+/// An installation and the user for its server.
+#[derive(Clone, Debug)]
+pub(super) struct Install {
+    bin: PathBuf,
+    /// Set when this process is root, which `PostgreSQL` refuses to run as.
+    other_user: Option<(u32, u32)>,
+}
+
+impl Install {
+    /// Finds `initdb` in `PATH`, then in Debian's folders with the newest first, then where `pg_config` says.
+    pub(super) fn find() -> Result<Self, Error> {
+        let bin = in_path().or_else(newest_of_debian).or_else(from_pg_config).ok_or_else(|| {
+            Error::Postgres(
+                "initdb and postgres were not found; install the package postgresql (Debian, Ubuntu: \
+                 apt-get install postgresql; Fedora: dnf install postgresql-server; macOS: brew install postgresql)"
+                    .to_owned(),
+            )
+        })?;
+        let io = || Error::io("finding out which user this is");
+        // A file that has just been made belongs to the effective user: that is how to ask without unsafe code.
+        let probe = crate::files::TempDir::new("emu-who", 0o700)?;
+        let root = std::fs::metadata(probe.path()).map_err(io())?.uid() == 0;
+        let other_user = if root { Some(postgres_user()?) } else { None };
+        Ok(Self { bin, other_user })
+    }
+
+    /// A program, run as the present user.
+    pub(super) fn program(&self, name: &str) -> Command {
+        Command::new(self.bin.join(name))
+    }
+
+    /// A program, run as the server's user.
+    pub(super) fn as_server_user(&self, name: &str) -> Command {
+        let words = self.server_arguments(name);
+        let (program, arguments) = words.split_first().expect("a command has a program");
+        let mut command = Command::new(program);
+        command.args(arguments);
+        command
+    }
+
+    /// The words of a command that runs a program as the server's user.
+    pub(super) fn server_arguments(&self, name: &str) -> Vec<String> {
+        let program = self.bin.join(name).display().to_string();
+        match self.other_user {
+            None => vec![program],
+            Some((uid, gid)) => vec![
+                "setpriv".to_owned(),
+                format!("--reuid={uid}"),
+                format!("--regid={gid}"),
+                "--clear-groups".to_owned(),
+                program,
+            ],
+        }
+    }
+
+    /// Gives a file or folder to the server's user.
+    pub(super) fn give(&self, path: &Path) -> Result<(), Error> {
+        self.other_user.map_or(Ok(()), |(uid, gid)| {
+            chown(path, Some(uid), Some(gid)).map_err(Error::io(format!("giving away {}", path.display())))
+        })
+    }
+}
+
+/// Runs a program to its end and gives what it printed.
+pub(super) fn run(command: &mut Command) -> Result<String, Error> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let output = command.output().map_err(Error::io(format!("running {name}")))?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned());
+    }
+    Err(Error::Postgres(format!("{name} failed: {}", String::from_utf8_lossy(&output.stderr))))
+}
+
+/// Debian puts only a link to `initdb` into `PATH`, if anything, so the link's target counts.
+fn in_path() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .filter_map(|dir| dir.join("initdb").canonicalize().ok())
+        .filter_map(|program| program.parent().map(Path::to_path_buf))
+        .find(|dir| complete(dir))
+}
+
+fn newest_of_debian() -> Option<PathBuf> {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").ok()?;
+    let number = |dir: &Path| dir.file_name().and_then(|name| name.to_str()?.parse::<u32>().ok());
+    let mut found: Vec<_> = versions.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    found.sort_by_key(|dir| std::cmp::Reverse(number(dir)));
+    found.into_iter().map(|dir| dir.join("bin")).find(|dir| complete(dir))
+}
+
+fn from_pg_config() -> Option<PathBuf> {
+    let output = Command::new("pg_config").arg("--bindir").output().ok()?;
+    let dir = PathBuf::from(String::from_utf8(output.stdout).ok()?.trim());
+    complete(&dir).then_some(dir)
+}
+
+fn complete(dir: &Path) -> bool {
+    ["initdb", "postgres", "psql"].iter().all(|program| dir.join(program).is_file())
+}
+
+/// The user that the package made.
+fn postgres_user() -> Result<(u32, u32), Error> {
+    let passwd = std::fs::read_to_string("/etc/passwd").map_err(Error::io("reading /etc/passwd"))?;
+    passwd
+        .lines()
+        .map(|line| line.split(':').collect::<Vec<_>>())
+        .find_map(|fields| match fields.as_slice() {
+            ["postgres", _, uid, gid, ..] => Some((uid.parse().ok()?, gid.parse().ok()?)),
+            _ => None,
+        })
+        .ok_or_else(|| {
+            Error::Postgres("running as root, and there is no user postgres to run it as".to_owned())
+        })
+}

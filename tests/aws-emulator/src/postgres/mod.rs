@@ -1,0 +1,205 @@
+//! A throw-away `PostgreSQL` that logs users in as Aurora does: what it is made of and how tests use it.
+
+mod install;
+mod keeper;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+use self::install::Install;
+use self::keeper::Keeper;
+use crate::certs::ServerCert;
+use crate::files::{TempDir, write_private, write_public};
+use crate::{Error, gate, names};
+
+/// The superuser. It logs in over the Unix socket only.
+const SUPERUSER: &str = "postgres";
+
+/// How often a port that someone else took in the meantime is replaced.
+const ATTEMPTS: usize = 5;
+
+/// How a `PostgreSQL` is started.
+#[derive(Clone)]
+pub struct PostgresOptions {
+    /// Where the gate listens: logins of members of `rds_iam` are decided there.
+    pub gate: SocketAddr,
+    /// The server's certificate. Without one the server has no TLS.
+    pub cert: Option<ServerCert>,
+    /// Login roles that are members of `rds_iam`.
+    pub iam_users: Vec<String>,
+    /// Login roles with a SCRAM password, not members of `rds_iam`.
+    pub password_users: Vec<(String, String)>,
+    /// `max_connections`.
+    pub max_connections: u32,
+    /// More settings, as in `postgresql.conf`.
+    pub settings: Vec<(String, String)>,
+}
+
+impl PostgresOptions {
+    /// The usual users: alice, bob and `alice@example.com` with IAM logins, carol with a password.
+    pub fn new(gate: SocketAddr, cert: Option<ServerCert>) -> Self {
+        Self {
+            gate,
+            cert,
+            iam_users: ["alice", "bob", "alice@example.com"].map(str::to_owned).to_vec(),
+            password_users: vec![("carol".to_owned(), "carol-password".to_owned())],
+            max_connections: 300,
+            settings: Vec::new(),
+        }
+    }
+}
+
+/// A running server. Clones share it; with the last one it stops and its folder goes. It also goes when this process
+/// ends in any way, see [`keeper`].
+#[derive(Clone)]
+pub struct Postgres {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    addr: SocketAddr,
+    install: Install,
+    dir: std::path::PathBuf,
+    keeper: Keeper,
+}
+
+impl Postgres {
+    /// Makes a cluster and starts it. Blocks for about a second.
+    pub fn start(options: &PostgresOptions) -> Result<Self, Error> {
+        let install = Install::find()?;
+        let dir = TempDir::new("emu-pg", 0o755)?;
+        let data = dir.path().join("data");
+        let data_text = data.display().to_string();
+        install.give(dir.path())?;
+        let mut initdb = install.as_server_user("initdb");
+        initdb.args(["--no-sync", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "-U", SUPERUSER, "-D"]);
+        install::run(initdb.arg(&data_text).current_dir(dir.path()))?;
+        write_public(&data.join("pg_hba.conf"), &pg_hba(options.gate))?;
+        if let Some(cert) = &options.cert {
+            write_public(&data.join("server.crt"), &cert.cert_pem)?;
+            write_private(&data.join("server.key"), &cert.key_pem)?;
+            install.give(&data.join("server.key"))?;
+        }
+        let (keeper, addr) = launch(&install, dir, &data_text, options)?;
+        let server = Self { inner: Arc::new(Inner { addr, install, dir: data, keeper }) };
+        server.run_sql("postgres", &format!("CREATE DATABASE {}", names::DATABASE))?;
+        server.run_sql(names::DATABASE, &roles(options))?;
+        Ok(server)
+    }
+
+    /// Where it listens for TCP.
+    pub fn addr(&self) -> SocketAddr {
+        self.inner.addr
+    }
+
+    /// The folder with data, socket and certificate.
+    pub fn data_dir(&self) -> &Path {
+        &self.inner.dir
+    }
+
+    /// The server's log so far. The gate's reason for a refusal stands in it as `LDAP diagnostics`.
+    pub fn log(&self) -> String {
+        self.inner.keeper.log()
+    }
+
+    /// Runs SQL as the superuser in database `app` and gives the rows as text, columns parted by `|`.
+    pub fn sql(&self, sql: &str) -> String {
+        self.run_sql(names::DATABASE, sql).expect("SQL of the test itself")
+    }
+
+    /// A `psql` of this installation that has nothing of the caller's environment or start-up file.
+    pub fn psql(&self) -> Command {
+        psql(&self.inner.install)
+    }
+
+    fn run_sql(&self, database: &str, sql: &str) -> Result<String, Error> {
+        let mut psql = self.psql();
+        psql.arg("-h").arg(&self.inner.dir).args(["-p", &self.addr().port().to_string(), "-U", SUPERUSER]);
+        install::run(psql.args(["-d", database, "-v", "ON_ERROR_STOP=1", "-c", sql]))
+    }
+}
+
+fn psql(install: &Install) -> Command {
+    let mut psql = install.program("psql");
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("PG") {
+            psql.env_remove(name);
+        }
+    }
+    // Certificates and passwords in the home folder of whoever runs the tests must not play a part.
+    psql.env("HOME", "/nonexistent").args(["-X", "-A", "-t", "-q"]).stdin(Stdio::null());
+    psql
+}
+
+/// The order of rules that RDS has: IAM users only over TLS and only through the gate, others by password.
+fn pg_hba(gate: SocketAddr) -> String {
+    format!(
+        "local     all all      trust\n\
+         hostnossl all +rds_iam all reject\n\
+         hostssl   all +rds_iam all ldap ldapserver={} ldapport={} ldapprefix=\"{}\" ldapsuffix=\"{}\"\n\
+         host      all all      127.0.0.1/32 scram-sha-256\n",
+        gate.ip(),
+        gate.port(),
+        gate::PREFIX,
+        gate::SUFFIX,
+    )
+}
+
+fn roles(options: &PostgresOptions) -> String {
+    let name = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+    let mut sql = vec!["CREATE ROLE rds_iam NOLOGIN".to_owned()];
+    for user in &options.iam_users {
+        sql.push(format!("CREATE ROLE {} LOGIN IN ROLE rds_iam", name(user)));
+    }
+    for (user, password) in &options.password_users {
+        sql.push(format!("CREATE ROLE {} LOGIN PASSWORD '{}'", name(user), password.replace('\'', "''")));
+    }
+    sql.join("; ")
+}
+
+/// Starts the server on a free port. Between finding the port and using it someone else can take it: then again.
+fn launch(
+    install: &Install,
+    dir: TempDir,
+    data: &str,
+    options: &PostgresOptions,
+) -> Result<(Keeper, SocketAddr), Error> {
+    let mut settings = vec![
+        ("listen_addresses", "127.0.0.1".to_owned()),
+        ("unix_socket_directories", data.to_owned()),
+        ("max_connections", options.max_connections.to_string()),
+        ("fsync", "off".to_owned()),
+        ("password_encryption", "scram-sha-256".to_owned()),
+        ("logging_collector", "off".to_owned()),
+        ("log_destination", "stderr".to_owned()),
+        ("ssl", if options.cert.is_some() { "on" } else { "off" }.to_owned()),
+    ];
+    settings.extend(options.settings.iter().map(|(name, value)| (name.as_str(), value.clone())));
+    let mut problem = String::new();
+    for _ in 0..ATTEMPTS {
+        let addr = free_port()?;
+        let mut server = install.server_arguments("postgres");
+        server.extend(["-D".to_owned(), data.to_owned(), "-p".to_owned(), addr.port().to_string()]);
+        for (name, value) in &settings {
+            server.extend(["-c".to_owned(), format!("{name}={value}")]);
+        }
+        match Keeper::start(dir.path(), &server)? {
+            Ok(keeper) => {
+                dir.keep(); // the keeper deletes it
+                return Ok((keeper, addr));
+            }
+            Err(log) => problem = log,
+        }
+        if !problem.contains("Address already in use") {
+            break;
+        }
+    }
+    Err(Error::Postgres(format!("the server did not start; it said:\n{problem}")))
+}
+
+fn free_port() -> Result<SocketAddr, Error> {
+    let io = || Error::io("looking for a free port");
+    std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).map_err(io())
+}

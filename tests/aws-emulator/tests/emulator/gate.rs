@@ -1,0 +1,176 @@
+//! What the login gate decides, with tokens signed here and no `PostgreSQL`.
+
+use aws_emulator::sigv4::{TokenRequest, sign};
+use aws_emulator::{
+    Clock, Cloud, CloudOptions, Gate, GateOptions, IssuerOptions, Refusal, Session, Template, names,
+};
+
+use crate::support::{login_token, session};
+
+/// Noon of some day: everything here shares this clock.
+const NOON: i64 = 1_767_355_200;
+
+struct Rig {
+    cloud: Cloud,
+    gate: Gate,
+    clock: Clock,
+}
+
+fn rig() -> Rig {
+    let clock = Clock::fixed(NOON);
+    let gate = Gate::start(GateOptions { clock: clock.clone(), ..GateOptions::default() }).unwrap();
+    let issuer = IssuerOptions { clock: clock.clone(), ..IssuerOptions::default() };
+    let store = gate.store().clone();
+    Rig {
+        cloud: Cloud::start(CloudOptions { issuer, store, ..CloudOptions::default() }).unwrap(),
+        gate,
+        clock,
+    }
+}
+
+impl Rig {
+    fn session(&self, user: &str, policy: Option<&str>) -> Session {
+        let policy = policy.map_or(Vec::new(), |policy| vec![("Policy", policy)]);
+        session(&self.cloud, &self.cloud.issuer.token(user), &policy)
+    }
+
+    fn judge(&self, user: &str, token: &str) -> Result<(), Refusal> {
+        self.gate.judge(user, token)
+    }
+}
+
+fn only(user: &str) -> String {
+    format!(
+        r#"{{"Version":"2012-10-17","Statement":[{{"Effect":"Allow","Action":"rds-db:connect","Resource":"arn:aws:rds-db:eu-central-1:123456789012:dbuser:cluster-ABCDEFGHIJKLMNOP/{user}"}}]}}"#
+    )
+}
+
+fn request<'a>(session: &'a Session, user: &'a str) -> TokenRequest<'a> {
+    TokenRequest {
+        endpoint: names::ENDPOINT,
+        region: names::REGION,
+        user,
+        access_key_id: &session.access_key_id,
+        secret: &session.secret,
+        session_token: Some(&session.session_token),
+        at: NOON,
+    }
+}
+
+#[test]
+fn a_good_token_is_accepted_for_its_user_only() {
+    let rig = rig();
+    let session = rig.session("alice", None);
+    let token = login_token(&session, "alice", NOON);
+    assert_eq!(rig.judge("alice", &token), Ok(()));
+    assert_eq!(rig.judge("bob", &token), Err(Refusal::InvalidToken("for another database user")));
+    let mixed = token.replacen("app.cluster", "App.Cluster", 1);
+    assert_eq!(rig.judge("alice", &mixed), Ok(()), "host names have no case");
+    let renamed = token.replacen("DBUser=alice", "DBUser=bob", 1);
+    assert_eq!(rig.judge("bob", &renamed), Err(Refusal::SignatureDoesNotMatch));
+    assert_eq!(rig.judge("alice", "secret"), Err(Refusal::InvalidToken("no query")));
+}
+
+#[test]
+fn every_signed_thing_must_be_the_gates_own() {
+    let rig = rig();
+    let session = rig.session("alice", None);
+    let good = request(&session, "alice");
+    let judge = |request: TokenRequest<'_>| rig.judge("alice", &sign(&request));
+    assert_eq!(judge(good.clone()), Ok(()));
+    let other = TokenRequest { endpoint: "other.example.com:5432", ..good.clone() };
+    assert_eq!(judge(other), Err(Refusal::InvalidToken("for another endpoint")));
+    let port = names::ENDPOINT.replace("5432", "5433");
+    let other = TokenRequest { endpoint: &port, ..good.clone() };
+    assert_eq!(judge(other), Err(Refusal::InvalidToken("for another endpoint")));
+    let other = TokenRequest { region: "us-east-1", ..good.clone() };
+    assert_eq!(judge(other), Err(Refusal::InvalidToken("for another Region")));
+    let other = TokenRequest { secret: "x", ..good.clone() };
+    assert_eq!(judge(other), Err(Refusal::SignatureDoesNotMatch));
+    let other = TokenRequest { access_key_id: "ASIAAAAAAAAAAAAAAAAA", ..good.clone() };
+    assert_eq!(judge(other), Err(Refusal::UnknownAccessKey));
+    let not_the_session_token = Err(Refusal::InvalidToken("not the session token of this access key"));
+    assert_eq!(judge(TokenRequest { session_token: None, ..good.clone() }), not_the_session_token);
+    let another = rig.session("alice", None);
+    let other = TokenRequest { session_token: Some(&another.session_token), ..good.clone() };
+    assert_eq!(judge(other), not_the_session_token);
+    rig.gate.store().revoke(&session.access_key_id);
+    assert_eq!(judge(good), Err(Refusal::UnknownAccessKey));
+}
+
+#[test]
+fn tokens_live_for_fifteen_minutes_and_not_longer_than_their_credentials() {
+    let rig = rig();
+    let session = rig.session("alice", None);
+    let token = |at: i64| login_token(&session, "alice", at);
+    assert_eq!(
+        rig.judge("alice", &token(NOON + 301)),
+        Err(Refusal::InvalidToken("signature not yet current"))
+    );
+    assert_eq!(rig.judge("alice", &token(NOON - 899)), Ok(()));
+    assert_eq!(rig.judge("alice", &token(NOON - 900)), Err(Refusal::ExpiredToken("the token is too old")));
+    rig.clock.advance(899);
+    assert_eq!(rig.judge("alice", &token(NOON + 899)), Ok(()));
+    rig.clock.advance(1);
+    let expired = Err(Refusal::ExpiredToken("the credentials that signed it have expired"));
+    assert_eq!(rig.judge("alice", &token(NOON + 900)), expired);
+}
+
+#[test]
+fn role_and_session_policy_must_both_allow() {
+    let rig = rig();
+    let free = rig.session("alice", None);
+    let pinned = rig.session("alice", Some(&only("alice")));
+    let judge = |session: &Session, user: &str| rig.judge(user, &login_token(session, user, NOON));
+    assert_eq!(judge(&free, "bob"), Ok(()));
+    assert_eq!(judge(&pinned, "alice"), Ok(()));
+    assert_eq!(judge(&pinned, "bob"), Err(Refusal::SessionPolicy));
+    let wide = rig.session("alice", Some(&only("*")));
+    let mut role = rig.cloud.role(Template::Trust, Template::Permission);
+    role.permission_policy = only("a*");
+    rig.cloud.sts.put_role(&role).unwrap();
+    assert_eq!(judge(&wide, "bob"), Err(Refusal::RolePolicy));
+    assert_eq!(judge(&wide, "alice"), Ok(()));
+    role.permission_policy = only("alice").replace("Allow", "Deny");
+    rig.cloud.sts.put_role(&role).unwrap();
+    assert_eq!(judge(&pinned, "alice"), Err(Refusal::RolePolicy));
+}
+
+#[test]
+fn the_session_tag_pins_the_user() {
+    let rig = rig();
+    rig.cloud.set_policies(Template::TrustSessionTag, Template::PermissionSessionTag).unwrap();
+    let tagged = |tag: &str| {
+        let claims = rig.cloud.issuer.default_claims("alice").tag("dbuser", tag);
+        session(&rig.cloud, &rig.cloud.issuer.mint(claims), &[])
+    };
+    let judge = |session: &Session, user: &str| rig.judge(user, &login_token(session, user, NOON));
+    assert_eq!(judge(&tagged("alice"), "alice"), Ok(()));
+    assert_eq!(judge(&tagged("alice"), "bob"), Err(Refusal::RolePolicy));
+    assert_eq!(judge(&tagged("alice"), "Alice"), Err(Refusal::RolePolicy));
+    rig.cloud.set_policies(Template::Trust, Template::PermissionSessionTag).unwrap();
+    let untagged = rig.session("alice", None);
+    assert_eq!(judge(&untagged, "alice"), Err(Refusal::RolePolicy));
+}
+
+#[test]
+fn the_policy_is_for_this_cluster() {
+    let rig = rig();
+    let mut role = rig.cloud.role(Template::Trust, Template::Permission);
+    role.permission_policy = only("*").replace("cluster-ABCDEFGHIJKLMNOP", "cluster-OTHER");
+    rig.cloud.sts.put_role(&role).unwrap();
+    let session = rig.session("alice", None);
+    assert_eq!(rig.judge("alice", &login_token(&session, "alice", NOON)), Err(Refusal::RolePolicy));
+}
+
+#[test]
+fn credentials_of_several_sts_are_good_at_one_gate() {
+    let rig = rig();
+    let issuer = IssuerOptions { clock: rig.clock.clone(), ..IssuerOptions::default() };
+    let store = rig.gate.store().clone();
+    let second = Cloud::start(CloudOptions { issuer, store, ..CloudOptions::default() }).unwrap();
+    for cloud in [&rig.cloud, &second] {
+        let session = session(cloud, &cloud.issuer.token("alice"), &[]);
+        assert_eq!(rig.judge("alice", &login_token(&session, "alice", NOON)), Ok(()));
+    }
+}

@@ -87,9 +87,6 @@ impl LoginError {
                 Fault::Client
             }
             Self::Full { .. } | Self::Sts(StsError::Misconfigured { .. }) => Fault::Operator,
-            Self::Upstream(UpstreamLoginError::NotIam(_) | UpstreamLoginError::Refused { .. }) => {
-                Fault::Client
-            }
             Self::Sts(_) | Self::Dial(_) | Self::Upstream(_) | Self::TimedOut(_) => Fault::Outside,
             Self::Sign(_) => Fault::Proxy,
         }

@@ -1,1 +1,193 @@
-//! Tests.
+//! The call, against an STS that checks what it is asked and fails in every way that AWS documents.
+
+use aws_emulator::sts::StsFault;
+use aws_emulator::{Cloud, CloudOptions, Fault, names};
+
+use super::*;
+use crate::aws::fixtures::cluster;
+
+/// Waits short enough for tests; nothing here is asserted to take any time.
+const TIMES: StsTimes = StsTimes {
+    connect: Duration::from_millis(500),
+    attempt: Duration::from_secs(20),
+    operation: Duration::from_secs(30),
+    attempts: 3,
+    first_pause: Duration::from_millis(1),
+};
+
+struct World {
+    cloud: Cloud,
+    sts: Sts,
+}
+
+fn world_with(times: StsTimes) -> World {
+    let cloud = Cloud::start(CloudOptions::default()).unwrap();
+    let mut cluster = cluster(&cloud.sts.url());
+    cluster.role_arn = crate::names::RoleArn::parse(names::ROLE_ARN).unwrap();
+    let sts = Sts::new(&cluster, times, Clock::system()).unwrap();
+    World { cloud, sts }
+}
+
+fn world() -> World {
+    world_with(TIMES)
+}
+
+impl World {
+    fn assume_as(&self, token: String) -> Assume {
+        Assume {
+            jwt: Jwt::new(token.into_bytes()),
+            issuer: Issuer::new(self.cloud.issuer.url()),
+            subject: Subject::new("alice"),
+            session_name: "alice-12345678".into(),
+            policy: None,
+        }
+    }
+
+    async fn call(&self) -> Result<RoleCredentials, StsError> {
+        self.sts.assume(self.assume_as(self.cloud.issuer.token("alice"))).await
+    }
+
+    async fn failure(&self, fault: impl Into<StsFault>) -> StsError {
+        self.cloud.sts.fail(fault);
+        let error = self.call().await.unwrap_err();
+        self.cloud.sts.heal();
+        error
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_becomes_credentials_without_any_of_ours() {
+    let world = world();
+    let credentials = world.call().await.unwrap();
+    assert_eq!(credentials.session_name(), "alice-12345678");
+    let call = world.cloud.sts.calls().remove(0);
+    assert!(!call.signed);
+    assert_eq!(call.duration.as_deref(), Some("900"));
+    assert_eq!(call.role_arn, names::ROLE_ARN);
+    let session = world.cloud.sts.store().get(credentials.expose().0).unwrap();
+    assert_eq!(credentials.expose().1, session.secret);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r13_refusals_are_the_persons_and_are_not_tried_again() {
+    let world = world();
+    for (status, code) in [
+        (400, "ExpiredTokenException"),
+        (400, "InvalidIdentityToken"),
+        (403, "IDPRejectedClaim"),
+        (403, "AccessDenied"),
+    ] {
+        let before = world.cloud.sts.count();
+        let error = world.failure(StsFault::error(status, code, "no")).await;
+        assert!(matches!(&error, StsError::Refused { code: c, .. } if c == code), "{code}: {error}");
+        assert_eq!(world.cloud.sts.count(), before + 1, "{code}");
+    }
+    for (status, code) in [
+        (400, "ValidationError"),
+        (400, "MalformedPolicyDocument"),
+        (400, "PackedPolicyTooLarge"),
+        (403, "RegionDisabledException"),
+    ] {
+        let error = world.failure(StsFault::error(status, code, "no")).await;
+        assert!(matches!(&error, StsError::Misconfigured { code: c, .. } if c == code), "{code}: {error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r14_troubles_of_sts_are_tried_three_times_and_are_nobodys_fault() {
+    let world = world();
+    for fault in [
+        StsFault::throttling(),
+        StsFault::error(400, "ThrottlingException", "slow down"),
+        StsFault::error(429, "TooManyRequestsException", "slow down"),
+        StsFault::idp_communication(),
+        StsFault::internal_failure(),
+        StsFault::unavailable(),
+    ] {
+        let before = world.cloud.sts.count();
+        let error = world.failure(fault.clone()).await;
+        assert!(matches!(error, StsError::Unavailable(_)), "{fault:?}: {error}");
+        assert_eq!(world.cloud.sts.count(), before + 3, "{fault:?}");
+        // Twice is not enough to fail.
+        world.cloud.sts.fail_times(2, fault);
+        world.call().await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r13_a_key_that_sts_could_not_fetch_is_worth_one_more_try() {
+    let world = world();
+    world.cloud.sts.fail_times(1, StsFault::key_not_retrieved());
+    world.call().await.unwrap();
+    let before = world.cloud.sts.count();
+    let error = world.failure(StsFault::key_not_retrieved()).await;
+    assert!(matches!(error, StsError::Unavailable(_)), "{error}");
+    assert_eq!(world.cloud.sts.count(), before + 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p11_what_cannot_be_believed_is_refused() {
+    let world = world();
+    for (fault, what) in [
+        (StsFault::WithoutCredentials, "no credentials"),
+        (StsFault::OtherSubject("mallory".into()), "another subject"),
+        (StsFault::OtherProvider("https://evil.example".into()), "another provider"),
+        (StsFault::AlreadyExpired, "have expired"),
+    ] {
+        let error = world.failure(fault).await;
+        assert!(matches!(error, StsError::BadResponse(fact) if fact.contains(what)), "{what}: {error}");
+    }
+    for fault in [StsFault::Truncated, StsFault::Http(Fault::html(200))] {
+        let error = world.failure(fault.clone()).await;
+        assert!(matches!(error, StsError::Unavailable(_) | StsError::BadResponse(_)), "{fault:?}: {error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p11_credentials_that_outlive_every_session_are_refused() {
+    let world = world();
+    let mut cluster = cluster(&world.cloud.sts.url());
+    cluster.role_arn = crate::names::RoleArn::parse(names::ROLE_ARN).unwrap();
+    let late = Clock::from_fn(|| SystemTime::UNIX_EPOCH);
+    let sts = Sts::new(&cluster, TIMES, late).unwrap();
+    let error = sts.assume(world.assume_as(world.cloud.issuer.token("alice"))).await.unwrap_err();
+    assert!(matches!(error, StsError::BadResponse(fact) if fact.contains("live longer")), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r14_an_sts_that_is_away_or_silent_is_given_up() {
+    let quick = StsTimes {
+        attempt: Duration::from_millis(50),
+        operation: Duration::from_millis(200),
+        attempts: 2,
+        ..TIMES
+    };
+    let world = world_with(quick);
+    for fault in [Fault::Hang, Fault::Close] {
+        let error = world.failure(fault.clone()).await;
+        assert!(matches!(error, StsError::Unavailable(_)), "{fault:?}: {error}");
+    }
+    // A port that nobody listens on.
+    let addr = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let away = Sts::new(&cluster(&format!("http://{addr}")), quick, Clock::system()).unwrap();
+    let error = away.assume(world.assume_as(world.cloud.issuer.token("alice"))).await.unwrap_err();
+    assert!(matches!(error, StsError::Unavailable(_)), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p9_an_error_never_holds_the_token() {
+    let world = world();
+    let token = world.cloud.issuer.token("alice");
+    let signature = token.rsplit('.').next().unwrap().to_owned();
+    for fault in [
+        StsFault::error(403, "AccessDenied", "no"),
+        StsFault::throttling(),
+        StsFault::Http(Fault::Close),
+        StsFault::Http(Fault::html(503)),
+    ] {
+        world.cloud.sts.fail(fault);
+        let error = world.sts.assume(world.assume_as(token.clone())).await.unwrap_err();
+        assert!(!format!("{error} {error:?}").contains(&signature));
+    }
+    assert!(!format!("{:?}", world.assume_as(token)).contains(&signature));
+}

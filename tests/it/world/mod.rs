@@ -1,0 +1,378 @@
+//! A small world for each test: an issuer and an STS of its own, one PostgreSQL behind one login gate for all,
+//! and the proxy, started in-process on a free port. When a world ends it looks for every secret it planted in
+//! all log lines and in everything its clients were told.
+
+pub(crate) mod log;
+pub(crate) mod raw;
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, OnceLock};
+
+use aws_emulator::{
+    Ca, Claims, Cloud, CloudOptions, Database, DatabaseOptions, Template, names, percent_encode,
+};
+use pgpassport::commands::serve;
+use pgpassport::config::Config;
+use pgpassport::lifecycle::Stopping;
+use pgpassport::server;
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+use tokio_postgres::config::SslMode;
+use tokio_postgres::{Client, Error};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+pub(crate) use self::raw::{ErrorFields, RawClient};
+
+/// The server that all tests of this binary share.
+pub(crate) fn database() -> &'static Database {
+    static DATABASE: OnceLock<Database> = OnceLock::new();
+    DATABASE.get_or_init(|| Database::start(DatabaseOptions::default()).expect("PostgreSQL starts"))
+}
+
+/// How a world differs from the usual one.
+#[derive(Clone)]
+pub(crate) struct Wishes {
+    listen: String,
+    limits: String,
+    issuer: String,
+    cluster: String,
+    user: String,
+    endpoint: String,
+    hostaddr: String,
+    ca: Option<Ca>,
+    trust: Template,
+    permission: Template,
+}
+
+impl Wishes {
+    pub(crate) fn listen(mut self, keys: &str) -> Self {
+        self.listen = keys.to_owned();
+        self
+    }
+    pub(crate) fn limits(mut self, keys: &str) -> Self {
+        self.limits = keys.to_owned();
+        self
+    }
+    pub(crate) fn issuer(mut self, keys: &str) -> Self {
+        self.issuer = keys.to_owned();
+        self
+    }
+    pub(crate) fn cluster(mut self, keys: &str) -> Self {
+        self.cluster = keys.to_owned();
+        self
+    }
+    pub(crate) fn user(mut self, keys: &str) -> Self {
+        self.user = keys.to_owned();
+        self
+    }
+    /// Another server than the shared one.
+    pub(crate) fn upstream(mut self, hostaddr: impl ToString, ca: &Ca) -> Self {
+        self.hostaddr = hostaddr.to_string();
+        self.ca = Some(ca.clone());
+        self
+    }
+    pub(crate) fn policies(mut self, trust: Template, permission: Template) -> Self {
+        (self.trust, self.permission) = (trust, permission);
+        self
+    }
+    pub(crate) async fn start(self) -> World {
+        World::build(self).await
+    }
+}
+
+pub(crate) struct World {
+    pub(crate) cloud: Cloud,
+    pub(crate) port: u16,
+    pub(crate) stopping: Stopping,
+    pub(crate) serving: Option<JoinHandle<anyhow::Result<()>>>,
+    listener_ca: Ca,
+    folder: TempDir,
+    secrets: Mutex<Vec<String>>,
+    heard: Mutex<Vec<u8>>,
+    log_from: usize,
+}
+
+impl World {
+    /// The usual world, to be changed.
+    pub(crate) fn wishes() -> Wishes {
+        Wishes {
+            listen: String::new(),
+            limits: String::new(),
+            issuer: String::new(),
+            cluster: String::new(),
+            user: String::new(),
+            endpoint: names::ENDPOINT.to_owned(),
+            hostaddr: String::new(),
+            ca: None,
+            trust: Template::Trust,
+            permission: Template::Permission,
+        }
+    }
+
+    pub(crate) async fn start() -> Self {
+        Self::wishes().start().await
+    }
+
+    async fn build(wishes: Wishes) -> Self {
+        let log_from = log::start();
+        let database = tokio::task::spawn_blocking(database).await.unwrap();
+        let store = database.gate.store().clone();
+        let options = CloudOptions {
+            store,
+            trust: wishes.trust,
+            permission: wishes.permission,
+            ..CloudOptions::default()
+        };
+        let cloud = tokio::task::spawn_blocking(|| Cloud::start(options).unwrap()).await.unwrap();
+        let folder = TempDir::new().unwrap();
+        let listener_ca = Ca::new().unwrap();
+        let files =
+            listener_ca.server(&["localhost", "127.0.0.1"]).unwrap().write(folder.path(), "proxy").unwrap();
+        let ca_dir = folder.path().join("upstream");
+        std::fs::create_dir(&ca_dir).unwrap();
+        let upstream_ca = wishes.ca.as_ref().unwrap_or(&database.ca).write(&ca_dir).unwrap();
+        let hostaddr = match wishes.hostaddr.as_str() {
+            "" => database.postgres.addr().to_string(),
+            other => other.to_owned(),
+        };
+        let toml = format!(
+            r#"
+            [listen]
+            addr = "127.0.0.1:0"
+            tls_cert_file = "{cert}"
+            tls_key_file = "{key}"
+            {listen}
+            [limits]
+            {limits}
+            [[issuer]]
+            name = "idp"
+            url = "{issuer_url}"
+            audience = ["{audience}"]
+            private_network = true
+            {issuer}
+            [[cluster]]
+            name = "app"
+            endpoint = "{endpoint}"
+            hostaddr = "{hostaddr}"
+            region = "{region}"
+            role_arn = "{role}"
+            resource_id = "{resource}"
+            ca_file = "{ca}"
+            sts_endpoint_url = "{sts}"
+            {cluster}
+            [cluster.user]
+            {user}
+            "#,
+            cert = files.cert.display(),
+            key = files.key.display(),
+            listen = wishes.listen,
+            limits = wishes.limits,
+            issuer_url = cloud.issuer.url(),
+            audience = names::AUDIENCE,
+            issuer = wishes.issuer,
+            endpoint = wishes.endpoint,
+            region = names::REGION,
+            role = names::ROLE_ARN,
+            resource = names::RESOURCE_ID,
+            ca = upstream_ca.display(),
+            sts = cloud.sts.url(),
+            cluster = wishes.cluster,
+            user = wishes.user,
+        );
+        let config = Config::from_toml(&toml, "test.toml").unwrap_or_else(|problems| panic!("{problems}"));
+        let listener = server::bind(config.listen.addr).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let stopping = Stopping::default();
+        let serving = tokio::spawn(serve::serve(config, listener, stopping.clone()));
+        Self {
+            cloud,
+            port,
+            stopping,
+            serving: Some(serving),
+            listener_ca,
+            folder,
+            secrets: Mutex::default(),
+            heard: Mutex::default(),
+            log_from,
+        }
+    }
+
+    /// The certificate authority of the proxy's own certificate.
+    pub(crate) fn listener_ca(&self) -> &Ca {
+        &self.listener_ca
+    }
+
+    /// A good token for `sub`.
+    pub(crate) fn token(&self, sub: &str) -> String {
+        self.mint(self.claims(sub))
+    }
+
+    pub(crate) fn claims(&self, sub: &str) -> Claims {
+        self.cloud.issuer.default_claims(sub)
+    }
+
+    pub(crate) fn mint(&self, claims: impl Into<serde_json::Value>) -> String {
+        self.plant(self.cloud.issuer.mint(claims))
+    }
+
+    /// Remembers a token as a secret that must not be found anywhere.
+    pub(crate) fn plant(&self, token: String) -> String {
+        let mut secrets = self.secrets.lock().unwrap();
+        secrets.extend(token.split('.').skip(1).filter(|part| part.len() > 16).map(str::to_owned));
+        drop(secrets);
+        token
+    }
+
+    fn tls(&self) -> rustls::ClientConfig {
+        raw::trusting(&self.listener_ca)
+    }
+
+    /// A connection of an ordinary driver; its error is what the user would see.
+    pub(crate) async fn connect(&self, user: &str, token: &str) -> Result<Client, Error> {
+        self.connect_with(user, token, |_| {}).await
+    }
+
+    pub(crate) async fn connect_with(
+        &self,
+        user: &str,
+        token: &str,
+        change: impl FnOnce(&mut tokio_postgres::Config),
+    ) -> Result<Client, Error> {
+        let mut config = tokio_postgres::Config::new();
+        config
+            .host("localhost")
+            .hostaddr([127, 0, 0, 1].into())
+            .port(self.port)
+            .user(user)
+            .dbname(names::DATABASE)
+            .password(token)
+            .ssl_mode(SslMode::Require);
+        change(&mut config);
+        match config.connect(MakeRustlsConnect::new(self.tls())).await {
+            Ok((client, connection)) => {
+                tokio::spawn(connection);
+                Ok(client)
+            }
+            Err(error) => {
+                self.hear(format!("{error:?}").as_bytes());
+                Err(error)
+            }
+        }
+    }
+
+    /// The refusal that a login gets.
+    pub(crate) async fn refusal(&self, user: &str, token: &str) -> ErrorFields {
+        match self.raw().await.login(user, Some(names::DATABASE), token).await {
+            Ok(_) => panic!("{user} was let in"),
+            Err(error) => {
+                self.hear(format!("{error:?}").as_bytes());
+                error
+            }
+        }
+    }
+
+    /// A client that speaks bytes, over TLS.
+    pub(crate) async fn raw(&self) -> RawClient {
+        RawClient::connect(self.port, &self.listener_ca).await
+    }
+
+    /// Runs psql with the token in `PGPASSWORD`.
+    pub(crate) async fn psql(&self, connection: &str, token: &str, args: &[&str]) -> Psql {
+        self.psql_fed(connection, token, args, "").await
+    }
+
+    pub(crate) async fn psql_fed(&self, connection: &str, token: &str, args: &[&str], input: &str) -> Psql {
+        let ca = self.listener_ca.write(self.folder.path()).unwrap();
+        let connection = format!(
+            "host=localhost hostaddr=127.0.0.1 port={} sslmode=verify-full sslrootcert={} {connection}",
+            self.port,
+            ca.display()
+        );
+        let mut command = tokio::process::Command::from(database().postgres.psql());
+        command
+            .arg(connection)
+            .args(["-X", "-A", "-t", "-v", "ON_ERROR_STOP=1"])
+            .args(args)
+            .env("PGPASSWORD", token)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        let mut child = command.spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        let input = input.as_bytes().to_vec();
+        let feeding = tokio::spawn(async move {
+            let _ = tokio::io::AsyncWriteExt::write_all(&mut stdin, &input).await; // psql may end before
+        });
+        let output = child.wait_with_output().await.unwrap();
+        feeding.await.unwrap();
+        self.hear(&output.stderr);
+        Psql {
+            ok: output.status.success(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// Takes note of what a client was told.
+    pub(crate) fn hear(&self, bytes: &[u8]) {
+        self.heard.lock().unwrap().extend_from_slice(bytes);
+    }
+
+    /// The audit record in which `field` is `value`; waits until it is written.
+    pub(crate) async fn audit(&self, field: &str, value: &str) -> serde_json::Value {
+        log::audit(self.log_from, field, value).await
+    }
+
+    /// Log lines since this world began that hold `text`; waits for the first.
+    pub(crate) async fn log_line(&self, text: &str) -> String {
+        log::line(self.log_from, text).await
+    }
+
+    pub(crate) fn folder(&self) -> PathBuf {
+        self.folder.path().to_owned()
+    }
+
+    fn planted(&self) -> Vec<String> {
+        let mut secrets = self.secrets.lock().unwrap().clone();
+        for key in self.cloud.sts.calls().into_iter().filter_map(|call| call.access_key_id) {
+            if let Some(session) = self.cloud.sts.store().get(&key) {
+                secrets.push(percent_encode(&session.session_token));
+                secrets.push(session.session_token);
+                secrets.push(session.secret);
+            }
+        }
+        secrets.retain(|secret| !secret.is_empty());
+        secrets
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.stopping.drain.cancel();
+        self.stopping.now.cancel();
+        if std::thread::panicking() {
+            return;
+        }
+        let heard = String::from_utf8_lossy(&self.heard.lock().unwrap()).into_owned();
+        for secret in self.planted() {
+            let shown: String = secret.chars().take(12).collect();
+            assert!(!heard.contains(&secret), "a client was told the secret {shown}…");
+            assert!(!log::contains(self.log_from, &secret), "the secret {shown}… is in the log");
+        }
+    }
+}
+
+/// What psql said.
+#[derive(Debug)]
+pub(crate) struct Psql {
+    pub(crate) ok: bool,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// Shares a value between tasks of a test.
+pub(crate) fn shared<T>(value: T) -> Arc<Mutex<T>> {
+    Arc::new(Mutex::new(value))
+}

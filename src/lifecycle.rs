@@ -21,6 +21,7 @@ pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
     quit: Signal,
+    hangup: Signal,
 }
 
 impl Signals {
@@ -30,6 +31,7 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             quit: signal(SignalKind::quit())?,
+            hangup: signal(SignalKind::hangup())?,
         })
     }
 
@@ -49,10 +51,16 @@ impl Signals {
     }
 
     async fn next(&mut self) -> Asked {
-        tokio::select! {
-            _ = self.terminate.recv() => Asked::Drain,
-            _ = self.interrupt.recv() => Asked::Drain,
-            _ = self.quit.recv() => Asked::Now,
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return Asked::Drain,
+                _ = self.interrupt.recv() => return Asked::Drain,
+                _ = self.quit.recv() => return Asked::Now,
+                // Its default would end the service, which nobody means by it.
+                _ = self.hangup.recv() => {
+                    tracing::warn!("SIGHUP is ignored: the configuration is read at start; restart to change it");
+                }
+            }
         }
     }
 }

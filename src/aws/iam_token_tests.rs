@@ -86,7 +86,7 @@ fn p4_no_user_can_add_a_parameter() {
 
 #[test]
 fn a_token_is_reused_for_ten_minutes_and_not_longer() {
-    let cluster = crate::aws::fixtures::cluster("http://127.0.0.1:1");
+    let cluster = crate::aws::test_cluster::cluster("http://127.0.0.1:1");
     let start = time("2026-01-02T03:04:05Z");
     let credentials = RoleCredentials::new(
         "ASIA".into(),

@@ -3,9 +3,9 @@
 
 pub mod credentials;
 pub mod federation;
-#[cfg(test)]
-pub(crate) mod fixtures;
 pub mod iam_token;
 pub mod session_name;
 pub mod session_policy;
 pub mod sts;
+#[cfg(test)]
+pub(crate) mod test_cluster;

@@ -32,7 +32,7 @@ fn literal(user: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::aws::fixtures::cluster;
+    use crate::aws::test_cluster::cluster;
 
     fn resource(cluster: &ClusterSettings, user: &str) -> String {
         let policy = session_policy(cluster, &DbUser::parse(user).unwrap());

@@ -4,7 +4,7 @@ use aws_emulator::sts::StsFault;
 use aws_emulator::{Cloud, CloudOptions, Fault, names};
 
 use super::*;
-use crate::aws::fixtures::cluster;
+use crate::aws::test_cluster::cluster;
 
 /// Waits short enough for tests; nothing here is asserted to take any time.
 const TIMES: StsTimes = StsTimes {

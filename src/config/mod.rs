@@ -1,6 +1,7 @@
 //! What the program believes after reading `proxy.toml`: every value checked, nothing left optional that
 //! must be there. The steps borrow their own settings struct from here, never the whole [`Config`].
 
+mod cluster;
 mod convert;
 pub mod problem;
 mod reader;

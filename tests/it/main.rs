@@ -1,10 +1,17 @@
 //! The proxy as its users meet it: real clients, a real PostgreSQL, an issuer over HTTP, an STS and a login
 //! gate that check what they are given. Tests whose name begins with a letter and a number prove the row of
 //! that name in the list of security requirements.
-#![expect(missing_docs, unreachable_pub, reason = "a test binary has no public interface")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod architecture;
 mod chain;
+mod fidelity;
+mod lifecycle;
+mod packaging;
+mod refusals;
+mod sts;
 mod tokens;
+mod upstream;
+mod users;
+mod wire;
 mod world;

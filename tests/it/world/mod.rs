@@ -2,13 +2,15 @@
 //! and the proxy, started in-process on a free port. When a world ends it looks for every secret it planted in
 //! all log lines and in everything its clients were told.
 
+pub(crate) mod fake;
 pub(crate) mod log;
 pub(crate) mod raw;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Mutex, OnceLock};
 
+use aws_emulator::certs::CertFiles;
 use aws_emulator::{
     Ca, Claims, Cloud, CloudOptions, Database, DatabaseOptions, Template, names, percent_encode,
 };
@@ -35,7 +37,6 @@ pub(crate) fn database() -> &'static Database {
 pub(crate) struct Wishes {
     listen: String,
     limits: String,
-    issuer: String,
     cluster: String,
     user: String,
     endpoint: String,
@@ -47,27 +48,23 @@ pub(crate) struct Wishes {
 
 impl Wishes {
     pub(crate) fn listen(mut self, keys: &str) -> Self {
-        self.listen = keys.to_owned();
+        keys.clone_into(&mut self.listen);
         self
     }
     pub(crate) fn limits(mut self, keys: &str) -> Self {
-        self.limits = keys.to_owned();
-        self
-    }
-    pub(crate) fn issuer(mut self, keys: &str) -> Self {
-        self.issuer = keys.to_owned();
+        keys.clone_into(&mut self.limits);
         self
     }
     pub(crate) fn cluster(mut self, keys: &str) -> Self {
-        self.cluster = keys.to_owned();
+        keys.clone_into(&mut self.cluster);
         self
     }
     pub(crate) fn user(mut self, keys: &str) -> Self {
-        self.user = keys.to_owned();
+        keys.clone_into(&mut self.user);
         self
     }
     /// Another server than the shared one.
-    pub(crate) fn upstream(mut self, hostaddr: impl ToString, ca: &Ca) -> Self {
+    pub(crate) fn upstream(mut self, hostaddr: std::net::SocketAddr, ca: &Ca) -> Self {
         self.hostaddr = hostaddr.to_string();
         self.ca = Some(ca.clone());
         self
@@ -78,6 +75,51 @@ impl Wishes {
     }
     pub(crate) async fn start(self) -> World {
         World::build(self).await
+    }
+
+    fn toml(&self, cloud: &Cloud, files: &CertFiles, ca: &Path, hostaddr: &str) -> String {
+        format!(
+            r#"
+            [listen]
+            addr = "127.0.0.1:0"
+            tls_cert_file = "{cert}"
+            tls_key_file = "{key}"
+            {listen}
+            [limits]
+            {limits}
+            [[issuer]]
+            name = "idp"
+            url = "{issuer_url}"
+            audience = ["{audience}"]
+            private_network = true
+            [[cluster]]
+            name = "app"
+            endpoint = "{endpoint}"
+            hostaddr = "{hostaddr}"
+            region = "{region}"
+            role_arn = "{role}"
+            resource_id = "{resource}"
+            ca_file = "{ca}"
+            sts_endpoint_url = "{sts}"
+            {cluster}
+            [cluster.user]
+            {user}
+            "#,
+            cert = files.cert.display(),
+            key = files.key.display(),
+            listen = self.listen,
+            limits = self.limits,
+            issuer_url = cloud.issuer.url(),
+            audience = names::AUDIENCE,
+            endpoint = self.endpoint,
+            region = names::REGION,
+            role = names::ROLE_ARN,
+            resource = names::RESOURCE_ID,
+            ca = ca.display(),
+            sts = cloud.sts.url(),
+            cluster = self.cluster,
+            user = self.user,
+        )
     }
 }
 
@@ -99,7 +141,6 @@ impl World {
         Wishes {
             listen: String::new(),
             limits: String::new(),
-            issuer: String::new(),
             cluster: String::new(),
             user: String::new(),
             endpoint: names::ENDPOINT.to_owned(),
@@ -136,50 +177,8 @@ impl World {
             "" => database.postgres.addr().to_string(),
             other => other.to_owned(),
         };
-        let toml = format!(
-            r#"
-            [listen]
-            addr = "127.0.0.1:0"
-            tls_cert_file = "{cert}"
-            tls_key_file = "{key}"
-            {listen}
-            [limits]
-            {limits}
-            [[issuer]]
-            name = "idp"
-            url = "{issuer_url}"
-            audience = ["{audience}"]
-            private_network = true
-            {issuer}
-            [[cluster]]
-            name = "app"
-            endpoint = "{endpoint}"
-            hostaddr = "{hostaddr}"
-            region = "{region}"
-            role_arn = "{role}"
-            resource_id = "{resource}"
-            ca_file = "{ca}"
-            sts_endpoint_url = "{sts}"
-            {cluster}
-            [cluster.user]
-            {user}
-            "#,
-            cert = files.cert.display(),
-            key = files.key.display(),
-            listen = wishes.listen,
-            limits = wishes.limits,
-            issuer_url = cloud.issuer.url(),
-            audience = names::AUDIENCE,
-            issuer = wishes.issuer,
-            endpoint = wishes.endpoint,
-            region = names::REGION,
-            role = names::ROLE_ARN,
-            resource = names::RESOURCE_ID,
-            ca = upstream_ca.display(),
-            sts = cloud.sts.url(),
-            cluster = wishes.cluster,
-            user = wishes.user,
-        );
+        let toml = wishes.toml(&cloud, &files, &upstream_ca, &hostaddr);
+        std::fs::write(folder.path().join("proxy.toml"), &toml).unwrap();
         let config = Config::from_toml(&toml, "test.toml").unwrap_or_else(|problems| panic!("{problems}"));
         let listener = server::bind(config.listen.addr).unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -330,6 +329,11 @@ impl World {
         log::line(self.log_from, text).await
     }
 
+    /// A file with this world's configuration, for the binary.
+    pub(crate) fn config_file(&self) -> PathBuf {
+        self.folder.path().join("proxy.toml")
+    }
+
     pub(crate) fn folder(&self) -> PathBuf {
         self.folder.path().to_owned()
     }
@@ -370,9 +374,4 @@ pub(crate) struct Psql {
     pub(crate) ok: bool,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
-}
-
-/// Shares a value between tasks of a test.
-pub(crate) fn shared<T>(value: T) -> Arc<Mutex<T>> {
-    Arc::new(Mutex::new(value))
 }

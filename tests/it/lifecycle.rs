@@ -1,0 +1,65 @@
+//! Starting, stopping, and telling the service manager.
+
+use std::os::unix::net::UnixDatagram;
+use std::process::{Command, Stdio};
+
+use crate::world::World;
+use crate::world::raw::query;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_lets_sessions_end_by_themselves() {
+    let mut world = World::start().await;
+    let client = world.connect("alice", &world.token("alice")).await.unwrap();
+    world.stopping.drain.cancel();
+    world.log_line("the listener is closed").await;
+    assert!(tokio::net::TcpStream::connect(("127.0.0.1", world.port)).await.is_err(), "still listening");
+    client.batch_execute("begin; select 1; commit").await.unwrap();
+    drop(client);
+    world.serving.take().unwrap().await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_ends_an_open_transaction_with_57p01() {
+    let mut world = World::wishes().limits("shutdown_timeout = \"0s\"").start().await;
+    let (mut client, _) = world.raw().await.login("alice", Some("app"), &world.token("alice")).await.unwrap();
+    client.send(&query("begin")).await;
+    while client.message().await.unwrap().0 != b'Z' {}
+    world.stopping.drain.cancel();
+    let (tag, body) = client.message().await.unwrap();
+    let error = crate::world::ErrorFields::parse(&body);
+    assert_eq!((tag, error.sqlstate()), (b'E', "57P01"));
+    assert_eq!(error.message(), "terminating connection due to administrator command");
+    assert!(client.message().await.is_none(), "and the connection ends");
+    world.serving.take().unwrap().await.unwrap().unwrap();
+}
+
+/// The binary itself: READY for systemd, work, SIGTERM, exit code 0.
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_ends_the_service_with_exit_code_0() {
+    let world = World::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let socket_path = folder.path().join("notify");
+    let socket = UnixDatagram::bind(&socket_path).unwrap();
+    let config = world.config_file();
+    for signal in ["TERM", "INT", "QUIT"] {
+        let mut service = Command::new(env!("CARGO_BIN_EXE_pgpassport"))
+            .args(["serve", "--log-format", "json", "--config"])
+            .arg(&config)
+            .env("NOTIFY_SOCKET", &socket_path)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut state = [0; 512];
+        let read = socket.recv(&mut state).unwrap();
+        let state = String::from_utf8_lossy(&state[..read]).into_owned();
+        assert!(state.contains("READY=1") && state.contains("STATUS=listening on 127.0.0.1:"), "{state}");
+        let id = service.id().to_string();
+        assert!(Command::new("kill").args(["-s", "HUP", &id]).status().unwrap().success(), "and it goes on");
+        let killed = Command::new("kill").args(["-s", signal, &id]).status().unwrap();
+        assert!(killed.success());
+        assert_eq!(service.wait().unwrap().code(), Some(0), "{signal}");
+        let mut state = [0; 512];
+        let read = socket.recv(&mut state).unwrap();
+        assert!(String::from_utf8_lossy(&state[..read]).contains("STOPPING=1"));
+    }
+}

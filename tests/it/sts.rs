@@ -1,0 +1,110 @@
+//! STS says no, is slow, or is away: what the client is told.
+
+use aws_emulator::sts::StsFault;
+use aws_emulator::{Fault, Template};
+
+use crate::world::{ErrorFields, World};
+
+async fn refusal(world: &World, fault: impl Into<StsFault>) -> ErrorFields {
+    world.cloud.sts.fail(fault);
+    let refusal = world.refusal("alice", &world.token("alice")).await;
+    world.cloud.sts.heal();
+    assert!(refusal.detail().starts_with("Stage sts: "), "{refusal:?}");
+    refusal
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p9_the_client_learns_the_class_and_not_what_aws_said() {
+    let world = World::start().await;
+    for (status, code, hint) in [
+        (400, "ExpiredTokenException", "fresh token"),
+        (403, "IDPRejectedClaim", "fresh token"),
+        (403, "AccessDenied", "trust policy"),
+        (400, "InvalidIdentityToken", "OIDC provider"),
+        (400, "ValidationError", "whoever runs the proxy"),
+        (400, "MalformedPolicyDocument", "whoever runs the proxy"),
+        (400, "PackedPolicyTooLarge", "whoever runs the proxy"),
+        (403, "RegionDisabledException", "whoever runs the proxy"),
+        (400, "SomethingNew", "whoever runs the proxy"),
+    ] {
+        let secret = "arn:aws:iam::123456789012:role/inner";
+        let told = refusal(&world, StsFault::error(status, code, secret)).await;
+        assert_eq!(told.sqlstate(), "28P01", "{code}");
+        assert_eq!(told.message(), "password authentication failed for user \"alice\"");
+        assert!(told.hint().contains(hint), "{code}: {told:?}");
+        assert!(!format!("{told:?}").contains("123456789012"), "{told:?}");
+        world.log_line(&format!("{code}: {secret}")).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r14_troubles_of_sts_are_not_the_persons() {
+    let world = World::start().await;
+    for fault in [
+        StsFault::throttling(),
+        StsFault::idp_communication(),
+        StsFault::key_not_retrieved(),
+        StsFault::internal_failure(),
+        StsFault::unavailable(),
+        StsFault::Http(Fault::html(200)),
+        StsFault::Http(Fault::Close),
+        StsFault::WithoutCredentials,
+        StsFault::OtherSubject("mallory".into()),
+        StsFault::AlreadyExpired,
+        StsFault::Truncated,
+    ] {
+        let told = refusal(&world, fault.clone()).await;
+        assert_eq!(told.sqlstate(), "57P03", "{fault:?}");
+        assert_eq!(told.message(), "cannot connect now: AWS STS unavailable", "{fault:?}");
+    }
+    world.connect("alice", &world.token("alice")).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_sts_is_waited_for_inside_the_deadline() {
+    let world = World::start().await;
+    let hold = aws_emulator::Hold::new();
+    world.cloud.sts.fail(Fault::Hold(hold.clone()));
+    let token = world.token("alice");
+    let (client, ()) = tokio::join!(world.connect("alice", &token), async {
+        hold.arrived(1).await;
+        hold.release();
+    });
+    client.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_sts_that_never_answers_is_given_up_at_the_deadline() {
+    let world = World::wishes()
+        .limits("login_timeout = \"2s\"\nclient_login_timeout = \"2s\"\nserver_connect_timeout = \"2s\"")
+        .start()
+        .await;
+    let told = refusal(&world, Fault::Hang).await;
+    assert_eq!(told.sqlstate(), "57P03");
+    assert_eq!(told.message(), "cannot connect now: the login took too long");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r13_a_refusal_is_remembered_for_a_crowd() {
+    let world = World::start().await;
+    let role = world.cloud.role(Template::Trust, Template::Permission);
+    let mut closed = role.clone();
+    closed.trust_policy = closed.trust_policy.replace("AssumeRoleWithWebIdentity", "AssumeRole");
+    world.cloud.sts.put_role(&closed).unwrap();
+    let token = world.token("alice");
+    for _ in 0..20 {
+        let told = world.refusal("alice", &token).await;
+        assert!(told.hint().contains("trust policy"), "{told:?}");
+    }
+    assert_eq!(world.cloud.sts.count(), 1);
+    world.cloud.sts.put_role(&role).unwrap();
+    world.connect("alice", &world.token("alice")).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tags_need_the_right_to_tag() {
+    let world = World::start().await; // its trust policy does not allow sts:TagSession
+    let tagged = world.mint(world.claims("alice").tag("dbuser", "alice"));
+    let told = world.refusal("alice", &tagged).await;
+    assert!(told.hint().contains("sts:TagSession"), "{told:?}");
+}

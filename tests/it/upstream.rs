@@ -1,0 +1,179 @@
+//! Databases that cannot be reached, are not what they should be, or say no.
+
+use aws_emulator::Ca;
+
+use crate::world::fake::{FakeServer, Part, error, welcome};
+use crate::world::raw::message;
+use crate::world::{ErrorFields, World, database};
+
+async fn against(ca: &Ca, server: &FakeServer) -> ErrorFields {
+    let world = World::wishes().upstream(server.addr, ca).start().await;
+    let refusal = world.refusal("alice", &world.token("alice")).await;
+    assert!(server.heard().is_empty(), "the server was told something: {:?}", server.heard());
+    refusal
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r1_a_database_that_refuses_connections() {
+    let addr = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let world = World::wishes().upstream(addr, &database().ca).start().await;
+    let refusal = world.refusal("alice", &world.token("alice")).await;
+    assert_eq!(refusal.sqlstate(), "57P03");
+    assert_eq!(refusal.message(), "cannot connect now: database unreachable");
+    assert!(refusal.detail().starts_with("Stage upstream_connect: "), "{refusal:?}");
+    assert!(refusal.hint().contains("Try again"), "{refusal:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r2_a_database_that_says_nothing() {
+    let ca = Ca::new().unwrap();
+    let server = FakeServer::start(&ca, Part::Silence).await;
+    let world =
+        World::wishes().upstream(server.addr, &ca).limits("server_connect_timeout = \"1s\"").start().await;
+    let refusal = world.refusal("alice", &world.token("alice")).await;
+    assert_eq!(refusal.sqlstate(), "57P03");
+    assert!(refusal.detail().starts_with("Stage upstream_connect: "), "{refusal:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p1_only_verified_tls_is_tls() {
+    let ca = Ca::new().unwrap();
+    let host = aws_emulator::names::ENDPOINT_HOST;
+    let quiet = || Part::AfterStartup(vec![]);
+    for (cert, what) in [
+        (ca.server(&["other.example"]).unwrap(), "wrong name"),
+        (ca.expired(&[host]).unwrap(), "expired"),
+        (Ca::untrusted(&[host]).unwrap(), "unknown authority"),
+    ] {
+        let server = FakeServer::with_cert(&cert, quiet()).await;
+        let refusal = against(&ca, &server).await;
+        assert_eq!(refusal.sqlstate(), "57P03", "{what}");
+        assert_eq!(refusal.message(), "cannot connect now: database not trusted", "{what}");
+        assert!(refusal.detail().starts_with("Stage upstream_tls: "), "{what}: {refusal:?}");
+    }
+    // No TLS, an error instead of an answer, and bytes in clear behind the answer.
+    for answer in [&b"N"[..], b"E\0\0\0\x05\0", b"Sinjected"] {
+        let server = FakeServer::start(&ca, Part::Instead(answer.to_vec())).await;
+        let refusal = against(&ca, &server).await;
+        assert!(refusal.detail().starts_with("Stage upstream_tls: "), "{answer:?}: {refusal:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p2_the_iam_token_is_for_a_cleartext_question_only() {
+    let ca = Ca::new().unwrap();
+    let scram = [&[0, 0, 0, 10], &b"SCRAM-SHA-256\0\0"[..]].concat();
+    for question in [&[0, 0, 0, 5, 1, 2, 3, 4][..], &scram, &[0, 0, 0, 0], &[0, 0, 0, 7]] {
+        let server = FakeServer::start(&ca, Part::AfterStartup(message(b'R', question))).await;
+        let refusal = against(&ca, &server).await;
+        assert_eq!(refusal.sqlstate(), "28P01", "{question:?}");
+        assert!(refusal.detail().contains("not granted rds_iam"), "{refusal:?}");
+        assert!(refusal.hint().contains("GRANT rds_iam TO \"alice\""), "{refusal:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p3_a_hostile_server_costs_one_login() {
+    let ca = Ca::new().unwrap();
+    for bytes in [
+        [&b"R"[..], &0x7fff_ffff_u32.to_be_bytes()].concat(),
+        b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(),
+        message(b'E', b"SFATAL"),
+        message(b'Z', b"I"),
+        message(b'N', &vec![b'x'; 29_000]).repeat(40),
+    ] {
+        let server = FakeServer::start(&ca, Part::AfterStartup(bytes)).await;
+        let refusal = against(&ca, &server).await;
+        assert_eq!(refusal.sqlstate(), "57P03");
+        assert!(refusal.detail().starts_with("Stage upstream_login: "), "{refusal:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r4_a_server_that_dies_during_the_login() {
+    let ca = Ca::new().unwrap();
+    for says in [vec![], message(b'R', &[0, 0, 0, 0])] {
+        let server = FakeServer::start(&ca, Part::ThenClose(says)).await;
+        let refusal = against(&ca, &server).await;
+        assert_eq!(refusal.sqlstate(), "57P03");
+        assert_eq!(refusal.message(), "cannot connect now: database login failed");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_servers_own_errors_arrive_as_it_sent_them_or_as_what_they_mean() {
+    let ca = Ca::new().unwrap();
+    for (sent, arrives, message) in [
+        ("3D000", "3D000", "database \"x\" does not exist"),
+        ("53300", "53300", "sorry, too many clients already"),
+        ("57P03", "57P03", "the database system is starting up"),
+        ("42704", "42704", "unrecognized configuration parameter \"x\""),
+        ("28000", "28P01", "PAM authentication failed for user \"alice\""),
+        ("28P01", "28P01", "password authentication failed for user \"alice\""),
+        ("XX000", "57P03", "something broke"),
+        ("58000", "57P03", "disk"),
+        ("", "57P03", "no code at all"),
+    ] {
+        let server = FakeServer::start(&ca, Part::AfterPassword(error(sent, message))).await;
+        let refusal = against(&ca, &server).await;
+        assert_eq!(refusal.sqlstate(), arrives, "{sent}");
+        if sent == arrives && sent != "28P01" {
+            assert_eq!(refusal.message(), message);
+        } else {
+            assert!(!format!("{refusal:?}").contains(message) || arrives == "28P01", "{refusal:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_without_rds_iam_and_a_role_that_does_not_exist() {
+    let world = World::start().await;
+    for user in ["carol", "nobody"] {
+        let refusal = world.refusal(user, &world.token(user)).await;
+        assert_eq!(refusal.sqlstate(), "28P01", "{user}");
+        assert!(refusal.hint().contains(&format!("GRANT rds_iam TO \"{user}\"")), "{refusal:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_gate_says_no() {
+    let world = World::start().await;
+    let mut role = world.cloud.role(aws_emulator::Template::Trust, aws_emulator::Template::Permission);
+    role.permission_policy = role.permission_policy.replace("rds-db:connect", "rds-db:nothing");
+    world.cloud.sts.put_role(&role).unwrap();
+    let refusal = world.refusal("alice", &world.token("alice")).await;
+    assert_eq!(refusal.sqlstate(), "28P01");
+    assert!(refusal.detail().contains("the database refused the IAM token"), "{refusal:?}");
+    assert!(refusal.hint().contains("rds-db:connect"), "{refusal:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_database_is_the_servers_own_error() {
+    let world = World::start().await;
+    let error = world.raw().await.login("alice", Some("nowhere"), &world.token("alice")).await.err().unwrap();
+    assert_eq!(error.sqlstate(), "3D000");
+    assert_eq!(error.message(), "database \"nowhere\" does not exist");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_gives_no_key_gives_the_client_none() {
+    let ca = Ca::new().unwrap();
+    for (says, keys) in [(welcome(), 1), ([message(b'R', &[0, 0, 0, 0]), message(b'Z', b"I")].concat(), 0)] {
+        let server = FakeServer::start(&ca, Part::AfterPassword(says)).await;
+        let world = World::wishes().upstream(server.addr, &ca).start().await;
+        let (_, messages) =
+            world.raw().await.login("alice", Some("app"), &world.token("alice")).await.unwrap();
+        assert_eq!(messages.iter().filter(|(tag, _)| *tag == b'K').count(), keys);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn u6_the_servers_secret_never_reaches_the_client() {
+    let ca = Ca::new().unwrap();
+    let server = FakeServer::start(&ca, Part::AfterPassword(welcome())).await;
+    let world = World::wishes().upstream(server.addr, &ca).start().await;
+    let (_, messages) = world.raw().await.login("alice", Some("app"), &world.token("alice")).await.unwrap();
+    let (_, key) = messages.iter().find(|(tag, _)| *tag == b'K').unwrap();
+    assert_eq!(key[..4], [0, 0, 0x10, 1], "the process id is the server's");
+    assert_ne!(&key[4..], b"keys", "the secret is not");
+}

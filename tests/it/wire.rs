@@ -1,0 +1,261 @@
+//! Hostile and clumsy peers on the socket of the running proxy.
+
+use aws_emulator::names;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::world::raw::{SSL_REQUEST, message, password, query, startup};
+use crate::world::{ErrorFields, World};
+
+async fn tcp(world: &World) -> TcpStream {
+    TcpStream::connect(("127.0.0.1", world.port)).await.unwrap()
+}
+
+/// Everything the proxy says to a peer that sends `bytes`, until it closes.
+async fn answer(world: &World, bytes: &[u8]) -> Vec<u8> {
+    let mut tcp = tcp(world).await;
+    tcp.write_all(bytes).await.unwrap();
+    let mut answer = Vec::new();
+    let _ = tcp.read_to_end(&mut answer).await; // a reset ends it too
+    answer
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c1_pre_tls_bytes_are_refused() {
+    let world = World::start().await;
+    let injected = startup(&[("user", "attacker"), ("database", "app")]);
+    let answer = answer(&world, &[&SSL_REQUEST[..], &injected, &password("x")].concat()).await;
+    assert!(answer.is_empty(), "{answer:?}");
+    world.log_line("pre_tls_bytes").await;
+    for extra in [1, 8, 300, 9_000] {
+        let mut stream = tcp(&world).await;
+        stream.write_all(&[&SSL_REQUEST[..], &vec![0; extra]].concat()).await.unwrap();
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer).await;
+        assert!(answer.is_empty() || answer == b"S", "{extra}: {answer:?}");
+    }
+    let record = world.audit("outcome", "dropped").await;
+    assert!(record["asked_user"].is_null(), "{record}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c2_a_login_in_clear_is_refused_before_any_question() {
+    let world = World::start().await;
+    let answer = answer(&world, &startup(&[("user", "alice"), ("database", "app")])).await;
+    assert_eq!(answer[0], b'E', "no password question: {answer:?}");
+    let error = ErrorFields::parse(&answer[5..]);
+    assert_eq!((error.sqlstate(), error.message()), ("28000", "connection requires TLS"));
+    assert!(error.hint().contains("sslmode=verify-full"), "{error:?}");
+    assert!(error.detail().starts_with("Stage startup: "), "{error:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c2_psql_without_tls_never_sends_the_token() {
+    let world = World::start().await;
+    let psql =
+        world.psql("user=alice dbname=app sslmode=disable", &world.token("alice"), &["-c", "select 1"]).await;
+    assert!(!psql.ok && psql.stderr.contains("connection requires TLS"), "{psql:?}");
+    // With the default mode psql may try again in clear after a refusal inside TLS; that is refused unasked.
+    let psql = world.psql("user=alice dbname=app sslmode=prefer", "not-a-token", &["-c", "select 1"]).await;
+    assert!(!psql.ok, "{psql:?}");
+    let clear = world.audit("sqlstate", "28000").await;
+    assert!(clear["subject"].is_null(), "{clear}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c2_loopback_may_be_plain_where_the_configuration_says_so() {
+    let world = World::wishes().listen("plaintext_from_loopback = true").start().await;
+    let token = world.token("alice");
+    let psql =
+        world.psql("user=alice dbname=app sslmode=disable", &token, &["-c", "select current_user"]).await;
+    assert_eq!(psql.stdout.trim(), "alice", "{psql:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c3_a_peer_that_says_nothing_is_cut_off_without_a_word() {
+    let limits = "client_login_timeout = \"1s\"\nserver_connect_timeout = \"1s\"";
+    let world = World::wishes().limits(limits).start().await;
+    assert!(answer(&world, b"").await.is_empty());
+    assert!(answer(&world, &SSL_REQUEST[..5]).await.is_empty());
+    assert_eq!(answer(&world, &SSL_REQUEST).await, b"S", "stalled inside TLS");
+    // One that has spoken and then keeps its token to itself is told.
+    let mut client = world.raw().await;
+    client.start("alice", Some(names::DATABASE)).await;
+    assert_eq!(client.message().await.unwrap().0, b'R');
+    let (tag, body) = client.message().await.unwrap();
+    assert_eq!((tag, ErrorFields::parse(&body).sqlstate()), (b'E', "57014"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c3_silent_peers_do_not_delay_others() {
+    let world = World::start().await;
+    let mut silent = Vec::new();
+    for _ in 0..200 {
+        let mut stream = tcp(&world).await;
+        stream.write_all(&SSL_REQUEST).await.unwrap();
+        silent.push(stream);
+    }
+    world.connect("alice", &world.token("alice")).await.unwrap();
+    drop(silent);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c4_length_bombs_and_other_protocols_are_closed() {
+    let world = World::start().await;
+    for length in [0_u32, 3, 7, 10_005, 0x7fff_ffff, 0xffff_ffff] {
+        let bytes = [&length.to_be_bytes()[..], &[0, 3, 0, 0]].concat();
+        assert!(answer(&world, &bytes).await.is_empty(), "{length}");
+    }
+    assert!(answer(&world, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.is_empty());
+    assert!(answer(&world, b"SSH-2.0-OpenSSH_9.2\r\n").await.is_empty());
+    // Inside TLS and where the password belongs: as long as PostgreSQL takes, and one more.
+    for (length, told) in [(65_536_u32 + 4, "longer than any token"), (u32::MAX, "longer than any token")] {
+        let mut client = world.raw().await;
+        client.start("alice", Some("app")).await;
+        client.message().await.unwrap();
+        client.send(&[&b"p"[..], &length.to_be_bytes()].concat()).await;
+        let (_, body) = client.message().await.unwrap();
+        assert!(ErrorFields::parse(&body).detail().contains(told));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c5_startup_packets_are_taken_as_they_are_or_not_at_all() {
+    let world = World::start().await;
+    for (packet, sqlstate, text) in [
+        (startup(&[("user", "alice"), ("user", "bob")]), "08P01", "given twice"),
+        (startup(&[("database", "app")]), "08P01", "no PostgreSQL user name"),
+        (startup(&[("user", "alice"), ("replication", "database")]), "0A000", "replication"),
+        (b"\0\0\0\x13\0\x02\0\0user\0alice\0".to_vec(), "0A000", "unsupported frontend protocol 2.0"),
+    ] {
+        let mut client = world.raw().await;
+        client.send(&packet).await;
+        let (tag, body) = client.message().await.unwrap();
+        let error = ErrorFields::parse(&body);
+        assert_eq!((tag, error.sqlstate()), (b'E', sqlstate), "{text}");
+        assert!(error.message().contains(text), "{error:?}");
+        assert!(client.message().await.is_none(), "closed");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c6_old_tls_is_not_spoken() {
+    let world = World::start().await;
+    let mut config = crate::world::raw::trusting(world.listener_ca());
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(config));
+    let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
+    assert!(connector.connect(name, tcp(&world).await).await.is_err(), "direct TLS for another protocol");
+    // A ClientHello of TLS 1.1: handshake record, version 3.2, no supported_versions extension.
+    let mut hello = vec![0x16, 3, 1, 0, 45, 1, 0, 0, 41, 3, 2];
+    hello.extend([7; 32]);
+    hello.extend([0, 0, 2, 0x00, 0x2f, 1, 0]);
+    let answer = answer(&world, &hello).await;
+    assert!(answer.is_empty() || answer[0] == 0x15, "an alert or nothing: {answer:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c6_direct_tls_with_the_protocols_name_works() {
+    let world = World::start().await;
+    let mut config = crate::world::raw::trusting(world.listener_ca());
+    config.alpn_protocols = vec![b"postgresql".to_vec()];
+    let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(config));
+    let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
+    let stream = connector.connect(name, tcp(&world).await).await.unwrap();
+    let client = crate::world::RawClient { stream };
+    client.login("alice", Some("app"), &world.token("alice")).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_behind_the_password_is_not_lost() {
+    let world = World::start().await;
+    let mut client = world.raw().await;
+    client.start("alice", Some("app")).await;
+    client.message().await.unwrap();
+    client.send(&[password(&world.token("alice")), query("select 42")].concat()).await;
+    let mut rows = Vec::new();
+    let mut ready = 0;
+    while ready < 2 {
+        match client.message().await.unwrap() {
+            (b'D', body) => rows.push(body),
+            (b'Z', _) => ready += 1,
+            _ => {}
+        }
+    }
+    assert_eq!(rows, [b"\0\x01\0\0\0\x0242".to_vec()]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn u1_parameters_arrive_and_the_user_is_the_derived_one() {
+    let world = World::start().await;
+    let mut client = world.raw().await;
+    let parameters = [
+        ("options", "-c geqo=off -c search_path=a\\ b"),
+        ("user", "token"),
+        ("application_name", "büro"),
+        ("database", "app"),
+        ("client_encoding", "LATIN1"),
+        ("DateStyle", "German"),
+    ];
+    client.send(&startup(&parameters)).await;
+    client.message().await.unwrap();
+    client.send(&password(&world.token("alice"))).await;
+    let mut status = std::collections::BTreeMap::new();
+    loop {
+        match client.message().await.unwrap() {
+            (b'S', body) => {
+                let text = String::from_utf8_lossy(&body).into_owned();
+                let mut parts = text.split('\0');
+                status.insert(parts.next().unwrap().to_owned(), parts.next().unwrap().to_owned());
+            }
+            (b'Z', _) => break,
+            (b'E', body) => panic!("{:?}", ErrorFields::parse(&body)),
+            _ => {}
+        }
+    }
+    assert_eq!(status["client_encoding"], "LATIN1");
+    assert!(status["DateStyle"].contains("German"), "{status:?}");
+    assert_eq!(status["session_authorization"], "alice");
+    client.send(&query("select current_setting('geqo') || current_setting('search_path')")).await;
+    loop {
+        if let (b'D', body) = client.message().await.unwrap() {
+            assert_eq!(body[6..], *b"offa b");
+            break;
+        }
+    }
+    client.send(&message(b'X', b"")).await;
+    let record = world.audit("asked_user", "token").await;
+    assert_eq!(record["options"], "-c geqo=off -c search_path=a\\\\ b");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_65th_thousand_and_first_seat_is_refused_clearly() {
+    let world = World::wishes().limits("max_client_conn = 2").start().await;
+    let token = world.token("alice");
+    let one = world.connect("alice", &token).await.unwrap();
+    let _two = world.connect("alice", &token).await.unwrap();
+    let mut client = world.raw().await;
+    client.start("alice", Some("app")).await;
+    let (tag, body) = client.message().await.unwrap();
+    let error = ErrorFields::parse(&body);
+    assert_eq!((tag, error.sqlstate()), (b'E', "53300"), "before any question");
+    assert_eq!(error.message(), "too many connections for the proxy");
+    assert!(error.detail().contains("the limit is 2"), "{error:?}");
+    let jti = one.query_one("select 1", &[]).await.unwrap();
+    drop((one, jti));
+    // Its seat is free once its session has ended.
+    world.audit("outcome", "session").await;
+    world.connect("alice", &token).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn psqls_first_try_without_a_password_is_no_failed_login() {
+    let world = World::start().await;
+    let mut client = world.raw().await;
+    client.start("alice", Some("app")).await;
+    client.message().await.unwrap();
+    drop(client);
+    let record = world.audit("asked_user", "alice").await;
+    assert_eq!(record["outcome"], "no_token");
+    assert!(record["sqlstate"].is_null());
+}

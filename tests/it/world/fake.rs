@@ -1,0 +1,148 @@
+//! A database server that plays a part: everything a hostile or broken upstream may do before a session begins.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use aws_emulator::Ca;
+use aws_emulator::certs::ServerCert;
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+
+use super::raw::{SSL_REQUEST, message};
+
+/// What the server does.
+#[derive(Clone)]
+pub(crate) enum Part {
+    /// Answers the SSLRequest with this and no more.
+    Instead(Vec<u8>),
+    /// Takes TLS and the startup packet, then sends this and goes on reading.
+    AfterStartup(Vec<u8>),
+    /// Asks for a cleartext password, reads it, then sends this and goes on reading.
+    AfterPassword(Vec<u8>),
+    /// As [`Part::AfterPassword`], and then closes.
+    ThenClose(Vec<u8>),
+    /// Says nothing, ever.
+    Silence,
+}
+
+pub(crate) struct FakeServer {
+    pub(crate) addr: SocketAddr,
+    /// Everything clients sent inside TLS behind the startup packet.
+    pub(crate) heard: Arc<Mutex<Vec<u8>>>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for FakeServer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl FakeServer {
+    /// Plays `part` with a good certificate of `ca`.
+    pub(crate) async fn start(ca: &Ca, part: Part) -> Self {
+        Self::with_cert(&ca.server(&[aws_emulator::names::ENDPOINT_HOST]).unwrap(), part).await
+    }
+
+    pub(crate) async fn with_cert(cert: &ServerCert, part: Part) -> Self {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(
+                CertificateDer::pem_slice_iter(cert.cert_pem.as_bytes()).map(Result::unwrap).collect(),
+                PrivateKeyDer::from_pem_slice(cert.key_pem.as_bytes()).unwrap(),
+            )
+            .unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let ears = Arc::clone(&heard);
+        let task = tokio::spawn(async move {
+            loop {
+                let (tcp, _) = listener.accept().await.unwrap();
+                let (acceptor, part, ears) = (acceptor.clone(), part.clone(), Arc::clone(&ears));
+                // A client that breaks off ends its part of the play.
+                tokio::spawn(async move { play(tcp, acceptor, part, ears).await.ok() });
+            }
+        });
+        Self { addr, heard, task }
+    }
+
+    pub(crate) fn heard(&self) -> Vec<u8> {
+        self.heard.lock().unwrap().clone()
+    }
+}
+
+async fn play(
+    mut tcp: TcpStream,
+    acceptor: TlsAcceptor,
+    part: Part,
+    ears: Arc<Mutex<Vec<u8>>>,
+) -> std::io::Result<()> {
+    let mut request = [0; 8];
+    tcp.read_exact(&mut request).await?;
+    assert_eq!(request, SSL_REQUEST, "an upstream login begins with TLS");
+    match &part {
+        Part::Silence => std::future::pending().await,
+        Part::Instead(bytes) => {
+            tcp.write_all(bytes).await?;
+            return tcp.read_to_end(&mut Vec::new()).await.map(drop);
+        }
+        _ => tcp.write_all(b"S").await?,
+    }
+    let mut tls = acceptor.accept(tcp).await?;
+    let length = tls.read_u32().await?;
+    let mut startup = vec![0; usize::try_from(length).unwrap() - 4];
+    tls.read_exact(&mut startup).await?;
+    let (asks, says, closes) = match part {
+        Part::AfterStartup(says) => (false, says, false),
+        Part::AfterPassword(says) => (true, says, false),
+        Part::ThenClose(says) => (true, says, true),
+        Part::Instead(_) | Part::Silence => unreachable!(),
+    };
+    if asks {
+        tls.write_all(&message(b'R', &[0, 0, 0, 3])).await?;
+        tls.flush().await?;
+        assert_eq!(tls.read_u8().await?, b'p');
+        let length = tls.read_u32().await?;
+        let mut password = vec![0; usize::try_from(length).unwrap() - 4];
+        tls.read_exact(&mut password).await?;
+    }
+    tls.write_all(&says).await?;
+    tls.flush().await?;
+    if closes {
+        return tls.shutdown().await;
+    }
+    let mut more = [0; 4_096];
+    loop {
+        let read = tls.read(&mut more).await?;
+        if read == 0 {
+            return Ok(());
+        }
+        ears.lock().unwrap().extend_from_slice(&more[..read]);
+    }
+}
+
+/// An ErrorResponse.
+pub(crate) fn error(sqlstate: &str, text: &str) -> Vec<u8> {
+    message(b'E', format!("SFATAL\0VFATAL\0C{sqlstate}\0M{text}\0\0").as_bytes())
+}
+
+/// AuthenticationOk, one parameter, a key, ReadyForQuery.
+pub(crate) fn welcome() -> Vec<u8> {
+    [
+        message(b'R', &[0, 0, 0, 0]),
+        message(b'S', b"server_version\x0016.3\0"),
+        message(b'K', b"\0\0\x10\x01keys"),
+        message(b'Z', b"I"),
+    ]
+    .concat()
+}

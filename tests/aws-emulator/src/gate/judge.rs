@@ -93,7 +93,7 @@ const FUTURE: i64 = 300;
 
 fn times(presigned: &Presigned, session: &Session, now: i64) -> Result<(), Refusal> {
     if !(1..=900).contains(&presigned.expires) {
-        Err(Refusal::InvalidToken("good for longer than 15 minutes"))
+        Err(Refusal::InvalidToken("not good for 1 to 900 seconds"))
     } else if presigned.signed_at > now + FUTURE {
         Err(Refusal::InvalidToken("signature not yet current"))
     } else if presigned.signed_at + presigned.expires <= now {

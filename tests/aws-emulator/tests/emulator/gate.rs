@@ -1,6 +1,6 @@
 //! What the login gate decides, with tokens signed here and no `PostgreSQL`.
 
-use aws_emulator::sigv4::{TokenRequest, sign};
+use aws_emulator::sigv4::{Presigned, TokenRequest, sign};
 use aws_emulator::{
     Clock, Cloud, CloudOptions, Gate, GateOptions, IssuerOptions, Refusal, Session, Template, names,
 };
@@ -96,6 +96,28 @@ fn every_signed_thing_must_be_the_gates_own() {
     assert_eq!(judge(other), not_the_session_token);
     rig.gate.store().revoke(&session.access_key_id);
     assert_eq!(judge(good), Err(Refusal::UnknownAccessKey));
+}
+
+/// A token that was changed and then signed again by someone who has the secret.
+fn resigned(token: &str, from: &str, to: &str, session: &Session) -> String {
+    let changed = token.replacen(from, to, 1);
+    assert_ne!(changed, token);
+    let signature = Presigned::parse(&changed).unwrap().expected_signature(&session.secret);
+    let (unsigned, _) = changed.rsplit_once('=').unwrap();
+    format!("{unsigned}={signature}")
+}
+
+#[test]
+fn a_right_signature_does_not_make_up_for_another_service_or_a_long_life() {
+    let rig = rig();
+    let session = rig.session("alice", None);
+    let token = login_token(&session, "alice", NOON);
+    let judge = |from: &str, to: &str| rig.judge("alice", &resigned(&token, from, to, &session));
+    assert_eq!(judge("Expires=900", "Expires=60"), Ok(()));
+    assert_eq!(judge("%2Frds-db%2F", "%2Frds%2F"), Err(Refusal::InvalidToken("not for the service rds-db")));
+    let long = Err(Refusal::InvalidToken("not good for 1 to 900 seconds"));
+    assert_eq!(judge("Expires=900", "Expires=901"), long);
+    assert_eq!(judge("Expires=900", "Expires=0"), long);
 }
 
 #[test]

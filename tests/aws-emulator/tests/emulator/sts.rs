@@ -180,7 +180,14 @@ fn only_a_posted_form_is_read() {
     assert_eq!(get(&query).error(), (400, "MissingAction"));
     let json = http(cloud.sts.addr(), "POST / HTTP/1.1\r\nContent-Type: application/json", "{}").unwrap();
     assert_eq!(json.error(), (400, "MissingAction"));
-    let head = "POST / HTTP/1.1\r\nContent-Type: application/x-www-form-urlencoded";
+    let kind = "HTTP/1.1\r\nContent-Type: application/x-www-form-urlencoded";
+    for line in ["PUT /", "POST /?x=y", "POST /sts"] {
+        let reply = http(cloud.sts.addr(), &format!("{line} {kind}"), "Action=x").unwrap();
+        assert_eq!(reply.error(), (400, "MissingAction"), "{line}");
+    }
+    let head = format!("POST / {kind}");
+    assert_eq!(http(cloud.sts.addr(), &head, "Action=x").unwrap().error(), (400, "InvalidAction"));
+    let head = head.as_str();
     assert_eq!(http(cloud.sts.addr(), head, "Action=%zz").unwrap().error(), (400, "MalformedQueryString"));
 }
 
@@ -277,17 +284,24 @@ fn keys_are_cached_and_read_again_for_an_unknown_kid() {
 fn an_issuer_that_cannot_be_read_makes_the_token_invalid() {
     let cloud = cloud();
     let ask = || assume(&cloud, &cloud.issuer.token("alice"), &[]);
-    for (page, fault) in [
-        (Page::Discovery, Fault::Close),
-        (Page::Discovery, Fault::html(200)),
-        (Page::Discovery, Fault::json("{\"issuer\":\"http://other\",\"jwks_uri\":\"http://127.0.0.1:1/\"}")),
-        (Page::Jwks, Fault::status(500)),
-        (Page::Jwks, Fault::oversize(2_000_000)),
-        (Page::Jwks, Fault::json("{\"keys\":[]}")),
-        (Page::Jwks, Fault::json(json!({ "keys": vec![json!({ "kty": "RSA" }); 101] }).to_string())),
+    let no_key = "Couldn't retrieve verification key from your identity provider";
+    let jwks_uri = cloud.issuer.page_url(Page::Jwks);
+    let impostor = json!({ "issuer": "http://other", "jwks_uri": jwks_uri }).to_string();
+    let many = json!({ "keys": vec![json!({ "kty": "RSA" }); 101] }).to_string();
+    for (page, fault, message) in [
+        (Page::Discovery, Fault::Close, no_key),
+        (Page::Discovery, Fault::html(200), "Please check .well-known/openid-configuration of provider"),
+        (Page::Discovery, Fault::json(impostor), "Please check .well-known/openid-configuration of provider"),
+        (Page::Jwks, Fault::status(500), no_key),
+        (Page::Jwks, Fault::oversize(2_000_000), no_key),
+        (Page::Jwks, Fault::json("{\"keys\":[]}"), no_key),
+        (Page::Jwks, Fault::json(many), "The provider has more than 100 RSA keys"),
     ] {
         cloud.issuer.fail(page, fault.clone());
-        assert_eq!(ask().error(), (400, "InvalidIdentityToken"), "{fault:?}");
+        let reply = ask();
+        assert_eq!(reply.error(), (400, "InvalidIdentityToken"), "{fault:?}");
+        let said = reply.element("Message").unwrap();
+        assert!(said.starts_with(message), "{said} for {fault:?}");
         cloud.issuer.heal();
     }
     assert_eq!(ask().status, 200);

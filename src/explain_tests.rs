@@ -1,1 +1,239 @@
-//! Tests.
+//! Every refusal, text by text: code, first words, stage; and that the words help the person who reads them.
+
+use std::io;
+use std::net::SocketAddr;
+
+use super::*;
+use crate::auth::{AlgorithmFault, DeriveError};
+
+fn addr() -> SocketAddr {
+    SocketAddr::from(([10, 0, 0, 1], 5432))
+}
+
+fn connect_error() -> DialError {
+    DialError::Connect { addr: addr(), source: io::ErrorKind::ConnectionRefused.into() }
+}
+
+fn refused(sqlstate: &str) -> LoginError {
+    LoginError::Upstream(UpstreamLoginError::Refused {
+        sqlstate: sqlstate.into(),
+        message: "its words".into(),
+        detail: "more".into(),
+        hint: Some("do".into()),
+        authenticated: false,
+    })
+}
+
+fn sts_refused(code: &str) -> LoginError {
+    LoginError::Sts(StsError::Refused { code: code.into(), message: "arn:aws:secret".into() })
+}
+
+/// SQLSTATE, first words, stage, and a part of DETAIL or HINT.
+type Row = (LoginError, &'static str, &'static str, Stage, &'static str);
+
+const FAILED: &str = "password authentication failed for user \"al\"";
+const NOW: &str = "cannot connect now: ";
+
+#[test]
+fn the_table_of_refusals_before_the_token_is_believed() {
+    use VerifyError as V;
+    let idp = || "idp".to_owned();
+    let rows: Vec<Row> = vec![
+        (StartupError::TlsRequired.into(), "28000", "connection requires TLS", Stage::Startup, "verify-full"),
+        (
+            StartupError::Protocol { major: 2, minor: 0 }.into(),
+            "0A000",
+            "unsupported frontend protocol 2.0: server supports 3.0 to 3.0",
+            Stage::Startup,
+            "driver",
+        ),
+        (
+            StartupError::Layout("it is too short").into(),
+            "08P01",
+            "invalid startup packet layout: it is too short",
+            Stage::Startup,
+            "protocol",
+        ),
+        (StartupError::Replication.into(), "0A000", "replication connections", Stage::Startup, "IAM"),
+        (LoginError::Full { limit: 7 }, "53300", "too many connections for the proxy", Stage::Limits, "is 7"),
+        (
+            LoginError::ClientTimedOut,
+            "57014",
+            "canceling authentication",
+            Stage::Token,
+            "client_login_timeout",
+        ),
+        (PasswordError::Empty.into(), "28P01", FAILED, Stage::Token, "is empty"),
+        (PasswordError::Malformed.into(), "08P01", "invalid password packet", Stage::Startup, "protocol"),
+        (
+            PasswordError::Wire(WireError::Length { tag: 'p', length: 9 }).into(),
+            "28P01",
+            FAILED,
+            Stage::Token,
+            "longer than any token",
+        ),
+        (
+            PasswordError::Wire(WireError::Unexpected('Q')).into(),
+            "08P01",
+            "expected password",
+            Stage::Startup,
+            "",
+        ),
+        (V::NotAJwt { parts: 1 }.into(), "28P01", FAILED, Stage::Token, "is not a JWT"),
+        (V::TooLong { bytes: 20_001 }.into(), "28P01", FAILED, Stage::Token, "20001 bytes"),
+        (V::Encrypted.into(), "28P01", FAILED, Stage::Token, "encrypted"),
+        (V::BadEncoding { part: "header" }.into(), "28P01", FAILED, Stage::Token, "damaged"),
+        (V::Algorithm(AlgorithmFault::Unsigned).into(), "28P01", FAILED, Stage::Token, "RS256"),
+        (V::TokenType.into(), "28P01", FAILED, Stage::Token, "typ"),
+        (V::UnknownIssuer.into(), "28P01", FAILED, Stage::Token, "issuer (iss)"),
+        (V::BadSignature.into(), "28P01", FAILED, Stage::Token, "could not be verified"),
+        (V::KeyUnknown { issuer: idp() }.into(), "28P01", FAILED, Stage::Token, "could not be verified"),
+        (
+            V::KeysUnavailable { issuer: idp() }.into(),
+            "57P03",
+            "cannot connect now: issuer keys unavailable",
+            Stage::Keys,
+            "Nothing is wrong with your token",
+        ),
+    ];
+    check(&rows);
+}
+
+#[test]
+fn the_table_of_refusals_of_a_genuine_token() {
+    use VerifyError as V;
+    let text = |t: &str| t.to_owned();
+    let rows: Vec<Row> = vec![
+        (V::Expired { seconds_ago: 720 }.into(), "28P01", FAILED, Stage::Token, "expired 12 minutes ago"),
+        (V::Expired { seconds_ago: 1 }.into(), "28P01", FAILED, Stage::Token, "expired 1 second ago"),
+        (V::NotYetValid { in_seconds: 7_200 }.into(), "28P01", FAILED, Stage::Token, "in 2 hours"),
+        (
+            V::IssuedInFuture { in_seconds: 90 }.into(),
+            "28P01",
+            FAILED,
+            Stage::Token,
+            "90 seconds in the future",
+        ),
+        (
+            V::LifetimeTooLong { seconds: 200_000, max_seconds: 86_400 }.into(),
+            "28P01",
+            FAILED,
+            Stage::Token,
+            "for 2 days",
+        ),
+        (
+            V::Audience { expected: text("\"a\""), got: text("\"b\"") }.into(),
+            "28P01",
+            FAILED,
+            Stage::Token,
+            "audience is \"b\", expected \"a\"",
+        ),
+        (V::MissingClaim("exp").into(), "28P01", FAILED, Stage::Token, "no claim \"exp\""),
+        (V::BadClaim("iat").into(), "28P01", FAILED, Stage::Token, "\"iat\" is malformed"),
+        (
+            PolicyError::UserMismatch { asked: text("al"), derived: text("bo") }.into(),
+            "28P01",
+            FAILED,
+            Stage::Authorization,
+            "user=bo",
+        ),
+        (
+            PolicyError::Derive(DeriveError::Denied { name: text("root") }).into(),
+            "28P01",
+            FAILED,
+            Stage::Authorization,
+            "nobody may log in as \"root\"",
+        ),
+        (
+            PolicyError::Derive(DeriveError::Name { name: text("x"), error: NameError::TooLong(64) }).into(),
+            "28P01",
+            FAILED,
+            Stage::Authorization,
+            "64 bytes",
+        ),
+        (
+            PolicyError::Database(NameError::TooLong(64)).into(),
+            "28P01",
+            FAILED,
+            Stage::Authorization,
+            "database",
+        ),
+        (
+            PolicyError::TagMissing { derived: text("al") }.into(),
+            "28P01",
+            FAILED,
+            Stage::Authorization,
+            "tag",
+        ),
+        (
+            PolicyError::TagMismatch { tag: text("bo"), derived: text("al") }.into(),
+            "28P01",
+            FAILED,
+            Stage::Authorization,
+            "is \"bo\"",
+        ),
+    ];
+    check(&rows);
+}
+
+#[test]
+fn the_table_of_refusals_of_aws_and_the_database() {
+    let rows: Vec<Row> = vec![
+        (sts_refused("AccessDenied"), "28P01", FAILED, Stage::Sts, "sts:TagSession"),
+        (sts_refused("ExpiredTokenException"), "28P01", FAILED, Stage::Sts, "fresh token"),
+        (sts_refused("InvalidIdentityToken"), "28P01", FAILED, Stage::Sts, "azp"),
+        (sts_refused("New"), "28P01", FAILED, Stage::Sts, "whoever runs"),
+        (StsError::Unavailable("x".into()).into(), "57P03", NOW, Stage::Sts, "Try again"),
+        (StsError::BadResponse("x").into(), "57P03", NOW, Stage::Sts, "whoever runs"),
+        (connect_error().into(), "57P03", NOW, Stage::UpstreamConnect, "Try again"),
+        (DialError::TimedOut.into(), "57P03", NOW, Stage::UpstreamConnect, "Try again"),
+        (DialError::NoTls(addr()).into(), "57P03", NOW, Stage::UpstreamTls, "whoever runs"),
+        (UpstreamLoginError::NotIam("SCRAM").into(), "28P01", FAILED, Stage::UpstreamLogin, "GRANT rds_iam"),
+        (refused("28000"), "28P01", FAILED, Stage::UpstreamLogin, "iam-db-auth-error"),
+        (refused("28P01"), "28P01", FAILED, Stage::UpstreamLogin, "rds-db:connect"),
+        (refused("3D000"), "3D000", "its words", Stage::UpstreamLogin, "more"),
+        (refused("53300"), "53300", "its words", Stage::UpstreamLogin, "do"),
+        (refused("57P03"), "57P03", "its words", Stage::UpstreamLogin, "more"),
+        (refused("XX000"), "57P03", NOW, Stage::UpstreamLogin, "Try again"),
+        (refused("58030"), "57P03", NOW, Stage::UpstreamLogin, "Try again"),
+        (refused(""), "57P03", NOW, Stage::UpstreamLogin, "Try again"),
+        (UpstreamLoginError::TooMuch.into(), "57P03", NOW, Stage::UpstreamLogin, "Try again"),
+        (
+            LoginError::TimedOut(Stage::Sts),
+            "57P03",
+            "cannot connect now: the login took",
+            Stage::Sts,
+            "in time",
+        ),
+    ];
+    check(&rows);
+}
+
+fn check(rows: &[Row]) {
+    for (why, sqlstate, first_words, stage, helpful) in rows {
+        let refusal = explain(why, "al");
+        assert_eq!(refusal.sqlstate, *sqlstate, "{why}");
+        assert!(refusal.message.starts_with(first_words), "{why}: {}", refusal.message);
+        assert_eq!(refusal.stage, *stage, "{why}");
+        let rest = format!("{} {}", refusal.detail, refusal.hint.clone().unwrap_or_default());
+        assert!(rest.contains(helpful), "{why}: {rest}");
+        // P9: what AWS or the network said is for the log.
+        for secret in ["arn:aws:secret", "10.0.0.1", "idp"] {
+            assert!(!format!("{refusal:?}").contains(secret), "{why}: {refusal:?}");
+        }
+    }
+}
+
+#[test]
+fn nothing_but_tls_is_28000() {
+    // A driver that sees it over TLS connects again in clear.
+    let whys = [
+        refused("28000"),
+        LoginError::from(VerifyError::BadSignature),
+        sts_refused("AccessDenied"),
+        LoginError::from(UpstreamLoginError::NotIam("MD5")),
+    ];
+    for why in whys {
+        assert_ne!(explain(&why, "al").sqlstate, "28000", "{why}");
+    }
+}

@@ -1,8 +1,10 @@
 //! Derives the database user from verified claims: claim, expression, lower-casing, denied names.
 
-use crate::auth::verify::VerifiedClaims;
+use serde_json::Value;
+
+use crate::auth::claims::VerifiedClaims;
 use crate::config::UserSettings;
-use crate::names::{DbUser, NameError};
+use crate::names::{DbUser, NameError, printable};
 
 /// Why no database user follows from the claims. Texts are signed by the issuer, escaped and cut.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -57,8 +59,95 @@ pub enum DeriveError {
     },
 }
 
+/// Names that belong to the administration of RDS and PostgreSQL; a star at the end stands for anything.
+const DENIED: [&str; 6] = ["postgres", "root", "admin", "rds*", "pg_*", "aurora*"];
+
+/// Longest part of a claim that is shown.
+const MAX_SHOWN: usize = 256;
+
 /// The database user of these claims.
 pub fn derive(claims: &VerifiedClaims, settings: &UserSettings) -> Result<DbUser, DeriveError> {
-    let _ = (claims, settings);
-    Err(DeriveError::MissingClaim { claim: settings.claim.join(".") })
+    let claim = || printable(&settings.claim.join("."), MAX_SHOWN);
+    let value = match claims.claim(&settings.claim) {
+        None => return Err(DeriveError::MissingClaim { claim: claim() }),
+        Some(Value::String(value)) => value.as_str(),
+        Some(_) => return Err(DeriveError::NotText { claim: claim() }),
+    };
+    let shown = || printable(value, MAX_SHOWN);
+    let name = match &settings.regex {
+        None => value,
+        Some(pattern) => {
+            let captures = pattern
+                .regex
+                .captures(value)
+                .ok_or_else(|| DeriveError::NoMatch { claim: claim(), value: shown() })?;
+            let user = captures.get(pattern.group).map(|user| user.as_str()).unwrap_or_default();
+            if user.is_empty() {
+                return Err(DeriveError::EmptyCapture { claim: claim(), value: shown() });
+            }
+            user
+        }
+    };
+    let name = if settings.lowercase { lower_case(name)? } else { name.to_owned() };
+    let user = DbUser::parse(&name)
+        .map_err(|error| DeriveError::Name { name: printable(&name, MAX_SHOWN), error })?;
+    if is_denied(&name, &settings.denied) {
+        return Err(DeriveError::Denied { name: printable(&name, MAX_SHOWN) });
+    }
+    Ok(user)
+}
+
+/// ASCII only: Unicode maps several letters to one (KELVIN SIGN to k), and one to several.
+fn lower_case(name: &str) -> Result<String, DeriveError> {
+    if name.is_ascii() {
+        Ok(name.to_ascii_lowercase())
+    } else {
+        Err(DeriveError::NotAscii { name: printable(name, MAX_SHOWN) })
+    }
+}
+
+fn is_denied(name: &str, more: &[String]) -> bool {
+    let name = name.to_ascii_lowercase();
+    DENIED.into_iter().chain(more.iter().map(String::as_str)).any(|denied| {
+        let denied = denied.to_ascii_lowercase();
+        match denied.strip_suffix('*') {
+            Some(prefix) => name.starts_with(prefix),
+            None => name == denied,
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn j10_lower_casing_is_for_ascii() {
+        assert_eq!(lower_case("ALICE@Example").unwrap(), "alice@example");
+        for name in ["\u{212a}arl", "\u{130}bo", "stra\u{df}e", "\u{ff21}lice", "\u{3a3}\u{3c2}"] {
+            assert!(matches!(lower_case(name), Err(DeriveError::NotAscii { .. })), "{name}");
+        }
+    }
+
+    #[test]
+    fn j12_administrators_are_denied_in_any_case() {
+        let more = ["Master".to_owned(), "svc_*".to_owned()];
+        for name in [
+            "postgres",
+            "POSTGRES",
+            "rdsadmin",
+            "rds",
+            "RDS_x",
+            "pg_read_all_data",
+            "root",
+            "Admin",
+            "aurora_x",
+        ] {
+            assert!(is_denied(name, &[]), "{name}");
+        }
+        assert!(is_denied("master", &more) && is_denied("SVC_1", &more));
+        for name in ["alice", "admins", "rd", "pgx", "postgres2", "svc"] {
+            assert!(!is_denied(name, &more), "{name}");
+        }
+    }
 }

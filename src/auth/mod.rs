@@ -5,14 +5,19 @@
 //! AWS or to a database; the only network traffic is the fetching of key sets, and that never runs on the
 //! thread of a login.
 
+pub mod claims;
 pub mod dbuser;
 pub mod fetch;
+pub mod json;
+pub mod jwks;
 pub mod keys;
 pub mod policy;
+mod token;
 pub mod verify;
 
+pub use claims::VerifiedClaims;
 pub use dbuser::DeriveError;
 pub use fetch::{KeyFetcher, SetupError};
 pub use keys::{KeyStatus, KeyStore};
 pub use policy::{Asked, Grant, Policy, PolicyError};
-pub use verify::{VerifiedClaims, Verifier, VerifyError};
+pub use verify::{AlgorithmFault, Verifier, VerifyError};

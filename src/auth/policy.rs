@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use serde_json::Value;
+
+use crate::auth::claims::VerifiedClaims;
 use crate::auth::dbuser::{self, DeriveError};
-use crate::auth::verify::VerifiedClaims;
-use crate::config::ClusterSettings;
-use crate::names::{DbName, DbUser, Issuer, NameError, Subject};
+use crate::config::{ClusterSettings, StartupUser};
+use crate::names::{DbName, DbUser, Issuer, MAX_NAME_BYTES, NameError, Subject, printable};
 
 /// The rules of one cluster.
 #[derive(Clone, Debug)]
@@ -31,11 +33,62 @@ impl Policy {
 
     /// Decides who this is in the database.
     pub fn authorise(&self, claims: VerifiedClaims, asked: Asked<'_>) -> Result<Grant, PolicyError> {
-        let db_user = dbuser::derive(&claims, &self.cluster.user)?;
+        let rules = &self.cluster.user;
+        let db_user = dbuser::derive(&claims, rules)?;
+        let placeholder = rules.placeholders.iter().any(|placeholder| placeholder == asked.user);
+        if rules.startup_user == StartupUser::Match && !placeholder && asked.user != db_user.as_str() {
+            return Err(PolicyError::UserMismatch {
+                asked: printable(asked.user, MAX_NAME_BYTES),
+                derived: shown(&db_user),
+            });
+        }
+        if self.cluster.pin.by_tag() {
+            check_tag(&claims, &db_user)?;
+        }
+        // PostgreSQL's own default is the user, and the user is the derived one.
         let database =
             DbName::parse(asked.database.unwrap_or(db_user.as_str())).map_err(PolicyError::Database)?;
         Ok(Grant { db_user, database, claims, cluster: Arc::clone(&self.cluster) })
     }
+}
+
+/// The claim that AWS reads session tags from, in its nested and its flattened form (IAM user guide, "Passing
+/// session tags using AssumeRoleWithWebIdentity").
+const TAGS: &str = "https://aws.amazon.com/tags";
+const FLAT_TAG: &str = "https://aws.amazon.com/tags/principal_tags/dbuser";
+
+/// AWS compares the tag with the database user byte for byte; so do we, before anyone is asked.
+fn check_tag(claims: &VerifiedClaims, db_user: &DbUser) -> Result<(), PolicyError> {
+    let nested = [TAGS, "principal_tags", "dbuser"].map(str::to_owned);
+    let derived = || shown(db_user);
+    let tag = match (claims.claim(&nested), claims.claim(&[FLAT_TAG.to_owned()])) {
+        (None, None) => return Err(PolicyError::TagMissing { derived: derived() }),
+        (Some(tag), None) | (None, Some(tag)) => one_text(tag),
+        // Which one AWS would take is not documented.
+        (Some(_), Some(_)) => None,
+    };
+    match tag {
+        None => Err(PolicyError::TagMalformed { derived: derived() }),
+        Some(tag) if tag == db_user.as_str() => Ok(()),
+        Some(tag) => {
+            Err(PolicyError::TagMismatch { tag: printable(tag, MAX_NAME_BYTES), derived: derived() })
+        }
+    }
+}
+
+/// A tag is a text, or a list of exactly one.
+fn one_text(tag: &Value) -> Option<&str> {
+    match tag {
+        Value::Array(values) => match values.as_slice() {
+            [one] => one.as_str(),
+            _ => None,
+        },
+        other => other.as_str(),
+    }
+}
+
+fn shown(user: &DbUser) -> String {
+    printable(user.as_str(), MAX_NAME_BYTES)
 }
 
 /// The decision that this subject may log in to this cluster, this database, as this database user.

@@ -1,13 +1,12 @@
-//! Decides whether a token is genuine and in force: the order of the checks and the claims every token must have.
+//! Decides whether a token is genuine: the order of the checks, and every way to fail them.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
-use serde_json::{Map, Value};
-
+use crate::auth::claims::{self, VerifiedClaims};
+use crate::auth::json::{self, JsonFault};
+use crate::auth::jwks::KeySet;
 use crate::auth::keys::KeyStore;
+use crate::auth::token::{MAX_PAYLOAD_BYTES, UnverifiedToken};
 use crate::clock::Clock;
 use crate::config::{IssuerSettings, SignatureAlgorithm};
-use crate::names::{Issuer, Subject};
 use crate::secret::Jwt;
 
 /// Checks tokens of the configured issuers. One for the process, shared by every core.
@@ -31,65 +30,47 @@ impl Verifier {
     /// Verifies one token. Waits for the issuer only when its key is not known yet, and never longer than one
     /// fetch takes. Dropping the future leaves nothing behind.
     pub async fn verify(&self, jwt: &Jwt) -> Result<VerifiedClaims, VerifyError> {
-        let _ = (jwt.expose().len(), self.clock.unix_seconds(), UNIX_EPOCH + Duration::ZERO);
-        std::future::ready(Err(VerifyError::BadSignature)).await
+        let token = UnverifiedToken::parse(jwt.expose())?;
+        let (settings, keys) = self
+            .issuers
+            .iter()
+            .find(|(settings, _)| settings.issuer.as_str() == token.issuer)
+            .ok_or(VerifyError::UnknownIssuer)?;
+        if !settings.algorithms.contains(&token.algorithm) {
+            return Err(VerifyError::Algorithm(AlgorithmFault::NotListed(token.algorithm)));
+        }
+        if !token.has_type(&settings.token_types) {
+            return Err(VerifyError::TokenType);
+        }
+        check_signature(&token, settings, keys).await?;
+        let claims =
+            json::parse_object(&token.payload, MAX_PAYLOAD_BYTES).map_err(VerifyError::BadPayload)?;
+        claims::check(claims, settings, self.clock.unix_seconds())
     }
 }
 
-/// What a genuine token says. Exists only after its signature and its times were checked.
-#[derive(Debug)]
-pub struct VerifiedClaims {
-    issuer: Issuer,
-    issuer_name: String,
-    subject: Subject,
-    token_id: Option<String>,
-    audience: Vec<String>,
-    azp: Option<String>,
-    expires_at: SystemTime,
-    claims: Map<String, Value>,
-}
-
-impl VerifiedClaims {
-    /// `iss`.
-    pub fn issuer(&self) -> &Issuer {
-        &self.issuer
+/// One of the issuer's keys made the signature. An unknown key may be a new one: that is worth one fetch.
+async fn check_signature(
+    token: &UnverifiedToken<'_>,
+    settings: &IssuerSettings,
+    store: &KeyStore,
+) -> Result<(), VerifyError> {
+    let name = || settings.name.clone();
+    let unavailable = || VerifyError::KeysUnavailable { issuer: name() };
+    let mut keys = store.usable().await.ok_or_else(unavailable)?;
+    let candidates = |keys: &KeySet| match keys.candidates(token.key_id.as_deref(), token.algorithm) {
+        Ok(candidates) => Ok(candidates.len()),
+        Err(candidates) => Err(VerifyError::NoKeyId { issuer: name(), candidates }),
+    };
+    if candidates(&keys)? == 0 {
+        keys = store.refetched().await.ok_or_else(unavailable)?;
+        if candidates(&keys)? == 0 {
+            return Err(VerifyError::KeyUnknown { issuer: name() });
+        }
     }
-
-    /// The operator's name for the issuer.
-    pub fn issuer_name(&self) -> &str {
-        &self.issuer_name
-    }
-
-    /// `sub`.
-    pub fn subject(&self) -> &Subject {
-        &self.subject
-    }
-
-    /// `jti`, when the token has one that is a text. Escape it before it is shown.
-    pub fn token_id(&self) -> Option<&str> {
-        self.token_id.as_deref()
-    }
-
-    /// All values of `aud`; at least one is configured. Escape them before they are shown.
-    pub fn audience(&self) -> &[String] {
-        &self.audience
-    }
-
-    /// `azp`: where it is present, STS compares it, not `aud`, with the audiences of the IAM OIDC provider.
-    pub fn azp(&self) -> Option<&str> {
-        self.azp.as_deref()
-    }
-
-    /// `exp`, without leeway.
-    pub fn expires_at(&self) -> SystemTime {
-        self.expires_at
-    }
-
-    /// The value of a claim: a member's name, or a path of names into nested objects.
-    pub fn claim(&self, path: &[String]) -> Option<&Value> {
-        let (first, rest) = path.split_first()?;
-        rest.iter().try_fold(self.claims.get(first)?, |value, name| value.get(name))
-    }
+    let candidates = keys.candidates(token.key_id.as_deref(), token.algorithm).unwrap_or_default();
+    let holds = candidates.iter().any(|key| key.verifies(token.signed, &token.signature, token.algorithm));
+    if holds { Ok(()) } else { Err(VerifyError::BadSignature) }
 }
 
 /// Why a token is not believed: facts for the session to explain. `Display` is for the log; it never holds
@@ -119,10 +100,10 @@ pub enum VerifyError {
     },
     /// The header is not what RFC 7515 says.
     #[error("the token's header is unusable: {0}")]
-    BadHeader(&'static str),
+    BadHeader(#[from] HeaderFault),
     /// The payload is not one strict JSON object.
     #[error("the token's payload is unusable: {0}")]
-    BadPayload(&'static str),
+    BadPayload(JsonFault),
     /// `alg` is not on the issuer's list.
     #[error("the token's algorithm is {0}")]
     Algorithm(AlgorithmFault),
@@ -219,6 +200,20 @@ impl VerifyError {
     }
 }
 
+/// What is wrong with the header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HeaderFault {
+    /// Not one strict JSON object.
+    #[error("{0}")]
+    Json(#[from] JsonFault),
+    /// No `alg`.
+    #[error("no alg")]
+    NoAlgorithm,
+    /// `kid` is not a text, or a very long one.
+    #[error("a kid that cannot be one")]
+    KeyId,
+}
+
 /// What is wrong with `alg`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AlgorithmFault {
@@ -238,3 +233,7 @@ pub enum AlgorithmFault {
     #[error("{0:?}, which is not on the issuer's list")]
     NotListed(SignatureAlgorithm),
 }
+
+#[cfg(test)]
+#[path = "verify_tests.rs"]
+mod tests;

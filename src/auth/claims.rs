@@ -1,0 +1,169 @@
+//! The claims every token must have, and what they must be: issuer, audience, subject, times.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde_json::{Map, Value};
+
+use crate::auth::verify::VerifyError;
+use crate::config::IssuerSettings;
+use crate::names::{Issuer, Subject, printable};
+
+/// Most values of `aud`. Ours: real tokens have one to three.
+pub const MAX_AUDIENCES: usize = 32;
+
+/// Longest `sub` (OpenID Connect Core 1.0, section 2).
+pub const MAX_SUBJECT_BYTES: usize = 255;
+
+/// Latest time: 2^53, up to which every JSON reader keeps integers exact (RFC 8259, section 6).
+const MAX_TIME: u64 = 1 << 53;
+
+/// Longest claim that is shown.
+const MAX_SHOWN: usize = 256;
+
+/// What a genuine token says. Exists only after its signature and its times were checked.
+#[derive(Debug)]
+pub struct VerifiedClaims {
+    issuer: Issuer,
+    issuer_name: String,
+    subject: Subject,
+    token_id: Option<String>,
+    audience: Vec<String>,
+    azp: Option<String>,
+    expires_at: SystemTime,
+    claims: Map<String, Value>,
+}
+
+impl VerifiedClaims {
+    /// `iss`.
+    pub fn issuer(&self) -> &Issuer {
+        &self.issuer
+    }
+
+    /// The operator's name for the issuer.
+    pub fn issuer_name(&self) -> &str {
+        &self.issuer_name
+    }
+
+    /// `sub`.
+    pub fn subject(&self) -> &Subject {
+        &self.subject
+    }
+
+    /// `jti`, when the token has one that is a text. Escape it before it is shown.
+    pub fn token_id(&self) -> Option<&str> {
+        self.token_id.as_deref()
+    }
+
+    /// All values of `aud`; at least one is configured. Escape them before they are shown.
+    pub fn audience(&self) -> &[String] {
+        &self.audience
+    }
+
+    /// `azp`: where it is present, STS compares it, not `aud`, with the audiences of the IAM OIDC provider.
+    pub fn azp(&self) -> Option<&str> {
+        self.azp.as_deref()
+    }
+
+    /// `exp`, without leeway.
+    pub fn expires_at(&self) -> SystemTime {
+        self.expires_at
+    }
+
+    /// The value of a claim: a member's name, or a path of names into nested objects.
+    pub fn claim(&self, path: &[String]) -> Option<&Value> {
+        let (first, rest) = path.split_first()?;
+        rest.iter().try_fold(self.claims.get(first)?, |value, name| value.get(name))
+    }
+}
+
+/// Makes the proof. Only for claims whose signature holds; `verify.rs` is the only caller.
+pub(super) fn check(
+    claims: Map<String, Value>,
+    settings: &IssuerSettings,
+    now: u64,
+) -> Result<VerifiedClaims, VerifyError> {
+    // Chosen by it already; checked again here so that this file alone shows what is required.
+    if claims.get("iss").and_then(Value::as_str) != Some(settings.issuer.as_str()) {
+        return Err(VerifyError::UnknownIssuer);
+    }
+    let audience = audience(&claims, &settings.audience)?;
+    let expires_at = check_times(&claims, settings, now)?;
+    let subject = match claims.get("sub") {
+        None => return Err(VerifyError::MissingClaim("sub")),
+        Some(Value::String(sub)) if (1..=MAX_SUBJECT_BYTES).contains(&sub.len()) => Subject::new(sub),
+        Some(_) => return Err(VerifyError::BadClaim("sub")),
+    };
+    let text = |name: &str| claims.get(name).and_then(Value::as_str).map(str::to_owned);
+    Ok(VerifiedClaims {
+        issuer: settings.issuer.clone(),
+        issuer_name: settings.name.clone(),
+        subject,
+        token_id: text("jti"),
+        audience,
+        azp: text("azp"),
+        expires_at: UNIX_EPOCH + Duration::from_secs(expires_at),
+        claims,
+    })
+}
+
+fn audience(claims: &Map<String, Value>, expected: &[String]) -> Result<Vec<String>, VerifyError> {
+    let audience: Vec<String> = match claims.get("aud") {
+        None => return Err(VerifyError::MissingClaim("aud")),
+        Some(Value::String(one)) => vec![one.clone()],
+        Some(Value::Array(several)) if several.len() <= MAX_AUDIENCES => several
+            .iter()
+            .map(|one| one.as_str().map(str::to_owned).ok_or(VerifyError::BadClaim("aud")))
+            .collect::<Result<_, _>>()?,
+        Some(_) => return Err(VerifyError::BadClaim("aud")),
+    };
+    if audience.iter().any(|one| expected.contains(one)) {
+        return Ok(audience);
+    }
+    let list = |values: &[String]| {
+        let all: Vec<_> = values.iter().map(|value| format!("\"{}\"", printable(value, MAX_SHOWN))).collect();
+        let mut text = all.join(", ");
+        text.truncate(
+            (0..=text.len().min(2 * MAX_SHOWN)).rfind(|at| text.is_char_boundary(*at)).unwrap_or(0),
+        );
+        if text.is_empty() { "empty".to_owned() } else { text }
+    };
+    Err(VerifyError::Audience { expected: list(expected), got: list(&audience) })
+}
+
+/// Gives `exp`. STS demands `iat` too, and refuses tokens that are about a day old.
+fn check_times(claims: &Map<String, Value>, settings: &IssuerSettings, now: u64) -> Result<u64, VerifyError> {
+    let leeway = settings.leeway.as_secs();
+    let expires = required(time(claims, "exp")?, "exp")?;
+    let issued = required(time(claims, "iat")?, "iat")?;
+    if now >= expires.saturating_add(leeway) {
+        return Err(VerifyError::Expired { seconds_ago: now - expires });
+    }
+    if let Some(not_before) = time(claims, "nbf")?
+        && not_before > now.saturating_add(leeway)
+    {
+        return Err(VerifyError::NotYetValid { in_seconds: not_before - now });
+    }
+    if issued > now.saturating_add(leeway) {
+        return Err(VerifyError::IssuedInFuture { in_seconds: issued - now });
+    }
+    let (seconds, max_seconds) = (expires.saturating_sub(issued), settings.max_token_lifetime.as_secs());
+    if seconds > max_seconds {
+        return Err(VerifyError::LifetimeTooLong { seconds, max_seconds });
+    }
+    Ok(expires)
+}
+
+fn required(time: Option<u64>, name: &'static str) -> Result<u64, VerifyError> {
+    time.ok_or(VerifyError::MissingClaim(name))
+}
+
+/// Whole seconds only, as STS demands; `1e9` and `1.0` are floats to the reader and therefore refused.
+fn time(claims: &Map<String, Value>, name: &'static str) -> Result<Option<u64>, VerifyError> {
+    match claims.get(name) {
+        None => Ok(None),
+        Some(value) => match value.as_u64() {
+            Some(seconds) if seconds <= MAX_TIME => Ok(Some(seconds)),
+            _ => Err(VerifyError::BadClaim(name)),
+        },
+    }
+}

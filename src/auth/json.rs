@@ -1,0 +1,330 @@
+//! Reads JSON from strangers: refuses what two readers could understand differently, and bounds what it costs.
+//!
+//! `serde_json` alone takes the last of two members with one name and nests 128 deep. It keeps integers up to
+//! 64 bits exact; anything else becomes a float, which nothing in this module's callers accepts.
+
+use std::cell::Cell;
+use std::collections::HashSet;
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value};
+
+/// Objects and arrays inside each other, the outermost included. Ours: no known issuer nests deeper than 5.
+pub const MAX_DEPTH: usize = 32;
+
+/// Elements of a list that [`Member`] keeps; the longest defined list of texts, `key_ops`, has 8.
+const MAX_LIST: usize = 32;
+
+/// Why a text is not the one strict JSON object that was expected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum JsonFault {
+    /// More bytes than its place allows.
+    #[error("too long")]
+    TooLong,
+    /// Not JSON, bytes after its end included.
+    #[error("not JSON")]
+    NotJson,
+    /// JSON, and not an object.
+    #[error("not a JSON object")]
+    NotAnObject,
+    /// An object holds two members of one name.
+    #[error("a member occurs twice")]
+    Duplicate,
+    /// Nested deeper than [`MAX_DEPTH`].
+    #[error("nested too deeply")]
+    TooDeep,
+}
+
+/// Checks that `bytes` is one strict JSON object of at most `max_bytes`, and keeps nothing of it: what is read
+/// before a signature holds must not cost much memory.
+pub fn check_object(bytes: &[u8], max_bytes: usize) -> Result<(), JsonFault> {
+    if bytes.len() > max_bytes {
+        return Err(JsonFault::TooLong);
+    }
+    let first = bytes.iter().find(|byte| !matches!(byte, b' ' | b'\t' | b'\r' | b'\n'));
+    let fault = Cell::new(JsonFault::NotJson);
+    let mut text = serde_json::Deserializer::from_slice(bytes);
+    Checker { depth_left: MAX_DEPTH, fault: &fault }
+        .deserialize(&mut text)
+        .and_then(|()| text.end())
+        .map_err(|_| fault.get())?;
+    if first == Some(&b'{') { Ok(()) } else { Err(JsonFault::NotAnObject) }
+}
+
+/// The strict JSON object of at most `max_bytes` in `bytes`.
+pub fn parse_object(bytes: &[u8], max_bytes: usize) -> Result<Map<String, Value>, JsonFault> {
+    check_object(bytes, max_bytes)?;
+    serde_json::from_slice(bytes).map_err(|_| JsonFault::NotJson)
+}
+
+/// Walks a value, builds nothing, and stops at the first fault.
+struct Checker<'a> {
+    depth_left: usize,
+    fault: &'a Cell<JsonFault>,
+}
+
+impl Checker<'_> {
+    /// The checker for what is inside this value.
+    fn inside<E: serde::de::Error>(&self) -> Result<usize, E> {
+        self.depth_left.checked_sub(1).ok_or_else(|| self.stop(JsonFault::TooDeep))
+    }
+
+    fn stop<E: serde::de::Error>(&self, fault: JsonFault) -> E {
+        self.fault.set(fault);
+        E::custom(fault)
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Checker<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, text: D) -> Result<(), D::Error> {
+        text.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Checker<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+        let depth_left = self.inside()?;
+        while list.next_element_seed(Checker { depth_left, fault: self.fault })?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<(), A::Error> {
+        let depth_left = self.inside()?;
+        let mut names = HashSet::new();
+        while let Some(name) = object.next_key::<String>()? {
+            if !names.insert(name) {
+                return Err(self.stop(JsonFault::Duplicate));
+            }
+            object.next_value_seed(Checker { depth_left, fault: self.fault })?;
+        }
+        Ok(())
+    }
+}
+
+/// A member that should be a text or a list of texts. Reading it never fails for its type, so that one odd
+/// member does not spoil its surroundings; containers of other things are passed over, not built.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Member {
+    /// There is none.
+    #[default]
+    Absent,
+    /// A text.
+    Text(String),
+    /// A list of at most [`MAX_LIST`] texts.
+    Texts(Vec<String>),
+    /// Anything else, `null` included.
+    Other,
+}
+
+impl Member {
+    /// The text, if it is one.
+    pub fn text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Member {
+    fn deserialize<D: Deserializer<'de>>(value: D) -> Result<Self, D::Error> {
+        value.deserialize_any(MemberVisitor { lists: true })
+    }
+}
+
+/// `lists` is off inside a list: a list of lists is not descended into.
+struct MemberVisitor {
+    lists: bool,
+}
+
+impl<'de> DeserializeSeed<'de> for MemberVisitor {
+    type Value = Member;
+
+    fn deserialize<D: Deserializer<'de>>(self, value: D) -> Result<Member, D::Error> {
+        value.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for MemberVisitor {
+    type Value = Member;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Member, E> {
+        Ok(Member::Other)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Member, E> {
+        Ok(Member::Other)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Member, E> {
+        Ok(Member::Other)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Member, E> {
+        Ok(Member::Other)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Member, E> {
+        Ok(Member::Other)
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Member, E> {
+        Ok(Member::Text(text.to_owned()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Member, A::Error> {
+        let mut texts = Some(Vec::new());
+        if !self.lists {
+            while list.next_element::<IgnoredAny>()?.is_some() {}
+            return Ok(Member::Other);
+        }
+        loop {
+            match list.next_element_seed(MemberVisitor { lists: false })? {
+                Some(Member::Text(text)) => {
+                    texts = texts.filter(|texts| texts.len() < MAX_LIST);
+                    if let Some(texts) = &mut texts {
+                        texts.push(text);
+                    }
+                }
+                Some(_) => texts = None,
+                None => return Ok(texts.map_or(Member::Other, Member::Texts)),
+            }
+        }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Member, A::Error> {
+        while object.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Member::Other)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str) -> Result<(), JsonFault> {
+        check_object(text.as_bytes(), 1 << 20)
+    }
+
+    #[test]
+    fn j7_duplicate_members_are_refused_at_every_depth() {
+        for text in [
+            r#"{"sub":"a","sub":"b"}"#,
+            r#"{"sub":"a","s\u0075b":"b"}"#,
+            r#"{"a":{"b":{"c":1,"c":1}}}"#,
+            r#"{"a":[1,{"b":1,"b":2}]}"#,
+            r#"{"":1,"":2}"#,
+        ] {
+            assert_eq!(check(text), Err(JsonFault::Duplicate), "{text}");
+            assert_eq!(parse_object(text.as_bytes(), 1 << 20), Err(JsonFault::Duplicate), "{text}");
+        }
+        for text in [r#"{"a":{"a":{"a":1}}}"#, r#"{"a":1,"A":1}"#, r#"{"a":[{"b":1},{"b":2}]}"#] {
+            assert_eq!(check(text), Ok(()), "{text}");
+        }
+    }
+
+    #[test]
+    fn j1_nesting_ends_at_32() {
+        let nested = |depth: usize| format!("{{\"a\":{}{}}}", "[".repeat(depth - 1), "]".repeat(depth - 1));
+        assert_eq!(check(&nested(32)), Ok(()));
+        assert_eq!(check(&nested(33)), Err(JsonFault::TooDeep));
+        let objects = |depth: usize| format!("{}1{}", "{\"a\":".repeat(depth), "}".repeat(depth));
+        assert_eq!(check(&objects(32)), Ok(()));
+        assert_eq!(check(&objects(33)), Err(JsonFault::TooDeep));
+        assert_eq!(check(&"[".repeat(10_000)), Err(JsonFault::TooDeep));
+    }
+
+    #[test]
+    fn j1_the_size_is_judged_first() {
+        let text = |bytes: usize| format!("{{\"a\":\"{}\"}}", "x".repeat(bytes - 8));
+        assert_eq!(check_object(text(4096).as_bytes(), 4096), Ok(()));
+        assert_eq!(check_object(text(4097).as_bytes(), 4096), Err(JsonFault::TooLong));
+        assert_eq!(check_object(&[0xff; 4097], 4096), Err(JsonFault::TooLong));
+    }
+
+    #[test]
+    fn j1_only_one_object_and_nothing_behind_it() {
+        for text in
+            ["{} x", "{}{}", "{}\0", "", " ", "{", "{\"a\":1,}", "\u{feff}{}", "{'a':1}", "{\"a\":NaN}"]
+        {
+            assert_eq!(check(text), Err(JsonFault::NotJson), "{text:?}");
+        }
+        for text in ["[]", "\"a\"", "1", "null", " [1] "] {
+            assert_eq!(check(text), Err(JsonFault::NotAnObject), "{text:?}");
+        }
+        for bytes in
+            [&b"{\"a\":\"\xff\"}"[..], b"{\"a\":\"\\ud800\"}", b"{\"a\":\"\n\"}", b"{\"\xc0\x80\":1}"]
+        {
+            assert_eq!(check_object(bytes, 100), Err(JsonFault::NotJson), "{bytes:?}");
+        }
+        assert_eq!(check(" \r\n\t{ } "), Ok(()));
+    }
+
+    #[test]
+    fn j6_numbers_are_exact_or_refused_or_floats() {
+        let number = |text: &str| {
+            parse_object(format!("{{\"n\":{text}}}").as_bytes(), 1 << 20).map(|object| object["n"].clone())
+        };
+        assert_eq!(number("9007199254740993").unwrap().as_u64(), Some(9_007_199_254_740_993));
+        assert_eq!(number("18446744073709551615").unwrap().as_u64(), Some(u64::MAX));
+        assert_eq!(number("18446744073709551616").unwrap().as_u64(), None);
+        assert_eq!(number("1e3").unwrap().as_u64(), None);
+        assert_eq!(number("1.0").unwrap().as_u64(), None);
+        assert_eq!(number("1e400"), Err(JsonFault::NotJson));
+        assert_eq!(number(&"9".repeat(60_000)), Err(JsonFault::NotJson));
+        assert_eq!(number("01"), Err(JsonFault::NotJson));
+    }
+
+    #[test]
+    fn members_never_fail_for_their_type() {
+        let member = |text: &str| serde_json::from_str::<Member>(text).unwrap();
+        assert_eq!(member("\"a\\u0062\""), Member::Text("ab".into()));
+        assert_eq!(member("[\"a\",\"b\"]"), Member::Texts(vec!["a".into(), "b".into()]));
+        for text in ["1", "-1", "1.5", "true", "null", "{\"a\":[1]}", "[1]", "[\"a\",[\"b\"]]", "[\"a\",{}]"]
+        {
+            assert_eq!(member(text), Member::Other, "{text}");
+        }
+        let list = |items: usize| format!("[{}]", vec!["\"a\""; items].join(","));
+        assert!(matches!(member(&list(32)), Member::Texts(texts) if texts.len() == 32));
+        assert_eq!(member(&list(33)), Member::Other);
+        let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+        assert!(serde_json::from_str::<Member>(&deep).is_ok(), "passed over without recursion");
+    }
+}

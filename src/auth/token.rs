@@ -1,0 +1,171 @@
+//! Takes a compact JWS apart (RFC 7515, section 7.1) and judges its header; believes nothing of it.
+//!
+//! Everything here happens before the signature is checked, so faults carry no bytes of the token.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+use crate::auth::json::{self, JsonFault, Member};
+use crate::auth::verify::{AlgorithmFault, HeaderFault, VerifyError};
+use crate::config::SignatureAlgorithm;
+
+/// STS takes `WebIdentityToken`s of 4 to 20,000 characters (API reference, `AssumeRoleWithWebIdentity`).
+pub(super) const MAX_TOKEN_BYTES: usize = 20_000;
+
+/// Ours: headers with a certificate chain in `x5c` stay below it; others have about 100 bytes.
+pub(super) const MAX_HEADER_BYTES: usize = 4 * 1024;
+
+/// Ours. 20,000 characters of base64url are at most 15,000 bytes, so it only holds if that limit is raised.
+pub(super) const MAX_PAYLOAD_BYTES: usize = 16 * 1024;
+
+/// Ours: longer than any key id in use (a base64url SHA-512 has 86 bytes).
+pub(super) const MAX_KEY_ID_BYTES: usize = 256;
+
+/// A token whose shape is right. `algorithm`, `key_id` and `issuer` are what it claims, for choosing the key.
+pub(super) struct UnverifiedToken<'a> {
+    pub(super) algorithm: SignatureAlgorithm,
+    pub(super) key_id: Option<String>,
+    pub(super) issuer: String,
+    token_type: Option<String>,
+    /// Header and payload with the dot between them, as they came.
+    pub(super) signed: &'a [u8],
+    /// With it, header and payload are a credential again.
+    pub(super) signature: Zeroizing<Vec<u8>>,
+    /// Decoded.
+    pub(super) payload: Zeroizing<Vec<u8>>,
+}
+
+/// The members of the header that are looked at. `jku`, `x5u`, `jwk` and `x5c` are not: keys come from the
+/// configured issuer alone.
+#[derive(Deserialize)]
+struct Header {
+    #[serde(default)]
+    alg: Member,
+    #[serde(default)]
+    kid: Member,
+    #[serde(default)]
+    typ: Member,
+    #[serde(default)]
+    crit: Member,
+    #[serde(default)]
+    b64: Member,
+    #[serde(default)]
+    zip: Member,
+}
+
+/// The one member of the payload that is read before the signature holds.
+#[derive(Deserialize)]
+struct ClaimedIssuer {
+    #[serde(default)]
+    iss: Member,
+}
+
+impl<'a> UnverifiedToken<'a> {
+    pub(super) fn parse(token: &'a [u8]) -> Result<Self, VerifyError> {
+        if token.len() > MAX_TOKEN_BYTES {
+            return Err(VerifyError::TooLong { bytes: token.len() });
+        }
+        let mut parts = token.split(|byte| *byte == b'.');
+        let (Some(header), Some(payload), Some(signature), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(match token.split(|byte| *byte == b'.').count() {
+                5 => VerifyError::Encrypted,
+                parts => VerifyError::NotAJwt { parts },
+            });
+        };
+        let signed = token.get(..header.len() + 1 + payload.len()).unwrap_or_default();
+        let header = decode(header, "header")?;
+        let payload = decode(payload, "payload")?;
+        let signature = decode(signature, "signature")?;
+
+        json::check_object(&header, MAX_HEADER_BYTES).map_err(HeaderFault::Json)?;
+        let header: Header =
+            serde_json::from_slice(&header).map_err(|_| HeaderFault::Json(JsonFault::NotJson))?;
+        for (name, member) in [("crit", &header.crit), ("b64", &header.b64), ("zip", &header.zip)] {
+            if *member != Member::Absent {
+                return Err(VerifyError::CriticalHeader(name));
+            }
+        }
+        Ok(Self {
+            algorithm: algorithm(&header.alg)?,
+            key_id: key_id(header.kid)?,
+            token_type: token_type(&header.typ)?,
+            issuer: claimed_issuer(&payload)?,
+            signed,
+            signature,
+            payload,
+        })
+    }
+
+    /// Whether the header's `typ` is one of `accepted` (lower-case) or absent. A media type may leave out
+    /// `application/`, and ignores case (RFC 7515, section 4.1.9).
+    pub(super) fn has_type(&self, accepted: &[String]) -> bool {
+        self.token_type.as_ref().is_none_or(|own| accepted.contains(own))
+    }
+}
+
+/// Canonical base64url: no padding, no line ends, no bits left over, so that one token has one spelling.
+fn decode(text: &[u8], part: &'static str) -> Result<Zeroizing<Vec<u8>>, VerifyError> {
+    URL_SAFE_NO_PAD.decode(text).map(Zeroizing::new).map_err(|_| VerifyError::BadEncoding { part })
+}
+
+fn algorithm(alg: &Member) -> Result<SignatureAlgorithm, VerifyError> {
+    let fault = match alg {
+        Member::Absent => return Err(HeaderFault::NoAlgorithm.into()),
+        Member::Text(text) => match text.as_str() {
+            "RS256" => return Ok(SignatureAlgorithm::Rs256),
+            "RS384" => return Ok(SignatureAlgorithm::Rs384),
+            "RS512" => return Ok(SignatureAlgorithm::Rs512),
+            "ES256" => return Ok(SignatureAlgorithm::Es256),
+            "ES384" => return Ok(SignatureAlgorithm::Es384),
+            "HS256" | "HS384" | "HS512" => AlgorithmFault::Symmetric,
+            "PS256" | "PS384" | "PS512" | "ES512" | "ES256K" | "EdDSA" | "Ed25519" | "Ed448" => {
+                AlgorithmFault::NotForSts
+            }
+            other if other.eq_ignore_ascii_case("none") => AlgorithmFault::Unsigned,
+            _ => AlgorithmFault::Unknown,
+        },
+        Member::Texts(_) | Member::Other => AlgorithmFault::Unknown,
+    };
+    Err(VerifyError::Algorithm(fault))
+}
+
+fn key_id(kid: Member) -> Result<Option<String>, VerifyError> {
+    match kid {
+        Member::Absent => Ok(None),
+        Member::Text(kid) if kid.len() <= MAX_KEY_ID_BYTES => Ok(Some(kid)),
+        Member::Text(_) | Member::Texts(_) | Member::Other => Err(HeaderFault::KeyId.into()),
+    }
+}
+
+fn token_type(typ: &Member) -> Result<Option<String>, VerifyError> {
+    match typ {
+        Member::Absent => Ok(None),
+        Member::Text(typ) => {
+            let typ = typ.to_ascii_lowercase();
+            Ok(Some(typ.strip_prefix("application/").map_or(typ.clone(), str::to_owned)))
+        }
+        Member::Texts(_) | Member::Other => Err(VerifyError::TokenType),
+    }
+}
+
+/// Reads `iss` and passes over everything else without building it; the strict reading of the whole payload
+/// waits until the signature holds.
+fn claimed_issuer(payload: &[u8]) -> Result<String, VerifyError> {
+    if payload.len() > MAX_PAYLOAD_BYTES {
+        return Err(VerifyError::BadPayload(JsonFault::TooLong));
+    }
+    let claimed: ClaimedIssuer =
+        serde_json::from_slice(payload).map_err(|_| VerifyError::BadPayload(JsonFault::NotJson))?;
+    match claimed.iss {
+        Member::Text(issuer) => Ok(issuer),
+        Member::Absent | Member::Texts(_) | Member::Other => Err(VerifyError::NoIssuer),
+    }
+}
+
+#[cfg(test)]
+#[path = "token_tests.rs"]
+mod tests;

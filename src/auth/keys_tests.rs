@@ -1,1 +1,137 @@
-//! Tests.
+//! Key sets over time: rotation, outage, floods of unknown keys. Time is paused where it matters.
+
+use aws_emulator::{Fault, Issuer, IssuerOptions, Page};
+
+use super::*;
+use crate::auth::verify::tests::settings;
+use crate::config::SignatureAlgorithm;
+
+fn store(issuer: &Issuer, more: &str) -> KeyStore {
+    let settings = settings(issuer, more);
+    KeyStore::start(&settings, KeyFetcher::new(&settings).unwrap(), &Handle::current())
+}
+
+async fn issuer() -> Issuer {
+    tokio::task::spawn_blocking(|| Issuer::start(IssuerOptions::default()).unwrap()).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p7_a_flood_of_unknown_keys_is_one_fetch() {
+    let issuer = issuer().await;
+    let store = Arc::new(store(&issuer, ""));
+    assert_eq!(store.usable().await.unwrap().len(), 2);
+    assert_eq!(issuer.count(Page::Jwks), 1);
+    let flood: Vec<_> = (0..500)
+        .map(|_| {
+            let store = Arc::clone(&store);
+            tokio::spawn(async move { store.refetched().await.is_some() })
+        })
+        .collect();
+    for one in flood {
+        assert!(one.await.unwrap());
+    }
+    assert_eq!(issuer.count(Page::Jwks), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p8_a_rotated_key_is_known_after_one_fetch_and_the_old_one_gone() {
+    let issuer = issuer().await;
+    let store = store(&issuer, "");
+    let old = issuer.kid(&aws_emulator::KeyChoice::Rs256);
+    let knows =
+        |keys: &KeySet, kid: &str| !keys.candidates(Some(kid), SignatureAlgorithm::Rs256).unwrap().is_empty();
+    assert!(knows(&*store.usable().await.unwrap(), &old));
+    tokio::task::block_in_place(|| issuer.rotate(false).unwrap());
+    let new = issuer.kid(&aws_emulator::KeyChoice::Rs256);
+    assert!(!knows(&*store.usable().await.unwrap(), &new));
+    let keys = store.refetched().await.unwrap();
+    assert!(knows(&keys, &new) && !knows(&keys, &old));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p6_a_bad_answer_leaves_the_old_keys() {
+    for fault in [
+        Fault::status(500),
+        Fault::html(200),
+        Fault::json("{\"keys\":[]}"),
+        Fault::oversize(600_000),
+        Fault::Redirect("http://127.0.0.1:1/".into()),
+        Fault::Close,
+    ] {
+        let issuer = issuer().await;
+        let store = store(&issuer, "");
+        assert_eq!(store.usable().await.unwrap().len(), 2);
+        issuer.fail(Page::Jwks, fault.clone());
+        assert_eq!(store.refetched().await.unwrap().len(), 2, "{fault:?}");
+        assert_eq!(store.status().keys, 2);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r15_an_issuer_that_is_down_at_start_is_waited_for() {
+    let issuer = issuer().await;
+    issuer.go_down();
+    let store = store(&issuer, "");
+    assert!(store.usable().await.is_none());
+    assert_eq!(store.status(), KeyStatus { keys: 0, age: None, usable: false });
+    issuer.heal();
+    assert!(store.refetched().await.is_some(), "a login makes it be asked again");
+    assert!(store.status().usable);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p5_a_document_of_another_issuer_or_host_is_not_followed() {
+    let issuer = issuer().await;
+    for document in [
+        format!(r#"{{"issuer":"{}/","jwks_uri":"{}"}}"#, issuer.url(), issuer.page_url(Page::Jwks)),
+        format!(r#"{{"issuer":"{}","jwks_uri":"http://127.0.0.2:1/jwks"}}"#, issuer.url()),
+        format!(r#"{{"issuer":"{}","jwks_uri":"http://169.254.169.254/"}}"#, issuer.url()),
+        format!(r#"{{"issuer":"{}","jwks_uri":"file:///etc/passwd"}}"#, issuer.url()),
+        format!(r#"{{"issuer":"{}"}}"#, issuer.url()),
+        "[]".to_owned(),
+    ] {
+        issuer.fail(Page::Discovery, Fault::json(&document));
+        let settings = settings(&issuer, "");
+        let error = KeyFetcher::new(&settings).unwrap().fetch().await.unwrap_err();
+        assert!(matches!(error, FetchError::Discovery(_)), "{document}: {error}");
+    }
+    assert_eq!(issuer.count(Page::Jwks), 0);
+    issuer.heal();
+    let configured = settings(&issuer, &format!("jwks_url = \"{}\"", issuer.page_url(Page::Jwks)));
+    let before = issuer.count(Page::Discovery);
+    assert_eq!(KeyFetcher::new(&configured).unwrap().fetch().await.unwrap().keys.len(), 2);
+    assert_eq!(issuer.count(Page::Discovery), before, "a configured jwks_url spares discovery");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p5_a_private_address_needs_leave() {
+    let issuer = issuer().await;
+    let mut settings = settings(&issuer, "");
+    settings.private_network = false;
+    let error = KeyFetcher::new(&settings).unwrap().fetch().await.unwrap_err();
+    assert!(error.to_string().contains("private_network"), "{error}");
+    assert_eq!(issuer.count(Page::Discovery), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn p8_old_keys_are_used_until_the_stale_limit_and_not_after() {
+    let settings = crate::auth::verify::tests::settings_for("http://127.0.0.1:1");
+    let shared = Arc::new(Shared {
+        issuer: settings.name.clone(),
+        current: ArcSwapOption::empty(),
+        wanted: Notify::new(),
+        progress: watch::Sender::new(Progress::default()),
+        refresh: settings.jwks_refresh,
+        max_stale: settings.jwks_max_stale,
+    });
+    let pause = shared.take(Fetched { keys: KeySet::default(), max_age: None });
+    assert_eq!(pause, settings.jwks_refresh);
+    tokio::time::advance(settings.jwks_max_stale).await;
+    assert!(shared.usable().is_some());
+    tokio::time::advance(Duration::from_millis(1)).await;
+    assert!(shared.usable().is_none());
+    for (max_age, expected) in [(5, 30), (60, 60), (86_400, 300)] {
+        let fetched = Fetched { keys: KeySet::default(), max_age: Some(Duration::from_secs(max_age)) };
+        assert_eq!(shared.take(fetched), Duration::from_secs(expected), "max-age {max_age}");
+    }
+}

@@ -165,7 +165,3 @@ fn claimed_issuer(payload: &[u8]) -> Result<String, VerifyError> {
         Member::Absent | Member::Texts(_) | Member::Other => Err(VerifyError::NoIssuer),
     }
 }
-
-#[cfg(test)]
-#[path = "token_tests.rs"]
-mod tests;

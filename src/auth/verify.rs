@@ -236,4 +236,4 @@ pub enum AlgorithmFault {
 
 #[cfg(test)]
 #[path = "verify_tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -1,1 +1,376 @@
-//! Tests.
+//! Tokens of every kind against a real issuer over HTTP, and each limit at the limit and one past it.
+
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, UNIX_EPOCH};
+
+use aws_emulator::{Claims, Issuer, IssuerOptions, KeyChoice, Page};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::auth::fetch::KeyFetcher;
+use crate::auth::token::{MAX_HEADER_BYTES, MAX_KEY_ID_BYTES, MAX_TOKEN_BYTES};
+use crate::config::Config;
+
+/// Seconds since 1970 for everyone in these tests.
+const NOW: u64 = 1_800_000_000;
+
+pub(crate) fn settings(issuer: &Issuer, more: &str) -> IssuerSettings {
+    settings_at(&issuer.url(), more)
+}
+
+pub(crate) fn settings_for(url: &str) -> IssuerSettings {
+    settings_at(url, "")
+}
+
+fn settings_at(url: &str, more: &str) -> IssuerSettings {
+    let text = format!(
+        r#"
+        [listen]
+        tls_cert_file = "c"
+        tls_key_file = "k"
+        [[issuer]]
+        name = "idp"
+        url = "{url}"
+        audience = ["a", "pgpassport"]
+        private_network = true
+        {more}
+        [[cluster]]
+        name = "app"
+        endpoint = "app.cluster-abc123.eu-central-1.rds.amazonaws.com"
+        region = "eu-central-1"
+        role_arn = "arn:aws:iam::123456789012:role/app"
+        ca_file = "ca"
+        "#
+    );
+    Config::from_toml(&text, "test.toml").unwrap().issuers.remove(0)
+}
+
+/// RSA keys are slow to make, so all tests share an issuer that none of them changes.
+fn shared() -> &'static Issuer {
+    static ISSUER: OnceLock<Issuer> = OnceLock::new();
+    ISSUER.get_or_init(|| Issuer::start(IssuerOptions::default()).unwrap())
+}
+
+fn verifier_with(more: &str) -> Verifier {
+    let settings = settings(shared(), more);
+    let fetcher = KeyFetcher::new(&settings).unwrap();
+    let keys = KeyStore::start(&settings, fetcher, &tokio::runtime::Handle::current());
+    let clock = Clock::from_fn(|| UNIX_EPOCH + Duration::from_secs(NOW));
+    Verifier::new(vec![(settings, keys)], clock)
+}
+
+fn claims() -> Claims {
+    shared().default_claims("alice").set("iat", NOW - 60).set("nbf", NOW - 60).set("exp", NOW + 600)
+}
+
+async fn verify(verifier: &Verifier, token: &str) -> Result<VerifiedClaims, VerifyError> {
+    verifier.verify(&Jwt::new(token.as_bytes().to_vec())).await
+}
+
+async fn fault(verifier: &Verifier, token: &str) -> VerifyError {
+    verify(verifier, token).await.expect_err(token)
+}
+
+/// A token with exactly this header and payload, signed with the issuer's RSA key.
+fn signed(header: &str, payload: &str) -> String {
+    shared().sign(header, payload.as_bytes(), &KeyChoice::Rs256)
+}
+
+fn header(more: &str) -> String {
+    format!(r#"{{"alg":"RS256","kid":"{}"{more}}}"#, shared().kid(&KeyChoice::Rs256))
+}
+
+fn payload() -> String {
+    Value::from(claims()).to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_good_token_says_what_it_says() {
+    let verifier = verifier_with("");
+    for key in [KeyChoice::Rs256, KeyChoice::Rs384, KeyChoice::Rs512, KeyChoice::Es256] {
+        let token = shared().mint_with(claims().set("jti", "7").set("azp", "app"), &key);
+        let verified = verify(&verifier, &token).await.unwrap();
+        assert_eq!(verified.issuer().as_str(), shared().url());
+        assert_eq!((verified.subject().as_str(), verified.issuer_name()), ("alice", "idp"));
+        assert_eq!((verified.token_id(), verified.azp()), (Some("7"), Some("app")));
+        assert_eq!(verified.audience(), ["pgpassport"]);
+        assert_eq!(verified.expires_at(), UNIX_EPOCH + Duration::from_secs(NOW + 600));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn j1_the_shape_comes_first() {
+    let verifier = verifier_with("");
+    let good = signed(&header(""), &payload());
+    let [h, p, s] = good.split('.').collect::<Vec<_>>().try_into().unwrap();
+    for (token, parts) in [("", 1), ("hunter2", 1), ("a.b", 2), ("a.b.c.d", 4)] {
+        assert_eq!(fault(&verifier, token).await, VerifyError::NotAJwt { parts });
+    }
+    assert_eq!(fault(&verifier, "a.b.c.d.e").await, VerifyError::Encrypted);
+    let dots = ".".repeat(19_999);
+    assert_eq!(fault(&verifier, &dots).await, VerifyError::NotAJwt { parts: 20_000 });
+    for (token, part) in [
+        (format!("{h}=.{p}.{s}"), "header"),
+        (format!("{h}.{p} .{s}"), "payload"),
+        (format!("{h}.{p}.{s}\n"), "signature"),
+        (format!("{h}.{p}.+{}", &s[1..]), "signature"),
+    ] {
+        assert_eq!(fault(&verifier, &token).await, VerifyError::BadEncoding { part });
+    }
+    // 342 characters hold 2,052 bits; the four that are left over must be zero, or one token has many spellings.
+    let last = s.chars().last().unwrap();
+    let loose = char::from(last as u8 + 1);
+    let spelled = format!("{h}.{p}.{}{loose}", &s[..s.len() - 1]);
+    assert_eq!(fault(&verifier, &spelled).await, VerifyError::BadEncoding { part: "signature" });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn j1_sizes_at_the_limit_and_past_it() {
+    let verifier = verifier_with("");
+    let long = |bytes: usize| "x".repeat(bytes);
+    assert!(matches!(fault(&verifier, &long(MAX_TOKEN_BYTES)).await, VerifyError::NotAJwt { .. }));
+    assert_eq!(fault(&verifier, &long(MAX_TOKEN_BYTES + 1)).await, VerifyError::TooLong { bytes: 20_001 });
+    let padded = |bytes: usize| {
+        let empty = header(r#","x":"""#).len();
+        header(&format!(r#","x":"{}""#, "x".repeat(bytes - empty)))
+    };
+    assert_eq!(padded(MAX_HEADER_BYTES).len(), 4_096);
+    verify(&verifier, &signed(&padded(MAX_HEADER_BYTES), &payload())).await.unwrap();
+    let error = fault(&verifier, &signed(&padded(MAX_HEADER_BYTES + 1), &payload())).await;
+    assert_eq!(error, VerifyError::BadHeader(HeaderFault::Json(JsonFault::TooLong)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn j1_another_signature_is_another_token() {
+    let verifier = verifier_with("");
+    let token = signed(&header(""), &payload());
+    let (content, signature) = token.rsplit_once('.').unwrap();
+    let mut bytes = URL_SAFE_NO_PAD.decode(signature).unwrap();
+    bytes[100] ^= 1;
+    let forged = format!("{content}.{}", URL_SAFE_NO_PAD.encode(bytes));
+    assert_eq!(fault(&verifier, &forged).await, VerifyError::BadSignature);
+    let mallory = URL_SAFE_NO_PAD.encode(Value::from(claims().set("sub", "mallory")).to_string());
+    let (head, _) = content.split_once('.').unwrap();
+    assert_eq!(fault(&verifier, &format!("{head}.{mallory}.{signature}")).await, VerifyError::BadSignature);
+    // ECDSA: nothing, zeroes, too short, too long, and the DER form of other protocols.
+    let es = format!(r#"{{"alg":"ES256","kid":"{}"}}"#, shared().kid(&KeyChoice::Es256));
+    for odd in [vec![], vec![0; 64], vec![1; 63], vec![1; 65], vec![0x30, 6, 2, 1, 1, 2, 1, 1]] {
+        let token = shared().sign(&es, payload().as_bytes(), &KeyChoice::Bytes(odd));
+        assert_eq!(fault(&verifier, &token).await, VerifyError::BadSignature);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn j2_algorithms_come_from_the_configuration() {
+    let verifier = verifier_with("");
+    let with = |alg: &str| header("").replace("RS256", alg);
+    for (alg, fault_kind) in [
+        ("none", AlgorithmFault::Unsigned),
+        ("nOnE", AlgorithmFault::Unsigned),
+        ("HS256", AlgorithmFault::Symmetric),
+        ("PS256", AlgorithmFault::NotForSts),
+        ("EdDSA", AlgorithmFault::NotForSts),
+        ("rs256", AlgorithmFault::Unknown),
+        ("", AlgorithmFault::Unknown),
+    ] {
+        let token = shared().sign(&with(alg), payload().as_bytes(), &KeyChoice::Unsigned);
+        assert_eq!(fault(&verifier, &token).await, VerifyError::Algorithm(fault_kind), "{alg}");
+    }
+    // The public key as a shared secret, in every spelling.
+    let jwks = shared().jwks();
+    let jwk = jwks["keys"][0].to_string();
+    for secret in [shared().rsa_public_pem(), shared().ec_public_pem(), jwk] {
+        let token =
+            shared().sign(&with("HS256"), payload().as_bytes(), &KeyChoice::Hs256(secret.into_bytes()));
+        assert_eq!(fault(&verifier, &token).await, VerifyError::Algorithm(AlgorithmFault::Symmetric));
+    }
+    let only_es = verifier_with("algorithms = \"ES256\"");
+    let error = fault(&only_es, &signed(&header(""), &payload())).await;
+    assert!(matches!(error, VerifyError::Algorithm(AlgorithmFault::NotListed(_))), "{error}");
+    // An RSA key cannot be meant by ES256, nor the other way round.
+    let crossed = shared().sign(&with("ES256"), payload().as_bytes(), &KeyChoice::Rs256);
+    assert!(matches!(fault(&verifier, &crossed).await, VerifyError::KeyUnknown { .. }));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn j3_the_header_cannot_bring_keys_or_extensions() {
+    let verifier = verifier_with("");
+    for member in ["crit", "b64", "zip"] {
+        let token = signed(&header(&format!(r#","{member}":["x"]"#)), &payload());
+        assert_eq!(fault(&verifier, &token).await, VerifyError::CriticalHeader(member));
+    }
+    // A key of the attacker's own, offered in every way there is: not even looked at.
+    let own = Issuer::start(IssuerOptions::default()).unwrap();
+    let offered = format!(
+        r#","jwk":{},"jku":"{}","x5u":"{}","x5c":["AA=="]"#,
+        own.jwks()["keys"][0],
+        own.page_url(Page::Jwks),
+        own.url()
+    );
+    let token = own.sign(&header(&offered), payload().as_bytes(), &KeyChoice::Rs256);
+    assert_eq!(fault(&verifier, &token).await, VerifyError::BadSignature);
+    assert_eq!(own.count(Page::Jwks) + own.count(Page::Discovery), 0);
+    for (typ, accepted) in [
+        ("JWT", true),
+        ("jwt", true),
+        ("at+jwt", true),
+        ("application/at+JWT", true),
+        ("logout+jwt", false),
+        ("dpop+jwt", false),
+        ("", false),
+    ] {
+        let token = signed(&header(&format!(r#","typ":"{typ}""#)), &payload());
+        let result = verify(&verifier, &token).await;
+        assert_eq!(result.is_ok(), accepted, "{typ}");
+        assert!(accepted || result.unwrap_err() == VerifyError::TokenType, "{typ}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn j4_a_key_id_is_a_name_and_nothing_else() {
+    let verifier = verifier_with("");
+    let with = |kid: &str| signed(&json!({ "alg": "RS256", "kid": kid }).to_string(), &payload());
+    for kid in ["../../etc/passwd", "a\0b", "' or 1=1 --", "", &"k".repeat(MAX_KEY_ID_BYTES)] {
+        assert!(matches!(fault(&verifier, &with(kid)).await, VerifyError::KeyUnknown { .. }), "{kid}");
+    }
+    let long = fault(&verifier, &with(&"k".repeat(MAX_KEY_ID_BYTES + 1))).await;
+    assert_eq!(long, VerifyError::BadHeader(HeaderFault::KeyId));
+    let number = fault(&verifier, &signed(r#"{"alg":"RS256","kid":7}"#, &payload())).await;
+    assert_eq!(number, VerifyError::BadHeader(HeaderFault::KeyId));
+    // Without one, the only RSA key is meant.
+    verify(&verifier, &signed(r#"{"alg":"RS256"}"#, &payload())).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn j5_issuer_and_audience_are_exact() {
+    let verifier = verifier_with("");
+    let url = shared().url();
+    let iss = |value: Value| signed(&header(""), &Value::from(claims().set("iss", value)).to_string());
+    for other in [format!("{url}/"), format!("x{url}"), url.to_uppercase(), format!("{url}.evil.example")] {
+        assert_eq!(fault(&verifier, &iss(json!(other))).await, VerifyError::UnknownIssuer);
+    }
+    for odd in [json!([url]), json!({ "a": url }), json!(null), json!(7)] {
+        assert_eq!(fault(&verifier, &iss(odd)).await, VerifyError::NoIssuer);
+    }
+    let aud = |value: Value| signed(&header(""), &Value::from(claims().set("aud", value)).to_string());
+    let many = |count: usize| {
+        let mut list = vec![json!("x"); count - 1];
+        list.push(json!("pgpassport"));
+        Value::from(list)
+    };
+    for good in [json!("a"), json!(["x", "a"]), many(32)] {
+        verify(&verifier, &aud(good)).await.unwrap();
+    }
+    for bad in [many(33), json!([1, "a"]), json!({ "a": 1 }), json!(true), json!(null)] {
+        assert_eq!(fault(&verifier, &aud(bad)).await, VerifyError::BadClaim("aud"));
+    }
+    for other in [json!("A"), json!("aa"), json!([]), json!(["x"])] {
+        assert!(matches!(fault(&verifier, &aud(other)).await, VerifyError::Audience { .. }));
+    }
+    for name in ["aud", "exp", "iat", "sub"] {
+        let token = shared().mint(claims().without(name));
+        assert_eq!(fault(&verifier, &token).await, VerifyError::MissingClaim(name));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn j6_times_at_the_second() {
+    let verifier = verifier_with("leeway = \"30s\"\nmax_token_lifetime = \"1h\"");
+    let with = |name: &str, value: Value| shared().mint(claims().set(name, value));
+    for (name, value) in [("exp", NOW - 29), ("nbf", NOW + 30), ("iat", NOW + 30), ("exp", NOW - 60 + 3_600)]
+    {
+        verify(&verifier, &with(name, json!(value))).await.unwrap_or_else(|e| panic!("{name} {value}: {e}"));
+    }
+    for (name, value, expected) in [
+        ("exp", NOW - 30, VerifyError::Expired { seconds_ago: 30 }),
+        ("nbf", NOW + 31, VerifyError::NotYetValid { in_seconds: 31 }),
+        ("iat", NOW + 31, VerifyError::IssuedInFuture { in_seconds: 31 }),
+        ("exp", NOW - 60 + 3_601, VerifyError::LifetimeTooLong { seconds: 3_601, max_seconds: 3_600 }),
+    ] {
+        assert_eq!(fault(&verifier, &with(name, json!(value))).await, expected, "{name} {value}");
+    }
+    for name in ["exp", "nbf", "iat"] {
+        for odd in
+            [json!("1800000600"), json!(1.5), json!(-1), json!(null), json!([NOW]), json!({}), json!(true)]
+        {
+            let error = fault(&verifier, &with(name, odd)).await;
+            assert!(
+                error
+                    == VerifyError::BadClaim(match name {
+                        "exp" => "exp",
+                        "nbf" => "nbf",
+                        _ => "iat",
+                    })
+            );
+        }
+        assert!(matches!(
+            fault(&verifier, &with(name, json!((1_u64 << 53) + 1))).await,
+            VerifyError::BadClaim(_)
+        ));
+        for spelled in ["1e9", "1800000600.0", "1e400"] {
+            let text = payload().replace(&format!("\"{name}\":"), &format!("\"{name}\":{spelled},\"was\":"));
+            let error = fault(&verifier, &signed(&header(""), &text)).await;
+            assert!(
+                matches!(error, VerifyError::BadClaim(_) | VerifyError::BadPayload(_)),
+                "{spelled}: {error}"
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn j7_a_duplicate_member_is_refused() {
+    let verifier = verifier_with("");
+    for twice in [r#"{"sub":"victim","#, r#"{"s\u0075b":"victim","#, r#"{"x":{"y":1,"y":2},"#] {
+        let token = signed(&header(""), &payload().replacen('{', twice, 1));
+        assert_eq!(fault(&verifier, &token).await, VerifyError::BadPayload(JsonFault::Duplicate), "{twice}");
+    }
+    let token = signed(&header(r#","kid":"other""#), &payload());
+    assert_eq!(
+        fault(&verifier, &token).await,
+        VerifyError::BadHeader(HeaderFault::Json(JsonFault::Duplicate))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn j15_no_error_holds_any_of_the_token() {
+    let verifier = verifier_with("");
+    let good = signed(&header(""), &payload());
+    let parts: Vec<&str> = good.split('.').collect();
+    for token in [
+        good.replace(parts[2], &parts[2].chars().rev().collect::<String>()),
+        format!("{good}x"),
+        good.replacen('.', "", 1),
+        shared().mint(claims().set("exp", NOW - 100)),
+    ] {
+        let error = fault(&verifier, &token).await;
+        let shown = format!("{error} {error:?}");
+        for part in token.split('.') {
+            assert!(!shown.contains(&part[..8]), "{shown}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_issuers_are_told_apart() {
+    let other = Arc::new(Issuer::start(IssuerOptions::default()).unwrap());
+    let issuers = [shared(), &other].map(|issuer| {
+        let settings = settings(issuer, "");
+        let keys = KeyStore::start(
+            &settings,
+            KeyFetcher::new(&settings).unwrap(),
+            &tokio::runtime::Handle::current(),
+        );
+        (settings, keys)
+    });
+    let clock = Clock::from_fn(|| UNIX_EPOCH + Duration::from_secs(NOW));
+    let verifier = Verifier::new(issuers.into(), clock);
+    assert_eq!(verifier.issuers().count(), 2);
+    let own = other.mint(claims().set("iss", other.url()));
+    assert_eq!(verify(&verifier, &own).await.unwrap().issuer().as_str(), other.url());
+    // The other's key does not make it the first one's token.
+    let crossed = other.mint(claims());
+    assert!(matches!(fault(&verifier, &crossed).await, VerifyError::KeyUnknown { .. }));
+}

@@ -111,7 +111,7 @@ async fn a_session_tag_pins_as_well() {
     assert_eq!(refusal.sqlstate(), "28P01");
     assert!(refusal.detail().contains("\"bob\"") && refusal.detail().contains("\"alice\""), "{refusal:?}");
     let refusal = world.refusal("alice", &world.token("alice")).await;
-    assert!(refusal.detail().contains("https://aws.amazon.com/tags"), "{refusal:?}");
+    assert!(refusal.hint().contains("https://aws.amazon.com/tags"), "{refusal:?}");
     assert_eq!(world.cloud.sts.count(), before, "STS was asked in spite of a wrong tag");
 }
 

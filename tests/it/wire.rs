@@ -190,7 +190,7 @@ async fn u1_parameters_arrive_and_the_user_is_the_derived_one() {
     let world = World::start().await;
     let mut client = world.raw().await;
     let parameters = [
-        ("options", "-c geqo=off -c search_path=a\\ b"),
+        ("options", "-c geqo=off -c search_path=a,\\ b"),
         ("user", "token"),
         ("application_name", "büro"),
         ("database", "app"),
@@ -219,13 +219,13 @@ async fn u1_parameters_arrive_and_the_user_is_the_derived_one() {
     client.send(&query("select current_setting('geqo') || current_setting('search_path')")).await;
     loop {
         if let (b'D', body) = client.message().await.unwrap() {
-            assert_eq!(body[6..], *b"offa b");
+            assert_eq!(body[6..], *b"offa, b");
             break;
         }
     }
     client.send(&message(b'X', b"")).await;
     let record = world.audit("asked_user", "token").await;
-    assert_eq!(record["options"], "-c geqo=off -c search_path=a\\\\ b");
+    assert_eq!(record["options"], "-c geqo=off -c search_path=a,\\\\ b");
 }
 
 #[tokio::test(flavor = "multi_thread")]

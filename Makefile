@@ -19,7 +19,7 @@ test: ## Everything the tests need, then all tests
 lint: ## Formatting, clippy, documentation, licences
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --locked --workspace --no-deps --document-private-items
 	@scripts/deny
 
 release: ## The binary for production: target/release/pgpassport

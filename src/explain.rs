@@ -6,7 +6,7 @@ use crate::auth::{DeriveError, PolicyError, VerifyError};
 use crate::aws::sts::StsError;
 use crate::client::password::PasswordError;
 use crate::client::startup::StartupError;
-use crate::names::{MAX_NAME_BYTES, NameError, printable};
+use crate::names::{MAX_NAME_BYTES, NameError};
 use crate::outcome::LoginError;
 use crate::refusal::{Refusal, Stage};
 use crate::upstream::dial::DialError;
@@ -276,7 +276,7 @@ fn upstream(why: &UpstreamLoginError, user: &str) -> Refusal {
         Refusal::cannot_connect_now("database login failed", Stage::UpstreamLogin, detail).hint(TRY_AGAIN)
     };
     match why {
-        UpstreamLoginError::NotIam(_) => no_iam_role(user),
+        UpstreamLoginError::NotIam { user: derived, .. } => no_iam_role(user, derived),
         UpstreamLoginError::TooMuch | UpstreamLoginError::Wire(_) => broken(),
         UpstreamLoginError::Refused { sqlstate, message, detail, hint, .. } => {
             match sqlstate.get(..2).unwrap_or_default() {
@@ -298,15 +298,17 @@ fn upstream(why: &UpstreamLoginError, user: &str) -> Refusal {
     }
 }
 
-fn no_iam_role(user: &str) -> Refusal {
-    let shown = printable(user, MAX_NAME_BYTES);
+/// `user` is what the client asked for; the role that is missing is the derived one.
+fn no_iam_role(user: &str, derived: &str) -> Refusal {
     Refusal::authentication(
         user,
         Stage::UpstreamLogin,
-        "the database does not take IAM tokens for this user: the role is missing or not granted rds_iam",
+        &format!(
+            "the database does not take IAM tokens for user \"{derived}\": the role is missing or not granted rds_iam"
+        ),
     )
     .hint(&format!(
-        "An administrator of the database can run: CREATE USER \"{shown}\"; GRANT rds_iam TO \"{shown}\"; \
+        "An administrator of the database can run: CREATE USER \"{derived}\"; GRANT rds_iam TO \"{derived}\"; \
          and IAM database authentication must be enabled on the cluster."
     ))
 }

@@ -130,6 +130,14 @@ fn the_table_of_refusals_of_a_genuine_token() {
         ),
         (V::MissingClaim("exp").into(), "28P01", FAILED, Stage::Token, "no claim \"exp\""),
         (V::BadClaim("iat").into(), "28P01", FAILED, Stage::Token, "\"iat\" is malformed"),
+    ];
+    check(&rows);
+}
+
+#[test]
+fn the_table_of_refusals_of_a_genuine_token_for_somebody_else() {
+    let text = |t: &str| t.to_owned();
+    let rows: Vec<Row> = vec![
         (
             PolicyError::UserMismatch { asked: text("al"), derived: text("bo") }.into(),
             "28P01",
@@ -188,7 +196,13 @@ fn the_table_of_refusals_of_aws_and_the_database() {
         (connect_error().into(), "57P03", NOW, Stage::UpstreamConnect, "Try again"),
         (DialError::TimedOut.into(), "57P03", NOW, Stage::UpstreamConnect, "Try again"),
         (DialError::NoTls(addr()).into(), "57P03", NOW, Stage::UpstreamTls, "whoever runs"),
-        (UpstreamLoginError::NotIam("SCRAM").into(), "28P01", FAILED, Stage::UpstreamLogin, "GRANT rds_iam"),
+        (
+            UpstreamLoginError::NotIam { asked: "SCRAM", user: "bo".into() }.into(),
+            "28P01",
+            FAILED,
+            Stage::UpstreamLogin,
+            "GRANT rds_iam TO \"bo\"",
+        ),
         (refused("28000"), "28P01", FAILED, Stage::UpstreamLogin, "iam-db-auth-error"),
         (refused("28P01"), "28P01", FAILED, Stage::UpstreamLogin, "rds-db:connect"),
         (refused("3D000"), "3D000", "its words", Stage::UpstreamLogin, "more"),
@@ -231,7 +245,7 @@ fn nothing_but_tls_is_28000() {
         refused("28000"),
         LoginError::from(VerifyError::BadSignature),
         sts_refused("AccessDenied"),
-        LoginError::from(UpstreamLoginError::NotIam("MD5")),
+        LoginError::from(UpstreamLoginError::NotIam { asked: "MD5", user: "al".into() }),
     ];
     for why in whys {
         assert_ne!(explain(&why, "al").sqlstate, "28000", "{why}");

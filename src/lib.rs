@@ -1,4 +1,55 @@
 //! PostgreSQL proxy that turns an OIDC token into an AWS IAM database login.
+//!
+//! # The path of a connection
+//!
+//! ```text
+//! accept -> negotiate (direct TLS | SSLRequest | GSSENCRequest | CancelRequest) -> startup
+//!   -> ask (cleartext password inside TLS) -> verify (JWT) -> authorise (database user = grant)
+//!   -> [dial upstream: TCP + TLS]  in parallel with  [federate: STS] -> sign: IAM token
+//!   -> log in upstream -> welcome the client -> relay -> end (one audit record, always)
+//! ```
+//!
+//! [`session`] shows it from top to bottom; each step takes what the step before has proved: [`client::Pending`]
+//! is asked for a [`secret::Jwt`], [`auth::Verifier`] makes [`auth::VerifiedClaims`] of it, [`auth::Policy`] a
+//! [`auth::Grant`], [`aws::federation::Federation`] role credentials and a [`secret::IamToken`], and
+//! [`upstream`] a session of the granted user.
+//!
+//! # Who does what
+//!
+//! | module | job | may know |
+//! |---|---|---|
+//! | [`secret`], [`names`], [`refusal`], [`clock`] | values that everyone speaks of | each other |
+//! | [`config`] | `proxy.toml` to what the program believes | names |
+//! | [`wire`] | framing, TLS, limits, where messages end | leaves |
+//! | [`client`] | first packets, password, welcome, refusal | wire |
+//! | [`auth`] | token to grant; no sockets but for key sets | config |
+//! | [`aws`] | STS, session policy, IAM token | auth's grant |
+//! | [`upstream`] | dial, log in, cancel | wire, the proofs |
+//! | [`relay`], [`cancel`] | streams and keys | wire, names |
+//! | [`session`], [`outcome`], [`explain`] | the order of the steps, how it ends, in whose words | every step |
+//! | [`server`], [`lifecycle`] | accept, cores, signals | session |
+//! | [`telemetry`] | log lines and the audit record; written, never read | names |
+//! | [`app`], [`commands`], [`cli`] | building the parts, running them | all |
+//!
+//! Sessions live on one current-thread runtime per core and never leave it; fetching keys and calling STS
+//! happen on a runtime of their own. `tests/it/architecture.rs` keeps the table true.
+//!
+//! # Invariants
+//!
+//! 1. No token is read outside TLS, except from loopback when the configuration says so
+//!    (`c2_a_login_in_clear_is_refused_before_any_question`).
+//! 2. Nothing is dialled and no AWS call is made before the claims are verified; nothing reaches the upstream
+//!    before a grant exists (`c9_nobody_is_dialled_for_a_forged_token`).
+//! 3. A token without `exp`, `iat`, `iss`, `aud` or the user claim is refused (`j5_…`, `j6_…`).
+//! 4. No step sees a secret it does not spend; no secret can be printed; it is overwritten when spent
+//!    (`l1_…`, `l2_…`).
+//! 5. Nothing a peer sent is echoed to it but the names it asked for, escaped and cut; what a token says is
+//!    repeated only once its signature holds (`c11_…`, `j15_…`).
+//! 6. No read, wait, queue, map or log line that a stranger can grow is without a limit (`c4_…`, `p3_…`).
+//! 7. After the welcome bytes are copied; at most one last word of ours, between two messages (`relay` tests).
+//! 8. One connection, one audit record, whatever happened (`l8_…`).
+//! 9. There is no plaintext upstream and no unverified one (`p1_…`).
+//! 10. No global mutable state, one clock, one place that exits (`one_place_for_each_power`).
 
 pub mod app;
 pub mod auth;

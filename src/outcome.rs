@@ -83,7 +83,7 @@ impl LoginError {
             | Self::Verify(_)
             | Self::Policy(_)
             | Self::Sts(StsError::Refused { .. })
-            | Self::Upstream(UpstreamLoginError::NotIam(_) | UpstreamLoginError::Refused { .. }) => {
+            | Self::Upstream(UpstreamLoginError::NotIam { .. } | UpstreamLoginError::Refused { .. }) => {
                 Fault::Client
             }
             Self::Full { .. } | Self::Sts(StsError::Misconfigured { .. }) => Fault::Operator,

@@ -11,7 +11,7 @@ const N: &str = "ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQ
 const X: &str = "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU";
 const Y: &str = "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0";
 
-fn rsa(changes: serde_json::Value) -> serde_json::Value {
+fn rsa(changes: &Value) -> Value {
     let mut key = json!({ "kty": "RSA", "kid": "r", "n": N, "e": "AQAB" });
     for (name, value) in changes.as_object().unwrap() {
         key[name] = value.clone();
@@ -19,7 +19,7 @@ fn rsa(changes: serde_json::Value) -> serde_json::Value {
     key
 }
 
-fn ec(changes: serde_json::Value) -> serde_json::Value {
+fn ec(changes: &Value) -> Value {
     let mut key = json!({ "kty": "EC", "crv": "P-256", "kid": "e", "x": X, "y": Y });
     for (name, value) in changes.as_object().unwrap() {
         key[name] = value.clone();
@@ -27,7 +27,7 @@ fn ec(changes: serde_json::Value) -> serde_json::Value {
     key
 }
 
-fn parse(keys: &[serde_json::Value]) -> Result<KeySet, KeySetFault> {
+fn parse(keys: &[Value]) -> Result<KeySet, KeySetFault> {
     KeySet::parse(json!({ "keys": keys }).to_string().as_bytes())
 }
 
@@ -38,38 +38,38 @@ fn p6_what_cannot_be_used_is_left_out_and_the_rest_remains() {
         json!({}),
         json!({ "kty": "oct", "k": "AAAA", "kid": "o" }),
         json!({ "kty": "OKP", "crv": "Ed25519", "x": X }),
-        rsa(json!({ "use": "enc" })),
-        rsa(json!({ "key_ops": ["encrypt"] })),
-        rsa(json!({ "d": "AAAA" })),
-        rsa(json!({ "alg": "RSA-OAEP" })),
-        rsa(json!({ "alg": "PS256" })),
-        rsa(json!({ "kid": 7 })),
-        rsa(json!({ "n": "AQAB" })),
-        rsa(json!({ "n": N.repeat(5) })),
-        rsa(json!({ "e": "AQ" })),
-        rsa(json!({ "e": "AQAA" })),
-        rsa(json!({ "e": "AQAAAAE" })),
-        ec(json!({ "crv": "P-521" })),
-        ec(json!({ "alg": "ES384" })),
-        ec(json!({ "x": "AAAA" })),
-        ec(json!({ "d": "AAAA" })),
+        rsa(&json!({ "use": "enc" })),
+        rsa(&json!({ "key_ops": ["encrypt"] })),
+        rsa(&json!({ "d": "AAAA" })),
+        rsa(&json!({ "alg": "RSA-OAEP" })),
+        rsa(&json!({ "alg": "PS256" })),
+        rsa(&json!({ "kid": 7 })),
+        rsa(&json!({ "n": "AQAB" })),
+        rsa(&json!({ "n": N.repeat(5) })),
+        rsa(&json!({ "e": "AQ" })),
+        rsa(&json!({ "e": "AQAA" })),
+        rsa(&json!({ "e": "AQAAAAE" })),
+        ec(&json!({ "crv": "P-521" })),
+        ec(&json!({ "alg": "ES384" })),
+        ec(&json!({ "x": "AAAA" })),
+        ec(&json!({ "d": "AAAA" })),
     ];
     for key in &odd {
-        assert_eq!(parse(&[key.clone()]).err(), Some(KeySetFault::NoneUsable), "{key}");
+        assert_eq!(parse(std::slice::from_ref(key)).err(), Some(KeySetFault::NoneUsable), "{key}");
     }
     let mut mixed = odd.to_vec();
-    mixed.push(rsa(json!({ "use": "sig", "alg": "RS256", "key_ops": ["verify"] })));
-    mixed.push(ec(json!({})));
+    mixed.push(rsa(&json!({ "use": "sig", "alg": "RS256", "key_ops": ["verify"] })));
+    mixed.push(ec(&json!({})));
     assert_eq!(parse(&mixed).unwrap().len(), 2);
 }
 
 #[test]
 fn p6_limits_of_a_set_at_the_limit_and_past_it() {
-    let many = |count: usize| vec![rsa(json!({})); count];
+    let many = |count: usize| vec![rsa(&json!({})); count];
     assert_eq!(parse(&many(200)).unwrap().len(), 200);
     assert_eq!(parse(&many(201)).err(), Some(KeySetFault::TooMany(201)));
     let padded = |bytes: usize| {
-        let set = json!({ "keys": [rsa(json!({}))], "pad": "" }).to_string();
+        let set = json!({ "keys": [rsa(&json!({}))], "pad": "" }).to_string();
         set.replace(r#""pad":"""#, &format!(r#""pad":"{}""#, "x".repeat(bytes - set.len())))
     };
     assert_eq!(padded(MAX_BODY_BYTES).len(), 524_288);
@@ -94,15 +94,15 @@ fn p6_limits_of_a_set_at_the_limit_and_past_it() {
 fn j4_key_ids_choose_and_four_tries_are_the_most() {
     let alg = SignatureAlgorithm::Rs256;
     let set =
-        parse(&[rsa(json!({})), rsa(json!({})), rsa(json!({ "kid": "other" })), ec(json!({}))]).unwrap();
+        parse(&[rsa(&json!({})), rsa(&json!({})), rsa(&json!({ "kid": "other" })), ec(&json!({}))]).unwrap();
     assert_eq!(set.candidates(Some("r"), alg).unwrap().len(), 2, "two keys with one id are both tried");
     assert_eq!(set.candidates(Some("x"), alg).unwrap().len(), 0);
     assert_eq!(set.candidates(Some("e"), alg).unwrap().len(), 0, "an EC key is not for RS256");
     assert_eq!(set.candidates(None, alg).err(), Some(3), "without an id three could be meant");
     assert_eq!(set.candidates(None, SignatureAlgorithm::Es256).unwrap().len(), 1);
     assert_eq!(set.candidates(None, SignatureAlgorithm::Es384).unwrap().len(), 0);
-    let crowd = parse(&vec![rsa(json!({})); 9]).unwrap();
+    let crowd = parse(&vec![rsa(&json!({})); 9]).unwrap();
     assert_eq!(crowd.candidates(Some("r"), alg).unwrap().len(), MAX_TRIES);
-    let only = parse(&[rsa(json!({ "alg": "RS512" }))]).unwrap();
+    let only = parse(&[rsa(&json!({ "alg": "RS512" }))]).unwrap();
     assert_eq!(only.candidates(Some("r"), alg).unwrap().len(), 0, "the set says what it is for");
 }

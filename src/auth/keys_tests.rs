@@ -40,10 +40,10 @@ async fn p8_a_rotated_key_is_known_after_one_fetch_and_the_old_one_gone() {
     let old = issuer.kid(&aws_emulator::KeyChoice::Rs256);
     let knows =
         |keys: &KeySet, kid: &str| !keys.candidates(Some(kid), SignatureAlgorithm::Rs256).unwrap().is_empty();
-    assert!(knows(&*store.usable().await.unwrap(), &old));
+    assert!(knows(&store.usable().await.unwrap(), &old));
     tokio::task::block_in_place(|| issuer.rotate(false).unwrap());
     let new = issuer.kid(&aws_emulator::KeyChoice::Rs256);
-    assert!(!knows(&*store.usable().await.unwrap(), &new));
+    assert!(!knows(&store.usable().await.unwrap(), &new));
     let keys = store.refetched().await.unwrap();
     assert!(knows(&keys, &new) && !knows(&keys, &old));
 }

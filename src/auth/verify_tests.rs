@@ -89,7 +89,7 @@ fn payload() -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_good_token_says_what_it_says() {
     let verifier = verifier_with("");
-    for key in [KeyChoice::Rs256, KeyChoice::Rs384, KeyChoice::Rs512, KeyChoice::Es256] {
+    for key in [KeyChoice::Rs256, KeyChoice::Es256] {
         let token = shared().mint_with(claims().set("jti", "7").set("azp", "app"), &key);
         let verified = verify(&verifier, &token).await.unwrap();
         assert_eq!(verified.issuer().as_str(), shared().url());

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use super::cancel::CancelTarget;
 use super::dial::Dialed;
 use crate::client::startup::StartupParams;
-use crate::names::{DbName, DbUser};
+use crate::names::{DbName, DbUser, MAX_NAME_BYTES, printable};
 use crate::secret::IamToken;
 use crate::wire::{Greeting, RawMessage, WireError, limits, message_length, put, read_message};
 
@@ -23,8 +23,13 @@ const PROTOCOL_3_0: i32 = 3 << 16;
 #[derive(Debug, thiserror::Error)]
 pub enum UpstreamLoginError {
     /// It asked for something else than a cleartext password; the token was not sent.
-    #[error("the server asked for {0} instead of an IAM token")]
-    NotIam(&'static str),
+    #[error("the server asked for {asked} instead of an IAM token for user \"{user}\"")]
+    NotIam {
+        /// What it asked for.
+        asked: &'static str,
+        /// The derived user, escaped and cut.
+        user: String,
+    },
     /// It refused, in these words.
     #[error("the server refused with {sqlstate}: {message}")]
     Refused {
@@ -98,7 +103,7 @@ async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
     stream.flush().await.map_err(WireError::from)?;
     let mut reader = LoginReader::default();
     let mut messages = BytesMut::new();
-    await_question(stream, &mut reader, &mut messages).await?;
+    await_question(stream, wanted, &mut reader, &mut messages).await?;
     stream.write_all(&password_message(&token)).await.map_err(WireError::from)?;
     stream.flush().await.map_err(WireError::from)?;
     drop(token);
@@ -107,9 +112,9 @@ async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
         let message = reader.next(stream).await?;
         match message.tag {
             b'R' if reader.authenticated => return Err(WireError::Unexpected('R').into()),
-            b'R' => match authentication(&message)? {
+            b'R' => match authentication(&message, wanted)? {
                 Authentication::Ok => reader.authenticated = true,
-                other => return Err(UpstreamLoginError::NotIam(method(&other))),
+                other => return Err(not_iam(method(&other), wanted)),
             },
             b'E' => return Err(refused(&message, reader.authenticated)?),
             b'N' => message.encode_into(&mut messages),
@@ -132,15 +137,16 @@ async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
 /// anyone, so that is refused too.
 async fn await_question<S: AsyncRead + Unpin>(
     stream: &mut S,
+    wanted: Wanted<'_>,
     reader: &mut LoginReader,
     notices: &mut BytesMut,
 ) -> Result<(), UpstreamLoginError> {
     loop {
         let message = reader.next(stream).await?;
         match message.tag {
-            b'R' => match authentication(&message)? {
+            b'R' => match authentication(&message, wanted)? {
                 Authentication::CleartextPassword => return Ok(()),
-                other => return Err(UpstreamLoginError::NotIam(method(&other))),
+                other => return Err(not_iam(method(&other), wanted)),
             },
             b'E' => return Err(refused(&message, false)?),
             b'N' => message.encode_into(notices),
@@ -203,13 +209,17 @@ fn password_message(token: &IamToken) -> Zeroizing<Vec<u8>> {
 }
 
 /// Only these are told apart by pgwire; GSS and SSPI come as a decoding error.
-fn authentication(message: &RawMessage) -> Result<Authentication, UpstreamLoginError> {
+fn authentication(message: &RawMessage, wanted: Wanted<'_>) -> Result<Authentication, UpstreamLoginError> {
     let code = message.body.first_chunk::<4>().map(|code| i32::from_be_bytes(*code));
     if matches!(code, Some(6..=9)) {
-        return Err(UpstreamLoginError::NotIam("GSSAPI or SSPI"));
+        return Err(not_iam("GSSAPI or SSPI", wanted));
     }
     let enough = |body: &[u8]| body.len() >= if code == Some(5) { 8 } else { 4 };
     Ok(message.decode("Authentication", enough)?)
+}
+
+fn not_iam(asked: &'static str, wanted: Wanted<'_>) -> UpstreamLoginError {
+    UpstreamLoginError::NotIam { asked, user: printable(wanted.user.as_str(), MAX_NAME_BYTES) }
 }
 
 fn method(asked: &Authentication) -> &'static str {

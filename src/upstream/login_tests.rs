@@ -91,11 +91,11 @@ async fn p2_the_token_is_sent_to_a_cleartext_request_only() {
     ] {
         let (result, read) = against(message(b'R', body), vec![]).await;
         let error = result.err().unwrap();
-        assert!(matches!(error, UpstreamLoginError::NotIam(asked) if asked == what), "{error}");
+        assert!(matches!(error, UpstreamLoginError::NotIam { asked, .. } if asked == what), "{error}");
         assert!(read.is_empty(), "{what}: {read:?}");
     }
     let (again, _) = against(cleartext(), cleartext()).await;
-    assert!(matches!(again.err().unwrap(), UpstreamLoginError::NotIam("another method")));
+    assert!(matches!(again.err().unwrap(), UpstreamLoginError::NotIam { asked: "another method", .. }));
 }
 
 #[tokio::test]

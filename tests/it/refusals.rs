@@ -77,3 +77,31 @@ fn check_reports_all_problems_and_exits_with_78() {
     assert_eq!(output.status.code(), Some(78));
     assert!(String::from_utf8_lossy(&output.stderr).contains("--config FILE"));
 }
+
+/// Every kind of login once, all targets at TRACE: the world itself then looks for what it planted, in the log
+/// and in what clients were told; here also for other spellings of a secret, and in the `Debug` of what is left.
+#[tokio::test(flavor = "multi_thread")]
+async fn l1_no_secret_is_in_any_log_line_or_message() {
+    use aws_emulator::{Fault, sts::StsFault};
+    let world = World::start().await;
+    let token = world.token("alice");
+    world.connect("alice", &token).await.unwrap();
+    world.refusal("bob", &token).await;
+    world.refusal("alice", &world.mint(world.claims("alice").set("aud", "other"))).await;
+    world.refusal("carol", &world.token("carol")).await;
+    for fault in [StsFault::throttling(), StsFault::error(403, "AccessDenied", "no"), Fault::Close.into()] {
+        world.cloud.sts.fail(fault);
+        world.refusal("alice", &world.token("alice")).await;
+        world.cloud.sts.heal();
+    }
+    let signature = token.rsplit('.').next().unwrap();
+    let decimals: Vec<String> = signature.bytes().take(24).map(|byte| byte.to_string()).collect();
+    let hex: String =
+        signature.bytes().take(24).fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
+    for spelled in [decimals.join(", "), decimals.join(","), hex] {
+        assert!(!world.has_logged(&spelled), "the token is in the log as {spelled}");
+    }
+    // The canary sings: what is logged on purpose is found.
+    tracing::trace!(planted = "canary-7f3a", "for the test");
+    assert!(world.has_logged("canary-7f3a"));
+}

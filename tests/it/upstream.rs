@@ -128,6 +128,11 @@ async fn the_servers_own_errors_arrive_as_it_sent_them_or_as_what_they_mean() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_role_without_rds_iam_and_a_role_that_does_not_exist() {
     let world = World::start().await;
+    let missing = world.refusal("token", &world.token("nobody")).await;
+    assert!(
+        missing.hint().contains("CREATE USER \"nobody\""),
+        "the derived user, not the asked: {missing:?}"
+    );
     for user in ["carol", "nobody"] {
         let refusal = world.refusal(user, &world.token(user)).await;
         assert_eq!(refusal.sqlstate(), "28P01", "{user}");

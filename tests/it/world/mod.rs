@@ -324,6 +324,11 @@ impl World {
         log::audit(self.log_from, field, value).await
     }
 
+    /// Whether anything in this process has logged `text` since this world began.
+    pub(crate) fn has_logged(&self, text: &str) -> bool {
+        log::contains(self.log_from, text)
+    }
+
     /// Log lines since this world began that hold `text`; waits for the first.
     pub(crate) async fn log_line(&self, text: &str) -> String {
         log::line(self.log_from, text).await

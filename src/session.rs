@@ -1,6 +1,7 @@
 //! The life of one connection, from top to bottom: negotiate, ask, verify, authorise, dial and federate, sign,
 //! log in, welcome, relay. Each step takes what the step before has proved.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +26,7 @@ use crate::telemetry::trail::{Identity, Trail};
 use crate::upstream::cancel::{CancelTarget, deliver};
 use crate::upstream::dial::Dialer;
 use crate::upstream::login::{self, Upstream, Wanted};
-use crate::wire::socket;
+use crate::wire::{WireError, socket};
 
 /// Everything a connection passes through, built once by `app.rs`.
 #[derive(Debug)]
@@ -69,6 +70,9 @@ pub enum Place<T> {
     },
 }
 
+/// A session on the upstream, and the client's place among the cancel keys.
+type LoggedIn = (Upstream, Option<Ticket<CancelTarget>>);
+
 /// The one clock of a login, started at accept.
 #[derive(Clone, Copy)]
 struct Due {
@@ -108,7 +112,7 @@ async fn live<T>(
             End::Refused(why)
         }
         Ok(Ok(First::Login(mut client))) => match log_in(steps, &mut client, place, due, trail).await {
-            Ok((upstream, ticket)) => carry(steps, client, upstream, ticket, (session, trail)).await,
+            Ok(logged_in) => carry(steps, client, logged_in, due, (session, trail)).await,
             Err(why) => {
                 let refusal = why.refusal(client.startup().user());
                 client.refuse(&refusal, session).await;
@@ -126,7 +130,7 @@ async fn log_in<T>(
     place: &Place<T>,
     due: Due,
     trail: &mut Trail,
-) -> Result<(Upstream, Option<Ticket<CancelTarget>>), LoginError> {
+) -> Result<LoggedIn, LoginError> {
     record_request(trail, client);
     if let Place::Full { limit, .. } = place {
         return Err(LoginError::Full { limit: *limit });
@@ -162,17 +166,18 @@ async fn log_in<T>(
 async fn carry(
     steps: &Steps,
     client: Pending<TcpStream>,
-    upstream: Upstream,
-    ticket: Option<Ticket<CancelTarget>>,
+    (upstream, ticket): LoggedIn,
+    due: Due,
     (session, trail): (SessionId, &mut Trail),
 ) -> End {
     let key = ticket.as_ref().map(|ticket| {
         let (pid, secret) = ticket.key();
         ClientKey { pid, secret }
     });
-    let client = match client.welcome(upstream.greeting, key).await {
-        Ok(client) => client,
-        Err(error) => return End::NotWelcomed(error),
+    let client = match timeout_at(due.login, client.welcome(upstream.greeting, key)).await {
+        Ok(Ok(client)) => client,
+        Ok(Err(error)) => return End::NotWelcomed(error),
+        Err(_) => return End::NotWelcomed(WireError::Io(io::ErrorKind::TimedOut.into())),
     };
     let farewell = Refusal::terminating("administrator command", "the proxy is stopping");
     let carried = relay(client, upstream.stream, &steps.stop, &farewell, session).await;

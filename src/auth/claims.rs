@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value};
 
-use crate::auth::verify::VerifyError;
+use crate::auth::fault::VerifyError;
 use crate::config::IssuerSettings;
 use crate::names::{Issuer, Subject, printable};
 

@@ -7,6 +7,7 @@
 
 pub mod claims;
 pub mod dbuser;
+pub mod fault;
 pub mod fetch;
 pub mod json;
 pub mod jwks;
@@ -17,7 +18,8 @@ pub mod verify;
 
 pub use claims::VerifiedClaims;
 pub use dbuser::DeriveError;
+pub use fault::{AlgorithmFault, VerifyError};
 pub use fetch::{KeyFetcher, SetupError};
 pub use keys::{KeyStatus, KeyStore};
 pub use policy::{Asked, Grant, Policy, PolicyError};
-pub use verify::{AlgorithmFault, Verifier, VerifyError};
+pub use verify::Verifier;

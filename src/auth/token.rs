@@ -7,8 +7,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
+use crate::auth::fault::{AlgorithmFault, HeaderFault, VerifyError};
 use crate::auth::json::{self, JsonFault, Member};
-use crate::auth::verify::{AlgorithmFault, HeaderFault, VerifyError};
 use crate::config::SignatureAlgorithm;
 
 /// STS takes `WebIdentityToken`s of 4 to 20,000 characters (API reference, `AssumeRoleWithWebIdentity`).

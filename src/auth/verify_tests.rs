@@ -9,7 +9,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::auth::fault::HeaderFault;
 use crate::auth::fetch::KeyFetcher;
+use crate::auth::json::JsonFault;
 use crate::auth::token::{MAX_HEADER_BYTES, MAX_KEY_ID_BYTES, MAX_TOKEN_BYTES};
 use crate::config::Config;
 

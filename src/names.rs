@@ -100,16 +100,26 @@ pub fn is_invisible(c: char) -> bool {
             | '\u{e0000}'..='\u{e0fff}') // tags
 }
 
-/// `text` for a log line or a message: quotes, backslashes and everything invisible escaped, cut at `max`
-/// bytes of the original (on a character boundary).
+/// `text` for a place that puts quotes around it: everything invisible, quotes and backslashes escaped, cut at
+/// `max` bytes of the original (on a character boundary).
 pub fn printable(text: &str, max: usize) -> String {
+    escaped(text, max, |c| is_invisible(c) || matches!(c, '"' | '\\'))
+}
+
+/// `text` for a field of a log line, whose writer escapes quotes itself: everything invisible escaped, cut at
+/// `max` bytes of the original.
+pub fn visible(text: &str, max: usize) -> String {
+    escaped(text, max, is_invisible)
+}
+
+fn escaped(text: &str, max: usize, escape: impl Fn(char) -> bool) -> String {
     let mut end = text.len().min(max);
     while !text.is_char_boundary(end) {
         end -= 1;
     }
     let mut out = String::with_capacity(end);
     for c in text.get(..end).unwrap_or_default().chars() {
-        if is_invisible(c) || matches!(c, '"' | '\\') {
+        if escape(c) {
             out.extend(c.escape_default());
         } else {
             out.push(c);
@@ -319,6 +329,7 @@ mod tests {
     #[test]
     fn l3_printable_escapes_what_a_terminal_or_a_log_would_obey() {
         assert_eq!(printable("a\x1b]0;x\x07\r\n\"\u{202e}", 63), r#"a\u{1b}]0;x\u{7}\r\n\"\u{202e}"#);
+        assert_eq!(visible("a\x1b\"\\\u{202e}", 63), r#"a\u{1b}"\\u{202e}"#);
         assert_eq!(printable("äöü", 3), "ä…");
         assert_eq!(printable("abc", 3), "abc");
     }

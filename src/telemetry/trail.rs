@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use tokio::time::Instant;
 
 use super::logging::AUDIT;
-use crate::names::{SessionId, printable};
+use crate::names::{SessionId, visible};
 
 /// Longest text of a field. Most come from outside.
 const MAX_FIELD: usize = 256;
@@ -88,7 +88,7 @@ impl Trail {
 
     /// The `options` parameter.
     pub fn options(&mut self, options: Option<&str>) {
-        self.facts.options = options.map(|options| printable(options, MAX_OPTIONS));
+        self.facts.options = options.map(|options| visible(options, MAX_OPTIONS));
     }
 
     /// Whom the verified token names.
@@ -140,7 +140,7 @@ impl Drop for Trail {
             outcome = outcome.word,
             stage = outcome.stage,
             sqlstate = outcome.sqlstate.as_deref(),
-            reason = outcome.reason.as_deref().map(|reason| printable(reason, 2 * MAX_FIELD)),
+            reason = outcome.reason.as_deref().map(|reason| visible(reason, 2 * MAX_FIELD)),
             asked_user = facts.asked_user.as_deref(),
             db_user = facts.db_user.as_deref(),
             database = facts.database.as_deref(),
@@ -162,5 +162,5 @@ impl Drop for Trail {
 }
 
 fn field(text: &str) -> String {
-    printable(text, MAX_FIELD)
+    visible(text, MAX_FIELD)
 }

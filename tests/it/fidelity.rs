@@ -84,7 +84,7 @@ async fn ctrl_c_ends_the_query_and_not_the_session() {
     let tls = tokio_postgres_rustls::MakeRustlsConnect::new(crate::world::raw::trusting(world.listener_ca()));
     let cancel = client.cancel_token();
     let (slept, cancelled) = tokio::join!(client.batch_execute("select pg_sleep(600)"), async {
-        wait_for_sleep().await;
+        wait_for_sleep(600).await;
         cancel.cancel_query(tls).await
     });
     cancelled.unwrap();
@@ -114,13 +114,28 @@ async fn u6_a_wrong_key_cancels_nothing() {
     assert_eq!(client.message().await.unwrap().0, b'T');
 }
 
-/// Until some session of alice's is asleep.
-async fn wait_for_sleep() {
-    let asleep =
-        "select count(*) from pg_stat_activity where query = 'select pg_sleep(600)' and state = 'active'";
+#[tokio::test(flavor = "multi_thread")]
+async fn ctrl_c_in_psql_cancels_the_statement() {
+    let world = World::start().await;
+    let args = ["-c", "select pg_sleep(601)"];
+    let psql = world.psql_command("user=alice dbname=app", &world.token("alice"), &args).spawn().unwrap();
+    let id = psql.id().unwrap().to_string();
+    wait_for_sleep(601).await;
+    assert!(std::process::Command::new("kill").args(["-s", "INT", &id]).status().unwrap().success());
+    let output = psql.wait_with_output().await.unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("canceling statement due to user request"), "{said}");
+}
+
+/// Until a session sleeps for so long; each test has a time of its own.
+async fn wait_for_sleep(seconds: u32) {
+    let sql = format!(
+        "select count(*) from pg_stat_activity where query = 'select pg_sleep({seconds})' and state = 'active'"
+    );
     loop {
-        let count = tokio::task::spawn_blocking(move || database().postgres.sql(&format!("{asleep} "))).await;
-        if count.unwrap().trim().ends_with(|c: char| c.is_ascii_digit() && c != '0') {
+        let sql = sql.clone();
+        let count = tokio::task::spawn_blocking(move || database().postgres.sql(&sql)).await.unwrap();
+        if count.contains('1') {
             return;
         }
         tokio::task::yield_now().await;

@@ -281,7 +281,13 @@ impl World {
         self.psql_fed(connection, token, args, "").await
     }
 
-    pub(crate) async fn psql_fed(&self, connection: &str, token: &str, args: &[&str], input: &str) -> Psql {
+    /// A psql with the token in `PGPASSWORD`, to be started.
+    pub(crate) fn psql_command(
+        &self,
+        connection: &str,
+        token: &str,
+        args: &[&str],
+    ) -> tokio::process::Command {
         let ca = self.listener_ca.write(self.folder.path()).unwrap();
         let connection = format!(
             "host=localhost hostaddr=127.0.0.1 port={} sslmode=verify-full sslrootcert={} {connection}",
@@ -298,6 +304,11 @@ impl World {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
+        command
+    }
+
+    pub(crate) async fn psql_fed(&self, connection: &str, token: &str, args: &[&str], input: &str) -> Psql {
+        let mut command = self.psql_command(connection, token, args);
         let mut child = command.spawn().unwrap();
         let mut stdin = child.stdin.take().unwrap();
         let input = input.as_bytes().to_vec();

@@ -90,6 +90,7 @@ async fn p5_a_document_of_another_issuer_or_host_is_not_followed() {
         format!(r#"{{"issuer":"{}"}}"#, issuer.url()),
         "[]".to_owned(),
     ] {
+        issuer.heal();
         issuer.fail(Page::Discovery, Fault::json(&document));
         let settings = settings(&issuer, "");
         let error = KeyFetcher::new(&settings).unwrap().fetch().await.unwrap_err();

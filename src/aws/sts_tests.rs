@@ -185,6 +185,7 @@ async fn p9_an_error_never_holds_the_token() {
         StsFault::Http(Fault::Close),
         StsFault::Http(Fault::html(503)),
     ] {
+        world.cloud.sts.heal();
         world.cloud.sts.fail(fault);
         let error = world.sts.assume(world.assume_as(token.clone())).await.unwrap_err();
         assert!(!format!("{error} {error:?}").contains(&signature));

@@ -138,6 +138,9 @@ async fn j13_the_cache_never_answers_for_another_person_or_token() {
         assert_eq!(row.get::<_, String>(0), expected);
     }
     assert_eq!(world.cloud.sts.count(), 2);
+    // The same person with another token is asked for again: the new one may have been revoked.
+    world.connect("anyone", &world.token("alice")).await.unwrap();
+    assert_eq!(world.cloud.sts.count(), 3);
     // A warm cache does not spare the signature: the same claims, another signature.
     let forged = format!("{}AA", &alice[..alice.len() - 2]);
     assert_eq!(world.refusal("alice", &world.plant(forged)).await.sqlstate(), "28P01");

@@ -229,7 +229,7 @@ async fn u1_parameters_arrive_and_the_user_is_the_derived_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_65th_thousand_and_first_seat_is_refused_clearly() {
+async fn the_seat_past_the_limit_is_refused_clearly() {
     let world = World::wishes().limits("max_client_conn = 2").start().await;
     let token = world.token("alice");
     let one = world.connect("alice", &token).await.unwrap();

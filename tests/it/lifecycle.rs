@@ -3,8 +3,8 @@
 use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Stdio};
 
-use crate::world::World;
 use crate::world::raw::query;
+use crate::world::{ErrorFields, RawClient, World};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drain_lets_sessions_end_by_themselves() {
@@ -26,7 +26,7 @@ async fn a_stop_ends_an_open_transaction_with_57p01() {
     while client.message().await.unwrap().0 != b'Z' {}
     world.stopping.drain.cancel();
     let (tag, body) = client.message().await.unwrap();
-    let error = crate::world::ErrorFields::parse(&body);
+    let error = ErrorFields::parse(&body);
     assert_eq!((tag, error.sqlstate()), (b'E', "57P01"));
     assert_eq!(error.message(), "terminating connection due to administrator command");
     assert!(client.message().await.is_none(), "and the connection ends");
@@ -35,8 +35,8 @@ async fn a_stop_ends_an_open_transaction_with_57p01() {
 
 /// The binary itself: READY for systemd, work, SIGTERM, exit code 0.
 #[tokio::test(flavor = "multi_thread")]
-async fn sigterm_ends_the_service_with_exit_code_0() {
-    let world = World::start().await;
+async fn sigterm_in_a_transaction_says_57p01_and_ends_with_exit_code_0() {
+    let world = World::wishes().limits("shutdown_timeout = \"0s\"").start().await;
     let folder = tempfile::tempdir().unwrap();
     let socket_path = folder.path().join("notify");
     let socket = UnixDatagram::bind(&socket_path).unwrap();
@@ -54,9 +54,19 @@ async fn sigterm_ends_the_service_with_exit_code_0() {
         let state = String::from_utf8_lossy(&state[..read]).into_owned();
         assert!(state.contains("READY=1") && state.contains("STATUS=listening on 127.0.0.1:"), "{state}");
         let id = service.id().to_string();
+        // A session in the middle of a transaction.
+        let port = state.split("127.0.0.1:").nth(1).unwrap().trim().parse().unwrap();
+        let client = RawClient::connect(port, world.listener_ca()).await;
+        let (mut client, _) = client.login("alice", Some("app"), &world.token("alice")).await.unwrap();
+        client.send(&query("begin")).await;
+        while client.message().await.unwrap().0 != b'Z' {}
         assert!(Command::new("kill").args(["-s", "HUP", &id]).status().unwrap().success(), "and it goes on");
         let killed = Command::new("kill").args(["-s", signal, &id]).status().unwrap();
         assert!(killed.success());
+        let (tag, body) = client.message().await.unwrap();
+        assert_eq!((tag, ErrorFields::parse(&body).sqlstate()), (b'E', "57P01"), "{signal}");
+        assert!(client.message().await.is_none(), "and the connection ends");
+        drop(client);
         assert_eq!(service.wait().unwrap().code(), Some(0), "{signal}");
         let mut state = [0; 512];
         let read = socket.recv(&mut state).unwrap();

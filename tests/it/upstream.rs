@@ -25,6 +25,15 @@ async fn r1_a_database_that_refuses_connections() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn r1_a_database_that_resets_connections() {
+    let ca = Ca::new().unwrap();
+    let server = FakeServer::start(&ca, Part::Reset).await;
+    let refusal = against(&ca, &server).await;
+    assert_eq!(refusal.sqlstate(), "57P03");
+    assert!(refusal.detail().starts_with("Stage upstream_connect: "), "{refusal:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn r2_a_database_that_says_nothing() {
     let ca = Ca::new().unwrap();
     let server = FakeServer::start(&ca, Part::Silence).await;

@@ -28,6 +28,8 @@ pub(crate) enum Part {
     ThenClose(Vec<u8>),
     /// Says nothing, ever.
     Silence,
+    /// Resets the connection instead of an answer.
+    Reset,
 }
 
 pub(crate) struct FakeServer {
@@ -92,6 +94,7 @@ async fn play(
     assert_eq!(request, SSL_REQUEST, "an upstream login begins with TLS");
     match &part {
         Part::Silence => std::future::pending().await,
+        Part::Reset => return socket2::SockRef::from(&tcp).set_linger(Some(std::time::Duration::ZERO)),
         Part::Instead(bytes) => {
             tcp.write_all(bytes).await?;
             return tcp.read_to_end(&mut Vec::new()).await.map(drop);
@@ -106,7 +109,7 @@ async fn play(
         Part::AfterStartup(says) => (false, says, false),
         Part::AfterPassword(says) => (true, says, false),
         Part::ThenClose(says) => (true, says, true),
-        Part::Instead(_) | Part::Silence => unreachable!(),
+        Part::Instead(_) | Part::Silence | Part::Reset => unreachable!(),
     };
     if asks {
         tls.write_all(&message(b'R', &[0, 0, 0, 3])).await?;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use regex::RegexBuilder;
 
-use super::convert::{name, texts_or, web_address};
 use super::reader::Section;
+use super::values::{name, texts_or, web_address};
 use super::{ClusterSettings, Pin, StartupUser, UserRegex, UserSettings};
 use crate::names::{Endpoint, Region, RoleArn};
 

@@ -3,8 +3,12 @@
 
 mod cluster;
 mod convert;
+mod issuer;
+mod limits;
+mod listen;
 pub mod problem;
 mod reader;
+mod values;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

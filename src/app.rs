@@ -11,9 +11,10 @@ use crate::auth::{KeyFetcher, KeyStore, Policy, Verifier};
 use crate::aws::federation::Federation;
 use crate::aws::sts::StsTimes;
 use crate::cancel::CancelKeys;
+use crate::client::listener::Listener;
 use crate::clock::Clock;
-use crate::config::Config;
-use crate::session::{SessionLimits, Steps, TlsAcceptorDebug};
+use crate::config::{Config, ListenSettings};
+use crate::session::{SessionLimits, Steps};
 use crate::upstream::dial::Dialer;
 use crate::wire::tls;
 
@@ -27,7 +28,6 @@ pub fn build(
     control: &Handle,
     stop: CancellationToken,
 ) -> anyhow::Result<Steps> {
-    let acceptor = tls::server_config(&config.listen.tls_cert_file, &config.listen.tls_key_file)?;
     let dialer = Dialer::new(&config.cluster, config.limits.server_connect_timeout)?;
     let federation = Federation::new(&config.cluster, StsTimes::default(), clock.clone(), control.clone())?;
     let mut issuers = Vec::new();
@@ -37,8 +37,6 @@ pub fn build(
         issuers.push((issuer, keys));
     }
     Ok(Steps {
-        tls: TlsAcceptorDebug(TlsAcceptor::from(Arc::new(acceptor))),
-        plaintext_from_loopback: config.listen.plaintext_from_loopback,
         limits: SessionLimits {
             client_login_timeout: config.limits.client_login_timeout,
             login_timeout: config.limits.login_timeout,
@@ -52,5 +50,15 @@ pub fn build(
         cancel_slots: Semaphore::new(MAX_CANCELS),
         clock,
         stop,
+    })
+}
+
+/// Builds what the clients of one listener meet; its files are read here.
+pub fn listener(settings: &ListenSettings) -> anyhow::Result<Listener> {
+    let config = tls::server_config(&settings.tls_cert_file, &settings.tls_key_file)?;
+    Ok(Listener {
+        name: settings.name.clone(),
+        acceptor: TlsAcceptor::from(Arc::new(config)),
+        plaintext_from_loopback: settings.plaintext_from_loopback,
     })
 }

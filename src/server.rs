@@ -1,11 +1,12 @@
 //! Accepting clients and handing them out: one acceptor, one current-thread runtime per core, each new
 //! session to the core with the fewest; a session never leaves its thread. And ending them all.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
+use crate::client::listener::Listener;
 use crate::session::{self, Place, Steps};
 
 /// Connections the kernel may hold for us while we are busy; it caps this at `net.core.somaxconn`.
@@ -37,10 +39,19 @@ pub fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Serves clients of `listener` until `until` completes, then closes it. Sessions go on in the returned
+/// A listening socket, and what its clients meet.
+#[derive(Debug)]
+pub struct Door {
+    /// Where they connect.
+    pub socket: TcpListener,
+    /// What they meet.
+    pub listener: Arc<Listener>,
+}
+
+/// Serves clients of `doors` until `until` completes, then closes them. Sessions go on in the returned
 /// [`Sessions`].
 pub async fn accept(
-    listener: TcpListener,
+    doors: Vec<Door>,
     steps: Arc<Steps>,
     cores: usize,
     until: impl Future<Output = ()>,
@@ -51,14 +62,15 @@ pub async fn accept(
     let cores = (0..cores.max(1)).map(|n| Core::start(n, &steps)).collect::<io::Result<Vec<_>>>()?;
     let mut until = std::pin::pin!(until);
     let mut pause = FIRST_PAUSE;
+    let mut turn = 0;
     loop {
         let accepted = tokio::select! {
             biased;
             () = &mut until => break,
-            accepted = listener.accept() => accepted,
+            accepted = next(&doors, &mut turn) => accepted,
         };
         match accepted {
-            Ok((tcp, peer)) => {
+            Ok((tcp, peer, listener)) => {
                 pause = FIRST_PAUSE;
                 let place = match Arc::clone(&seats).try_acquire_owned() {
                     Ok(seat) => Place::Seat(seat),
@@ -67,7 +79,7 @@ pub async fn accept(
                         Err(_) => continue, // closed: even saying no has a limit
                     },
                 };
-                hand_over(&cores, Job { tcp, peer, place }).await;
+                hand_over(&cores, Job { tcp, peer, listener, place }).await;
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted; pausing");
@@ -77,6 +89,22 @@ pub async fn accept(
         }
     }
     Ok(Sessions { cores })
+}
+
+/// The next client of any door. Doors take turns, so that a busy one does not starve the others.
+async fn next(doors: &[Door], turn: &mut usize) -> io::Result<(TcpStream, SocketAddr, Arc<Listener>)> {
+    poll_fn(|cx| {
+        let from = *turn % doors.len().max(1);
+        let (later, first) = doors.split_at(from);
+        for (number, door) in first.iter().chain(later).enumerate() {
+            if let Poll::Ready(accepted) = door.socket.poll_accept(cx) {
+                *turn = from + number + 1;
+                return Poll::Ready(accepted.map(|(tcp, peer)| (tcp, peer, Arc::clone(&door.listener))));
+            }
+        }
+        Poll::Pending
+    })
+    .await
 }
 
 /// To the core with the fewest sessions: hashing by the kernel would leave a few sessions on one core.
@@ -114,6 +142,7 @@ impl Sessions {
 struct Job {
     tcp: TcpStream,
     peer: SocketAddr,
+    listener: Arc<Listener>,
     place: Place<OwnedSemaphorePermit>,
 }
 
@@ -152,7 +181,7 @@ impl Core {
 async fn run_session(steps: Arc<Steps>, job: Job, session: Counted) {
     // Accepted on another runtime's reactor: its socket has to be registered with this one.
     match job.tcp.into_std().and_then(TcpStream::from_std) {
-        Ok(tcp) => Box::pin(session::serve(&steps, tcp, job.peer, job.place)).await,
+        Ok(tcp) => Box::pin(session::serve(&steps, &job.listener, tcp, job.peer, job.place)).await,
         Err(error) => tracing::warn!(%error, "a connection could not be handed to its core"),
     }
     drop(session);

@@ -9,12 +9,12 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::{Asked, Policy, Verifier};
 use crate::aws::federation::Federation;
 use crate::cancel::{CancelKeys, Ticket};
+use crate::client::listener::Listener;
 use crate::client::negotiate::{CancelKey, Dropped, First, negotiate};
 use crate::client::{self, ClientKey, Pending};
 use crate::clock::Clock;
@@ -31,8 +31,6 @@ use crate::wire::{WireError, socket};
 /// Everything a connection passes through, built once by `app.rs`.
 #[derive(Debug)]
 pub struct Steps {
-    pub(crate) tls: TlsAcceptorDebug,
-    pub(crate) plaintext_from_loopback: bool,
     pub(crate) limits: SessionLimits,
     pub(crate) verifier: Verifier,
     pub(crate) policy: Policy,
@@ -80,11 +78,11 @@ struct Due {
     login: Instant,
 }
 
-/// Serves one connection to its end.
-pub async fn serve<T>(steps: &Steps, tcp: TcpStream, peer: SocketAddr, place: Place<T>) {
+/// Serves one connection of `listener` to its end.
+pub async fn serve<T>(steps: &Steps, listener: &Listener, tcp: TcpStream, peer: SocketAddr, place: Place<T>) {
     let session = SessionId::random();
-    let mut trail = Trail::start(session, peer);
-    let end = live(steps, tcp, peer, &place, (session, &mut trail)).await;
+    let mut trail = Trail::start(session, peer, &listener.name);
+    let end = live(steps, listener, (tcp, peer), &place, (session, &mut trail)).await;
     end.log(session);
     trail.finish(end.outcome());
     drop(place);
@@ -92,8 +90,8 @@ pub async fn serve<T>(steps: &Steps, tcp: TcpStream, peer: SocketAddr, place: Pl
 
 async fn live<T>(
     steps: &Steps,
-    tcp: TcpStream,
-    peer: SocketAddr,
+    listener: &Listener,
+    (tcp, peer): (TcpStream, SocketAddr),
     place: &Place<T>,
     (session, trail): (SessionId, &mut Trail),
 ) -> End {
@@ -101,8 +99,8 @@ async fn live<T>(
     if let Err(error) = socket::tune(&tcp) {
         return End::Dropped(Dropped::Io(error));
     }
-    let plaintext_allowed = steps.plaintext_from_loopback && peer.ip().is_loopback();
-    match timeout_at(due.client, negotiate(tcp, &steps.tls.0, plaintext_allowed)).await {
+    let plaintext_allowed = listener.plaintext_from_loopback && peer.ip().is_loopback();
+    match timeout_at(due.client, negotiate(tcp, &listener.acceptor, plaintext_allowed)).await {
         Err(_) => End::Dropped(Dropped::TimedOut), // no shared language yet, so no word either
         Ok(Err(why)) => End::Dropped(why),
         Ok(Ok(First::Cancel(key))) => cancel(steps, &key).await,
@@ -230,14 +228,5 @@ impl Steps {
             client: accepted + self.limits.client_login_timeout,
             login: accepted + self.limits.login_timeout,
         }
-    }
-}
-
-/// An acceptor that prints its name only.
-pub(crate) struct TlsAcceptorDebug(pub(crate) TlsAcceptor);
-
-impl std::fmt::Debug for TlsAcceptorDebug {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("TlsAcceptor")
     }
 }

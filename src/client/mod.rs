@@ -1,5 +1,6 @@
 //! The client's side of a login: the first packets, the password question, the welcome or the refusal.
 
+pub mod listener;
 pub mod negotiate;
 pub mod password;
 pub mod startup;

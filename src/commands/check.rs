@@ -19,6 +19,7 @@ pub fn load(path: &Path) -> Result<Config, String> {
 /// What `check` says when all is well.
 pub fn summary(path: &Path, config: &Config) -> String {
     let issuers: Vec<_> = config.issuers.iter().map(|issuer| issuer.issuer.as_str()).collect();
+    let addresses: Vec<_> = config.listeners.iter().map(|listen| listen.addr.to_string()).collect();
     let cluster = &config.cluster;
     let pin = match cluster.pin {
         Pin::SessionPolicy => "session policy",
@@ -30,7 +31,7 @@ pub fn summary(path: &Path, config: &Config) -> String {
         "{}: no problems found\n  listen   {}\n  issuer   {}\n  cluster  {} at {} in {}\n  role     {}\n  \
          user     from claim {}, pinned by {pin}",
         path.display(),
-        config.listen.addr,
+        addresses.join(", "),
         issuers.join(", "),
         cluster.name,
         cluster.endpoint,
@@ -42,12 +43,14 @@ pub fn summary(path: &Path, config: &Config) -> String {
 
 /// Problems of the files that the configuration names, one text each.
 fn file_problems(config: &Config) -> Vec<String> {
-    let (cert, key) = (&config.listen.tls_cert_file, &config.listen.tls_key_file);
     let mut problems = Vec::new();
-    if let Err(error) = tls::server_config(cert, key) {
-        problems.push(format!("listen.tls_cert_file, listen.tls_key_file: {error}"));
-    } else if let Err(error) = private(key) {
-        problems.push(format!("listen.tls_key_file: {}: {error}", key.display()));
+    for listen in &config.listeners {
+        let (cert, key) = (&listen.tls_cert_file, &listen.tls_key_file);
+        if let Err(error) = tls::server_config(cert, key) {
+            problems.push(format!("listen.tls_cert_file, listen.tls_key_file: {error}"));
+        } else if let Err(error) = private(key) {
+            problems.push(format!("listen.tls_key_file: {}: {error}", key.display()));
+        }
     }
     let mut authorities = vec![("cluster.ca_file", Some(&config.cluster.ca_file))];
     authorities.push(("cluster.sts_ca_file", config.cluster.sts_ca_file.as_ref()));

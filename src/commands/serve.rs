@@ -1,5 +1,6 @@
 //! `pgpassport serve`: the service from start to stop.
 
+use std::io;
 use std::sync::Arc;
 use std::thread;
 
@@ -7,10 +8,11 @@ use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 
+use crate::app;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::lifecycle::{self, Signals, Stopping};
-use crate::{app, server};
+use crate::server::{self, Door};
 
 /// Threads of the control plane: key sets and STS. Sessions have threads of their own.
 const CONTROL_THREADS: usize = 2;
@@ -33,25 +35,35 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     control.block_on(async {
         let stopping = Stopping::default();
         let signals = Signals::listen().context("signals cannot be listened to")?;
-        let listener = server::bind(config.listen.addr)
-            .with_context(|| format!("listen.addr: cannot listen on {}", config.listen.addr))?;
+        let mut sockets = Vec::new();
+        for listen in &config.listeners {
+            let socket = server::bind(listen.addr);
+            sockets.push(socket.with_context(|| format!("listen.addr: cannot listen on {}", listen.addr))?);
+        }
         let driving = stopping.clone();
         tokio::spawn(async move { signals.drive(&driving).await });
-        serve(config, listener, stopping).await
+        serve(config, sockets, stopping).await
     })
 }
 
-/// Serves clients of `listener` until `stopping`. Runs on the control runtime.
-pub async fn serve(config: Config, listener: TcpListener, stopping: Stopping) -> anyhow::Result<()> {
+/// Serves clients of `sockets`, one for each of the configuration's listeners and in their order, until
+/// `stopping`. Runs on the control runtime.
+pub async fn serve(config: Config, sockets: Vec<TcpListener>, stopping: Stopping) -> anyhow::Result<()> {
     let patience = config.limits.shutdown_timeout;
     let control = tokio::runtime::Handle::current();
+    let mut doors = Vec::new();
+    for (settings, socket) in config.listeners.iter().zip(sockets) {
+        doors.push(Door { socket, listener: Arc::new(app::listener(settings)?) });
+    }
     let steps = Arc::new(app::build(config, Clock::system(), &control, stopping.now.clone())?);
-    let addr = listener.local_addr().context("the listener has no address")?;
+    let addresses: Vec<_> =
+        doors.iter().map(|door| Ok(door.socket.local_addr()?.to_string())).collect::<io::Result<_>>()?;
+    let addr = addresses.join(", ");
     let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    tracing::info!(%addr, cores, version = env!("CARGO_PKG_VERSION"), "listening");
+    tracing::info!(addr, cores, version = env!("CARGO_PKG_VERSION"), "listening");
     lifecycle::ready(&format!("listening on {addr}"));
 
-    let sessions = server::accept(listener, steps, cores, stopping.drain.cancelled()).await?;
+    let sessions = server::accept(doors, steps, cores, stopping.drain.cancelled()).await?;
     tracing::info!(sessions = sessions.count(), "the listener is closed; waiting for sessions to end");
     let mut ended = std::pin::pin!(sessions.ended());
     tokio::select! {

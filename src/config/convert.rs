@@ -8,7 +8,7 @@ use toml::de::DeTable;
 use super::cluster::the_cluster;
 use super::issuer::issuers;
 use super::limits::limits;
-use super::listen::listen;
+use super::listen::listeners;
 use super::problem::{Problem, Problems};
 use super::reader::{Reading, Section};
 use super::{Config, LogFormat, LogLevel, LogSettings};
@@ -37,13 +37,13 @@ impl Config {
 }
 
 fn whole(root: &Section<'_, '_>) -> Option<Config> {
-    let listen = listen(&root.section("listen"));
+    let listeners = listeners(root);
     let limits = limits(&root.section("limits"));
     let log = log(&root.section("log"));
     let issuers = issuers(root);
     let cluster = the_cluster(root);
     root.finish();
-    Some(Config { listen: listen?, limits, log, issuers: issuers?, cluster: cluster? })
+    Some(Config { listeners: listeners?, limits, log, issuers: issuers?, cluster: cluster? })
 }
 
 fn log(section: &Section<'_, '_>) -> LogSettings {

@@ -1,21 +1,53 @@
-//! `[listen]`: where clients connect and what they are shown.
+//! `[listen]`: where clients connect and what they are shown; several `[[listen]]` for several addresses.
 
 use std::net::SocketAddr;
 
 use super::ListenSettings;
 use super::reader::Section;
+use super::values::name;
 
-pub(super) fn listen(section: &Section<'_, '_>) -> Option<ListenSettings> {
+/// Every listener, at least one.
+pub(super) fn listeners(root: &Section<'_, '_>) -> Option<Vec<ListenSettings>> {
+    let sections = root.one_or_several("listen");
+    if sections.is_empty() {
+        root.reading.problem(&(0..0), "listen", "there is no [listen]: where are clients to connect?");
+    }
+    let mut listeners: Vec<ListenSettings> = Vec::new();
+    let mut whole = true;
+    for section in &sections {
+        let Some(listener) = listen(section) else {
+            whole = false;
+            continue;
+        };
+        // Port 0 is another free port each time.
+        if listeners.iter().any(|other| other.addr == listener.addr && listener.addr.port() != 0) {
+            let text = format!("another [[listen]] has the address {}; give each its own", listener.addr);
+            section.reading.problem(&section.span, "listen", text);
+        }
+        let named_after_address = listener.name == listener.addr.to_string();
+        if !named_after_address && listeners.iter().any(|other| other.name == listener.name) {
+            let text = format!("another [[listen]] has the name {:?}; give each its own", listener.name);
+            section.reading.problem(&section.span, "listen", text);
+        }
+        listeners.push(listener);
+    }
+    whole.then_some(listeners)
+}
+
+fn listen(section: &Section<'_, '_>) -> Option<ListenSettings> {
     let addr = section.parsed("addr", |text| {
         text.parse()
             .map_err(|_| format!("{text:?} is not an address; write \"0.0.0.0:5432\" or \"[::]:5432\""))
     });
+    let addr = addr.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 5432)));
+    let name = section.parsed("name", name).unwrap_or_else(|| addr.to_string());
     let tls_cert_file = section.required_path("tls_cert_file", "\"/etc/pgpassport/server.crt\"");
     let tls_key_file = section.required_path("tls_key_file", "\"/etc/pgpassport/server.key\"");
     let plaintext_from_loopback = section.boolean("plaintext_from_loopback", false);
     section.finish();
     Some(ListenSettings {
-        addr: addr.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 5432))),
+        name,
+        addr,
         tls_cert_file: tls_cert_file?,
         tls_key_file: tls_key_file?,
         plaintext_from_loopback,

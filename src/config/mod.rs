@@ -21,8 +21,8 @@ use crate::names::{Endpoint, Issuer, Region, RoleArn};
 /// The whole configuration. Only `app.rs` reads all of it.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where clients connect.
-    pub listen: ListenSettings,
+    /// Where clients connect: at least one, no two with the same address.
+    pub listeners: Vec<ListenSettings>,
     /// Waits and counts.
     pub limits: LimitSettings,
     /// Logging.
@@ -33,9 +33,11 @@ pub struct Config {
     pub cluster: ClusterSettings,
 }
 
-/// `[listen]`
+/// `[listen]`, or one `[[listen]]`
 #[derive(Clone, Debug)]
 pub struct ListenSettings {
+    /// The operator's name for it, in logs; its address when it has none.
+    pub name: String,
     /// Address and port to listen on; port 0 takes a free one.
     pub addr: SocketAddr,
     /// PEM file with the listener's certificate chain.

@@ -229,6 +229,14 @@ impl<'r, 't> Section<'r, 't> {
         sections
     }
 
+    /// One table `[name]`, which may be absent, or several `[[name]]`.
+    pub(super) fn one_or_several(&self, name: &'static str) -> Vec<Self> {
+        match self.value(name) {
+            Some(found) if found.get_ref().is_array() => self.sections(name),
+            _ => vec![self.section(name)],
+        }
+    }
+
     /// Reports the keys nobody asked for. To be called when all others have been.
     pub(super) fn finish(&self) {
         let asked = self.asked.borrow();

@@ -35,7 +35,7 @@ fn problem(changes: &[(&str, &str)]) -> String {
 #[test]
 fn the_reference_is_a_working_configuration() {
     let config = read(REFERENCE).unwrap();
-    assert_eq!(config.listen.addr.to_string(), "0.0.0.0:5432");
+    assert_eq!(config.listeners[0].addr.to_string(), "0.0.0.0:5432");
     assert_eq!(config.cluster.endpoint.port(), 5432);
     assert_eq!(config.cluster.user.claim, ["sub"]);
 }
@@ -43,8 +43,16 @@ fn the_reference_is_a_working_configuration() {
 /// Uncommenting a line must change nothing: it shows the default. Keys whose default is "not set" are named here.
 #[test]
 fn every_commented_line_of_the_reference_is_the_default() {
-    let examples =
-        ["jwks_url", "ca_file", "hostaddr", "resource_id", "sts_endpoint_url", "sts_ca_file", "regex"];
+    let examples = [
+        "name",
+        "jwks_url",
+        "ca_file",
+        "hostaddr",
+        "resource_id",
+        "sts_endpoint_url",
+        "sts_ca_file",
+        "regex",
+    ];
     let usual = format!("{:?}", read(REFERENCE).unwrap());
     let mut tried = 0;
     for line in REFERENCE.lines().filter(|line| line.starts_with("# ") && line.contains(" = ")) {
@@ -57,7 +65,7 @@ fn every_commented_line_of_the_reference_is_the_default() {
         let changed = format!("{:?}", read(&text).unwrap_or_else(|problems| panic!("{line}: {problems}")));
         assert_eq!(changed == usual, !examples.contains(&key), "{line}");
     }
-    assert_eq!(tried, 30, "commented keys of proxy.toml");
+    assert_eq!(tried, 31, "commented keys of proxy.toml");
 }
 
 /// The reader lists the keys it knows when it meets one it does not; each of them must be in the reference.
@@ -233,4 +241,25 @@ fn claims_can_be_nested_or_hold_dots() {
     assert_eq!(claim("[\"https://acme.com/x\"]").unwrap(), ["https://acme.com/x"]);
     assert!(claim("\"a..b\"").is_err());
     assert!(claim("[]").is_err());
+}
+
+#[test]
+fn listeners_are_one_table_or_several() {
+    let pair = |first: &str, second: &str| {
+        let files = "tls_cert_file = \"c\"\ntls_key_file = \"k\"\n";
+        let tables = format!("[[listen]]\n{files}{first}\n[[listen]]\n{files}{second}\n");
+        let (start, end) = (REFERENCE.find("\n[listen]").unwrap(), REFERENCE.find("\n[limits]").unwrap());
+        read(&format!("{}\n{tables}{}", &REFERENCE[..start], &REFERENCE[end..]))
+    };
+    let config = pair("", "name = \"vpn\"\naddr = \"[::1]:5433\"").unwrap();
+    let names: Vec<_> = config.listeners.iter().map(|listen| listen.name.as_str()).collect();
+    assert_eq!(names, ["0.0.0.0:5432", "vpn"]);
+    pair("addr = \"127.0.0.1:0\"", "addr = \"127.0.0.1:0\"").unwrap();
+    let report = pair("", "").unwrap_err().to_string();
+    assert!(report.contains("another [[listen]] has the address 0.0.0.0:5432"), "{report}");
+    let report = pair("name = \"a\"", "addr = \"0.0.0.0:1\"\nname = \"a\"").unwrap_err().to_string();
+    assert!(report.contains("another [[listen]] has the name \"a\""), "{report}");
+    let report = pair("", "adr = 1").unwrap_err().to_string();
+    assert!(report.contains("listen[1].adr: this key is not known; did you mean addr?"), "{report}");
+    assert!(read("listen = []").unwrap_err().to_string().contains("there is no [listen]"));
 }

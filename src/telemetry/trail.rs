@@ -19,6 +19,7 @@ const MAX_OPTIONS: usize = 1_024;
 pub struct Trail {
     session: SessionId,
     peer: SocketAddr,
+    listener: String,
     started: Instant,
     facts: Facts,
     outcome: Outcome,
@@ -68,15 +69,22 @@ pub struct Identity<'a> {
 }
 
 impl Trail {
-    /// Opens the record of a connection.
-    pub fn start(session: SessionId, peer: SocketAddr) -> Self {
+    /// Opens the record of a connection of `listener`.
+    pub fn start(session: SessionId, peer: SocketAddr, listener: &str) -> Self {
         let outcome = Outcome {
             word: "aborted",
             stage: None,
             sqlstate: None,
             reason: Some("the task ended early".into()),
         };
-        Self { session, peer, started: Instant::now(), facts: Facts::default(), outcome }
+        Self {
+            session,
+            peer,
+            listener: field(listener),
+            started: Instant::now(),
+            facts: Facts::default(),
+            outcome,
+        }
     }
 
     /// What the client asked for.
@@ -136,6 +144,7 @@ impl Drop for Trail {
             target: AUDIT,
             session = %self.session,
             client = %self.peer,
+            listener = self.listener,
             tls = facts.tls,
             outcome = outcome.word,
             stage = outcome.stage,

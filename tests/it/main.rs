@@ -7,6 +7,7 @@ mod architecture;
 mod chain;
 mod fidelity;
 mod lifecycle;
+mod listeners;
 mod packaging;
 mod refusals;
 mod sts;

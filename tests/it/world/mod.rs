@@ -36,6 +36,7 @@ pub(crate) fn database() -> &'static Database {
 #[derive(Clone)]
 pub(crate) struct Wishes {
     listen: String,
+    second: Option<String>,
     limits: String,
     cluster: String,
     user: String,
@@ -49,6 +50,11 @@ pub(crate) struct Wishes {
 impl Wishes {
     pub(crate) fn listen(mut self, keys: &str) -> Self {
         keys.clone_into(&mut self.listen);
+        self
+    }
+    /// A second listener with `keys`.
+    pub(crate) fn second_listener(mut self, keys: &str) -> Self {
+        self.second = Some(keys.to_owned());
         self
     }
     pub(crate) fn limits(mut self, keys: &str) -> Self {
@@ -77,14 +83,23 @@ impl Wishes {
         World::build(self).await
     }
 
+    fn second(&self, files: &CertFiles) -> String {
+        let Some(keys) = &self.second else { return String::new() };
+        let (cert, key) = (files.cert.display(), files.key.display());
+        format!(
+            "[[listen]]\naddr = \"127.0.0.1:0\"\ntls_cert_file = \"{cert}\"\ntls_key_file = \"{key}\"\n{keys}\n"
+        )
+    }
+
     fn toml(&self, cloud: &Cloud, files: &CertFiles, ca: &Path, hostaddr: &str) -> String {
         format!(
             r#"
-            [listen]
+            [[listen]]
             addr = "127.0.0.1:0"
             tls_cert_file = "{cert}"
             tls_key_file = "{key}"
             {listen}
+            {second}
             [limits]
             {limits}
             [[issuer]]
@@ -108,6 +123,7 @@ impl Wishes {
             cert = files.cert.display(),
             key = files.key.display(),
             listen = self.listen,
+            second = self.second(files),
             limits = self.limits,
             issuer_url = cloud.issuer.url(),
             audience = names::AUDIENCE,
@@ -125,7 +141,10 @@ impl Wishes {
 
 pub(crate) struct World {
     pub(crate) cloud: Cloud,
+    /// The first listener's.
     pub(crate) port: u16,
+    /// All listeners', in their order.
+    pub(crate) ports: Vec<u16>,
     pub(crate) stopping: Stopping,
     pub(crate) serving: Option<JoinHandle<anyhow::Result<()>>>,
     listener_ca: Ca,
@@ -140,6 +159,7 @@ impl World {
     pub(crate) fn wishes() -> Wishes {
         Wishes {
             listen: String::new(),
+            second: None,
             limits: String::new(),
             cluster: String::new(),
             user: String::new(),
@@ -180,13 +200,14 @@ impl World {
         let toml = wishes.toml(&cloud, &files, &upstream_ca, &hostaddr);
         std::fs::write(folder.path().join("proxy.toml"), &toml).unwrap();
         let config = Config::from_toml(&toml, "test.toml").unwrap_or_else(|problems| panic!("{problems}"));
-        let listener = server::bind(config.listen.addr).unwrap();
-        let port = listener.local_addr().unwrap().port();
+        let sockets: Vec<_> = config.listeners.iter().map(|l| server::bind(l.addr).unwrap()).collect();
+        let ports: Vec<u16> = sockets.iter().map(|s| s.local_addr().unwrap().port()).collect();
         let stopping = Stopping::default();
-        let serving = tokio::spawn(serve::serve(config, listener, stopping.clone()));
+        let serving = tokio::spawn(serve::serve(config, sockets, stopping.clone()));
         Self {
             cloud,
-            port,
+            port: ports[0],
+            ports,
             stopping,
             serving: Some(serving),
             listener_ca,

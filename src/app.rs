@@ -15,7 +15,7 @@ use crate::client::listener::Listener;
 use crate::clock::Clock;
 use crate::config::{Config, ListenSettings};
 use crate::session::{SessionLimits, Steps};
-use crate::upstream::dial::Dialer;
+use crate::upstream::dial::Dialers;
 use crate::wire::tls;
 
 /// Cancels forwarded at the same time; each one is a connection to the upstream that a stranger asked for.
@@ -28,8 +28,9 @@ pub fn build(
     control: &Handle,
     stop: CancellationToken,
 ) -> anyhow::Result<Steps> {
-    let dialer = Dialer::new(&config.cluster, config.limits.server_connect_timeout)?;
-    let federation = Federation::new(&config.cluster, StsTimes::default(), clock.clone(), control.clone())?;
+    let clusters: Vec<_> = config.clusters.into_iter().map(Arc::new).collect();
+    let dialers = Dialers::new(&clusters, config.limits.server_connect_timeout)?;
+    let federation = Federation::new(&clusters, StsTimes::default(), clock.clone(), control.clone())?;
     let mut issuers = Vec::new();
     for issuer in config.issuers {
         let fetcher = KeyFetcher::new(&issuer)?;
@@ -43,9 +44,9 @@ pub fn build(
             max_client_conn: config.limits.max_client_conn,
         },
         verifier: Verifier::new(issuers, clock.clone()),
-        policy: Policy::new(Arc::new(config.cluster)),
+        policy: Policy::new(clusters),
         federation,
-        dialer,
+        dialers,
         cancels: Arc::new(CancelKeys::default()),
         cancel_slots: Semaphore::new(MAX_CANCELS),
         clock,

@@ -143,6 +143,10 @@ fn claims(why: &VerifyError, user: &str) -> Refusal {
             format!("the token's audience is {got}, expected {expected}"),
             "Ask your identity provider for a token with the expected audience.",
         ),
+        E::Required { claim, expected } => (
+            format!("the token's claim \"{claim}\" does not hold what is required: {expected}"),
+            "Ask your identity provider for a token with it: a scope to ask for, or a group to be put into.",
+        ),
         E::MissingClaim(name) => (
             format!("the token has no claim \"{name}\""),
             "Let the identity provider put this claim into its tokens.",
@@ -164,6 +168,17 @@ fn policy(why: &PolicyError, user: &str) -> Refusal {
             refuse(&format!("the connection asks for user \"{asked}\", and the token is for \"{derived}\""))
                 .hint(&format!("Put user={derived} into the connection string, or use your own token."))
         }
+        // One text for both: a token is no licence to find out what there is.
+        PolicyError::NoCluster { database } | PolicyError::NotAllowed { database, .. } => {
+            refuse(&format!("database \"{database}\" is not served here, or not to you")).hint(
+                "Check the name. Who may use a database can depend on claims of the token, for example groups; the \
+                 proxy's log has the reason under the session id.",
+            )
+        }
+        PolicyError::ForbiddenSetting { name } => refuse(&format!(
+            "the connection sets \"{name}\", which may not be set while connecting"
+        ))
+        .hint("Leave it out of the connection string and of PGOPTIONS."),
         PolicyError::Database(error) => refuse(&format!("the database name cannot be used: {error}"))
             .hint("Put the name of an existing database into the connection string."),
         PolicyError::TagMissing { derived } | PolicyError::TagMalformed { derived } => refuse(&format!(

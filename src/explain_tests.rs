@@ -185,6 +185,41 @@ fn the_table_of_refusals_of_a_genuine_token_for_somebody_else() {
 }
 
 #[test]
+fn the_table_of_refusals_of_those_who_are_not_let_through() {
+    let rows: Vec<Row> = vec![
+        (
+            PolicyError::NoCluster { database: "db".into() }.into(),
+            "28P01",
+            FAILED,
+            Stage::Authorization,
+            "\"db\" is not served here, or not to you",
+        ),
+        (
+            PolicyError::NotAllowed { database: "db".into(), why: "idp" }.into(),
+            "28P01",
+            FAILED,
+            Stage::Authorization,
+            "\"db\" is not served here, or not to you",
+        ),
+        (
+            PolicyError::ForbiddenSetting { name: "role".into() }.into(),
+            "28P01",
+            FAILED,
+            Stage::Authorization,
+            "PGOPTIONS",
+        ),
+        (
+            VerifyError::Required { claim: "scope".into(), expected: "\"db\"".into() }.into(),
+            "28P01",
+            FAILED,
+            Stage::Token,
+            "what is required: \"db\"",
+        ),
+    ];
+    check(&rows);
+}
+
+#[test]
 fn the_table_of_refusals_of_aws_and_the_database() {
     let rows: Vec<Row> = vec![
         (sts_refused("AccessDenied"), "28P01", FAILED, Stage::Sts, "sts:TagSession"),

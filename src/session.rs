@@ -24,7 +24,7 @@ use crate::refusal::{Refusal, Stage};
 use crate::relay::relay;
 use crate::telemetry::trail::{Identity, Trail};
 use crate::upstream::cancel::{CancelTarget, deliver};
-use crate::upstream::dial::Dialer;
+use crate::upstream::dial::Dialers;
 use crate::upstream::login::{self, Upstream, Wanted};
 use crate::wire::{WireError, socket};
 
@@ -35,7 +35,7 @@ pub struct Steps {
     pub(crate) verifier: Verifier,
     pub(crate) policy: Policy,
     pub(crate) federation: Federation,
-    pub(crate) dialer: Dialer,
+    pub(crate) dialers: Dialers,
     pub(crate) cancels: Arc<CancelKeys<CancelTarget>>,
     pub(crate) cancel_slots: Semaphore,
     pub(crate) clock: Clock,
@@ -109,14 +109,16 @@ async fn live<T>(
             client::refuse(stream, &why.refusal(""), session).await;
             End::Refused(why)
         }
-        Ok(Ok(First::Login(mut client))) => match log_in(steps, &mut client, place, due, trail).await {
-            Ok(logged_in) => carry(steps, client, logged_in, due, (session, trail)).await,
-            Err(why) => {
-                let refusal = why.refusal(client.startup().user());
-                client.refuse(&refusal, session).await;
-                End::Refused(why)
+        Ok(Ok(First::Login(mut client))) => {
+            match log_in(steps, listener, &mut client, place, due, trail).await {
+                Ok(logged_in) => carry(steps, client, logged_in, due, (session, trail)).await,
+                Err(why) => {
+                    let refusal = why.refusal(client.startup().user());
+                    client.refuse(&refusal, session).await;
+                    End::Refused(why)
+                }
             }
-        },
+        }
     }
 }
 
@@ -124,6 +126,7 @@ async fn live<T>(
 /// is verified; the server is reached and the role assumed at the same time.
 async fn log_in<T>(
     steps: &Steps,
+    listener: &Listener,
     client: &mut Pending<TcpStream>,
     place: &Place<T>,
     due: Due,
@@ -141,17 +144,17 @@ async fn log_in<T>(
         subject: claims.subject().as_str(),
         token_id: claims.token_id(),
     });
-    let asked = Asked { user: client.startup().user(), database: client.startup().database() };
-    let grant = steps.policy.authorise(claims, asked)?;
+    let grant = steps.policy.authorise(claims, &asked(listener, client))?;
     trail.grant(&grant.cluster().name, grant.db_user().as_str(), grant.database().as_str());
 
     let (dialed, credentials) = tokio::try_join!(
-        within(due, Stage::UpstreamConnect, steps.dialer.dial(&grant)),
+        within(due, Stage::UpstreamConnect, steps.dialers.dial(&grant)),
         within(due, Stage::Sts, steps.federation.federate(jwt, &grant)),
     )?;
     trail.role_session_name(credentials.session_name());
     let token = credentials.iam_token(grant.cluster(), grant.db_user(), steps.clock.now())?;
-    let wanted = Wanted { user: grant.db_user(), database: grant.database(), startup: client.startup() };
+    let (startup, settings) = (client.startup(), grant.settings());
+    let wanted = Wanted { user: grant.db_user(), database: grant.database(), startup, settings: &settings };
     let upstream = within(due, Stage::UpstreamLogin, login::log_in(dialed, wanted, token)).await?;
     let ticket = upstream.cancel.clone().map(|target| {
         trail.upstream(target.addr, target.pid);
@@ -189,7 +192,7 @@ async fn cancel(steps: &Steps, key: &CancelKey) -> End {
     let Some(target) = steps.cancels.find(key.pid, &key.secret) else {
         return End::CancelIgnored("no session has this key");
     };
-    match deliver(&steps.dialer, &target).await {
+    match deliver(&steps.dialers, &target).await {
         Ok(()) => End::CancelForwarded(target.addr),
         Err(error) => End::CancelFailed(error),
     }
@@ -207,6 +210,19 @@ where
     match timeout_at(due.login, step).await {
         Ok(result) => result.map_err(LoginError::from),
         Err(_) => Err(LoginError::TimedOut(stage)),
+    }
+}
+
+/// What the client asks for and how it came, for the policy to judge.
+fn asked<'a>(listener: &'a Listener, client: &'a Pending<TcpStream>) -> Asked<'a> {
+    let startup = client.startup();
+    Asked {
+        user: startup.user(),
+        database: startup.database(),
+        listener: &listener.name,
+        server_name: client.server_name(),
+        options: startup.other("options").is_some(),
+        settings: startup.settings(),
     }
 }
 

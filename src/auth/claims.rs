@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value};
 
+use crate::auth::access;
 use crate::auth::fault::VerifyError;
 use crate::config::IssuerSettings;
 use crate::names::{Issuer, Subject, printable};
@@ -30,6 +31,7 @@ pub struct VerifiedClaims {
     audience: Vec<String>,
     azp: Option<String>,
     expires_at: SystemTime,
+    user_claim: Option<Vec<String>>,
     claims: Map<String, Value>,
 }
 
@@ -69,11 +71,20 @@ impl VerifiedClaims {
         self.expires_at
     }
 
+    /// The claim that names the person in this issuer's tokens, where the issuer has one of its own.
+    pub fn user_claim(&self) -> Option<&[String]> {
+        self.user_claim.as_deref()
+    }
+
     /// The value of a claim: a member's name, or a path of names into nested objects.
     pub fn claim(&self, path: &[String]) -> Option<&Value> {
-        let (first, rest) = path.split_first()?;
-        rest.iter().try_fold(self.claims.get(first)?, |value, name| value.get(name))
+        find(&self.claims, path)
     }
+}
+
+fn find<'c>(claims: &'c Map<String, Value>, path: &[String]) -> Option<&'c Value> {
+    let (first, rest) = path.split_first()?;
+    rest.iter().try_fold(claims.get(first)?, |value, name| value.get(name))
 }
 
 /// Makes the proof. Only for claims whose signature holds; `verify.rs` is the only caller.
@@ -93,6 +104,11 @@ pub(super) fn check(
         Some(Value::String(sub)) if (1..=MAX_SUBJECT_BYTES).contains(&sub.len()) => Subject::new(sub),
         Some(_) => return Err(VerifyError::BadClaim("sub")),
     };
+    if let Some(rule) = settings.require.iter().find(|rule| !access::fits(rule, |path| find(&claims, path))) {
+        let wanted: Vec<_> = rule.any.iter().chain(&rule.all).cloned().collect();
+        let claim = printable(&rule.claim.join("."), MAX_SHOWN);
+        return Err(VerifyError::Required { claim, expected: list(&wanted) });
+    }
     let text = |name: &str| claims.get(name).and_then(Value::as_str).map(str::to_owned);
     Ok(VerifiedClaims {
         issuer: settings.issuer.clone(),
@@ -102,6 +118,7 @@ pub(super) fn check(
         audience,
         azp: text("azp"),
         expires_at: UNIX_EPOCH + Duration::from_secs(expires_at),
+        user_claim: settings.user_claim.clone(),
         claims,
     })
 }
@@ -119,15 +136,15 @@ fn audience(claims: &Map<String, Value>, expected: &[String]) -> Result<Vec<Stri
     if audience.iter().any(|one| expected.contains(one)) {
         return Ok(audience);
     }
-    let list = |values: &[String]| {
-        let all: Vec<_> = values.iter().map(|value| format!("\"{}\"", printable(value, MAX_SHOWN))).collect();
-        let mut text = all.join(", ");
-        text.truncate(
-            (0..=text.len().min(2 * MAX_SHOWN)).rfind(|at| text.is_char_boundary(*at)).unwrap_or(0),
-        );
-        if text.is_empty() { "empty".to_owned() } else { text }
-    };
     Err(VerifyError::Audience { expected: list(expected), got: list(&audience) })
+}
+
+/// Values in quotes, for a text; bounded.
+fn list(values: &[String]) -> String {
+    let all: Vec<_> = values.iter().map(|value| format!("\"{}\"", printable(value, MAX_SHOWN))).collect();
+    let mut text = all.join(", ");
+    text.truncate((0..=text.len().min(2 * MAX_SHOWN)).rfind(|at| text.is_char_boundary(*at)).unwrap_or(0));
+    if text.is_empty() { "empty".to_owned() } else { text }
 }
 
 /// Gives `exp`. STS demands `iat` too, and refuses tokens that are about a day old.

@@ -67,8 +67,9 @@ const MAX_SHOWN: usize = 256;
 
 /// The database user of these claims.
 pub fn derive(claims: &VerifiedClaims, settings: &UserSettings) -> Result<DbUser, DeriveError> {
-    let claim = || printable(&settings.claim.join("."), MAX_SHOWN);
-    let value = match claims.claim(&settings.claim) {
+    let path = claims.user_claim().unwrap_or(&settings.claim);
+    let claim = || printable(&path.join("."), MAX_SHOWN);
+    let value = match claims.claim(path) {
         None => return Err(DeriveError::MissingClaim { claim: claim() }),
         Some(Value::String(value)) => value.as_str(),
         Some(_) => return Err(DeriveError::NotText { claim: claim() }),

@@ -104,6 +104,14 @@ pub enum VerifyError {
         /// `max_token_lifetime`.
         max_seconds: u64,
     },
+    /// A claim does not hold what `issuer.require` demands. Both texts are escaped and cut.
+    #[error("the token's claim {claim} does not hold what issuer.require demands: {expected}")]
+    Required {
+        /// Its path, dotted.
+        claim: String,
+        /// What it should hold.
+        expected: String,
+    },
     /// `aud` has no configured value. Both texts are escaped and cut.
     #[error("the token's audience is {got}, expected {expected}")]
     Audience {
@@ -126,6 +134,7 @@ impl VerifyError {
                 | Self::IssuedInFuture { .. }
                 | Self::LifetimeTooLong { .. }
                 | Self::Audience { .. }
+                | Self::Required { .. }
         )
     }
 }

@@ -5,6 +5,7 @@
 //! AWS or to a database; the only network traffic is the fetching of key sets, and that never runs on the
 //! thread of a login.
 
+pub mod access;
 pub mod claims;
 pub mod dbuser;
 pub mod fault;

@@ -1,39 +1,55 @@
-//! Decides whether verified claims may log in as they ask: startup user, database, session tag.
+//! Decides whether verified claims may log in as they ask: cluster, startup user, database, session tag, group.
 
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use serde_json::Value;
 
+use crate::auth::access;
 use crate::auth::claims::VerifiedClaims;
 use crate::auth::dbuser::{self, DeriveError};
-use crate::config::{ClusterSettings, StartupUser};
-use crate::names::{DbName, DbUser, Issuer, MAX_NAME_BYTES, NameError, Subject, printable};
+use crate::config::{ClusterSettings, GroupSettings, OptionRules, StartupUser, Way};
+use crate::names::{DbName, DbUser, Issuer, MAX_NAME_BYTES, NameError, RoleArn, Subject, printable};
 
-/// The rules of one cluster.
+/// Where people are led, and the rules there.
 #[derive(Clone, Debug)]
 pub struct Policy {
-    cluster: Arc<ClusterSettings>,
+    clusters: Vec<Arc<ClusterSettings>>,
 }
 
-/// What the client asked for in its startup message; nothing of it is trusted.
-#[derive(Clone, Copy, Debug)]
+/// What the client asked for, and by which way it came; nothing of it is trusted.
+#[derive(Clone, Debug)]
 pub struct Asked<'a> {
     /// `user`
     pub user: &'a str,
     /// `database`
     pub database: Option<&'a str>,
+    /// The listener's name.
+    pub listener: &'a str,
+    /// The server name of its TLS (SNI).
+    pub server_name: Option<&'a str>,
+    /// Whether it sent the parameter `options`.
+    pub options: bool,
+    /// Names of the settings it sets, by `options` or by name; lower-case.
+    pub settings: Vec<String>,
 }
 
 impl Policy {
-    /// The rules that `cluster` is configured with.
-    pub fn new(cluster: Arc<ClusterSettings>) -> Self {
-        Self { cluster }
+    /// The rules that `clusters` are configured with. No connection may lead to two of them.
+    pub fn new(clusters: Vec<Arc<ClusterSettings>>) -> Self {
+        Self { clusters }
     }
 
-    /// Decides who this is in the database.
-    pub fn authorise(&self, claims: VerifiedClaims, asked: Asked<'_>) -> Result<Grant, PolicyError> {
-        let rules = &self.cluster.user;
+    /// The clusters.
+    pub fn clusters(&self) -> &[Arc<ClusterSettings>] {
+        &self.clusters
+    }
+
+    /// Decides where this goes and who it is there.
+    pub fn authorise(&self, claims: VerifiedClaims, asked: &Asked<'_>) -> Result<Grant, PolicyError> {
+        let (cluster, role) = self.route(&claims, asked)?;
+        check_settings(&cluster.options, asked)?;
+        let rules = &cluster.user;
         let db_user = dbuser::derive(&claims, rules)?;
         let placeholder = rules.placeholders.iter().any(|placeholder| placeholder == asked.user);
         if rules.startup_user == StartupUser::Match && !placeholder && asked.user != db_user.as_str() {
@@ -42,13 +58,62 @@ impl Policy {
                 derived: shown(&db_user),
             });
         }
-        if self.cluster.pin.by_tag() {
+        if cluster.pin.by_tag() {
             check_tag(&claims, &db_user)?;
         }
         // PostgreSQL's own default is the user, and the user is the derived one.
-        let database =
-            DbName::parse(asked.database.unwrap_or(db_user.as_str())).map_err(PolicyError::Database)?;
-        Ok(Grant { db_user, database, claims, cluster: Arc::clone(&self.cluster) })
+        let database = asked.database.unwrap_or(db_user.as_str());
+        let database = match cluster.route.aliases.get(database) {
+            Some(real) => real.clone(),
+            None => DbName::parse(database).map_err(PolicyError::Database)?,
+        };
+        let group = cluster.groups.iter().position(|group| access::fits_any(&group.when, &claims));
+        let grant =
+            Grant { db_user, database, claims, cluster: Arc::clone(cluster), role: role.clone(), group };
+        let known = grant.group().and_then(|group| group.databases.as_ref());
+        if known.is_some_and(|known| !known.iter().any(|name| name.matches(grant.database.as_str()))) {
+            let database = printable(grant.database.as_str(), MAX_NAME_BYTES);
+            return Err(PolicyError::NotAllowed { database, why: "the group's databases do not include it" });
+        }
+        Ok(grant)
+    }
+
+    /// The cluster that this connection leads to, if this person may use it at all.
+    fn route(
+        &self,
+        claims: &VerifiedClaims,
+        asked: &Asked<'_>,
+    ) -> Result<(&Arc<ClusterSettings>, &RoleArn), PolicyError> {
+        let database = asked.database.unwrap_or(asked.user);
+        let way = Way { listener: asked.listener, server_name: asked.server_name, database };
+        let shown = || printable(database, MAX_NAME_BYTES);
+        let refuse = |why| PolicyError::NotAllowed { database: shown(), why };
+        let cluster = self
+            .clusters
+            .iter()
+            .find(|cluster| cluster.route.matches(way))
+            .ok_or_else(|| PolicyError::NoCluster { database: shown() })?;
+        let issuer = claims.issuer_name();
+        if cluster.issuers.as_ref().is_some_and(|issuers| !issuers.iter().any(|name| name == issuer)) {
+            return Err(refuse("cluster.issuers does not name the token's issuer"));
+        }
+        let role = cluster.roles.of(issuer);
+        let role = role.ok_or_else(|| refuse("cluster.role_arn has no role for the token's issuer"))?;
+        if cluster.allow.as_ref().is_some_and(|allow| !access::fits_any(allow, claims)) {
+            return Err(refuse("no rule of cluster.allow fits the token"));
+        }
+        Ok((cluster, role))
+    }
+}
+
+/// Some sites forbid changing what the session begins with, so that the audit record's user is the role.
+fn check_settings(rules: &OptionRules, asked: &Asked<'_>) -> Result<(), PolicyError> {
+    if rules.forbid_options && asked.options {
+        return Err(PolicyError::ForbiddenSetting { name: "options".to_owned() });
+    }
+    match asked.settings.iter().find(|name| rules.forbidden_settings.contains(name)) {
+        None => Ok(()),
+        Some(name) => Err(PolicyError::ForbiddenSetting { name: printable(name, MAX_NAME_BYTES) }),
     }
 }
 
@@ -98,6 +163,8 @@ pub struct Grant {
     database: DbName,
     claims: VerifiedClaims,
     cluster: Arc<ClusterSettings>,
+    role: RoleArn,
+    group: Option<usize>,
 }
 
 impl Grant {
@@ -145,6 +212,30 @@ impl Grant {
     pub fn cluster(&self) -> &Arc<ClusterSettings> {
         &self.cluster
     }
+
+    /// The role to assume.
+    pub fn role(&self) -> &RoleArn {
+        &self.role
+    }
+
+    /// The group whose settings count.
+    pub fn group(&self) -> Option<&GroupSettings> {
+        self.group.and_then(|group| self.cluster.groups.get(group))
+    }
+
+    /// Settings that the session begins with, whatever the client asks for. A user can change them later by
+    /// `SET`: they are a convenience and no wall.
+    pub fn settings(&self) -> Vec<(&'static str, String)> {
+        let Some(group) = self.group() else { return Vec::new() };
+        let mut settings = Vec::new();
+        if group.read_only {
+            settings.push(("default_transaction_read_only", "on".to_owned()));
+        }
+        if !group.statement_timeout.is_zero() {
+            settings.push(("statement_timeout", group.statement_timeout.as_millis().to_string()));
+        }
+        settings
+    }
 }
 
 /// Why a genuine token may not log in as it asks.
@@ -160,6 +251,26 @@ pub enum PolicyError {
         asked: String,
         /// What the token says.
         derived: String,
+    },
+    /// No cluster is reached by this way. The client is told the same as for `NotAllowed`.
+    #[error("no cluster serves database \"{database}\" on this way")]
+    NoCluster {
+        /// What the client sent, escaped and cut.
+        database: String,
+    },
+    /// The cluster is not for this person.
+    #[error("not allowed to use database \"{database}\": {why}")]
+    NotAllowed {
+        /// What the client sent, escaped and cut.
+        database: String,
+        /// The rule that says no, for the log.
+        why: &'static str,
+    },
+    /// The connection sets what it may not.
+    #[error("the connection sets \"{name}\", which the cluster forbids")]
+    ForbiddenSetting {
+        /// The setting's name, escaped and cut.
+        name: String,
     },
     /// The database name is impossible.
     #[error("the database name cannot be used: {0}")]

@@ -1,6 +1,7 @@
 //! Role credentials for granted people: one STS call however many of their connections ask at once, and none
 //! while the last answer is still good. A cached answer never crosses tokens, users or issuers.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -15,7 +16,7 @@ use super::sts::{Assume, Sts, StsError, StsSetupError, StsTimes};
 use crate::auth::policy::Grant;
 use crate::clock::Clock;
 use crate::config::ClusterSettings;
-use crate::names::{DbUser, Issuer};
+use crate::names::{DbUser, Issuer, RoleArn};
 use crate::secret::{Jwt, TokenDigest};
 
 /// Most entries; the least used goes first.
@@ -30,7 +31,8 @@ const REMEMBER_REFUSAL: Duration = Duration::from_secs(5);
 /// Credentials for people who have been granted a login.
 #[derive(Debug)]
 pub struct Federation {
-    sts: Arc<Sts>,
+    /// By the cluster's name.
+    sts: HashMap<String, Arc<Sts>>,
     cache: Cache<Key, Entry>,
     control: Handle,
     clock: Clock,
@@ -41,7 +43,8 @@ pub struct Federation {
 struct Key {
     token: TokenDigest,
     issuer: Issuer,
-    role: String,
+    cluster: String,
+    role: RoleArn,
     user: DbUser,
 }
 
@@ -63,13 +66,17 @@ impl Expiry<Key, Entry> for Life {
 impl Federation {
     /// Calls run on `control`, so that a client that goes away does not take the call of others with it.
     pub fn new(
-        cluster: &ClusterSettings,
+        clusters: &[Arc<ClusterSettings>],
         times: StsTimes,
         clock: Clock,
         control: Handle,
     ) -> Result<Self, StsSetupError> {
+        let mut sts = HashMap::new();
+        for cluster in clusters {
+            sts.insert(cluster.name.clone(), Arc::new(Sts::new(cluster, times, clock.clone())?));
+        }
         Ok(Self {
-            sts: Arc::new(Sts::new(cluster, times, clock.clone())?),
+            sts,
             cache: Cache::builder().max_capacity(MAX_ENTRIES).expire_after(Life).build(),
             control,
             clock,
@@ -83,7 +90,8 @@ impl Federation {
         let key = Key {
             token: jwt.digest(),
             issuer: grant.issuer().clone(),
-            role: cluster.role_arn.as_str().to_owned(),
+            cluster: cluster.name.clone(),
+            role: grant.role().clone(),
             user: grant.db_user().clone(),
         };
         // Wall time can jump; an entry that has outlived its credentials by the clock is no answer.
@@ -96,10 +104,13 @@ impl Federation {
             jwt,
             issuer: grant.issuer().clone(),
             subject: grant.subject().clone(),
+            role: grant.role().clone(),
             session_name: role_session_name(grant.issuer(), grant.subject()),
-            policy: cluster.pin.by_policy().then(|| session_policy(cluster, grant.db_user())),
+            policy: cluster.pin.by_policy().then(|| session_policy(cluster, grant.role(), grant.db_user())),
         };
-        let call = self.call(assume, grant.expires_at());
+        let sts =
+            self.sts.get(&cluster.name).map(Arc::clone).ok_or(StsError::BadResponse("no such cluster"))?;
+        let call = self.call(sts, assume, grant.expires_at());
         match self.cache.try_get_with(key, call).await {
             Ok(entry) => entry.answer,
             Err(unavailable) => Err((*unavailable).clone()),
@@ -119,10 +130,11 @@ impl Federation {
 
     fn call(
         &self,
+        sts: Arc<Sts>,
         assume: Assume,
         token_expires_at: SystemTime,
     ) -> impl Future<Output = Result<Entry, StsError>> + use<> {
-        let (sts, clock, control) = (Arc::clone(&self.sts), self.clock.clone(), self.control.clone());
+        let (clock, control) = (self.clock.clone(), self.control.clone());
         async move {
             let called = control.spawn(async move { sts.assume(assume).await });
             match called.await {

@@ -3,16 +3,16 @@
 use serde_json::json;
 
 use crate::config::ClusterSettings;
-use crate::names::DbUser;
+use crate::names::{DbUser, RoleArn};
 
-/// The policy document for `user` at `cluster`. The resource id is `*` where it is not configured: a session
+/// The policy document for `user` of `role` at `cluster`. The resource id is `*` where it is not configured: a session
 /// policy can only narrow what the role allows.
-pub fn session_policy(cluster: &ClusterSettings, user: &DbUser) -> String {
+pub fn session_policy(cluster: &ClusterSettings, role: &RoleArn, user: &DbUser) -> String {
     let resource = format!(
         "arn:{}:rds-db:{}:{}:dbuser:{}/{}",
-        cluster.role_arn.partition(),
+        role.partition(),
         cluster.region.as_str(),
-        cluster.role_arn.account(),
+        role.account(),
         cluster.resource_id.as_deref().unwrap_or("*"),
         literal(user.as_str()),
     );
@@ -35,7 +35,7 @@ mod tests {
     use crate::aws::test_cluster::cluster;
 
     fn resource(cluster: &ClusterSettings, user: &str) -> String {
-        let policy = session_policy(cluster, &DbUser::parse(user).unwrap());
+        let policy = session_policy(cluster, cluster.roles.of("idp").unwrap(), &DbUser::parse(user).unwrap());
         assert!(policy.len() <= 2048);
         let policy: serde_json::Value = serde_json::from_str(&policy).unwrap();
         policy["Statement"][0]["Resource"].as_str().unwrap().to_owned()

@@ -20,7 +20,7 @@ use tokio::sync::Semaphore;
 use super::credentials::RoleCredentials;
 use crate::clock::Clock;
 use crate::config::ClusterSettings;
-use crate::names::{Issuer, Subject, printable};
+use crate::names::{Issuer, RoleArn, Subject, printable};
 use crate::secret::Jwt;
 
 /// Calls at the same time; more wait their turn inside the login's deadline.
@@ -111,17 +111,18 @@ pub struct Assume {
     pub issuer: Issuer,
     /// The verified subject.
     pub subject: Subject,
+    /// The role to assume.
+    pub role: RoleArn,
     /// The RoleSessionName.
     pub session_name: String,
     /// The inline session policy.
     pub policy: Option<String>,
 }
 
-/// STS for one role.
+/// STS for one cluster.
 #[derive(Debug)]
 pub struct Sts {
     client: Client,
-    role_arn: String,
     duration_seconds: i32,
     in_flight: Semaphore,
     clock: Clock,
@@ -151,7 +152,6 @@ impl Sts {
         config.set_endpoint_url(cluster.sts_endpoint_url.as_ref().map(ToString::to_string));
         Ok(Self {
             client: Client::from_conf(config.build()),
-            role_arn: cluster.role_arn.as_str().to_owned(),
             duration_seconds: i32::try_from(cluster.sts_duration.as_secs()).unwrap_or(900),
             in_flight: Semaphore::new(MAX_IN_FLIGHT),
             clock,
@@ -175,7 +175,7 @@ impl Sts {
     ) -> Result<AssumeRoleWithWebIdentityOutput, SdkError<AssumeRoleWithWebIdentityError>> {
         self.client
             .assume_role_with_web_identity()
-            .role_arn(&self.role_arn)
+            .role_arn(assume.role.as_str())
             .role_session_name(&assume.session_name)
             // A verified token is ASCII. The SDK keeps a copy of its own until the call ends.
             .web_identity_token(String::from_utf8_lossy(assume.jwt.expose()))

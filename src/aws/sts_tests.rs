@@ -22,8 +22,7 @@ struct World {
 
 fn world_with(times: StsTimes) -> World {
     let cloud = Cloud::start(CloudOptions::default()).unwrap();
-    let mut cluster = cluster(&cloud.sts.url());
-    cluster.role_arn = crate::names::RoleArn::parse(names::ROLE_ARN).unwrap();
+    let cluster = cluster(&cloud.sts.url());
     let sts = Sts::new(&cluster, times, Clock::system()).unwrap();
     World { cloud, sts }
 }
@@ -35,6 +34,7 @@ fn world() -> World {
 impl World {
     fn assume_as(&self, token: String) -> Assume {
         Assume {
+            role: RoleArn::parse(names::ROLE_ARN).unwrap(),
             jwt: Jwt::new(token.into_bytes()),
             issuer: Issuer::new(self.cloud.issuer.url()),
             subject: Subject::new("alice"),
@@ -146,8 +146,7 @@ async fn p11_what_cannot_be_believed_is_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn p11_credentials_that_outlive_every_session_are_refused() {
     let world = world();
-    let mut cluster = cluster(&world.cloud.sts.url());
-    cluster.role_arn = crate::names::RoleArn::parse(names::ROLE_ARN).unwrap();
+    let cluster = cluster(&world.cloud.sts.url());
     let late = Clock::from_fn(|| SystemTime::UNIX_EPOCH);
     let sts = Sts::new(&cluster, TIMES, late).unwrap();
     let error = sts.assume(world.assume_as(world.cloud.issuer.token("alice"))).await.unwrap_err();

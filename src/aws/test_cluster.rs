@@ -23,5 +23,5 @@ pub(crate) fn cluster(sts: &str) -> ClusterSettings {
         sts_endpoint_url = "{sts}"
         "#
     );
-    Config::from_toml(&text, "test.toml").unwrap().cluster
+    Config::from_toml(&text, "test.toml").unwrap().clusters.remove(0)
 }

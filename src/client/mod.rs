@@ -2,6 +2,7 @@
 
 pub mod listener;
 pub mod negotiate;
+pub mod options;
 pub mod password;
 pub mod startup;
 pub mod stream;
@@ -51,6 +52,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pending<S> {
     /// The TLS version of the connection, for the record; `None` on a plain one.
     pub fn tls_version(&self) -> Option<&'static str> {
         self.stream.tls_version()
+    }
+
+    /// The server name of the client's TLS, if it sent one.
+    pub fn server_name(&self) -> Option<&str> {
+        self.stream.server_name()
     }
 
     /// Asks for the token as a cleartext password and reads it.

@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use super::options;
 use crate::wire::limits;
 
 /// Why a client cannot go on to the password question.
@@ -95,6 +96,19 @@ impl StartupParams {
     pub fn other(&self, name: &str) -> Option<String> {
         let (_, value) = self.others.iter().find(|(other, _)| other == name.as_bytes())?;
         Some(String::from_utf8_lossy(value).into_owned())
+    }
+
+    /// Names of all settings the client asks for, by `options` or each by its own name; lower-case.
+    pub fn settings(&self) -> Vec<String> {
+        let mut names = Vec::new();
+        for (name, value) in &self.others {
+            if name.as_slice() == b"options" {
+                names.extend(options::settings(value));
+            } else {
+                names.push(String::from_utf8_lossy(name).to_ascii_lowercase());
+            }
+        }
+        names
     }
 
     /// The protocol options we do not know, when the client has to be told of 3.0; `None` when it spoke 3.0

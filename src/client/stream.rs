@@ -28,6 +28,14 @@ impl<S> ClientStream<S> {
             Self::Plain(_) => None,
         }
     }
+
+    /// The server name the client asked for in its TLS (SNI, RFC 6066 section 3).
+    pub fn server_name(&self) -> Option<&str> {
+        match self {
+            Self::Tls(tls) => tls.get_ref().1.server_name(),
+            Self::Plain(_) => None,
+        }
+    }
 }
 
 macro_rules! delegate {

@@ -4,7 +4,8 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use crate::config::{Config, Pin};
+use crate::config::{ClusterSettings, Config, Pin};
+use crate::names::RoleArn;
 use crate::wire::tls;
 
 /// Reads the configuration and looks into its files; all problems in one text.
@@ -20,23 +21,29 @@ pub fn load(path: &Path) -> Result<Config, String> {
 pub fn summary(path: &Path, config: &Config) -> String {
     let issuers: Vec<_> = config.issuers.iter().map(|issuer| issuer.issuer.as_str()).collect();
     let addresses: Vec<_> = config.listeners.iter().map(|listen| listen.addr.to_string()).collect();
-    let cluster = &config.cluster;
+    let clusters: String = config.clusters.iter().map(describe).collect();
+    format!(
+        "{}: no problems found\n  listen   {}\n  issuer   {}{clusters}",
+        path.display(),
+        addresses.join(", "),
+        issuers.join(", "),
+    )
+}
+
+fn describe(cluster: &ClusterSettings) -> String {
     let pin = match cluster.pin {
         Pin::SessionPolicy => "session policy",
         Pin::SessionTag => "session tag",
         Pin::Both => "session policy and session tag",
         Pin::None => "nothing but the role's own policy",
     };
+    let roles: Vec<_> = cluster.roles.all().into_iter().map(RoleArn::as_str).collect();
     format!(
-        "{}: no problems found\n  listen   {}\n  issuer   {}\n  cluster  {} at {} in {}\n  role     {}\n  \
-         user     from claim {}, pinned by {pin}",
-        path.display(),
-        addresses.join(", "),
-        issuers.join(", "),
+        "\n  cluster  {} at {} in {}\n  role     {}\n  user     from claim {}, pinned by {pin}",
         cluster.name,
         cluster.endpoint,
         cluster.region.as_str(),
-        cluster.role_arn.as_str(),
+        roles.join(", "),
         cluster.user.claim.join("."),
     )
 }
@@ -52,8 +59,11 @@ fn file_problems(config: &Config) -> Vec<String> {
             problems.push(format!("listen.tls_key_file: {}: {error}", key.display()));
         }
     }
-    let mut authorities = vec![("cluster.ca_file", Some(&config.cluster.ca_file))];
-    authorities.push(("cluster.sts_ca_file", config.cluster.sts_ca_file.as_ref()));
+    let mut authorities = Vec::new();
+    for cluster in &config.clusters {
+        authorities.push(("cluster.ca_file", Some(&cluster.ca_file)));
+        authorities.push(("cluster.sts_ca_file", cluster.sts_ca_file.as_ref()));
+    }
     authorities.extend(config.issuers.iter().map(|issuer| ("issuer.ca_file", issuer.ca_file.as_ref())));
     for (key, path) in authorities.into_iter().filter_map(|(key, path)| Some((key, path?))) {
         if let Err(error) = tls::upstream_config(path) {

@@ -1,35 +1,51 @@
-//! The cluster's part of the configuration: the upstream, its role, and how the database user is derived.
+//! `[[cluster]]`: the upstream, how it is reached and signed for, and how the database user is derived.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use regex::RegexBuilder;
 
+use super::access::{groups, option_rules, roles};
 use super::reader::Section;
-use super::values::{name, texts_or, web_address};
+use super::route::route;
+use super::rules::rules;
+use super::values::{claim_path, name, texts_or, web_address};
 use super::{ClusterSettings, Pin, StartupUser, UserRegex, UserSettings};
-use crate::names::{Endpoint, Region, RoleArn};
+use crate::names::{Endpoint, Region};
 
 /// Longest `regex` and its largest compiled size: a pattern is for names, not for programs.
 const MAX_PATTERN: usize = 1_024;
 const MAX_COMPILED: usize = 1 << 20;
 
-/// The one `[[cluster]]`.
-pub(super) fn the_cluster(root: &Section<'_, '_>) -> Option<ClusterSettings> {
+/// Every `[[cluster]]`. No connection may lead to two of them.
+pub(super) fn clusters(root: &Section<'_, '_>) -> Option<Vec<ClusterSettings>> {
     let sections = root.sections("cluster");
-    let mut clusters: Vec<_> = sections.iter().map(cluster).collect();
-    match sections.as_slice() {
-        [] => {
-            root.reading.problem(&(0..0), "cluster", "there is no [[cluster]]: where are clients to be led?");
-        }
-        [_] => {}
-        [_, second, ..] => root.reading.problem(
-            &second.span,
-            "cluster[1]",
-            "this version serves one cluster a process; start another process for this one",
-        ),
+    if sections.is_empty() {
+        root.reading.problem(&(0..0), "cluster", "there is no [[cluster]]: where are clients to be led?");
     }
-    if clusters.is_empty() { None } else { clusters.swap_remove(0) }
+    let mut clusters: Vec<ClusterSettings> = Vec::new();
+    let mut whole = true;
+    for section in &sections {
+        let Some(cluster) = cluster(section) else {
+            whole = false;
+            continue;
+        };
+        for other in &clusters {
+            if other.name == cluster.name {
+                section.wrong("name", "another cluster has this name");
+            }
+            if other.route.overlaps(&cluster.route) {
+                let text = format!(
+                    "a connection could lead here and to cluster {:?} as well; tell them apart by listeners, \
+                     server_names or databases",
+                    other.name
+                );
+                section.wrong("databases", text);
+            }
+        }
+        clusters.push(cluster);
+    }
+    whole.then_some(clusters)
 }
 
 fn cluster(section: &Section<'_, '_>) -> Option<ClusterSettings> {
@@ -47,11 +63,7 @@ fn cluster(section: &Section<'_, '_>) -> Option<ClusterSettings> {
             _ => Ok(region),
         }
     });
-    let role_arn = section.required("role_arn", "\"arn:aws:iam::123456789012:role/pgpassport\"", |text| {
-        RoleArn::parse(text).ok_or_else(|| {
-            format!("{text:?} is not a role's ARN; write it as in \"arn:aws:iam::123456789012:role/name\"")
-        })
-    });
+    let roles = roles(section);
     let resource_id = section.parsed("resource_id", resource_id);
     let ca_file = section.required_path("ca_file", "\"/etc/pgpassport/rds-global-bundle.pem\"");
     let sts_endpoint_url = section.parsed("sts_endpoint_url", |text| web_address(text, true));
@@ -69,13 +81,19 @@ fn cluster(section: &Section<'_, '_>) -> Option<ClusterSettings> {
     ];
     let pin = section.choice("pin", Pin::SessionPolicy, &pins);
     let user = user(&section.section("user"), pin);
+    let route = route(section);
+    let issuers = section.texts("issuers");
+    let issuers = issuers.map(|items| items.value.into_iter().map(|item| item.value.to_owned()).collect());
+    let allow = rules(section, "allow");
+    let options = option_rules(section);
+    let groups = groups(section);
     section.finish();
     Some(ClusterSettings {
         name: name?,
         endpoint: endpoint?,
         hostaddr,
         region: region?,
-        role_arn: role_arn?,
+        roles: roles?,
         resource_id,
         ca_file: ca_file?,
         sts_endpoint_url,
@@ -83,6 +101,11 @@ fn cluster(section: &Section<'_, '_>) -> Option<ClusterSettings> {
         sts_duration,
         pin,
         user: user?,
+        route,
+        issuers,
+        allow,
+        options,
+        groups,
     })
 }
 
@@ -128,7 +151,8 @@ fn resource_id(text: &str) -> Result<String, String> {
 }
 
 fn user(section: &Section<'_, '_>, pin: Pin) -> Option<UserSettings> {
-    let claim = claim(section);
+    let claim =
+        if section.has("claim") { claim_path(section, "claim") } else { Some(vec!["sub".to_owned()]) };
     let regex = section.text("regex").map(|item| (user_regex(item.value), item));
     let lowercase = section.boolean("lowercase", false);
     let startup_user = section.choice(
@@ -153,23 +177,6 @@ fn user(section: &Section<'_, '_>, pin: Pin) -> Option<UserSettings> {
     };
     section.finish();
     Some(UserSettings { claim: claim?, regex, lowercase, startup_user, placeholders, denied })
-}
-
-/// `"a.b"` is claim b inside claim a; names that hold dots themselves are written as a list.
-fn claim(section: &Section<'_, '_>) -> Option<Vec<String>> {
-    let Some(items) = section.texts("claim") else { return Some(vec!["sub".to_owned()]) };
-    let names: Vec<String> = match items.value.as_slice() {
-        // A text covers the whole value; in a list each text is a name as it stands.
-        [one] if one.span == items.span => one.value.split('.').map(str::to_owned).collect(),
-        several => several.iter().map(|item| item.value.to_owned()).collect(),
-    };
-    if names.is_empty() || names.iter().any(String::is_empty) || names.len() > 8 {
-        let text =
-            "write a claim's name, as in \"email\", \"acme.db_user\" or [\"https://acme.com/db\", \"user\"]";
-        section.reading.problem(&items.span, &items.key, text);
-        return None;
-    }
-    Some(names)
 }
 
 fn user_regex(pattern: &str) -> Result<UserRegex, String> {

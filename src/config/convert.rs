@@ -5,13 +5,13 @@ use std::path::Path;
 
 use toml::de::DeTable;
 
-use super::cluster::the_cluster;
+use super::cluster::clusters;
 use super::issuer::issuers;
 use super::limits::limits;
 use super::listen::listeners;
 use super::problem::{Problem, Problems};
 use super::reader::{Reading, Section};
-use super::{Config, LogFormat, LogLevel, LogSettings};
+use super::{Config, LogFormat, LogLevel, LogSettings, Roles};
 
 impl Config {
     /// Reads `text`, the content of `file`; every problem is found in one run. Paths in it are relative to
@@ -41,9 +41,35 @@ fn whole(root: &Section<'_, '_>) -> Option<Config> {
     let limits = limits(&root.section("limits"));
     let log = log(&root.section("log"));
     let issuers = issuers(root);
-    let cluster = the_cluster(root);
+    let clusters = clusters(root);
     root.finish();
-    Some(Config { listeners: listeners?, limits, log, issuers: issuers?, cluster: cluster? })
+    let config = Config { listeners: listeners?, limits, log, issuers: issuers?, clusters: clusters? };
+    names_are_known(root, &config);
+    Some(config)
+}
+
+/// Names that one section takes from another.
+fn names_are_known(root: &Section<'_, '_>, config: &Config) {
+    let issuer = |name: &str| config.issuers.iter().any(|issuer| issuer.name == name);
+    for (cluster, section) in config.clusters.iter().zip(root.sections("cluster")) {
+        let of_roles = match &cluster.roles {
+            Roles::PerIssuer(roles) => roles.keys().collect(),
+            Roles::One(_) => Vec::new(),
+        };
+        for name in of_roles.into_iter().filter(|name| !issuer(name)) {
+            let text = format!("there is no [[issuer]] with the name {name:?}");
+            section.wrong("role_arn", text);
+        }
+        let listener = |name: &str| config.listeners.iter().any(|listen| listen.name == name);
+        for name in cluster.route.listeners.iter().flatten().filter(|name| !listener(name)) {
+            let text = format!("there is no [[listen]] with the name {name:?}");
+            section.wrong("listeners", text);
+        }
+        for name in cluster.issuers.iter().flatten().filter(|name| !issuer(name)) {
+            let text = format!("there is no [[issuer]] with the name {name:?}");
+            section.wrong("issuers", text);
+        }
+    }
 }
 
 fn log(section: &Section<'_, '_>) -> LogSettings {

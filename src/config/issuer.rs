@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::reader::Section;
-use super::values::{DAY, HOUR, SECOND, name, required_texts, texts_or, web_address};
+use super::rules::rules;
+use super::values::{DAY, HOUR, SECOND, claim_path, name, required_texts, texts_or, web_address};
 use super::{IssuerSettings, SignatureAlgorithm};
 use crate::names::Issuer;
 
@@ -42,6 +43,8 @@ fn issuer(section: &Section<'_, '_>) -> Option<IssuerSettings> {
     let ca_file = section.path("ca_file");
     let jwks_refresh = section.duration("jwks_refresh", 300 * SECOND, 30 * SECOND..=DAY);
     let jwks_max_stale = section.duration("jwks_max_stale", HOUR, 60 * SECOND..=DAY);
+    let require = rules(section, "require").unwrap_or_default();
+    let user_claim = claim_path(section, "user_claim");
     section.finish();
     Some(IssuerSettings {
         name: name?,
@@ -56,6 +59,8 @@ fn issuer(section: &Section<'_, '_>) -> Option<IssuerSettings> {
         private_network,
         jwks_refresh,
         jwks_max_stale,
+        require,
+        user_claim,
     })
 }
 

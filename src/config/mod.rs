@@ -1,6 +1,7 @@
 //! What the program believes after reading `proxy.toml`: every value checked, nothing left optional that
 //! must be there. The steps borrow their own settings struct from here, never the whole [`Config`].
 
+mod access;
 mod cluster;
 mod convert;
 mod issuer;
@@ -8,6 +9,8 @@ mod limits;
 mod listen;
 pub mod problem;
 mod reader;
+mod route;
+mod rules;
 mod values;
 
 use std::net::SocketAddr;
@@ -16,7 +19,11 @@ use std::time::Duration;
 
 use regex::Regex;
 
-use crate::names::{Endpoint, Issuer, Region, RoleArn};
+pub use access::{GroupSettings, OptionRules, Roles};
+pub use route::{NamePattern, Route, Way};
+pub use rules::ClaimRule;
+
+use crate::names::{Endpoint, Issuer, Region};
 
 /// The whole configuration. Only `app.rs` reads all of it.
 #[derive(Clone, Debug)]
@@ -29,8 +36,8 @@ pub struct Config {
     pub log: LogSettings,
     /// The accepted issuers, at least one, no two with the same `url`.
     pub issuers: Vec<IssuerSettings>,
-    /// The upstream.
-    pub cluster: ClusterSettings,
+    /// The upstreams, at least one; no connection leads to two of them.
+    pub clusters: Vec<ClusterSettings>,
 }
 
 /// `[listen]`, or one `[[listen]]`
@@ -123,6 +130,10 @@ pub struct IssuerSettings {
     pub jwks_refresh: Duration,
     /// How long the last good key set is used while fetching fails.
     pub jwks_max_stale: Duration,
+    /// Every one of these must hold for a token to be accepted.
+    pub require: Vec<ClaimRule>,
+    /// The claim that names the person in this issuer's tokens, instead of the cluster's.
+    pub user_claim: Option<Vec<String>>,
 }
 
 /// Signature algorithms that STS accepts too (API reference, `AssumeRoleWithWebIdentity`, `WebIdentityToken`);
@@ -149,7 +160,7 @@ pub struct ClusterSettings {
     /// Region of the database.
     pub region: Region,
     /// The role that users assume with their token.
-    pub role_arn: RoleArn,
+    pub roles: Roles,
     /// `cluster-…`, `db-…` or `prx-…`, for the session policy; any when absent.
     pub resource_id: Option<String>,
     /// PEM file with the certificate authorities of the server.
@@ -164,6 +175,16 @@ pub struct ClusterSettings {
     pub pin: Pin,
     /// How the database user is derived.
     pub user: UserSettings,
+    /// Which connections lead here.
+    pub route: Route,
+    /// Names of the issuers whose people may come; all when absent.
+    pub issuers: Option<Vec<String>>,
+    /// A token must fit one of these; all do when absent.
+    pub allow: Option<Vec<ClaimRule>>,
+    /// What clients may set while they connect.
+    pub options: OptionRules,
+    /// Settings by claim; the first group that fits counts.
+    pub groups: Vec<GroupSettings>,
 }
 
 /// `[cluster.user]`

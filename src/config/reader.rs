@@ -57,7 +57,7 @@ impl<'r, 't> Section<'r, 't> {
         Self { reading, table, path, span, asked: RefCell::default() }
     }
 
-    fn key(&self, name: &str) -> String {
+    pub(super) fn key(&self, name: &str) -> String {
         if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
     }
 
@@ -109,6 +109,12 @@ impl<'r, 't> Section<'r, 't> {
             self.missing(name, example);
         }
         self.parsed(name, parse)
+    }
+
+    /// Reports what is wrong with the value of `name`.
+    pub(super) fn wrong(&self, name: &'static str, text: impl Display) {
+        let span = self.value(name).map_or_else(|| self.span.clone(), Spanned::span);
+        self.reading.problem(&span, &self.key(name), text);
     }
 
     pub(super) fn missing(&self, name: &str, example: &str) {
@@ -235,6 +241,37 @@ impl<'r, 't> Section<'r, 't> {
             Some(found) if found.get_ref().is_array() => self.sections(name),
             _ => vec![self.section(name)],
         }
+    }
+
+    /// A table whose names are the operator's own, each with a text turned into `V`.
+    pub(super) fn map<V>(
+        &self,
+        name: &'static str,
+        parse: impl Fn(&str) -> Result<V, String>,
+    ) -> Vec<(String, V)> {
+        let Some(table) = self.typed(name, "a table of names and texts", DeValue::as_table) else {
+            return Vec::new();
+        };
+        let mut pairs = Vec::new();
+        for (key, value) in table.value {
+            let path = format!("{}.{}", table.key, key.get_ref());
+            let parsed = value.get_ref().as_str().ok_or_else(|| "write a text in quotes".to_owned());
+            match parsed.and_then(&parse) {
+                Ok(value) => pairs.push((key.get_ref().to_string(), value)),
+                Err(text) => self.reading.problem(&value.span(), &path, text),
+            }
+        }
+        pairs
+    }
+
+    /// Whether the key is there.
+    pub(super) fn has(&self, name: &'static str) -> bool {
+        self.value(name).is_some()
+    }
+
+    /// Whether the key holds a table.
+    pub(super) fn is_table(&self, name: &'static str) -> bool {
+        self.value(name).is_some_and(|value| value.get_ref().is_table())
     }
 
     /// Reports the keys nobody asked for. To be called when all others have been.

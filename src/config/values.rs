@@ -66,3 +66,20 @@ pub(super) fn texts_or(section: &Section<'_, '_>, key: &'static str, default: &[
         None => default.iter().map(|text| (*text).to_owned()).collect(),
     }
 }
+
+/// `"a.b"` is claim b inside claim a; names that hold dots themselves are written as a list.
+pub(super) fn claim_path(section: &Section<'_, '_>, key: &'static str) -> Option<Vec<String>> {
+    let items = section.texts(key)?;
+    let names: Vec<String> = match items.value.as_slice() {
+        // A text covers the whole value; in a list each text is a name as it stands.
+        [one] if one.span == items.span => one.value.split('.').map(str::to_owned).collect(),
+        several => several.iter().map(|item| item.value.to_owned()).collect(),
+    };
+    if names.is_empty() || names.iter().any(String::is_empty) || names.len() > 8 {
+        let text =
+            "write a claim's name, as in \"email\", \"acme.db_user\" or [\"https://acme.com/db\", \"user\"]";
+        section.reading.problem(&items.span, &items.key, text);
+        return None;
+    }
+    Some(names)
+}

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use pgwire::messages::cancel::CancelRequest;
@@ -9,12 +10,14 @@ use pgwire::messages::startup::SecretKey;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
 
-use super::dial::{DialError, Dialer};
+use super::dial::{DialError, Dialers};
 use crate::wire::{limits, put};
 
 /// Where and with which key a session's queries are cancelled.
 #[derive(Clone, PartialEq, Eq)]
 pub struct CancelTarget {
+    /// The cluster's name.
+    pub cluster: Arc<str>,
     /// The server's address: a name could lead to another instance by now.
     pub addr: SocketAddr,
     /// Its process id for the session.
@@ -30,8 +33,10 @@ impl fmt::Debug for CancelTarget {
 }
 
 /// Delivers the cancel. The server answers by closing, whether or not there was something to cancel.
-pub async fn deliver(dialer: &Dialer, target: &CancelTarget) -> Result<(), DialError> {
+pub async fn deliver(dialers: &Dialers, target: &CancelTarget) -> Result<(), DialError> {
     let deadline = Instant::now() + limits::CANCEL_TIMEOUT;
+    let gone = || DialError::Resolve { host: target.cluster.to_string(), problem: "no such cluster".into() };
+    let dialer = dialers.of(&target.cluster).ok_or_else(gone)?;
     let mut stream = dialer.dial_addr(target.addr, deadline).await?.stream;
     let mut packet = BytesMut::new();
     let key = SecretKey::Bytes(Bytes::copy_from_slice(&target.secret));

@@ -1,6 +1,7 @@
 //! From an endpoint's name to a verified TLS connection: fresh DNS, every address, one deadline. There is no
 //! unencrypted and no unverified upstream.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -66,9 +67,36 @@ pub enum DialError {
     },
 }
 
+/// Knows how to reach every cluster, by the cluster's name.
+#[derive(Debug, Default)]
+pub struct Dialers(HashMap<String, Dialer>);
+
+impl Dialers {
+    /// Reads the certificate authorities of every cluster. `connect_timeout` covers all addresses of one.
+    pub fn new(clusters: &[Arc<ClusterSettings>], connect_timeout: Duration) -> Result<Self, TlsSetupError> {
+        let dialer = |cluster: &Arc<ClusterSettings>| {
+            Ok((cluster.name.clone(), Dialer::new(cluster, connect_timeout)?))
+        };
+        Ok(Self(clusters.iter().map(dialer).collect::<Result<_, TlsSetupError>>()?))
+    }
+
+    /// Connects to the cluster of `grant`, which is the proof that someone may be led there.
+    pub async fn dial(&self, grant: &Grant) -> Result<Dialed, DialError> {
+        let name = &grant.cluster().name;
+        let unknown = || DialError::Resolve { host: name.clone(), problem: "no such cluster".into() };
+        self.0.get(name).ok_or_else(unknown)?.dial(grant).await
+    }
+
+    /// The dialer of one cluster.
+    pub fn of(&self, cluster: &str) -> Option<&Dialer> {
+        self.0.get(cluster)
+    }
+}
+
 /// Knows how to reach one cluster.
 #[derive(Debug)]
 pub struct Dialer {
+    cluster: Arc<str>,
     endpoint: Endpoint,
     hostaddr: Option<SocketAddr>,
     server_name: ServerName<'static>,
@@ -79,6 +107,7 @@ pub struct Dialer {
 /// A verified TLS connection to the upstream on which nothing has been said yet. Only [`Dialer`] makes one.
 #[derive(Debug)]
 pub struct Dialed {
+    pub(super) cluster: Arc<str>,
     pub(super) stream: TlsStream<TcpStream>,
     pub(super) addr: SocketAddr,
 }
@@ -99,6 +128,7 @@ impl Dialer {
             TlsSetupError::Pem { path: cluster.ca_file.clone(), problem: "endpoint is no server name".into() }
         })?;
         Ok(Self {
+            cluster: cluster.name.as_str().into(),
             endpoint: cluster.endpoint.clone(),
             hostaddr: cluster.hostaddr,
             server_name,
@@ -135,7 +165,7 @@ impl Dialer {
             request_tls(&mut tcp, addr).await?;
             let stream = self.tls.0.connect(self.server_name.clone(), tcp).await;
             let stream = stream.map_err(|error| DialError::Tls { addr, problem: tls::describe(&error) })?;
-            Ok(Dialed { stream, addr })
+            Ok(Dialed { cluster: Arc::clone(&self.cluster), stream, addr })
         };
         timeout_at(deadline, attempt).await.unwrap_or(Err(DialError::TimedOut))
     }

@@ -1,6 +1,8 @@
 //! Logging in to the upstream as the granted user. The IAM token is spent here, and only in answer to a
 //! cleartext password request inside verified TLS: any other method means the role is not one of IAM's.
 
+use std::sync::Arc;
+
 use bytes::{BufMut, BytesMut};
 use pgwire::messages::response::{ErrorResponse, ReadyForQuery};
 use pgwire::messages::startup::{Authentication, BackendKeyData};
@@ -72,6 +74,9 @@ pub struct Wanted<'a> {
     pub database: &'a DbName,
     /// The client's other parameters.
     pub startup: &'a StartupParams,
+    /// Settings that are not the client's to choose: they stand behind `options` and all other parameters, and
+    /// the server lets the last one count.
+    pub settings: &'a [(&'static str, String)],
 }
 
 /// Logs in over `dialed`, spending `token`.
@@ -80,11 +85,15 @@ pub async fn log_in(
     wanted: Wanted<'_>,
     token: IamToken,
 ) -> Result<Upstream, UpstreamLoginError> {
-    let addr = dialed.addr;
+    let (addr, cluster) = (dialed.addr, dialed.cluster);
     let mut stream = dialed.stream;
     let said = exchange(&mut stream, wanted, token).await?;
-    let cancel =
-        said.key.map(|(pid, secret)| CancelTarget { addr, pid, secret: secret.to_vec().into_boxed_slice() });
+    let cancel = said.key.map(|(pid, secret)| CancelTarget {
+        cluster: Arc::clone(&cluster),
+        addr,
+        pid,
+        secret: secret.to_vec().into_boxed_slice(),
+    });
     Ok(Upstream { stream, greeting: said.greeting, cancel })
 }
 
@@ -188,8 +197,13 @@ fn startup_packet(wanted: Wanted<'_>) -> BytesMut {
     };
     parameter(b"user", wanted.user.as_str().as_bytes());
     parameter(b"database", wanted.database.as_str().as_bytes());
-    for (name, value) in wanted.startup.others() {
+    let ours =
+        |name: &[u8]| wanted.settings.iter().any(|(ours, _)| ours.as_bytes().eq_ignore_ascii_case(name));
+    for (name, value) in wanted.startup.others().iter().filter(|(name, _)| !ours(name)) {
         parameter(name, value);
+    }
+    for (name, value) in wanted.settings {
+        parameter(name.as_bytes(), value.as_bytes());
     }
     body.put_u8(0);
     let mut packet = BytesMut::with_capacity(body.len() + 4);

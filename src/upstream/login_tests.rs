@@ -37,7 +37,7 @@ async fn against(before: Vec<u8>, after: Vec<u8>) -> (Result<Said, UpstreamLogin
     });
     let (user, database) = (DbUser::parse("alice").unwrap(), DbName::parse("app").unwrap());
     let startup = startup();
-    let wanted = Wanted { user: &user, database: &database, startup: &startup };
+    let wanted = Wanted { user: &user, database: &database, startup: &startup, settings: &[] };
     let result = exchange(&mut near, wanted, IamToken::new("tok".into())).await;
     drop(near);
     (result, server.await.unwrap())
@@ -54,10 +54,24 @@ fn ok() -> Vec<u8> {
 #[test]
 fn u1_the_packet_is_built_from_the_grant() {
     let (user, database) = (DbUser::parse("alice").unwrap(), DbName::parse("app").unwrap());
-    let packet = startup_packet(Wanted { user: &user, database: &database, startup: &startup() });
+    let packet =
+        startup_packet(Wanted { user: &user, database: &database, startup: &startup(), settings: &[] });
     let body = b"\0\x03\0\0user\0alice\0database\0app\0options\0-c a=b\0application_name\0x\0\0";
     assert_eq!(packet[4..], body[..]);
     assert_eq!(packet[..4], message_length(body.len()));
+}
+
+#[test]
+fn settings_of_ours_come_last_and_once() {
+    let (user, database) = (DbUser::parse("alice").unwrap(), DbName::parse("app").unwrap());
+    let packet = b"\0\x03\0\0user\0x\0options\0-c a=b\0Statement_Timeout\09\0TimeZone\0UTC\0\0";
+    let startup = StartupParams::parse(packet).unwrap();
+    let settings = [("statement_timeout", "5".to_owned())];
+    let packet =
+        startup_packet(Wanted { user: &user, database: &database, startup: &startup, settings: &settings });
+    let body =
+        b"\0\x03\0\0user\0alice\0database\0app\0options\0-c a=b\0TimeZone\0UTC\0statement_timeout\x005\0\0";
+    assert_eq!(packet[4..], body[..]);
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ mod lifecycle;
 mod listeners;
 mod packaging;
 mod refusals;
+mod routing;
 mod sts;
 mod tokens;
 mod upstream;

@@ -31,7 +31,7 @@ fn the_compose_file_configures_the_proxy_as_the_proxy_wants_it() {
     let config = Config::from_toml(config, "proxy.toml").unwrap_or_else(|problems| panic!("{problems}"));
     let command = services["stand-ins"]["command"].to_string();
     assert!(command.contains(&format!("--issuer-url={}", config.issuers[0].issuer.as_str())), "{command}");
-    let sts = config.cluster.sts_endpoint_url.unwrap();
+    let sts = config.clusters[0].sts_endpoint_url.clone().unwrap();
     assert!(command.contains(&format!("--sts-addr=127.0.0.1:{}", sts.port().unwrap())), "{command}");
     for port in services["stand-ins"]["ports"].as_array().unwrap() {
         assert!(port.as_str().unwrap().starts_with("127.0.0.1:"), "published to the world: {port}");

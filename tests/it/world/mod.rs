@@ -38,6 +38,8 @@ pub(crate) struct Wishes {
     listen: String,
     second: Option<String>,
     limits: String,
+    issuer: String,
+    role: String,
     cluster: String,
     user: String,
     endpoint: String,
@@ -59,6 +61,15 @@ impl Wishes {
     }
     pub(crate) fn limits(mut self, keys: &str) -> Self {
         keys.clone_into(&mut self.limits);
+        self
+    }
+    pub(crate) fn issuer(mut self, keys: &str) -> Self {
+        keys.clone_into(&mut self.issuer);
+        self
+    }
+    /// Another `role_arn`.
+    pub(crate) fn role(mut self, key: &str) -> Self {
+        key.clone_into(&mut self.role);
         self
     }
     pub(crate) fn cluster(mut self, keys: &str) -> Self {
@@ -107,12 +118,13 @@ impl Wishes {
             url = "{issuer_url}"
             audience = ["{audience}"]
             private_network = true
+            {issuer}
             [[cluster]]
             name = "app"
             endpoint = "{endpoint}"
             hostaddr = "{hostaddr}"
             region = "{region}"
-            role_arn = "{role}"
+            {role}
             resource_id = "{resource}"
             ca_file = "{ca}"
             sts_endpoint_url = "{sts}"
@@ -129,12 +141,13 @@ impl Wishes {
             audience = names::AUDIENCE,
             endpoint = self.endpoint,
             region = names::REGION,
-            role = names::ROLE_ARN,
+            role = self.role,
+            issuer = self.issuer,
             resource = names::RESOURCE_ID,
             ca = ca.display(),
             sts = cloud.sts.url(),
             cluster = self.cluster,
-            user = self.user,
+            user = self.user.replace("@upstream-ca@", &ca.display().to_string()),
         )
     }
 }
@@ -161,6 +174,8 @@ impl World {
             listen: String::new(),
             second: None,
             limits: String::new(),
+            issuer: String::new(),
+            role: format!("role_arn = \"{}\"", names::ROLE_ARN),
             cluster: String::new(),
             user: String::new(),
             endpoint: names::ENDPOINT.to_owned(),

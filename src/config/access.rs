@@ -1,0 +1,135 @@
+//! Who may use a cluster, with which role, and with which settings.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::reader::Section;
+use super::route::{NamePattern, databases};
+use super::rules::{ClaimRule, rules};
+use super::values::{DAY, name};
+use crate::names::RoleArn;
+
+/// The role that people assume: one for all, or one for each issuer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Roles {
+    /// The same for everyone.
+    One(RoleArn),
+    /// By the issuer's name; people of other issuers have none and are refused.
+    PerIssuer(BTreeMap<String, RoleArn>),
+}
+
+impl Roles {
+    /// The role of people of this issuer.
+    pub fn of(&self, issuer_name: &str) -> Option<&RoleArn> {
+        match self {
+            Self::One(role) => Some(role),
+            Self::PerIssuer(roles) => roles.get(issuer_name),
+        }
+    }
+
+    /// Every role there is.
+    pub fn all(&self) -> Vec<&RoleArn> {
+        match self {
+            Self::One(role) => vec![role],
+            Self::PerIssuer(roles) => roles.values().collect(),
+        }
+    }
+}
+
+/// One `[[cluster.group]]`: settings for the people whose token fits.
+#[derive(Clone, Debug)]
+pub struct GroupSettings {
+    /// The operator's name for it.
+    pub name: String,
+    /// A token belongs to it that fits one of these.
+    pub when: Vec<ClaimRule>,
+    /// The only databases, as they are called on the server; all when absent.
+    pub databases: Option<Vec<NamePattern>>,
+    /// Whether sessions begin with `default_transaction_read_only`.
+    pub read_only: bool,
+    /// `statement_timeout` at the session's begin; zero leaves the server's.
+    pub statement_timeout: Duration,
+    /// Sessions of the whole group at the same time; zero is no limit.
+    pub max_client_conn: usize,
+    /// Longest life of a session; zero leaves the service's.
+    pub max_lifetime: Duration,
+}
+
+/// What of PostgreSQL's settings clients may set while they connect.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OptionRules {
+    /// Whether the parameter `options` is refused as a whole.
+    pub forbid_options: bool,
+    /// Settings that may not be set, by `options` or by name; lower-case.
+    pub forbidden_settings: Vec<String>,
+}
+
+const ROLE_EXAMPLE: &str = "\"arn:aws:iam::123456789012:role/pgpassport\"";
+
+/// `role_arn`: a text, or a table by issuer.
+pub(super) fn roles(section: &Section<'_, '_>) -> Option<Roles> {
+    let parse = |text: &str| {
+        RoleArn::parse(text).ok_or_else(|| {
+            format!("{text:?} is not a role's ARN; write it as in \"arn:aws:iam::123456789012:role/name\"")
+        })
+    };
+    if !section.is_table("role_arn") {
+        return section.required("role_arn", ROLE_EXAMPLE, parse).map(Roles::One);
+    }
+    let roles: BTreeMap<_, _> = section.map("role_arn", parse).into_iter().collect();
+    if roles.is_empty() {
+        section.missing("role_arn", &format!("{{ okta = {ROLE_EXAMPLE} }}"));
+        return None;
+    }
+    Some(Roles::PerIssuer(roles))
+}
+
+/// `forbid_options` and `forbidden_settings`.
+pub(super) fn option_rules(section: &Section<'_, '_>) -> OptionRules {
+    let items = section.texts("forbidden_settings");
+    OptionRules {
+        forbid_options: section.boolean("forbid_options", false),
+        forbidden_settings: items
+            .into_iter()
+            .flat_map(|items| items.value)
+            .map(|item| item.value.to_ascii_lowercase())
+            .collect(),
+    }
+}
+
+/// `[[cluster.group]]`, in the order of the file.
+pub(super) fn groups(section: &Section<'_, '_>) -> Vec<GroupSettings> {
+    let mut groups: Vec<GroupSettings> = Vec::new();
+    for section in section.sections("group") {
+        let Some(group) = group(&section) else { continue };
+        if groups.iter().any(|other| other.name == group.name) {
+            section.wrong("name", "another group has this name");
+        }
+        groups.push(group);
+    }
+    groups
+}
+
+fn group(section: &Section<'_, '_>) -> Option<GroupSettings> {
+    let name = section.required("name", "\"analysts\"", name);
+    let when = rules(section, "when");
+    if when.is_none() {
+        section.missing("when", "{ claim = \"groups\", any = [\"analysts\"] }");
+    }
+    let databases = databases(section, "databases");
+    let read_only = section.boolean("read_only", false);
+    let off = Duration::ZERO;
+    let statement_timeout = section.duration("statement_timeout", off, off..=DAY);
+    let max_client_conn = section.count("max_client_conn", 0, 0..=1_000_000);
+    let max_lifetime = section.duration("max_lifetime", off, off..=30 * DAY);
+    section.finish();
+    Some(GroupSettings {
+        name: name?,
+        when: when?,
+        databases,
+        read_only,
+        statement_timeout,
+        max_client_conn,
+        max_lifetime,
+    })
+}

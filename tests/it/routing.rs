@@ -1,0 +1,168 @@
+//! Which connection leads to which cluster, who may use it, and with which settings its sessions begin.
+
+use crate::world::{ErrorFields, World};
+
+/// A second cluster at the same server, told apart by `keys`.
+fn another(world_keys: &str) -> String {
+    format!(
+        r#"
+        [[cluster]]
+        name = "other"
+        endpoint = "other.cluster-abc123.eu-central-1.rds.amazonaws.com"
+        hostaddr = "127.0.0.1:1"
+        region = "eu-central-1"
+        role_arn = "arn:aws:iam::123456789012:role/other"
+        ca_file = "@upstream-ca@"
+        {world_keys}
+        "#
+    )
+}
+
+/// Refused by policy, before AWS or the database were asked.
+async fn refused(world: &World, database: &str, token: &str) -> ErrorFields {
+    let before = world.cloud.sts.count();
+    let result = world.raw().await.login("alice", Some(database), token).await;
+    let refusal = result.err().expect("a refusal");
+    world.hear(format!("{refusal:?}").as_bytes());
+    assert_eq!(refusal.sqlstate(), "28P01", "{refusal:?}");
+    assert!(refusal.detail().starts_with("Stage authorization: "), "{refusal:?}");
+    assert_eq!(world.cloud.sts.count(), before, "STS was asked");
+    refusal
+}
+
+fn no_licence_to_look_around(refusal: &ErrorFields, database: &str) {
+    let expected = format!("Stage authorization: database \"{database}\" is not served here, or not to you.");
+    assert_eq!(refusal.detail(), expected);
+    for name in ["app", "other", "reporting", "analysts"] {
+        assert!(database == name || !format!("{refusal:?}").contains(name), "it lists {name}: {refusal:?}");
+    }
+}
+
+async fn database_of(world: &World, asked: &str) -> String {
+    let token = world.token("alice");
+    let client = world
+        .connect_with("alice", &token, |config| {
+            config.dbname(asked);
+        })
+        .await
+        .unwrap();
+    client.query_one("select current_database()::text", &[]).await.unwrap().get(0)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_name_leads_to_its_cluster_under_its_real_name() {
+    let world = World::wishes()
+        .cluster("databases = [\"app\"]\ndatabase_aliases = { sales = \"app\" }")
+        .user(&another("databases = [\"other_*\"]"))
+        .start()
+        .await;
+    assert_eq!(database_of(&world, "app").await, "app");
+    assert_eq!(database_of(&world, "sales").await, "app");
+    let refusal = refused(&world, "nowhere", &world.token("alice")).await;
+    no_licence_to_look_around(&refusal, "nowhere");
+    // The other cluster is not reachable: that it was tried shows where the name led.
+    let error = world.raw().await.login("alice", Some("other_1"), &world.token("alice")).await.err().unwrap();
+    assert_eq!(error.sqlstate(), "57P03", "{error:?}");
+    assert_eq!(world.audit("database", "other_1").await["cluster"], "other");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn listener_and_server_name_lead_to_their_clusters() {
+    let world = World::wishes()
+        .listen("name = \"office\"")
+        .second_listener("name = \"bi\"")
+        .cluster("server_names = [\"localhost\"]\nlisteners = [\"office\"]")
+        .user(&another("listeners = [\"bi\"]"))
+        .start()
+        .await;
+    assert_eq!(database_of(&world, "app").await, "app");
+    let by_the_other = format!("user=alice dbname=app port={}", world.ports[1]);
+    let psql = world.psql(&by_the_other, &world.token("alice"), &["-c", "select 1"]).await;
+    assert!(psql.stderr.contains("cannot connect now"), "the other cluster cannot be reached: {psql:?}");
+    assert_eq!(world.audit("listener", "bi").await["cluster"], "other");
+    // Without a server name nothing says that the first cluster is meant.
+    let psql = world.psql("user=alice dbname=app sslsni=0", &world.token("alice"), &["-c", "select 1"]).await;
+    assert!(psql.stderr.contains("is not served here, or not to you"), "{psql:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_those_come_in_whose_claims_a_rule_names() {
+    let allow =
+        "allow = [{ claim = \"groups\", any = [\"analysts\"] }, { claim = \"admin\", any = [\"true\"] }]";
+    let world = World::wishes().cluster(allow).start().await;
+    let with = |name: &str, value: serde_json::Value| world.mint(world.claims("alice").set(name, value));
+    for good in [with("groups", serde_json::json!(["x", "analysts"])), with("admin", true.into())] {
+        world.connect("alice", &good).await.unwrap();
+    }
+    for bad in [world.token("alice"), with("groups", "analyst".into()), with("admin", false.into())] {
+        let refusal = refused(&world, "app", &bad).await;
+        no_licence_to_look_around(&refusal, "app");
+    }
+    let log = world.log_line("no rule of cluster.allow fits the token").await;
+    assert!(log.contains("refused"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_issuers_people_need_its_role_and_what_it_requires() {
+    let role = format!("role_arn = {{ idp = \"{}\" }}", aws_emulator::names::ROLE_ARN);
+    let world = World::wishes()
+        .role(&role)
+        .issuer("require = { claim = \"scope\", all = [\"openid\", \"db\"] }\nuser_claim = \"login\"")
+        .start()
+        .await;
+    let with = |scope: &str| world.mint(world.claims("0017").set("scope", scope).set("login", "alice"));
+    world.connect("alice", &with("openid db x")).await.unwrap();
+    let refusal = world.refusal("alice", &with("openid dbx")).await;
+    assert_eq!(refusal.sqlstate(), "28P01");
+    assert!(refusal.detail().contains("claim \"scope\" does not hold what is required: \"openid\", \"db\""));
+    let elsewhere = World::wishes().cluster("issuers = [\"idp\"]").start().await;
+    elsewhere.connect("alice", &elsewhere.token("alice")).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_has_its_settings_whatever_the_client_asks_for() {
+    let group = r#"
+        [[cluster.group]]
+        name = "analysts"
+        when = { claim = "groups", any = ["analysts"] }
+        databases = ["app"]
+        read_only = true
+        statement_timeout = "5m"
+    "#;
+    let world = World::wishes().user(group).start().await;
+    let analyst = world.mint(world.claims("alice").set("groups", serde_json::json!(["analysts"])));
+    let show = "select current_setting('default_transaction_read_only') || ' ' || current_setting('statement_timeout') \
+                || ' ' || current_setting('geqo')";
+    let asked = "user=alice dbname=app options='-c default_transaction_read_only=off -c statement_timeout=1 -c geqo=off'";
+    let psql = world.psql(asked, &analyst, &["-c", show]).await;
+    assert_eq!(psql.stdout.trim(), "on 5min off", "{psql:?}");
+    let psql = world.psql(asked, &world.token("alice"), &["-c", "show default_transaction_read_only"]).await;
+    assert_eq!(psql.stdout.trim(), "off", "others have what they ask for: {psql:?}");
+    let refusal = refused(&world, "postgres", &analyst).await;
+    no_licence_to_look_around(&refusal, "postgres");
+    // Not a wall, and the documentation says so.
+    let psql = world
+        .psql(asked, &analyst, &["-c", "set default_transaction_read_only = off; set statement_timeout = 0"])
+        .await;
+    assert!(psql.ok, "{psql:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn u3_forbidden_settings_are_refused_by_name() {
+    let world = World::wishes().cluster("forbidden_settings = [\"role\", \"search_path\"]").start().await;
+    let token = world.token("alice");
+    for options in ["-c role=rds_iam", "--role=rds_iam", "-crole=rds_iam", "-e -c search-path=x"] {
+        let before = world.cloud.sts.count();
+        let psql = world.psql(&format!("user=alice dbname=app options='{options}'"), &token, &[]).await;
+        assert!(psql.stderr.contains("password authentication failed for user \"alice\""), "{psql:?}");
+        assert!(psql.stderr.contains("which may not be set while connecting"), "{psql:?}");
+        assert_eq!(world.cloud.sts.count(), before, "STS was asked");
+    }
+    let psql = world.psql("user=alice dbname=app options='-c geqo=off'", &token, &["-c", "show geqo"]).await;
+    assert_eq!(psql.stdout.trim(), "off", "{psql:?}");
+    assert_eq!(world.audit("options", "-c role=rds_iam").await["outcome"], "refused");
+    let strict = World::wishes().cluster("forbid_options = true").start().await;
+    let psql = strict.psql("user=alice dbname=app options='-c geqo=off'", &strict.token("alice"), &[]).await;
+    assert!(psql.stderr.contains("the connection sets \"options\""), "{psql:?}");
+    assert!(strict.psql("user=alice dbname=app", &strict.token("alice"), &["-c", "select 1"]).await.ok);
+}

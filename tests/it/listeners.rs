@@ -15,6 +15,6 @@ async fn each_listener_has_its_own_rules() {
     assert_eq!(psql.stdout.trim(), "alice", "{psql:?}");
     let psql = world.psql(&clear(world.ports[0]), &token, &["-c", "select 1"]).await;
     assert!(!psql.ok && psql.stderr.contains("connection requires TLS"), "{psql:?}");
-    assert_eq!(world.audit("outcome", "session").await["listener"], "tunnel");
-    assert_eq!(world.audit("outcome", "refused").await["listener"], "strict");
+    assert_eq!(world.audit_of("tunnel", "outcome", "session").await["db_user"], "alice");
+    assert_eq!(world.audit_of("strict", "outcome", "refused").await["sqlstate"], "28000");
 }

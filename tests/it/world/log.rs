@@ -53,13 +53,16 @@ pub(crate) async fn line(from: usize, text: &str) -> String {
     find(from, text, |line| line.contains(text)).await
 }
 
-/// The audit record in which `field` is `value`.
-pub(crate) async fn audit(from: usize, field: &str, value: &str) -> serde_json::Value {
+/// The first audit record in which each field is its value.
+pub(crate) async fn audit(from: usize, fields: &[(&str, &str)]) -> serde_json::Value {
     let wanted = |line: &str| {
-        line.contains("\"target\":\"audit\"")
-            && serde_json::from_str::<serde_json::Value>(line).unwrap()[field] == *value
+        let record = || serde_json::from_str::<serde_json::Value>(line).unwrap();
+        line.contains("\"target\":\"audit\"") && {
+            let record = record();
+            fields.iter().all(|(field, value)| record[field] == *value)
+        }
     };
-    serde_json::from_str(&find(from, &format!("an audit record with {field}={value}"), wanted).await).unwrap()
+    serde_json::from_str(&find(from, &format!("an audit record with {fields:?}"), wanted).await).unwrap()
 }
 
 /// Looks again and again: the record is written after the client has gone. The limit is for a broken build.

@@ -368,7 +368,13 @@ impl World {
 
     /// The audit record in which `field` is `value`; waits until it is written.
     pub(crate) async fn audit(&self, field: &str, value: &str) -> serde_json::Value {
-        log::audit(self.log_from, field, value).await
+        log::audit(self.log_from, &[(field, value)]).await
+    }
+
+    /// The first audit record of `listener` in which `field` is `value`. All worlds of this process share one log:
+    /// what is common to many tests has to be told apart by the listener's name.
+    pub(crate) async fn audit_of(&self, listener: &str, field: &str, value: &str) -> serde_json::Value {
+        log::audit(self.log_from, &[("listener", listener), (field, value)]).await
     }
 
     /// Whether anything in this process has logged `text` since this world began.

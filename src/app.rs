@@ -56,10 +56,28 @@ pub fn build(
 
 /// Builds what the clients of one listener meet; its files are read here.
 pub fn listener(settings: &ListenSettings) -> anyhow::Result<Listener> {
-    let config = tls::server_config(&settings.tls_cert_file, &settings.tls_key_file)?;
+    let config = tls::server_config(listener_files(settings))?;
+    if settings.plaintext_from_loopback {
+        tracing::warn!(
+            listener = settings.name,
+            "plaintext_from_loopback is on: clients on this machine may send their token without TLS"
+        );
+    }
     Ok(Listener {
         name: settings.name.clone(),
         acceptor: TlsAcceptor::from(Arc::new(config)),
         plaintext_from_loopback: settings.plaintext_from_loopback,
     })
+}
+
+/// The files that a listener's TLS is made of.
+pub fn listener_files(settings: &ListenSettings) -> tls::ListenerFiles<'_> {
+    tls::ListenerFiles {
+        cert_file: &settings.tls_cert_file,
+        key_file: &settings.tls_key_file,
+        client: settings
+            .client_certificate
+            .as_ref()
+            .map(|client| tls::ClientAuthority { ca_file: &client.ca_file, required: client.required }),
+    }
 }

@@ -228,7 +228,8 @@ fn asked<'a>(listener: &'a Listener, client: &'a Pending<TcpStream>) -> Asked<'a
 
 fn record_request(trail: &mut Trail, client: &Pending<TcpStream>) {
     let startup = client.startup();
-    trail.asked(client.tls_version(), startup.user(), startup.other("application_name").as_deref());
+    trail.tls(client.tls_version(), client.server_name(), client.client_certificate().as_deref());
+    trail.asked(startup.user(), startup.other("application_name").as_deref());
     trail.options(startup.other("options").as_deref());
 }
 

@@ -54,6 +54,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pending<S> {
         self.stream.tls_version()
     }
 
+    /// Subject of the client's own certificate, if it showed one, for the record.
+    pub fn client_certificate(&self) -> Option<String> {
+        self.stream.client_certificate()
+    }
+
     /// The server name of the client's TLS, if it sent one.
     pub fn server_name(&self) -> Option<&str> {
         self.stream.server_name()

@@ -7,6 +7,8 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::server::TlsStream;
 
+use crate::wire::certificate;
+
 /// A connection to a client.
 #[derive(Debug)]
 pub enum ClientStream<S> {
@@ -33,6 +35,14 @@ impl<S> ClientStream<S> {
     pub fn server_name(&self) -> Option<&str> {
         match self {
             Self::Tls(tls) => tls.get_ref().1.server_name(),
+            Self::Plain(_) => None,
+        }
+    }
+
+    /// Subject of the certificate that the client showed, verified by the handshake.
+    pub fn client_certificate(&self) -> Option<String> {
+        match self {
+            Self::Tls(tls) => tls.get_ref().1.peer_certificates()?.first().map(certificate::subject),
             Self::Plain(_) => None,
         }
     }

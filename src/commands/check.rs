@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use crate::app::listener_files;
 use crate::config::{ClusterSettings, Config, Pin};
 use crate::names::RoleArn;
 use crate::wire::tls;
@@ -52,9 +53,9 @@ fn describe(cluster: &ClusterSettings) -> String {
 fn file_problems(config: &Config) -> Vec<String> {
     let mut problems = Vec::new();
     for listen in &config.listeners {
-        let (cert, key) = (&listen.tls_cert_file, &listen.tls_key_file);
-        if let Err(error) = tls::server_config(cert, key) {
-            problems.push(format!("listen.tls_cert_file, listen.tls_key_file: {error}"));
+        let key = &listen.tls_key_file;
+        if let Err(error) = tls::server_config(listener_files(listen)) {
+            problems.push(format!("listener {}: {error}", listen.name));
         } else if let Err(error) = private(key) {
             problems.push(format!("listen.tls_key_file: {}: {error}", key.display()));
         }

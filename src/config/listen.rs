@@ -2,9 +2,9 @@
 
 use std::net::SocketAddr;
 
-use super::ListenSettings;
 use super::reader::Section;
 use super::values::name;
+use super::{ClientCertificate, ListenSettings};
 
 /// Every listener, at least one.
 pub(super) fn listeners(root: &Section<'_, '_>) -> Option<Vec<ListenSettings>> {
@@ -43,6 +43,7 @@ fn listen(section: &Section<'_, '_>) -> Option<ListenSettings> {
     let name = section.parsed("name", name).unwrap_or_else(|| addr.to_string());
     let tls_cert_file = section.required_path("tls_cert_file", "\"/etc/pgpassport/server.crt\"");
     let tls_key_file = section.required_path("tls_key_file", "\"/etc/pgpassport/server.key\"");
+    let client_certificate = client_certificate(section);
     let plaintext_from_loopback = section.boolean("plaintext_from_loopback", false);
     section.finish();
     Some(ListenSettings {
@@ -50,6 +51,22 @@ fn listen(section: &Section<'_, '_>) -> Option<ListenSettings> {
         addr,
         tls_cert_file: tls_cert_file?,
         tls_key_file: tls_key_file?,
+        client_certificate,
         plaintext_from_loopback,
     })
+}
+
+fn client_certificate(section: &Section<'_, '_>) -> Option<ClientCertificate> {
+    let ca_file = section.path("client_tls_ca_file");
+    let required = section.choice("client_tls_certificate", true, &[("require", true), ("request", false)]);
+    let word = section.text("client_tls_certificate");
+    match (ca_file, word) {
+        (Some(ca_file), _) => Some(ClientCertificate { ca_file, required }),
+        (None, Some(word)) => {
+            let text = "this needs client_tls_ca_file: who signs the certificates that clients may show?";
+            section.reading.problem(&word.span, &word.key, text);
+            None
+        }
+        (None, None) => None,
+    }
 }

@@ -51,8 +51,19 @@ pub struct ListenSettings {
     pub tls_cert_file: PathBuf,
     /// PEM file with its private key.
     pub tls_key_file: PathBuf,
+    /// Which certificates clients have to show; none when absent.
+    pub client_certificate: Option<ClientCertificate>,
     /// Whether a client on the loopback interface may log in without TLS.
     pub plaintext_from_loopback: bool,
+}
+
+/// The certificates that clients may, or have to, show.
+#[derive(Clone, Debug)]
+pub struct ClientCertificate {
+    /// PEM file with the certificate authorities that sign them.
+    pub ca_file: PathBuf,
+    /// Whether a client without one is turned away.
+    pub required: bool,
 }
 
 /// `[limits]`

@@ -46,6 +46,7 @@ fn every_commented_line_of_the_reference_is_the_default() {
     let examples = [
         "name",
         "issuers",
+        "client_tls_ca_file",
         "jwks_url",
         "ca_file",
         "hostaddr",
@@ -61,7 +62,9 @@ fn every_commented_line_of_the_reference_is_the_default() {
         "database_aliases",
         "allow",
     ];
-    let usual = format!("{:?}", read(REFERENCE).unwrap());
+    // Keys that mean something beside another one only.
+    let needing = [("client_tls_certificate", "client_tls_ca_file"), ("listeners", "name")];
+    let shown = |text: &str| format!("{:?}", read(text).unwrap_or_else(|problems| panic!("{problems}")));
     let mut tried = 0;
     for line in REFERENCE.lines().filter(|line| line.starts_with("# ") && line.contains(" = ")) {
         let Some((key, _)) = line[2..].split_once(" = ") else { continue };
@@ -69,14 +72,16 @@ fn every_commented_line_of_the_reference_is_the_default() {
             continue; // a sentence with an equals sign in it
         }
         tried += 1;
-        let mut text = REFERENCE.replacen(line, &line[2..], 1);
-        if key == "listeners" {
-            text = text.replacen("# name = \"office\"", "name = \"office\"", 1);
-        }
-        let changed = format!("{:?}", read(&text).unwrap_or_else(|problems| panic!("{line}: {problems}")));
-        assert_eq!(changed == usual, !examples.contains(&key), "{line}");
+        let base = match needing.iter().find(|(needing, _)| *needing == key) {
+            Some((_, needed)) => {
+                REFERENCE.replacen(&format!("\n# {needed} = "), &format!("\n{needed} = "), 1)
+            }
+            None => REFERENCE.to_owned(),
+        };
+        let changed = shown(&base.replacen(line, &line[2..], 1));
+        assert_eq!(changed == shown(&base), !examples.contains(&key), "{line}");
     }
-    assert_eq!(tried, 41, "commented keys of proxy.toml");
+    assert_eq!(tried, 43, "commented keys of proxy.toml");
 }
 
 /// The reader lists the keys it knows when it meets one it does not; each of them must be in the reference.
@@ -279,4 +284,17 @@ fn listeners_are_one_table_or_several() {
     let report = pair("", "adr = 1").unwrap_err().to_string();
     assert!(report.contains("listen[1].adr: this key is not known; did you mean addr?"), "{report}");
     assert!(read("listen = []").unwrap_err().to_string().contains("there is no [listen]"));
+}
+
+#[test]
+fn a_demand_for_certificates_needs_their_authority() {
+    let report = problem(&[("client_tls_certificate", "client_tls_certificate = \"request\"")]);
+    assert!(report.contains("this needs client_tls_ca_file"), "{report}");
+    let ca = ("client_tls_ca_file", "client_tls_ca_file = \"ca.pem\"");
+    let required = |more: &[(&str, &str)]| {
+        let config = read(&with(&[&[ca], more].concat())).unwrap();
+        config.listeners[0].client_certificate.clone().unwrap().required
+    };
+    assert!(required(&[]));
+    assert!(!required(&[("client_tls_certificate", "client_tls_certificate = \"request\"")]));
 }

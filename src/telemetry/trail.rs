@@ -41,6 +41,8 @@ pub struct Outcome {
 #[derive(Debug, Default)]
 struct Facts {
     tls: Option<&'static str>,
+    tls_server_name: Option<String>,
+    client_certificate: Option<String>,
     asked_user: Option<String>,
     application_name: Option<String>,
     options: Option<String>,
@@ -87,9 +89,21 @@ impl Trail {
         }
     }
 
+    /// The connection's encryption: version, the name that the client expected to reach, and the subject of
+    /// its certificate.
+    pub fn tls(
+        &mut self,
+        version: Option<&'static str>,
+        server_name: Option<&str>,
+        client_certificate: Option<&str>,
+    ) {
+        self.facts.tls = version;
+        self.facts.tls_server_name = server_name.map(field);
+        self.facts.client_certificate = client_certificate.map(field);
+    }
+
     /// What the client asked for.
-    pub fn asked(&mut self, tls: Option<&'static str>, user: &str, application_name: Option<&str>) {
-        self.facts.tls = tls;
+    pub fn asked(&mut self, user: &str, application_name: Option<&str>) {
         self.facts.asked_user = Some(field(user));
         self.facts.application_name = application_name.map(field);
     }
@@ -146,6 +160,8 @@ impl Drop for Trail {
             client = %self.peer,
             listener = self.listener,
             tls = facts.tls,
+            tls_server_name = facts.tls_server_name.as_deref(),
+            client_certificate = facts.client_certificate.as_deref(),
             outcome = outcome.word,
             stage = outcome.stage,
             sqlstate = outcome.sqlstate.as_deref(),

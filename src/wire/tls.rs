@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::server::NoServerSessionStorage;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
@@ -40,17 +41,42 @@ fn pem_error(path: &Path, problem: &impl ToString) -> TlsSetupError {
     TlsSetupError::Pem { path: path.to_owned(), problem: problem.to_string() }
 }
 
+/// The files of a listener. Read again, they make another configuration for new connections.
+#[derive(Clone, Copy, Debug)]
+pub struct ListenerFiles<'a> {
+    /// PEM, the listener's certificate chain.
+    pub cert_file: &'a Path,
+    /// PEM, its private key.
+    pub key_file: &'a Path,
+    /// Which certificates clients have to show.
+    pub client: Option<ClientAuthority<'a>>,
+}
+
+/// Who signs the certificates of clients.
+#[derive(Clone, Copy, Debug)]
+pub struct ClientAuthority<'a> {
+    /// PEM, certificate authorities.
+    pub ca_file: &'a Path,
+    /// Whether a client without a certificate is turned away; one with a wrong certificate always is.
+    pub required: bool,
+}
+
 /// The listener's configuration: TLS 1.2 and 1.3, no session tickets (a resuming client would go on seeing a
 /// certificate that has been replaced), no early data.
-pub fn server_config(cert_file: &Path, key_file: &Path) -> Result<ServerConfig, TlsSetupError> {
-    let chain = certificates(cert_file)?;
-    let key = PrivateKeyDer::from_pem_file(key_file)
-        .map_err(|error| pem_error(key_file, &format!("no private key: {error}")))?;
-    let refused = |source| TlsSetupError::Rustls { path: cert_file.to_owned(), source };
-    let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+pub fn server_config(files: ListenerFiles<'_>) -> Result<ServerConfig, TlsSetupError> {
+    let chain = certificates(files.cert_file)?;
+    let key = PrivateKeyDer::from_pem_file(files.key_file)
+        .map_err(|error| pem_error(files.key_file, &format!("no private key: {error}")))?;
+    let refused = |source| TlsSetupError::Rustls { path: files.cert_file.to_owned(), source };
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let verifier = match files.client {
+        None => WebPkiClientVerifier::no_client_auth(),
+        Some(authority) => client_verifier(authority, Arc::clone(&provider))?,
+    };
+    let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13, &TLS12])
         .map_err(refused)?
-        .with_no_client_auth()
+        .with_client_cert_verifier(verifier)
         .with_single_cert(chain, key)
         .map_err(refused)?;
     config.alpn_protocols = vec![ALPN.to_vec()];
@@ -62,18 +88,32 @@ pub fn server_config(cert_file: &Path, key_file: &Path) -> Result<ServerConfig, 
 /// The upstream's configuration: certificate and name are verified against `ca_file`, always. Build it once:
 /// it remembers which key exchange the server took, which saves a round trip.
 pub fn upstream_config(ca_file: &Path) -> Result<ClientConfig, TlsSetupError> {
+    let config = ClientConfig::builder_with_provider(Arc::new(upstream_provider()))
+        .with_protocol_versions(&[&TLS13, &TLS12])
+        .map_err(|source| TlsSetupError::Rustls { path: ca_file.to_owned(), source })?
+        .with_root_certificates(roots(ca_file)?)
+        .with_no_client_auth();
+    Ok(config)
+}
+
+fn client_verifier(
+    authority: ClientAuthority<'_>,
+    provider: Arc<CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>, TlsSetupError> {
+    let roots = Arc::new(roots(authority.ca_file)?);
+    let builder = WebPkiClientVerifier::builder_with_provider(roots, provider);
+    let builder = if authority.required { builder } else { builder.allow_unauthenticated() };
+    builder.build().map_err(|error| pem_error(authority.ca_file, &error))
+}
+
+fn roots(ca_file: &Path) -> Result<RootCertStore, TlsSetupError> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(ca_file)? {
         roots
             .add(certificate)
             .map_err(|source| TlsSetupError::Rustls { path: ca_file.to_owned(), source })?;
     }
-    let config = ClientConfig::builder_with_provider(Arc::new(upstream_provider()))
-        .with_protocol_versions(&[&TLS13, &TLS12])
-        .map_err(|source| TlsSetupError::Rustls { path: ca_file.to_owned(), source })?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(config)
+    Ok(roots)
 }
 
 /// P-256 first: PostgreSQL before 18 takes no other curve by default (`ssl_ecdh_curve`), and a wrong first

@@ -12,6 +12,7 @@ mod packaging;
 mod refusals;
 mod routing;
 mod sts;
+mod tls;
 mod tokens;
 mod upstream;
 mod users;

@@ -61,6 +61,14 @@ impl Ca {
         self.issue(names, |_| {})
     }
 
+    /// A good certificate for a client of this name.
+    pub fn client(&self, name: &str) -> Result<ServerCert, Error> {
+        self.issue(&[], |params| {
+            params.distinguished_name = named(name);
+            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        })
+    }
+
     /// A certificate that ran out years ago.
     pub fn expired(&self, names: &[&str]) -> Result<ServerCert, Error> {
         self.issue(names, |params| {

@@ -1,0 +1,78 @@
+//! Certificates of clients, versions of TLS and what the record says of them.
+
+use aws_emulator::Ca;
+use tempfile::TempDir;
+
+use crate::world::World;
+
+/// A listener that asks for certificates, and the arguments with which psql shows one.
+struct Certified {
+    world: World,
+    folder: TempDir,
+    ca: Ca,
+}
+
+impl Certified {
+    async fn start(mode: &str) -> Self {
+        let (folder, ca) = (TempDir::new().unwrap(), Ca::new().unwrap());
+        let file = ca.write(folder.path()).unwrap();
+        let keys = format!(
+            "name = \"certified-{mode}\"\nclient_tls_ca_file = \"{}\"\nclient_tls_certificate = \"{mode}\"",
+            file.display()
+        );
+        Self { world: World::wishes().listen(&keys).start().await, folder, ca }
+    }
+
+    fn shown(&self, signed_by: &Ca, name: &str) -> String {
+        let files = signed_by.client(name).unwrap().write(self.folder.path(), "client").unwrap();
+        format!("sslcert={} sslkey={}", files.cert.display(), files.key.display())
+    }
+
+    async fn psql(&self, more: &str) -> crate::world::Psql {
+        let token = self.world.token("alice");
+        // Without this a psql that finds ~/.postgresql/postgresql.crt would show that.
+        let none = if more.contains("sslcert") { "" } else { "sslcert=/nowhere" };
+        self.world
+            .psql(&format!("user=alice dbname=app {none} {more}"), &token, &["-c", "select current_user"])
+            .await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_required_certificate_is_required_and_recorded() {
+    let certified = Certified::start("require").await;
+    let psql = certified.psql("").await;
+    assert!(!psql.ok && psql.stderr.contains("certificate required"), "{psql:?}");
+    let record = certified.world.audit_of("certified-require", "outcome", "dropped").await;
+    assert_eq!(record["reason"], "TLS handshake: peer sent no certificates");
+    for version in ["TLSv1.2", "TLSv1.3"] {
+        let shown = certified.shown(&certified.ca, &format!("etl, {version}"));
+        let psql = certified.psql(&format!("{shown} ssl_max_protocol_version={version}")).await;
+        assert_eq!(psql.stdout.trim(), "alice", "{psql:?}");
+        let record = certified.world.audit_of("certified-require", "tls", version).await;
+        assert_eq!(record["client_certificate"], format!("CN=etl\\, {version}"));
+        assert_eq!(record["tls_server_name"], "localhost");
+        assert_eq!(record["db_user"], "alice");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_requested_certificate_may_be_missing_but_not_wrong() {
+    let certified = Certified::start("request").await;
+    let psql = certified.psql("").await;
+    assert_eq!(psql.stdout.trim(), "alice", "{psql:?}");
+    let record = certified.world.audit_of("certified-request", "outcome", "session").await;
+    assert!(record["client_certificate"].is_null(), "{record}");
+    let shown = certified.shown(&Ca::new().unwrap(), "mallory");
+    let psql = certified.psql(&shown).await;
+    assert!(!psql.ok, "{psql:?}");
+    let record = certified.world.audit_of("certified-request", "outcome", "dropped").await;
+    assert!(record["reason"].as_str().unwrap().contains("invalid peer certificate"), "{record}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c2_letting_loopback_be_plain_is_warned_of() {
+    let world = World::wishes().listen("name = \"warned\"\nplaintext_from_loopback = true").start().await;
+    let line = world.log_line("\"listener\":\"warned\"").await;
+    assert!(line.contains("\"WARN\"") && line.contains("plaintext_from_loopback is on"), "{line}");
+}

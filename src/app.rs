@@ -67,6 +67,7 @@ pub fn listener(settings: &ListenSettings) -> anyhow::Result<Listener> {
         name: settings.name.clone(),
         acceptor: TlsAcceptor::from(Arc::new(config)),
         plaintext_from_loopback: settings.plaintext_from_loopback,
+        proxy_protocol_from: settings.proxy_protocol_from.clone(),
     })
 }
 

@@ -143,9 +143,10 @@ impl End {
 
     /// The record's words.
     pub fn outcome(&self) -> Outcome {
-        let plain = |word| Outcome { word, stage: None, sqlstate: None, reason: None };
+        let plain = |word| Outcome { word, stage: None, sqlstate: None, reason: None, routine: false };
         let because = |word, reason: String| Outcome { reason: Some(reason), ..plain(word) };
         match self {
+            Self::Dropped(Dropped::HealthCheck) => Outcome { routine: true, ..plain("health_check") },
             Self::Dropped(why) => because("dropped", why.to_string()),
             Self::Refused(why) if why.is_no_answer() => plain("no_token"),
             Self::Refused(why) => {
@@ -174,5 +175,5 @@ fn carried_outcome(end: &RelayEnd) -> Outcome {
         RelayEnd::ServerLost(None) => ("lost", "the server closed without a word".to_owned()),
         RelayEnd::Stopped => ("session", "the proxy is stopping".to_owned()),
     };
-    Outcome { word, stage: None, sqlstate: None, reason: Some(reason) }
+    Outcome { word, stage: None, sqlstate: None, reason: Some(reason), routine: false }
 }

@@ -16,6 +16,7 @@ use crate::aws::federation::Federation;
 use crate::cancel::{CancelKeys, Ticket};
 use crate::client::listener::Listener;
 use crate::client::negotiate::{CancelKey, Dropped, First, negotiate};
+use crate::client::proxy_protocol::{Origin, origin};
 use crate::client::{self, ClientKey, Pending};
 use crate::clock::Clock;
 use crate::names::SessionId;
@@ -99,8 +100,7 @@ async fn live<T>(
     if let Err(error) = socket::tune(&tcp) {
         return End::Dropped(Dropped::Io(error));
     }
-    let plaintext_allowed = listener.plaintext_from_loopback && peer.ip().is_loopback();
-    match timeout_at(due.client, negotiate(tcp, &listener.acceptor, plaintext_allowed)).await {
+    match timeout_at(due.client, meet(listener, tcp, peer, trail)).await {
         Err(_) => End::Dropped(Dropped::TimedOut), // no shared language yet, so no word either
         Ok(Err(why)) => End::Dropped(why),
         Ok(Ok(First::Cancel(key))) => cancel(steps, &key).await,
@@ -119,6 +119,21 @@ async fn live<T>(
                 }
             }
         }
+    }
+}
+
+/// Who is there and what for: the balancer's header, where one has to be, then the first packets.
+async fn meet(
+    listener: &Listener,
+    mut tcp: TcpStream,
+    peer: SocketAddr,
+    trail: &mut Trail,
+) -> Result<First<TcpStream>, Dropped> {
+    let origin = origin(&mut tcp, peer, &listener.proxy_protocol_from).await?;
+    trail.origin(origin.client(), origin.via());
+    match negotiate(tcp, &listener.acceptor, listener.allows_plaintext(&origin)).await {
+        Err(Dropped::Silent) if matches!(origin, Origin::Balancer(_)) => Err(Dropped::HealthCheck),
+        first => first,
     }
 }
 

@@ -4,6 +4,7 @@ pub mod listener;
 pub mod negotiate;
 pub mod options;
 pub mod password;
+pub mod proxy_protocol;
 pub mod startup;
 pub mod stream;
 

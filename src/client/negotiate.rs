@@ -9,6 +9,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use super::Pending;
+use super::proxy_protocol::HeaderError;
 use super::startup::{StartupError, StartupParams};
 use super::stream::ClientStream;
 use crate::wire::{has_early_bytes, limits, tls};
@@ -53,6 +54,12 @@ pub enum Dropped {
     /// Closed before it said anything: a port check.
     #[error("the peer closed without a word")]
     Silent,
+    /// A balancer that looked whether we are here.
+    #[error("a balancer's health check")]
+    HealthCheck,
+    /// A PROXY protocol header that is missing or wrong.
+    #[error(transparent)]
+    Header(#[from] HeaderError),
     /// An impossible first packet.
     #[error("the first packet has an impossible length of {0}")]
     Length(u32),

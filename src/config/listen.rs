@@ -1,6 +1,8 @@
 //! `[listen]`: where clients connect and what they are shown; several `[[listen]]` for several addresses.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
 
 use super::reader::Section;
 use super::values::name;
@@ -45,6 +47,7 @@ fn listen(section: &Section<'_, '_>) -> Option<ListenSettings> {
     let tls_key_file = section.required_path("tls_key_file", "\"/etc/pgpassport/server.key\"");
     let client_certificate = client_certificate(section);
     let plaintext_from_loopback = section.boolean("plaintext_from_loopback", false);
+    let proxy_protocol_from = networks(section, "proxy_protocol_from");
     section.finish();
     Some(ListenSettings {
         name,
@@ -53,6 +56,7 @@ fn listen(section: &Section<'_, '_>) -> Option<ListenSettings> {
         tls_key_file: tls_key_file?,
         client_certificate,
         plaintext_from_loopback,
+        proxy_protocol_from,
     })
 }
 
@@ -69,4 +73,29 @@ fn client_certificate(section: &Section<'_, '_>) -> Option<ClientCertificate> {
         }
         (None, None) => None,
     }
+}
+
+fn networks(section: &Section<'_, '_>, key: &'static str) -> Vec<IpNet> {
+    let Some(items) = section.texts(key) else { return Vec::new() };
+    let mut networks = Vec::new();
+    for item in &items.value {
+        match network(item.value) {
+            Ok(network) => networks.push(network),
+            Err(text) => section.reading.problem(&item.span, &item.key, text),
+        }
+    }
+    networks
+}
+
+fn network(text: &str) -> Result<IpNet, String> {
+    let network: IpNet = match text.parse::<IpAddr>() {
+        Ok(address) => address.into(),
+        Err(_) => text.parse().map_err(|_| {
+            format!("{text:?} is not a network; write \"10.0.0.0/16\", \"fd00::/8\" or one address")
+        })?,
+    };
+    if network != network.trunc() {
+        return Err(format!("{text:?} names an address inside a network; write \"{}\"", network.trunc()));
+    }
+    Ok(network)
 }

@@ -55,6 +55,8 @@ pub struct ListenSettings {
     pub client_certificate: Option<ClientCertificate>,
     /// Whether a client on the loopback interface may log in without TLS.
     pub plaintext_from_loopback: bool,
+    /// Networks whose connections have to begin with a PROXY protocol header, and are believed.
+    pub proxy_protocol_from: Vec<ipnet::IpNet>,
 }
 
 /// The certificates that clients may, or have to, show.

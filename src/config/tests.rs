@@ -81,7 +81,7 @@ fn every_commented_line_of_the_reference_is_the_default() {
         let changed = shown(&base.replacen(line, &line[2..], 1));
         assert_eq!(changed == shown(&base), !examples.contains(&key), "{line}");
     }
-    assert_eq!(tried, 43, "commented keys of proxy.toml");
+    assert_eq!(tried, 44, "commented keys of proxy.toml");
 }
 
 /// The reader lists the keys it knows when it meets one it does not; each of them must be in the reference.
@@ -297,4 +297,26 @@ fn a_demand_for_certificates_needs_their_authority() {
     };
     assert!(required(&[]));
     assert!(!required(&[("client_tls_certificate", "client_tls_certificate = \"request\"")]));
+}
+
+#[test]
+fn c10_balancers_are_named_by_networks_or_addresses() {
+    let from = |value: &str| {
+        read(&with(&[("proxy_protocol_from", &format!("proxy_protocol_from = {value}"))]))
+            .map(|config| config.listeners[0].proxy_protocol_from.clone())
+    };
+    let networks = from("[\"10.0.0.0/16\", \"fd00::/8\", \"192.0.2.7\"]").unwrap();
+    assert_eq!(
+        networks.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["10.0.0.0/16", "fd00::/8", "192.0.2.7/32"]
+    );
+    for (bad, told) in [
+        ("\"10.0.0.1/16\"", "write \"10.0.0.0/16\""),
+        ("\"10.0.0.0/33\"", "is not a network"),
+        ("\"balancer.example\"", "is not a network"),
+        ("[7]", "write a text in quotes"),
+    ] {
+        let report = from(bad).unwrap_err().to_string();
+        assert!(report.contains(told), "{report}");
+    }
 }

@@ -8,7 +8,7 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::config::{LogFormat, LogLevel, LogSettings};
 
-/// The target of audit records; they are written at every level of logging.
+/// The target of audit records; they are written at every level of logging, those of routine at `debug`.
 pub const AUDIT: &str = "audit";
 
 /// Sends log lines to standard error from here on. The first call in a process wins.
@@ -40,12 +40,12 @@ where
 }
 
 fn filter(level: LogLevel) -> EnvFilter {
-    let (ours, others) = match level {
-        LogLevel::Error => ("error", "error"),
-        LogLevel::Warn => ("warn", "warn"),
-        LogLevel::Info => ("info", "warn"),
-        LogLevel::Debug => ("debug", "info"),
-        LogLevel::Trace => ("trace", "debug"),
+    let (ours, others, audit) = match level {
+        LogLevel::Error => ("error", "error", "info"),
+        LogLevel::Warn => ("warn", "warn", "info"),
+        LogLevel::Info => ("info", "warn", "info"),
+        LogLevel::Debug => ("debug", "info", "debug"),
+        LogLevel::Trace => ("trace", "debug", "debug"),
     };
-    EnvFilter::new(format!("{others},pgpassport={ours},{AUDIT}=info"))
+    EnvFilter::new(format!("{others},pgpassport={ours},{AUDIT}={audit}"))
 }

@@ -18,7 +18,8 @@ const MAX_OPTIONS: usize = 1_024;
 #[derive(Debug)]
 pub struct Trail {
     session: SessionId,
-    peer: SocketAddr,
+    client: SocketAddr,
+    via: Option<SocketAddr>,
     listener: String,
     started: Instant,
     facts: Facts,
@@ -28,7 +29,7 @@ pub struct Trail {
 /// How a connection ended, in words that programs can rely on.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// `session`, `refused`, `cancel`, `no_token`, `dropped`, `lost` or `aborted`.
+    /// `session`, `refused`, `cancel`, `no_token`, `discovery`, `health_check`, `dropped`, `lost` or `aborted`.
     pub word: &'static str,
     /// The step that refused or broke.
     pub stage: Option<&'static str>,
@@ -36,6 +37,8 @@ pub struct Outcome {
     pub sqlstate: Option<String>,
     /// The reason in full, for the operator.
     pub reason: Option<String>,
+    /// What clients and balancers do all day and nobody has to look at: recorded at level `debug`.
+    pub routine: bool,
 }
 
 #[derive(Debug, Default)]
@@ -78,15 +81,23 @@ impl Trail {
             stage: None,
             sqlstate: None,
             reason: Some("the task ended early".into()),
+            routine: false,
         };
         Self {
             session,
-            peer,
+            client: peer,
+            via: None,
             listener: field(listener),
             started: Instant::now(),
             facts: Facts::default(),
             outcome,
         }
+    }
+
+    /// Whose connection it is, and which balancer passed it on.
+    pub fn origin(&mut self, client: SocketAddr, via: Option<SocketAddr>) {
+        self.client = client;
+        self.via = via;
     }
 
     /// The connection's encryption: version, the name that the client expected to reach, and the subject of
@@ -154,35 +165,42 @@ impl Drop for Trail {
     fn drop(&mut self) {
         let (facts, outcome) = (&self.facts, &self.outcome);
         let duration_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        tracing::info!(
-            target: AUDIT,
-            session = %self.session,
-            client = %self.peer,
-            listener = self.listener,
-            tls = facts.tls,
-            tls_server_name = facts.tls_server_name.as_deref(),
-            client_certificate = facts.client_certificate.as_deref(),
-            outcome = outcome.word,
-            stage = outcome.stage,
-            sqlstate = outcome.sqlstate.as_deref(),
-            reason = outcome.reason.as_deref().map(|reason| visible(reason, 2 * MAX_FIELD)),
-            asked_user = facts.asked_user.as_deref(),
-            db_user = facts.db_user.as_deref(),
-            database = facts.database.as_deref(),
-            application_name = facts.application_name.as_deref(),
-            options = facts.options.as_deref(),
-            issuer = facts.issuer.as_deref(),
-            subject = facts.subject.as_deref(),
-            token_id = facts.token_id.as_deref(),
-            cluster = facts.cluster.as_deref(),
-            role_session_name = facts.role_session_name.as_deref(),
-            upstream = facts.upstream_addr.map(|addr| addr.to_string()),
-            upstream_pid = facts.upstream_pid,
-            bytes_to_server = facts.to_server,
-            bytes_to_client = facts.to_client,
-            duration_ms,
-            "connection ended"
-        );
+        // The level of a tracing event is part of its code, so there have to be two.
+        macro_rules! record {
+            ($level:ident) => {
+                tracing::$level!(
+                    target: AUDIT,
+                    session = %self.session,
+                    client = %self.client,
+                    via = self.via.map(|via| via.to_string()),
+                    listener = self.listener,
+                    tls = facts.tls,
+                    tls_server_name = facts.tls_server_name.as_deref(),
+                    client_certificate = facts.client_certificate.as_deref(),
+                    outcome = outcome.word,
+                    stage = outcome.stage,
+                    sqlstate = outcome.sqlstate.as_deref(),
+                    reason = outcome.reason.as_deref().map(|reason| visible(reason, 2 * MAX_FIELD)),
+                    asked_user = facts.asked_user.as_deref(),
+                    db_user = facts.db_user.as_deref(),
+                    database = facts.database.as_deref(),
+                    application_name = facts.application_name.as_deref(),
+                    options = facts.options.as_deref(),
+                    issuer = facts.issuer.as_deref(),
+                    subject = facts.subject.as_deref(),
+                    token_id = facts.token_id.as_deref(),
+                    cluster = facts.cluster.as_deref(),
+                    role_session_name = facts.role_session_name.as_deref(),
+                    upstream = facts.upstream_addr.map(|addr| addr.to_string()),
+                    upstream_pid = facts.upstream_pid,
+                    bytes_to_server = facts.to_server,
+                    bytes_to_client = facts.to_client,
+                    duration_ms,
+                    "connection ended"
+                )
+            };
+        }
+        if outcome.routine { record!(debug) } else { record!(info) }
     }
 }
 

@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+/// Longest PROXY protocol header, extensions included: what the smallest TCP segment holds, 576 - 40
+/// (HAProxy, doc/proxy-protocol.txt, section 2).
+pub const MAX_PROXY_HEADER: usize = 536;
+
 /// Longest length field of a StartupMessage: `MAX_STARTUP_PACKET_LENGTH` (10,000) and the field itself
 /// (PostgreSQL, src/include/libpq/pqcomm.h).
 pub const MAX_STARTUP_LENGTH: usize = 10_004;

@@ -68,7 +68,11 @@ pub(crate) struct RawClient {
 
 impl RawClient {
     pub(crate) async fn connect(port: u16, ca: &Ca) -> Self {
-        let mut tcp = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        Self::over(TcpStream::connect(("127.0.0.1", port)).await.unwrap(), ca).await
+    }
+
+    /// TLS by SSLRequest on a connection that is there already.
+    pub(crate) async fn over(mut tcp: TcpStream, ca: &Ca) -> Self {
         tcp.write_all(&SSL_REQUEST).await.unwrap();
         assert_eq!(tcp.read_u8().await.unwrap(), b'S');
         let connector = TlsConnector::from(Arc::new(trusting(ca)));

@@ -1,0 +1,86 @@
+//! Clients behind a load balancer that speaks the PROXY protocol.
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::world::raw::startup;
+use crate::world::{ErrorFields, RawClient, World};
+
+/// Version 2, written for these tests alone: `client` by way of this machine, over IPv4.
+fn header(command: u8, client: [u8; 4]) -> Vec<u8> {
+    let mut header = b"\r\n\r\n\0\r\nQUIT\n".to_vec();
+    header.extend([command, 0x11, 0, 12]);
+    header.extend(client);
+    header.extend([127, 0, 0, 1, 0x13, 0x88, 0x15, 0x38]);
+    header
+}
+
+const PROXY: u8 = 0x21;
+const LOCAL: u8 = 0x20;
+
+async fn send(world: &World, bytes: &[u8]) -> TcpStream {
+    let mut tcp = TcpStream::connect(("127.0.0.1", world.port)).await.unwrap();
+    tcp.write_all(bytes).await.unwrap();
+    tcp
+}
+
+async fn answer(world: &World, bytes: &[u8]) -> Vec<u8> {
+    let mut answer = Vec::new();
+    let _ = send(world, bytes).await.read_to_end(&mut answer).await; // a reset ends it too
+    answer
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c10_the_record_names_the_client_and_its_balancer() {
+    let keys = "name = \"balanced\"\nproxy_protocol_from = [\"127.0.0.0/8\"]";
+    let world = World::wishes().listen(keys).start().await;
+    let tcp = send(&world, &header(PROXY, [192, 0, 2, 1])).await;
+    let balancer = tcp.local_addr().unwrap().to_string();
+    let client = RawClient::over(tcp, world.listener_ca()).await;
+    let (client, _) = client.login("alice", Some("app"), &world.token("alice")).await.unwrap();
+    drop(client);
+    let record = world.audit_of("balanced", "outcome", "session").await;
+    assert_eq!(
+        (record["client"].as_str(), record["via"].as_str()),
+        (Some("192.0.2.1:5000"), Some(&*balancer))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c10_a_balancers_health_check_is_routine() {
+    let keys = "name = \"checked\"\nproxy_protocol_from = \"127.0.0.1\"";
+    let world = World::wishes().listen(keys).start().await;
+    drop(send(&world, &header(LOCAL, [0; 4])).await);
+    let record = world.audit_of("checked", "outcome", "health_check").await;
+    assert_eq!(record["level"], "DEBUG");
+    assert!(record["reason"].is_null() && record["sqlstate"].is_null(), "{record}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c10_without_a_header_a_balancer_is_not_served() {
+    let keys = "name = \"headless\"\nproxy_protocol_from = [\"127.0.0.0/8\"]\nplaintext_from_loopback = true";
+    let world = World::wishes().listen(keys).start().await;
+    let psql = world.psql("user=alice dbname=app", &world.token("alice"), &["-c", "select 1"]).await;
+    assert!(!psql.ok, "{psql:?}");
+    let record = world.audit_of("headless", "outcome", "dropped").await;
+    assert!(record["reason"].as_str().unwrap().contains("no PROXY protocol header"), "{record}");
+    // Plain logins from this machine are allowed, and this one only claims to be from here.
+    for command in [PROXY, LOCAL] {
+        let bytes = [header(command, [127, 0, 0, 1]), startup(&[("user", "alice"), ("database", "app")])];
+        let answer = answer(&world, &bytes.concat()).await;
+        assert_eq!(answer[0], b'E', "{answer:?}");
+        assert_eq!(ErrorFields::parse(&answer[5..]).sqlstate(), "28000");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c10_from_others_a_header_is_a_bad_startup_packet() {
+    for (name, keys) in [("unbalanced", ""), ("elsewhere", "proxy_protocol_from = [\"192.0.2.0/24\"]")] {
+        let world = World::wishes().listen(&format!("name = \"{name}\"\n{keys}")).start().await;
+        let bytes = [header(PROXY, [192, 0, 2, 1]), crate::world::raw::SSL_REQUEST.to_vec()].concat();
+        assert!(answer(&world, &bytes).await.is_empty());
+        let record = world.audit_of(name, "outcome", "dropped").await;
+        assert!(record["reason"].as_str().unwrap().contains("impossible length of 218762506"), "{record}");
+        assert!(record["client"].as_str().unwrap().starts_with("127.0.0.1:") && record["via"].is_null());
+    }
+}

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use anyhow::Context;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
@@ -11,9 +12,10 @@ use crate::auth::{KeyFetcher, KeyStore, Policy, Verifier};
 use crate::aws::federation::Federation;
 use crate::aws::sts::StsTimes;
 use crate::cancel::CancelKeys;
-use crate::client::listener::Listener;
+use crate::client::listener::{Ask, Listener};
+use crate::client::oauthbearer::Discovery;
 use crate::clock::Clock;
-use crate::config::{Config, ListenSettings};
+use crate::config::{Config, ListenAuth, ListenSettings};
 use crate::session::{SessionLimits, Steps};
 use crate::upstream::dial::Dialers;
 use crate::wire::tls;
@@ -63,11 +65,21 @@ pub fn listener(settings: &ListenSettings) -> anyhow::Result<Listener> {
             "plaintext_from_loopback is on: clients on this machine may send their token without TLS"
         );
     }
+    let ask = match &settings.auth {
+        ListenAuth::Password => Ask::Password,
+        ListenAuth::OAuthBearer { issuer, scope } => {
+            let discovery = Discovery::new(issuer.as_str(), scope).with_context(|| {
+                format!("listener {}: issuer and oauth_scope are too long for clients", settings.name)
+            })?;
+            Ask::OAuthBearer(Arc::new(discovery))
+        }
+    };
     Ok(Listener {
         name: settings.name.clone(),
         acceptor: TlsAcceptor::from(Arc::new(config)),
         plaintext_from_loopback: settings.plaintext_from_loopback,
         proxy_protocol_from: settings.proxy_protocol_from.clone(),
+        ask,
     })
 }
 

@@ -4,6 +4,8 @@
 
 use crate::auth::{DeriveError, PolicyError, VerifyError};
 use crate::aws::sts::StsError;
+use crate::client::AskError;
+use crate::client::oauthbearer::BearerError;
 use crate::client::password::PasswordError;
 use crate::client::startup::StartupError;
 use crate::names::{MAX_NAME_BYTES, NameError};
@@ -16,6 +18,8 @@ use crate::wire::WireError;
 const FRESH_TOKEN: &str = "Get a fresh token from your identity provider and connect again.";
 const TOKEN_AS_PASSWORD: &str = "Send the JWT of your identity provider as the password, whole and unchanged: \
     psql's prompt cuts it at 4095 bytes, so use PGPASSWORD or a passfile.";
+const TOKEN_BY_OAUTH: &str = "Send the access token of your identity provider by OAUTHBEARER, whole and unchanged \
+    (psql 18: oauth_issuer=<issuer> oauth_client_id=<client>).";
 const ASK_OPERATOR: &str =
     "This is for whoever runs the proxy; the log line with the session id has the cause.";
 const TRY_AGAIN: &str = "Nothing is wrong with your token. Try again in a moment.";
@@ -26,7 +30,11 @@ pub fn explain(why: &LoginError, user: &str) -> Refusal {
         LoginError::Startup(why) => startup(why),
         LoginError::Full { limit } => Refusal::too_many_connections("the proxy", *limit),
         LoginError::ClientTimedOut => Refusal::authentication_timeout(),
-        LoginError::Password(why) => password(why, user),
+        LoginError::Ask(AskError::Password(why)) => password(why, user),
+        LoginError::Ask(AskError::Bearer(why)) => bearer(why, user),
+        LoginError::Ask(AskError::Wire(_)) => {
+            Refusal::malformed("expected an answer to the question for a token")
+        }
         LoginError::Verify(why) => token(why, user),
         LoginError::Policy(why) => policy(why, user),
         LoginError::Sts(why) => sts(why, user),
@@ -38,6 +46,24 @@ pub fn explain(why: &LoginError, user: &str) -> Refusal {
                 .hint(TRY_AGAIN)
         }
     }
+}
+
+/// As [`explain`], to a client that was asked for its token by OAUTHBEARER and knows of no password.
+pub fn explain_bearer(why: &LoginError, user: &str) -> Refusal {
+    let mut refusal = explain(why, user);
+    if !refusal.rejects_the_person() {
+        return refusal;
+    }
+    if let LoginError::Verify(VerifyError::NotAJwt { .. }) = why {
+        let detail = "the token is not a JWT";
+        refusal = Refusal::authentication(user, Stage::Token, detail).hint(
+            "Let the identity provider issue JWT access tokens; some issue opaque ones unless the scope asks for \
+             an API of yours (oauth_scope).",
+        );
+    } else if refusal.hint.as_deref() == Some(TOKEN_AS_PASSWORD) {
+        refusal = refusal.hint(TOKEN_BY_OAUTH);
+    }
+    refusal.by_bearer_token(user)
 }
 
 fn startup(why: &StartupError) -> Refusal {
@@ -67,6 +93,24 @@ fn password(why: &PasswordError, user: &str) -> Refusal {
             refuse("the password is longer than any token").hint(TOKEN_AS_PASSWORD)
         }
         PasswordError::Wire(_) => Refusal::malformed("expected password response"),
+    }
+}
+
+fn bearer(why: &BearerError, user: &str) -> Refusal {
+    let refuse = |detail: &str| Refusal::authentication(user, Stage::Token, detail).hint(TOKEN_BY_OAUTH);
+    match why {
+        BearerError::NoAnswer | BearerError::Discovery => refuse("no token was sent"),
+        BearerError::NotBearer(what) => refuse(&format!("no bearer token was sent: {what}")),
+        BearerError::Wire(WireError::Length { .. }) => refuse("the message is longer than any token"),
+        BearerError::Mechanism => {
+            Refusal::malformed("client selected an invalid SASL authentication mechanism")
+        }
+        BearerError::AuthorizationIdentity => Refusal::unsupported(
+            "client uses authorization identity, but it is not supported",
+            "the token alone says who the user is",
+        ),
+        BearerError::Malformed(what) => Refusal::malformed(&format!("malformed OAUTHBEARER message: {what}")),
+        BearerError::Wire(_) => Refusal::malformed("expected SASL response"),
     }
 }
 

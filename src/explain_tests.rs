@@ -63,17 +63,23 @@ fn the_table_of_refusals_before_the_token_is_believed() {
             Stage::Token,
             "client_login_timeout",
         ),
-        (PasswordError::Empty.into(), "28P01", FAILED, Stage::Token, "is empty"),
-        (PasswordError::Malformed.into(), "08P01", "invalid password packet", Stage::Startup, "protocol"),
+        (AskError::from(PasswordError::Empty).into(), "28P01", FAILED, Stage::Token, "is empty"),
         (
-            PasswordError::Wire(WireError::Length { tag: 'p', length: 9 }).into(),
+            AskError::from(PasswordError::Malformed).into(),
+            "08P01",
+            "invalid password packet",
+            Stage::Startup,
+            "protocol",
+        ),
+        (
+            AskError::from(PasswordError::Wire(WireError::Length { tag: 'p', length: 9 })).into(),
             "28P01",
             FAILED,
             Stage::Token,
             "longer than any token",
         ),
         (
-            PasswordError::Wire(WireError::Unexpected('Q')).into(),
+            AskError::from(PasswordError::Wire(WireError::Unexpected('Q'))).into(),
             "08P01",
             "expected password",
             Stage::Startup,
@@ -284,5 +290,33 @@ fn nothing_but_tls_is_28000() {
     ];
     for why in whys {
         assert_ne!(explain(&why, "al").sqlstate, "28000", "{why}");
+    }
+}
+
+#[test]
+fn j16_refusals_over_oauthbearer_speak_of_no_password() {
+    use BearerError as B;
+    let failed = "OAuth bearer authentication failed for user \"al\"";
+    for (why, sqlstate, first_words) in [
+        (AskError::from(B::Discovery).into(), "28P01", failed),
+        (AskError::from(B::NotBearer("it is empty")).into(), "28P01", failed),
+        (AskError::from(B::Wire(WireError::Length { tag: 'p', length: 9 })).into(), "28P01", failed),
+        (AskError::from(B::Malformed("x")).into(), "08P01", "malformed OAUTHBEARER message: x"),
+        (AskError::from(B::Mechanism).into(), "08P01", "client selected an invalid SASL"),
+        (AskError::from(B::Wire(WireError::Unexpected('Q'))).into(), "08P01", "expected SASL response"),
+        (AskError::from(B::AuthorizationIdentity).into(), "0A000", "client uses authorization identity"),
+        (LoginError::Verify(VerifyError::NotAJwt { parts: 1 }), "28P01", failed),
+        (LoginError::Verify(VerifyError::BadSignature), "28P01", failed),
+        (LoginError::Verify(VerifyError::Expired { seconds_ago: 90 }), "28P01", failed),
+        (LoginError::Full { limit: 7 }, "53300", "too many connections for the proxy"),
+    ] {
+        let refusal = explain_bearer(&why, "al");
+        assert_eq!(refusal.sqlstate, sqlstate, "{why}");
+        assert!(refusal.message.starts_with(first_words), "{}", refusal.message);
+        let hint = refusal.hint.clone().unwrap_or_default();
+        for text in [&refusal.message, &refusal.detail, &hint] {
+            assert!(!text.to_lowercase().contains("password"), "{text}");
+        }
+        assert_eq!(refusal.rejects_the_person(), sqlstate == "28P01");
     }
 }

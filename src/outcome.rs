@@ -6,10 +6,12 @@ use std::net::SocketAddr;
 use crate::auth::{PolicyError, VerifyError};
 use crate::aws::iam_token::SignError;
 use crate::aws::sts::StsError;
+use crate::client::AskError;
+use crate::client::listener::Ask;
 use crate::client::negotiate::Dropped;
-use crate::client::password::PasswordError;
+use crate::client::oauthbearer::BearerError;
 use crate::client::startup::StartupError;
-use crate::explain::explain;
+use crate::explain::{explain, explain_bearer};
 use crate::names::SessionId;
 use crate::refusal::{Refusal, Stage};
 use crate::relay::{Carried, RelayEnd};
@@ -35,7 +37,7 @@ pub enum LoginError {
     ClientTimedOut,
     /// No token, or none that can be read.
     #[error(transparent)]
-    Password(#[from] PasswordError),
+    Ask(#[from] AskError),
     /// The token.
     #[error(transparent)]
     Verify(#[from] VerifyError),
@@ -79,7 +81,7 @@ impl LoginError {
             Self::Verify(VerifyError::KeysUnavailable { .. }) => Fault::Outside,
             Self::Startup(_)
             | Self::ClientTimedOut
-            | Self::Password(_)
+            | Self::Ask(_)
             | Self::Verify(_)
             | Self::Policy(_)
             | Self::Sts(StsError::Refused { .. })
@@ -92,14 +94,18 @@ impl LoginError {
         }
     }
 
-    /// What the client is told; `user` is the name it asked for.
-    pub fn refusal(&self, user: &str) -> Refusal {
-        explain(self, user)
+    /// What the client is told; `user` is the name it asked for, `ask` how it was asked for its token.
+    pub fn refusal(&self, user: &str, ask: &Ask) -> Refusal {
+        match ask {
+            Ask::Password => explain(self, user),
+            Ask::OAuthBearer(_) => explain_bearer(self, user),
+        }
     }
 
-    /// psql asks for a password only when it has been asked for one: it leaves, and comes back with it.
-    fn is_no_answer(&self) -> bool {
-        matches!(self, Self::Password(PasswordError::NoAnswer))
+    /// psql asks for a password only when it has been asked for one, and libpq for a token only when it knows
+    /// where: they leave, and come back with it. Nobody's login has failed, and nothing is counted.
+    pub fn is_before_login(&self) -> bool {
+        matches!(self, Self::Ask(why) if why.is_before_login())
     }
 }
 
@@ -148,9 +154,12 @@ impl End {
         match self {
             Self::Dropped(Dropped::HealthCheck) => Outcome { routine: true, ..plain("health_check") },
             Self::Dropped(why) => because("dropped", why.to_string()),
-            Self::Refused(why) if why.is_no_answer() => plain("no_token"),
+            Self::Refused(LoginError::Ask(AskError::Bearer(BearerError::Discovery))) => {
+                Outcome { routine: true, ..plain("discovery") }
+            }
+            Self::Refused(why) if why.is_before_login() => plain("no_token"),
             Self::Refused(why) => {
-                let refusal = why.refusal("");
+                let refusal = why.refusal("", &Ask::Password);
                 Outcome {
                     stage: Some(refusal.stage.word()),
                     sqlstate: Some(refusal.sqlstate),

@@ -3,6 +3,9 @@
 
 use crate::names::{MAX_NAME_BYTES, printable};
 
+/// `invalid_password` (PostgreSQL manual, appendix A).
+const AUTHENTICATION_FAILED: &str = "28P01";
+
 /// Longest DETAIL or HINT, far below libpq's limit for a whole ErrorResponse.
 const MAX_TEXT: usize = 2_000;
 
@@ -102,7 +105,25 @@ impl Refusal {
     /// 28P01: this person may not log in, or not like this. `user` is what the client asked for.
     pub fn authentication(user: &str, stage: Stage, detail: &str) -> Self {
         let user = printable(user, MAX_NAME_BYTES);
-        Self::new("28P01", format!("password authentication failed for user \"{user}\""), stage, detail)
+        Self::new(
+            AUTHENTICATION_FAILED,
+            format!("password authentication failed for user \"{user}\""),
+            stage,
+            detail,
+        )
+    }
+
+    /// Says who failed in PostgreSQL's words for OAUTHBEARER, where no password was ever asked for.
+    #[must_use]
+    pub fn by_bearer_token(mut self, user: &str) -> Self {
+        let user = printable(user, MAX_NAME_BYTES);
+        self.message = format!("OAuth bearer authentication failed for user \"{user}\"");
+        self
+    }
+
+    /// Whether the person or the token is refused, and not the moment, the protocol or the proxy's state.
+    pub fn rejects_the_person(&self) -> bool {
+        self.sqlstate == AUTHENTICATION_FAILED
     }
 
     /// 57P03: nobody's fault who is asking, and worth another try, here or at the next host.

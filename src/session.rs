@@ -106,14 +106,14 @@ async fn live<T>(
         Ok(Ok(First::Cancel(key))) => cancel(steps, &key).await,
         Ok(Ok(First::Unfit(stream, why))) => {
             let why = LoginError::Startup(why);
-            client::refuse(stream, &why.refusal(""), session).await;
+            client::refuse(stream, &why.refusal("", &listener.ask), session).await;
             End::Refused(why)
         }
         Ok(Ok(First::Login(mut client))) => {
             match log_in(steps, listener, &mut client, place, due, trail).await {
                 Ok(logged_in) => carry(steps, client, logged_in, due, (session, trail)).await,
                 Err(why) => {
-                    let refusal = why.refusal(client.startup().user());
+                    let refusal = why.refusal(client.startup().user(), &listener.ask);
                     client.refuse(&refusal, session).await;
                     End::Refused(why)
                 }
@@ -151,8 +151,9 @@ async fn log_in<T>(
     if let Place::Full { limit, .. } = place {
         return Err(LoginError::Full { limit: *limit });
     }
-    let jwt =
-        timeout_at(due.client, client.ask_password()).await.map_err(|_| LoginError::ClientTimedOut)??;
+    let jwt = timeout_at(due.client, client.ask_token(&listener.ask))
+        .await
+        .map_err(|_| LoginError::ClientTimedOut)??;
     let claims = within(due, Stage::Keys, steps.verifier.verify(&jwt)).await?;
     trail.identity(Identity {
         issuer: claims.issuer().as_str(),

@@ -1,10 +1,12 @@
 //! What the clients of one listener meet: its certificate and its rules, as the steps of a login need them.
 
 use std::fmt;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use tokio_rustls::TlsAcceptor;
 
+use super::oauthbearer::Discovery;
 use super::proxy_protocol::Origin;
 
 /// One listener's part in a login. Sessions share it; a reload makes a new one for new connections.
@@ -17,12 +19,24 @@ pub struct Listener {
     pub plaintext_from_loopback: bool,
     /// Networks of balancers, whose connections begin with a PROXY protocol header.
     pub proxy_protocol_from: Vec<IpNet>,
+    /// How clients are asked for their token.
+    pub ask: Ask,
+}
+
+/// How a client is asked for its token. The protocol lets a server ask in one way only.
+#[derive(Clone, Debug)]
+pub enum Ask {
+    /// As a cleartext password.
+    Password,
+    /// By SASL OAUTHBEARER; clients without a token are told where to get one.
+    OAuthBearer(Arc<Discovery>),
 }
 
 impl Listener {
-    /// Whether a connection from `origin` may go on without TLS.
+    /// Whether a connection from `origin` may go on without TLS. OAUTHBEARER never may: clients trust it with
+    /// tokens, and it protects nothing itself (RFC 7628, section 5).
     pub fn allows_plaintext(&self, origin: &Origin) -> bool {
-        self.plaintext_from_loopback && origin.is_loopback()
+        self.plaintext_from_loopback && matches!(self.ask, Ask::Password) && origin.is_loopback()
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod listener;
 pub mod negotiate;
+pub mod oauthbearer;
 pub mod options;
 pub mod password;
 pub mod proxy_protocol;
@@ -9,6 +10,7 @@ pub mod startup;
 pub mod stream;
 
 use std::io;
+use std::sync::Arc;
 
 use bytes::BytesMut;
 use pgwire::messages::response::ReadyForQuery;
@@ -20,6 +22,8 @@ use crate::names::SessionId;
 use crate::refusal::Refusal;
 use crate::secret::Jwt;
 use crate::wire::{Greeting, WireError, error_response, limits, put};
+use listener::Ask;
+use oauthbearer::{BearerError, Discovery};
 use password::PasswordError;
 use startup::StartupParams;
 use stream::ClientStream;
@@ -33,6 +37,33 @@ const PROTOCOL_3_0: i32 = 3 << 16;
 pub struct Pending<S> {
     stream: ClientStream<S>,
     startup: StartupParams,
+    /// What has to be said, and heard, before a refusal of the token that the client has sent.
+    open_exchange: Option<Arc<Discovery>>,
+}
+
+/// Why no token came.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// As a password.
+    #[error(transparent)]
+    Password(#[from] PasswordError),
+    /// By OAUTHBEARER.
+    #[error(transparent)]
+    Bearer(#[from] BearerError),
+    /// The question could not be sent.
+    #[error(transparent)]
+    Wire(#[from] WireError),
+}
+
+impl AskError {
+    /// Whether the client did what clients do before they have a token: nobody's login has failed.
+    pub fn is_before_login(&self) -> bool {
+        use AskError::{Bearer, Password};
+        matches!(
+            self,
+            Password(PasswordError::NoAnswer) | Bearer(BearerError::NoAnswer | BearerError::Discovery)
+        )
+    }
 }
 
 /// The key a client may cancel its queries with: process id and secret.
@@ -65,16 +96,29 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pending<S> {
         self.stream.server_name()
     }
 
-    /// Asks for the token as a cleartext password and reads it.
-    pub async fn ask_password(&mut self) -> Result<Jwt, PasswordError> {
+    /// Asks for the token and reads it.
+    pub async fn ask_token(&mut self, ask: &Ask) -> Result<Jwt, AskError> {
         let mut question = BytesMut::new();
         if let Some(unsupported) = self.startup.newer_than_ours() {
             put(&NegotiateProtocolVersion::new(PROTOCOL_3_0, unsupported), &mut question)?;
         }
-        put(&Authentication::CleartextPassword, &mut question)?;
+        let method = match ask {
+            Ask::Password => Authentication::CleartextPassword,
+            Ask::OAuthBearer(_) => Authentication::SASL(vec![oauthbearer::MECHANISM.to_owned()]),
+        };
+        put(&method, &mut question)?;
         self.stream.write_all(&question).await.map_err(WireError::from)?;
         self.stream.flush().await.map_err(WireError::from)?;
-        password::read(&mut self.stream).await
+        match ask {
+            Ask::Password => Ok(password::read(&mut self.stream).await?),
+            Ask::OAuthBearer(discovery) => {
+                let answer = oauthbearer::read(&mut self.stream, discovery).await;
+                if answer.as_ref().map_or_else(BearerError::leaves_exchange_open, |_| true) {
+                    self.open_exchange = Some(Arc::clone(discovery));
+                }
+                Ok(answer?)
+            }
+        }
     }
 
     /// Lets the client in: AuthenticationOk, the upstream's parameters, our cancel key if the upstream gave
@@ -96,9 +140,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pending<S> {
         Ok(self.stream)
     }
 
-    /// Says why not, and ends the connection.
-    pub async fn refuse(self, refusal: &Refusal, session: SessionId) {
-        refuse(self.stream, refusal, session).await;
+    /// Says why not, and ends the connection. A token that came by OAUTHBEARER is rejected by the mechanism's
+    /// own means first; trouble that is not the token's has no place there.
+    pub async fn refuse(mut self, refusal: &Refusal, session: SessionId) {
+        let say = async {
+            if let Some(discovery) = self.open_exchange.filter(|_| refusal.rejects_the_person()) {
+                // Whatever the client answers, a refusal is what it gets.
+                let _ = oauthbearer::fail(&mut self.stream, &discovery).await;
+            }
+            say_no(&mut self.stream, refusal, session).await
+        };
+        let _ = timeout(limits::REFUSE_TIMEOUT, say).await; // a client that is gone needs no refusal
     }
 }
 
@@ -108,14 +160,17 @@ pub async fn refuse<S>(mut stream: ClientStream<S>, refusal: &Refusal, session: 
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let bytes = error_response::encode(refusal, session);
-    let say = async {
-        stream.write_all(&bytes).await?;
-        stream.flush().await?;
-        stream.shutdown().await?;
-        drain(&mut stream).await
-    };
-    let _ = timeout(limits::REFUSE_TIMEOUT, say).await; // a client that is gone needs no refusal
+    let _ = timeout(limits::REFUSE_TIMEOUT, say_no(&mut stream, refusal, session)).await;
+}
+
+async fn say_no<S>(stream: &mut ClientStream<S>, refusal: &Refusal, session: SessionId) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    stream.write_all(&error_response::encode(refusal, session)).await?;
+    stream.flush().await?;
+    stream.shutdown().await?;
+    drain(stream).await
 }
 
 /// Reads what is still on its way until the client closes: closing first, with unread bytes, would make the

@@ -149,7 +149,7 @@ where
 
 fn startup<S>(stream: ClientStream<S>, packet: &[u8]) -> First<S> {
     match StartupParams::parse(packet) {
-        Ok(startup) => First::Login(Pending { stream, startup }),
+        Ok(startup) => First::Login(Pending { stream, startup, open_exchange: None }),
         Err(error) => First::Unfit(stream, error),
     }
 }

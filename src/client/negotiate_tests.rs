@@ -8,7 +8,10 @@ use tokio::io::{DuplexStream, duplex};
 use tokio_rustls::TlsConnector;
 
 use super::*;
+use crate::client::AskError;
+use crate::client::listener::{Ask, Listener};
 use crate::client::password::PasswordError;
+use crate::client::proxy_protocol::Origin;
 
 const SSL: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 const GSS: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x30];
@@ -210,13 +213,13 @@ async fn a_newer_protocol_is_told_of_ours_before_the_password_question() {
     far.write_all(&packet).await.unwrap();
     let (acceptor, _) = tls_pair();
     let Ok(First::Login(mut client)) = negotiate(near, &acceptor, true).await else { panic!("not a login") };
-    let asking = tokio::spawn(async move { client.ask_password().await });
+    let asking = tokio::spawn(async move { client.ask_token(&Ask::Password).await });
     let mut question = [0; 20 + 9];
     far.read_exact(&mut question).await.unwrap();
     assert_eq!(question[..20], *b"v\0\0\0\x13\0\x03\0\0\0\0\0\x01_pq_.x\0");
     assert_eq!(question[20..], *b"R\0\0\0\x08\0\0\0\x03");
     drop(far);
-    assert!(matches!(asking.await.unwrap(), Err(PasswordError::NoAnswer)));
+    assert!(matches!(asking.await.unwrap(), Err(AskError::Password(PasswordError::NoAnswer))));
 }
 
 #[tokio::test]
@@ -225,4 +228,25 @@ async fn a_port_check_is_nobody() {
     drop(far);
     let (acceptor, _) = tls_pair();
     assert!(matches!(negotiate(near, &acceptor, true).await, Err(Dropped::Silent)));
+}
+
+#[test]
+fn c2_j16_only_passwords_from_this_very_machine_may_be_plain() {
+    let (acceptor, _) = tls_pair();
+    let discovery = crate::client::oauthbearer::Discovery::new("https://idp.example", "openid").unwrap();
+    let here = Origin::Direct("127.0.0.1:1".parse().unwrap());
+    let there = Origin::Direct("10.0.0.1:1".parse().unwrap());
+    let mut listener = Listener {
+        name: "x".into(),
+        acceptor,
+        plaintext_from_loopback: true,
+        proxy_protocol_from: Vec::new(),
+        ask: Ask::Password,
+    };
+    assert!(listener.allows_plaintext(&here) && !listener.allows_plaintext(&there));
+    listener.ask = Ask::OAuthBearer(Arc::new(discovery));
+    assert!(!listener.allows_plaintext(&here));
+    listener.ask = Ask::Password;
+    listener.plaintext_from_loopback = false;
+    assert!(!listener.allows_plaintext(&here));
 }

@@ -4,7 +4,7 @@
 use tokio::io::AsyncRead;
 
 use crate::secret::Jwt;
-use crate::wire::{WireError, limits, read_message};
+use crate::wire::{RawMessage, WireError, limits, read_message};
 
 /// Why no token came.
 #[derive(Debug, thiserror::Error)]
@@ -25,18 +25,8 @@ pub enum PasswordError {
 
 /// Reads the answer to a cleartext password request.
 pub(super) async fn read<R: AsyncRead + Unpin>(reader: &mut R) -> Result<Jwt, PasswordError> {
-    let cap = |tag| match tag {
-        b'p' => Some(limits::MAX_PASSWORD_BODY),
-        b'X' => Some(0), // Terminate: a polite way of not answering
-        _ => None,
-    };
-    let mut message = match read_message(reader, cap).await {
-        Ok(message) if message.tag == b'X' => return Err(PasswordError::NoAnswer),
-        Ok(message) => message,
-        Err(WireError::Closed) => return Err(PasswordError::NoAnswer),
-        Err(WireError::Io(error)) if is_gone(&error) => return Err(PasswordError::NoAnswer),
-        Err(error) => return Err(error.into()),
-    };
+    let answer = read_answer(reader, limits::MAX_PASSWORD_BODY).await?;
+    let mut message = answer.ok_or(PasswordError::NoAnswer)?;
     let terminator = message.body.iter().position(|byte| *byte == 0).ok_or(PasswordError::Malformed)?;
     if terminator + 1 != message.body.len() {
         return Err(PasswordError::Malformed);
@@ -46,6 +36,26 @@ pub(super) async fn read<R: AsyncRead + Unpin>(reader: &mut R) -> Result<Jwt, Pa
         return Err(PasswordError::Empty);
     }
     Ok(Jwt::new(std::mem::take(&mut message.body)))
+}
+
+/// Reads the one kind of message that answers questions for proof, with a body of at most `longest` bytes;
+/// `None` when the client leaves instead.
+pub(super) async fn read_answer<R: AsyncRead + Unpin>(
+    reader: &mut R,
+    longest: usize,
+) -> Result<Option<RawMessage>, WireError> {
+    let cap = |tag| match tag {
+        b'p' => Some(longest),
+        b'X' => Some(0), // Terminate: a polite way of not answering
+        _ => None,
+    };
+    match read_message(reader, cap).await {
+        Ok(message) if message.tag == b'X' => Ok(None),
+        Ok(message) => Ok(Some(message)),
+        Err(WireError::Closed) => Ok(None),
+        Err(WireError::Io(error)) if is_gone(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Closing a TLS connection without its goodbye, or by reset, is closing all the same.

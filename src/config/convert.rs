@@ -37,10 +37,10 @@ impl Config {
 }
 
 fn whole(root: &Section<'_, '_>) -> Option<Config> {
-    let listeners = listeners(root);
     let limits = limits(&root.section("limits"));
     let log = log(&root.section("log"));
     let issuers = issuers(root);
+    let listeners = listeners(root, issuers.as_deref());
     let clusters = clusters(root);
     root.finish();
     let config = Config { listeners: listeners?, limits, log, issuers: issuers?, clusters: clusters? };

@@ -6,10 +6,13 @@ use ipnet::IpNet;
 
 use super::reader::Section;
 use super::values::name;
-use super::{ClientCertificate, ListenSettings};
+use super::{ClientCertificate, IssuerSettings, ListenAuth, ListenSettings};
 
-/// Every listener, at least one.
-pub(super) fn listeners(root: &Section<'_, '_>) -> Option<Vec<ListenSettings>> {
+/// Every listener, at least one. `issuers` are absent when they have problems of their own.
+pub(super) fn listeners(
+    root: &Section<'_, '_>,
+    issuers: Option<&[IssuerSettings]>,
+) -> Option<Vec<ListenSettings>> {
     let sections = root.one_or_several("listen");
     if sections.is_empty() {
         root.reading.problem(&(0..0), "listen", "there is no [listen]: where are clients to connect?");
@@ -17,7 +20,7 @@ pub(super) fn listeners(root: &Section<'_, '_>) -> Option<Vec<ListenSettings>> {
     let mut listeners: Vec<ListenSettings> = Vec::new();
     let mut whole = true;
     for section in &sections {
-        let Some(listener) = listen(section) else {
+        let Some(listener) = listen(section, issuers) else {
             whole = false;
             continue;
         };
@@ -36,7 +39,7 @@ pub(super) fn listeners(root: &Section<'_, '_>) -> Option<Vec<ListenSettings>> {
     whole.then_some(listeners)
 }
 
-fn listen(section: &Section<'_, '_>) -> Option<ListenSettings> {
+fn listen(section: &Section<'_, '_>, issuers: Option<&[IssuerSettings]>) -> Option<ListenSettings> {
     let addr = section.parsed("addr", |text| {
         text.parse()
             .map_err(|_| format!("{text:?} is not an address; write \"0.0.0.0:5432\" or \"[::]:5432\""))
@@ -48,6 +51,7 @@ fn listen(section: &Section<'_, '_>) -> Option<ListenSettings> {
     let client_certificate = client_certificate(section);
     let plaintext_from_loopback = section.boolean("plaintext_from_loopback", false);
     let proxy_protocol_from = networks(section, "proxy_protocol_from");
+    let auth = auth(section, issuers, plaintext_from_loopback);
     section.finish();
     Some(ListenSettings {
         name,
@@ -57,6 +61,7 @@ fn listen(section: &Section<'_, '_>) -> Option<ListenSettings> {
         client_certificate,
         plaintext_from_loopback,
         proxy_protocol_from,
+        auth: auth?,
     })
 }
 
@@ -73,6 +78,62 @@ fn client_certificate(section: &Section<'_, '_>) -> Option<ClientCertificate> {
         }
         (None, None) => None,
     }
+}
+
+/// Issuer and scope together, for libpq takes no message over 2,000 bytes that tells of them; the rest is
+/// JSON around them.
+const MAX_DISCOVERY: usize = 1_800;
+
+fn auth(
+    section: &Section<'_, '_>,
+    issuers: Option<&[IssuerSettings]>,
+    plaintext_from_loopback: bool,
+) -> Option<ListenAuth> {
+    let bearer = section.choice("auth", false, &[("password", false), ("oauthbearer", true)]);
+    let scope = section.parsed("oauth_scope", scope);
+    let named = section.text("oauth_issuer");
+    if !bearer {
+        for key in ["oauth_scope", "oauth_issuer"] {
+            if let Some(item) = section.text(key) {
+                section.reading.problem(&item.span, &item.key, "this needs auth = \"oauthbearer\"");
+            }
+        }
+        return Some(ListenAuth::Password);
+    }
+    if plaintext_from_loopback {
+        let text = "with auth = \"oauthbearer\" nobody may log in without TLS; leave this out";
+        section.wrong("plaintext_from_loopback", text);
+    }
+    let scope = scope.unwrap_or_else(|| "openid".to_owned());
+    let issuer = match (named, issuers?) {
+        (None, [only]) => only,
+        (None, _) => {
+            section.missing("oauth_issuer", "\"<the name of one [[issuer]]>\"");
+            return None;
+        }
+        (Some(item), issuers) => match issuers.iter().find(|issuer| issuer.name == item.value) {
+            Some(issuer) => issuer,
+            None => {
+                let text = format!("there is no [[issuer]] with the name {:?}", item.value);
+                section.reading.problem(&item.span, &item.key, text);
+                return None;
+            }
+        },
+    };
+    if issuer.issuer.as_str().len() + scope.len() > MAX_DISCOVERY {
+        let text = format!("issuer and oauth_scope together have more than {MAX_DISCOVERY} bytes");
+        section.wrong("oauth_scope", text);
+    }
+    Some(ListenAuth::OAuthBearer { issuer: issuer.issuer.clone(), scope })
+}
+
+/// Words of RFC 6749's alphabet (section 3.3), one space between two.
+fn scope(text: &str) -> Result<String, String> {
+    let legal = |b: u8| matches!(b, 0x21 | 0x23..=0x5b | 0x5d..=0x7e);
+    if text.split(' ').all(|word| !word.is_empty() && word.bytes().all(legal)) {
+        return Ok(text.to_owned());
+    }
+    Err("write scopes with one space between two, as in \"openid email\"".into())
 }
 
 fn networks(section: &Section<'_, '_>, key: &'static str) -> Vec<IpNet> {
@@ -99,3 +160,7 @@ fn network(text: &str) -> Result<IpNet, String> {
     }
     Ok(network)
 }
+
+#[cfg(test)]
+#[path = "listen_tests.rs"]
+mod tests;

@@ -57,6 +57,22 @@ pub struct ListenSettings {
     pub plaintext_from_loopback: bool,
     /// Networks whose connections have to begin with a PROXY protocol header, and are believed.
     pub proxy_protocol_from: Vec<ipnet::IpNet>,
+    /// How clients are asked for their token.
+    pub auth: ListenAuth,
+}
+
+/// How clients of a listener are asked for their token.
+#[derive(Clone, Debug)]
+pub enum ListenAuth {
+    /// As a cleartext password.
+    Password,
+    /// By SASL OAUTHBEARER.
+    OAuthBearer {
+        /// The issuer that clients without a token are sent to.
+        issuer: Issuer,
+        /// The scope that they shall ask for there.
+        scope: String,
+    },
 }
 
 /// The certificates that clients may, or have to, show.

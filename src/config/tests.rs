@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use super::*;
 use crate::config::problem::Problems;
 
-const REFERENCE: &str = include_str!("../../proxy.toml");
+pub(super) const REFERENCE: &str = include_str!("../../proxy.toml");
 
-fn read(text: &str) -> Result<Config, Problems> {
+pub(super) fn read(text: &str) -> Result<Config, Problems> {
     Config::from_toml(text, "/etc/pgpassport/proxy.toml")
 }
 
 /// The reference with the lines of `keys` put in place of those that have the same key, commented or not.
-fn with(changes: &[(&str, &str)]) -> String {
+pub(super) fn with(changes: &[(&str, &str)]) -> String {
     let mut text = REFERENCE.to_owned();
     for (key, line) in changes {
         let old = text
@@ -26,7 +26,7 @@ fn with(changes: &[(&str, &str)]) -> String {
     text
 }
 
-fn problem(changes: &[(&str, &str)]) -> String {
+pub(super) fn problem(changes: &[(&str, &str)]) -> String {
     let problems = read(&with(changes)).unwrap_err();
     assert_eq!(problems.list.len(), 1, "{problems}");
     problems.to_string()
@@ -63,7 +63,12 @@ fn every_commented_line_of_the_reference_is_the_default() {
         "allow",
     ];
     // Keys that mean something beside another one only.
-    let needing = [("client_tls_certificate", "client_tls_ca_file"), ("listeners", "name")];
+    let needing = [
+        ("client_tls_certificate", "# client_tls_ca_file = ", "client_tls_ca_file = "),
+        ("listeners", "# name = ", "name = "),
+        ("oauth_issuer", "# auth = \"password\"", "auth = \"oauthbearer\""),
+        ("oauth_scope", "# auth = \"password\"", "auth = \"oauthbearer\""),
+    ];
     let shown = |text: &str| format!("{:?}", read(text).unwrap_or_else(|problems| panic!("{problems}")));
     let mut tried = 0;
     for line in REFERENCE.lines().filter(|line| line.starts_with("# ") && line.contains(" = ")) {
@@ -72,16 +77,16 @@ fn every_commented_line_of_the_reference_is_the_default() {
             continue; // a sentence with an equals sign in it
         }
         tried += 1;
-        let base = match needing.iter().find(|(needing, _)| *needing == key) {
-            Some((_, needed)) => {
-                REFERENCE.replacen(&format!("\n# {needed} = "), &format!("\n{needed} = "), 1)
+        let base = match needing.iter().find(|(needing, ..)| *needing == key) {
+            Some((_, comment, needed)) => {
+                REFERENCE.replacen(&format!("\n{comment}"), &format!("\n{needed}"), 1)
             }
             None => REFERENCE.to_owned(),
         };
         let changed = shown(&base.replacen(line, &line[2..], 1));
         assert_eq!(changed == shown(&base), !examples.contains(&key), "{line}");
     }
-    assert_eq!(tried, 44, "commented keys of proxy.toml");
+    assert_eq!(tried, 47, "commented keys of proxy.toml");
 }
 
 /// The reader lists the keys it knows when it meets one it does not; each of them must be in the reference.
@@ -263,60 +268,4 @@ fn claims_can_be_nested_or_hold_dots() {
     assert_eq!(claim("[\"https://acme.com/x\"]").unwrap(), ["https://acme.com/x"]);
     assert!(claim("\"a..b\"").is_err());
     assert!(claim("[]").is_err());
-}
-
-#[test]
-fn listeners_are_one_table_or_several() {
-    let pair = |first: &str, second: &str| {
-        let files = "tls_cert_file = \"c\"\ntls_key_file = \"k\"\n";
-        let tables = format!("[[listen]]\n{files}{first}\n[[listen]]\n{files}{second}\n");
-        let (start, end) = (REFERENCE.find("\n[listen]").unwrap(), REFERENCE.find("\n[limits]").unwrap());
-        read(&format!("{}\n{tables}{}", &REFERENCE[..start], &REFERENCE[end..]))
-    };
-    let config = pair("", "name = \"vpn\"\naddr = \"[::1]:5433\"").unwrap();
-    let names: Vec<_> = config.listeners.iter().map(|listen| listen.name.as_str()).collect();
-    assert_eq!(names, ["0.0.0.0:5432", "vpn"]);
-    pair("addr = \"127.0.0.1:0\"", "addr = \"127.0.0.1:0\"").unwrap();
-    let report = pair("", "").unwrap_err().to_string();
-    assert!(report.contains("another [[listen]] has the address 0.0.0.0:5432"), "{report}");
-    let report = pair("name = \"a\"", "addr = \"0.0.0.0:1\"\nname = \"a\"").unwrap_err().to_string();
-    assert!(report.contains("another [[listen]] has the name \"a\""), "{report}");
-    let report = pair("", "adr = 1").unwrap_err().to_string();
-    assert!(report.contains("listen[1].adr: this key is not known; did you mean addr?"), "{report}");
-    assert!(read("listen = []").unwrap_err().to_string().contains("there is no [listen]"));
-}
-
-#[test]
-fn a_demand_for_certificates_needs_their_authority() {
-    let report = problem(&[("client_tls_certificate", "client_tls_certificate = \"request\"")]);
-    assert!(report.contains("this needs client_tls_ca_file"), "{report}");
-    let ca = ("client_tls_ca_file", "client_tls_ca_file = \"ca.pem\"");
-    let required = |more: &[(&str, &str)]| {
-        let config = read(&with(&[&[ca], more].concat())).unwrap();
-        config.listeners[0].client_certificate.clone().unwrap().required
-    };
-    assert!(required(&[]));
-    assert!(!required(&[("client_tls_certificate", "client_tls_certificate = \"request\"")]));
-}
-
-#[test]
-fn c10_balancers_are_named_by_networks_or_addresses() {
-    let from = |value: &str| {
-        read(&with(&[("proxy_protocol_from", &format!("proxy_protocol_from = {value}"))]))
-            .map(|config| config.listeners[0].proxy_protocol_from.clone())
-    };
-    let networks = from("[\"10.0.0.0/16\", \"fd00::/8\", \"192.0.2.7\"]").unwrap();
-    assert_eq!(
-        networks.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        ["10.0.0.0/16", "fd00::/8", "192.0.2.7/32"]
-    );
-    for (bad, told) in [
-        ("\"10.0.0.1/16\"", "write \"10.0.0.0/16\""),
-        ("\"10.0.0.0/33\"", "is not a network"),
-        ("\"balancer.example\"", "is not a network"),
-        ("[7]", "write a text in quotes"),
-    ] {
-        let report = from(bad).unwrap_err().to_string();
-        assert!(report.contains(told), "{report}");
-    }
 }

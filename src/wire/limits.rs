@@ -20,6 +20,13 @@ pub const CANCEL_LENGTHS: std::ops::RangeInclusive<usize> = 16..=268;
 /// Longest body of a password message: `PG_MAX_AUTH_TOKEN_LENGTH` (PostgreSQL, src/include/libpq/auth.h).
 pub const MAX_PASSWORD_BODY: usize = 65_535;
 
+/// Longest body of a SASL response: `PG_MAX_SASL_MESSAGE_LENGTH` (PostgreSQL, src/backend/libpq/auth-sasl.c).
+pub const MAX_SASL_BODY: usize = 65_535;
+
+/// Longest Authentication message we write, tag included: libpq takes no longer ones while it connects
+/// (fe-connect.c, "message contents do not agree with length" above 2,000).
+pub const MAX_AUTHENTICATION_MESSAGE: usize = 2_000;
+
 /// Longest message the upstream may send before its ReadyForQuery. libpq takes at most 30,000 bytes for
 /// messages that are not known to be long (`VALID_LONG_MESSAGE_TYPE`, fe-protocol3.c).
 pub const MAX_LOGIN_MESSAGE: usize = 30_000;

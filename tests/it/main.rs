@@ -9,6 +9,7 @@ mod chain;
 mod fidelity;
 mod lifecycle;
 mod listeners;
+mod oauthbearer;
 mod packaging;
 mod refusals;
 mod routing;

@@ -6,6 +6,7 @@
 mod architecture;
 mod balancer;
 mod chain;
+mod device_flow;
 mod fidelity;
 mod lifecycle;
 mod listeners;

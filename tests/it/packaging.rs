@@ -9,16 +9,26 @@ fn read(name: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()
 }
 
+/// The value of the only line `key=value` of the unit.
+fn unit_value(unit: &str, key: &str) -> String {
+    let values: Vec<_> = unit.lines().filter_map(|line| line.strip_prefix(&format!("{key}="))).collect();
+    assert_eq!(values.len(), 1, "{key}: {values:?}");
+    values[0].to_owned()
+}
+
 #[test]
 fn the_images_are_built_in_stages_and_run_as_nobody() {
     let dockerfile = read("Dockerfile");
-    let stages: Vec<_> = dockerfile.lines().filter(|line| line.starts_with("FROM ")).collect();
-    assert!(stages.len() >= 2, "not a multi-stage build: {stages:?}");
-    let users: Vec<_> = dockerfile.lines().filter(|line| line.starts_with("USER ")).collect();
-    assert_eq!(users, ["USER 65532:65532"; 2]);
-    assert!(dockerfile.contains("cargo build --locked"), "the build must use the lock file");
-    for target in ["AS stand-ins", "AS pgpassport"] {
-        assert!(stages.iter().any(|stage| stage.ends_with(target)), "{target}");
+    let stages: Vec<_> = dockerfile.split("\nFROM ").skip(1).collect();
+    let names: Vec<_> =
+        stages.iter().map(|stage| stage.lines().next().unwrap().split(" AS ").nth(1).unwrap()).collect();
+    assert_eq!(names, ["build", "stand-ins", "pgpassport"]);
+    assert!(stages[0].contains("\nRUN cargo build --locked"), "the build must use the lock file");
+    for image in &stages[1..] {
+        let users: Vec<_> = image.lines().filter(|line| line.starts_with("USER ")).collect();
+        assert_eq!(users, ["USER 65532:65532"], "{image}");
+        assert!(!image.contains("\nRUN "), "built where it runs: {image}");
+        assert!(image.contains("\nCOPY --from=build /source/target/release/"), "{image}");
     }
 }
 
@@ -33,23 +43,75 @@ fn the_compose_file_configures_the_proxy_as_the_proxy_wants_it() {
     assert!(command.contains(&format!("--issuer-url={}", config.issuers[0].issuer.as_str())), "{command}");
     let sts = config.clusters[0].sts_endpoint_url.clone().unwrap();
     assert!(command.contains(&format!("--sts-addr=127.0.0.1:{}", sts.port().unwrap())), "{command}");
-    for port in services["stand-ins"]["ports"].as_array().unwrap() {
-        assert!(port.as_str().unwrap().starts_with("127.0.0.1:"), "published to the world: {port}");
+    let hba = compose["configs"]["pg_hba"]["content"].as_str().unwrap();
+    let gate = hba.split("ldapport=").nth(1).unwrap().split(' ').next().unwrap();
+    assert!(command.contains(&format!("--gate-addr=127.0.0.1:{gate}\"")), "{command}");
+
+    let published: Vec<&str> = services
+        .values()
+        .filter_map(|service| service["ports"].as_array())
+        .flatten()
+        .map(|port| port.as_str().unwrap())
+        .collect();
+    for port in &published {
+        assert!(port.starts_with("127.0.0.1:"), "published to the world: {port}");
     }
+    let proxy_port = config.listeners[0].addr.port();
+    assert!(published.contains(&format!("127.0.0.1:{proxy_port}:{proxy_port}").as_str()), "{published:?}");
+
+    let dockerfile = read("Dockerfile");
+    for (service, stage) in [("stand-ins", "stand-ins"), ("proxy", "pgpassport")] {
+        assert_eq!(services[service]["build"]["target"], stage);
+        assert!(dockerfile.contains(&format!(" AS {stage}\n")), "the Dockerfile has no stage {stage}");
+    }
+    let proxy = &services["proxy"];
+    assert_eq!((&proxy["read_only"], proxy["cap_drop"].to_string()), (&true.into(), "[\"ALL\"]".into()));
+    assert_eq!(proxy["security_opt"].to_string(), "[\"no-new-privileges:true\"]");
 }
 
 #[test]
 fn the_unit_is_sandboxed_and_outlives_the_drain() {
     let unit = read("packaging/pgpassport.service");
-    let value = |key: &str| {
-        let line =
-            unit.lines().find(|line| line.starts_with(&format!("{key}="))).unwrap_or_else(|| panic!("{key}"));
-        line.split_once('=').unwrap().1.to_owned()
-    };
+    let value = |key: &str| unit_value(&unit, key);
     assert_eq!(value("Type"), "notify");
-    assert!(value("ExecReload").contains("pgpassport"));
-    assert_eq!((value("CapabilityBoundingSet").as_str(), value("NoNewPrivileges").as_str()), ("", "yes"));
-    assert!(value("IPAddressDeny").contains("169.254.169.254"), "instance credentials are out of reach");
+    for key in ["ExecStartPre", "ExecStart", "ExecReload"] {
+        assert!(value(key).starts_with("/usr/bin/pgpassport "), "{key}");
+    }
     assert!(value("TimeoutStopSec").parse::<u64>().unwrap() > 30 + 5, "the default drain and the goodbye");
     assert_eq!(value("RestartPreventExitStatus"), "78");
+    for nothing in ["CapabilityBoundingSet", "AmbientCapabilities"] {
+        assert_eq!(value(nothing), "", "{nothing}");
+    }
+    let metadata = "169.254.169.254 169.254.170.2 fd00:ec2::254";
+    assert_eq!(value("IPAddressDeny"), metadata, "instance and container credentials are out of reach");
+    for (key, wanted) in [
+        ("DynamicUser", "yes"),
+        ("LimitCORE", "0"),
+        ("LockPersonality", "yes"),
+        ("MemoryDenyWriteExecute", "yes"),
+        ("NoNewPrivileges", "yes"),
+        ("PrivateDevices", "yes"),
+        ("PrivateTmp", "yes"),
+        ("PrivateUsers", "yes"),
+        ("ProtectClock", "yes"),
+        ("ProtectControlGroups", "yes"),
+        ("ProtectHome", "yes"),
+        ("ProtectHostname", "yes"),
+        ("ProtectKernelLogs", "yes"),
+        ("ProtectKernelModules", "yes"),
+        ("ProtectKernelTunables", "yes"),
+        ("ProtectProc", "invisible"),
+        ("ProtectSystem", "strict"),
+        ("RestrictAddressFamilies", "AF_INET AF_INET6 AF_UNIX"),
+        ("RestrictNamespaces", "yes"),
+        ("RestrictRealtime", "yes"),
+        ("RestrictSUIDSGID", "yes"),
+        ("SystemCallArchitectures", "native"),
+        ("UMask", "0077"),
+    ] {
+        assert_eq!(value(key), wanted, "{key}");
+    }
+    for filter in ["SystemCallFilter=@system-service", "SystemCallFilter=~@privileged @resources"] {
+        assert!(unit.lines().any(|line| line == filter), "{filter}");
+    }
 }

@@ -4,10 +4,10 @@
 
 pub(crate) mod fake;
 pub(crate) mod log;
+mod psql;
 pub(crate) mod raw;
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::sync::{Mutex, OnceLock};
 
 use aws_emulator::certs::CertFiles;
@@ -312,55 +312,6 @@ impl World {
         RawClient::connect(self.port, &self.listener_ca).await
     }
 
-    /// Runs psql with the token in `PGPASSWORD`.
-    pub(crate) async fn psql(&self, connection: &str, token: &str, args: &[&str]) -> Psql {
-        self.psql_fed(connection, token, args, "").await
-    }
-
-    /// A psql with the token in `PGPASSWORD`, to be started.
-    pub(crate) fn psql_command(
-        &self,
-        connection: &str,
-        token: &str,
-        args: &[&str],
-    ) -> tokio::process::Command {
-        let ca = self.listener_ca.write(self.folder.path()).unwrap();
-        let connection = format!(
-            "host=localhost hostaddr=127.0.0.1 port={} sslmode=verify-full sslrootcert={} {connection}",
-            self.port,
-            ca.display()
-        );
-        let mut command = tokio::process::Command::from(database().postgres.psql());
-        command
-            .arg(connection)
-            .args(["-X", "-A", "-t", "-v", "ON_ERROR_STOP=1"])
-            .args(args)
-            .env("PGPASSWORD", token)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true);
-        command
-    }
-
-    pub(crate) async fn psql_fed(&self, connection: &str, token: &str, args: &[&str], input: &str) -> Psql {
-        let mut command = self.psql_command(connection, token, args);
-        let mut child = command.spawn().unwrap();
-        let mut stdin = child.stdin.take().unwrap();
-        let input = input.as_bytes().to_vec();
-        let feeding = tokio::spawn(async move {
-            let _ = tokio::io::AsyncWriteExt::write_all(&mut stdin, &input).await; // psql may end before
-        });
-        let output = child.wait_with_output().await.unwrap();
-        feeding.await.unwrap();
-        self.hear(&output.stderr);
-        Psql {
-            ok: output.status.success(),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
-    }
-
     /// Takes note of what a client was told.
     pub(crate) fn hear(&self, bytes: &[u8]) {
         self.heard.lock().unwrap().extend_from_slice(bytes);
@@ -424,12 +375,4 @@ impl Drop for World {
             assert!(!log::contains(self.log_from, &secret), "the secret {shown}… is in the log");
         }
     }
-}
-
-/// What psql said.
-#[derive(Debug)]
-pub(crate) struct Psql {
-    pub(crate) ok: bool,
-    pub(crate) stdout: String,
-    pub(crate) stderr: String,
 }

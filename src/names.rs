@@ -301,6 +301,8 @@ impl fmt::Display for Endpoint {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -323,6 +325,27 @@ mod tests {
         }
         for good in ["a", "alice", "Alice.O'Neil@example.com", "jörg", "日本語", &"x".repeat(63), "a b"] {
             assert_eq!(DbUser::parse(good).unwrap().as_str(), good);
+        }
+    }
+
+    #[test]
+    fn database_names_of_63_bytes_pass_and_of_64_do_not() {
+        assert_eq!(DbName::parse(&"d".repeat(63)).unwrap().as_str(), "d".repeat(63));
+        assert_eq!(DbName::parse(&"d".repeat(64)), Err(NameError::TooLong(64)));
+        assert_eq!(DbName::parse(""), Err(NameError::Empty));
+        assert_eq!(DbName::parse("a\nb"), Err(NameError::Invisible));
+        assert_eq!(DbName::parse("a*").unwrap().as_str(), "a*", "IAM does not look at it");
+    }
+
+    proptest! {
+        #[test]
+        fn l3_any_text_becomes_one_plain_short_line(text in any::<String>(), max in 0_usize..40) {
+            for shown in [visible(&text, max), printable(&text, max)] {
+                prop_assert!(!shown.contains(is_invisible), "{:?}", shown);
+                // The longest escape, `\u{10ffff}`, has ten bytes for a character of at least one.
+                prop_assert!(shown.len() <= 10 * max + '…'.len_utf8());
+                prop_assert!(text.len() <= max || shown.ends_with('…'));
+            }
         }
     }
 

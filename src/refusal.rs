@@ -210,8 +210,15 @@ mod tests {
 
     #[test]
     fn c11_texts_stay_far_below_what_libpq_reads() {
-        let long = "é".repeat(5_000);
-        let refusal = Refusal::verbatim("53300", &long, &long, Some(&long));
-        assert!(refusal.message.len() <= MAX_TEXT && refusal.detail.len() <= MAX_TEXT);
+        for (characters, kept) in [(1_000, 2_000), (1_001, 2_000), (5_000, 2_000), (999, 1_998)] {
+            let long = "é".repeat(characters);
+            let refusal = Refusal::verbatim("53300", &long, &long, Some(&long));
+            let texts = [refusal.message, refusal.detail, refusal.hint.unwrap()];
+            assert_eq!(texts.map(|text| text.len()), [kept; 3], "{characters}");
+        }
+        assert_eq!(cut(&format!("x{}", "é".repeat(1_000))).len(), 1_999, "a character is not halved");
+        let ours = Refusal::authentication("al", Stage::Token, &"d".repeat(2_001)).hint(&"h".repeat(2_001));
+        assert_eq!((ours.detail.len(), ours.hint.unwrap().len()), (2_000, 2_000));
+        assert_eq!(cut("a\0b"), "a b", "a NUL would end the field");
     }
 }

@@ -91,6 +91,21 @@ fn p6_limits_of_a_set_at_the_limit_and_past_it() {
 }
 
 #[test]
+fn j2_rsa_keys_have_2048_to_8192_bits() {
+    let sound = |bits: usize, e: &str| {
+        let mut n = vec![0xff_u8; bits.div_ceil(8)];
+        n[0] >>= (8 - bits % 8) % 8;
+        rsa_is_sound(&URL_SAFE_NO_PAD.encode(n), e).is_some()
+    };
+    for (bits, accepted) in [(2_047, false), (2_048, true), (8_192, true), (8_193, false)] {
+        assert_eq!(sound(bits, "AQAB"), accepted, "{bits}");
+    }
+    for (e, accepted) in [("AQ", false), ("Ag", false), ("Aw", true), ("AQAC", false), ("_____w", true)] {
+        assert_eq!(sound(2_048, e), accepted, "{e}");
+    }
+}
+
+#[test]
 fn j4_key_ids_choose_and_four_tries_are_the_most() {
     let alg = SignatureAlgorithm::Rs256;
     let set =
@@ -101,8 +116,10 @@ fn j4_key_ids_choose_and_four_tries_are_the_most() {
     assert_eq!(set.candidates(None, alg).err(), Some(3), "without an id three could be meant");
     assert_eq!(set.candidates(None, SignatureAlgorithm::Es256).unwrap().len(), 1);
     assert_eq!(set.candidates(None, SignatureAlgorithm::Es384).unwrap().len(), 0);
-    let crowd = parse(&vec![rsa(&json!({})); 9]).unwrap();
-    assert_eq!(crowd.candidates(Some("r"), alg).unwrap().len(), MAX_TRIES);
+    for (keys, tries) in [(4, 4), (5, 4)] {
+        let crowd = parse(&vec![rsa(&json!({})); keys]).unwrap();
+        assert_eq!(crowd.candidates(Some("r"), alg).unwrap().len(), tries);
+    }
     let only = parse(&[rsa(&json!({ "alg": "RS512" }))]).unwrap();
     assert_eq!(only.candidates(Some("r"), alg).unwrap().len(), 0, "the set says what it is for");
 }

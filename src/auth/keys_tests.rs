@@ -136,3 +136,65 @@ async fn p8_old_keys_are_used_until_the_stale_limit_and_not_after() {
         assert_eq!(shared.take(fetched), Duration::from_secs(expected), "max-age {max_age}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn p7_an_unknown_key_is_worth_a_fetch_every_thirty_seconds() {
+    let settings = crate::auth::verify::tests::settings_for("http://127.0.0.1:1");
+    let shared = Arc::new(Shared {
+        issuer: settings.name.clone(),
+        current: ArcSwapOption::empty(),
+        wanted: Notify::new(),
+        progress: watch::Sender::new(Progress::default()),
+        refresh: settings.jwks_refresh,
+        max_stale: settings.jwks_max_stale,
+    });
+    let store = KeyStore { shared: Arc::clone(&shared), _task: CancellationToken::new().drop_guard() };
+    for (pause, fetched) in [(0, true), (29_999, false), (1, true), (30_000, true)] {
+        tokio::time::advance(Duration::from_millis(pause)).await;
+        let keeper = async {
+            shared.wanted.notified().await;
+            shared.progress.send_modify(|progress| {
+                progress.ended += 1;
+                progress.under_way = false;
+            });
+        };
+        tokio::select! {
+            biased;
+            _ = store.refetched() => assert!(!fetched, "a fetch was due after {pause} ms more"),
+            () = keeper => assert!(fetched, "a fetch was not due after {pause} ms more"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p6_a_body_of_512_kib_is_read_and_one_byte_more_is_not() {
+    let issuer = issuer().await;
+    let url = issuer.page_url(Page::Jwks);
+    let fetcher = KeyFetcher::new(&settings(&issuer, &format!("jwks_url = \"{url}\""))).unwrap();
+    let set = issuer.jwks().to_string();
+    for (bytes, read) in [(524_288, true), (524_289, false)] {
+        issuer.heal();
+        issuer.fail(Page::Jwks, Fault::json(format!("{set}{}", " ".repeat(bytes - set.len()))));
+        let result = fetcher.fetch().await;
+        assert_eq!(result.is_ok(), read, "{bytes}");
+        assert!(read || matches!(result.unwrap_err(), FetchError::Http { .. }), "it is not even read whole");
+    }
+}
+
+#[tokio::test]
+async fn r15_an_issuer_that_never_answers_is_given_up_after_five_seconds() {
+    let issuer = Issuer::start(IssuerOptions::default()).unwrap();
+    issuer.fail(Page::Discovery, Fault::Hang);
+    let fetcher = KeyFetcher::new(&settings(&issuer, "")).unwrap();
+    let mut fetch = Box::pin(fetcher.fetch());
+    tokio::select! {
+        biased;
+        result = &mut fetch => panic!("{result:?}"),
+        () = issuer.reaches(Page::Discovery, 1) => {}
+    }
+    // It has the question; from here on nothing but time passes.
+    tokio::time::pause();
+    let begun = Instant::now();
+    assert!(matches!(fetch.await, Err(FetchError::TimedOut)));
+    assert!(begun.elapsed() <= Duration::from_secs(5), "{:?}", begun.elapsed());
+}

@@ -278,6 +278,18 @@ async fn j5_issuer_and_audience_are_exact() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn j8_a_subject_is_a_text_of_1_to_255_bytes() {
+    let verifier = verifier_with("");
+    for good in ["s".repeat(255), "s".to_owned()] {
+        verify(&verifier, &shared().mint(claims().set("sub", good))).await.unwrap();
+    }
+    for bad in [json!("s".repeat(256)), json!(""), json!(7), json!(["alice"]), json!(null)] {
+        let error = fault(&verifier, &shared().mint(claims().set("sub", bad))).await;
+        assert_eq!(error, VerifyError::BadClaim("sub"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn j6_times_at_the_second() {
     let verifier = verifier_with("leeway = \"30s\"\nmax_token_lifetime = \"1h\"");
     let with = |name: &str, value: Value| shared().mint(claims().set(name, value));

@@ -157,3 +157,7 @@ fn life(credentials_expire_at: SystemTime, token_expires_at: SystemTime, now: Sy
     let end = token_expires_at.min(credentials_expire_at.checked_sub(MARGIN).unwrap_or(now));
     end.duration_since(now).unwrap_or(Duration::ZERO)
 }
+
+#[cfg(test)]
+#[path = "federation_tests.rs"]
+mod tests;

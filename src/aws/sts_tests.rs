@@ -191,3 +191,47 @@ async fn p9_an_error_never_holds_the_token() {
     }
     assert!(!format!("{:?}", world.assume_as(token)).contains(&signature));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p11_twelve_hours_and_a_minute_are_believed_and_no_more() {
+    use aws_sdk_sts::primitives::DateTime;
+    use aws_sdk_sts::types::Credentials;
+    let world = world();
+    let clock = Clock::from_fn(|| SystemTime::UNIX_EPOCH);
+    let sts = Sts::new(&cluster(&world.cloud.sts.url()), TIMES, clock).unwrap();
+    for (seconds, believed) in [(43_260, true), (43_261, false), (0, true), (-1, false)] {
+        let credentials = Credentials::builder()
+            .access_key_id("a")
+            .secret_access_key("s")
+            .session_token("t")
+            .expiration(DateTime::from_secs(seconds))
+            .build()
+            .unwrap();
+        let answer = AssumeRoleWithWebIdentityOutput::builder().credentials(credentials).build();
+        let result = sts.believe(answer, &world.assume_as(String::new()));
+        assert_eq!(result.is_ok(), believed, "{seconds} s: {result:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_65th_call_waits_its_turn() {
+    let world = std::sync::Arc::new(world());
+    let hold = aws_emulator::Hold::new();
+    world.cloud.sts.fail(Fault::Hold(hold.clone()));
+    let call = || {
+        let world = std::sync::Arc::clone(&world);
+        tokio::spawn(async move { world.call().await.map(drop) })
+    };
+    let mut calls: Vec<_> = (0..63).map(|_| call()).collect();
+    hold.arrived(63).await;
+    assert_eq!(world.sts.in_flight.available_permits(), 1);
+    calls.push(call());
+    hold.arrived(64).await;
+    assert_eq!(world.sts.in_flight.available_permits(), 0);
+    calls.push(call());
+    hold.release();
+    for call in calls {
+        call.await.unwrap().unwrap();
+    }
+    assert_eq!(world.cloud.sts.count(), 65);
+}

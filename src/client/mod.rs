@@ -187,3 +187,53 @@ async fn drain<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut ClientStream<S>) 
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt, DuplexStream, duplex};
+    use tokio::task::JoinHandle;
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+
+    fn refusing() -> (DuplexStream, JoinHandle<()>) {
+        let (near, far) = duplex(16);
+        let refusing =
+            async { refuse(ClientStream::Plain(near), &Refusal::tls_required(), SessionId::random()).await };
+        (far, tokio::spawn(refusing))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn c3_a_refusal_waits_two_seconds_for_its_reader() {
+        for (pause, whole) in [(1_999, true), (2_001, false)] {
+            let (mut far, refusing) = refusing();
+            sleep(Duration::from_millis(pause)).await;
+            let mut heard = Vec::new();
+            far.read_to_end(&mut heard).await.unwrap();
+            assert_eq!(heard.ends_with(b"\0\0"), whole, "{pause} ms: {heard:?}");
+            drop(far);
+            refusing.await.unwrap();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn c4_a_refused_client_is_listened_to_for_one_password_and_no_more() {
+        let (far, refusing) = refusing();
+        let (mut reading, mut writing) = tokio::io::split(far);
+        reading.read_to_end(&mut Vec::new()).await.unwrap();
+        let begun = Instant::now();
+        let mut sent = 0;
+        while writing.write_all(b"x").await.is_ok() {
+            sent += 1;
+        }
+        refusing.await.unwrap();
+        assert_eq!(begun.elapsed(), Duration::ZERO, "it was not the time that ended it");
+        // It reads 1,024 bytes at a time, and the pipe holds 16.
+        assert!(
+            (limits::MAX_PASSWORD_BODY..=limits::MAX_PASSWORD_BODY + 1_024 + 16).contains(&sent),
+            "{sent}"
+        );
+    }
+}

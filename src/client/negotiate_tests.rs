@@ -175,20 +175,45 @@ async fn c6_direct_tls_needs_the_protocol_name() {
 }
 
 #[tokio::test]
-async fn c6_tls_inside_tls_is_an_unknown_protocol() {
-    let (near, mut far) = duplex(256);
-    let (acceptor, config) = tls_pair();
-    let server = tokio::spawn(async move { negotiate(near, &acceptor, false).await });
-    far.write_all(&SSL).await.unwrap();
-    far.read_u8().await.unwrap();
-    let mut tls = handshake(far, config, &[]).await.unwrap();
-    tls.write_all(&SSL).await.unwrap();
-    tls.flush().await.unwrap();
-    let first = server.await.unwrap();
-    assert!(matches!(
-        first,
-        Ok(First::Unfit(ClientStream::Tls(_), StartupError::Protocol { major: 1234, minor: 5679 }))
-    ));
+async fn c6_encryption_inside_tls_is_an_unknown_protocol() {
+    for (request, code) in [(SSL, 5679), (GSS, 5680)] {
+        let (near, mut far) = duplex(256);
+        let (acceptor, config) = tls_pair();
+        let server = tokio::spawn(async move { negotiate(near, &acceptor, false).await });
+        far.write_all(&SSL).await.unwrap();
+        far.read_u8().await.unwrap();
+        let mut tls = handshake(far, config, &[]).await.unwrap();
+        tls.write_all(&request).await.unwrap();
+        tls.flush().await.unwrap();
+        let first = server.await.unwrap();
+        let Ok(First::Unfit(ClientStream::Tls(_), StartupError::Protocol { major: 1234, minor })) = first
+        else {
+            panic!("{first:?}")
+        };
+        assert_eq!(minor, code);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn c3_a_handshake_has_ten_seconds() {
+    for (pause, in_time) in [(9_999, true), (10_001, false)] {
+        let (near, mut far) = duplex(256);
+        let (acceptor, config) = tls_pair();
+        let server = tokio::spawn(async move { negotiate(near, &acceptor, false).await });
+        far.write_all(&SSL).await.unwrap();
+        assert_eq!(far.read_u8().await.unwrap(), b'S');
+        tokio::time::sleep(std::time::Duration::from_millis(pause)).await;
+        let mut tls = handshake(far, config, &[]).await.ok();
+        if let Some(tls) = &mut tls {
+            tls.write_all(STARTUP).await.unwrap();
+            tls.flush().await.unwrap();
+        }
+        match server.await.unwrap() {
+            Ok(First::Login(_)) => assert!(in_time, "{pause} ms"),
+            Err(Dropped::TlsTimeout) => assert!(!in_time, "{pause} ms"),
+            other => panic!("{pause} ms: {other:?}"),
+        }
+    }
 }
 
 #[tokio::test]

@@ -263,11 +263,44 @@ mod tests {
         }
     }
 
+    /// Names that mean something, names that do not, and bytes at random.
+    fn word() -> impl Strategy<Value = Vec<u8>> {
+        let known: [&[u8]; 8] = [b"user", b"database", b"replication", b"_pq_.x", b"off", b"a", b"", b"\xff"];
+        prop_oneof![
+            4 => prop::sample::select(known.map(<[u8]>::to_vec).to_vec()),
+            1 => prop::collection::vec(any::<u8>(), 0..4),
+        ]
+    }
+
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4_096))]
         #[test]
-        fn any_bytes_are_parsed_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = StartupParams::parse(&bytes);
-            let _ = StartupParams::parse(&[&[0, 3, 0, 0][..], &bytes].concat());
+        fn c5_what_is_accepted_is_pairs_and_nothing_else(
+            words in prop::collection::vec(word(), 0..9),
+            end in prop::sample::select(vec![&b"\0\0"[..], b"\0\0", b"\0\0", b"", b"\0", b"\0\0\0", b"\0\0x"]),
+        ) {
+            let _ = StartupParams::parse(&words.concat());
+            let body = [&words.join(&0)[..], end].concat();
+            if let Ok(params) = StartupParams::parse(&[&[0, 3, 0, 0][..], &body].concat()) {
+                prop_assert!(body.ends_with(b"\0\0"));
+                let fields: Vec<_> = body[..body.len() - 2].split(|byte| *byte == 0).collect();
+                prop_assert!(fields.len().is_multiple_of(2));
+                let pairs: Vec<_> = fields.chunks(2).map(|pair| (pair[0], pair[1])).collect();
+                for (at, (name, _)) in pairs.iter().enumerate() {
+                    prop_assert!(!name.is_empty() && pairs[..at].iter().all(|(earlier, _)| earlier != name));
+                }
+                let value = |name: &[u8]| pairs.iter().find(|(n, _)| *n == name).map(|(_, value)| *value);
+                prop_assert_eq!(Some(params.user().as_bytes()), value(b"user"));
+                prop_assert!(!params.user().is_empty());
+                let database = value(b"database").filter(|database| !database.is_empty());
+                prop_assert_eq!(params.database().map(str::as_bytes), database);
+                prop_assert!(value(b"replication").is_none_or(is_false));
+                let ours = |name: &[u8]| {
+                    [&b"user"[..], b"database", b"replication"].contains(&name) || name.starts_with(b"_pq_.")
+                };
+                let others: Vec<_> = params.others().iter().map(|(n, v)| (&n[..], &v[..])).collect();
+                prop_assert_eq!(others, pairs.into_iter().filter(|(name, _)| !ours(name)).collect::<Vec<_>>());
+            }
         }
     }
 }

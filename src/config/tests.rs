@@ -160,11 +160,22 @@ fn limits_of_values_hold_at_the_limit_and_past_it() {
     for (key, good, bad) in [
         ("leeway", "\"300s\"", "\"301s\""),
         ("max_token_lifetime", "\"24h\"", "\"24h 1s\""),
+        ("max_token_lifetime", "\"60s\"", "\"59s\""),
         ("jwks_refresh", "\"30s\"", "\"29s\""),
-        ("jwks_max_stale", "\"24h\"", "\"25h\""),
-        ("sts_duration", "\"12h\"", "\"899s\""),
-        ("max_client_conn", "1000000", "0"),
+        ("jwks_refresh", "\"24h\"", "\"24h 1s\""),
+        ("jwks_max_stale", "\"24h\"", "\"24h 1s\""),
+        ("jwks_max_stale", "\"60s\"", "\"59s\""),
+        ("sts_duration", "\"15m\"", "\"899s\""),
+        ("sts_duration", "\"12h\"", "\"12h 1s\""),
+        ("max_client_conn", "1", "0"),
+        ("max_client_conn", "1000000", "1000001"),
+        ("client_login_timeout", "\"1s\"", "\"999ms\""),
         ("client_login_timeout", "\"1m\"", "\"61s\""),
+        ("server_connect_timeout", "\"1s\"", "\"999ms\""),
+        ("server_connect_timeout", "\"1m\"", "\"61s\""),
+        ("login_timeout", "\"1h\"", "\"1h 1s\""),
+        ("shutdown_timeout", "\"0s\"", "\"24h 1s\""),
+        ("shutdown_timeout", "\"24h\"", "\"24h 1s\""),
     ] {
         read(&with(&[(key, &format!("{key} = {good}"))])).unwrap_or_else(|problems| panic!("{problems}"));
         let report = problem(&[(key, &format!("{key} = {bad}"))]);

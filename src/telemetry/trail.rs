@@ -207,3 +207,41 @@ impl Drop for Trail {
 fn field(text: &str) -> String {
     visible(text, MAX_FIELD)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn l3_every_text_has_a_limit() {
+        let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+        for (bytes, cut) in [(256, false), (257, true)] {
+            let text = "x".repeat(bytes);
+            let mut trail = Trail::start(SessionId::random(), peer, &text);
+            assert_eq!(trail.listener.ends_with('…'), cut, "{bytes}");
+            trail.asked(None, &text, Some(&text));
+            trail.identity(Identity { issuer: &text, subject: &text, token_id: Some(&text) });
+            trail.grant(&text, &text, &text);
+            trail.role_session_name(&text);
+            let facts = &trail.facts;
+            for field in [
+                &facts.asked_user,
+                &facts.application_name,
+                &facts.issuer,
+                &facts.subject,
+                &facts.token_id,
+                &facts.cluster,
+                &facts.db_user,
+                &facts.database,
+                &facts.role_session_name,
+            ] {
+                assert_eq!(field.as_ref().unwrap().ends_with('…'), cut, "{bytes}: {facts:?}");
+            }
+        }
+        for (bytes, cut) in [(1_024, false), (1_025, true)] {
+            let mut trail = Trail::start(SessionId::random(), peer, "");
+            trail.options(Some(&"x".repeat(bytes)));
+            assert_eq!(trail.facts.options.as_ref().unwrap().ends_with('…'), cut, "{bytes}");
+        }
+    }
+}

@@ -52,3 +52,29 @@ pub async fn deliver(dialers: &Dialers, target: &CancelTarget) -> Result<(), Dia
     };
     timeout_at(deadline, say).await.unwrap_or(Ok(())).map_err(failed)
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::aws::test_cluster::cluster;
+
+    #[tokio::test(start_paused = true)]
+    async fn u6_a_cancel_has_five_seconds() {
+        let ca = tempfile::NamedTempFile::new().unwrap();
+        let issued = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        std::fs::write(ca.path(), issued.cert.pem()).unwrap();
+        let mut cluster = cluster("http://127.0.0.1:1");
+        ca.path().clone_into(&mut cluster.ca_file);
+        let dialers = Dialers::new(&[Arc::new(cluster)], std::time::Duration::from_hours(1)).unwrap();
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let cluster = "app".into();
+        let target =
+            CancelTarget { cluster, addr: silent.local_addr().unwrap(), pid: 7, secret: Box::new([0; 4]) };
+        let begun = Instant::now();
+        assert!(matches!(deliver(&dialers, &target).await, Err(DialError::TimedOut)));
+        let waited = begun.elapsed().as_millis();
+        assert!((5_000..=5_001).contains(&waited), "{waited} ms");
+    }
+}

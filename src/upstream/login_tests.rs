@@ -151,6 +151,15 @@ async fn p3_limits_of_a_login_at_the_limit_and_past_it() {
     };
     assert!(notice(limits::MAX_LOGIN_MESSAGE).await);
     assert!(!notice(limits::MAX_LOGIN_MESSAGE + 1).await);
+    // 1 MiB in all, of which the other three messages are 24 bytes.
+    let many = message(b'N', &vec![b'x'; 29_000]).repeat(36);
+    let last = limits::MAX_LOGIN_BYTES - 24 - many.len() - 5;
+    for (more, fits) in [(0, true), (1, false)] {
+        let notices = [ok(), many.clone(), message(b'N', &vec![b'x'; last + more]), message(b'Z', b"I")];
+        let result = against(cleartext(), notices.concat()).await.0;
+        assert_eq!(result.is_ok(), fits);
+        assert!(fits || matches!(result.err(), Some(UpstreamLoginError::TooMuch)));
+    }
 }
 
 #[tokio::test]

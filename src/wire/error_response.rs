@@ -59,5 +59,21 @@ mod tests {
         let text = String::from_utf8(encode(&refusal, session).to_vec()).unwrap();
         assert!(text.contains("Mdatabase \"x\" does not exist\0"), "{text}");
         assert!(text.contains(&format!("DSession {session}.\0")), "{text}");
+        assert!(!text.contains("Stage "), "{text}");
+        let refusal = Refusal::verbatim("53300", "sorry", "its detail.", Some("its hint"));
+        let text = String::from_utf8(encode(&refusal, session).to_vec()).unwrap();
+        assert!(text.contains(&format!("C53300\0Msorry\0Dits detail. Session {session}.\0Hits hint\0\0")));
+    }
+
+    #[test]
+    fn c11_what_libpq_would_not_read_is_not_written() {
+        let session = SessionId::random();
+        let with = |message: usize| {
+            let refusal = Refusal { message: "m".repeat(message), ..Refusal::internal(Stage::Signing) };
+            encode(&refusal, session).len()
+        };
+        let around = with(0);
+        assert_eq!(with(limits::MAX_ERROR_RESPONSE - around), 30_000);
+        assert_eq!(with(limits::MAX_ERROR_RESPONSE - around + 1), 0);
     }
 }

@@ -5,7 +5,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::world::raw::{SSL_REQUEST, message, password, query, startup};
-use crate::world::{ErrorFields, World};
+use crate::world::{ErrorFields, RawClient, World};
 
 async fn tcp(world: &World) -> TcpStream {
     TcpStream::connect(("127.0.0.1", world.port)).await.unwrap()
@@ -87,6 +87,29 @@ async fn c3_a_peer_that_says_nothing_is_cut_off_without_a_word() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn c3_a_peer_that_dribbles_is_cut_off_too() {
+    let limits = "client_login_timeout = \"1s\"\nserver_connect_timeout = \"1s\"";
+    let world = World::wishes().limits(limits).start().await;
+    let mut stream = tcp(&world).await;
+    // Every byte comes soon after the one before it; the limit is for all of them together.
+    let mut ticks = tokio::time::interval(std::time::Duration::from_millis(50));
+    let mut sent = 0;
+    for byte in startup(&[("user", &"u".repeat(400))]) {
+        ticks.tick().await;
+        if stream.write_all(&[byte]).await.is_err() {
+            break;
+        }
+        sent += 1;
+    }
+    assert!(sent < 400, "it was listened to for {sent} bytes");
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    assert!(answer.is_empty(), "{answer:?}");
+    let record = world.audit("outcome", "dropped").await;
+    assert_eq!(record["reason"], "the peer said too little for too long");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn c3_silent_peers_do_not_delay_others() {
     let world = World::start().await;
     let mut silent = Vec::new();
@@ -162,7 +185,7 @@ async fn c6_direct_tls_with_the_protocols_name_works() {
     let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(config));
     let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
     let stream = connector.connect(name, tcp(&world).await).await.unwrap();
-    let client = crate::world::RawClient { stream };
+    let client = RawClient { stream };
     client.login("alice", Some("app"), &world.token("alice")).await.unwrap();
 }
 
@@ -246,6 +269,25 @@ async fn the_seat_past_the_limit_is_refused_clearly() {
     // Its seat is free once its session has ended.
     world.audit("outcome", "session").await;
     world.connect("alice", &token).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn past_the_last_seat_64_are_told_so_and_the_next_is_closed_unheard() {
+    let world = World::wishes().limits("max_client_conn = 1").start().await;
+    let _seat = world.connect("alice", &world.token("alice")).await.unwrap();
+    let mut standing = Vec::new();
+    for _ in 0..64 {
+        standing.push(tcp(&world).await);
+    }
+    assert!(answer(&world, &SSL_REQUEST).await.is_empty(), "even saying no has a limit");
+    let mut last = RawClient::over(standing.pop().unwrap(), world.listener_ca()).await;
+    last.start("alice", Some("app")).await;
+    let (tag, body) = last.message().await.unwrap();
+    assert_eq!((tag, ErrorFields::parse(&body).sqlstate()), (b'E', "53300"));
+    drop(last);
+    // Its place is free again.
+    world.audit("sqlstate", "53300").await;
+    world.raw().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,6 +10,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
@@ -24,6 +25,8 @@ pub(crate) enum Part {
     AfterStartup(Vec<u8>),
     /// Asks for a cleartext password, reads it, then sends this and goes on reading.
     AfterPassword(Vec<u8>),
+    /// As [`Part::AfterPassword`] for the first client, and [`Part::Silence`] for all who come later.
+    OnlyOnce(Vec<u8>),
     /// As [`Part::AfterPassword`], and then closes.
     ThenClose(Vec<u8>),
     /// Says nothing, ever.
@@ -36,6 +39,8 @@ pub(crate) struct FakeServer {
     pub(crate) addr: SocketAddr,
     /// Everything clients sent inside TLS behind the startup packet.
     pub(crate) heard: Arc<Mutex<Vec<u8>>>,
+    /// How many clients have come.
+    clients: watch::Receiver<usize>,
     task: JoinHandle<()>,
 }
 
@@ -67,15 +72,27 @@ impl FakeServer {
         let addr = listener.local_addr().unwrap();
         let heard = Arc::new(Mutex::new(Vec::new()));
         let ears = Arc::clone(&heard);
+        let (came, clients) = watch::channel(0);
         let task = tokio::spawn(async move {
             loop {
                 let (tcp, _) = listener.accept().await.unwrap();
-                let (acceptor, part, ears) = (acceptor.clone(), part.clone(), Arc::clone(&ears));
+                let part = match part.clone() {
+                    Part::OnlyOnce(says) if *came.borrow() == 0 => Part::AfterPassword(says),
+                    Part::OnlyOnce(_) => Part::Silence,
+                    part => part,
+                };
+                came.send_modify(|clients| *clients += 1);
+                let (acceptor, ears) = (acceptor.clone(), Arc::clone(&ears));
                 // A client that breaks off ends its part of the play.
                 tokio::spawn(async move { play(tcp, acceptor, part, ears).await.ok() });
             }
         });
-        Self { addr, heard, task }
+        Self { addr, heard, clients, task }
+    }
+
+    /// Waits until `n` clients have come.
+    pub(crate) async fn clients(&self, n: usize) {
+        self.clients.clone().wait_for(|clients| *clients >= n).await.unwrap();
     }
 
     pub(crate) fn heard(&self) -> Vec<u8> {
@@ -109,7 +126,7 @@ async fn play(
         Part::AfterStartup(says) => (false, says, false),
         Part::AfterPassword(says) => (true, says, false),
         Part::ThenClose(says) => (true, says, true),
-        Part::Instead(_) | Part::Silence | Part::Reset => unreachable!(),
+        Part::Instead(_) | Part::Silence | Part::Reset | Part::OnlyOnce(_) => unreachable!(),
     };
     if asks {
         tls.write_all(&message(b'R', &[0, 0, 0, 3])).await?;

@@ -225,7 +225,7 @@ mod tests {
         reading.read_to_end(&mut Vec::new()).await.unwrap();
         let begun = Instant::now();
         let mut sent = 0;
-        while writing.write_all(b"x").await.is_ok() {
+        while sent < 2 * limits::MAX_PASSWORD_BODY && writing.write_all(b"x").await.is_ok() {
             sent += 1;
         }
         refusing.await.unwrap();

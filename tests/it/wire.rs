@@ -3,8 +3,9 @@
 use aws_emulator::names;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
-use crate::world::raw::{SSL_REQUEST, message, password, query, startup};
+use crate::world::raw::{PATIENCE, SSL_REQUEST, message, password, query, startup};
 use crate::world::{ErrorFields, RawClient, World};
 
 async fn tcp(world: &World) -> TcpStream {
@@ -16,7 +17,8 @@ async fn answer(world: &World, bytes: &[u8]) -> Vec<u8> {
     let mut tcp = tcp(world).await;
     tcp.write_all(bytes).await.unwrap();
     let mut answer = Vec::new();
-    let _ = tcp.read_to_end(&mut answer).await; // a reset ends it too
+    let reading = timeout(PATIENCE, tcp.read_to_end(&mut answer));
+    let _ = reading.await.expect("it is not closed"); // a reset ends it too
     answer
 }
 
@@ -118,7 +120,8 @@ async fn c3_silent_peers_do_not_delay_others() {
         stream.write_all(&SSL_REQUEST).await.unwrap();
         silent.push(stream);
     }
-    world.connect("alice", &world.token("alice")).await.unwrap();
+    let token = world.token("alice");
+    timeout(PATIENCE, world.connect("alice", &token)).await.expect("kept waiting").unwrap();
     drop(silent);
 }
 
@@ -128,9 +131,14 @@ async fn c4_length_bombs_and_other_protocols_are_closed() {
     for length in [0_u32, 3, 7, 10_005, 0x7fff_ffff, 0xffff_ffff] {
         let bytes = [&length.to_be_bytes()[..], &[0, 3, 0, 0]].concat();
         assert!(answer(&world, &bytes).await.is_empty(), "{length}");
+        // For its length, and not because nothing more came.
+        world.audit("reason", &format!("the first packet has an impossible length of {length}")).await;
     }
-    assert!(answer(&world, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.is_empty());
-    assert!(answer(&world, b"SSH-2.0-OpenSSH_9.2\r\n").await.is_empty());
+    for other in [&b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"[..], b"SSH-2.0-OpenSSH_9.2\r\n"] {
+        assert!(answer(&world, other).await.is_empty());
+        let length = u32::from_be_bytes(*other.first_chunk().unwrap());
+        world.audit("reason", &format!("the first packet has an impossible length of {length}")).await;
+    }
     // Inside TLS and where the password belongs: as long as PostgreSQL takes, and one more.
     for (length, told) in [(65_536_u32 + 4, "longer than any token"), (u32::MAX, "longer than any token")] {
         let mut client = world.raw().await;
@@ -169,12 +177,32 @@ async fn c6_old_tls_is_not_spoken() {
     let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(config));
     let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
     assert!(connector.connect(name, tcp(&world).await).await.is_err(), "direct TLS for another protocol");
-    // A ClientHello of TLS 1.1: handshake record, version 3.2, no supported_versions extension.
-    let mut hello = vec![0x16, 3, 1, 0, 45, 1, 0, 0, 41, 3, 2];
+    // One ClientHello in two versions: 1.2 is answered by a handshake record, 1.1 by an alert.
+    for (minor, record) in [(3, 0x16), (2, 0x15)] {
+        let mut stream = tcp(&world).await;
+        stream.write_all(&client_hello(minor)).await.unwrap();
+        assert_eq!(timeout(PATIENCE, stream.read_u8()).await.unwrap().unwrap(), record, "TLS 3.{minor}");
+    }
+}
+
+/// A `ClientHello` of TLS 1.0 (1), 1.1 (2) or 1.2 (3) for direct TLS, with what a server asks for (RFC 5246, 7.4.1).
+fn client_hello(minor: u8) -> Vec<u8> {
+    let extension = |kind: u8, body: &[u8]| [&[0, kind, 0, u8::try_from(body.len()).unwrap()], body].concat();
+    let extensions = [
+        extension(10, &[0, 4, 0, 23, 0, 29]),     // groups: P-256, X25519
+        extension(11, &[1, 0]),                   // points: uncompressed
+        extension(13, &[0, 6, 4, 3, 8, 4, 4, 1]), // signatures: ECDSA, RSA-PSS, RSA
+        extension(16, b"\0\x0b\x0apostgresql"),   // ALPN
+        extension(23, &[]),                       // extended master secret
+    ]
+    .concat();
+    let mut hello = vec![3, minor];
     hello.extend([7; 32]);
-    hello.extend([0, 0, 2, 0x00, 0x2f, 1, 0]);
-    let answer = answer(&world, &hello).await;
-    assert!(answer.is_empty() || answer[0] == 0x15, "an alert or nothing: {answer:?}");
+    hello.extend([0, 0, 8, 0xc0, 0x2b, 0xc0, 0x2f, 0xc0, 0x2c, 0xc0, 0x30, 1, 0]); // ECDHE with AES-GCM
+    hello.extend([0, u8::try_from(extensions.len()).unwrap()]);
+    hello.extend(extensions);
+    let length = u8::try_from(hello.len()).unwrap();
+    [&[0x16, 3, 1, 0, length + 4, 1, 0, 0, length], &hello[..]].concat()
 }
 
 #[tokio::test(flavor = "multi_thread")]

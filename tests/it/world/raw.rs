@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_emulator::Ca;
 use rustls::pki_types::pem::PemObject;
@@ -9,8 +10,12 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+
+/// How long a broken build may keep a test waiting; nothing takes nearly as long when all is well.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 
@@ -93,6 +98,10 @@ impl RawClient {
 
     /// The next message: its tag and body. `None` at the end.
     pub(crate) async fn message(&mut self) -> Option<(u8, Vec<u8>)> {
+        timeout(PATIENCE, self.read_message()).await.expect("neither a message nor an end")
+    }
+
+    async fn read_message(&mut self) -> Option<(u8, Vec<u8>)> {
         let tag = self.stream.read_u8().await.ok()?;
         let length = self.stream.read_u32().await.ok()?;
         let mut body = vec![0; usize::try_from(length).unwrap() - 4];

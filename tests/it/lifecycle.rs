@@ -1,9 +1,11 @@
 //! Starting, stopping, and telling the service manager.
 
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 
-use crate::world::raw::query;
+use crate::world::raw::{PATIENCE, query};
 use crate::world::{ErrorFields, RawClient, World};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -33,6 +35,13 @@ async fn a_stop_ends_an_open_transaction_with_57p01() {
     world.serving.take().unwrap().await.unwrap().unwrap();
 }
 
+/// The lines of `from`, read as they come so that its writer never waits.
+fn lines(from: impl Read + Send + 'static) -> Receiver<String> {
+    let (send, lines) = channel();
+    std::thread::spawn(move || BufReader::new(from).lines().try_for_each(|line| send.send(line.unwrap())));
+    lines
+}
+
 /// The binary itself: READY for systemd, work, SIGTERM, exit code 0.
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_in_a_transaction_says_57p01_and_ends_with_exit_code_0() {
@@ -54,13 +63,17 @@ async fn sigterm_in_a_transaction_says_57p01_and_ends_with_exit_code_0() {
         let state = String::from_utf8_lossy(&state[..read]).into_owned();
         assert!(state.contains("READY=1") && state.contains("STATUS=listening on 127.0.0.1:"), "{state}");
         let id = service.id().to_string();
+        let log = lines(service.stderr.take().unwrap());
         // A session in the middle of a transaction.
         let port = state.split("127.0.0.1:").nth(1).unwrap().trim().parse().unwrap();
         let client = RawClient::connect(port, world.listener_ca()).await;
         let (mut client, _) = client.login("alice", Some("app"), &world.token("alice")).await.unwrap();
         client.send(&query("begin")).await;
         while client.message().await.unwrap().0 != b'Z' {}
-        assert!(Command::new("kill").args(["-s", "HUP", &id]).status().unwrap().success(), "and it goes on");
+        assert!(Command::new("kill").args(["-s", "HUP", &id]).status().unwrap().success());
+        while !log.recv_timeout(PATIENCE).expect("a word about it").contains("SIGHUP") {}
+        client.send(&query("select 1")).await;
+        while client.message().await.expect("and it goes on").0 != b'Z' {}
         let killed = Command::new("kill").args(["-s", signal, &id]).status().unwrap();
         assert!(killed.success());
         let (tag, body) = client.message().await.unwrap();

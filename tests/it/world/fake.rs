@@ -12,9 +12,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
-use super::raw::{SSL_REQUEST, message};
+use super::raw::{PATIENCE, SSL_REQUEST, message};
 
 /// What the server does.
 #[derive(Clone)]
@@ -92,7 +93,9 @@ impl FakeServer {
 
     /// Waits until `n` clients have come.
     pub(crate) async fn clients(&self, n: usize) {
-        self.clients.clone().wait_for(|clients| *clients >= n).await.unwrap();
+        let mut clients = self.clients.clone();
+        let come = clients.wait_for(|clients| *clients >= n);
+        timeout(PATIENCE, come).await.expect("too few clients").unwrap();
     }
 
     pub(crate) fn heard(&self) -> Vec<u8> {

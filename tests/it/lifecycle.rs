@@ -2,8 +2,11 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::net::UnixDatagram;
-use std::process::{Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+
+use tokio::time::timeout;
 
 use crate::world::raw::{PATIENCE, query};
 use crate::world::{ErrorFields, RawClient, World};
@@ -17,7 +20,8 @@ async fn a_drain_lets_sessions_end_by_themselves() {
     assert!(tokio::net::TcpStream::connect(("127.0.0.1", world.port)).await.is_err(), "still listening");
     client.batch_execute("begin; select 1; commit").await.unwrap();
     drop(client);
-    world.serving.take().unwrap().await.unwrap().unwrap();
+    let serving = world.serving.take().unwrap();
+    timeout(PATIENCE, serving).await.expect("the service does not end").unwrap().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -32,7 +36,42 @@ async fn a_stop_ends_an_open_transaction_with_57p01() {
     assert_eq!((tag, error.sqlstate()), (b'E', "57P01"));
     assert_eq!(error.message(), "terminating connection due to administrator command");
     assert!(client.message().await.is_none(), "and the connection ends");
-    world.serving.take().unwrap().await.unwrap().unwrap();
+    let serving = world.serving.take().unwrap();
+    timeout(PATIENCE, serving).await.expect("the service does not end").unwrap().unwrap();
+}
+
+/// The binary, ended with its test whatever happens.
+struct Service(Child);
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.0.kill(); // it has usually ended
+        let _ = self.0.wait();
+    }
+}
+
+impl Service {
+    fn start(config: &Path, notify: &Path) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pgpassport"));
+        command.args(["serve", "--log-format", "json", "--config"]).arg(config);
+        Self(command.env("NOTIFY_SOCKET", notify).stderr(Stdio::piped()).spawn().unwrap())
+    }
+
+    fn signal(&self, name: &str) {
+        let id = self.0.id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
+    }
+
+    /// Its exit code, once its log has ended.
+    fn ended(&mut self, log: &Receiver<String>) -> Option<i32> {
+        let end = loop {
+            if let Err(end) = log.recv_timeout(PATIENCE) {
+                break end;
+            }
+        };
+        assert_eq!(end, RecvTimeoutError::Disconnected, "it goes on in silence");
+        self.0.wait().unwrap().code()
+    }
 }
 
 /// The lines of `from`, read as they come so that its writer never waits.
@@ -49,40 +88,33 @@ async fn sigterm_in_a_transaction_says_57p01_and_ends_with_exit_code_0() {
     let folder = tempfile::tempdir().unwrap();
     let socket_path = folder.path().join("notify");
     let socket = UnixDatagram::bind(&socket_path).unwrap();
-    let config = world.config_file();
-    for signal in ["TERM", "INT", "QUIT"] {
-        let mut service = Command::new(env!("CARGO_BIN_EXE_pgpassport"))
-            .args(["serve", "--log-format", "json", "--config"])
-            .arg(&config)
-            .env("NOTIFY_SOCKET", &socket_path)
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let told = || {
         let mut state = [0; 512];
-        let read = socket.recv(&mut state).unwrap();
-        let state = String::from_utf8_lossy(&state[..read]).into_owned();
+        let read = socket.recv(&mut state).expect("systemd is told something");
+        String::from_utf8_lossy(&state[..read]).into_owned()
+    };
+    for signal in ["TERM", "INT", "QUIT"] {
+        let mut service = Service::start(&world.config_file(), &socket_path);
+        let log = lines(service.0.stderr.take().unwrap());
+        let state = told();
         assert!(state.contains("READY=1") && state.contains("STATUS=listening on 127.0.0.1:"), "{state}");
-        let id = service.id().to_string();
-        let log = lines(service.stderr.take().unwrap());
         // A session in the middle of a transaction.
         let port = state.split("127.0.0.1:").nth(1).unwrap().trim().parse().unwrap();
         let client = RawClient::connect(port, world.listener_ca()).await;
         let (mut client, _) = client.login("alice", Some("app"), &world.token("alice")).await.unwrap();
         client.send(&query("begin")).await;
         while client.message().await.unwrap().0 != b'Z' {}
-        assert!(Command::new("kill").args(["-s", "HUP", &id]).status().unwrap().success());
+        service.signal("HUP");
         while !log.recv_timeout(PATIENCE).expect("a word about it").contains("SIGHUP") {}
         client.send(&query("select 1")).await;
         while client.message().await.expect("and it goes on").0 != b'Z' {}
-        let killed = Command::new("kill").args(["-s", signal, &id]).status().unwrap();
-        assert!(killed.success());
+        service.signal(signal);
         let (tag, body) = client.message().await.unwrap();
         assert_eq!((tag, ErrorFields::parse(&body).sqlstate()), (b'E', "57P01"), "{signal}");
         assert!(client.message().await.is_none(), "and the connection ends");
         drop(client);
-        assert_eq!(service.wait().unwrap().code(), Some(0), "{signal}");
-        let mut state = [0; 512];
-        let read = socket.recv(&mut state).unwrap();
-        assert!(String::from_utf8_lossy(&state[..read]).contains("STOPPING=1"));
+        assert_eq!(service.ended(&log), Some(0), "{signal}");
+        assert!(told().contains("STOPPING=1"), "{signal}");
     }
 }

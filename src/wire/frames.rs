@@ -10,7 +10,7 @@ pub struct FrameTracker {
     /// Body bytes still to come.
     remaining: u64,
     last_tag: Option<u8>,
-    /// The body of a ReadyForQuery, once seen.
+    /// The first byte of the body of the last ReadyForQuery.
     status: Option<u8>,
     /// The stream broke the protocol; boundaries can no longer be told.
     lost: bool,
@@ -24,7 +24,7 @@ impl FrameTracker {
                 let take = usize::try_from(self.remaining).unwrap_or(usize::MAX).min(bytes.len());
                 let (body, rest) = bytes.split_at(take);
                 if self.last_tag == Some(b'Z') {
-                    self.status = body.first().copied();
+                    self.status = self.status.or(body.first().copied());
                 }
                 self.remaining -= body.len() as u64;
                 bytes = rest;
@@ -44,6 +44,9 @@ impl FrameTracker {
         let [tag, length @ ..] = self.header;
         self.filled = 0;
         self.last_tag = Some(tag);
+        if tag == b'Z' {
+            self.status = None;
+        }
         match u32::from_be_bytes(length).checked_sub(4) {
             Some(body) => self.remaining = u64::from(body),
             None => self.lost = true,
@@ -97,6 +100,16 @@ mod tests {
         tracker.feed(b"D\0\0\0\x03");
         tracker.feed(&message(b'Z', b"I"));
         assert!(!tracker.at_boundary());
+    }
+
+    #[test]
+    fn a_status_is_the_first_byte_of_a_body_that_is_too_long() {
+        let stream = message(b'Z', b"Ixy");
+        for cut in 1..stream.len() {
+            let mut tracker = FrameTracker::default();
+            stream.chunks(cut).for_each(|piece| tracker.feed(piece));
+            assert_eq!(tracker.transaction_status(), Some(b'I'), "in pieces of {cut}");
+        }
     }
 
     proptest! {

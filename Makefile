@@ -3,6 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 ARGS ?=
+SECONDS ?= 60
 
 help: ## List the commands
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/'
@@ -22,7 +23,10 @@ lint: ## Formatting, clippy, documentation, licences
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --locked --workspace --no-deps --document-private-items
 	@scripts/deny
 
+fuzz: ## Every fuzz target for SECONDS=60 (ARGS="startup jwt" runs these two only)
+	@SECONDS_EACH=$(SECONDS) scripts/fuzz $(ARGS)
+
 release: ## The binary for production: target/release/pgpassport
 	cargo build --locked --release
 
-.PHONY: help demo test lint release
+.PHONY: help demo test lint fuzz release

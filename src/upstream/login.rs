@@ -98,12 +98,17 @@ pub async fn log_in(
 }
 
 /// What a successful exchange yields.
-struct Said {
-    greeting: Greeting,
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Said {
+    /// What the client has to hear.
+    pub greeting: Greeting,
     key: Option<(i32, bytes::Bytes)>,
 }
 
-async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
+/// The messages of a login, over any stream; apart from [`log_in`] only fuzzing calls it.
+#[doc(hidden)]
+pub async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     wanted: Wanted<'_>,
     token: IamToken,

@@ -226,7 +226,7 @@ fn l2_secrets_are_read_only_where_they_are_spent() {
 #[test]
 fn files_are_short_and_say_what_they_are_for() {
     let mut checked = 0;
-    for file in rust_files(&["src", "tests/it", "tests/aws-emulator"]) {
+    for file in rust_files(&["src", "tests/it", "tests/aws-emulator", "fuzz/src", "fuzz/fuzz_targets"]) {
         checked += 1;
         let (name, text) = (file.display(), fs::read_to_string(&file).unwrap());
         assert!(text.starts_with("//! "), "{name} does not begin by saying what it is for");

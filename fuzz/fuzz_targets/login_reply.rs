@@ -1,0 +1,47 @@
+//! A database server at the login: whatever it says, the token is only said in answer to a cleartext question,
+//! and what is read and kept has limits.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use pgpassport::client::startup::StartupParams;
+use pgpassport::names::{DbName, DbUser};
+use pgpassport::secret::IamToken;
+use pgpassport::upstream::login::{Wanted, exchange};
+use pgpassport::wire::limits;
+use pgpassport_fuzz::{Scripted, run};
+
+const PACKET: &[u8] = b"\0\0\0\x21\0\x03\0\0user\0alice\0database\0app\0\0";
+const PASSWORD: &[u8] = b"p\0\0\0\x0bsecret\0";
+
+/// Whether the first message that is no notice asks for a cleartext password.
+fn asks_for_it(mut says: &[u8]) -> bool {
+    while let Some((head, body)) = says.split_first_chunk::<5>() {
+        let length = u32::from_be_bytes([head[1], head[2], head[3], head[4]]) as usize;
+        let Some(end) = length.checked_sub(4).filter(|end| *end <= body.len()) else { return false };
+        let (body, rest) = body.split_at(end);
+        if head[0] != b'N' {
+            return head[0] == b'R' && body.starts_with(&[0, 0, 0, 3]);
+        }
+        says = rest;
+    }
+    false
+}
+
+fuzz_target!(|data: &[u8]| {
+    let Some((&cuts, says)) = data.split_first() else { return };
+    let startup = StartupParams::parse(b"\0\x03\0\0user\0someone\0\0").expect("a good packet");
+    let (user, database) = (DbUser::parse("alice").expect("a name"), DbName::parse("app").expect("a name"));
+    let wanted = Wanted { user: &user, database: &database, startup: &startup, settings: &[] };
+    let mut server = Scripted::new(says, cuts);
+    let result = run(exchange(&mut server, wanted, IamToken::new("secret".to_owned())));
+    assert!(server.read <= limits::MAX_LOGIN_BYTES + limits::MAX_LOGIN_MESSAGE + 5);
+    let told = server.written.strip_prefix(PACKET).expect("the startup packet comes first");
+    assert!(told.is_empty() || (told == PASSWORD && asks_for_it(says)), "{told:?}");
+    if let Ok(said) = result {
+        assert_eq!(told, PASSWORD);
+        assert!(said.greeting.messages.len() <= limits::MAX_LOGIN_BYTES);
+        // ReadyForQuery is the last message that is read; what stands behind belongs to the relay.
+        let ready = &says[server.read - 6..server.read];
+        assert!(ready.starts_with(b"Z\0\0\0\x05") && b"ITE".contains(&ready[5]), "{ready:?}");
+    }
+});

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! accept -> negotiate (direct TLS | SSLRequest | GSSENCRequest | CancelRequest) -> startup
-//!   -> ask (cleartext password inside TLS) -> verify (JWT) -> authorise (database user = grant)
+//!   -> ask (cleartext password | OAUTHBEARER) -> verify (JWT) -> authorise (database user = grant)
 //!   -> [dial upstream: TCP + TLS]  in parallel with  [federate: STS] -> sign: IAM token
 //!   -> log in upstream -> welcome the client -> relay -> end (one audit record, always)
 //! ```
@@ -21,7 +21,7 @@
 //! | [`secret`], [`names`], [`refusal`], [`clock`] | values that everyone speaks of | each other |
 //! | [`config`] | `proxy.toml` to what the program believes | names |
 //! | [`wire`] | framing, TLS, limits, where messages end | leaves |
-//! | [`client`] | first packets, password, welcome, refusal | wire |
+//! | [`client`] | balancer's header, first packets, token, welcome, refusal | wire |
 //! | [`auth`] | token to grant; no sockets but for key sets | config |
 //! | [`aws`] | STS, session policy, IAM token | auth's grant |
 //! | [`upstream`] | dial, log in, cancel | wire, the proofs |
@@ -37,7 +37,7 @@
 //! # Invariants
 //!
 //! 1. No token is read outside TLS, except from loopback when the configuration says so
-//!    (`c2_a_login_in_clear_is_refused_before_any_question`).
+//!    (`c2_a_login_in_clear_is_refused_before_any_question`); a balancer's word is never loopback (`c10_…`).
 //! 2. Nothing is dialled and no AWS call is made before the claims are verified; nothing reaches the upstream
 //!    before a grant exists (`c9_nobody_is_dialled_for_a_forged_token`).
 //! 3. A token without `exp`, `iat`, `iss`, `aud` or the user claim is refused (`j5_…`, `j6_…`).

@@ -219,7 +219,7 @@ mod tests {
             let text = "x".repeat(bytes);
             let mut trail = Trail::start(SessionId::random(), peer, &text);
             assert_eq!(trail.listener.ends_with('…'), cut, "{bytes}");
-            trail.asked(None, &text, Some(&text));
+            trail.asked(&text, Some(&text));
             trail.identity(Identity { issuer: &text, subject: &text, token_id: Some(&text) });
             trail.grant(&text, &text, &text);
             trail.role_session_name(&text);

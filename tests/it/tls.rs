@@ -3,7 +3,7 @@
 use aws_emulator::Ca;
 use tempfile::TempDir;
 
-use crate::world::World;
+use crate::world::{Psql, World};
 
 /// A listener that asks for certificates, and the arguments with which psql shows one.
 struct Certified {
@@ -28,7 +28,7 @@ impl Certified {
         format!("sslcert={} sslkey={}", files.cert.display(), files.key.display())
     }
 
-    async fn psql(&self, more: &str) -> crate::world::Psql {
+    async fn psql(&self, more: &str) -> Psql {
         let token = self.world.token("alice");
         // Without this a psql that finds ~/.postgresql/postgresql.crt would show that.
         let none = if more.contains("sslcert") { "" } else { "sslcert=/nowhere" };

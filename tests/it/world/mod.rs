@@ -24,6 +24,7 @@ use tokio_postgres::config::SslMode;
 use tokio_postgres::{Client, Error};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+pub(crate) use self::psql::Psql;
 pub(crate) use self::raw::{ErrorFields, RawClient};
 
 /// The server that all tests of this binary share.

@@ -26,7 +26,13 @@ lint: ## Formatting, clippy, documentation, licences
 fuzz: ## Every fuzz target for SECONDS=60 (ARGS="startup jwt" runs these two only)
 	@SECONDS_EACH=$(SECONDS) scripts/fuzz $(ARGS)
 
+bench: ## pgpassport beside PgBouncer, HAProxy and a direct connection (ARGS=--short, --write for docs/benchmarks.md)
+	@scripts/need-postgres
+	@scripts/need-bench
+	cargo build --locked --release
+	cargo bench --locked --profile dev --bench versus -- $(ARGS)
+
 release: ## The binary for production: target/release/pgpassport
 	cargo build --locked --release
 
-.PHONY: help demo test lint fuzz release
+.PHONY: help demo test lint fuzz bench release

@@ -1,0 +1,161 @@
+//! The loads: small queries, bulk both ways, logins, idle sessions. Each gives figures for one contestant.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use aws_emulator::{Postgres, names};
+
+use crate::contestants::Contestant;
+use crate::measure::{cpu_seconds, percentile};
+
+/// What one run of a load has shown.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Figures {
+    /// CPU time of the contestant's processes for one unit: a transaction, a gigabyte, a login. Seconds.
+    pub(crate) cpu: f64,
+    /// Units a second.
+    pub(crate) rate: f64,
+    /// Median time of one unit as the client saw it, seconds.
+    pub(crate) p50: f64,
+    /// 99 of 100 were faster, seconds.
+    pub(crate) p99: f64,
+}
+
+/// A client program with the connection of `to` in its environment.
+fn client(program: &str, to: &Contestant) -> Command {
+    let mut command = Command::new(program);
+    command
+        .env("PGHOST", "localhost")
+        .env("PGHOSTADDR", "127.0.0.1")
+        .env("PGPORT", to.port.to_string())
+        .env("PGUSER", to.user)
+        .env("PGPASSWORD", &to.password)
+        .env("PGDATABASE", names::DATABASE)
+        .env("PGSSLMODE", "verify-full")
+        .env("PGSSLROOTCERT", &to.ca)
+        .env("PGGSSENCMODE", "disable")
+        .env("HOME", "/nonexistent")
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .stdout(Stdio::piped());
+    command
+}
+
+fn run(command: &mut Command, to: &Contestant) -> String {
+    let output =
+        command.output().unwrap_or_else(|error| panic!("{}: {error}", command.get_program().display()));
+    let words = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{} through {}: {words}", command.get_program().display(), to.name);
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Makes the tables of all loads: pgbench's, and rows of two sizes for bulk.
+pub(crate) fn prepare(postgres: &Postgres, bulk_mib: usize) {
+    postgres.sql(
+        "create table pgbench_accounts (aid int primary key, bid int, abalance int, filler char(84)); \
+         insert into pgbench_accounts select i, 1, 0, '' from generate_series(1, 100000) i; \
+         create table pgbench_branches (bid int primary key, bbalance int); insert into pgbench_branches values (1, 0); \
+         create unlogged table sink (v text); alter table sink alter v set storage external; \
+         grant select on all tables in schema public to public; grant all on sink to public; analyze",
+    );
+    let small = bulk_mib * 1024 * 1024 / 27; // 20 bytes, the newline, and the header of their CopyData message
+    postgres.sql(&format!(
+        "create unlogged table small as select lpad(i::text, 20, 'x') v from generate_series(1, {small}) i; \
+         create unlogged table large (v text); alter table large alter v set storage external; \
+         insert into large select repeat('0123456789abcdef', 65536) from generate_series(1, {bulk_mib}); \
+         grant select on small, large to public"
+    ));
+}
+
+/// `pgbench -S -M prepared`: one small query a transaction.
+pub(crate) fn queries(to: &Contestant, clients: usize, seconds: u32, folder: &Path) -> Figures {
+    let log = folder.join(format!("log-{}-{clients}", to.port));
+    let mut command = client("pgbench", to);
+    command.args(["-n", "-S", "-M", "prepared", "-s", "1", "-c", &clients.to_string()]);
+    command.args(["-j", &clients.min(2).to_string(), "-T", &seconds.to_string()]);
+    if clients == 1 {
+        command.arg("-l").arg(format!("--log-prefix={}", log.display()));
+    }
+    let before = cpu_seconds(&to.pids);
+    let report = run(&mut command, to);
+    let cpu = cpu_seconds(&to.pids) - before;
+    let count = number_in(&report, "number of transactions actually processed: ");
+    let rate = number_in(&report, "tps = ");
+    let mut times = latencies(folder, &log);
+    let (p50, p99) = (percentile(&mut times, 0.5), percentile(&mut times, 0.99));
+    Figures { cpu: cpu / count, rate, p50, p99 }
+}
+
+/// `pgbench -C`: each transaction over a connection of its own.
+pub(crate) fn logins(to: &Contestant, clients: usize, seconds: u32, folder: &Path) -> Figures {
+    let script = folder.join("select1.sql");
+    fs::write(&script, "select 1;\n").expect("a script");
+    let mut command = client("pgbench", to);
+    command.arg("-n").arg("-C").arg("-f").arg(&script);
+    command.args(["-c", &clients.to_string(), "-j", &clients.min(2).to_string(), "-T", &seconds.to_string()]);
+    let before = cpu_seconds(&to.pids);
+    let report = run(&mut command, to);
+    let cpu = cpu_seconds(&to.pids) - before;
+    let count = number_in(&report, "number of transactions actually processed: ");
+    let latency = number_in(&report, "latency average = ") / 1e3;
+    Figures { cpu: cpu / count, rate: number_in(&report, "tps = "), p50: latency, p99: latency }
+}
+
+/// `COPY … TO STDOUT` of a whole table.
+pub(crate) fn copy_out(to: &Contestant, table: &str, bytes: f64) -> Figures {
+    let mut command = client("psql", to);
+    command.args(["-X", "-q", "-c", &format!("copy {table} to stdout")]).stdout(Stdio::null());
+    bulk(to, &mut command, bytes)
+}
+
+/// `COPY … FROM STDIN` of a file; the rows are thrown away at the end.
+pub(crate) fn copy_in(to: &Contestant, file: &Path, bytes: f64) -> Figures {
+    let mut command = client("psql", to);
+    command.args(["-X", "-q", "-c", "begin", "-c", "copy sink from stdin", "-c", "rollback"]);
+    command.stdin(fs::File::open(file).expect("the rows"));
+    bulk(to, &mut command, bytes)
+}
+
+fn bulk(to: &Contestant, command: &mut Command, bytes: f64) -> Figures {
+    let gigabytes = bytes / 1e9;
+    let (before, began) = (cpu_seconds(&to.pids), Instant::now());
+    run(command, to);
+    let cpu = cpu_seconds(&to.pids) - before;
+    Figures { cpu: cpu / gigabytes, rate: gigabytes / began.elapsed().as_secs_f64(), ..Figures::default() }
+}
+
+/// The rows of a table as `COPY` writes them, in a file, and their size.
+pub(crate) fn rows(from: &Contestant, table: &str, folder: &Path) -> (PathBuf, f64) {
+    let file = folder.join(format!("{table}.rows"));
+    let mut command = client("psql", from);
+    command.args(["-X", "-q", "-c", &format!("copy {table} to stdout")]);
+    command.stdout(fs::File::create(&file).expect("a file"));
+    run(&mut command, from);
+    #[expect(clippy::cast_precision_loss, reason = "gigabytes are few")]
+    let size = fs::metadata(&file).expect("its size").len() as f64;
+    (file, size)
+}
+
+fn number_in(report: &str, label: &str) -> f64 {
+    let rest = report.split(label).nth(1).unwrap_or_else(|| panic!("no {label:?} in {report}"));
+    let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+    rest[..end].parse().unwrap_or_else(|_| panic!("{label}{rest}"))
+}
+
+/// Reads and removes pgbench's log: a line a transaction, its third word microseconds.
+fn latencies(folder: &Path, prefix: &Path) -> Vec<f64> {
+    let mut times = Vec::new();
+    for entry in fs::read_dir(folder).expect("the folder").flatten() {
+        if !entry.path().to_string_lossy().starts_with(&*prefix.to_string_lossy()) {
+            continue;
+        }
+        let text = fs::read_to_string(entry.path()).expect("a log");
+        times.extend(
+            text.lines().filter_map(|line| line.split(' ').nth(2)?.parse::<f64>().ok()).map(|us| us / 1e6),
+        );
+        let _ = fs::remove_file(entry.path());
+    }
+    times
+}

@@ -1,0 +1,51 @@
+//! What a process has cost: CPU time and memory, from the kernel's own books.
+
+use std::fs;
+
+/// CPU time of all threads of these processes, in seconds (`/proc/PID/task/TID/schedstat`, nanoseconds).
+pub(crate) fn cpu_seconds(pids: &[u32]) -> f64 {
+    pids.iter().map(|pid| of_process(*pid)).sum()
+}
+
+fn of_process(pid: u32) -> f64 {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("the process lives");
+    let nanoseconds = |thread: std::io::Result<fs::DirEntry>| {
+        let text = fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
+        text.split(' ').next()?.parse::<f64>().ok()
+    };
+    threads.filter_map(nanoseconds).sum::<f64>() / 1e9
+}
+
+/// Resident memory of these processes in KiB (`VmRSS`).
+pub(crate) fn resident_kib(pids: &[u32]) -> f64 {
+    let of = |pid: &u32| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process lives");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+        line.split_whitespace().next().and_then(|kib| kib.parse::<f64>().ok()).expect("a number")
+    };
+    pids.iter().map(of).sum()
+}
+
+/// The middle one of some figures.
+pub(crate) fn median(figures: &[f64]) -> f64 {
+    let mut sorted = figures.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    match sorted.len() {
+        0 => f64::NAN,
+        n if n % 2 == 1 => sorted[n / 2],
+        n => f64::midpoint(sorted[n / 2 - 1], sorted[n / 2]),
+    }
+}
+
+/// The figure below which `share` of the others are.
+pub(crate) fn percentile(figures: &mut [f64], share: f64) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "an index"
+    )]
+    let at = ((figures.len() as f64 - 1.0) * share).round() as usize;
+    figures.get(at).copied().unwrap_or(f64::NAN)
+}

@@ -47,6 +47,31 @@ async fn r2_a_database_that_says_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn r5_a_login_that_takes_too_long_is_cut_off_and_says_where_it_hung() {
+    let ca = Ca::new().unwrap();
+    // One that asks for nothing, and one that takes the token and thinks about it for ever.
+    for part in [Part::AfterStartup(vec![]), Part::AfterPassword(vec![])] {
+        let server = FakeServer::start(&ca, part).await;
+        let limits = "login_timeout = \"2s\"\nclient_login_timeout = \"1s\"\nserver_connect_timeout = \"1s\"";
+        let world = World::wishes().upstream(server.addr, &ca).limits(limits).start().await;
+        let refusal = world.refusal("alice", &world.token("alice")).await;
+        assert_eq!(refusal.sqlstate(), "57P03", "{refusal:?}");
+        assert_eq!(refusal.message(), "cannot connect now: the login took too long");
+        assert!(refusal.detail().starts_with("Stage upstream_login: "), "{refusal:?}");
+    }
+}
+
+/// The login's deadline is not the session's: what is slow once it is in stays in.
+#[tokio::test(flavor = "multi_thread")]
+async fn r5_a_session_is_never_cut_for_slowness() {
+    let limits = "login_timeout = \"1s\"\nclient_login_timeout = \"1s\"\nserver_connect_timeout = \"1s\"";
+    let world = World::wishes().limits(limits).start().await;
+    let client = world.connect("alice", &world.token("alice")).await.unwrap();
+    client.batch_execute("select pg_sleep(1.5)").await.unwrap();
+    client.batch_execute("select 1").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn p1_only_verified_tls_is_tls() {
     let ca = Ca::new().unwrap();
     let host = aws_emulator::names::ENDPOINT_HOST;

@@ -30,6 +30,9 @@ pub enum Error {
     /// `PostgreSQL` is missing or did what it should not.
     #[error("PostgreSQL: {0}")]
     Postgres(String),
+    /// The proxy did not start or did not end as it should.
+    #[error("the proxy: {0}")]
+    Proxy(String),
 }
 
 impl Error {

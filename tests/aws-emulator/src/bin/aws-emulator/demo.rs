@@ -4,12 +4,11 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use aws_emulator::files::{TempDir, write_private};
+use aws_emulator::proxy::Configuration;
 use aws_emulator::{
-    Cloud, CloudOptions, Database, DatabaseOptions, Issuer, IssuerOptions, Page, http, names,
+    Cloud, CloudOptions, Database, DatabaseOptions, Interrupt, Issuer, IssuerOptions, Page, Proxy, http, names,
 };
 
-use crate::interrupt::Interrupt;
-use crate::proxy::{Proxy, configure};
 use crate::screen::Screen;
 
 /// Options of the demo.
@@ -78,8 +77,16 @@ fn set_up(binary: &Path, screen: &Screen, interrupt: &Interrupt) -> Result<Stage
     let ca = database.ca.write(dir.path()).map_err(text)?;
     let listen = database.ca.server(&["localhost", "127.0.0.1"]).map_err(text)?;
     let listen = listen.write(dir.path(), "proxy").map_err(text)?;
-    let config = configure(dir.path(), &listen, &ca, &cloud, &database)?;
-    let proxy = Proxy::start(binary, &config, dir.path(), interrupt)?;
+    let config = Configuration {
+        listen: ([127, 0, 0, 1], 0).into(),
+        certificate: &listen,
+        database_ca: &ca,
+        cloud: &cloud,
+        database: &database,
+        more: "",
+    };
+    let config = config.write(dir.path()).map_err(text)?;
+    let proxy = Proxy::start(binary, &config, dir.path(), &|| interrupt.check()).map_err(text)?;
     screen.fact("pgpassport", &proxy.addr().to_string());
     Ok(Stage { proxy, cloud, database, ca, dir })
 }

@@ -1,8 +1,6 @@
 //! The command line of the emulator: changes when it gets another command or option.
 
 mod demo;
-mod interrupt;
-mod proxy;
 mod screen;
 mod serve;
 

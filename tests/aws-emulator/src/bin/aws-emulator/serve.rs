@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use aws_emulator::{Ca, Cloud, CloudOptions, CredentialStore, Gate, GateOptions, IssuerOptions, names};
+use aws_emulator::{
+    Ca, Cloud, CloudOptions, CredentialStore, Gate, GateOptions, Interrupt, IssuerOptions, names,
+};
 
-use crate::interrupt::Interrupt;
 use crate::screen::Screen;
 
 /// Options of the servers.

@@ -5,11 +5,11 @@ use std::sync::mpsc::{Receiver, channel};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// A wish to end.
-pub(crate) struct Interrupt(Receiver<()>);
+pub struct Interrupt(Receiver<()>);
 
 impl Interrupt {
     /// Listens from now on.
-    pub(crate) fn listen() -> Result<Self, String> {
+    pub fn listen() -> Result<Self, String> {
         let (wish, wishes) = channel();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -38,12 +38,12 @@ impl Interrupt {
     }
 
     /// An error if someone has asked for the end.
-    pub(crate) fn check(&self) -> Result<(), String> {
+    pub fn check(&self) -> Result<(), String> {
         if self.0.try_recv().is_ok() { Err("interrupted".to_owned()) } else { Ok(()) }
     }
 
     /// Waits until someone asks for the end.
-    pub(crate) fn wait(&self) {
+    pub fn wait(&self) {
         // An error means that the listening thread is gone: then nobody can ask any more.
         let _ = self.0.recv();
     }

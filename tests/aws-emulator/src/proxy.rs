@@ -1,0 +1,206 @@
+//! The product as a child process: its configuration, its readiness, its end.
+
+use std::fs::File;
+use std::net::SocketAddr;
+use std::os::unix::net::UnixDatagram;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::RecvTimeoutError;
+use std::time::{Duration, Instant};
+
+use crate::certs::CertFiles;
+use crate::files::write_public;
+use crate::{Cloud, Database, Error, names};
+
+/// How long the proxy may take to become ready.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How often its end is looked for while its readiness is waited for.
+const GLANCE: Duration = Duration::from_millis(100);
+/// How long it may take to stop.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// A running proxy. It stops when it is dropped.
+pub struct Proxy {
+    child: Child,
+    log: PathBuf,
+    addr: SocketAddr,
+}
+
+impl Proxy {
+    /// Starts the proxy and waits until it says that it is ready (the protocol of systemd's `sd_notify`). Its log is
+    /// added to `proxy.log` in `dir`. `go_on` is asked now and then, and its error ends the wait.
+    pub fn start(
+        binary: &Path,
+        config: &Path,
+        dir: &Path,
+        go_on: &dyn Fn() -> Result<(), String>,
+    ) -> Result<Self, Error> {
+        let socket = dir.join("notify");
+        let notices = UnixDatagram::bind(&socket).map_err(Error::io(socket.display().to_string()))?;
+        notices.set_read_timeout(Some(GLANCE)).map_err(Error::io("the notice socket"))?;
+        let log = dir.join("proxy.log");
+        let output = || -> Result<Stdio, Error> {
+            let file = File::options().create(true).append(true).open(&log);
+            file.map(Stdio::from).map_err(Error::io(log.display().to_string()))
+        };
+        let child = Command::new(binary)
+            .args(["serve", "--config"])
+            .arg(config)
+            .env("NOTIFY_SOCKET", &socket)
+            .stdin(Stdio::null())
+            .stdout(output()?)
+            .stderr(output()?)
+            // Ctrl-C in a terminal is for whoever started the proxy, and who then stops it.
+            .process_group(0)
+            .spawn()
+            .map_err(Error::io(format!("starting {}", binary.display())))?;
+        let mut proxy = Self { child, log, addr: SocketAddr::from(([127, 0, 0, 1], 0)) };
+        let ready = proxy.ready(&notices, go_on);
+        // The next proxy of this folder needs the name.
+        let _ = std::fs::remove_file(&socket);
+        proxy.addr = ready.map_err(Error::Proxy)?;
+        Ok(proxy)
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// The last lines of its log.
+    pub fn log_tail(&self) -> String {
+        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines.get(lines.len().saturating_sub(20)..).unwrap_or_default().join("\n")
+    }
+
+    /// Sends SIGTERM and waits until the proxy has ended by itself.
+    pub fn drain(mut self) -> Result<(), Error> {
+        let status = self.end("TERM");
+        match status {
+            Ok(status) if status.success() => Ok(()),
+            Ok(status) => Err(Error::Proxy(format!("it ended with {status} after SIGTERM"))),
+            Err(error) => Err(Error::io("waiting for the proxy's end")(error)),
+        }
+    }
+
+    fn ready(
+        &mut self,
+        notices: &UnixDatagram,
+        go_on: &dyn Fn() -> Result<(), String>,
+    ) -> Result<SocketAddr, String> {
+        let began = Instant::now();
+        let mut heard = String::new();
+        let mut buffer = [0; 4096];
+        while began.elapsed() < PATIENCE {
+            go_on()?;
+            if let Ok(length) = notices.recv(&mut buffer) {
+                heard += &String::from_utf8_lossy(buffer.get(..length).unwrap_or_default());
+                heard.push('\n');
+            }
+            if heard.lines().any(|line| line == "READY=1") {
+                let addr = heard
+                    .lines()
+                    .find_map(|line| line.strip_prefix("STATUS=listening on ")?.trim().parse().ok());
+                return addr.ok_or_else(|| format!("it is ready but does not say where; it said: {heard}"));
+            }
+            if let Ok(Some(status)) = self.child.try_wait() {
+                return Err(format!("it ended ({status}) instead of serving; its log:\n{}", self.log_tail()));
+            }
+        }
+        Err(format!("it was not ready after {} s; its log:\n{}", PATIENCE.as_secs(), self.log_tail()))
+    }
+
+    /// Sends a signal and waits; the proxy is made to end if it takes too long.
+    fn end(&mut self, signal: &str) -> std::io::Result<std::process::ExitStatus> {
+        if let Some(status) = self.child.try_wait()? {
+            return Ok(status);
+        }
+        let (ended, end) = std::sync::mpsc::channel::<()>();
+        let pid = self.child.id().to_string();
+        let _ = Command::new("kill").args(["-s", signal, &pid]).stderr(Stdio::null()).status();
+        let watch = std::thread::spawn(move || {
+            if end.recv_timeout(FAREWELL) == Err(RecvTimeoutError::Timeout) {
+                let _ = Command::new("kill").args(["-s", "KILL", &pid]).stderr(Stdio::null()).status();
+            }
+        });
+        let status = self.child.wait();
+        drop(ended);
+        let _ = watch.join();
+        status
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        // SIGQUIT ends open sessions too, with a goodbye.
+        let _ = self.end("QUIT");
+    }
+}
+
+/// What a proxy's configuration is made of.
+pub struct Configuration<'a> {
+    /// Where it listens; port 0 for a free one.
+    pub listen: SocketAddr,
+    /// Its certificate.
+    pub certificate: &'a CertFiles,
+    /// The file with the authority of the database's certificate.
+    pub database_ca: &'a Path,
+    /// Issuer and STS.
+    pub cloud: &'a Cloud,
+    /// The database.
+    pub database: &'a Database,
+    /// More sections, as text.
+    pub more: &'a str,
+}
+
+impl Configuration<'_> {
+    /// Writes it as `proxy.toml` into `dir`.
+    pub fn write(&self, dir: &Path) -> Result<PathBuf, Error> {
+        let path = dir.join("proxy.toml");
+        write_public(&path, &self.text())?;
+        Ok(path)
+    }
+
+    fn text(&self) -> String {
+        format!(
+            r#"[listen]
+addr = "{listen}"
+tls_cert_file = "{cert}"
+tls_key_file = "{key}"
+
+[[issuer]]
+name = "demo"
+url = "{issuer}"
+audience = ["{audience}"]
+private_network = true
+
+[[cluster]]
+name = "{database}"
+endpoint = "{endpoint}"
+hostaddr = "{hostaddr}"
+region = "{region}"
+role_arn = "{role}"
+resource_id = "{resource}"
+ca_file = "{ca}"
+sts_endpoint_url = "{sts}"
+
+{more}"#,
+            listen = self.listen,
+            cert = self.certificate.cert.display(),
+            key = self.certificate.key.display(),
+            issuer = self.cloud.issuer.url(),
+            audience = names::AUDIENCE,
+            database = names::DATABASE,
+            endpoint = names::ENDPOINT,
+            hostaddr = self.database.postgres.addr(),
+            region = names::REGION,
+            role = names::ROLE_ARN,
+            resource = names::RESOURCE_ID,
+            ca = self.database_ca.display(),
+            sts = self.cloud.sts.url(),
+            more = self.more,
+        )
+    }
+}

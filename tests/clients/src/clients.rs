@@ -1,0 +1,46 @@
+//! The clients and how their programs are started: changes when a client joins.
+
+use crate::world::World;
+
+/// One row of the table.
+pub(crate) struct Client {
+    /// Its name in the table.
+    pub(crate) name: &'static str,
+    /// The command; `{programs}` and `{tools}` stand for the two folders.
+    command: &'static [&'static str],
+}
+
+const PYTHON: &str = "{tools}/clients/venv/bin/python";
+
+/// All of them, in the order of the table.
+pub(crate) const CLIENTS: &[Client] = &[
+    Client { name: "psql", command: &[PYTHON, "{programs}/psql.py", "psql"] },
+    Client { name: "psql 18", command: &[PYTHON, "{programs}/psql.py", "{tools}/libpq18/bin/psql"] },
+    Client { name: "pgbench", command: &[PYTHON, "{programs}/pgbench.py"] },
+    Client { name: "pg_dump, pg_restore", command: &[PYTHON, "{programs}/pg_dump.py"] },
+    Client { name: "psycopg 3", command: &[PYTHON, "{programs}/psycopg3.py"] },
+    Client { name: "psycopg2", command: &[PYTHON, "{programs}/psycopg_2.py"] },
+    Client { name: "asyncpg", command: &[PYTHON, "{programs}/asyncpg_.py"] },
+    Client { name: "pg8000", command: &[PYTHON, "{programs}/pg8000_.py"] },
+];
+
+impl Client {
+    /// Whether its name begins with one of these words; all clients do when there are none.
+    pub(crate) fn is_among(&self, words: &[String]) -> bool {
+        words.is_empty() || words.iter().any(|word| self.name.starts_with(word.as_str()))
+    }
+
+    /// Its name as a folder's.
+    pub(crate) fn folder(&self) -> String {
+        self.name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect()
+    }
+
+    /// The command's words.
+    pub(crate) fn words(&self, world: &World) -> Vec<String> {
+        let fill = |word: &&str| {
+            word.replace("{programs}", &world.programs.display().to_string())
+                .replace("{tools}", &world.tools.display().to_string())
+        };
+        self.command.iter().map(fill).collect()
+    }
+}

@@ -1,0 +1,114 @@
+//! Runs real PostgreSQL clients, each in its own language, through the proxy, and writes down what each can do:
+//! changes when the run as a whole does.
+
+mod clients;
+mod report;
+mod run;
+mod table;
+mod world;
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use aws_emulator::Interrupt;
+use clap::Parser;
+
+use crate::clients::{CLIENTS, Client};
+use crate::report::Report;
+use crate::world::World;
+
+/// Runs real PostgreSQL clients through pgpassport.
+#[derive(Parser)]
+struct Options {
+    /// The pgpassport binary.
+    #[arg(long, value_name = "FILE")]
+    proxy: PathBuf,
+    /// The folder of this crate's client programs.
+    #[arg(long, value_name = "DIR")]
+    programs: PathBuf,
+    /// The folder in which scripts/need-clients put the drivers (below clients/) and libpq 18.
+    #[arg(long, value_name = "DIR")]
+    tools: PathBuf,
+    /// The page to write; only when all clients are run.
+    #[arg(long, value_name = "FILE")]
+    page: PathBuf,
+    /// Only clients whose name begins with one of these words.
+    #[arg(value_name = "CLIENT")]
+    only: Vec<String>,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    match run(&options) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(problem) => {
+            let _ = writeln!(std::io::stderr(), "client-matrix: {problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether every client did what it should.
+fn run(options: &Options) -> Result<bool, String> {
+    let began = Instant::now();
+    let stop = Arc::new(AtomicBool::new(false));
+    let (interrupt, stopping) = (Interrupt::listen()?, Arc::clone(&stop));
+    std::thread::spawn(move || {
+        interrupt.wait();
+        stopping.store(true, Ordering::Relaxed);
+    });
+    let chosen: Vec<&Client> = CLIENTS.iter().filter(|client| client.is_among(&options.only)).collect();
+    if chosen.is_empty() {
+        return Err(format!("no client is called {}", options.only.join(" or ")));
+    }
+    say(&format!("{} clients through {}", chosen.len(), options.proxy.display()));
+    let world = World::start(&options.proxy, &options.programs, &options.tools)?;
+    let reports = run_all(&world, &chosen, &stop);
+    if stop.load(Ordering::Relaxed) {
+        return Err("interrupted".to_owned());
+    }
+    let count = |which: fn(&Report) -> usize| reports.iter().map(which).sum::<usize>();
+    let failed = count(Report::failed);
+    if options.only.is_empty() {
+        let rows: Vec<_> = chosen.iter().copied().zip(&reports).collect();
+        std::fs::write(&options.page, table::page(&rows))
+            .map_err(|error| format!("{}: {error}", options.page.display()))?;
+        say(&format!("{} is written", options.page.display()));
+    }
+    say(&format!("All clients: {:.0} s.", began.elapsed().as_secs_f32()));
+    say(&format!("{} passed, {failed} failed, {} skipped", count(Report::passed), count(Report::absent)));
+    Ok(failed == 0)
+}
+
+/// Runs as many clients at once as there are processors.
+fn run_all(world: &World, clients: &[&Client], stop: &AtomicBool) -> Vec<Report> {
+    let next = AtomicUsize::new(0);
+    let reports: Vec<Mutex<Report>> = clients.iter().map(|_| Mutex::default()).collect();
+    let workers = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    std::thread::scope(|scope| {
+        for _ in 0..workers.min(clients.len()) {
+            scope.spawn(|| {
+                while let Some((client, slot)) = {
+                    let n = next.fetch_add(1, Ordering::Relaxed);
+                    clients.get(n).zip(reports.get(n))
+                } {
+                    let began = Instant::now();
+                    let report = run::run(world, client, stop);
+                    say(&report.summary(client.name, began.elapsed()));
+                    *slot.lock().unwrap_or_else(PoisonError::into_inner) = report;
+                }
+            });
+        }
+    });
+    reports.into_iter().map(|slot| slot.into_inner().unwrap_or_else(PoisonError::into_inner)).collect()
+}
+
+/// One line for whoever watches.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}

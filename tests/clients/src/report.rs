@@ -1,0 +1,193 @@
+//! What a client program reports: one JSON object a line. Changes when the contract with the programs does.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// What every client is asked to do, in the order of the table: the name in the contract and the column's heading.
+pub(crate) const CHECKS: [(&str, &str); 12] = [
+    ("login-800", "800"),
+    ("login-3000", "3,000"),
+    ("login-16000", "16,000"),
+    ("verify", "verify-full"),
+    ("refused", "refusal"),
+    ("prepared", "prepared"),
+    ("error", "error"),
+    ("copy", "COPY"),
+    ("cancel", "cancel"),
+    ("big", "50 MB"),
+    ("notify", "NOTIFY"),
+    ("drain", "drain"),
+];
+
+/// How one check went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// As it should.
+    Ok,
+    /// The client has a limit there, and shows it.
+    Limit,
+    /// The client has no such thing.
+    Absent,
+    /// Not as it should.
+    Failed,
+}
+
+/// One cell of the table.
+#[derive(Clone, Debug)]
+pub(crate) struct Cell {
+    pub(crate) outcome: Outcome,
+    /// What there is to say about it; may be empty.
+    pub(crate) note: String,
+}
+
+/// All that one client said.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Report {
+    pub(crate) version: String,
+    pub(crate) cells: BTreeMap<String, Cell>,
+    /// What else the program has shown to work, in its words.
+    pub(crate) extras: Vec<String>,
+    /// Limits that the program has shown, in its words.
+    pub(crate) limits: Vec<String>,
+    /// What went wrong with the program as a whole.
+    pub(crate) troubles: Vec<String>,
+}
+
+/// What a program wants of its runner.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Wish {
+    /// Nothing; the line was a report.
+    Nothing,
+    /// To be told when the sleeping query runs.
+    Sleeping,
+    /// The proxy stopped and started again.
+    Restart,
+}
+
+impl Report {
+    /// Takes one line of a program's output.
+    pub(crate) fn take(&mut self, line: &str) -> Wish {
+        let Ok(said) = serde_json::from_str::<Value>(line) else {
+            self.troubles.push(format!("not a line of the contract: {line}"));
+            return Wish::Nothing;
+        };
+        let text = |name: &str| said.get(name).and_then(Value::as_str).map(str::to_owned);
+        let kinds = ["await", "version", "check", "extra", "limit"];
+        let Some((kind, value)) = kinds.iter().find_map(|kind| Some((*kind, text(kind)?))) else {
+            self.troubles.push(format!("not a line of the contract: {line}"));
+            return Wish::Nothing;
+        };
+        let result = text("result");
+        let shown = result.as_deref() == Some("ok");
+        match kind {
+            "await" if value == "sleeping" => return Wish::Sleeping,
+            "await" if value == "restart" => return Wish::Restart,
+            "version" => self.version = value,
+            "check" => self.cell(value, result.as_deref(), text("note")),
+            "extra" if shown => self.extras.push(value),
+            "limit" if shown => self.limits.push(value),
+            _ => self.troubles.push(format!("not shown: {value}")),
+        }
+        Wish::Nothing
+    }
+
+    fn cell(&mut self, check: String, result: Option<&str>, note: Option<String>) {
+        let outcome = match result {
+            Some("ok") => Outcome::Ok,
+            Some("limit") => Outcome::Limit,
+            Some("absent") => Outcome::Absent,
+            _ => Outcome::Failed,
+        };
+        if !CHECKS.iter().any(|(name, _)| *name == check) {
+            self.troubles.push(format!("no such check: {check}"));
+        } else if self.cells.insert(check.clone(), Cell { outcome, note: note.unwrap_or_default() }).is_some()
+        {
+            self.troubles.push(format!("reported twice: {check}"));
+        }
+    }
+
+    /// To be called when the program has ended: what it did not report has failed.
+    pub(crate) fn close(&mut self) {
+        for (name, _) in CHECKS {
+            let missing = || Cell { outcome: Outcome::Failed, note: "not reported".to_owned() };
+            self.cells.entry(name.to_owned()).or_insert_with(missing);
+        }
+        if self.version.is_empty() {
+            self.troubles.push("the version is not reported".to_owned());
+        }
+    }
+
+    fn count(&self, outcome: Outcome) -> usize {
+        self.cells.values().filter(|cell| cell.outcome == outcome).count()
+    }
+
+    /// Checks that went as they should, and limits that were shown.
+    pub(crate) fn passed(&self) -> usize {
+        self.count(Outcome::Ok) + self.count(Outcome::Limit) + self.extras.len() + self.limits.len()
+    }
+
+    /// Checks that did not, and troubles.
+    pub(crate) fn failed(&self) -> usize {
+        self.count(Outcome::Failed) + self.troubles.len()
+    }
+
+    /// Checks that the client has nothing for.
+    pub(crate) fn absent(&self) -> usize {
+        self.count(Outcome::Absent)
+    }
+
+    /// A line for whoever watches, and one more for each thing that went wrong.
+    pub(crate) fn summary(&self, name: &str, took: Duration) -> String {
+        let word = if self.failed() == 0 { "ok    " } else { "FAILED" };
+        let mut lines = vec![format!(
+            "  {word} {name} ({}): {} passed, {} failed, {:.1} s",
+            self.version,
+            self.passed(),
+            self.failed(),
+            took.as_secs_f32()
+        )];
+        for (name, cell) in self.cells.iter().filter(|(_, cell)| cell.outcome == Outcome::Failed) {
+            lines.push(format!("         {name}: {}", cell.note));
+        }
+        lines.extend(self.troubles.iter().map(|trouble| format!("         {trouble}")));
+        lines.join("\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_the_contract_are_cells_versions_limits_and_wishes() {
+        let mut report = Report::default();
+        assert_eq!(report.take(r#"{"version": "libfoo 1"}"#), Wish::Nothing);
+        assert_eq!(report.take(r#"{"await": "sleeping"}"#), Wish::Sleeping);
+        assert_eq!(report.take(r#"{"await": "restart"}"#), Wish::Restart);
+        report.take(r#"{"check": "copy", "result": "absent", "note": "none"}"#);
+        report.take(r#"{"check": "big", "result": "ok"}"#);
+        report.take(r#"{"limit": "at most 7", "result": "ok"}"#);
+        report.take(r#"{"extra": "seven", "result": "ok"}"#);
+        assert_eq!((report.passed(), report.failed(), report.absent()), (3, 0, 1));
+    }
+
+    #[test]
+    fn what_is_not_reported_or_not_understood_has_failed() {
+        let mut report = Report::default();
+        report.close();
+        assert_eq!(report.failed(), CHECKS.len() + 1, "every check, and the version");
+        for line in ["hello", "{}", r#"{"check": "what"}"#, r#"{"limit": "not shown"}"#, r#"{"await": "me"}"#] {
+            let before = report.troubles.len();
+            report.take(line);
+            assert_eq!(report.troubles.len(), before + 1, "{line}");
+        }
+        let mut report = Report::default();
+        report.take(r#"{"check": "big", "result": "ok"}"#);
+        report.take(r#"{"check": "big", "result": "ok"}"#);
+        assert_eq!(report.troubles, ["reported twice: big"]);
+        report.take(r#"{"check": "copy", "result": "fine"}"#);
+        assert_eq!(report.failed(), 2, "a result of another name is none");
+    }
+}

@@ -1,0 +1,65 @@
+//! The page for people: changes when it should read differently.
+
+use std::fmt::Write as _;
+
+use crate::clients::Client;
+use crate::report::{CHECKS, Outcome, Report};
+
+const HEAD: &str = "\
+# Clients
+
+Written by `make clients`, which runs every program of `tests/clients/programs` through the proxy, with a real
+PostgreSQL behind it. Do not edit. [connecting.md](connecting.md) says how each client is told to connect.
+
+| column | what is done |
+|---|---|
+| 800, 3,000, 16,000 | a login over TLS with `verify-full` and a token of so many bytes |
+| verify-full | a certificate of another authority is refused, and so is another host name |
+| refusal | a login with an expired token: what the program is told |
+| prepared | one prepared statement, executed twice |
+| error | a transaction with an error in it: SQLSTATE 22012, then 25P02, then a rollback and on |
+| COPY | 10,000 rows in and out |
+| cancel | a running query is cancelled: 57014 arrives and the session goes on |
+| 50 MB | a result of 52,428,800 bytes, length and SHA-256 compared |
+| NOTIFY | a notification of another session arrives |
+| drain | the proxy is stopped by SIGTERM and started again: the old session ends, a new one works |
+
+`ok`: as it should be. `limit`: the client has a limit there, shown by the run. `–`: the client has no such thing.
+
+";
+
+/// The whole page. Nothing in it but the versions depends on when or where it is written.
+pub(crate) fn page(rows: &[(&Client, &Report)]) -> String {
+    let mut page = HEAD.to_owned();
+    let headings = CHECKS.map(|(_, heading)| heading).join(" | ");
+    let _ = writeln!(page, "| client | version | {headings} |\n|---|---|{}", "---|".repeat(CHECKS.len()));
+    for (client, report) in rows {
+        let cells: Vec<&str> = CHECKS.iter().map(|(check, _)| word(report, check)).collect();
+        let _ = writeln!(page, "| {} | {} | {} |", client.name, report.version, cells.join(" | "));
+    }
+    page.push_str("\n## Notes\n");
+    for (client, report) in rows {
+        let notes: Vec<String> = CHECKS.iter().filter_map(|(check, heading)| note(report, check, heading)).collect();
+        let extras = report.extras.iter().map(|extra| format!("- works too: {extra}"));
+        let limits = report.limits.iter().map(|limit| format!("- **limit**: {limit}"));
+        let lines: Vec<String> = notes.into_iter().chain(extras).chain(limits).collect();
+        if !lines.is_empty() {
+            let _ = writeln!(page, "\n**{}**\n\n{}", client.name, lines.join("\n"));
+        }
+    }
+    page
+}
+
+fn word(report: &Report, check: &str) -> &'static str {
+    match report.cells.get(check).map(|cell| cell.outcome) {
+        Some(Outcome::Ok) => "ok",
+        Some(Outcome::Limit) => "limit",
+        Some(Outcome::Absent) => "–",
+        Some(Outcome::Failed) | None => "**failed**",
+    }
+}
+
+fn note(report: &Report, check: &str, heading: &str) -> Option<String> {
+    let note = &report.cells.get(check)?.note;
+    (!note.is_empty()).then(|| format!("- {heading}: {}", note.replace('\n', " ")))
+}

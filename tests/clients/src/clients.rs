@@ -11,6 +11,7 @@ pub(crate) struct Client {
 }
 
 const PYTHON: &str = "{tools}/clients/venv/bin/python";
+const NODE_PATH: &str = "NODE_PATH={tools}/clients/node/node_modules";
 
 /// All of them, in the order of the table.
 pub(crate) const CLIENTS: &[Client] = &[
@@ -22,6 +23,19 @@ pub(crate) const CLIENTS: &[Client] = &[
     Client { name: "psycopg2", command: &[PYTHON, "{programs}/psycopg_2.py"] },
     Client { name: "asyncpg", command: &[PYTHON, "{programs}/asyncpg_.py"] },
     Client { name: "pg8000", command: &[PYTHON, "{programs}/pg8000_.py"] },
+    Client { name: "node pg", command: &["env", NODE_PATH, "node", "{programs}/node/pg.js"] },
+    Client { name: "node postgres", command: &["env", NODE_PATH, "node", "{programs}/node/postgres.js"] },
+    Client {
+        name: "pgjdbc (Debian 12)",
+        command: &["java", "-cp", "/usr/share/java/postgresql.jar", "{programs}/Pgjdbc.java"],
+    },
+    Client {
+        name: "pgjdbc (Debian 13)",
+        command: &["java", "-cp", "{tools}/clients/trixie/usr/share/java/postgresql.jar", "{programs}/Pgjdbc.java"],
+    },
+    Client { name: "psqlODBC", command: &[PYTHON, "{programs}/odbc.py"] },
+    Client { name: "PHP", command: &["php", "{programs}/php.php"] },
+    Client { name: "DBD::Pg", command: &["perl", "{programs}/dbd_pg.pl"] },
 ];
 
 impl Client {

@@ -21,6 +21,9 @@ pub(crate) const CHECKS: [(&str, &str); 12] = [
     ("drain", "drain"),
 ];
 
+/// The note of a check that a program has said nothing of.
+const MISSING: &str = "not reported";
+
 /// How one check went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
@@ -111,7 +114,7 @@ impl Report {
     /// To be called when the program has ended: what it did not report has failed.
     pub(crate) fn close(&mut self) {
         for (name, _) in CHECKS {
-            let missing = || Cell { outcome: Outcome::Failed, note: "not reported".to_owned() };
+            let missing = || Cell { outcome: Outcome::Failed, note: MISSING.to_owned() };
             self.cells.entry(name.to_owned()).or_insert_with(missing);
         }
         if self.version.is_empty() {
@@ -148,8 +151,12 @@ impl Report {
             self.failed(),
             took.as_secs_f32()
         )];
-        for (name, cell) in self.cells.iter().filter(|(_, cell)| cell.outcome == Outcome::Failed) {
-            lines.push(format!("         {name}: {}", cell.note));
+        let failed = self.cells.iter().filter(|(_, cell)| cell.outcome == Outcome::Failed);
+        let (missing, wrong): (Vec<_>, Vec<_>) = failed.partition(|(_, cell)| cell.note == MISSING);
+        lines.extend(wrong.iter().map(|(name, cell)| format!("         {name}: {}", cell.note)));
+        if !missing.is_empty() {
+            let names: Vec<&str> = missing.iter().map(|(name, _)| name.as_str()).collect();
+            lines.push(format!("         {MISSING}: {}", names.join(", ")));
         }
         lines.extend(self.troubles.iter().map(|trouble| format!("         {trouble}")));
         lines.join("\n")

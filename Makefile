@@ -4,6 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 ARGS ?=
 SECONDS ?= 60
+ONLY ?=
 
 help: ## List the commands
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/'
@@ -17,8 +18,16 @@ test: ## Everything the tests need, then all tests
 	@scripts/need-postgres
 	cargo test --locked --workspace
 
+clients: ## Real clients of many languages through the proxy; writes docs/clients.md (ONLY=psql for some)
+	@scripts/need-clients
+	cargo build --locked --workspace --bins
+	cargo build --locked --manifest-path tests/clients/programs/rust/Cargo.toml --target-dir target
+	@target/debug/client-matrix --proxy target/debug/pgpassport --programs tests/clients/programs --tools .tools \
+	  --page docs/clients.md $(ONLY)
+
 lint: ## Formatting, clippy, documentation, licences
 	cargo fmt --all --check
+	cargo fmt --manifest-path tests/clients/programs/rust/Cargo.toml --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --locked --workspace --no-deps --document-private-items
 	@scripts/deny
@@ -35,4 +44,4 @@ bench: ## pgpassport beside PgBouncer, HAProxy and a direct connection (ARGS=--s
 release: ## The binary for production: target/release/pgpassport
 	cargo build --locked --release
 
-.PHONY: help demo test lint fuzz bench release
+.PHONY: help demo test clients lint fuzz bench release

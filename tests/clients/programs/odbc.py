@@ -150,6 +150,6 @@ def by_file(token):
 
 
 limit(
-    "`Password` in odbc.ini: a token over 989 bytes is cut without a word and refused; put it into the connection string",
-    by_file(env("JWT_980")) and not by_file(env("JWT_1000")),
+    "`Password` in odbc.ini: a token over 990 bytes is cut without a word and refused; put it into the connection string",
+    by_file(env("JWT_990")) and not by_file(env("JWT_991")),
 )

@@ -1,6 +1,8 @@
 """pg_dump and pg_restore, with one connection and with several."""
 
+import contextlib
 import os
+import signal
 import subprocess
 import time
 
@@ -68,27 +70,39 @@ def until(sql, wanted):
             raise AssertionError(f"{sql} never gave {wanted}")
 
 
-@check("cancel")
-def _():
-    # A dump that waits for a lock, whose holder sleeps.
-    hold = f"begin; lock table {SCHEMA}.t in access exclusive mode; {env('SLEEP_SQL')};"
-    holder = subprocess.Popen(["psql", "-X", "-q", conninfo()], stdin=subprocess.PIPE, text=True,
-                              stderr=subprocess.DEVNULL, env=environment(TOKEN))
-    holder.stdin.write(hold.replace("; ", ";\n") + "\n")
+WAITING = f"select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query like '%{SCHEMA}%'"
+
+
+@contextlib.contextmanager
+def waiting_dump():
+    """A dump that waits for a lock, whose holder sleeps."""
+    hold = f"begin;\nlock table {SCHEMA}.t in access exclusive mode;\n{env('SLEEP_SQL')};\n"
+    pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    holder = subprocess.Popen(["psql", "-X", "-q", conninfo()], env=environment(TOKEN), **pipes)
+    holder.stdin.write(hold)
     holder.stdin.flush()
     sleeping()
-    command = ["pg_dump", "-n", SCHEMA, "-d", conninfo()]
-    dumping = subprocess.Popen(command, env=environment(TOKEN), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    waiting = f"select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query like '%{SCHEMA}%'"
-    until(waiting, "1")
-    dumping.terminate()
-    dumping.wait(60)
-    # The lock is still held: only a cancel can have ended the wait.
-    until(waiting, "0")
-    holder.kill()
-    holder.wait()
-    psql(f"select pg_cancel_backend(pid) from pg_stat_activity where query = '{env('SLEEP_SQL')};'")
-    return "Ctrl-C and SIGTERM cancel what the dump waits for"
+    dumping = subprocess.Popen(["pg_dump", "-n", SCHEMA, "-d", conninfo()], env=environment(TOKEN), **pipes)
+    try:
+        until(WAITING, "1")
+        yield dumping
+    finally:
+        # A backend that sleeps does not notice that its client has gone, and would keep the lock.
+        psql(f"select pg_terminate_backend(pid) from pg_stat_activity where query = '{env('SLEEP_SQL')};'")
+        dumping.kill()
+        holder.kill()
+        dumping.communicate()
+        holder.communicate()
+
+
+@check("cancel")
+def _():
+    with waiting_dump() as dumping:
+        dumping.send_signal(signal.SIGINT)
+        dumping.wait(60)
+        # The lock is still held: only a cancel can have ended the wait.
+        until(WAITING, "0")
+    return "Ctrl-C cancels what the dump waits for"
 
 
 @check("big")
@@ -106,6 +120,9 @@ absent("notify", "not its business")
 
 @check("drain")
 def _():
-    restart()
+    with waiting_dump() as dumping:
+        restart()
+        _, said = dumping.communicate(timeout=60)
+    expect("terminating connection due to administrator command" in said, True)
     expect(login(TOKEN), env("USER"))
-    return "a new dump works; one under way ends with an error"
+    return "a dump under way ends with `terminating connection due to administrator command`"

@@ -71,7 +71,7 @@ def _():
     return "40001 is tried again, 22012 is not; it has no other use for an SQLSTATE"
 
 
-absent("cancel", "Ctrl-C ends the program")
+absent("cancel", "no function for it")
 absent("big", "results are thrown away")
 absent("notify", "no command for it")
 

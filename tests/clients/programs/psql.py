@@ -138,14 +138,14 @@ def passfile(token):
 
 
 limit(
-    "the password prompt at a terminal passes on 4,095 bytes of a longer token: it is refused (a token of 16,000 bytes"
-    " in PGPASSWORD or in a passfile is not cut)",
-    prompt(env("JWT_4090")) and not prompt(env("JWT_4100")) and passfile(env("JWT_16000")).returncode == 0,
+    "the password prompt at a terminal passes on 4,095 bytes and no more, so a longer token is refused (16,000 bytes in"
+    " PGPASSWORD or in a passfile arrive)",
+    prompt(env("JWT_4095")) and not prompt(env("JWT_4096")) and passfile(env("JWT_16000")).returncode == 0,
 )
-cut = service(env("JWT_1020"))
+cut = service(env("JWT_1013"))
 limit(
-    "a service file takes no line over 1,023 bytes, so no token over 1,012: `line 2 too long in service file`",
-    service(env("JWT_1000")).returncode == 0 and cut.returncode != 0 and "too long in service file" in cut.stderr,
+    "a service file takes no `password=` over 1,012 bytes: `line 2 too long in service file`",
+    service(env("JWT_1012")).returncode == 0 and cut.returncode != 0 and "too long in service file" in cut.stderr,
 )
 
 

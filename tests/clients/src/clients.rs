@@ -6,7 +6,7 @@ use crate::world::World;
 pub(crate) struct Client {
     /// Its name in the table.
     pub(crate) name: &'static str,
-    /// The command; `{programs}` and `{tools}` stand for the two folders.
+    /// The command; `{programs}`, `{tools}` and `{target}` stand for folders.
     command: &'static [&'static str],
 }
 
@@ -31,9 +31,17 @@ pub(crate) const CLIENTS: &[Client] = &[
     },
     Client {
         name: "pgjdbc (Debian 13)",
-        command: &["java", "-cp", "{tools}/clients/trixie/usr/share/java/postgresql.jar", "{programs}/Pgjdbc.java"],
+        command: &[
+            "java",
+            "-cp",
+            "{tools}/clients/trixie/usr/share/java/postgresql.jar",
+            "{programs}/Pgjdbc.java",
+        ],
     },
     Client { name: "psqlODBC", command: &[PYTHON, "{programs}/odbc.py"] },
+    Client { name: "tokio-postgres", command: &["{target}/tokio-postgres-client"] },
+    Client { name: "sqlx", command: &["{target}/sqlx-client"] },
+    Client { name: "pgx", command: &["{tools}/clients/pgx"] },
     Client { name: "PHP", command: &["php", "{programs}/php.php"] },
     Client { name: "DBD::Pg", command: &["perl", "{programs}/dbd_pg.pl"] },
 ];
@@ -52,7 +60,8 @@ impl Client {
     /// The command's words.
     pub(crate) fn words(&self, world: &World) -> Vec<String> {
         let fill = |word: &&str| {
-            word.replace("{programs}", &world.programs.display().to_string())
+            word.replace("{target}", &world.target().display().to_string())
+                .replace("{programs}", &world.programs.display().to_string())
                 .replace("{tools}", &world.tools.display().to_string())
         };
         self.command.iter().map(fill).collect()

@@ -185,7 +185,8 @@ mod tests {
         let mut report = Report::default();
         report.close();
         assert_eq!(report.failed(), CHECKS.len() + 1, "every check, and the version");
-        for line in ["hello", "{}", r#"{"check": "what"}"#, r#"{"limit": "not shown"}"#, r#"{"await": "me"}"#] {
+        for line in ["hello", "{}", r#"{"check": "what"}"#, r#"{"limit": "not shown"}"#, r#"{"await": "me"}"#]
+        {
             let before = report.troubles.len();
             report.take(line);
             assert_eq!(report.troubles.len(), before + 1, "{line}");

@@ -39,7 +39,8 @@ pub(crate) fn page(rows: &[(&Client, &Report)]) -> String {
     }
     page.push_str("\n## Notes\n");
     for (client, report) in rows {
-        let notes: Vec<String> = CHECKS.iter().filter_map(|(check, heading)| note(report, check, heading)).collect();
+        let notes: Vec<String> =
+            CHECKS.iter().filter_map(|(check, heading)| note(report, check, heading)).collect();
         let extras = report.extras.iter().map(|extra| format!("- works too: {extra}"));
         let limits = report.limits.iter().map(|limit| format!("- **limit**: {limit}"));
         let lines: Vec<String> = notes.into_iter().chain(extras).chain(limits).collect();

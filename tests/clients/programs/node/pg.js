@@ -22,7 +22,7 @@ const options = (token = TOKEN, { host, ca } = {}) => ({
 async function connect(token, where) {
   const client = new pg.Client(options(token, where))
   // Without a listener the end of an idle session is an uncaught exception.
-  client.on('error', (error) => (client.lastError = error))
+  client.on('error', (error) => (client.firstError ??= error))
   await client.connect()
   return client
 }
@@ -124,7 +124,7 @@ async function main() {
     const idle = await connect()
     await ask('restart')
     const error = await failure(() => idle.query('select 1'))
-    const said = idle.lastError?.code ?? error.code ?? error.message
+    const said = idle.firstError?.code ?? error.code ?? error.message
     assert.equal(await user(TOKEN), env('USER'))
     assert.equal((await pool.query('select 7 as n')).rows[0].n, 7)
     await pool.end()

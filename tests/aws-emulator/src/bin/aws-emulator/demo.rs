@@ -6,7 +6,8 @@ use std::time::Instant;
 use aws_emulator::files::{TempDir, write_private};
 use aws_emulator::proxy::Configuration;
 use aws_emulator::{
-    Cloud, CloudOptions, Database, DatabaseOptions, Interrupt, Issuer, IssuerOptions, Page, Proxy, http, names,
+    Cloud, CloudOptions, Database, DatabaseOptions, Interrupt, Issuer, IssuerOptions, Page, Proxy, http,
+    names,
 };
 
 use crate::screen::Screen;

@@ -138,7 +138,7 @@ public class Pgjdbc {
             expect(failure(() -> statement.execute(env("SLEEP_SQL"))).getSQLState(), "57014");
             canceller.join();
             expect(one(connection, "select pg_backend_pid()"), pid);
-            return "`Statement.cancel()`, which asks in clear before TLS";
+            return "`Statement.cancel()`";
         }
     }
 

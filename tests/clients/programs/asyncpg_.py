@@ -5,7 +5,7 @@ import io
 import ssl
 
 import asyncpg
-from contract import check, env, expect, is_big, logins, restart, rows, sleeping, verifies, version
+from contract import check, env, expect, extra, is_big, logins, restart, rows, sleeping, verifies, version
 
 TOKEN = env("JWT_3000")
 
@@ -121,7 +121,9 @@ async def _():
 
 @checked("drain")
 async def _():
-    pool = await asyncpg.create_pool(**options(), min_size=1, max_size=2)
+    tokens = iter([TOKEN] * 10)
+    fresh = options() | {"password": lambda: next(tokens)}
+    pool = await asyncpg.create_pool(**fresh, min_size=1, max_size=2)
     idle = await connect()
     await ask(restart)
     try:
@@ -133,4 +135,5 @@ async def _():
     async with pool.acquire() as connection:
         expect(await connection.fetchval("select 7"), 7)
     await pool.close()
+    extra("a fresh token for each new connection of a pool: `password` as a function", len(list(tokens)) <= 8)
     return f"`{said}`; a pool connects again by itself"

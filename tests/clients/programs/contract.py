@@ -1,5 +1,7 @@
 """The contract between a client program in Python and its runner: environment in, one JSON line per check out."""
 
+import concurrent.futures
+import contextlib
 import hashlib
 import json
 import os
@@ -76,6 +78,15 @@ def extra(text, shown):
 def sleeping():
     """Returns when the database runs the sleeping query."""
     _ask("sleeping")
+
+
+@contextlib.contextmanager
+def once_sleeping(cancel):
+    """Cancels from another thread once the query of the `with` block runs; what goes wrong there is raised here."""
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        cancelling = pool.submit(lambda: (sleeping(), cancel()))
+        yield
+        cancelling.result(30)
 
 
 def restart():

@@ -1,13 +1,12 @@
 """psqlODBC through unixODBC, with pyodbc as the application."""
 
 import os
-import threading
 
 INI = os.path.join(os.environ["MATRIX_DIR"], "odbc.ini")
 os.environ["ODBCINI"] = INI  # read when the driver manager starts
 
 import pyodbc  # noqa: E402
-from contract import absent, check, env, expect, is_big, limit, logins, restart, sleeping, verifies, version  # noqa: E402
+from contract import absent, check, env, expect, is_big, limit, logins, restart, once_sleeping, verifies, version  # noqa: E402
 
 pyodbc.pooling = False  # the driver manager's own pool would keep what is closed
 TOKEN = env("JWT_3000")
@@ -93,19 +92,12 @@ def _():
     connection = connect()
     pid = one(connection, "select pg_backend_pid()")
     cursor = connection.cursor()
-
-    def cancel():
-        sleeping()
-        cursor.cancel()
-
-    canceller = threading.Thread(target=cancel)
-    canceller.start()
     state = None
-    try:
-        cursor.execute(env("SLEEP_SQL"))
-    except pyodbc.Error as error:
-        state = error.args[0]
-    canceller.join()
+    with once_sleeping(cursor.cancel):
+        try:
+            cursor.execute(env("SLEEP_SQL"))
+        except pyodbc.Error as error:
+            state = error.args[0]
     expect(state in ("57014", "HY008", "S1008"), True)
     expect(one(connection, "select pg_backend_pid()"), pid)
     return f"`SQLCancel`; state {state}"

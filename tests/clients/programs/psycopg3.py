@@ -1,11 +1,10 @@
 """psycopg 3 with its own libpq 18: blocking, asyncio, pipeline, pool, server-side cursors."""
 
 import asyncio
-import threading
 
 import psycopg
 import psycopg_pool
-from contract import check, env, expect, extra, is_big, limit, logins, restart, rows, sleeping, verifies, version
+from contract import check, env, expect, extra, is_big, limit, logins, restart, rows, once_sleeping, verifies, version
 
 TOKEN = env("JWT_3000")
 
@@ -86,20 +85,14 @@ def _():
 def _():
     with connect() as connection:
         pid = connection.info.backend_pid
-
-        def cancel():
-            sleeping()
-            connection.cancel_safe()
-
-        canceller = threading.Thread(target=cancel)
-        canceller.start()
-        try:
-            connection.execute(env("SLEEP_SQL"))
-        except psycopg.errors.QueryCanceled as error:
-            expect(error.sqlstate, "57014")
-        canceller.join()
+        with once_sleeping(connection.cancel_safe):
+            try:
+                connection.execute(env("SLEEP_SQL"))
+                raise AssertionError("it was not cancelled")
+            except psycopg.errors.QueryCanceled as error:
+                expect(error.sqlstate, "57014")
         expect(connection.execute("select pg_backend_pid()").fetchone()[0], pid)
-    return "`cancel_safe()`, which asks over TLS"
+    return "`cancel_safe()`"
 
 
 @check("big")
@@ -122,8 +115,9 @@ def _():
 
 @check("drain")
 def _():
+    tokens = iter([TOKEN] * 10)
     pool = psycopg_pool.ConnectionPool(
-        kwargs=options(), min_size=1, max_size=2, open=True, check=psycopg_pool.ConnectionPool.check_connection
+        kwargs=lambda: options(next(tokens)), min_size=1, max_size=2, open=True, check=psycopg_pool.ConnectionPool.check_connection
     )
     pool.wait(30)
     idle = connect()
@@ -137,6 +131,7 @@ def _():
     with pool.connection(timeout=30) as connection:
         expect(connection.execute("select 7").fetchone()[0], 7)
     pool.close()
+    extra("a fresh token for each new connection of a psycopg_pool: `kwargs` as a function", len(list(tokens)) <= 8)
     return f"`sqlstate` {state}; a psycopg_pool with `check` connects again by itself"
 
 

@@ -2,11 +2,10 @@
 
 import io
 import select
-import threading
 
 import psycopg2
 import psycopg2.errors
-from contract import check, env, expect, is_big, logins, restart, rows, sleeping, verifies, version
+from contract import check, env, expect, is_big, logins, restart, rows, once_sleeping, verifies, version
 
 TOKEN = env("JWT_3000")
 
@@ -91,18 +90,12 @@ def _():
 def _():
     connection = connect()
     pid = connection.info.backend_pid
-
-    def cancel():
-        sleeping()
-        connection.cancel()
-
-    canceller = threading.Thread(target=cancel)
-    canceller.start()
-    try:
-        one(connection, env("SLEEP_SQL"))
-    except psycopg2.errors.QueryCanceled as error:
-        expect(error.pgcode, "57014")
-    canceller.join()
+    with once_sleeping(connection.cancel):
+        try:
+            one(connection, env("SLEEP_SQL"))
+            raise AssertionError("it was not cancelled")
+        except psycopg2.errors.QueryCanceled as error:
+            expect(error.pgcode, "57014")
     expect(one(connection, "select pg_backend_pid()"), pid)
 
 

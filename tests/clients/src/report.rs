@@ -88,7 +88,7 @@ impl Report {
             "await" if value == "sleeping" => return Wish::Sleeping,
             "await" if value == "restart" => return Wish::Restart,
             "version" => self.version = value,
-            "check" => self.cell(value, result.as_deref(), text("note")),
+            "check" => self.cell(&value, result.as_deref(), text("note").unwrap_or_default()),
             "extra" if shown => self.extras.push(value),
             "limit" if shown => self.limits.push(value),
             _ => self.troubles.push(format!("not shown: {value}")),
@@ -96,7 +96,7 @@ impl Report {
         Wish::Nothing
     }
 
-    fn cell(&mut self, check: String, result: Option<&str>, note: Option<String>) {
+    fn cell(&mut self, check: &str, result: Option<&str>, note: String) {
         let outcome = match result {
             Some("ok") => Outcome::Ok,
             Some("limit") => Outcome::Limit,
@@ -105,8 +105,7 @@ impl Report {
         };
         if !CHECKS.iter().any(|(name, _)| *name == check) {
             self.troubles.push(format!("no such check: {check}"));
-        } else if self.cells.insert(check.clone(), Cell { outcome, note: note.unwrap_or_default() }).is_some()
-        {
+        } else if self.cells.insert(check.to_owned(), Cell { outcome, note }).is_some() {
             self.troubles.push(format!("reported twice: {check}"));
         }
     }

@@ -12,8 +12,8 @@ use crate::clients::Client;
 use crate::report::{Report, Wish};
 use crate::world::{Seat, World};
 
-/// How long a client may take for all its checks; the slowest needs a tenth of it on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(180);
+/// How long a client may take for all its checks; the slowest needs a tenth of it.
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// How often it is looked whether the run has been interrupted.
 const GLANCE: Duration = Duration::from_millis(100);
@@ -21,10 +21,10 @@ const GLANCE: Duration = Duration::from_millis(100);
 /// Runs a client to its end.
 pub(crate) fn run(world: &World, client: &Client, stop: &AtomicBool) -> Report {
     let mut report = Report::default();
-    if !stop.load(Ordering::Relaxed) {
-        if let Err(trouble) = attempt(world, client, stop, &mut report) {
-            report.troubles.push(trouble);
-        }
+    if !stop.load(Ordering::Relaxed)
+        && let Err(trouble) = attempt(world, client, stop, &mut report)
+    {
+        report.troubles.push(trouble);
     }
     report.close();
     report

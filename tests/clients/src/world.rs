@@ -180,9 +180,10 @@ impl<'a> Seat<'a> {
         told.into_iter().map(|(name, value)| (format!("MATRIX_{name}"), value)).collect()
     }
 
-    /// The query that is to be cancelled; every client has its own.
+    /// The query that is to be cancelled; every client has its own. It sleeps for longer than a client may run, so that
+    /// a program cannot mistake its end for a cancel.
     pub(crate) fn sleep_sql(&self) -> String {
-        format!("select pg_sleep(100) /* {} */", self.addr.port())
+        format!("select pg_sleep(600) /* {} */", self.addr.port())
     }
 
     /// What of the tokens stands in the proxy's log; nothing should.

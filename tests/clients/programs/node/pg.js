@@ -5,7 +5,7 @@ const { Readable } = require('node:stream')
 const { once } = require('node:events')
 const pg = require('pg')
 const copy = require('pg-copy-streams')
-const { assert, ask, authority, check, env, failure, isBig, logins, refusedByTls, rows, say, versionOf } = require('./contract')
+const { assert, ask, authority, check, env, extra, failure, isBig, logins, refusedByTls, rows, say, versionOf } = require('./contract')
 
 const TOKEN = env('JWT_3000')
 
@@ -98,7 +98,7 @@ async function main() {
     assert.equal((await failed)[0].code, '57014')
     assert.equal(await one(client, 'select pg_backend_pid()'), pid)
     await client.end()
-    return '`client.cancel()`, which asks in clear before TLS'
+    return '`client.cancel()`'
   })
 
   await check('big', async () => {
@@ -118,7 +118,7 @@ async function main() {
   })
 
   await check('drain', async () => {
-    const pool = new pg.Pool(options())
+    const pool = new pg.Pool({ ...options(), password: async () => TOKEN })
     pool.on('error', () => {})
     await pool.query('select 1')
     const idle = await connect()
@@ -128,6 +128,7 @@ async function main() {
     assert.equal(await user(TOKEN), env('USER'))
     assert.equal((await pool.query('select 7 as n')).rows[0].n, 7)
     await pool.end()
+    extra('a fresh token for each new connection of a pool: `password` as a function', true)
     return `\`error\` event with \`code\` ${said}; a pool connects again by itself`
   })
 }

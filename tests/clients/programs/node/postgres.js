@@ -3,7 +3,7 @@
 const { pipeline } = require('node:stream/promises')
 const { Readable } = require('node:stream')
 const postgres = require('postgres')
-const { assert, ask, authority, check, env, failure, isBig, limit, logins, refusedByTls, rows, say, versionOf } = require('./contract')
+const { assert, ask, authority, check, env, extra, failure, isBig, limit, logins, refusedByTls, rows, say, versionOf } = require('./contract')
 
 const TOKEN = env('JWT_3000')
 
@@ -13,7 +13,7 @@ const connect = (token = TOKEN, { host, ca, servername } = {}) =>
     port: Number(env('PORT')),
     user: env('USER'),
     database: env('DATABASE'),
-    password: token,
+    password: async () => token,
     // Checks certificate and name: what sslmode=verify-full is elsewhere.
     ssl: { ca: authority(ca ?? env('CA')), ...(servername && { servername }) },
     max: 1,
@@ -101,6 +101,8 @@ async function main() {
 }
 
 async function limits() {
+  // Every connection of this program has come by its token so.
+  extra('a fresh token for each new connection: `password` as a function', true)
   const there = { host: env('OTHER_HOST') }
   limit(
     'a host given as an IP address is not checked: the certificate is compared with `localhost` instead. Give a name,' +

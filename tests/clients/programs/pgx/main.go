@@ -202,7 +202,7 @@ func cancelled() (string, error) {
 	ended, end := context.WithTimeout(background, 50*time.Millisecond)
 	defer end()
 	_, err := conn.Exec(ended, "select pg_sleep(100)")
-	note := "`PgConn().CancelRequest()`, which asks in clear; a context that ends closes the connection instead"
+	note := "`PgConn().CancelRequest()`; a context that ends closes the connection instead"
 	return note, expect([]bool{err != nil, conn.IsClosed()}, "[true true]")
 }
 
@@ -246,10 +246,21 @@ func notified() (string, error) {
 }
 
 func drained() (string, error) {
-	pool, err := pgxpool.Connect(background, options(env("JWT_3000"), env("HOST"), env("CA")))
+	config, err := pgxpool.ParseConfig(options("stale", env("HOST"), env("CA")))
 	if err != nil {
 		return "", err
 	}
+	config.BeforeConnect = func(_ context.Context, fresh *pgx.ConnConfig) error {
+		fresh.Password = env("JWT_3000")
+		return nil
+	}
+	pool, err := pgxpool.ConnectConfig(background, config)
+	if err != nil {
+		return "", err
+	}
+	say(map[string]string{
+		"extra": "a fresh token for each new connection of a pool: `BeforeConnect`", "result": "ok",
+	})
 	idle := session()
 	ask("restart")
 	_, err = idle.Exec(background, "select 1")

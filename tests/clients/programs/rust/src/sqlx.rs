@@ -135,8 +135,9 @@ async fn main() -> Result<(), Problem> {
         };
         check(&format!("login-{size}"), login).await;
     }
-    let options = options(&env("JWT_3000"), &env("HOST"), &env("CA"));
-    let pool = PgPoolOptions::new().max_connections(4).connect_with(options).await?;
+    let pool = PgPoolOptions::new().max_connections(4);
+    let pool = pool.connect_lazy_with(options("stale", &env("HOST"), &env("CA")));
+    pool.set_connect_options(options(&env("JWT_3000"), &env("HOST"), &env("CA")));
     check("verify", verify()).await;
     check("refused", refused()).await;
     check("prepared", prepared()).await;
@@ -146,5 +147,9 @@ async fn main() -> Result<(), Problem> {
     check("big", big(&pool)).await;
     check("notify", notified(&pool)).await;
     check("drain", drained(&pool)).await;
+    // The pool began with a token that would have been refused.
+    say(
+        json!({ "extra": "a fresh token for new connections of a pool: `set_connect_options`", "result": "ok" }),
+    );
     Ok(())
 }

@@ -141,7 +141,7 @@ async fn cancelled() -> Note {
     told?;
     expect(state(&slept.err().ok_or("it did not fail")?), "57014".to_owned())?;
     expect(client.query_one(pid, &[]).await?.get::<_, i32>(0), before)?;
-    Ok("`CancelToken`, which asks over TLS".to_owned())
+    Ok("`CancelToken`".to_owned())
 }
 
 async fn big() -> Note {

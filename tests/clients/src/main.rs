@@ -33,7 +33,7 @@ struct Options {
     /// The folder in which scripts/need-clients put the drivers (below clients/) and libpq 18.
     #[arg(long, value_name = "DIR")]
     tools: PathBuf,
-    /// The page to write; only when all clients are run.
+    /// The page to write, when all clients are run and all do what they should.
     #[arg(long, value_name = "FILE")]
     page: PathBuf,
     /// Only clients whose name begins with one of these words.
@@ -74,7 +74,7 @@ fn run(options: &Options) -> Result<bool, String> {
     }
     let count = |which: fn(&Report) -> usize| reports.iter().map(which).sum::<usize>();
     let failed = count(Report::failed);
-    if options.only.is_empty() {
+    if options.only.is_empty() && failed == 0 {
         let rows: Vec<_> = chosen.iter().copied().zip(&reports).collect();
         std::fs::write(&options.page, table::page(&rows))
             .map_err(|error| format!("{}: {error}", options.page.display()))?;

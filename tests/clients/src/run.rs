@@ -80,6 +80,7 @@ fn spawn(world: &World, client: &Client, seat: &Seat<'_>, errors: File) -> Resul
         // Nobody's own certificates, passwords and settings may play a part.
         .env("HOME", seat.dir())
         .env("LC_ALL", "C.UTF-8")
+        .env("PYTHONDONTWRITEBYTECODE", "1")
         .current_dir(seat.dir())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -4,14 +4,13 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::{KeyFetcher, KeyStore, Policy, Verifier};
 use crate::aws::federation::Federation;
 use crate::aws::sts::StsTimes;
-use crate::cancel::CancelKeys;
+use crate::cancel::{CancelKeys, CancelSecret};
 use crate::client::listener::{Ask, Listener};
 use crate::client::oauthbearer::Discovery;
 use crate::clock::Clock;
@@ -19,9 +18,6 @@ use crate::config::{Config, ListenAuth, ListenSettings};
 use crate::session::{SessionLimits, Steps};
 use crate::upstream::dial::Dialers;
 use crate::wire::tls;
-
-/// Cancels forwarded at the same time; each one is a connection to the upstream that a stranger asked for.
-const MAX_CANCELS: usize = 16;
 
 /// Builds what a session passes through. Fetching and federating run on `control`; `stop` ends sessions.
 pub fn build(
@@ -32,6 +28,11 @@ pub fn build(
 ) -> anyhow::Result<Steps> {
     let clusters: Vec<_> = config.clusters.into_iter().map(Arc::new).collect();
     let dialers = Dialers::new(&clusters, config.limits.server_connect_timeout)?;
+    let secret = match &config.cancel.secret_file {
+        Some(path) => CancelSecret::read(path)?,
+        None => CancelSecret::random(),
+    };
+    let cancels = CancelKeys::new(&secret).context("cancel keys cannot be derived")?;
     let federation = Federation::new(&clusters, StsTimes::default(), clock.clone(), control.clone())?;
     let mut issuers = Vec::new();
     for issuer in config.issuers {
@@ -49,8 +50,7 @@ pub fn build(
         policy: Policy::new(clusters),
         federation,
         dialers,
-        cancels: Arc::new(CancelKeys::default()),
-        cancel_slots: Semaphore::new(MAX_CANCELS),
+        cancels,
         clock,
         stop,
     })

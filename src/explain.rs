@@ -70,7 +70,7 @@ fn startup(why: &StartupError) -> Refusal {
     match why {
         StartupError::TlsRequired => Refusal::tls_required(),
         StartupError::Protocol { major, minor } => Refusal::unsupported(
-            &format!("unsupported frontend protocol {major}.{minor}: server supports 3.0 to 3.0"),
+            &format!("unsupported frontend protocol {major}.{minor}: server supports 3.0 to 3.2"),
             "the client speaks another protocol",
         )
         .hint("Use a PostgreSQL driver that is not older than PostgreSQL 7.4."),
@@ -336,6 +336,7 @@ fn upstream(why: &UpstreamLoginError, user: &str) -> Refusal {
     };
     match why {
         UpstreamLoginError::NotIam { user: derived, .. } => no_iam_role(user, derived),
+        UpstreamLoginError::Redial(why) => dial(why),
         UpstreamLoginError::TooMuch | UpstreamLoginError::Wire(_) => broken(),
         UpstreamLoginError::Refused { sqlstate, message, detail, hint, .. } => {
             match sqlstate.get(..2).unwrap_or_default() {

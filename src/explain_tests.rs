@@ -43,7 +43,7 @@ fn the_table_of_refusals_before_the_token_is_believed() {
         (
             StartupError::Protocol { major: 2, minor: 0 }.into(),
             "0A000",
-            "unsupported frontend protocol 2.0: server supports 3.0 to 3.0",
+            "unsupported frontend protocol 2.0: server supports 3.0 to 3.2",
             Stage::Startup,
             "driver",
         ),

@@ -24,8 +24,8 @@
 //! | [`client`] | balancer's header, first packets, token, welcome, refusal | wire |
 //! | [`auth`] | token to grant; no sockets but for key sets | config |
 //! | [`aws`] | STS, session policy, IAM token | auth's grant |
-//! | [`upstream`] | dial, log in, cancel | wire, the proofs |
-//! | [`relay`], [`cancel`] | streams and keys | wire, names |
+//! | [`relay`], [`cancel`] | streams and keys | wire, names, secret |
+//! | [`upstream`] | dial, log in, carry cancels | wire, the proofs, cancel |
 //! | [`session`], [`outcome`], [`explain`] | the order of the steps, how it ends, in whose words | every step |
 //! | [`server`], [`lifecycle`] | accept, cores, signals | session |
 //! | [`telemetry`] | log lines and the audit record; written, never read | names |

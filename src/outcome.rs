@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use crate::auth::{PolicyError, VerifyError};
 use crate::aws::iam_token::SignError;
 use crate::aws::sts::StsError;
+use crate::cancel::Ignored;
 use crate::client::AskError;
 use crate::client::listener::Ask;
 use crate::client::negotiate::Dropped;
@@ -116,10 +117,10 @@ pub enum End {
     Dropped(Dropped),
     /// A login that did not become a session.
     Refused(LoginError),
-    /// A cancel on its way to this server.
-    CancelForwarded(SocketAddr),
-    /// A cancel for nobody.
-    CancelIgnored(&'static str),
+    /// A cancel that these servers were told of.
+    CancelForwarded(Vec<SocketAddr>),
+    /// A cancel that went nowhere.
+    CancelIgnored(Ignored),
     /// A cancel that could not be delivered.
     CancelFailed(DialError),
     /// The client left before it was let in.
@@ -166,9 +167,12 @@ impl End {
                     ..because("refused", why.to_string())
                 }
             }
-            Self::CancelForwarded(addr) => because("cancel", format!("forwarded to {addr}")),
-            Self::CancelIgnored(why) => because("cancel", (*why).to_owned()),
-            Self::CancelFailed(error) => because("cancel", error.to_string()),
+            Self::CancelForwarded(told) => {
+                let told: Vec<_> = told.iter().map(ToString::to_string).collect();
+                because("cancel", format!("forwarded to {}", told.join(", ")))
+            }
+            Self::CancelIgnored(why) => because("cancel", format!("ignored: {why}")),
+            Self::CancelFailed(error) => because("cancel", format!("failed: {error}")),
             Self::NotWelcomed(error) => because("lost", format!("the client left at the welcome: {error}")),
             Self::Carried(carried) => carried_outcome(&carried.end),
         }

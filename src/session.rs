@@ -2,31 +2,30 @@
 //! log in, welcome, relay. Each step takes what the step before has proved.
 
 use std::io;
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::{Asked, Policy, Verifier};
 use crate::aws::federation::Federation;
-use crate::cancel::{CancelKeys, Ticket};
+use crate::cancel::{CancelKeys, Ignored, Issued};
 use crate::client::listener::Listener;
-use crate::client::negotiate::{CancelKey, Dropped, First, negotiate};
+use crate::client::negotiate::{Dropped, First, negotiate};
 use crate::client::proxy_protocol::{Origin, origin};
-use crate::client::{self, ClientKey, Pending};
+use crate::client::{self, Pending};
 use crate::clock::Clock;
 use crate::names::SessionId;
 use crate::outcome::{End, LoginError};
 use crate::refusal::{Refusal, Stage};
 use crate::relay::relay;
 use crate::telemetry::trail::{Identity, Trail};
-use crate::upstream::cancel::{CancelTarget, deliver};
+use crate::upstream::cancel::{Entrance, deliver};
 use crate::upstream::dial::Dialers;
 use crate::upstream::login::{self, Upstream, Wanted};
+use crate::wire::cancel_key::CancelKey;
 use crate::wire::{WireError, socket};
 
 /// Everything a connection passes through, built once by `app.rs`.
@@ -37,8 +36,7 @@ pub struct Steps {
     pub(crate) policy: Policy,
     pub(crate) federation: Federation,
     pub(crate) dialers: Dialers,
-    pub(crate) cancels: Arc<CancelKeys<CancelTarget>>,
-    pub(crate) cancel_slots: Semaphore,
+    pub(crate) cancels: CancelKeys,
     pub(crate) clock: Clock,
     /// Ends every session.
     pub(crate) stop: CancellationToken,
@@ -69,8 +67,8 @@ pub enum Place<T> {
     },
 }
 
-/// A session on the upstream, and the client's place among the cancel keys.
-type LoggedIn = (Upstream, Option<Ticket<CancelTarget>>);
+/// A session on the upstream, and the client's key to cancel its queries.
+type LoggedIn = (Upstream, Option<Issued>);
 
 /// The one clock of a login, started at accept.
 #[derive(Clone, Copy)]
@@ -103,13 +101,18 @@ async fn live<T>(
     match timeout_at(due.client, meet(listener, tcp, peer, trail)).await {
         Err(_) => End::Dropped(Dropped::TimedOut), // no shared language yet, so no word either
         Ok(Err(why)) => End::Dropped(why),
-        Ok(Ok(First::Cancel(key))) => cancel(steps, &key).await,
-        Ok(Ok(First::Unfit(stream, why))) => {
+        Ok(Ok((First::Cancel(stream, key), origin))) => {
+            let entrance = Entrance { listener: &listener.name, server_name: stream.server_name() };
+            let end = cancel(steps, entrance, &key, origin.client().ip()).await;
+            client::hang_up(stream).await;
+            end
+        }
+        Ok(Ok((First::Unfit(stream, why), _))) => {
             let why = LoginError::Startup(why);
             client::refuse(stream, &why.refusal("", &listener.ask), session).await;
             End::Refused(why)
         }
-        Ok(Ok(First::Login(mut client))) => {
+        Ok(Ok((First::Login(mut client), _))) => {
             match log_in(steps, listener, &mut client, place, due, trail).await {
                 Ok(logged_in) => carry(steps, client, logged_in, due, (session, trail)).await,
                 Err(why) => {
@@ -128,12 +131,12 @@ async fn meet(
     mut tcp: TcpStream,
     peer: SocketAddr,
     trail: &mut Trail,
-) -> Result<First<TcpStream>, Dropped> {
+) -> Result<(First<TcpStream>, Origin), Dropped> {
     let origin = origin(&mut tcp, peer, &listener.proxy_protocol_from).await?;
     trail.origin(origin.client(), origin.via());
     match negotiate(tcp, &listener.acceptor, listener.allows_plaintext(&origin)).await {
         Err(Dropped::Silent) if matches!(origin, Origin::Balancer(_)) => Err(Dropped::HealthCheck),
-        first => first,
+        first => Ok((first?, origin)),
     }
 }
 
@@ -171,26 +174,23 @@ async fn log_in<T>(
     let token = credentials.iam_token(grant.cluster(), grant.db_user(), steps.clock.now())?;
     let (startup, settings) = (client.startup(), grant.settings());
     let wanted = Wanted { user: grant.db_user(), database: grant.database(), startup, settings: &settings };
-    let upstream = within(due, Stage::UpstreamLogin, login::log_in(dialed, wanted, token)).await?;
-    let ticket = upstream.cancel.clone().map(|target| {
-        trail.upstream(target.addr, target.pid);
-        steps.cancels.register(target.pid, target)
+    let mut upstream = within(due, Stage::UpstreamLogin, login::log_in(dialed, wanted, token)).await?;
+    let issued = upstream.cancel.take().and_then(|target| {
+        trail.upstream(target.addr, target.key.pid);
+        steps.cancels.issue(target, client.startup().protocol())
     });
-    Ok((upstream, ticket))
+    Ok((upstream, issued))
 }
 
 /// From the welcome to the end.
 async fn carry(
     steps: &Steps,
     client: Pending<TcpStream>,
-    (upstream, ticket): LoggedIn,
+    (upstream, issued): LoggedIn,
     due: Due,
     (session, trail): (SessionId, &mut Trail),
 ) -> End {
-    let key = ticket.as_ref().map(|ticket| {
-        let (pid, secret) = ticket.key();
-        ClientKey { pid, secret }
-    });
+    let key = issued.as_ref().map(|issued| &issued.key);
     let client = match timeout_at(due.login, client.welcome(upstream.greeting, key)).await {
         Ok(Ok(client)) => client,
         Ok(Err(error)) => return End::NotWelcomed(error),
@@ -202,15 +202,15 @@ async fn carry(
     End::Carried(carried)
 }
 
-/// Forwards a cancel. The sender learns nothing: PostgreSQL does not answer cancels either.
-async fn cancel(steps: &Steps, key: &CancelKey) -> End {
-    let Ok(_slot) = steps.cancel_slots.try_acquire() else { return End::CancelIgnored("too many cancels") };
-    let Some(target) = steps.cancels.find(key.pid, &key.secret) else {
-        return End::CancelIgnored("no session has this key");
-    };
-    match deliver(&steps.dialers, &target).await {
-        Ok(()) => End::CancelForwarded(target.addr),
-        Err(error) => End::CancelFailed(error),
+/// Carries out a cancel. Whatever becomes of it, all that its sender sees is the end of the connection.
+async fn cancel(steps: &Steps, entrance: Entrance<'_>, key: &CancelKey, source: IpAddr) -> End {
+    match steps.cancels.judge(key, source, Instant::now()) {
+        Err(why) => End::CancelIgnored(why),
+        Ok(order) => match deliver(&steps.dialers, entrance, &order).await {
+            Ok(told) if told.is_empty() => End::CancelIgnored(Ignored::Nobody),
+            Ok(told) => End::CancelForwarded(told),
+            Err(error) => End::CancelFailed(error),
+        },
     }
 }
 

@@ -21,7 +21,7 @@ fn see(bytes: &[u8], cuts: u8, plaintext: bool) -> Seen {
     let mut peer = Scripted::new(bytes, cuts);
     let seen = match run(negotiate(&mut peer, &acceptor(), plaintext)) {
         Ok(First::Login(pending)) => Seen::Login(pending.startup().clone()),
-        Ok(First::Cancel(key)) => Seen::Cancel(key.pid, key.secret),
+        Ok(First::Cancel(_, key)) => Seen::Cancel(key.pid, key.secret.to_vec()),
         Ok(First::Unfit(_, why)) => Seen::Unfit(why),
         Err(Dropped::PreTlsBytes | Dropped::Tls(_) | Dropped::NoAlpn) => Seen::NoTls,
         Err(why) => Seen::Dropped(why.to_string()),
@@ -51,7 +51,7 @@ fuzz_target!(|data: &[u8]| {
         say(b"user", params.user().as_bytes());
         params.database().inspect(|database| say(b"database", database.as_bytes()));
         params.others().iter().for_each(|(name, value)| say(name, value));
-        params.newer_than_ours().unwrap_or_default().iter().for_each(|name| say(name.as_bytes(), b""));
+        params.unmet().unwrap_or_default().iter().for_each(|name| say(name.as_bytes(), b""));
         again.push(0);
         assert_eq!(StartupParams::parse(&again).as_ref(), Ok(&params));
     }

@@ -12,7 +12,7 @@ pub mod stream;
 use std::io;
 use std::sync::Arc;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use pgwire::messages::response::ReadyForQuery;
 use pgwire::messages::startup::{Authentication, BackendKeyData, NegotiateProtocolVersion, SecretKey};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
@@ -21,15 +21,13 @@ use tokio::time::timeout;
 use crate::names::SessionId;
 use crate::refusal::Refusal;
 use crate::secret::Jwt;
+use crate::wire::cancel_key::CancelKey;
 use crate::wire::{Greeting, WireError, error_response, limits, put};
 use listener::Ask;
 use oauthbearer::{BearerError, Discovery};
 use password::PasswordError;
 use startup::StartupParams;
 use stream::ClientStream;
-
-/// Protocol 3.0 as NegotiateProtocolVersion states it: the whole 32-bit number, as PostgreSQL 18 does.
-const PROTOCOL_3_0: i32 = 3 << 16;
 
 /// A client that has said who it wants to be, over TLS (or from loopback where that is allowed), and has
 /// neither been believed nor refused yet. Only [`negotiate::negotiate`] makes one.
@@ -66,15 +64,6 @@ impl AskError {
     }
 }
 
-/// The key a client may cancel its queries with: process id and secret.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct ClientKey {
-    /// The upstream's process id, so that `pg_backend_pid()` and the client's view agree.
-    pub pid: i32,
-    /// Our own secret, not the upstream's.
-    pub secret: i32,
-}
-
 impl<S: AsyncRead + AsyncWrite + Unpin> Pending<S> {
     /// What the client asked for.
     pub fn startup(&self) -> &StartupParams {
@@ -99,8 +88,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pending<S> {
     /// Asks for the token and reads it.
     pub async fn ask_token(&mut self, ask: &Ask) -> Result<Jwt, AskError> {
         let mut question = BytesMut::new();
-        if let Some(unsupported) = self.startup.newer_than_ours() {
-            put(&NegotiateProtocolVersion::new(PROTOCOL_3_0, unsupported), &mut question)?;
+        if let Some(options) = self.startup.unmet() {
+            let spoken = self.startup.protocol().number();
+            put(&NegotiateProtocolVersion::new(spoken, options), &mut question)?;
         }
         let method = match ask {
             Ask::Password => Authentication::CleartextPassword,
@@ -126,13 +116,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pending<S> {
     pub async fn welcome(
         mut self,
         greeting: Greeting,
-        key: Option<ClientKey>,
+        key: Option<&CancelKey>,
     ) -> Result<ClientStream<S>, WireError> {
         let mut out = BytesMut::with_capacity(greeting.messages.len() + 64);
         put(&Authentication::Ok, &mut out)?;
         out.extend_from_slice(&greeting.messages);
         if let Some(key) = key {
-            put(&BackendKeyData::new(key.pid, SecretKey::I32(key.secret)), &mut out)?;
+            let secret = SecretKey::Bytes(Bytes::copy_from_slice(&key.secret));
+            put(&BackendKeyData::new(key.pid, secret), &mut out)?;
         }
         put(&ReadyForQuery::new(greeting.status), &mut out)?;
         self.stream.write_all(&out).await?;
@@ -171,6 +162,12 @@ where
     stream.flush().await?;
     stream.shutdown().await?;
     drain(stream).await
+}
+
+/// Closes the connection of a cancel, which is all the answer a cancel gets. Clients wait for it: it says that
+/// the signal has been sent, if there was anything to send.
+pub async fn hang_up<S: AsyncRead + AsyncWrite + Unpin>(mut stream: ClientStream<S>) {
+    let _ = timeout(limits::REFUSE_TIMEOUT, stream.shutdown()).await; // a client that is gone waits for nothing
 }
 
 /// Reads what is still on its way until the client closes: closing first, with unread bytes, would make the

@@ -1,7 +1,6 @@
 //! The first packets of a connection: TLS in either of its two forms, a cancel, or a startup. Every read is
 //! exact, and nothing read in clear is ever taken for something said inside TLS.
 
-use std::fmt;
 use std::io;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -12,6 +11,7 @@ use super::Pending;
 use super::proxy_protocol::HeaderError;
 use super::startup::{StartupError, StartupParams};
 use super::stream::ClientStream;
+use crate::wire::cancel_key::CancelKey;
 use crate::wire::{has_early_bytes, limits, tls};
 
 /// Request codes of untagged packets (PostgreSQL manual, "Message Formats").
@@ -27,25 +27,10 @@ const TLS_HANDSHAKE_RECORD: u8 = 0x16;
 pub enum First<S> {
     /// A client that may be asked for its token.
     Login(Pending<S>),
-    /// A cancel request.
-    Cancel(CancelKey),
+    /// A cancel request. Its sender waits until the connection is closed.
+    Cancel(ClientStream<S>, CancelKey),
     /// A client that spoke and has to be told no.
     Unfit(ClientStream<S>, StartupError),
-}
-
-/// The key of a CancelRequest: process id and secret of some session.
-#[derive(Clone, PartialEq, Eq)]
-pub struct CancelKey {
-    /// Process id.
-    pub pid: i32,
-    /// 4 to 256 bytes.
-    pub secret: Vec<u8>,
-}
-
-impl fmt::Debug for CancelKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("CancelKey")
-    }
 }
 
 /// Why a connection ended without a word: its peer has not spoken PostgreSQL.
@@ -118,7 +103,7 @@ where
                 stream.write_all(b"N").await?;
                 stream.flush().await?;
             }
-            Packet::Cancel(key) => return Ok(First::Cancel(key)),
+            Packet::Cancel(key) => return Ok(First::Cancel(ClientStream::Plain(stream), key)),
             Packet::Startup(packet) => {
                 let stream = ClientStream::Plain(stream);
                 // What it asks for is not even parsed: without TLS nothing but TLS is spoken of.
@@ -140,7 +125,7 @@ where
 {
     let head = read_head(&mut stream).await?;
     Ok(match read_packet(&mut stream, head).await? {
-        Packet::Cancel(key) => First::Cancel(key),
+        Packet::Cancel(key) => First::Cancel(stream, key),
         Packet::Startup(packet) => startup(stream, &packet),
         Packet::Ssl => startup(stream, &SSL_REQUEST.to_be_bytes()),
         Packet::GssEnc => startup(stream, &GSSENC_REQUEST.to_be_bytes()),
@@ -192,7 +177,7 @@ async fn read_packet<S: AsyncRead + Unpin>(stream: &mut S, head: [u8; 4]) -> Res
             let pid = stream.read_i32().await?;
             let mut secret = vec![0; whole - 12];
             stream.read_exact(&mut secret).await?;
-            Ok(Packet::Cancel(CancelKey { pid, secret }))
+            Ok(Packet::Cancel(CancelKey::new(pid, secret)))
         }
         SSL_REQUEST | GSSENC_REQUEST | CANCEL_REQUEST => Err(Dropped::Length(length)),
         code => {

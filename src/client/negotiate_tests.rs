@@ -223,28 +223,42 @@ async fn a_cancel_is_recognised_with_short_and_long_keys() {
         packet.extend([0x04, 0xd2, 0x16, 0x2e, 0, 0, 0, 7]);
         packet.resize(12 + length, b'k');
         let first = peer(&packet, false).await;
-        let Ok(First::Cancel(key)) = first else { panic!("not a cancel") };
-        assert_eq!((key.pid, key.secret), (7, vec![b'k'; length]));
+        let Ok(First::Cancel(_, key)) = first else { panic!("not a cancel") };
+        assert_eq!((key.pid, key.secret.to_vec()), (7, vec![b'k'; length]));
     }
+}
+
+/// What a client of version 3.`minor` with these further pairs is asked.
+async fn asked(minor: [u8; 2], pairs: &[u8]) -> Vec<u8> {
+    let body = [&[0, 3][..], &minor, b"user\0alice\0", pairs, b"\0"].concat();
+    let packet = [&crate::wire::message_length(body.len())[..], &body].concat();
+    let (near, mut far) = duplex(4_096);
+    far.write_all(&packet).await.unwrap();
+    far.shutdown().await.unwrap();
+    let (acceptor, _) = tls_pair();
+    let Ok(First::Login(mut client)) = negotiate(near, &acceptor, true).await else { panic!("not a login") };
+    let answer = client.ask_token(&Ask::Password).await;
+    assert!(matches!(answer, Err(AskError::Password(PasswordError::NoAnswer))));
+    drop(client);
+    let mut question = Vec::new();
+    far.read_to_end(&mut question).await.unwrap();
+    question
 }
 
 #[tokio::test]
 async fn a_newer_protocol_is_told_of_ours_before_the_password_question() {
-    let packet = b"\0\0\0\x1d\0\x03\0\x02user\0alice\0_pq_.x\0y\0\0";
-    let (near, mut far) = duplex(4_096);
-    let mut packet = packet.to_vec();
-    let length = u32::try_from(packet.len()).unwrap();
-    packet[..4].copy_from_slice(&length.to_be_bytes());
-    far.write_all(&packet).await.unwrap();
-    let (acceptor, _) = tls_pair();
-    let Ok(First::Login(mut client)) = negotiate(near, &acceptor, true).await else { panic!("not a login") };
-    let asking = tokio::spawn(async move { client.ask_token(&Ask::Password).await });
-    let mut question = [0; 20 + 9];
-    far.read_exact(&mut question).await.unwrap();
-    assert_eq!(question[..20], *b"v\0\0\0\x13\0\x03\0\0\0\0\0\x01_pq_.x\0");
-    assert_eq!(question[20..], *b"R\0\0\0\x08\0\0\0\x03");
-    drop(far);
-    assert!(matches!(asking.await.unwrap(), Err(AskError::Password(PasswordError::NoAnswer))));
+    const QUESTION: &[u8] = b"R\0\0\0\x08\0\0\0\x03";
+    for (minor, pairs, told) in [
+        ([0, 0], &b""[..], &b""[..]),
+        ([0, 2], b"", b""),
+        ([0, 1], b"", b"v\0\0\0\x0c\0\x03\0\0\0\0\0\0"),
+        ([0, 3], b"", b"v\0\0\0\x0c\0\x03\0\x02\0\0\0\0"),
+        ([0x27, 0x0f], b"_pq_.x\0y\0", b"v\0\0\0\x13\0\x03\0\x02\0\0\0\x01_pq_.x\0"),
+        ([0, 2], b"_pq_.x\0y\0", b"v\0\0\0\x13\0\x03\0\x02\0\0\0\x01_pq_.x\0"),
+        ([0, 0], b"_pq_.x\0y\0", b"v\0\0\0\x13\0\x03\0\0\0\0\0\x01_pq_.x\0"),
+    ] {
+        assert_eq!(asked(minor, pairs).await, [told, QUESTION].concat(), "{minor:?} {pairs:?}");
+    }
 }
 
 #[tokio::test]

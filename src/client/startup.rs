@@ -5,6 +5,7 @@ use std::fmt;
 
 use super::options;
 use crate::wire::limits;
+use crate::wire::protocol::Protocol;
 
 /// Why a client cannot go on to the password question.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -111,10 +112,16 @@ impl StartupParams {
         names
     }
 
-    /// The protocol options we do not know, when the client has to be told of 3.0; `None` when it spoke 3.0
-    /// without options.
-    pub fn newer_than_ours(&self) -> Option<Vec<String>> {
-        (self.minor > 0 || !self.protocol_options.is_empty()).then(|| self.protocol_options.clone())
+    /// The protocol that is spoken with this client: the newest that it and we know.
+    pub fn protocol(&self) -> Protocol {
+        Protocol::up_to(self.minor)
+    }
+
+    /// The protocol options we do not know, when the client has to be told of them or that an older protocol
+    /// than the one it asked for is spoken; `None` when there is nothing to tell.
+    pub fn unmet(&self) -> Option<Vec<String>> {
+        let older = self.protocol().minor() < self.minor;
+        (older || !self.protocol_options.is_empty()).then(|| self.protocol_options.clone())
     }
 }
 
@@ -202,7 +209,7 @@ mod tests {
         let others: Vec<_> = params.others().iter().map(|(name, _)| name.as_slice()).collect();
         assert_eq!(others, [&b"options"[..], b"application_name"]);
         assert_eq!(params.others()[0].1, b"-c geqo=off \xff");
-        assert_eq!(params.newer_than_ours(), None);
+        assert_eq!((params.protocol(), params.unmet()), (Protocol::V3_0, None));
     }
 
     #[test]
@@ -234,10 +241,22 @@ mod tests {
             parse([0x04, 0xd2, 0x16, 0x2f], user),
             Err(StartupError::Protocol { major: 1234, minor: 5679 })
         );
-        assert_eq!(parse([0, 3, 0, 2], user).unwrap().newer_than_ours(), Some(vec![]));
-        let with_option = parse([0, 3, 0, 0], &[(b"user", b"a"), (b"_pq_.x", b"1")]).unwrap();
-        assert_eq!(with_option.newer_than_ours(), Some(vec!["_pq_.x".to_owned()]));
-        assert!(with_option.others().is_empty());
+        for (minor, spoken, told) in [
+            ([0, 0], Protocol::V3_0, false),
+            ([0, 1], Protocol::V3_0, true), // does not exist
+            ([0, 2], Protocol::V3_2, false),
+            ([0, 3], Protocol::V3_2, true),
+            ([0x27, 0x0f], Protocol::V3_2, true), // 3.9999, by which libpq tries whether servers negotiate
+        ] {
+            let asked = parse([0, 3, minor[0], minor[1]], user).unwrap();
+            assert_eq!((asked.protocol(), asked.unmet().is_some()), (spoken, told), "{minor:?}");
+        }
+        for (minor, spoken) in [(0, Protocol::V3_0), (2, Protocol::V3_2)] {
+            let with_option = parse([0, 3, 0, minor], &[(b"user", b"a"), (b"_pq_.x", b"1")]).unwrap();
+            assert_eq!(with_option.protocol(), spoken);
+            assert_eq!(with_option.unmet(), Some(vec!["_pq_.x".to_owned()]));
+            assert!(with_option.others().is_empty());
+        }
     }
 
     #[test]

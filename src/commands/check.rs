@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use crate::app::listener_files;
+use crate::cancel::CancelSecret;
 use crate::config::{ClusterSettings, Config, Pin};
 use crate::names::RoleArn;
 use crate::wire::tls;
@@ -65,6 +66,13 @@ fn file_problems(config: &Config) -> Vec<String> {
         authorities.push(("cluster.ca_file", Some(&cluster.ca_file)));
         authorities.push(("cluster.sts_ca_file", cluster.sts_ca_file.as_ref()));
     }
+    if let Some(secret) = &config.cancel.secret_file {
+        let checked = CancelSecret::read(secret).map_err(|error| error.to_string());
+        let closed = || private(secret).map_err(|error| format!("{}: {error}", secret.display()));
+        if let Err(error) = checked.and_then(|_| closed()) {
+            problems.push(format!("cancel.secret_file: {error}"));
+        }
+    }
     authorities.extend(config.issuers.iter().map(|issuer| ("issuer.ca_file", issuer.ca_file.as_ref())));
     for (key, path) in authorities.into_iter().filter_map(|(key, path)| Some((key, path?))) {
         if let Err(error) = tls::upstream_config(path) {
@@ -79,7 +87,7 @@ fn private(key: &Path) -> Result<(), String> {
     let file = fs::metadata(key).map_err(|error| error.to_string())?;
     let others = if file.uid() == 0 { 0o037 } else { 0o077 };
     if file.mode() & others != 0 {
-        return Err("others can read this key; run chmod 0600 (or 0640 if root owns it)".into());
+        return Err("others can read this file; run chmod 0600 (or 0640 if root owns it)".into());
     }
     Ok(())
 }
@@ -117,6 +125,23 @@ mod tests {
         let (_folder, path) = world(0o604);
         let problems = load(&path).unwrap_err();
         assert!(problems.contains("listen.tls_key_file") && problems.contains("chmod 0600"), "{problems}");
+    }
+
+    #[test]
+    fn a_cancel_secret_is_looked_at_too() {
+        use std::os::unix::fs::PermissionsExt;
+        let (folder, path) = world(0o600);
+        let reference = fs::read_to_string(&path).unwrap().replace("# secret_file", "secret_file");
+        fs::write(&path, reference).unwrap();
+        let problems = load(&path).unwrap_err();
+        assert!(problems.contains("cancel.secret_file") && problems.contains("No such file"), "{problems}");
+        let secret = folder.path().join("cancel.secret");
+        fs::write(&secret, "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n").unwrap();
+        fs::set_permissions(&secret, fs::Permissions::from_mode(0o604)).unwrap();
+        let problems = load(&path).unwrap_err();
+        assert!(problems.contains("cancel.secret_file") && problems.contains("chmod 0600"), "{problems}");
+        fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+        load(&path).unwrap();
     }
 
     #[test]

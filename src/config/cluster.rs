@@ -6,7 +6,7 @@ use std::time::Duration;
 use regex::RegexBuilder;
 
 use super::access::{groups, option_rules, roles};
-use super::reader::Section;
+use super::reader::{Item, Section};
 use super::route::route;
 use super::rules::rules;
 use super::values::{claim_path, name, texts_or, web_address};
@@ -16,6 +16,9 @@ use crate::names::{Endpoint, Region};
 /// Longest `regex` and its largest compiled size: a pattern is for names, not for programs.
 const MAX_PATTERN: usize = 1_024;
 const MAX_COMPILED: usize = 1 << 20;
+
+/// Most addresses in `hostaddr`, as many as are tried of a name.
+const MAX_HOSTADDRS: usize = 8;
 
 /// Every `[[cluster]]`. No connection may lead to two of them.
 pub(super) fn clusters(root: &Section<'_, '_>) -> Option<Vec<ClusterSettings>> {
@@ -52,7 +55,7 @@ fn cluster(section: &Section<'_, '_>) -> Option<ClusterSettings> {
     let name = section.required("name", "\"orders\"", name);
     let endpoint = section.required("endpoint", "\"<cluster endpoint>:5432\"", endpoint);
     let port = endpoint.as_ref().map_or(5432, Endpoint::port);
-    let hostaddr = section.parsed("hostaddr", |text| hostaddr(text, port));
+    let hostaddr = hostaddrs(section, port);
     let region = section.required("region", "\"eu-central-1\"", |text| {
         let region = Region::parse(text)
             .ok_or_else(|| format!("{text:?} is not a Region; write it as in \"eu-central-1\""))?;
@@ -117,6 +120,20 @@ fn endpoint(text: &str) -> Result<Endpoint, String> {
             .into());
     }
     Endpoint::parse(text).ok_or_else(|| format!("{text:?} is not \"host\" or \"host:port\""))
+}
+
+/// One address or several.
+fn hostaddrs(section: &Section<'_, '_>, port: u16) -> Vec<SocketAddr> {
+    let Some(items) = section.texts("hostaddr") else { return Vec::new() };
+    if !(1..=MAX_HOSTADDRS).contains(&items.value.len()) {
+        let text = format!("write one to {MAX_HOSTADDRS} addresses, or leave the key out");
+        section.reading.problem(&items.span, &items.key, text);
+    }
+    let parse = |item: &Item<&str>| {
+        let problem = |text| section.reading.problem(&item.span, &item.key, text);
+        hostaddr(item.value, port).map_err(problem).ok()
+    };
+    items.value.iter().filter_map(parse).collect()
 }
 
 fn hostaddr(text: &str, port: u16) -> Result<SocketAddr, String> {

@@ -2,6 +2,7 @@
 //! must be there. The steps borrow their own settings struct from here, never the whole [`Config`].
 
 mod access;
+mod cancel;
 mod cluster;
 mod convert;
 mod issuer;
@@ -34,6 +35,8 @@ pub struct Config {
     pub limits: LimitSettings,
     /// Logging.
     pub log: LogSettings,
+    /// Cancel requests.
+    pub cancel: CancelSettings,
     /// The accepted issuers, at least one, no two with the same `url`.
     pub issuers: Vec<IssuerSettings>,
     /// The upstreams, at least one; no connection leads to two of them.
@@ -106,6 +109,13 @@ pub struct LogSettings {
     pub level: LogLevel,
     /// Shape of a line.
     pub format: LogFormat,
+}
+
+/// `[cancel]`
+#[derive(Clone, Debug)]
+pub struct CancelSettings {
+    /// File with the secret that all replicas share; a random one for this process alone when absent.
+    pub secret_file: Option<PathBuf>,
 }
 
 /// How much is logged.
@@ -184,8 +194,9 @@ pub struct ClusterSettings {
     pub name: String,
     /// Name and port of the server: what its certificate must say and what the IAM token is signed for.
     pub endpoint: Endpoint,
-    /// Where to connect instead of resolving the endpoint's name (libpq's `hostaddr`).
-    pub hostaddr: Option<SocketAddr>,
+    /// Where to connect instead of resolving the endpoint's name (libpq's `hostaddr`), in this order; at most 8.
+    /// Empty to resolve it.
+    pub hostaddr: Vec<SocketAddr>,
     /// Region of the database.
     pub region: Region,
     /// The role that users assume with their token.

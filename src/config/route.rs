@@ -85,6 +85,15 @@ impl Route {
             && self.databases.as_ref().is_none_or(|known| known.iter().any(|name| name.matches(way.database)))
     }
 
+    /// Whether some connection of this kind leads here, whatever database it is for. A connection in clear has no
+    /// server name, so it may be any.
+    pub fn admits(&self, listener: &str, server_name: Option<&str>) -> bool {
+        let fits = |listed: &Option<Vec<String>>, value: &str| {
+            listed.as_ref().is_none_or(|names| names.iter().any(|name| name.eq_ignore_ascii_case(value)))
+        };
+        fits(&self.listeners, listener) && server_name.is_none_or(|name| fits(&self.server_names, name))
+    }
+
     /// Whether some connection could lead to both.
     pub(super) fn overlaps(&self, other: &Self) -> bool {
         fn meet<T>(a: Option<&Vec<T>>, b: Option<&Vec<T>>, same: impl Fn(&T, &T) -> bool) -> bool {
@@ -182,6 +191,8 @@ mod tests {
         let way = Way { listener: "bi", server_name: Some("A.example"), database: "x" };
         assert!(route.matches(way));
         assert!(!route.matches(Way { listener: "main", ..way }));
+        assert!(route.admits("bi", Some("A.example")) && route.admits("bi", None));
+        assert!(!route.admits("main", None) && !route.admits("bi", Some("b.example")));
         assert!(!route.matches(Way { server_name: None, ..way }));
         assert!(!route.matches(Way { database: "y", ..way }));
         assert!(Route::default().matches(Way { server_name: None, ..way }));

@@ -51,6 +51,7 @@ fn every_commented_line_of_the_reference_is_the_default() {
         "ca_file",
         "hostaddr",
         "resource_id",
+        "secret_file",
         "sts_endpoint_url",
         "sts_ca_file",
         "regex",
@@ -86,14 +87,15 @@ fn every_commented_line_of_the_reference_is_the_default() {
         let changed = shown(&base.replacen(line, &line[2..], 1));
         assert_eq!(changed == shown(&base), !examples.contains(&key), "{line}");
     }
-    assert_eq!(tried, 47, "commented keys of proxy.toml");
+    assert_eq!(tried, 48, "commented keys of proxy.toml");
 }
 
 /// The reader lists the keys it knows when it meets one it does not; each of them must be in the reference.
 #[test]
 fn every_known_key_is_in_the_reference() {
     let mut known = Vec::new();
-    for header in ["[listen]", "[limits]", "[log]", "[[issuer]]", "[[cluster]]", "[cluster.user]"] {
+    for header in ["[listen]", "[limits]", "[log]", "[cancel]", "[[issuer]]", "[[cluster]]", "[cluster.user]"]
+    {
         let text =
             REFERENCE.replacen(&format!("\n{header}\n"), &format!("\n{header}\nqqqqqqqqqqqqqqqq = 1\n"), 1);
         let problems = read(&text).unwrap_err();
@@ -279,4 +281,20 @@ fn claims_can_be_nested_or_hold_dots() {
     assert_eq!(claim("[\"https://acme.com/x\"]").unwrap(), ["https://acme.com/x"]);
     assert!(claim("\"a..b\"").is_err());
     assert!(claim("[]").is_err());
+}
+
+#[test]
+fn hostaddr_is_one_address_or_a_list_in_order() {
+    let hostaddr = |value: &str| {
+        let read = read(&with(&[("hostaddr", &format!("hostaddr = {value}"))]));
+        read.map(|config| config.clusters[0].hostaddr.iter().map(ToString::to_string).collect::<Vec<_>>())
+    };
+    assert_eq!(hostaddr("\"10.0.0.7\"").unwrap(), ["10.0.0.7:5432"]);
+    assert_eq!(hostaddr("[\"10.0.0.9:6432\", \"::1\"]").unwrap(), ["10.0.0.9:6432", "[::1]:5432"]);
+    let list = |count: usize| format!("[{}]", vec!["\"10.0.0.7\""; count].join(", "));
+    assert_eq!(hostaddr(&list(8)).unwrap().len(), 8);
+    for bad in [list(0), list(9)] {
+        assert!(hostaddr(&bad).unwrap_err().to_string().contains("one to 8 addresses"), "{bad}");
+    }
+    assert!(hostaddr("[\"10.0.0.7\", \"db\"]").unwrap_err().to_string().contains("\"db\" is not an IP"));
 }

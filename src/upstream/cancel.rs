@@ -1,47 +1,94 @@
-//! Carrying a cancel to the very server that runs the session, over TLS verified like any other.
+//! Carrying a cancel to the servers that it is for, over TLS verified like any other.
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use futures_util::future::join_all;
 use pgwire::messages::cancel::CancelRequest;
 use pgwire::messages::startup::SecretKey;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
 
-use super::dial::{DialError, Dialers};
+use super::dial::{DialError, Dialer, Dialers};
+use crate::cancel::Order;
+use crate::wire::cancel_key::CancelKey;
 use crate::wire::{limits, put};
 
-/// Where and with which key a session's queries are cancelled.
-#[derive(Clone, PartialEq, Eq)]
-pub struct CancelTarget {
-    /// The cluster's name.
-    pub cluster: Arc<str>,
-    /// The server's address: a name could lead to another instance by now.
-    pub addr: SocketAddr,
-    /// Its process id for the session.
-    pub pid: i32,
-    /// Its secret.
-    pub secret: Box<[u8]>,
+/// Most servers that are told of one cancel. A cluster has at most 8 addresses of its name and 16 remembered ones.
+const MAX_TOLD: usize = 64;
+
+/// By which way a cancel came: the same as its session's, so it narrows down whose it can be.
+#[derive(Clone, Copy, Debug)]
+pub struct Entrance<'a> {
+    /// The listener's name.
+    pub listener: &'a str,
+    /// SNI, if it came inside TLS.
+    pub server_name: Option<&'a str>,
 }
 
-impl fmt::Debug for CancelTarget {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "CancelTarget {{ addr: {}, pid: {} }}", self.addr, self.pid)
+/// Carries out the order; gives the servers that were told, none when there is nobody to tell. Servers answer by
+/// closing, whether or not there was something to cancel. Fails when no server could be told, with what the last
+/// one said.
+pub async fn deliver(
+    dialers: &Dialers,
+    entrance: Entrance<'_>,
+    order: &Order,
+) -> Result<Vec<SocketAddr>, DialError> {
+    let deadline = Instant::now() + limits::CANCEL_TIMEOUT;
+    let addressees = addressees(dialers, entrance, order, deadline).await;
+    let tell_one = async |(dialer, addr): (&Arc<Dialer>, SocketAddr)| {
+        tell(dialer, addr, &order.key_for(dialer.cluster), deadline).await.map(|()| addr)
+    };
+    let (mut told, mut failed) = (Vec::new(), None);
+    for result in join_all(addressees.into_iter().map(tell_one)).await {
+        match result {
+            Ok(addr) => told.push(addr),
+            Err(error) => failed = Some(error),
+        }
+    }
+    match failed {
+        Some(error) if told.is_empty() => Err(error),
+        _ => Ok(told),
     }
 }
 
-/// Delivers the cancel. The server answers by closing, whether or not there was something to cancel.
-pub async fn deliver(dialers: &Dialers, target: &CancelTarget) -> Result<(), DialError> {
-    let deadline = Instant::now() + limits::CANCEL_TIMEOUT;
-    let gone = || DialError::Resolve { host: target.cluster.to_string(), problem: "no such cluster".into() };
-    let dialer = dialers.of(&target.cluster).ok_or_else(gone)?;
-    let mut stream = dialer.dial_addr(target.addr, deadline).await?.stream;
+/// To whom the order is to be carried.
+async fn addressees<'a>(
+    dialers: &'a Dialers,
+    entrance: Entrance<'_>,
+    order: &Order,
+    deadline: Instant,
+) -> Vec<(&'a Arc<Dialer>, SocketAddr)> {
+    if let Some((cluster, addr)) = order.server() {
+        return dialers.of(cluster).map(|dialer| (dialer, addr)).into_iter().collect();
+    }
+    let clusters = dialers.behind(entrance.listener, entrance.server_name);
+    let share = (MAX_TOLD / clusters.len().max(1)).max(1);
+    let candidates = join_all(clusters.iter().map(|dialer| dialer.candidates(deadline))).await;
+    let of_one = |(dialer, found): (&'a Arc<Dialer>, Vec<SocketAddr>)| {
+        found.into_iter().take(share).map(move |addr| (dialer, addr))
+    };
+    clusters.into_iter().zip(candidates).flat_map(of_one).take(MAX_TOLD).collect()
+}
+
+async fn tell(
+    dialer: &Arc<Dialer>,
+    addr: SocketAddr,
+    key: &CancelKey,
+    deadline: Instant,
+) -> Result<(), DialError> {
+    let mut stream = match dialer.dial_addr(addr, deadline).await {
+        Ok(dialed) => dialed.stream,
+        Err(error) => {
+            dialer.forget(addr);
+            return Err(error);
+        }
+    };
+    let failed = |source| DialError::Connect { addr, source };
     let mut packet = BytesMut::new();
-    let key = SecretKey::Bytes(Bytes::copy_from_slice(&target.secret));
-    let failed = |source| DialError::Connect { addr: target.addr, source };
-    put(&CancelRequest::new(target.pid, key), &mut packet)
+    let secret = SecretKey::Bytes(Bytes::copy_from_slice(&key.secret));
+    put(&CancelRequest::new(key.pid, secret), &mut packet)
         .map_err(|error| failed(std::io::Error::other(error)))?;
     let say = async {
         stream.write_all(&packet).await?;
@@ -59,6 +106,8 @@ mod tests {
 
     use super::*;
     use crate::aws::test_cluster::cluster;
+    use crate::cancel::{CancelKeys, CancelSecret, ClusterId, Target};
+    use crate::wire::protocol::Protocol;
 
     #[tokio::test(start_paused = true)]
     async fn u6_a_cancel_has_five_seconds() {
@@ -66,14 +115,18 @@ mod tests {
         let issued = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         std::fs::write(ca.path(), issued.cert.pem()).unwrap();
         let mut cluster = cluster("http://127.0.0.1:1");
+        let id = ClusterId::of(&cluster.endpoint);
         ca.path().clone_into(&mut cluster.ca_file);
         let dialers = Dialers::new(&[Arc::new(cluster)], std::time::Duration::from_hours(1)).unwrap();
         let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let cluster = "app".into();
-        let target =
-            CancelTarget { cluster, addr: silent.local_addr().unwrap(), pid: 7, secret: Box::new([0; 4]) };
+        let key = CancelKey::new(7, [0; 32]);
+        let target = Target { cluster: id, addr: silent.local_addr().unwrap(), key };
+        let keys = CancelKeys::new(&CancelSecret::random()).unwrap();
+        let given = keys.issue(target, Protocol::V3_2).unwrap().key;
+        let order = keys.judge(&given, [127, 0, 0, 1].into(), Instant::now()).unwrap();
+        let entrance = Entrance { listener: "main", server_name: None };
         let begun = Instant::now();
-        assert!(matches!(deliver(&dialers, &target).await, Err(DialError::TimedOut)));
+        assert!(matches!(deliver(&dialers, entrance, &order).await, Err(DialError::TimedOut)));
         let waited = begun.elapsed().as_millis();
         assert!((5_000..=5_001).contains(&waited), "{waited} ms");
     }

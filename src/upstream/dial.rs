@@ -14,8 +14,10 @@ use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::known::Known;
 use crate::auth::Grant;
-use crate::config::ClusterSettings;
+use crate::cancel::ClusterId;
+use crate::config::{ClusterSettings, Route};
 use crate::names::Endpoint;
 use crate::wire::tls::{self, TlsSetupError};
 use crate::wire::{has_early_bytes, socket};
@@ -69,13 +71,13 @@ pub enum DialError {
 
 /// Knows how to reach every cluster, by the cluster's name.
 #[derive(Debug, Default)]
-pub struct Dialers(HashMap<String, Dialer>);
+pub struct Dialers(HashMap<String, Arc<Dialer>>);
 
 impl Dialers {
     /// Reads the certificate authorities of every cluster. `connect_timeout` covers all addresses of one.
     pub fn new(clusters: &[Arc<ClusterSettings>], connect_timeout: Duration) -> Result<Self, TlsSetupError> {
         let dialer = |cluster: &Arc<ClusterSettings>| {
-            Ok((cluster.name.clone(), Dialer::new(cluster, connect_timeout)?))
+            Ok((cluster.name.clone(), Arc::new(Dialer::new(cluster, connect_timeout)?)))
         };
         Ok(Self(clusters.iter().map(dialer).collect::<Result<_, TlsSetupError>>()?))
     }
@@ -87,18 +89,25 @@ impl Dialers {
         self.0.get(name).ok_or_else(unknown)?.dial(grant).await
     }
 
-    /// The dialer of one cluster.
-    pub fn of(&self, cluster: &str) -> Option<&Dialer> {
-        self.0.get(cluster)
+    /// The dialer of the cluster that a cancel key names.
+    pub(super) fn of(&self, cluster: ClusterId) -> Option<&Arc<Dialer>> {
+        self.0.values().find(|dialer| dialer.cluster == cluster)
+    }
+
+    /// The dialers of all clusters that a connection of `listener`, with this server name, may lead to.
+    pub(super) fn behind(&self, listener: &str, server_name: Option<&str>) -> Vec<&Arc<Dialer>> {
+        self.0.values().filter(|dialer| dialer.route.admits(listener, server_name)).collect()
     }
 }
 
 /// Knows how to reach one cluster.
 #[derive(Debug)]
 pub struct Dialer {
-    cluster: Arc<str>,
+    pub(super) cluster: ClusterId,
+    route: Route,
     endpoint: Endpoint,
-    hostaddr: Option<SocketAddr>,
+    hostaddr: Vec<SocketAddr>,
+    known: Known,
     server_name: ServerName<'static>,
     connect_timeout: Duration,
     tls: TlsConnectorDebug,
@@ -107,9 +116,16 @@ pub struct Dialer {
 /// A verified TLS connection to the upstream on which nothing has been said yet. Only [`Dialer`] makes one.
 #[derive(Debug)]
 pub struct Dialed {
-    pub(super) cluster: Arc<str>,
+    pub(super) dialer: Arc<Dialer>,
     pub(super) stream: TlsStream<TcpStream>,
     pub(super) addr: SocketAddr,
+}
+
+impl Dialed {
+    /// Connects once more to where this connection led.
+    pub(super) async fn again(self) -> Result<Self, DialError> {
+        self.dialer.dial_addr(self.addr, Instant::now() + ADDRESS_TIMEOUT).await
+    }
 }
 
 struct TlsConnectorDebug(TlsConnector);
@@ -128,9 +144,11 @@ impl Dialer {
             TlsSetupError::Pem { path: cluster.ca_file.clone(), problem: "endpoint is no server name".into() }
         })?;
         Ok(Self {
-            cluster: cluster.name.as_str().into(),
+            cluster: ClusterId::of(&cluster.endpoint),
+            route: cluster.route.clone(),
             endpoint: cluster.endpoint.clone(),
-            hostaddr: cluster.hostaddr,
+            hostaddr: cluster.hostaddr.clone(),
+            known: Known::default(),
             server_name,
             connect_timeout,
             tls: TlsConnectorDebug(TlsConnector::from(Arc::new(config))),
@@ -140,12 +158,15 @@ impl Dialer {
     /// Connects to the first address of the endpoint that answers. The name is resolved afresh each time:
     /// after a failover it moves within seconds (Aurora's DNS lifetime is 5 s).
     /// The grant is the proof that someone may be led there.
-    pub async fn dial(&self, _: &Grant) -> Result<Dialed, DialError> {
+    pub async fn dial(self: &Arc<Self>, _: &Grant) -> Result<Dialed, DialError> {
         let deadline = Instant::now() + self.connect_timeout;
         let mut last = DialError::TimedOut;
         for addr in self.addresses(deadline).await? {
             match self.dial_addr(addr, deadline.min(Instant::now() + ADDRESS_TIMEOUT)).await {
-                Ok(dialed) => return Ok(dialed),
+                Ok(dialed) => {
+                    self.known.remember(addr);
+                    return Ok(dialed);
+                }
                 // A server that answers wrongly is wrong; another address must not hide it.
                 Err(error @ (DialError::NoTls(_) | DialError::NotPostgres(_) | DialError::Tls { .. })) => {
                     return Err(error);
@@ -157,7 +178,11 @@ impl Dialer {
     }
 
     /// Connects to one address, for a cancel that has to reach the very server of a session.
-    pub(super) async fn dial_addr(&self, addr: SocketAddr, deadline: Instant) -> Result<Dialed, DialError> {
+    pub(super) async fn dial_addr(
+        self: &Arc<Self>,
+        addr: SocketAddr,
+        deadline: Instant,
+    ) -> Result<Dialed, DialError> {
         let attempt = async {
             let mut tcp =
                 TcpStream::connect(addr).await.map_err(|source| DialError::Connect { addr, source })?;
@@ -165,14 +190,26 @@ impl Dialer {
             request_tls(&mut tcp, addr).await?;
             let stream = self.tls.0.connect(self.server_name.clone(), tcp).await;
             let stream = stream.map_err(|error| DialError::Tls { addr, problem: tls::describe(&error) })?;
-            Ok(Dialed { cluster: Arc::clone(&self.cluster), stream, addr })
+            Ok(Dialed { dialer: Arc::clone(self), stream, addr })
         };
         timeout_at(deadline, attempt).await.unwrap_or(Err(DialError::TimedOut))
     }
 
+    /// Where a session of the cluster may be: the endpoint's addresses of this moment, and those where sessions
+    /// were led before.
+    pub(super) async fn candidates(&self, deadline: Instant) -> Vec<SocketAddr> {
+        let soon = deadline.min(Instant::now() + ADDRESS_TIMEOUT);
+        self.known.add_to(self.addresses(soon).await.unwrap_or_default())
+    }
+
+    /// Takes an address for gone, until a session is led there again.
+    pub(super) fn forget(&self, addr: SocketAddr) {
+        self.known.forget(addr);
+    }
+
     async fn addresses(&self, deadline: Instant) -> Result<Vec<SocketAddr>, DialError> {
-        if let Some(addr) = self.hostaddr {
-            return Ok(vec![addr]);
+        if !self.hostaddr.is_empty() {
+            return Ok(self.hostaddr.clone());
         }
         let problem = |problem: String| DialError::Resolve { host: self.endpoint.host().to_owned(), problem };
         let lookup = lookup_host((self.endpoint.host(), self.endpoint.port()));

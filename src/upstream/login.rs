@@ -1,8 +1,6 @@
 //! Logging in to the upstream as the granted user. The IAM token is spent here, and only in answer to a
 //! cleartext password request inside verified TLS: any other method means the role is not one of IAM's.
 
-use std::sync::Arc;
-
 use bytes::{BufMut, BytesMut};
 use pgwire::messages::response::{ErrorResponse, ReadyForQuery};
 use pgwire::messages::startup::{Authentication, BackendKeyData};
@@ -11,15 +9,14 @@ use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 use zeroize::Zeroizing;
 
-use super::cancel::CancelTarget;
-use super::dial::Dialed;
+use super::dial::{DialError, Dialed};
+use crate::cancel::Target;
 use crate::client::startup::StartupParams;
 use crate::names::{DbName, DbUser, MAX_NAME_BYTES, printable};
 use crate::secret::IamToken;
+use crate::wire::cancel_key::CancelKey;
+use crate::wire::protocol::Protocol;
 use crate::wire::{Greeting, RawMessage, WireError, limits, message_length, put, read_message};
-
-/// Protocol 3.0.
-const PROTOCOL_3_0: i32 = 3 << 16;
 
 /// Why the upstream did not let the user in.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +46,9 @@ pub enum UpstreamLoginError {
     /// More messages or bytes than a login has.
     #[error("the server sends more than a login holds")]
     TooMuch,
+    /// It could not be reached a second time, to be asked for an older protocol.
+    #[error(transparent)]
+    Redial(#[from] DialError),
     /// It broke the protocol or the connection.
     #[error("login exchange with the server: {0}")]
     Wire(#[from] WireError),
@@ -62,7 +62,7 @@ pub struct Upstream<S = TlsStream<TcpStream>> {
     /// What the client has to hear.
     pub greeting: Greeting,
     /// How to cancel its queries, when the server says.
-    pub cancel: Option<CancelTarget>,
+    pub cancel: Option<Target>,
 }
 
 /// Whom to log in as, and with which of the client's wishes.
@@ -79,22 +79,44 @@ pub struct Wanted<'a> {
     pub settings: &'a [(&'static str, String)],
 }
 
-/// Logs in over `dialed`, spending `token`.
+/// Logs in over `dialed`, spending `token`. The server is asked for the protocol that the client speaks, so that
+/// a key it gives fits the client's; one that knows only 3.0 says so, or has to be asked again.
 pub async fn log_in(
-    dialed: Dialed,
+    mut dialed: Dialed,
     wanted: Wanted<'_>,
     token: IamToken,
 ) -> Result<Upstream, UpstreamLoginError> {
-    let (addr, cluster) = (dialed.addr, dialed.cluster);
-    let mut stream = dialed.stream;
-    let said = exchange(&mut stream, wanted, token).await?;
-    let cancel = said.key.map(|(pid, secret)| CancelTarget {
-        cluster: Arc::clone(&cluster),
-        addr,
-        pid,
-        secret: secret.to_vec().into_boxed_slice(),
-    });
-    Ok(Upstream { stream, greeting: said.greeting, cancel })
+    let newest = wanted.startup.protocol();
+    let question = match ask(&mut dialed.stream, wanted, newest).await {
+        Err(error) if newest > Protocol::V3_0 && error.may_be_about_the_protocol() => {
+            dialed = dialed.again().await?;
+            ask(&mut dialed.stream, wanted, Protocol::V3_0).await?
+        }
+        question => question?,
+    };
+    let said = answer(&mut dialed.stream, wanted, question, token).await?;
+    let (cluster, addr) = (dialed.dialer.cluster, dialed.addr);
+    let cancel = said.key.map(|key| Target { cluster, addr, key });
+    Ok(Upstream { stream: dialed.stream, greeting: said.greeting, cancel })
+}
+
+impl UpstreamLoginError {
+    /// Whether this, as the first word to a startup packet, can be meant for its version: PostgreSQL before
+    /// 2018 refuses a version it does not know, PgBouncer before 1.23 closes.
+    fn may_be_about_the_protocol(&self) -> bool {
+        match self {
+            Self::Refused { sqlstate, .. } => matches!(sqlstate.as_str(), "0A000" | "08P01"),
+            Self::Wire(WireError::Closed | WireError::Io(_)) => true,
+            _ => false,
+        }
+    }
+}
+
+/// A server that waits for the password.
+struct Question {
+    protocol: Protocol,
+    reader: LoginReader,
+    messages: BytesMut,
 }
 
 /// What a successful exchange yields.
@@ -103,21 +125,40 @@ pub async fn log_in(
 pub struct Said {
     /// What the client has to hear.
     pub greeting: Greeting,
-    key: Option<(i32, bytes::Bytes)>,
+    key: Option<CancelKey>,
 }
 
-/// The messages of a login, over any stream; apart from [`log_in`] only fuzzing calls it.
+/// The messages of a login, over any stream and without a second try; only tests and fuzzing call it.
 #[doc(hidden)]
 pub async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     wanted: Wanted<'_>,
     token: IamToken,
 ) -> Result<Said, UpstreamLoginError> {
-    stream.write_all(&startup_packet(wanted)).await.map_err(WireError::from)?;
+    let question = ask(stream, wanted, wanted.startup.protocol()).await?;
+    answer(stream, wanted, question, token).await
+}
+
+/// From the startup packet to the cleartext password request.
+async fn ask<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    wanted: Wanted<'_>,
+    protocol: Protocol,
+) -> Result<Question, UpstreamLoginError> {
+    stream.write_all(&startup_packet(wanted, protocol)).await.map_err(WireError::from)?;
     stream.flush().await.map_err(WireError::from)?;
-    let mut reader = LoginReader::default();
-    let mut messages = BytesMut::new();
-    await_question(stream, wanted, &mut reader, &mut messages).await?;
+    let mut question = Question { protocol, reader: LoginReader::default(), messages: BytesMut::new() };
+    await_question(stream, wanted, &mut question).await?;
+    Ok(question)
+}
+
+/// From the password to ReadyForQuery.
+async fn answer<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    wanted: Wanted<'_>,
+    Question { protocol, mut reader, mut messages }: Question,
+    token: IamToken,
+) -> Result<Said, UpstreamLoginError> {
     stream.write_all(&password_message(&token)).await.map_err(WireError::from)?;
     stream.flush().await.map_err(WireError::from)?;
     drop(token);
@@ -134,9 +175,11 @@ pub async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
             b'N' => message.encode_into(&mut messages),
             b'S' if reader.authenticated => message.encode_into(&mut messages),
             b'K' if reader.authenticated => {
-                let data: BackendKeyData =
-                    message.decode("BackendKeyData", |body| (8..=260).contains(&body.len()))?;
-                key = Some((data.pid, data.secret_key.to_bytes()));
+                let fits = |body: &[u8]| {
+                    body.len().checked_sub(4).is_some_and(|secret| protocol.key_lengths().contains(&secret))
+                };
+                let data: BackendKeyData = message.decode("BackendKeyData", fits)?;
+                key = Some(CancelKey::new(data.pid, data.secret_key.to_bytes()));
             }
             b'Z' if reader.authenticated => {
                 let ready: ReadyForQuery = message.decode("ReadyForQuery", |body| body.len() == 1)?;
@@ -152,20 +195,33 @@ pub async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
 async fn await_question<S: AsyncRead + Unpin>(
     stream: &mut S,
     wanted: Wanted<'_>,
-    reader: &mut LoginReader,
-    notices: &mut BytesMut,
+    question: &mut Question,
 ) -> Result<(), UpstreamLoginError> {
     loop {
-        let message = reader.next(stream).await?;
+        let message = question.reader.next(stream).await?;
         match message.tag {
             b'R' => match authentication(&message, wanted)? {
                 Authentication::CleartextPassword => return Ok(()),
                 other => return Err(not_iam(method(&other), wanted)),
             },
             b'E' => return Err(refused(&message, false)?),
-            b'N' => message.encode_into(notices),
+            b'N' => message.encode_into(&mut question.messages),
+            b'v' => question.protocol = older(&message, question.protocol)?,
             tag => return Err(WireError::Unexpected(char::from(tag)).into()),
         }
+    }
+}
+
+/// The protocol that the server names instead of `asked` in its NegotiateProtocolVersion. It is an older one, and
+/// there are no options in the message, because none are passed on.
+fn older(message: &RawMessage, asked: Protocol) -> Result<Protocol, WireError> {
+    let malformed = WireError::Malformed("NegotiateProtocolVersion");
+    match message.body.as_slice() {
+        // The manual has the minor version here, PostgreSQL sends both numbers.
+        &[0, 0 | 3, high, low, 0, 0, 0, 0] if u16::from_be_bytes([high, low]) < asked.minor() => {
+            Ok(Protocol::up_to(u16::from_be_bytes([high, low])))
+        }
+        _ => Err(malformed),
     }
 }
 
@@ -191,9 +247,9 @@ impl LoginReader {
 
 /// Built from parsed values, never from the client's bytes as a whole: PostgreSQL takes the last of two
 /// `user` parameters.
-fn startup_packet(wanted: Wanted<'_>) -> BytesMut {
+fn startup_packet(wanted: Wanted<'_>, protocol: Protocol) -> BytesMut {
     let mut body = BytesMut::new();
-    body.put_i32(PROTOCOL_3_0);
+    body.put_i32(protocol.number());
     let mut parameter = |name: &[u8], value: &[u8]| {
         for part in [name, value] {
             body.put_slice(part);

@@ -9,13 +9,22 @@ fn message(tag: u8, body: &[u8]) -> Vec<u8> {
 }
 
 fn startup() -> StartupParams {
-    StartupParams::parse(b"\0\x03\0\0user\0asked\0database\0asked\0options\0-c a=b\0application_name\0x\0\0")
-        .unwrap()
+    let pairs = b"user\0asked\0database\0asked\0options\0-c a=b\0application_name\0x\0\0";
+    StartupParams::parse(&[b"\0\x03\0\0", &pairs[..]].concat()).unwrap()
 }
 
 /// Lets a server that says `before`, reads a password if one comes, then says `after`; gives what the login
 /// made of it and the bytes the server read behind the startup packet.
 async fn against(before: Vec<u8>, after: Vec<u8>) -> (Result<Said, UpstreamLoginError>, Vec<u8>) {
+    speaking(Protocol::V3_0, before, after).await
+}
+
+/// As [`against`], asking the server for `protocol`.
+async fn speaking(
+    protocol: Protocol,
+    before: Vec<u8>,
+    after: Vec<u8>,
+) -> (Result<Said, UpstreamLoginError>, Vec<u8>) {
     let (mut near, mut far) = duplex(64);
     let server = tokio::spawn(async move {
         let length = far.read_i32().await.unwrap();
@@ -23,13 +32,14 @@ async fn against(before: Vec<u8>, after: Vec<u8>) -> (Result<Said, UpstreamLogin
         far.read_exact(&mut packet).await.unwrap();
         let _ = far.write_all(&before).await;
         let mut read = vec![];
-        if before == message(b'R', &[0, 0, 0, 3]) {
+        if before.ends_with(&cleartext()) {
             let mut header = [0; 5];
-            far.read_exact(&mut header).await.unwrap();
-            let mut rest = vec![0; usize::from(header[4]) - 4];
-            far.read_exact(&mut rest).await.unwrap();
-            read = [&header[..], &rest].concat();
-            let _ = far.write_all(&after).await;
+            if far.read_exact(&mut header).await.is_ok() {
+                let mut rest = vec![0; usize::from(header[4]) - 4];
+                far.read_exact(&mut rest).await.unwrap();
+                read = [&header[..], &rest].concat();
+                let _ = far.write_all(&after).await;
+            }
         }
         let _ = far.shutdown().await;
         let _ = far.read_to_end(&mut read).await;
@@ -38,7 +48,10 @@ async fn against(before: Vec<u8>, after: Vec<u8>) -> (Result<Said, UpstreamLogin
     let (user, database) = (DbUser::parse("alice").unwrap(), DbName::parse("app").unwrap());
     let startup = startup();
     let wanted = Wanted { user: &user, database: &database, startup: &startup, settings: &[] };
-    let result = exchange(&mut near, wanted, IamToken::new("tok".into())).await;
+    let result = match ask(&mut near, wanted, protocol).await {
+        Ok(question) => answer(&mut near, wanted, question, IamToken::new("tok".into())).await,
+        Err(error) => Err(error),
+    };
     drop(near);
     (result, server.await.unwrap())
 }
@@ -54,11 +67,12 @@ fn ok() -> Vec<u8> {
 #[test]
 fn u1_the_packet_is_built_from_the_grant() {
     let (user, database) = (DbUser::parse("alice").unwrap(), DbName::parse("app").unwrap());
-    let packet =
-        startup_packet(Wanted { user: &user, database: &database, startup: &startup(), settings: &[] });
+    let wanted = Wanted { user: &user, database: &database, startup: &startup(), settings: &[] };
+    let packet = startup_packet(wanted, Protocol::V3_0);
     let body = b"\0\x03\0\0user\0alice\0database\0app\0options\0-c a=b\0application_name\0x\0\0";
     assert_eq!(packet[4..], body[..]);
     assert_eq!(packet[..4], message_length(body.len()));
+    assert_eq!(startup_packet(wanted, Protocol::V3_2)[..8], [&packet[..4], b"\0\x03\0\x02"].concat());
 }
 
 #[test]
@@ -67,8 +81,8 @@ fn settings_of_ours_come_last_and_once() {
     let packet = b"\0\x03\0\0user\0x\0options\0-c a=b\0Statement_Timeout\09\0TimeZone\0UTC\0\0";
     let startup = StartupParams::parse(packet).unwrap();
     let settings = [("statement_timeout", "5".to_owned())];
-    let packet =
-        startup_packet(Wanted { user: &user, database: &database, startup: &startup, settings: &settings });
+    let wanted = Wanted { user: &user, database: &database, startup: &startup, settings: &settings };
+    let packet = startup_packet(wanted, Protocol::V3_0);
     let body =
         b"\0\x03\0\0user\0alice\0database\0app\0options\0-c a=b\0TimeZone\0UTC\0statement_timeout\x005\0\0";
     assert_eq!(packet[4..], body[..]);
@@ -89,7 +103,8 @@ async fn u5_a_login_sends_the_token_and_nothing_else() {
         said.greeting.messages[..],
         [message(b'N', b"SNOTICE\0\0"), message(b'S', b"a\0b\0")].concat()
     );
-    assert_eq!(said.key, Some((7, bytes::Bytes::from_static(b"secr"))));
+    let key = said.key.unwrap();
+    assert!(key.pid == 7 && key.has_secret(b"secr"));
     assert_eq!(read, message(b'p', b"tok\0"));
 }
 
@@ -169,4 +184,55 @@ async fn a_refusal_without_a_sqlstate_is_still_a_refusal() {
         panic!("not a refusal")
     };
     assert_eq!((sqlstate.as_str(), message.as_str(), authenticated), ("", "no", false));
+}
+
+/// The key's length after a login in `protocol` to a server that first says `negotiation`, then a key of `length`
+/// bytes; `None` when the login fails.
+async fn key_length(protocol: Protocol, negotiation: &[u8], length: usize) -> Option<usize> {
+    let key = message(b'K', &[&b"\0\0\0\x07"[..], &vec![b'k'; length]].concat());
+    let after = [ok(), key, message(b'Z', b"I")].concat();
+    let before = [negotiation, &cleartext()].concat();
+    let said = speaking(protocol, before, after).await.0.ok()?;
+    said.key.map(|key| key.secret.len())
+}
+
+#[tokio::test]
+async fn keys_are_as_long_as_the_protocol_allows() {
+    for (protocol, length, passes) in [
+        (Protocol::V3_0, 3, false),
+        (Protocol::V3_0, 4, true),
+        (Protocol::V3_0, 5, false),
+        (Protocol::V3_2, 3, false),
+        (Protocol::V3_2, 4, true),
+        (Protocol::V3_2, 32, true),
+        (Protocol::V3_2, 256, true),
+        (Protocol::V3_2, 257, false),
+    ] {
+        let got = key_length(protocol, b"", length).await;
+        assert_eq!(got, passes.then_some(length), "{protocol} {length}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_may_name_an_older_protocol_and_nothing_else() {
+    let negotiate = |body: &[u8]| message(b'v', body);
+    for (body, passes) in [
+        (&b"\0\x03\0\0\0\0\0\0"[..], true),       // as PostgreSQL says it
+        (b"\0\0\0\0\0\0\0\0", true),              // as its manual says it
+        (b"\0\x03\0\x01\0\0\0\0", true),          // as old PgBouncers would
+        (b"\0\x03\0\x02\0\0\0\0", false),         // no change
+        (b"\0\x03\0\x03\0\0\0\0", false),         // newer
+        (b"\0\x02\0\0\0\0\0\0", false),           // another major version
+        (b"\0\x03\0\0\0\0\0\x01_pq_.x\0", false), // an option that was not asked for
+        (b"\0\x03\0\0\0\0\0", false),
+        (b"\0\x03\0\0\0\0\0\0\0", false),
+        (b"", false),
+    ] {
+        assert_eq!(key_length(Protocol::V3_2, &negotiate(body), 4).await, passes.then_some(4), "{body:?}");
+        assert_eq!(key_length(Protocol::V3_2, &negotiate(body), 32).await, None, "{body:?}");
+        assert_eq!(key_length(Protocol::V3_0, &negotiate(body), 4).await, None, "nothing to negotiate");
+    }
+    let late = [ok(), negotiate(b"\0\x03\0\0\0\0\0\0"), message(b'Z', b"I")].concat();
+    let error = speaking(Protocol::V3_2, cleartext(), late).await.0.err().unwrap();
+    assert!(error.to_string().contains("unexpected message 'v'"), "{error}");
 }

@@ -2,4 +2,5 @@
 
 pub mod cancel;
 pub mod dial;
+mod known;
 pub mod login;

@@ -1,10 +1,12 @@
 //! Framing: whole messages read exactly, nothing buffered behind them, so that a TLS upgrade and the relay
 //! never inherit bytes. pgwire gives the message types; the guards in front of its decoder are here.
 
+pub mod cancel_key;
 pub mod certificate;
 pub mod error_response;
 pub mod frames;
 pub mod limits;
+pub mod protocol;
 pub mod socket;
 pub mod tls;
 

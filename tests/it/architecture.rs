@@ -123,9 +123,9 @@ fn nobody_uses_what_the_house_forbids() {
         ("client", [&leaves[..], &["wire", "client"]].concat()),
         ("auth", [&leaves[..], &["auth", "config"]].concat()),
         ("aws", [&leaves[..], &["aws", "auth", "config"]].concat()),
-        ("upstream", [&leaves[..], &["wire", "client", "auth", "config", "upstream"]].concat()),
+        ("upstream", [&leaves[..], &["wire", "client", "auth", "config", "cancel", "upstream"]].concat()),
         ("relay", [&leaves[..], &["wire"]].concat()),
-        ("cancel", vec!["names"]),
+        ("cancel", vec!["names", "secret", "wire"]),
         ("telemetry", vec!["names", "config", "telemetry"]),
         ("lifecycle", vec![]),
     ]);
@@ -219,7 +219,14 @@ fn l2_secrets_are_read_only_where_they_are_spent() {
     readers.sort();
     assert_eq!(
         readers,
-        ["auth/verify.rs", "aws/credentials.rs", "aws/iam_token.rs", "aws/sts.rs", "upstream/login.rs"]
+        [
+            "auth/verify.rs",
+            "aws/credentials.rs",
+            "aws/iam_token.rs",
+            "aws/sts.rs",
+            "cancel/secret.rs",
+            "upstream/login.rs"
+        ]
     );
 }
 

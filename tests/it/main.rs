@@ -5,6 +5,7 @@
 
 mod architecture;
 mod balancer;
+mod cancel;
 mod chain;
 mod device_flow;
 mod fidelity;

@@ -1,8 +1,6 @@
 //! Databases that cannot be reached, are not what they should be, or say no.
 
 use aws_emulator::Ca;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use crate::world::fake::{FakeServer, Part, error, welcome};
 use crate::world::raw::message;
@@ -217,29 +215,4 @@ async fn u6_the_servers_secret_never_reaches_the_client() {
     let (_, key) = messages.iter().find(|(tag, _)| *tag == b'K').unwrap();
     assert_eq!(key[..4], [0, 0, 0x10, 1], "the process id is the server's");
     assert_ne!(&key[4..], b"keys", "the secret is not");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn u6_sixteen_cancels_are_forwarded_at_a_time_and_the_next_is_dropped() {
-    let ca = Ca::new().unwrap();
-    let server = FakeServer::start(&ca, Part::OnlyOnce(welcome())).await;
-    let world = World::wishes().upstream(server.addr, &ca).start().await;
-    let token = world.token("alice");
-    let (_session, messages) = world.raw().await.login("alice", Some("app"), &token).await.unwrap();
-    let (_, key) = messages.iter().find(|(tag, _)| *tag == b'K').unwrap();
-    let request = [&[0, 0, 0, 16, 0x04, 0xd2, 0x16, 0x2e][..], key].concat();
-    let cancel = || async {
-        let mut tcp = TcpStream::connect(("127.0.0.1", world.port)).await.unwrap();
-        tcp.write_all(&request).await.unwrap();
-        tcp
-    };
-    let mut waiting = Vec::new();
-    for n in 1..=16 {
-        waiting.push(cancel().await);
-        server.clients(1 + n).await;
-    }
-    assert!(!world.has_logged("too many cancels"));
-    assert_eq!(cancel().await.read(&mut [0; 1]).await.unwrap(), 0, "closed without a word");
-    let record = world.audit("reason", "too many cancels").await;
-    assert_eq!(record["outcome"], "cancel");
 }

@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
-use super::raw::{PATIENCE, SSL_REQUEST, message};
+use super::raw::{CANCEL_CODE, PATIENCE, SSL_REQUEST, message};
 
 /// What the server does.
 #[derive(Clone)]
@@ -26,10 +26,12 @@ pub(crate) enum Part {
     AfterStartup(Vec<u8>),
     /// Asks for a cleartext password, reads it, then sends this and goes on reading.
     AfterPassword(Vec<u8>),
-    /// As [`Part::AfterPassword`] for the first client, and [`Part::Silence`] for all who come later.
-    OnlyOnce(Vec<u8>),
     /// As [`Part::AfterPassword`], and then closes.
     ThenClose(Vec<u8>),
+    /// Speaks 3.2: gives a key of this process id and secret, or of its first 4 bytes to one who asks for 3.0.
+    Modern(i32, Vec<u8>),
+    /// Speaks 3.0 and answers whoever asks for more with this and the end; then as [`Part::AfterPassword`].
+    Ancient(Vec<u8>),
     /// Says nothing, ever.
     Silence,
     /// Resets the connection instead of an answer.
@@ -42,6 +44,7 @@ pub(crate) struct FakeServer {
     pub(crate) heard: Arc<Mutex<Vec<u8>>>,
     /// How many clients have come.
     clients: watch::Receiver<usize>,
+    packets: Arc<Mutex<Vec<Vec<u8>>>>,
     task: JoinHandle<()>,
 }
 
@@ -73,22 +76,20 @@ impl FakeServer {
         let addr = listener.local_addr().unwrap();
         let heard = Arc::new(Mutex::new(Vec::new()));
         let ears = Arc::clone(&heard);
+        let packets = Arc::new(Mutex::new(Vec::new()));
+        let desk = Arc::clone(&packets);
         let (came, clients) = watch::channel(0);
         let task = tokio::spawn(async move {
             loop {
                 let (tcp, _) = listener.accept().await.unwrap();
-                let part = match part.clone() {
-                    Part::OnlyOnce(says) if *came.borrow() == 0 => Part::AfterPassword(says),
-                    Part::OnlyOnce(_) => Part::Silence,
-                    part => part,
-                };
                 came.send_modify(|clients| *clients += 1);
-                let (acceptor, ears) = (acceptor.clone(), Arc::clone(&ears));
+                let (acceptor, part) = (acceptor.clone(), part.clone());
+                let (ears, desk) = (Arc::clone(&ears), Arc::clone(&desk));
                 // A client that breaks off ends its part of the play.
-                tokio::spawn(async move { play(tcp, acceptor, part, ears).await.ok() });
+                tokio::spawn(async move { play(tcp, acceptor, part, ears, desk).await.ok() });
             }
         });
-        Self { addr, heard, clients, task }
+        Self { addr, heard, clients, packets, task }
     }
 
     /// Waits until `n` clients have come.
@@ -96,6 +97,22 @@ impl FakeServer {
         let mut clients = self.clients.clone();
         let come = clients.wait_for(|clients| *clients >= n);
         timeout(PATIENCE, come).await.expect("too few clients").unwrap();
+    }
+
+    /// The first packets of all connections inside TLS, without their length.
+    pub(crate) fn packets(&self) -> Vec<Vec<u8>> {
+        self.packets.lock().unwrap().clone()
+    }
+
+    /// The minor protocol versions that logins asked for.
+    pub(crate) fn asked(&self) -> Vec<u8> {
+        self.packets().iter().filter(|packet| packet[..2] == [0, 3]).map(|packet| packet[3]).collect()
+    }
+
+    /// Process id and secret of all cancels.
+    pub(crate) fn cancels(&self) -> Vec<Vec<u8>> {
+        let cancels = self.packets().into_iter().filter(|packet| packet[..4] == CANCEL_CODE);
+        cancels.map(|packet| packet[4..].to_vec()).collect()
     }
 
     pub(crate) fn heard(&self) -> Vec<u8> {
@@ -108,6 +125,7 @@ async fn play(
     acceptor: TlsAcceptor,
     part: Part,
     ears: Arc<Mutex<Vec<u8>>>,
+    desk: Arc<Mutex<Vec<Vec<u8>>>>,
 ) -> std::io::Result<()> {
     let mut request = [0; 8];
     tcp.read_exact(&mut request).await?;
@@ -125,11 +143,21 @@ async fn play(
     let length = tls.read_u32().await?;
     let mut startup = vec![0; usize::try_from(length).unwrap() - 4];
     tls.read_exact(&mut startup).await?;
+    desk.lock().unwrap().push(startup.clone());
+    if startup[..4] == CANCEL_CODE {
+        return tls.shutdown().await;
+    }
     let (asks, says, closes) = match part {
+        Part::Modern(pid, secret) => {
+            let length = if startup[3] == 2 { secret.len() } else { 4 };
+            (true, welcome_with(&[&pid.to_be_bytes(), &secret[..length]].concat()), false)
+        }
+        Part::Ancient(says) if startup[3] != 0 => (false, says, true),
+        Part::Ancient(_) => (true, welcome(), false),
         Part::AfterStartup(says) => (false, says, false),
         Part::AfterPassword(says) => (true, says, false),
         Part::ThenClose(says) => (true, says, true),
-        Part::Instead(_) | Part::Silence | Part::Reset | Part::OnlyOnce(_) => unreachable!(),
+        Part::Instead(_) | Part::Silence | Part::Reset => unreachable!(),
     };
     if asks {
         tls.write_all(&message(b'R', &[0, 0, 0, 3])).await?;
@@ -161,10 +189,15 @@ pub(crate) fn error(sqlstate: &str, text: &str) -> Vec<u8> {
 
 /// AuthenticationOk, one parameter, a key, ReadyForQuery.
 pub(crate) fn welcome() -> Vec<u8> {
+    welcome_with(b"\0\0\x10\x01keys")
+}
+
+/// The same with this process id and secret.
+pub(crate) fn welcome_with(key: &[u8]) -> Vec<u8> {
     [
         message(b'R', &[0, 0, 0, 0]),
         message(b'S', b"server_version\x0016.3\0"),
-        message(b'K', b"\0\0\x10\x01keys"),
+        message(b'K', key),
         message(b'Z', b"I"),
     ]
     .concat()

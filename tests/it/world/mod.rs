@@ -2,11 +2,13 @@
 //! and the proxy, started in-process on a free port. When a world ends it looks for every secret it planted in
 //! all log lines and in everything its clients were told.
 
+mod cancel;
 pub(crate) mod fake;
 pub(crate) mod log;
 mod psql;
 pub(crate) mod raw;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock};
 
@@ -24,6 +26,7 @@ use tokio_postgres::config::SslMode;
 use tokio_postgres::{Client, Error};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+pub(crate) use self::cancel::{shared_secret, until_asleep};
 pub(crate) use self::psql::Psql;
 pub(crate) use self::raw::{ErrorFields, RawClient};
 
@@ -44,7 +47,8 @@ pub(crate) struct Wishes {
     cluster: String,
     user: String,
     endpoint: String,
-    hostaddr: String,
+    hostaddr: Vec<SocketAddr>,
+    cancel: String,
     ca: Option<Ca>,
     trust: Template,
     permission: Template,
@@ -82,9 +86,18 @@ impl Wishes {
         self
     }
     /// Another server than the shared one.
-    pub(crate) fn upstream(mut self, hostaddr: std::net::SocketAddr, ca: &Ca) -> Self {
-        self.hostaddr = hostaddr.to_string();
+    pub(crate) fn upstream(self, hostaddr: SocketAddr, ca: &Ca) -> Self {
+        self.upstreams(&[hostaddr], ca)
+    }
+    /// Several servers behind the endpoint's name.
+    pub(crate) fn upstreams(mut self, hostaddr: &[SocketAddr], ca: &Ca) -> Self {
+        self.hostaddr = hostaddr.to_vec();
         self.ca = Some(ca.clone());
+        self
+    }
+    /// Another name for it.
+    pub(crate) fn endpoint(mut self, endpoint: &str) -> Self {
+        endpoint.clone_into(&mut self.endpoint);
         self
     }
     pub(crate) fn policies(mut self, trust: Template, permission: Template) -> Self {
@@ -103,7 +116,7 @@ impl Wishes {
         )
     }
 
-    fn toml(&self, cloud: &Cloud, files: &CertFiles, ca: &Path, hostaddr: &str) -> String {
+    fn toml(&self, cloud: &Cloud, files: &CertFiles, ca: &Path) -> String {
         format!(
             r#"
             [[listen]]
@@ -114,6 +127,8 @@ impl Wishes {
             {second}
             [limits]
             {limits}
+            [cancel]
+            {cancel}
             [[issuer]]
             name = "idp"
             url = "{issuer_url}"
@@ -123,7 +138,7 @@ impl Wishes {
             [[cluster]]
             name = "app"
             endpoint = "{endpoint}"
-            hostaddr = "{hostaddr}"
+            hostaddr = {hostaddr:?}
             region = "{region}"
             {role}
             resource_id = "{resource}"
@@ -138,6 +153,8 @@ impl Wishes {
             listen = self.listen,
             second = self.second(files),
             limits = self.limits,
+            cancel = self.cancel,
+            hostaddr = self.hostaddr.iter().map(ToString::to_string).collect::<Vec<_>>(),
             issuer_url = cloud.issuer.url(),
             audience = names::AUDIENCE,
             endpoint = self.endpoint,
@@ -180,7 +197,8 @@ impl World {
             cluster: String::new(),
             user: String::new(),
             endpoint: names::ENDPOINT.to_owned(),
-            hostaddr: String::new(),
+            hostaddr: Vec::new(),
+            cancel: String::new(),
             ca: None,
             trust: Template::Trust,
             permission: Template::Permission,
@@ -191,7 +209,7 @@ impl World {
         Self::wishes().start().await
     }
 
-    async fn build(wishes: Wishes) -> Self {
+    async fn build(mut wishes: Wishes) -> Self {
         let log_from = log::start();
         let database = tokio::task::spawn_blocking(database).await.unwrap();
         let store = database.gate.store().clone();
@@ -209,11 +227,10 @@ impl World {
         let ca_dir = folder.path().join("upstream");
         std::fs::create_dir(&ca_dir).unwrap();
         let upstream_ca = wishes.ca.as_ref().unwrap_or(&database.ca).write(&ca_dir).unwrap();
-        let hostaddr = match wishes.hostaddr.as_str() {
-            "" => database.postgres.addr().to_string(),
-            other => other.to_owned(),
-        };
-        let toml = wishes.toml(&cloud, &files, &upstream_ca, &hostaddr);
+        if wishes.hostaddr.is_empty() {
+            wishes.hostaddr.push(database.postgres.addr());
+        }
+        let toml = wishes.toml(&cloud, &files, &upstream_ca);
         std::fs::write(folder.path().join("proxy.toml"), &toml).unwrap();
         let config = Config::from_toml(&toml, "test.toml").unwrap_or_else(|problems| panic!("{problems}"));
         let sockets: Vec<_> = config.listeners.iter().map(|l| server::bind(l.addr).unwrap()).collect();

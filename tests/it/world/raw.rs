@@ -18,6 +18,7 @@ use tokio_rustls::client::TlsStream;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
+pub(crate) const CANCEL_CODE: [u8; 4] = [0x04, 0xd2, 0x16, 0x2e];
 
 /// The fields of an ErrorResponse, by their letter.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -96,6 +97,16 @@ impl RawClient {
         self.send(&startup(&pairs)).await;
     }
 
+    /// Logs in speaking protocol 3.`minor`; gives the session's process id and secret in one.
+    pub(crate) async fn login_for_key(mut self, minor: u8, user: &str, token: &str) -> (Self, Vec<u8>) {
+        let mut packet = startup(&[("user", user), ("database", "app")]);
+        packet[7] = minor;
+        self.send(&packet).await;
+        let (client, messages) = self.finish_login(token).await.unwrap();
+        let (_, key) = messages.into_iter().find(|(tag, _)| *tag == b'K').expect("a key");
+        (client, key)
+    }
+
     /// The next message: its tag and body. `None` at the end.
     pub(crate) async fn message(&mut self) -> Option<(u8, Vec<u8>)> {
         timeout(PATIENCE, self.read_message()).await.expect("neither a message nor an end")
@@ -109,6 +120,19 @@ impl RawClient {
         Some((tag, body))
     }
 
+    /// Reads the end of a cancelled statement.
+    pub(crate) async fn expect_57014(&mut self) {
+        let mut error = ErrorFields::default();
+        loop {
+            match self.message().await.expect("the session goes on") {
+                (b'E', body) => error = ErrorFields::parse(&body),
+                (b'Z', _) => break,
+                _ => {}
+            }
+        }
+        assert_eq!(error.sqlstate(), "57014", "{error:?}");
+    }
+
     /// Logs in; gives the messages between the password and the first ReadyForQuery.
     pub(crate) async fn login(
         mut self,
@@ -117,6 +141,14 @@ impl RawClient {
         token: &str,
     ) -> Result<(Self, Vec<(u8, Vec<u8>)>), ErrorFields> {
         self.start(user, database).await;
+        self.finish_login(token).await
+    }
+
+    /// From the password question on.
+    pub(crate) async fn finish_login(
+        mut self,
+        token: &str,
+    ) -> Result<(Self, Vec<(u8, Vec<u8>)>), ErrorFields> {
         match self.message().await {
             Some((b'R', body)) if body == [0, 0, 0, 3] => {}
             Some((b'E', body)) => return Err(ErrorFields::parse(&body)),
@@ -141,6 +173,11 @@ pub(crate) fn startup(pairs: &[(&str, &str)]) -> Vec<u8> {
     }
     body.push(0);
     [&u32::try_from(body.len() + 4).unwrap().to_be_bytes()[..], &body].concat()
+}
+
+/// A CancelRequest for a process id and secret.
+pub(crate) fn cancel(key: &[u8]) -> Vec<u8> {
+    [&u32::try_from(key.len() + 8).unwrap().to_be_bytes()[..], &CANCEL_CODE, key].concat()
 }
 
 pub(crate) fn message(tag: u8, body: &[u8]) -> Vec<u8> {

@@ -1,0 +1,142 @@
+//! How often one source may ask for cancels, and how often it may be wrong. Anyone can ask, without a login.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Cancels of one source, of whatever kind: 20 at once, then 20 a second.
+pub(super) const ASKING: Rate = Rate { burst: 20, every: Duration::from_millis(50) };
+
+/// Keys of one source that are wrong: 5 at once, then 5 a minute.
+pub(super) const WRONG: Rate = Rate { burst: 5, every: Duration::from_secs(12) };
+
+/// 4-byte keys of one source of which nobody here knows whether they are right: 20 at once, then one a second.
+/// Each of them is a question to every server of the cluster; at this rate it takes 136 years to go through all
+/// secrets of one process id.
+pub(super) const UNKNOWN: Rate = Rate { burst: 20, every: Duration::from_secs(1) };
+
+/// Sources that are remembered; beyond them the oldest are forgotten. An entry takes about 80 bytes.
+pub(super) const MAX_SOURCES: usize = 8_192;
+
+/// So many at once, then one every so often.
+#[derive(Clone, Copy)]
+pub(super) struct Rate {
+    pub(super) burst: u32,
+    pub(super) every: Duration,
+}
+
+/// What one source has left. Each budget is kept as the moment when it will be whole again (GCRA).
+#[derive(Default)]
+pub(super) struct Budgets {
+    pub(super) asking: Budget,
+    pub(super) wrong: Budget,
+    pub(super) unknown: Budget,
+}
+
+#[derive(Default)]
+pub(super) struct Budget(Option<Instant>);
+
+impl Budget {
+    /// Whether there is something left.
+    pub(super) fn has(&self, rate: Rate, now: Instant) -> bool {
+        let debt = self.0.map_or(Duration::ZERO, |whole| whole.saturating_duration_since(now));
+        debt <= rate.every * (rate.burst - 1)
+    }
+
+    /// Takes one; `false` when nothing is left.
+    pub(super) fn spend(&mut self, rate: Rate, now: Instant) -> bool {
+        let has = self.has(rate, now);
+        if has {
+            self.0 = Some(self.0.map_or(now, |whole| whole.max(now)) + rate.every);
+        }
+        has
+    }
+}
+
+/// The sources seen last, in two generations: when the young one is full it becomes the old one, and the old
+/// one is forgotten. So the last half of [`MAX_SOURCES`] is always remembered, at the cost of a look-up.
+#[derive(Default)]
+pub(super) struct Sources {
+    young: HashMap<IpAddr, Budgets>,
+    old: HashMap<IpAddr, Budgets>,
+}
+
+impl Sources {
+    /// What the source at `addr` has left.
+    pub(super) fn of(&mut self, addr: IpAddr) -> &mut Budgets {
+        let source = source(addr);
+        if !self.young.contains_key(&source) && self.young.len() >= MAX_SOURCES / 2 {
+            self.old = std::mem::take(&mut self.young);
+        }
+        let old = self.old.remove(&source);
+        self.young.entry(source).or_insert_with(|| old.unwrap_or_default())
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.young.len() + self.old.len()
+    }
+}
+
+/// An IPv4 address is a source, and so is the /64 of an IPv6 address, of which any one host may have all.
+fn source(addr: IpAddr) -> IpAddr {
+    match addr.to_canonical() {
+        IpAddr::V6(ip) => {
+            let [a, b, c, d, ..] = ip.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_then_one_by_one() {
+        let (start, mut budget) = (Instant::now(), Budget::default());
+        for (rate, per_minute) in [(ASKING, 1_200), (WRONG, 5), (UNKNOWN, 60)] {
+            let mut spend = |after: Duration| budget.spend(rate, start + after);
+            for n in 0..rate.burst {
+                assert!(spend(Duration::ZERO), "{n} of {}", rate.burst);
+            }
+            assert!(!spend(Duration::ZERO), "one past the burst");
+            assert!(!spend(rate.every.checked_sub(Duration::from_millis(1)).unwrap()));
+            assert!(spend(rate.every));
+            assert!(!spend(rate.every));
+            assert_eq!(Duration::from_mins(1).as_millis() / rate.every.as_millis(), per_minute);
+            budget = Budget::default();
+        }
+    }
+
+    #[test]
+    fn an_ipv6_source_is_its_network() {
+        let of = |text: &str| source(text.parse().unwrap());
+        assert_eq!(of("2001:db8:1:2::1"), of("2001:db8:1:2:ffff::9"));
+        assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));
+        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
+        assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
+    }
+
+    #[test]
+    fn the_oldest_sources_are_forgotten_and_the_others_are_not() {
+        let (now, mut sources) = (Instant::now(), Sources::default());
+        let addr = |n: usize| IpAddr::from(u32::try_from(n).unwrap().to_be_bytes());
+        let is_known = |sources: &mut Sources, n: usize| sources.of(addr(n)).wrong.0.is_some();
+        for n in 0..MAX_SOURCES {
+            assert!(sources.of(addr(n)).wrong.spend(WRONG, now));
+        }
+        assert_eq!(sources.len(), MAX_SOURCES);
+        sources.of(addr(MAX_SOURCES)); // one past the limit
+        assert!(sources.len() <= MAX_SOURCES);
+        assert!(is_known(&mut sources, MAX_SOURCES - 1) && is_known(&mut sources, MAX_SOURCES / 2));
+        assert!(!is_known(&mut sources, 0), "the first one is forgotten");
+        for n in 0..5 * MAX_SOURCES {
+            sources.of(addr(n));
+            assert!(sources.len() <= MAX_SOURCES);
+        }
+    }
+}

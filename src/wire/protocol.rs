@@ -1,0 +1,68 @@
+//! The versions of the protocol that are spoken on either leg, and what differs between them.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+
+/// A minor version of protocol 3 that exists. They differ in one thing, the length of cancel keys
+/// (PostgreSQL 18 manual, "Protocol Versions").
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Protocol {
+    /// PostgreSQL 7.4 and newer.
+    V3_0,
+    /// PostgreSQL 18 and newer.
+    V3_2,
+}
+
+impl Protocol {
+    /// The newest that is spoken here.
+    pub const NEWEST: Self = Self::V3_2;
+
+    /// The newest that is no newer than `3.minor`. There is no 3.1: old versions of `PgBouncer` said that
+    /// they spoke it, so PostgreSQL left it out.
+    pub fn up_to(minor: u16) -> Self {
+        if minor < Self::V3_2.minor() { Self::V3_0 } else { Self::V3_2 }
+    }
+
+    /// The number behind "3.".
+    pub fn minor(self) -> u16 {
+        match self {
+            Self::V3_0 => 0,
+            Self::V3_2 => 2,
+        }
+    }
+
+    /// The version as StartupMessage and NegotiateProtocolVersion state it: major and minor, 16 bits each.
+    /// The manual speaks of the minor version in the latter; PostgreSQL has always sent both.
+    pub fn number(self) -> i32 {
+        (3 << 16) | i32::from(self.minor())
+    }
+
+    /// How many bytes the secret of a cancel key may have.
+    pub const fn key_lengths(self) -> RangeInclusive<usize> {
+        match self {
+            Self::V3_0 => 4..=4,
+            Self::V3_2 => 4..=256,
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "3.{}", self.minor())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_minor_version_comes_down_to_one_that_exists() {
+        for (minor, spoken) in
+            [(0, "3.0"), (1, "3.0"), (2, "3.2"), (3, "3.2"), (9_999, "3.2"), (65_535, "3.2")]
+        {
+            assert_eq!(Protocol::up_to(minor).to_string(), spoken, "{minor}");
+        }
+        assert_eq!((Protocol::V3_0.number(), Protocol::V3_2.number()), (196_608, 196_610));
+    }
+}

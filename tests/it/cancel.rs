@@ -1,0 +1,280 @@
+//! Cancels and the protocol versions that their keys depend on, through one replica and through another.
+
+use aws_emulator::Ca;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::world::fake::{FakeServer, Part, error, welcome_with};
+use crate::world::raw::{RawClient, cancel, query, startup};
+use crate::world::{World, database, shared_secret, until_asleep};
+
+async fn session(world: &World, minor: u8) -> (RawClient, Vec<u8>) {
+    world.raw().await.login_for_key(minor, "alice", &world.token("alice")).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_of_3_0_and_3_2_cancel_on_a_server_of_3_0() {
+    let world = World::start().await;
+    for (minor, length, seconds) in [(0, 4, 610), (2, 48, 611)] {
+        let (mut client, key) = session(&world, minor).await;
+        assert_eq!(key.len(), 4 + length, "3.{minor}");
+        client.send(&query("select pg_backend_pid()")).await;
+        let row = loop {
+            if let (b'D', body) = client.message().await.unwrap() {
+                break body;
+            }
+        };
+        let pid = i32::from_be_bytes(*key.first_chunk().unwrap());
+        assert_eq!(row[6..], *pid.to_string().as_bytes(), "the process id is the server's own");
+        while client.message().await.unwrap().0 != b'Z' {}
+        client.send(&query(&format!("select pg_sleep({seconds})"))).await;
+        until_asleep(&database().postgres, seconds).await;
+        world.cancel(&key).await;
+        client.expect_57014().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_of_3_2_is_asked_for_what_the_client_speaks() {
+    let ca = Ca::new().unwrap();
+    let secret = b"thirty-two bytes of a new server".to_vec();
+    for (minor, servers) in [(0, 4), (2, 32)] {
+        let server = FakeServer::start(&ca, Part::Modern(4_097, secret.clone())).await;
+        let world = World::wishes().upstream(server.addr, &ca).start().await;
+        let (_client, key) = session(&world, minor).await;
+        assert_eq!(server.asked(), [minor]);
+        assert_eq!(key[..4], [0, 0, 0x10, 1], "the process id is the server's");
+        assert!(memchr::memmem::find(&key, &secret[..servers]).is_none(), "its secret is not");
+        world.cancel(&key).await;
+        assert_eq!(server.cancels(), [[&[0, 0, 0x10, 1], &secret[..servers]].concat()], "3.{minor}");
+        assert_eq!(world.cancel(&key).await, format!("forwarded to {}", server.addr));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_newer_client_is_told_3_2_and_its_unknown_options() {
+    let world = World::start().await;
+    let mut client = world.raw().await;
+    let mut packet = startup(&[("user", "alice"), ("_pq_.grease", "1"), ("database", "app")]);
+    packet[6..8].copy_from_slice(&9_999_u16.to_be_bytes());
+    client.send(&packet).await;
+    let told = client.message().await.unwrap();
+    assert_eq!(told, (b'v', b"\0\x03\0\x02\0\0\0\x01_pq_.grease\0".to_vec()));
+    let (_, messages) = client.finish_login(&world.token("alice")).await.unwrap();
+    let (_, key) = messages.into_iter().find(|(tag, _)| *tag == b'K').unwrap();
+    assert_eq!(key.len(), 4 + 48, "3.2 is spoken");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_refuses_3_2_or_closes_is_asked_again_for_3_0() {
+    let ca = Ca::new().unwrap();
+    let refusal = error("0A000", "unsupported frontend protocol 3.2: server supports 2.0 to 3.0");
+    for answer in [refusal, error("08P01", "unsupported protocol version"), vec![]] {
+        let server = FakeServer::start(&ca, Part::Ancient(answer)).await;
+        let world = World::wishes().upstream(server.addr, &ca).start().await;
+        let (_client, key) = session(&world, 2).await;
+        assert_eq!(server.asked(), [2, 0]);
+        world.cancel(&key).await;
+        assert_eq!(server.cancels(), [b"\0\0\x10\x01keys".to_vec()]);
+    }
+    // Any other refusal is the answer, and so is one to 3.0.
+    let server = FakeServer::start(&ca, Part::AfterStartup(error("53300", "too many clients"))).await;
+    let world = World::wishes().upstream(server.addr, &ca).start().await;
+    let mut client = world.raw().await;
+    let mut packet = startup(&[("user", "alice"), ("database", "app")]);
+    packet[7] = 2;
+    client.send(&packet).await;
+    let refusal = client.finish_login(&world.token("alice")).await.err().unwrap();
+    assert_eq!((refusal.sqlstate(), server.asked()), ("53300", vec![2]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_servers_secret_that_does_not_fit_gives_the_client_no_key() {
+    let ca = Ca::new().unwrap();
+    for (length, keys) in [(212, 1), (213, 0)] {
+        let key = [&[0, 0, 0x10, 1][..], &vec![7; length]].concat();
+        let server = FakeServer::start(&ca, Part::AfterPassword(welcome_with(&key))).await;
+        let world = World::wishes().upstream(server.addr, &ca).start().await;
+        let mut client = world.raw().await;
+        let mut packet = startup(&[("user", "alice"), ("database", "app")]);
+        packet[7] = 2;
+        client.send(&packet).await;
+        let (_, messages) = client.finish_login(&world.token("alice")).await.unwrap();
+        assert_eq!(messages.iter().filter(|(tag, _)| *tag == b'K').count(), keys, "{length}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn u6_a_forged_key_cancels_nothing_and_dials_nobody() {
+    let ca = Ca::new().unwrap();
+    let (_file, keys) = shared_secret();
+    let server = FakeServer::start(&ca, Part::Modern(4_097, vec![7; 32])).await;
+    for (minor, keys) in [(0, ""), (2, ""), (2, keys.as_str())] {
+        let world = World::wishes().upstream(server.addr, &ca).cancel(keys).start().await;
+        let (_client, mut key) = session(&world, minor).await;
+        let before = server.packets().len();
+        *key.last_mut().unwrap() ^= 1;
+        let reason = world.cancel(&key).await;
+        assert!(reason.starts_with("ignored: forged"), "{reason}");
+        assert_eq!(server.packets().len(), before, "the server was dialled");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn u6_guesses_are_cut_off_and_not_told_so() {
+    let ca = Ca::new().unwrap();
+    let (_file, keys) = shared_secret();
+    let server = FakeServer::start(&ca, Part::Modern(4_097, vec![7; 32])).await;
+    let world = World::wishes().upstream(server.addr, &ca).cancel(&keys).start().await;
+    let mut cut = 0;
+    for n in 0..100_u32 {
+        let reason = world.cancel(&[[0, 0, 0x10, 1], n.to_be_bytes()].concat()).await;
+        cut += usize::from(reason.starts_with("ignored: rate limited"));
+    }
+    assert!(cut > 0 && server.cancels().len() == 100 - cut, "{cut} of 100 guesses were cut off");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn u6_eight_unproven_cancels_are_carried_at_a_time_and_the_next_is_dropped() {
+    let ca = Ca::new().unwrap();
+    let (_file, keys) = shared_secret();
+    let server = FakeServer::start(&ca, Part::Silence).await;
+    let world = World::wishes().upstream(server.addr, &ca).cancel(&keys).start().await;
+    let key = *b"\0\0\0\x07what";
+    let mut waiting = Vec::new();
+    for n in 1..=8 {
+        let mut tcp = TcpStream::connect(("127.0.0.1", world.port)).await.unwrap();
+        tcp.write_all(&cancel(&key)).await.unwrap();
+        server.clients(n).await;
+        waiting.push(tcp);
+    }
+    assert_eq!(world.cancel(&key).await, "ignored: too many cancels at the same time");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_gone_is_in_the_record_and_not_in_the_answer() {
+    let ca = Ca::new().unwrap();
+    let server = FakeServer::start(&ca, Part::Modern(4_097, vec![7; 32])).await;
+    let world = World::wishes().upstream(server.addr, &ca).start().await;
+    let (_client, key) = session(&world, 2).await;
+    drop(server);
+    let reason = world.cancel(&key).await;
+    assert!(reason.starts_with("failed: "), "{reason}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn u6_of_two_sessions_with_one_process_id_the_right_one_is_cancelled() {
+    let ca = Ca::new().unwrap();
+    let (_file, keys) = shared_secret();
+    let one = FakeServer::start(&ca, Part::Modern(4_097, vec![1; 32])).await;
+    let two = FakeServer::start(&ca, Part::Modern(4_097, vec![2; 32])).await;
+    let replica = async |first: &FakeServer, second: &FakeServer| {
+        World::wishes().upstreams(&[first.addr, second.addr], &ca).cancel(&keys).start().await
+    };
+    let (left, right) = (replica(&one, &two).await, replica(&two, &one).await);
+    let pid = [0, 0, 0x10, 1];
+    // Long keys know their server.
+    let ((_a, key_of_one), (_b, key_of_two)) = (session(&left, 2).await, session(&right, 2).await);
+    right.cancel(&key_of_one).await;
+    assert_eq!((one.cancels().len(), two.cancels().len()), (1, 0));
+    left.cancel(&key_of_two).await;
+    assert_eq!((one.cancels().len(), two.cancels().len()), (1, 1));
+    // Short ones bring the secret of their server to all, and only theirs takes it.
+    let ((_c, key_of_one), (_d, _)) = (session(&left, 0).await, session(&right, 0).await);
+    right.cancel(&key_of_one).await;
+    let told = [&pid[..], &[1; 4]].concat();
+    assert_eq!((one.cancels().last(), two.cancels().last()), (Some(&told), Some(&told)));
+    // At their own replica they are known.
+    left.cancel(&key_of_one).await;
+    assert_eq!((one.cancels().len(), two.cancels().len()), (3, 2));
+}
+
+/// Another cluster, at `server`.
+fn another(server: &FakeServer, keys: &str) -> String {
+    format!(
+        r#"
+        [[cluster]]
+        name = "other"
+        endpoint = "other.cluster-abc123.eu-central-1.rds.amazonaws.com"
+        hostaddr = "{}"
+        region = "eu-central-1"
+        role_arn = "arn:aws:iam::123456789012:role/other"
+        ca_file = "@upstream-ca@"
+        {keys}
+        "#,
+        server.addr
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancel_stays_with_its_cluster_as_far_as_its_key_can_tell() {
+    let ca = Ca::new().unwrap();
+    let (_file, keys) = shared_secret();
+    let one = FakeServer::start(&ca, Part::Modern(4_097, vec![1; 32])).await;
+    let hosts = ["other.cluster-abc123.eu-central-1.rds.amazonaws.com"];
+    let two = FakeServer::with_cert(&ca.server(&hosts).unwrap(), Part::Modern(4_097, vec![2; 32])).await;
+    let replica = async |route: &str| {
+        let wishes = World::wishes().upstream(one.addr, &ca).cancel(&keys).cluster("databases = [\"app\"]");
+        wishes.user(&another(&two, route)).start().await
+    };
+    let by_database = "databases = [\"other\"]";
+    let (left, right) = (replica(by_database).await, replica(by_database).await);
+    let (_a, long) = session(&left, 2).await;
+    right.cancel(&long).await;
+    assert_eq!((one.cancels().len(), two.cancels().len()), (1, 0), "a long key says which");
+    let (_b, short) = session(&left, 0).await;
+    right.cancel(&short).await;
+    assert_eq!(one.cancels().last().unwrap()[4..], [1; 4]);
+    assert_ne!(two.cancels().last().unwrap()[4..], [1; 4], "the other cluster is not told the secret");
+    // Clusters that this entrance does not lead to are left alone.
+    let elsewhere = replica("databases = [\"other\"]\nserver_names = [\"elsewhere.example\"]").await;
+    let told = (one.cancels().len(), two.cancels().len());
+    let mut client = elsewhere.raw().await;
+    client.send(&cancel(&short)).await;
+    assert!(client.message().await.is_none());
+    assert_eq!((one.cancels().len(), two.cancels().len()), (told.0 + 1, told.1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_for_a_cluster_that_is_not_served_here_dials_nobody() {
+    let ca = Ca::new().unwrap();
+    let (_file, keys) = shared_secret();
+    let server = FakeServer::start(&ca, Part::Modern(4_097, vec![1; 32])).await;
+    let here = World::wishes().upstream(server.addr, &ca).cancel(&keys).start().await;
+    let other =
+        World::wishes().upstream(server.addr, &ca).cancel(&keys).endpoint("other.example").start().await;
+    let (_client, key) = session(&here, 2).await;
+    let reason = other.cancel(&key).await;
+    assert!(reason.starts_with("ignored: nobody to tell"), "{reason}");
+    assert!(server.cancels().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r18_a_draining_replicas_sessions_are_cancelled_through_another_one() {
+    let (_file, keys) = shared_secret();
+    let other = World::wishes().cancel(&keys).start().await;
+    for (minor, seconds) in [(0, 620), (2, 621)] {
+        let world = World::wishes().cancel(&keys).start().await;
+        let (mut client, key) = session(&world, minor).await;
+        client.send(&query(&format!("select pg_sleep({seconds})"))).await;
+        until_asleep(&database().postgres, seconds).await;
+        world.stopping.drain.cancel();
+        world.log_line("the listener is closed").await;
+        other.cancel(&key).await;
+        client.expect_57014().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancel_inside_tls_works_and_ends_with_a_goodbye() {
+    let ca = Ca::new().unwrap();
+    let server = FakeServer::start(&ca, Part::Modern(4_097, vec![7; 32])).await;
+    let world = World::wishes().upstream(server.addr, &ca).start().await;
+    let (_client, key) = session(&world, 2).await;
+    let mut client = world.raw().await;
+    client.send(&cancel(&key)).await;
+    let mut answer = Vec::new();
+    client.stream.read_to_end(&mut answer).await.expect("an end with close_notify");
+    assert!(answer.is_empty());
+    assert_eq!(server.cancels().len(), 1, "the connection ends when the server has been told, not before");
+}

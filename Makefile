@@ -16,6 +16,7 @@ demo: ## One login end to end on stand-ins for the issuer, STS and Aurora (ARGS=
 
 test: ## Everything the tests need, then all tests
 	@scripts/need-postgres
+	@scripts/need-packages haproxy
 	cargo test --locked --workspace
 
 clients: ## Real clients of many languages through the proxy; writes docs/clients.md (ONLY=psql for some)

@@ -14,6 +14,7 @@ mod listeners;
 mod oauthbearer;
 mod packaging;
 mod refusals;
+mod replicas;
 mod routing;
 mod sts;
 mod tls;

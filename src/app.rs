@@ -5,7 +5,6 @@ use std::sync::Arc;
 use anyhow::Context;
 use tokio::runtime::Handle;
 use tokio_rustls::TlsAcceptor;
-use tokio_util::sync::CancellationToken;
 
 use crate::auth::{KeyFetcher, KeyStore, Policy, Verifier};
 use crate::aws::federation::Federation;
@@ -14,50 +13,136 @@ use crate::cancel::{CancelKeys, CancelSecret};
 use crate::client::listener::{Ask, Listener};
 use crate::client::oauthbearer::Discovery;
 use crate::clock::Clock;
-use crate::config::{Config, ListenAuth, ListenSettings};
+use crate::config::{
+    CancelSettings, ClusterSettings, Config, IssuerSettings, LimitSettings, ListenAuth, ListenSettings,
+};
+use crate::lifecycle::Stopping;
+use crate::limits::{Counts, DoorLimits};
+use crate::server::Generation;
 use crate::session::{SessionLimits, Steps};
+use crate::telemetry::metrics::Metrics;
 use crate::upstream::dial::Dialers;
 use crate::wire::tls;
 
-/// Builds what a session passes through. Fetching and federating run on `control`; `stop` ends sessions.
-pub fn build(
-    config: Config,
-    clock: Clock,
-    control: &Handle,
-    stop: CancellationToken,
-) -> anyhow::Result<Steps> {
-    let clusters: Vec<_> = config.clusters.into_iter().map(Arc::new).collect();
-    let dialers = Dialers::new(&clusters, config.limits.server_connect_timeout)?;
-    let secret = match &config.cancel.secret_file {
-        Some(path) => CancelSecret::read(path)?,
-        None => CancelSecret::random(),
-    };
-    let cancels = CancelKeys::new(&secret).context("cancel keys cannot be derived")?;
-    let federation = Federation::new(&clusters, StsTimes::default(), clock.clone(), control.clone())?;
-    let mut issuers = Vec::new();
-    for issuer in config.issuers {
-        let fetcher = KeyFetcher::new(&issuer)?;
-        let keys = KeyStore::start(&issuer, fetcher, control);
-        issuers.push((issuer, keys));
+/// What outlives a configuration: who is there, what was counted, and whom keys open.
+#[derive(Debug)]
+pub struct Host {
+    /// Tells the time.
+    pub clock: Clock,
+    /// The runtime for fetching keys and asking STS.
+    pub control: Handle,
+    /// How the service ends.
+    pub stopping: Stopping,
+    /// Who is there.
+    pub counts: Arc<Counts>,
+    /// What was counted.
+    pub metrics: Arc<Metrics>,
+    cancels: Arc<CancelKeys>,
+}
+
+impl Host {
+    /// With nobody there and nothing counted.
+    pub fn new(
+        clock: Clock,
+        control: Handle,
+        stopping: Stopping,
+        cancel: &CancelSettings,
+    ) -> anyhow::Result<Self> {
+        let secret = match &cancel.secret_file {
+            Some(path) => CancelSecret::read(path)?,
+            None => CancelSecret::random(),
+        };
+        let cancels = CancelKeys::new(&secret).context("cancel keys cannot be derived")?;
+        Ok(Self {
+            clock,
+            control,
+            stopping,
+            counts: Arc::default(),
+            metrics: Arc::default(),
+            cancels: Arc::new(cancels),
+        })
     }
-    Ok(Steps {
-        limits: SessionLimits {
-            client_login_timeout: config.limits.client_login_timeout,
-            login_timeout: config.limits.login_timeout,
-            max_client_conn: config.limits.max_client_conn,
-        },
-        verifier: Verifier::new(issuers, clock.clone()),
-        policy: Policy::new(clusters),
-        federation,
-        dialers,
-        cancels,
-        clock,
-        stop,
-    })
+
+    /// Builds what new connections meet, and reads the files that `config` names. From `before` it takes over
+    /// the keys of issuers and the answers of STS whose settings are the same; nothing is changed there if
+    /// this fails.
+    pub fn build(&self, config: Config, before: Option<&Generation>) -> anyhow::Result<Generation> {
+        let listeners = config.listeners.iter().map(|settings| Ok(Arc::new(listener(settings)?)));
+        let listeners = listeners.collect::<anyhow::Result<_>>()?;
+        let certificates = config.listeners.iter().map(|settings| tls::expires_at(&settings.tls_cert_file));
+        let certificates = certificates.collect::<Result<_, _>>()?;
+        let clusters: Vec<_> = config.clusters.into_iter().map(Arc::new).collect();
+        let dialers = Dialers::new(&clusters, config.limits.server_connect_timeout)?;
+        let federation = self.federation(&clusters, before)?;
+        let fetchers = config.issuers.iter().map(KeyFetcher::new).collect::<Result<Vec<_>, _>>()?;
+
+        // Nothing fails from here on.
+        let issuers = config.issuers.into_iter().zip(fetchers);
+        let issuers = issuers.map(|(settings, fetcher)| self.issuer(settings, fetcher, before)).collect();
+        let limits = config.limits;
+        let steps = Steps {
+            limits: session_limits(&limits),
+            verifier: Verifier::new(issuers, self.clock.clone()),
+            policy: Policy::new(clusters),
+            federation,
+            dialers,
+            cancels: Arc::clone(&self.cancels),
+            counts: Arc::clone(&self.counts),
+            metrics: Arc::clone(&self.metrics),
+            clock: self.clock.clone(),
+            stopping: self.stopping.clone(),
+        };
+        Ok(Generation {
+            steps: Arc::new(steps),
+            listeners,
+            certificates,
+            limits: DoorLimits { clients: limits.max_client_conn, logins: limits.max_logins },
+            shutdown_delay: limits.shutdown_delay,
+            shutdown_timeout: limits.shutdown_timeout,
+        })
+    }
+
+    fn federation(
+        &self,
+        clusters: &[Arc<ClusterSettings>],
+        before: Option<&Generation>,
+    ) -> anyhow::Result<Federation> {
+        let times = StsTimes::default();
+        Ok(match before.map(|before| &before.steps) {
+            Some(steps) => steps.federation.succeeded_by(clusters, steps.policy.clusters(), times)?,
+            None => Federation::new(clusters, times, self.clock.clone(), self.control.clone())?,
+        })
+    }
+
+    fn issuer(
+        &self,
+        settings: IssuerSettings,
+        fetcher: KeyFetcher,
+        before: Option<&Generation>,
+    ) -> (IssuerSettings, Arc<KeyStore>) {
+        let mut known = before.into_iter().flat_map(|before| before.steps.verifier.issuers());
+        let keys = match known.find(|(known, _)| **known == settings) {
+            Some((_, keys)) => {
+                keys.renew(fetcher);
+                Arc::clone(keys)
+            }
+            None => Arc::new(KeyStore::start(&settings, fetcher, &self.control)),
+        };
+        (settings, keys)
+    }
+}
+
+fn session_limits(limits: &LimitSettings) -> SessionLimits {
+    SessionLimits {
+        client_login_timeout: limits.client_login_timeout,
+        login_timeout: limits.login_timeout,
+        max_logins_per_address: limits.max_logins_per_address,
+        max_user_client_connections: limits.max_user_client_connections,
+    }
 }
 
 /// Builds what the clients of one listener meet; its files are read here.
-pub fn listener(settings: &ListenSettings) -> anyhow::Result<Listener> {
+fn listener(settings: &ListenSettings) -> anyhow::Result<Listener> {
     let config = tls::server_config(listener_files(settings))?;
     if settings.plaintext_from_loopback {
         tracing::warn!(

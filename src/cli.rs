@@ -3,11 +3,13 @@
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{check, serve};
 use crate::config::{LogFormat, LogLevel, LogSettings};
+use crate::server::descriptors::TooFewDescriptors;
 use crate::telemetry::logging;
 
 /// `EX_CONFIG` of sysexits.h: starting again with the same file would not help.
@@ -88,14 +90,20 @@ impl Cli {
                 }
                 Err(problems) => refuse(&problems),
             },
-            Command::Serve { config, log_level, log_format } => match check::load(&config.path) {
-                Ok(mut config) => {
+            Command::Serve { config, log_level, log_format } => {
+                let load = move || {
+                    let mut config = check::load(&config.path)?;
                     override_log(&mut config.log, log_level, log_format);
-                    logging::start(&config.log);
-                    finish(serve::run(config))
+                    Ok(config)
+                };
+                match load() {
+                    Ok(config) => {
+                        logging::start(&config.log);
+                        finish(serve::run(config, Arc::new(load)))
+                    }
+                    Err(problems) => refuse(&problems),
                 }
-                Err(problems) => refuse(&problems),
-            },
+            }
         }
     }
 }
@@ -123,7 +131,7 @@ fn finish(result: anyhow::Result<()>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             say(&mut std::io::stderr(), &format!("pgpassport: {error:#}"));
-            ExitCode::FAILURE
+            if error.is::<TooFewDescriptors>() { ExitCode::from(EX_CONFIG) } else { ExitCode::FAILURE }
         }
     }
 }

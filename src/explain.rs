@@ -2,6 +2,8 @@
 //! here, so that they speak with one voice, and so that one reading shows that none of them tells a secret.
 //! Before a token's signature has held, nothing of its content is repeated.
 
+mod place;
+
 use crate::auth::{DeriveError, PolicyError, VerifyError};
 use crate::aws::sts::StsError;
 use crate::client::AskError;
@@ -28,7 +30,7 @@ const TRY_AGAIN: &str = "Nothing is wrong with your token. Try again in a moment
 pub fn explain(why: &LoginError, user: &str) -> Refusal {
     match why {
         LoginError::Startup(why) => startup(why),
-        LoginError::Full { limit } => Refusal::too_many_connections("the proxy", *limit),
+        LoginError::NoPlace(why) => place::explain(why),
         LoginError::ClientTimedOut => Refusal::authentication_timeout(),
         LoginError::Ask(AskError::Password(why)) => password(why, user),
         LoginError::Ask(AskError::Bearer(why)) => bearer(why, user),

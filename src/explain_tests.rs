@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 
 use super::*;
 use crate::auth::{AlgorithmFault, DeriveError};
+use crate::limits::{Full, NoPlace, Whose};
+use crate::names::DbUser;
 
 fn addr() -> SocketAddr {
     SocketAddr::from(([10, 0, 0, 1], 5432))
@@ -28,11 +30,35 @@ fn sts_refused(code: &str) -> LoginError {
     LoginError::Sts(StsError::Refused { code: code.into(), message: "arn:aws:secret".into() })
 }
 
+fn full(of: Whose) -> LoginError {
+    NoPlace::Full(Full { of, max: 7 }).into()
+}
+
 /// SQLSTATE, first words, stage, and a part of DETAIL or HINT.
 type Row = (LoginError, &'static str, &'static str, Stage, &'static str);
 
 const FAILED: &str = "password authentication failed for user \"al\"";
 const NOW: &str = "cannot connect now: ";
+
+#[test]
+fn the_table_of_refusals_for_want_of_a_place() {
+    let (alice, app) = (Whose::User(DbUser::parse("alice").unwrap()), Whose::Cluster("app".into()));
+    let rows: Vec<Row> = vec![
+        (full(Whose::Clients), "53300", "too many connections for the proxy", Stage::Limits, "is 7"),
+        (full(Whose::Logins), "53300", "too many connections for the proxy", Stage::Limits, "progress is 7"),
+        (full(Whose::Address), "53300", "too many connections for your address", Stage::Limits, "is 7"),
+        (full(alice), "53300", "too many connections for user \"alice\"", Stage::Limits, "is 7"),
+        (full(app), "53300", "too many connections for cluster \"app\"", Stage::Limits, "is 7"),
+        (
+            NoPlace::Stopping.into(),
+            "57P03",
+            "cannot connect now: the proxy is shutting down",
+            Stage::Session,
+            "no new",
+        ),
+    ];
+    check(&rows);
+}
 
 #[test]
 fn the_table_of_refusals_before_the_token_is_believed() {
@@ -55,7 +81,6 @@ fn the_table_of_refusals_before_the_token_is_believed() {
             "protocol",
         ),
         (StartupError::Replication.into(), "0A000", "replication connections", Stage::Startup, "IAM"),
-        (LoginError::Full { limit: 7 }, "53300", "too many connections for the proxy", Stage::Limits, "is 7"),
         (
             LoginError::ClientTimedOut,
             "57014",
@@ -308,7 +333,7 @@ fn j16_refusals_over_oauthbearer_speak_of_no_password() {
         (LoginError::Verify(VerifyError::NotAJwt { parts: 1 }), "28P01", failed),
         (LoginError::Verify(VerifyError::BadSignature), "28P01", failed),
         (LoginError::Verify(VerifyError::Expired { seconds_ago: 90 }), "28P01", failed),
-        (LoginError::Full { limit: 7 }, "53300", "too many connections for the proxy"),
+        (full(Whose::Clients), "53300", "too many connections for the proxy"),
     ] {
         let refusal = explain_bearer(&why, "al");
         assert_eq!(refusal.sqlstate, sqlstate, "{why}");

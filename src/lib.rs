@@ -26,9 +26,11 @@
 //! | [`aws`] | STS, session policy, IAM token | auth's grant |
 //! | [`relay`], [`cancel`] | streams and keys | wire, names, secret |
 //! | [`upstream`] | dial, log in, carry cancels | wire, the proofs, cancel |
+//! | [`limits`] | who holds a place among how many | names |
 //! | [`session`], [`outcome`], [`explain`] | the order of the steps, how it ends, in whose words | every step |
 //! | [`server`], [`lifecycle`] | accept, cores, signals | session |
-//! | [`telemetry`] | log lines and the audit record; written, never read | names |
+//! | [`telemetry`] | log lines, the audit record, metrics; written, never read | names |
+//! | [`admin`] | health and metrics over HTTP | server, telemetry |
 //! | [`app`], [`commands`], [`cli`] | building the parts, running them | all |
 //!
 //! Sessions live on one current-thread runtime per core and never leave it; fetching keys and calling STS
@@ -51,6 +53,7 @@
 //! 9. There is no plaintext upstream and no unverified one (`p1_…`).
 //! 10. No global mutable state, one clock, one place that exits (`one_place_for_each_power`).
 
+pub mod admin;
 pub mod app;
 pub mod auth;
 pub mod aws;
@@ -62,6 +65,7 @@ pub mod commands;
 pub mod config;
 pub mod explain;
 pub mod lifecycle;
+pub mod limits;
 pub mod names;
 pub mod outcome;
 pub mod refusal;

@@ -13,9 +13,11 @@ use crate::client::negotiate::Dropped;
 use crate::client::oauthbearer::BearerError;
 use crate::client::startup::StartupError;
 use crate::explain::{explain, explain_bearer};
+use crate::limits::{NoPlace, Whose};
 use crate::names::SessionId;
 use crate::refusal::{Refusal, Stage};
 use crate::relay::{Carried, RelayEnd};
+use crate::telemetry::metrics::Metrics;
 use crate::telemetry::trail::Outcome;
 use crate::upstream::dial::DialError;
 use crate::upstream::login::UpstreamLoginError;
@@ -27,12 +29,9 @@ pub enum LoginError {
     /// The first packets.
     #[error(transparent)]
     Startup(#[from] StartupError),
-    /// Every seat is taken.
-    #[error("limits.max_client_conn is reached ({limit})")]
-    Full {
-        /// How many there are.
-        limit: usize,
-    },
+    /// There is no place for it.
+    #[error(transparent)]
+    NoPlace(#[from] NoPlace),
     /// The client did not send its token in time.
     #[error("the client did not send its token within limits.client_login_timeout")]
     ClientTimedOut,
@@ -89,8 +88,16 @@ impl LoginError {
             | Self::Upstream(UpstreamLoginError::NotIam { .. } | UpstreamLoginError::Refused { .. }) => {
                 Fault::Client
             }
-            Self::Full { .. } | Self::Sts(StsError::Misconfigured { .. }) => Fault::Operator,
-            Self::Sts(_) | Self::Dial(_) | Self::Upstream(_) | Self::TimedOut(_) => Fault::Outside,
+            Self::NoPlace(NoPlace::Full(full)) => match full.of {
+                Whose::Address | Whose::User(_) => Fault::Client,
+                Whose::Clients | Whose::Logins | Whose::Cluster(_) => Fault::Operator,
+            },
+            Self::Sts(StsError::Misconfigured { .. }) => Fault::Operator,
+            Self::NoPlace(NoPlace::Stopping)
+            | Self::Sts(_)
+            | Self::Dial(_)
+            | Self::Upstream(_)
+            | Self::TimedOut(_) => Fault::Outside,
             Self::Sign(_) => Fault::Proxy,
         }
     }
@@ -148,10 +155,24 @@ impl End {
         }
     }
 
+    /// Counts it.
+    pub fn count(&self, metrics: &Metrics) {
+        let (to_server, to_client) = match self {
+            Self::Carried(carried) => (carried.to_server, carried.to_client),
+            _ => (0, 0),
+        };
+        if matches!(self, Self::Dropped(Dropped::Crowded)) {
+            metrics.closed_unheard();
+        }
+        metrics.connection_ended(&self.outcome(), to_server, to_client);
+    }
+
     /// The record's words.
     pub fn outcome(&self) -> Outcome {
-        let plain = |word| Outcome { word, stage: None, sqlstate: None, reason: None, routine: false };
+        let plain =
+            |word| Outcome { word, end: None, stage: None, sqlstate: None, reason: None, routine: false };
         let because = |word, reason: String| Outcome { reason: Some(reason), ..plain(word) };
+        let cancel = |end, reason| Outcome { end: Some(end), ..because("cancel", reason) };
         match self {
             Self::Dropped(Dropped::HealthCheck) => Outcome { routine: true, ..plain("health_check") },
             Self::Dropped(why) => because("dropped", why.to_string()),
@@ -169,10 +190,10 @@ impl End {
             }
             Self::CancelForwarded(told) => {
                 let told: Vec<_> = told.iter().map(ToString::to_string).collect();
-                because("cancel", format!("forwarded to {}", told.join(", ")))
+                cancel("forwarded", format!("forwarded to {}", told.join(", ")))
             }
-            Self::CancelIgnored(why) => because("cancel", format!("ignored: {why}")),
-            Self::CancelFailed(error) => because("cancel", format!("failed: {error}")),
+            Self::CancelIgnored(why) => cancel("ignored", format!("ignored: {why}")),
+            Self::CancelFailed(error) => cancel("failed", format!("failed: {error}")),
             Self::NotWelcomed(error) => because("lost", format!("the client left at the welcome: {error}")),
             Self::Carried(carried) => carried_outcome(&carried.end),
         }
@@ -180,13 +201,21 @@ impl End {
 }
 
 fn carried_outcome(end: &RelayEnd) -> Outcome {
-    let (word, reason) = match end {
-        RelayEnd::ClientLeft => ("session", "the client left".to_owned()),
-        RelayEnd::ClientLost(error) => ("session", format!("the client's connection broke: {error}")),
-        RelayEnd::ServerEnded => ("session", "the server ended it".to_owned()),
-        RelayEnd::ServerLost(Some(error)) => ("lost", format!("the server's connection broke: {error}")),
-        RelayEnd::ServerLost(None) => ("lost", "the server closed without a word".to_owned()),
-        RelayEnd::Stopped => ("session", "the proxy is stopping".to_owned()),
+    let (word, end, reason) = match end {
+        RelayEnd::ClientLeft => ("session", "client_left", "the client left".to_owned()),
+        RelayEnd::ClientLost(error) => {
+            ("session", "client_lost", format!("the client's connection broke: {error}"))
+        }
+        RelayEnd::ServerEnded => ("session", "server_ended", "the server ended it".to_owned()),
+        RelayEnd::ServerLost(Some(error)) => {
+            ("lost", "server_lost", format!("the server's connection broke: {error}"))
+        }
+        RelayEnd::ServerLost(None) => ("lost", "server_lost", "the server closed without a word".to_owned()),
+        RelayEnd::Stopped => ("session", "stopped", "the proxy is stopping".to_owned()),
     };
-    Outcome { word, stage: None, sqlstate: None, reason: Some(reason), routine: false }
+    Outcome { word, end: Some(end), stage: None, sqlstate: None, reason: Some(reason), routine: false }
 }
+
+#[cfg(test)]
+#[path = "outcome_tests.rs"]
+mod tests;

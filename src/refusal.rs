@@ -138,15 +138,10 @@ impl Refusal {
             .hint("Send the token at once; the limit is limits.client_login_timeout.")
     }
 
-    /// 53300: a limit is reached.
-    pub fn too_many_connections(whom: &str, limit: usize) -> Self {
-        Self::new(
-            "53300",
-            format!("too many connections for {whom}"),
-            Stage::Limits,
-            &format!("the limit is {limit}"),
-        )
-        .hint("Try again when other sessions have ended, or raise limits.max_client_conn.")
+    /// 53300: a limit is reached. `key` is what sets it in the configuration.
+    pub fn too_many_connections(whom: &str, detail: &str, key: &str) -> Self {
+        Self::new("53300", format!("too many connections for {whom}"), Stage::Limits, detail)
+            .hint(&format!("Try again when other connections have ended, or have {key} raised."))
     }
 
     /// 08P01: the bytes do not follow the protocol.

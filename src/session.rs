@@ -3,13 +3,13 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
-use tokio_util::sync::CancellationToken;
 
-use crate::auth::{Asked, Policy, Verifier};
+use crate::auth::{Asked, Grant, KeyStatus, Policy, Verifier};
 use crate::aws::federation::Federation;
 use crate::cancel::{CancelKeys, Ignored, Issued};
 use crate::client::listener::Listener;
@@ -17,10 +17,13 @@ use crate::client::negotiate::{Dropped, First, negotiate};
 use crate::client::proxy_protocol::{Origin, origin};
 use crate::client::{self, Pending};
 use crate::clock::Clock;
+use crate::lifecycle::Stopping;
+use crate::limits::{Counts, Place, SessionCeilings, SessionPlace, Unheard};
 use crate::names::SessionId;
 use crate::outcome::{End, LoginError};
 use crate::refusal::{Refusal, Stage};
 use crate::relay::relay;
+use crate::telemetry::metrics::Metrics;
 use crate::telemetry::trail::{Identity, Trail};
 use crate::upstream::cancel::{Entrance, deliver};
 use crate::upstream::dial::Dialers;
@@ -36,39 +39,28 @@ pub struct Steps {
     pub(crate) policy: Policy,
     pub(crate) federation: Federation,
     pub(crate) dialers: Dialers,
-    pub(crate) cancels: CancelKeys,
+    pub(crate) cancels: Arc<CancelKeys>,
+    pub(crate) counts: Arc<Counts>,
+    pub(crate) metrics: Arc<Metrics>,
     pub(crate) clock: Clock,
-    /// Ends every session.
-    pub(crate) stop: CancellationToken,
+    pub(crate) stopping: Stopping,
 }
 
-/// Waits and counts of a session.
+/// Waits of a session, and how many there may be of one kind.
 #[derive(Clone, Copy, Debug)]
 pub struct SessionLimits {
     /// From accept to the end of the client's token.
     pub client_login_timeout: Duration,
     /// From accept to ReadyForQuery.
     pub login_timeout: Duration,
-    /// Sessions at the same time.
-    pub max_client_conn: usize,
+    /// Connections from one address that have not shown a good token yet; any number when absent.
+    pub max_logins_per_address: Option<usize>,
+    /// Sessions of one database user in one cluster; any number when absent.
+    pub max_user_client_connections: Option<usize>,
 }
 
-/// Whether there is room for a connection. `T` is held as long as it lives.
-#[derive(Debug)]
-pub enum Place<T> {
-    /// There is.
-    Seat(T),
-    /// There is not, and it has to be told so.
-    Full {
-        /// The limit that is reached.
-        limit: usize,
-        /// Those who are told so are limited too.
-        _standing: T,
-    },
-}
-
-/// A session on the upstream, and the client's key to cancel its queries.
-type LoggedIn = (Upstream, Option<Issued>);
+/// A session on the upstream, the client's key to cancel its queries, and the session's place among the others.
+type LoggedIn = (Upstream, Option<Issued>, SessionPlace);
 
 /// The one clock of a login, started at accept.
 #[derive(Clone, Copy)]
@@ -77,33 +69,39 @@ struct Due {
     login: Instant,
 }
 
-/// Serves one connection of `listener` to its end.
-pub async fn serve<T>(steps: &Steps, listener: &Listener, tcp: TcpStream, peer: SocketAddr, place: Place<T>) {
-    let session = SessionId::random();
-    let mut trail = Trail::start(session, peer, &listener.name);
-    let end = live(steps, listener, (tcp, peer), &place, (session, &mut trail)).await;
-    end.log(session);
-    trail.finish(end.outcome());
-    drop(place);
-}
-
-async fn live<T>(
-    steps: &Steps,
+/// Serves one connection of `listener` to its end. `place` is held as long as it lives.
+pub async fn serve(
+    steps: Arc<Steps>,
     listener: &Listener,
     (tcp, peer): (TcpStream, SocketAddr),
-    place: &Place<T>,
+    place: Place,
+) {
+    let session = SessionId::random();
+    let mut trail = Trail::start(session, peer, &listener.name);
+    let metrics = Arc::clone(&steps.metrics);
+    let end = live(steps, listener, (tcp, peer), place, (session, &mut trail)).await;
+    end.log(session);
+    end.count(&metrics);
+    trail.finish(end.outcome());
+}
+
+async fn live(
+    steps: Arc<Steps>,
+    listener: &Listener,
+    (tcp, peer): (TcpStream, SocketAddr),
+    mut place: Place,
     (session, trail): (SessionId, &mut Trail),
 ) -> End {
     let due = steps.due();
     if let Err(error) = socket::tune(&tcp) {
         return End::Dropped(Dropped::Io(error));
     }
-    match timeout_at(due.client, meet(listener, tcp, peer, trail)).await {
+    match timeout_at(due.client, meet(&steps, listener, (tcp, peer), &mut place, trail)).await {
         Err(_) => End::Dropped(Dropped::TimedOut), // no shared language yet, so no word either
         Ok(Err(why)) => End::Dropped(why),
         Ok(Ok((First::Cancel(stream, key), origin))) => {
             let entrance = Entrance { listener: &listener.name, server_name: stream.server_name() };
-            let end = cancel(steps, entrance, &key, origin.client().ip()).await;
+            let end = cancel(&steps, entrance, &key, origin.client().ip()).await;
             client::hang_up(stream).await;
             end
         }
@@ -113,7 +111,7 @@ async fn live<T>(
             End::Refused(why)
         }
         Ok(Ok((First::Login(mut client), _))) => {
-            match log_in(steps, listener, &mut client, place, due, trail).await {
+            match log_in(&steps, listener, &mut client, &mut place, due, trail).await {
                 Ok(logged_in) => carry(steps, client, logged_in, due, (session, trail)).await,
                 Err(why) => {
                     let refusal = why.refusal(client.startup().user(), &listener.ask);
@@ -127,13 +125,16 @@ async fn live<T>(
 
 /// Who is there and what for: the balancer's header, where one has to be, then the first packets.
 async fn meet(
+    steps: &Steps,
     listener: &Listener,
-    mut tcp: TcpStream,
-    peer: SocketAddr,
+    (mut tcp, peer): (TcpStream, SocketAddr),
+    place: &mut Place,
     trail: &mut Trail,
 ) -> Result<(First<TcpStream>, Origin), Dropped> {
     let origin = origin(&mut tcp, peer, &listener.proxy_protocol_from).await?;
     trail.origin(origin.client(), origin.via());
+    let located = steps.counts.locate(place, origin.client().ip(), steps.limits.max_logins_per_address);
+    located.map_err(|Unheard| Dropped::Crowded)?;
     match negotiate(tcp, &listener.acceptor, listener.allows_plaintext(&origin)).await {
         Err(Dropped::Silent) if matches!(origin, Origin::Balancer(_)) => Err(Dropped::HealthCheck),
         first => Ok((first?, origin)),
@@ -142,22 +143,21 @@ async fn meet(
 
 /// From the token to a session on the upstream. Nothing is dialled and no AWS call is made before the token
 /// is verified; the server is reached and the role assumed at the same time.
-async fn log_in<T>(
+async fn log_in(
     steps: &Steps,
     listener: &Listener,
     client: &mut Pending<TcpStream>,
-    place: &Place<T>,
+    place: &mut Place,
     due: Due,
     trail: &mut Trail,
 ) -> Result<LoggedIn, LoginError> {
     record_request(trail, client);
-    if let Place::Full { limit, .. } = place {
-        return Err(LoginError::Full { limit: *limit });
-    }
+    let seat = place.seat()?;
     let jwt = timeout_at(due.client, client.ask_token(&listener.ask))
         .await
         .map_err(|_| LoginError::ClientTimedOut)??;
     let claims = within(due, Stage::Keys, steps.verifier.verify(&jwt)).await?;
+    seat.verified();
     trail.identity(Identity {
         issuer: claims.issuer().as_str(),
         subject: claims.subject().as_str(),
@@ -165,6 +165,8 @@ async fn log_in<T>(
     });
     let grant = steps.policy.authorise(claims, &asked(listener, client))?;
     trail.grant(&grant.cluster().name, grant.db_user().as_str(), grant.database().as_str());
+    let among_others =
+        steps.counts.session(&grant.cluster().name, grant.db_user(), &steps.ceilings(&grant))?;
 
     let (dialed, credentials) = tokio::try_join!(
         within(due, Stage::UpstreamConnect, steps.dialers.dial(&grant)),
@@ -179,14 +181,14 @@ async fn log_in<T>(
         trail.upstream(target.addr, target.key.pid);
         steps.cancels.issue(target, client.startup().protocol())
     });
-    Ok((upstream, issued))
+    Ok((upstream, issued, among_others))
 }
 
 /// From the welcome to the end.
 async fn carry(
-    steps: &Steps,
+    steps: Arc<Steps>,
     client: Pending<TcpStream>,
-    (upstream, issued): LoggedIn,
+    (upstream, issued, _among_others): LoggedIn,
     due: Due,
     (session, trail): (SessionId, &mut Trail),
 ) -> End {
@@ -196,8 +198,11 @@ async fn carry(
         Ok(Err(error)) => return End::NotWelcomed(error),
         Err(_) => return End::NotWelcomed(WireError::Io(io::ErrorKind::TimedOut.into())),
     };
+    let _welcomed = steps.counts.welcomed();
+    let stop = steps.stopping.now.clone();
+    drop(steps); // a long session must not keep alive what a reload has replaced
     let farewell = Refusal::terminating("administrator command", "the proxy is stopping");
-    let carried = relay(client, upstream.stream, &steps.stop, &farewell, session).await;
+    let carried = relay(client, upstream.stream, &stop, &farewell, session).await;
     trail.carried(carried.to_server, carried.to_client);
     End::Carried(carried)
 }
@@ -250,9 +255,16 @@ fn record_request(trail: &mut Trail, client: &Pending<TcpStream>) {
 }
 
 impl Steps {
-    /// Sessions at the same time.
-    pub fn max_client_conn(&self) -> usize {
-        self.limits.max_client_conn
+    /// The configured name of each issuer, and how its keys are.
+    pub fn key_sets(&self) -> impl Iterator<Item = (&str, KeyStatus)> {
+        self.verifier.issuers().map(|(settings, keys)| (settings.name.as_str(), keys.status()))
+    }
+
+    fn ceilings(&self, grant: &Grant) -> SessionCeilings {
+        SessionCeilings {
+            per_user: self.limits.max_user_client_connections,
+            per_cluster: grant.cluster().max_client_conn,
+        }
     }
 
     fn due(&self) -> Due {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep};
@@ -43,6 +43,7 @@ pub struct KeyStatus {
 #[derive(Debug)]
 struct Shared {
     issuer: String,
+    fetcher: ArcSwap<KeyFetcher>,
     current: ArcSwapOption<Loaded>,
     wanted: Notify,
     progress: watch::Sender<Progress>,
@@ -72,6 +73,7 @@ impl KeyStore {
     pub fn start(settings: &IssuerSettings, fetcher: KeyFetcher, runtime: &Handle) -> Self {
         let shared = Arc::new(Shared {
             issuer: settings.name.clone(),
+            fetcher: ArcSwap::from_pointee(fetcher),
             current: ArcSwapOption::empty(),
             wanted: Notify::new(),
             progress: watch::Sender::new(Progress { under_way: true, ..Progress::default() }),
@@ -83,10 +85,18 @@ impl KeyStore {
         runtime.spawn(async move {
             tokio::select! {
                 () = stopped.cancelled() => {}
-                () = keeper.keep_fresh(&fetcher) => {}
+                () = keeper.keep_fresh() => {}
             }
         });
         Self { shared, _task: stop.drop_guard() }
+    }
+
+    /// Fetches the keys again, from now on with `fetcher`: for unchanged settings whose certificate authorities
+    /// may have changed. The keys there are stay in use meanwhile.
+    pub fn renew(&self, fetcher: KeyFetcher) {
+        self.shared.fetcher.store(Arc::new(fetcher));
+        self.shared.progress.send_modify(|progress| progress.under_way = true);
+        self.shared.wanted.notify_one();
     }
 
     /// How the key set is, for health, metrics and `doctor`.
@@ -148,9 +158,10 @@ impl Shared {
         let _ = progress.wait_for(|progress| progress.ended > ended).await; // the sender lives as long as we
     }
 
-    async fn keep_fresh(&self, fetcher: &KeyFetcher) {
+    async fn keep_fresh(&self) {
         let mut retry = FIRST_RETRY;
         loop {
+            let fetcher = self.fetcher.load_full();
             let pause = match fetcher.fetch().await {
                 Ok(fetched) => {
                     retry = FIRST_RETRY;
@@ -168,9 +179,10 @@ impl Shared {
                 progress.under_way = false;
             });
             tokio::select! {
-                () = sleep(pause) => self.progress.send_modify(|progress| progress.under_way = true),
+                () = sleep(pause) => {}
                 () = self.wanted.notified() => {}
             }
+            self.progress.send_modify(|progress| progress.under_way = true);
         }
     }
 

@@ -80,6 +80,21 @@ async fn r15_an_issuer_that_is_down_at_start_is_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn renewing_fetches_at_once_and_keeps_the_keys_meanwhile() {
+    let issuer = issuer().await;
+    let settings = settings(&issuer, "");
+    let store = store(&issuer, "");
+    assert_eq!(store.usable().await.unwrap().len(), 2);
+    store.renew(KeyFetcher::new(&settings).unwrap());
+    issuer.reaches(Page::Jwks, 2).await;
+    assert!(store.status().usable);
+    issuer.go_down();
+    store.renew(KeyFetcher::new(&settings).unwrap());
+    issuer.reaches(Page::Discovery, 3).await;
+    assert_eq!(store.usable().await.unwrap().len(), 2, "an issuer that is down takes no keys away");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn p5_a_document_of_another_issuer_or_host_is_not_followed() {
     let issuer = issuer().await;
     for document in [
@@ -119,6 +134,7 @@ async fn p8_old_keys_are_used_until_the_stale_limit_and_not_after() {
     let settings = crate::auth::verify::tests::settings_for("http://127.0.0.1:1");
     let shared = Arc::new(Shared {
         issuer: settings.name.clone(),
+        fetcher: ArcSwap::from_pointee(KeyFetcher::new(&settings).unwrap()),
         current: ArcSwapOption::empty(),
         wanted: Notify::new(),
         progress: watch::Sender::new(Progress::default()),
@@ -142,6 +158,7 @@ async fn p7_an_unknown_key_is_worth_a_fetch_every_thirty_seconds() {
     let settings = crate::auth::verify::tests::settings_for("http://127.0.0.1:1");
     let shared = Arc::new(Shared {
         issuer: settings.name.clone(),
+        fetcher: ArcSwap::from_pointee(KeyFetcher::new(&settings).unwrap()),
         current: ArcSwapOption::empty(),
         wanted: Notify::new(),
         progress: watch::Sender::new(Progress::default()),

@@ -1,5 +1,7 @@
 //! Decides whether a token is genuine: the order of the checks.
 
+use std::sync::Arc;
+
 use crate::auth::claims::{self, VerifiedClaims};
 use crate::auth::fault::{AlgorithmFault, VerifyError};
 use crate::auth::json;
@@ -13,18 +15,18 @@ use crate::secret::Jwt;
 /// Checks tokens of the configured issuers. One for the process, shared by every core.
 #[derive(Debug)]
 pub struct Verifier {
-    issuers: Vec<(IssuerSettings, KeyStore)>,
+    issuers: Vec<(IssuerSettings, Arc<KeyStore>)>,
     clock: Clock,
 }
 
 impl Verifier {
     /// `issuers` pairs each `[[issuer]]` with its running key store; no two have the same `url`.
-    pub fn new(issuers: Vec<(IssuerSettings, KeyStore)>, clock: Clock) -> Self {
+    pub fn new(issuers: Vec<(IssuerSettings, Arc<KeyStore>)>, clock: Clock) -> Self {
         Self { issuers, clock }
     }
 
     /// The issuers and their key stores, for health and metrics.
-    pub fn issuers(&self) -> impl Iterator<Item = (&IssuerSettings, &KeyStore)> {
+    pub fn issuers(&self) -> impl Iterator<Item = (&IssuerSettings, &Arc<KeyStore>)> {
         self.issuers.iter().map(|(settings, keys)| (settings, keys))
     }
 

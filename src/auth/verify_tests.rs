@@ -60,7 +60,7 @@ fn verifier_with(more: &str) -> Verifier {
     let fetcher = KeyFetcher::new(&settings).unwrap();
     let keys = KeyStore::start(&settings, fetcher, &tokio::runtime::Handle::current());
     let clock = Clock::from_fn(|| UNIX_EPOCH + Duration::from_secs(NOW));
-    Verifier::new(vec![(settings, keys)], clock)
+    Verifier::new(vec![(settings, Arc::new(keys))], clock)
 }
 
 fn claims() -> Claims {
@@ -377,7 +377,7 @@ async fn several_issuers_are_told_apart() {
             KeyFetcher::new(&settings).unwrap(),
             &tokio::runtime::Handle::current(),
         );
-        (settings, keys)
+        (settings, Arc::new(keys))
     });
     let clock = Clock::from_fn(|| UNIX_EPOCH + Duration::from_secs(NOW));
     let verifier = Verifier::new(issuers.into(), clock);

@@ -31,8 +31,9 @@ const REMEMBER_REFUSAL: Duration = Duration::from_secs(5);
 /// Credentials for people who have been granted a login.
 #[derive(Debug)]
 pub struct Federation {
-    /// By the cluster's name.
-    sts: HashMap<String, Arc<Sts>>,
+    /// By the cluster's name: whom to ask, and since which edition of the configuration the cluster is as it is.
+    sts: HashMap<String, (Arc<Sts>, u64)>,
+    edition: u64,
     cache: Cache<Key, Entry>,
     control: Handle,
     clock: Clock,
@@ -44,6 +45,7 @@ struct Key {
     token: TokenDigest,
     issuer: Issuer,
     cluster: String,
+    since: u64,
     role: RoleArn,
     user: DbUser,
 }
@@ -73,24 +75,48 @@ impl Federation {
     ) -> Result<Self, StsSetupError> {
         let mut sts = HashMap::new();
         for cluster in clusters {
-            sts.insert(cluster.name.clone(), Arc::new(Sts::new(cluster, times, clock.clone())?));
+            sts.insert(cluster.name.clone(), (Arc::new(Sts::new(cluster, times, clock.clone())?), 0));
         }
         Ok(Self {
             sts,
+            edition: 0,
             cache: Cache::builder().max_capacity(MAX_ENTRIES).expire_after(Life).build(),
             control,
             clock,
         })
     }
 
+    /// For the next configuration: new clients for STS, whose certificate authorities may have changed, and for
+    /// each cluster whose settings are those of `before` the answers that are remembered.
+    pub fn succeeded_by(
+        &self,
+        clusters: &[Arc<ClusterSettings>],
+        before: &[Arc<ClusterSettings>],
+        times: StsTimes,
+    ) -> Result<Self, StsSetupError> {
+        let edition = self.edition + 1;
+        let mut sts = HashMap::new();
+        for cluster in clusters {
+            let unchanged = self.sts.get(&cluster.name).filter(|_| before.contains(cluster));
+            let since = unchanged.map_or(edition, |(_, since)| *since);
+            let client = Arc::new(Sts::new(cluster, times, self.clock.clone())?);
+            sts.insert(cluster.name.clone(), (client, since));
+        }
+        let (cache, control, clock) = (self.cache.clone(), self.control.clone(), self.clock.clone());
+        Ok(Self { sts, edition, cache, control, clock })
+    }
+
     /// Credentials that let the granted user log in, and nobody else where the cluster pins by policy. The
     /// token is spent. Troubles of STS are not remembered.
     pub async fn federate(&self, jwt: Jwt, grant: &Grant) -> Result<Arc<RoleCredentials>, StsError> {
         let cluster = grant.cluster();
+        let (sts, since) =
+            self.sts.get(&cluster.name).cloned().ok_or(StsError::BadResponse("no such cluster"))?;
         let key = Key {
             token: jwt.digest(),
             issuer: grant.issuer().clone(),
             cluster: cluster.name.clone(),
+            since,
             role: grant.role().clone(),
             user: grant.db_user().clone(),
         };
@@ -108,8 +134,6 @@ impl Federation {
             session_name: role_session_name(grant.issuer(), grant.subject()),
             policy: cluster.pin.by_policy().then(|| session_policy(cluster, grant.role(), grant.db_user())),
         };
-        let sts =
-            self.sts.get(&cluster.name).map(Arc::clone).ok_or(StsError::BadResponse("no such cluster"))?;
         let call = self.call(sts, assume, grant.expires_at());
         match self.cache.try_get_with(key, call).await {
             Ok(entry) => entry.answer,

@@ -34,6 +34,7 @@ async fn the_cache_holds_ten_thousand_answers() {
             token: Jwt::new(n.to_be_bytes().to_vec()).digest(),
             issuer: Issuer::new("https://idp.example"),
             cluster: "app".into(),
+            since: 0,
             role: RoleArn::parse("arn:aws:iam::123456789012:role/app").unwrap(),
             user: DbUser::parse("alice").unwrap(),
         };

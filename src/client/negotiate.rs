@@ -66,6 +66,9 @@ pub enum Dropped {
     /// TLS without an SSLRequest and without the protocol name `postgresql`.
     #[error("direct TLS without ALPN protocol \"postgresql\"")]
     NoAlpn,
+    /// It has no place, and too many others are being told so already.
+    #[error("there is no place for it, and none to tell it so")]
+    Crowded,
     /// The socket failed.
     #[error("{0}")]
     Io(#[from] io::Error),

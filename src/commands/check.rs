@@ -56,7 +56,12 @@ fn file_problems(config: &Config) -> Vec<String> {
     for listen in &config.listeners {
         let key = &listen.tls_key_file;
         if let Err(error) = tls::server_config(listener_files(listen)) {
-            problems.push(format!("listener {}: {error}", listen.name));
+            let name = match error.path() {
+                path if path == listen.tls_cert_file => "listen.tls_cert_file",
+                path if path == listen.tls_key_file => "listen.tls_key_file",
+                _ => "listen.client_tls_ca_file",
+            };
+            problems.push(format!("{name}: {error} (listener {})", listen.name));
         } else if let Err(error) = private(key) {
             problems.push(format!("listen.tls_key_file: {}: {error}", key.display()));
         }

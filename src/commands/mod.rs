@@ -1,4 +1,5 @@
 //! What the command line can do.
 
 pub mod check;
+pub mod reload;
 pub mod serve;

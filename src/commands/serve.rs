@@ -3,90 +3,135 @@
 use std::io;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use anyhow::Context;
+use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
-use tokio::time::timeout;
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
 
-use crate::app;
+use super::reload::{Load, Reloader};
+use crate::admin::{self, Admin};
+use crate::app::Host;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::lifecycle::{self, Signals, Stopping};
-use crate::server::{self, Door};
+use crate::server::{Acceptor, Cores, Door, descriptors, inherited};
 
-/// Threads of the control plane: key sets and STS. Sessions have threads of their own.
+/// Threads of the control plane: key sets, STS, health and metrics. Sessions have threads of their own.
 const CONTROL_THREADS: usize = 2;
 
-/// Descriptors besides two a session: listener, log, key sets, STS.
-const SPARE_DESCRIPTORS: u64 = 64;
+/// How long the last clients of a listener that has a successor may take to begin their work before idle sessions
+/// are ended: they have been let in a moment ago, and nobody should regret having come here.
+const SETTLE: Duration = Duration::from_secs(1);
 
 /// How long sessions may take to say goodbye once they have to.
-const GOODBYE: std::time::Duration = std::time::Duration::from_secs(5);
+const GOODBYE: Duration = Duration::from_secs(5);
 
-/// Serves until a signal ends it.
-pub fn run(config: Config) -> anyhow::Result<()> {
+/// Everything a service is started with.
+pub struct Service {
+    /// Its configuration.
+    pub config: Config,
+    /// Where the next configuration comes from.
+    pub load: Load,
+    /// One for each of the configuration's listeners, in their order.
+    pub doors: Vec<Door>,
+    /// The admin address, listened on.
+    pub admin: Option<TcpListener>,
+    /// Notified when the next configuration should be taken.
+    pub reload: Arc<Notify>,
+    /// How it is stopped.
+    pub stopping: Stopping,
+}
+
+/// Serves until a signal ends it. `load` reads the configuration again.
+pub fn run(config: Config, load: Load) -> anyhow::Result<()> {
     let control = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(CONTROL_THREADS)
         .thread_name("control")
         .enable_all()
         .build()
         .context("the control runtime cannot be started")?;
-    raise_descriptor_limit(config.limits.max_client_conn);
+    descriptors::provide(config.limits.max_client_conn)?;
     control.block_on(async {
-        let stopping = Stopping::default();
+        let (stopping, reload) = (Stopping::default(), Arc::new(Notify::new()));
         let signals = Signals::listen().context("signals cannot be listened to")?;
-        let mut sockets = Vec::new();
-        for listen in &config.listeners {
-            let socket = server::bind(listen.addr);
-            sockets.push(socket.with_context(|| format!("listen.addr: cannot listen on {}", listen.addr))?);
-        }
-        let driving = stopping.clone();
-        tokio::spawn(async move { signals.drive(&driving).await });
-        serve(config, sockets, stopping).await
+        let doors = inherited::open(&config.listeners)?;
+        let admin = match config.admin.addr {
+            Some(addr) => Some(listen(addr).await?),
+            None => None,
+        };
+        let driving = (stopping.clone(), Arc::clone(&reload));
+        tokio::spawn(async move { signals.drive(&driving.0, &driving.1).await });
+        serve(Service { config, load, doors, admin, reload, stopping }).await
     })
 }
 
-/// Serves clients of `sockets`, one for each of the configuration's listeners and in their order, until
-/// `stopping`. Runs on the control runtime.
-pub async fn serve(config: Config, sockets: Vec<TcpListener>, stopping: Stopping) -> anyhow::Result<()> {
-    let patience = config.limits.shutdown_timeout;
-    let control = tokio::runtime::Handle::current();
-    let mut doors = Vec::new();
-    for (settings, socket) in config.listeners.iter().zip(sockets) {
-        doors.push(Door { socket, listener: Arc::new(app::listener(settings)?) });
+async fn listen(addr: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
+    if !addr.ip().is_loopback() {
+        tracing::warn!(%addr, "admin.addr is not a loopback address: whoever reaches it reads health and metrics");
     }
-    let steps = Arc::new(app::build(config, Clock::system(), &control, stopping.now.clone())?);
-    let addresses: Vec<_> =
-        doors.iter().map(|door| Ok(door.socket.local_addr()?.to_string())).collect::<io::Result<_>>()?;
-    let addr = addresses.join(", ");
-    let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    tracing::info!(addr, cores, version = env!("CARGO_PKG_VERSION"), "listening");
-    lifecycle::ready(&format!("listening on {addr}"));
+    TcpListener::bind(addr).await.with_context(|| format!("admin.addr: cannot listen on {addr}"))
+}
 
-    let sessions = server::accept(doors, steps, cores, stopping.drain.cancelled()).await?;
-    tracing::info!(sessions = sessions.count(), "the listener is closed; waiting for sessions to end");
-    let mut ended = std::pin::pin!(sessions.ended());
+/// Serves clients until it is stopped. Runs on the control runtime.
+pub async fn serve(service: Service) -> anyhow::Result<()> {
+    let Service { config, load, doors, admin, reload, stopping } = service;
+    let host = Arc::new(Host::new(Clock::system(), Handle::current(), stopping.clone(), &config.cancel)?);
+    let current = Arc::new(ArcSwap::from_pointee(host.build(config.clone(), None)?));
+    let cores = Cores::start(thread::available_parallelism().map_or(1, std::num::NonZero::get))?;
+    let pulse = cores.pulse();
+
+    let addresses = doors.iter().map(|door| Ok(door.addr()?.to_string())).collect::<io::Result<Vec<_>>>()?;
+    let addr = addresses.join(", ");
+    let status = format!("listening on {addr}");
+    tracing::info!(addr, cores = cores.count(), version = env!("CARGO_PKG_VERSION"), "listening");
+
+    let (counts, metrics) = (Arc::clone(&host.counts), Arc::clone(&host.metrics));
+    let eyes = admin.map(|listener| {
+        let (stopping, current) = (stopping.clone(), Arc::clone(&current));
+        let admin = Admin { stopping, current, counts: Arc::clone(&counts), metrics: Arc::clone(&metrics) };
+        tokio::spawn(admin::serve(listener, Arc::new(admin)))
+    });
+    lifecycle::ready(&status);
+    let reloader = Reloader { host, current: Arc::clone(&current), running: config, load, status };
+    tokio::spawn(reloader.run(reload));
+
+    let acceptor = Acceptor { cores, current, counts, metrics };
     tokio::select! {
-        () = &mut ended => return Ok(()),
-        () = stopping.now.cancelled() => {}
-        () = tokio::time::sleep(patience) => stopping.now.cancel(),
+        () = live(acceptor, doors, &stopping) => {}
+        // In the same task: an acceptor that is stuck stops the beat.
+        () = lifecycle::feed_watchdog(|| pulse.feel()) => {}
     }
-    if timeout(GOODBYE, ended).await.is_err() {
-        tracing::warn!("some sessions did not end and are cut off");
+    if let Some(eyes) = eyes {
+        eyes.abort();
     }
     Ok(())
 }
 
-/// Two descriptors a session; a limit too low for the configured sessions is worth knowing at start.
-fn raise_descriptor_limit(max_client_conn: usize) {
-    let wanted = 2 * u64::try_from(max_client_conn).unwrap_or(u64::MAX / 4) + SPARE_DESCRIPTORS;
-    match rlimit::increase_nofile_limit(wanted.max(1_024)) {
-        Ok(limit) if limit < wanted => tracing::warn!(
-            limit,
-            wanted,
-            "too few file descriptors for limits.max_client_conn; raise LimitNOFILE (ulimit -n)"
-        ),
-        Ok(_) => {}
-        Err(error) => tracing::warn!(%error, "the limit of file descriptors cannot be raised"),
+/// Accepts clients, and lets their sessions end when it is time.
+async fn live(acceptor: Acceptor, doors: Vec<Door>, stopping: &Stopping) {
+    let succeeded = doors.iter().any(Door::has_successor);
+    acceptor.run(doors, stopping).await;
+    let Acceptor { cores, current, .. } = acceptor;
+    tracing::info!(sessions = cores.sessions(), "the listener is closed; waiting for sessions to end");
+    if succeeded {
+        tokio::select! {
+            () = sleep(SETTLE) => {}
+            () = stopping.drain.cancelled() => {}
+        }
+    }
+    stopping.drain.cancel();
+    let patience = current.load().shutdown_timeout;
+    let mut ended = std::pin::pin!(cores.ended());
+    tokio::select! {
+        () = &mut ended => return,
+        () = stopping.now.cancelled() => {}
+        () = sleep(patience) => stopping.now.cancel(),
+    }
+    if timeout(GOODBYE, ended).await.is_err() {
+        tracing::warn!("some sessions did not end and are cut off");
     }
 }

@@ -37,7 +37,7 @@ impl Roles {
 }
 
 /// One `[[cluster.group]]`: settings for the people whose token fits.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupSettings {
     /// The operator's name for it.
     pub name: String,

@@ -9,7 +9,7 @@ use super::access::{groups, option_rules, roles};
 use super::reader::{Item, Section};
 use super::route::route;
 use super::rules::rules;
-use super::values::{claim_path, name, texts_or, web_address};
+use super::values::{claim_path, name, none_for_zero, texts_or, web_address};
 use super::{ClusterSettings, Pin, StartupUser, UserRegex, UserSettings};
 use crate::names::{Endpoint, Region};
 
@@ -76,6 +76,7 @@ fn cluster(section: &Section<'_, '_>) -> Option<ClusterSettings> {
         Duration::from_mins(15),
         Duration::from_mins(15)..=Duration::from_hours(12),
     );
+    let max_client_conn = none_for_zero(section.count("max_client_conn", 0, 0..=1_000_000));
     let pins = [
         ("session-policy", Pin::SessionPolicy),
         ("session-tag", Pin::SessionTag),
@@ -102,6 +103,7 @@ fn cluster(section: &Section<'_, '_>) -> Option<ClusterSettings> {
         sts_endpoint_url,
         sts_ca_file,
         sts_duration,
+        max_client_conn,
         pin,
         user: user?,
         route,

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use toml::de::DeTable;
 
+use super::admin::admin;
 use super::cancel::cancel;
 use super::cluster::clusters;
 use super::issuer::issuers;
@@ -39,14 +40,15 @@ impl Config {
 
 fn whole(root: &Section<'_, '_>) -> Option<Config> {
     let limits = limits(&root.section("limits"));
+    let admin = admin(&root.section("admin"));
     let log = log(&root.section("log"));
     let cancel = cancel(&root.section("cancel"));
     let issuers = issuers(root);
     let listeners = listeners(root, issuers.as_deref());
     let clusters = clusters(root);
     root.finish();
-    let config =
-        Config { listeners: listeners?, limits, log, cancel, issuers: issuers?, clusters: clusters? };
+    let (listeners, issuers, clusters) = (listeners?, issuers?, clusters?);
+    let config = Config { listeners, limits, admin, log, cancel, issuers, clusters };
     names_are_known(root, &config);
     Some(config)
 }

@@ -49,6 +49,7 @@ fn listen(section: &Section<'_, '_>, issuers: Option<&[IssuerSettings]>) -> Opti
     let tls_cert_file = section.required_path("tls_cert_file", "\"/etc/pgpassport/server.crt\"");
     let tls_key_file = section.required_path("tls_key_file", "\"/etc/pgpassport/server.key\"");
     let client_certificate = client_certificate(section);
+    let reuse_port = section.boolean("reuse_port", false);
     let plaintext_from_loopback = section.boolean("plaintext_from_loopback", false);
     let proxy_protocol_from = networks(section, "proxy_protocol_from");
     let auth = auth(section, issuers, plaintext_from_loopback);
@@ -59,6 +60,7 @@ fn listen(section: &Section<'_, '_>, issuers: Option<&[IssuerSettings]>) -> Opti
         tls_cert_file: tls_cert_file?,
         tls_key_file: tls_key_file?,
         client_certificate,
+        reuse_port,
         plaintext_from_loopback,
         proxy_protocol_from,
         auth: auth?,

@@ -2,9 +2,11 @@
 //! must be there. The steps borrow their own settings struct from here, never the whole [`Config`].
 
 mod access;
+mod admin;
 mod cancel;
 mod cluster;
 mod convert;
+mod fixed;
 mod issuer;
 mod limits;
 mod listen;
@@ -33,6 +35,8 @@ pub struct Config {
     pub listeners: Vec<ListenSettings>,
     /// Waits and counts.
     pub limits: LimitSettings,
+    /// Health and metrics.
+    pub admin: AdminSettings,
     /// Logging.
     pub log: LogSettings,
     /// Cancel requests.
@@ -56,6 +60,8 @@ pub struct ListenSettings {
     pub tls_key_file: PathBuf,
     /// Which certificates clients have to show; none when absent.
     pub client_certificate: Option<ClientCertificate>,
+    /// Whether other processes of the same user may listen there too (`SO_REUSEPORT`).
+    pub reuse_port: bool,
     /// Whether a client on the loopback interface may log in without TLS.
     pub plaintext_from_loopback: bool,
     /// Networks whose connections have to begin with a PROXY protocol header, and are believed.
@@ -98,8 +104,23 @@ pub struct LimitSettings {
     pub server_connect_timeout: Duration,
     /// Sessions at the same time, logins in progress included.
     pub max_client_conn: usize,
-    /// How long sessions may go on after SIGTERM.
+    /// Sessions of one database user at the same time; any number when absent.
+    pub max_user_client_connections: Option<usize>,
+    /// Connections that have not shown a good token yet, at the same time.
+    pub max_logins: usize,
+    /// Those of them that come from one address (IPv6: one /64); any number when absent.
+    pub max_logins_per_address: Option<usize>,
+    /// How long new clients are told to go elsewhere after SIGTERM, before the listeners close.
+    pub shutdown_delay: Duration,
+    /// How long sessions may go on after that.
     pub shutdown_timeout: Duration,
+}
+
+/// `[admin]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct AdminSettings {
+    /// Where health and metrics are asked for over HTTP; nowhere when absent.
+    pub addr: Option<SocketAddr>,
 }
 
 /// `[log]`
@@ -112,7 +133,7 @@ pub struct LogSettings {
 }
 
 /// `[cancel]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CancelSettings {
     /// File with the secret that all replicas share; a random one for this process alone when absent.
     pub secret_file: Option<PathBuf>,
@@ -143,7 +164,7 @@ pub enum LogFormat {
 }
 
 /// One `[[issuer]]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct IssuerSettings {
     /// The operator's name for it, in logs.
     pub name: String,
@@ -188,7 +209,7 @@ pub enum SignatureAlgorithm {
 }
 
 /// One `[[cluster]]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ClusterSettings {
     /// The operator's name for it.
     pub name: String,
@@ -211,6 +232,8 @@ pub struct ClusterSettings {
     pub sts_ca_file: Option<PathBuf>,
     /// Lifetime asked of STS for the role credentials, 900 s to 12 h.
     pub sts_duration: Duration,
+    /// Sessions at the same time; any number when absent.
+    pub max_client_conn: Option<usize>,
     /// How the database user is tied to the credentials.
     pub pin: Pin,
     /// How the database user is derived.
@@ -228,7 +251,7 @@ pub struct ClusterSettings {
 }
 
 /// `[cluster.user]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct UserSettings {
     /// The claim that names the person: a member's name, or a path of names for a nested one.
     pub claim: Vec<String>,
@@ -251,6 +274,12 @@ pub struct UserRegex {
     pub regex: Regex,
     /// Index of the capture group that holds the user.
     pub group: usize,
+}
+
+impl PartialEq for UserRegex {
+    fn eq(&self, other: &Self) -> bool {
+        self.regex.as_str() == other.regex.as_str() && self.group == other.group
+    }
 }
 
 /// Rule for the `user` of the connection string.

@@ -8,6 +8,11 @@ pub(super) const SECOND: Duration = Duration::from_secs(1);
 pub(super) const HOUR: Duration = Duration::from_hours(1);
 pub(super) const DAY: Duration = Duration::from_hours(24);
 
+/// A limit of 0 is no limit, as in PgBouncer.
+pub(super) fn none_for_zero(limit: usize) -> Option<usize> {
+    (limit > 0).then_some(limit)
+}
+
 pub(super) fn name(text: &str) -> Result<String, String> {
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if text.is_empty() || text.len() > 63 || !text.chars().all(legal) {

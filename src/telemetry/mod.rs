@@ -1,4 +1,5 @@
-//! What people read: log lines and the audit record. Nothing here steers the program.
+//! What people read: log lines, the audit record, metrics. Nothing here steers the program.
 
 pub mod logging;
+pub mod metrics;
 pub mod trail;

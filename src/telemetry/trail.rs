@@ -31,6 +31,8 @@ pub struct Trail {
 pub struct Outcome {
     /// `session`, `refused`, `cancel`, `no_token`, `discovery`, `health_check`, `dropped`, `lost` or `aborted`.
     pub word: &'static str,
+    /// In one word how a session ended, or what became of a cancel.
+    pub end: Option<&'static str>,
     /// The step that refused or broke.
     pub stage: Option<&'static str>,
     /// SQLSTATE of the refusal.
@@ -78,6 +80,7 @@ impl Trail {
     pub fn start(session: SessionId, peer: SocketAddr, listener: &str) -> Self {
         let outcome = Outcome {
             word: "aborted",
+            end: None,
             stage: None,
             sqlstate: None,
             reason: Some("the task ended early".into()),
@@ -178,6 +181,7 @@ impl Drop for Trail {
                     tls_server_name = facts.tls_server_name.as_deref(),
                     client_certificate = facts.client_certificate.as_deref(),
                     outcome = outcome.word,
+                    end = outcome.end,
                     stage = outcome.stage,
                     sqlstate = outcome.sqlstate.as_deref(),
                     reason = outcome.reason.as_deref().map(|reason| visible(reason, 2 * MAX_FIELD)),

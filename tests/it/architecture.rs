@@ -126,6 +126,8 @@ fn nobody_uses_what_the_house_forbids() {
         ("upstream", [&leaves[..], &["wire", "client", "auth", "config", "cancel", "upstream"]].concat()),
         ("relay", [&leaves[..], &["wire"]].concat()),
         ("cancel", vec!["names", "secret", "wire"]),
+        ("limits", vec!["names"]),
+        ("admin", vec!["lifecycle", "limits", "server", "telemetry"]),
         ("telemetry", vec!["names", "config", "telemetry"]),
         ("lifecycle", vec![]),
     ]);

@@ -8,6 +8,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 
 use tokio::time::timeout;
 
+use crate::world::admin::until;
 use crate::world::raw::{PATIENCE, query};
 use crate::world::{ErrorFields, RawClient, World};
 
@@ -16,8 +17,8 @@ async fn a_drain_lets_sessions_end_by_themselves() {
     let mut world = World::start().await;
     let client = world.connect("alice", &world.token("alice")).await.unwrap();
     world.stopping.drain.cancel();
-    world.log_line("the listener is closed").await;
-    assert!(tokio::net::TcpStream::connect(("127.0.0.1", world.port)).await.is_err(), "still listening");
+    let listening = async || tokio::net::TcpStream::connect(("127.0.0.1", world.port)).await.is_ok();
+    until("the listener is closed", async || !listening().await).await;
     client.batch_execute("begin; select 1; commit").await.unwrap();
     drop(client);
     let serving = world.serving.take().unwrap();
@@ -106,7 +107,9 @@ async fn sigterm_in_a_transaction_says_57p01_and_ends_with_exit_code_0() {
         client.send(&query("begin")).await;
         while client.message().await.unwrap().0 != b'Z' {}
         service.signal("HUP");
-        while !log.recv_timeout(PATIENCE).expect("a word about it").contains("SIGHUP") {}
+        while !log.recv_timeout(PATIENCE).expect("a word about it").contains("the configuration is reloaded")
+        {
+        }
         client.send(&query("select 1")).await;
         while client.message().await.expect("and it goes on").0 != b'Z' {}
         service.signal(signal);
@@ -115,6 +118,122 @@ async fn sigterm_in_a_transaction_says_57p01_and_ends_with_exit_code_0() {
         assert!(client.message().await.is_none(), "and the connection ends");
         drop(client);
         assert_eq!(service.ended(&log), Some(0), "{signal}");
-        assert!(told().contains("STOPPING=1"), "{signal}");
+        // The hangup's RELOADING and READY may come first.
+        assert!((0..4).any(|_| told().contains("STOPPING=1")), "{signal}");
     }
+}
+
+/// As a load balancer needs it: readiness falls first, whoever comes late is sent elsewhere, and those who are there
+/// do not notice until the listener is closed.
+#[tokio::test(flavor = "multi_thread")]
+async fn r18_late_clients_are_sent_elsewhere_until_the_listener_closes() {
+    let mut world = World::wishes().limits("shutdown_delay = \"1h\"").start().await;
+    let client = world.connect("alice", &world.token("alice")).await.unwrap();
+    world.stopping.asked.cancel();
+    assert_eq!(world.get("/readyz").await.0, 503);
+    let refusal = world.refusal("alice", &world.token("alice")).await;
+    assert_eq!(refusal.sqlstate(), "57P03");
+    assert_eq!(refusal.message(), "cannot connect now: the proxy is shutting down");
+    assert_eq!(world.cloud.sts.count(), 1, "nobody is asked for someone who is sent away");
+    // A cancel still finds its session.
+    let (cancel, tls) = (client.cancel_token(), world.connector());
+    let sleeping = tokio::spawn(async move { (client.batch_execute("select pg_sleep(60)").await, client) });
+    let (result, client) = loop {
+        cancel.cancel_query(tls.clone()).await.unwrap();
+        if sleeping.is_finished() {
+            break sleeping.await.unwrap();
+        }
+        tokio::task::yield_now().await;
+    };
+    assert_eq!(result.unwrap_err().code().unwrap().code(), "57014");
+    client.batch_execute("select 1").await.unwrap();
+    drop(client);
+    world.stopping.drain.cancel();
+    world.serving.take().unwrap().await.unwrap().unwrap();
+}
+
+/// The delay passes by itself, and what is in the listener's queue then is still told.
+#[tokio::test(flavor = "multi_thread")]
+async fn r18_the_listener_closes_after_the_delay() {
+    let mut world = World::wishes().limits("shutdown_delay = \"100ms\"").start().await;
+    world.stopping.asked.cancel();
+    world.serving.take().unwrap().await.unwrap().unwrap();
+    assert!(tokio::net::TcpStream::connect(("127.0.0.1", world.port)).await.is_err(), "still listening");
+}
+
+/// The binary in a transaction that does not end, with an hour's patience.
+#[tokio::test(flavor = "multi_thread")]
+async fn r18_a_second_signal_ends_at_once_and_r30_hangups_change_nothing() {
+    let world = World::wishes().limits("shutdown_timeout = \"1h\"").start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let socket_path = folder.path().join("notify");
+    let socket = UnixDatagram::bind(&socket_path).unwrap();
+    let mut service = Command::new(env!("CARGO_BIN_EXE_pgpassport"))
+        .args(["serve", "--config"])
+        .arg(world.config_file())
+        .env("NOTIFY_SOCKET", &socket_path)
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let said = || {
+        let mut state = [0; 512];
+        let read = socket.recv(&mut state).unwrap();
+        String::from_utf8_lossy(&state[..read]).into_owned()
+    };
+    let ready = said();
+    let port = ready.split("127.0.0.1:").nth(1).unwrap().trim().parse().unwrap();
+    let id = service.id().to_string();
+    let signal = |name: &str| {
+        assert!(Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
+    };
+    signal("HUP");
+    let state = said();
+    assert!(state.contains("RELOADING=1") && state.contains("MONOTONIC_USEC="), "{state}");
+    assert!(said().contains("READY=1"));
+    let client = RawClient::connect(port, world.listener_ca()).await;
+    let (mut client, _) = client.login("alice", Some("app"), &world.token("alice")).await.unwrap();
+    client.send(&query("begin")).await;
+    while client.message().await.unwrap().0 != b'Z' {}
+    for name in ["HUP", "TERM", "HUP", "HUP"] {
+        signal(name);
+    }
+    let mut states = Vec::new();
+    while !states.last().is_some_and(|state: &String| state.contains("STOPPING=1")) {
+        states.push(said());
+    }
+    // It waits for the transaction, which goes on.
+    client.send(&query("select 1")).await;
+    while client.message().await.unwrap().0 != b'Z' {}
+    assert!(service.try_wait().unwrap().is_none());
+    signal("TERM");
+    let (tag, body) = client.message().await.unwrap();
+    assert_eq!((tag, ErrorFields::parse(&body).sqlstate()), (b'E', "57P01"));
+    assert_eq!(service.wait().unwrap().code(), Some(0));
+}
+
+/// The beat goes on while nothing happens, and during a drain.
+#[tokio::test(flavor = "multi_thread")]
+async fn r27_the_watchdog_is_fed() {
+    let world = World::wishes().limits("shutdown_timeout = \"1h\"").start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let socket_path = folder.path().join("notify");
+    let socket = UnixDatagram::bind(&socket_path).unwrap();
+    let mut service = Command::new(env!("CARGO_BIN_EXE_pgpassport"))
+        .args(["serve", "--config"])
+        .arg(world.config_file())
+        .env("NOTIFY_SOCKET", &socket_path)
+        .env("WATCHDOG_USEC", "100000")
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let id = service.id().to_string();
+    let fed = || {
+        let mut state = [0; 512];
+        let read = socket.recv(&mut state).unwrap();
+        String::from_utf8_lossy(&state[..read]).contains("WATCHDOG=1")
+    };
+    let beats = |count: usize| (0..100).filter(|_| fed()).take(count).count();
+    assert_eq!(beats(3), 3);
+    assert!(Command::new("kill").args(["-s", "TERM", &id]).status().unwrap().success());
+    assert_eq!(service.wait().unwrap().code(), Some(0));
 }

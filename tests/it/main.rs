@@ -3,6 +3,7 @@
 //! that name in the list of security requirements.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+mod admin;
 mod architecture;
 mod balancer;
 mod cancel;
@@ -10,11 +11,14 @@ mod chain;
 mod device_flow;
 mod fidelity;
 mod lifecycle;
+mod limits;
 mod listeners;
 mod oauthbearer;
 mod packaging;
 mod refusals;
+mod reload;
 mod replicas;
+mod restart;
 mod routing;
 mod sts;
 mod tls;

@@ -291,7 +291,7 @@ async fn the_seat_past_the_limit_is_refused_clearly() {
     let error = ErrorFields::parse(&body);
     assert_eq!((tag, error.sqlstate()), (b'E', "53300"), "before any question");
     assert_eq!(error.message(), "too many connections for the proxy");
-    assert!(error.detail().contains("the limit is 2"), "{error:?}");
+    assert!(error.detail().contains("the limit of connections is 2"), "{error:?}");
     let jti = one.query_one("select 1", &[]).await.unwrap();
     drop((one, jti));
     // Its seat is free once its session has ended.

@@ -1,11 +1,14 @@
 //! Everything that anything in this process logs, at the finest level, as JSON lines.
 
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, Once};
 use std::time::Duration;
 
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
+
+use super::World;
 
 static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 
@@ -49,20 +52,51 @@ pub(crate) fn contains(from: usize, text: &str) -> bool {
 }
 
 /// The first line since `from` with `text`.
-pub(crate) async fn line(from: usize, text: &str) -> String {
+async fn line(from: usize, text: &str) -> String {
     find(from, text, |line| line.contains(text)).await
 }
 
-/// The first audit record in which each field is its value.
-pub(crate) async fn audit(from: usize, fields: &[(&str, &str)]) -> serde_json::Value {
+/// The first audit record of one of `listeners` in which `field` is `value`.
+pub(crate) async fn audit(from: usize, listeners: &[String], field: &str, value: &str) -> serde_json::Value {
     let wanted = |line: &str| {
-        let record = || serde_json::from_str::<serde_json::Value>(line).unwrap();
         line.contains("\"target\":\"audit\"") && {
-            let record = record();
-            fields.iter().all(|(field, value)| record[field] == *value)
+            let record: serde_json::Value = serde_json::from_str(line).unwrap();
+            record[field] == *value && listeners.iter().any(|name| record["listener"] == *name)
         }
     };
-    serde_json::from_str(&find(from, &format!("an audit record with {fields:?}"), wanted).await).unwrap()
+    serde_json::from_str(&find(from, &format!("an audit record with {field}={value}"), wanted).await).unwrap()
+}
+
+/// A name that no other world's listener has, as a line of the configuration, unless `keys` hold one.
+pub(crate) fn name_for(keys: &str) -> String {
+    static WORLDS: AtomicUsize = AtomicUsize::new(0);
+    if keys.contains("name = ") {
+        return String::new();
+    }
+    format!("name = \"world-{}\"", WORLDS.fetch_add(1, Ordering::Relaxed))
+}
+
+impl World {
+    /// This world's audit record in which `field` is `value`; waits until it is written.
+    pub(crate) async fn audit(&self, field: &str, value: &str) -> serde_json::Value {
+        audit(self.log_from, &self.listeners, field, value).await
+    }
+
+    /// The first audit record of `listener` in which `field` is `value`.
+    pub(crate) async fn audit_of(&self, listener: &str, field: &str, value: &str) -> serde_json::Value {
+        audit(self.log_from, &[listener.to_owned()], field, value).await
+    }
+
+    /// Whether anything in this process has logged `text` since this world began.
+    pub(crate) fn has_logged(&self, text: &str) -> bool {
+        contains(self.log_from, text)
+    }
+
+    /// Log lines since this world began that hold `text`; waits for the first. All worlds of this process share one
+    /// log.
+    pub(crate) async fn log_line(&self, text: &str) -> String {
+        line(self.log_from, text).await
+    }
 }
 
 /// Looks again and again: the record is written after the client has gone. The limit is for a broken build.

@@ -2,6 +2,7 @@
 //! and the proxy, started in-process on a free port. When a world ends it looks for every secret it planted in
 //! all log lines and in everything its clients were told.
 
+pub(crate) mod admin;
 mod cancel;
 pub(crate) mod fake;
 pub(crate) mod log;
@@ -10,17 +11,20 @@ pub(crate) mod raw;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use aws_emulator::certs::CertFiles;
 use aws_emulator::{
     Ca, Claims, Cloud, CloudOptions, Database, DatabaseOptions, Template, names, percent_encode,
 };
-use pgpassport::commands::serve;
+use pgpassport::commands::check;
+use pgpassport::commands::serve::{self, Service};
 use pgpassport::config::Config;
 use pgpassport::lifecycle::Stopping;
-use pgpassport::server;
+use pgpassport::server::Door;
 use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::{Client, Error};
@@ -123,6 +127,7 @@ impl Wishes {
             addr = "127.0.0.1:0"
             tls_cert_file = "{cert}"
             tls_key_file = "{key}"
+            {name}
             {listen}
             {second}
             [limits]
@@ -150,6 +155,7 @@ impl Wishes {
             "#,
             cert = files.cert.display(),
             key = files.key.display(),
+            name = log::name_for(&self.listen),
             listen = self.listen,
             second = self.second(files),
             limits = self.limits,
@@ -176,6 +182,12 @@ pub(crate) struct World {
     pub(crate) port: u16,
     /// All listeners', in their order.
     pub(crate) ports: Vec<u16>,
+    /// Their names, by which its records are known among those of other worlds.
+    listeners: Vec<String>,
+    /// Health and metrics.
+    pub(crate) admin_addr: SocketAddr,
+    /// Makes it read its configuration file again, as SIGHUP does.
+    pub(crate) reload: Arc<Notify>,
     pub(crate) stopping: Stopping,
     pub(crate) serving: Option<JoinHandle<anyhow::Result<()>>>,
     listener_ca: Ca,
@@ -233,14 +245,28 @@ impl World {
         let toml = wishes.toml(&cloud, &files, &upstream_ca);
         std::fs::write(folder.path().join("proxy.toml"), &toml).unwrap();
         let config = Config::from_toml(&toml, "test.toml").unwrap_or_else(|problems| panic!("{problems}"));
-        let sockets: Vec<_> = config.listeners.iter().map(|l| server::bind(l.addr).unwrap()).collect();
-        let ports: Vec<u16> = sockets.iter().map(|s| s.local_addr().unwrap().port()).collect();
-        let stopping = Stopping::default();
-        let serving = tokio::spawn(serve::serve(config, sockets, stopping.clone()));
+        let doors: Vec<_> = config.listeners.iter().map(|l| Door::bind(l.addr, false).unwrap()).collect();
+        let ports: Vec<u16> = doors.iter().map(|door| door.addr().unwrap().port()).collect();
+        let listeners = config.listeners.iter().map(|listener| listener.name.clone()).collect();
+        let admin = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let admin_addr = admin.local_addr().unwrap();
+        let (stopping, reload) = (Stopping::default(), Arc::new(Notify::new()));
+        let file = folder.path().join("proxy.toml");
+        let serving = tokio::spawn(serve::serve(Service {
+            config,
+            load: Arc::new(move || check::load(&file)),
+            doors,
+            admin: Some(admin),
+            reload: Arc::clone(&reload),
+            stopping: stopping.clone(),
+        }));
         Self {
             cloud,
             port: ports[0],
             ports,
+            listeners,
+            admin_addr,
+            reload,
             stopping,
             serving: Some(serving),
             listener_ca,
@@ -281,6 +307,11 @@ impl World {
         raw::trusting(&self.listener_ca)
     }
 
+    /// How drivers make TLS of a connection to this proxy.
+    pub(crate) fn connector(&self) -> MakeRustlsConnect {
+        MakeRustlsConnect::new(self.tls())
+    }
+
     /// A connection of an ordinary driver; its error is what the user would see.
     pub(crate) async fn connect(&self, user: &str, token: &str) -> Result<Client, Error> {
         self.connect_with(user, token, |_| {}).await
@@ -302,7 +333,7 @@ impl World {
             .password(token)
             .ssl_mode(SslMode::Require);
         change(&mut config);
-        match config.connect(MakeRustlsConnect::new(self.tls())).await {
+        match config.connect(self.connector()).await {
             Ok((client, connection)) => {
                 tokio::spawn(connection);
                 Ok(client)
@@ -333,27 +364,6 @@ impl World {
     /// Takes note of what a client was told.
     pub(crate) fn hear(&self, bytes: &[u8]) {
         self.heard.lock().unwrap().extend_from_slice(bytes);
-    }
-
-    /// The audit record in which `field` is `value`; waits until it is written.
-    pub(crate) async fn audit(&self, field: &str, value: &str) -> serde_json::Value {
-        log::audit(self.log_from, &[(field, value)]).await
-    }
-
-    /// The first audit record of `listener` in which `field` is `value`. All worlds of this process share one log:
-    /// what is common to many tests has to be told apart by the listener's name.
-    pub(crate) async fn audit_of(&self, listener: &str, field: &str, value: &str) -> serde_json::Value {
-        log::audit(self.log_from, &[("listener", listener), (field, value)]).await
-    }
-
-    /// Whether anything in this process has logged `text` since this world began.
-    pub(crate) fn has_logged(&self, text: &str) -> bool {
-        log::contains(self.log_from, text)
-    }
-
-    /// Log lines since this world began that hold `text`; waits for the first.
-    pub(crate) async fn log_line(&self, text: &str) -> String {
-        log::line(self.log_from, text).await
     }
 
     /// A file with this world's configuration, for the binary.

@@ -1,0 +1,212 @@
+//! Health and metrics over HTTP, for whoever runs the service. Nothing here can be changed, and nothing is secret.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
+
+use crate::lifecycle::Stopping;
+use crate::limits::Counts;
+use crate::server::Generation;
+use crate::telemetry::metrics::{Metrics, Snapshot};
+
+/// Connections at the same time; one more waits.
+pub const MAX_CONNECTIONS: usize = 16;
+
+/// Longest life of a connection: one request, one answer.
+const MAX_LIFE: Duration = Duration::from_secs(10);
+
+/// Longest time for the head of a request.
+const MAX_HEAD_TIME: Duration = Duration::from_secs(5);
+
+/// Largest head of a request; the least that hyper takes. Bodies are not read.
+const MAX_HEAD_BYTES: usize = 8 * 1024;
+
+/// Pause after a failed accept.
+const PAUSE: Duration = Duration::from_millis(100);
+
+const TEXT: &str = "text/plain; charset=utf-8";
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// What is looked at.
+#[derive(Debug)]
+pub struct Admin {
+    /// Whether it ends.
+    pub stopping: Stopping,
+    /// The configuration in force.
+    pub current: Arc<ArcSwap<Generation>>,
+    /// Who is there.
+    pub counts: Arc<Counts>,
+    /// What was counted.
+    pub metrics: Arc<Metrics>,
+}
+
+/// Answers on `listener` until it is dropped.
+pub async fn serve(listener: TcpListener, admin: Arc<Admin>) {
+    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    while let Ok(slot) = Arc::clone(&slots).acquire_owned().await {
+        match listener.accept().await {
+            Ok((tcp, _)) => {
+                let admin = Arc::clone(&admin);
+                tokio::spawn(async move {
+                    converse(tcp, |request| admin.answer(request)).await;
+                    drop(slot);
+                });
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a connection to the admin address could not be accepted");
+                sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+/// One request and its answer; whoever is too slow for it is cut off.
+async fn converse<S>(stream: S, answer: impl Fn(&Request<Incoming>) -> Response<Full<Bytes>>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let service = service_fn(|request| {
+        let answer = answer(&request);
+        async { Ok::<_, Infallible>(answer) }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(MAX_HEAD_TIME)
+        .max_buf_size(MAX_HEAD_BYTES)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), service);
+    match timeout(MAX_LIFE, served).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "a request to the admin address failed"),
+        Err(_) => tracing::debug!("a request to the admin address took too long and is cut off"),
+    }
+}
+
+impl Admin {
+    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            let mut response = say(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET and HEAD\n");
+            response.headers_mut().insert(ALLOW, hyper::header::HeaderValue::from_static("GET, HEAD"));
+            return response;
+        }
+        match request.uri().path() {
+            "/livez" => say(StatusCode::OK, TEXT, "alive\n"),
+            "/readyz" => match self.ready() {
+                Ok(()) => say(StatusCode::OK, TEXT, "ready\n"),
+                Err(why) => say(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{why}\n")),
+            },
+            "/metrics" => match self.metrics.text(self.snapshot()) {
+                Ok(text) => say(StatusCode::OK, OPEN_METRICS, text),
+                Err(_) => say(StatusCode::INTERNAL_SERVER_ERROR, TEXT, "the metrics cannot be written\n"),
+            },
+            _ => say(StatusCode::NOT_FOUND, TEXT, "there are /livez, /readyz and /metrics\n"),
+        }
+    }
+
+    /// Whether new clients should come, or why not.
+    fn ready(&self) -> Result<(), &'static str> {
+        if self.stopping.is_over() {
+            return Err("stopping");
+        }
+        let current = self.current.load();
+        if !current.steps.key_sets().any(|(_, status)| status.usable) {
+            return Err("no issuer has usable keys");
+        }
+        Ok(())
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let current = self.current.load();
+        let names = current.listeners.iter().map(|listener| listener.name.clone());
+        let issuers = current
+            .steps
+            .key_sets()
+            .map(|(name, status)| (name.to_owned(), status.keys, status.age, status.usable));
+        let active = self.counts.sessions();
+        Snapshot {
+            active,
+            waiting: self.counts.clients().saturating_sub(active),
+            max_clients: current.limits.clients,
+            ready: self.ready().is_ok(),
+            issuers: issuers.collect(),
+            certificates: names.zip(current.certificates.iter().copied()).collect(),
+        }
+    }
+}
+
+fn say(status: StatusCode, kind: &'static str, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(text.into()));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(kind));
+    headers.insert(CACHE_CONTROL, hyper::header::HeaderValue::from_static("no-store"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    use tokio::time::Instant;
+
+    use super::*;
+
+    const REQUEST: &[u8] = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
+
+    /// An answer that is larger than what a slow reader lets in.
+    fn large(_: &Request<Incoming>) -> Response<Full<Bytes>> {
+        say(StatusCode::OK, TEXT, "x".repeat(100_000))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn l6_a_slow_scraper_is_cut_after_ten_seconds() {
+        let (near, mut far) = duplex(1_024);
+        let start = Instant::now();
+        let serving = tokio::spawn(converse(near, large));
+        far.write_all(REQUEST).await.unwrap();
+        let mut read = 0;
+        let mut byte = [0; 1];
+        while far.read(&mut byte).await.unwrap() > 0 {
+            read += 1;
+            sleep(Duration::from_millis(50)).await;
+        }
+        serving.await.unwrap();
+        assert!(read < 100_000, "all of it was read");
+        assert!(start.elapsed() >= MAX_LIFE, "{:?}", start.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn l6_whoever_asks_for_nothing_is_cut_after_five_seconds() {
+        for head in [&b""[..], b"GET /metrics HTT"] {
+            let (near, mut far) = duplex(1_024);
+            let start = Instant::now();
+            let serving = tokio::spawn(converse(near, large));
+            far.write_all(head).await.unwrap();
+            serving.await.unwrap();
+            assert_eq!(start.elapsed(), MAX_HEAD_TIME, "{head:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_quick_one_gets_all_of_it_and_the_connection_ends() {
+        let (near, mut far) = duplex(1_024);
+        tokio::spawn(converse(near, large));
+        far.write_all(&[REQUEST, REQUEST].concat()).await.unwrap();
+        let mut answer = Vec::new();
+        far.read_to_end(&mut answer).await.unwrap();
+        assert!(answer.len() > 100_000 && answer.len() < 101_000, "{}", answer.len());
+    }
+}

@@ -1,0 +1,29 @@
+//! Why there is no place for a login, in words for the person who made it.
+
+use crate::limits::{NoPlace, Whose};
+use crate::refusal::{Refusal, Stage};
+
+pub(super) fn explain(why: &NoPlace) -> Refusal {
+    match why {
+        NoPlace::Full(full) => {
+            let what = match full.of {
+                Whose::Clients => "connections",
+                Whose::Logins => "logins in progress",
+                Whose::Address => "logins in progress from one address",
+                Whose::User(_) => "sessions of one user",
+                Whose::Cluster(_) => "sessions of this cluster",
+            };
+            Refusal::too_many_connections(
+                &full.of.to_string(),
+                &format!("the limit of {what} is {}", full.max),
+                full.of.key(),
+            )
+        }
+        NoPlace::Stopping => Refusal::cannot_connect_now(
+            "the proxy is shutting down",
+            Stage::Session,
+            "this proxy ends its sessions and takes no new ones",
+        )
+        .hint("Connect to another host, or try again in a moment."),
+    }
+}

@@ -1,0 +1,329 @@
+//! How many there may be of what a stranger can have several of: connections, logins under way, sessions of one
+//! user. A place is held by a guard and is free again when that is dropped, whatever happened to its holder.
+//!
+//! Counts outlive a reload of the configuration, and ceilings do not: each taking names the ceiling in force.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::hash::Hash;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::names::{DbUser, MAX_NAME_BYTES, printable};
+
+/// Connections above a limit that are told so at the same time; more are closed without a word.
+pub const MAX_REFUSALS: usize = 64;
+
+/// A number of places.
+#[derive(Debug, Default)]
+pub struct Count(AtomicUsize);
+
+/// A place among those of a [`Count`].
+#[derive(Debug)]
+pub struct Held(Arc<Count>);
+
+impl Count {
+    /// How many are taken.
+    pub fn now(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Takes a place unless `max` are taken.
+    pub fn take(self: &Arc<Self>, max: usize) -> Option<Held> {
+        let one_more = |taken: usize| (taken < max).then_some(taken + 1);
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
+        Some(Held(Arc::clone(self)))
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Places for each `K`. A key is forgotten with its last holder, so that the map is never larger than what its
+/// holders are limited to.
+#[derive(Debug)]
+pub struct CountBy<K> {
+    taken: Mutex<HashMap<K, usize>>,
+}
+
+/// A place of one key.
+#[derive(Debug)]
+pub struct HeldBy<K: Eq + Hash> {
+    of: Arc<CountBy<K>>,
+    key: K,
+}
+
+impl<K> Default for CountBy<K> {
+    fn default() -> Self {
+        Self { taken: Mutex::default() }
+    }
+}
+
+impl<K: Clone + Eq + Hash> CountBy<K> {
+    /// Takes a place of `key`, unless there is a `max` and as many are taken.
+    pub fn take(self: &Arc<Self>, key: &K, max: Option<usize>) -> Option<HeldBy<K>> {
+        let mut taken = self.lock();
+        let before = taken.get(key).copied().unwrap_or(0);
+        if max.is_some_and(|max| before >= max) {
+            return None;
+        }
+        taken.insert(key.clone(), before + 1);
+        drop(taken);
+        Some(HeldBy { of: Arc::clone(self), key: key.clone() })
+    }
+}
+
+impl<K> CountBy<K> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<K, usize>> {
+        // No code panics while it holds the lock, and the map is whole at every moment.
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<K: Eq + Hash> Drop for HeldBy<K> {
+    fn drop(&mut self) {
+        let mut taken = self.of.lock();
+        let Some(count) = taken.get_mut(&self.key) else { return };
+        *count -= 1;
+        if *count == 0 {
+            taken.remove(&self.key);
+        }
+    }
+}
+
+/// Where a connection comes from, as limits see it: an IPv6 host chooses freely among the addresses of its /64
+/// (RFC 4291, section 2.5.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Source(IpAddr);
+
+impl From<IpAddr> for Source {
+    fn from(ip: IpAddr) -> Self {
+        Self(match ip.to_canonical() {
+            IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() & (!0 << 64))),
+            v4 @ IpAddr::V4(_) => v4,
+        })
+    }
+}
+
+/// A limit that is reached.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{} is reached for {of} ({max})", .of.key())]
+pub struct Full {
+    /// Whose.
+    pub of: Whose,
+    /// How many places there are.
+    pub max: usize,
+}
+
+/// Whose limit it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// All clients.
+    Clients,
+    /// All that have not shown a good token yet.
+    Logins,
+    /// Those of them that come from one address.
+    Address,
+    /// One database user.
+    User(DbUser),
+    /// One cluster, by its name.
+    Cluster(String),
+}
+
+impl Whose {
+    /// The key of the configuration.
+    pub fn key(&self) -> &'static str {
+        match self {
+            Self::Clients => "limits.max_client_conn",
+            Self::Logins => "limits.max_logins",
+            Self::Address => "limits.max_logins_per_address",
+            Self::User(_) => "limits.max_user_client_connections",
+            Self::Cluster(_) => "cluster.max_client_conn",
+        }
+    }
+}
+
+impl fmt::Display for Whose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Clients | Self::Logins => f.write_str("the proxy"),
+            Self::Address => f.write_str("your address"),
+            Self::User(user) => write!(f, "user \"{}\"", printable(user.as_str(), MAX_NAME_BYTES)),
+            Self::Cluster(name) => write!(f, "cluster \"{name}\""),
+        }
+    }
+}
+
+/// The ceilings at the door.
+#[derive(Clone, Copy, Debug)]
+pub struct DoorLimits {
+    /// Connections in all.
+    pub clients: usize,
+    /// Connections that have not shown a good token yet.
+    pub logins: usize,
+}
+
+/// The ceilings behind the door: sessions, and logins whose token is good.
+#[derive(Clone, Copy, Debug)]
+pub struct SessionCeilings {
+    /// Of one database user of one cluster; `None` for any number.
+    pub per_user: Option<usize>,
+    /// Of one cluster; `None` for any number.
+    pub per_cluster: Option<usize>,
+}
+
+/// All counts of the process.
+#[derive(Debug, Default)]
+pub struct Counts {
+    clients: Arc<Count>,
+    logins: Arc<Count>,
+    refusals: Arc<Count>,
+    sessions: Arc<Count>,
+    sources: Arc<CountBy<Source>>,
+    users: Arc<CountBy<(String, DbUser)>>,
+    clusters: Arc<CountBy<String>>,
+}
+
+/// What a connection holds from its first moment.
+#[derive(Debug)]
+pub enum Place {
+    /// It may log in.
+    Seat(Seat),
+    /// It may not, and has to be told.
+    Standing(Standing),
+}
+
+/// A client's place.
+#[derive(Debug)]
+pub struct Seat {
+    _client: Held,
+    login: Option<Held>,
+    source: Option<HeldBy<Source>>,
+}
+
+/// The place of one that has none.
+#[derive(Debug)]
+pub struct Standing {
+    why: NoPlace,
+    _refusal: Held,
+}
+
+/// Why there is no place.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoPlace {
+    /// A limit is reached.
+    #[error(transparent)]
+    Full(#[from] Full),
+    /// The service is stopping.
+    #[error("the service is stopping")]
+    Stopping,
+}
+
+/// There is not even a place for a refusal: the connection has to be closed without a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unheard;
+
+/// What a session holds besides its [`Seat`].
+#[derive(Debug)]
+pub struct SessionPlace {
+    _user: HeldBy<(String, DbUser)>,
+    _cluster: HeldBy<String>,
+}
+
+impl Counts {
+    /// A place for a connection, or for its refusal, of which there are [`MAX_REFUSALS`]. Nothing a client says is looked at: whoever claims to be somebody takes nothing from
+    /// that person.
+    pub fn admit(&self, limits: &DoorLimits) -> Option<Place> {
+        match self.seat(limits) {
+            Ok(seat) => Some(Place::Seat(seat)),
+            Err(full) => self.refuse(full.into()),
+        }
+    }
+
+    /// A place for a refusal, if there is one.
+    pub fn refuse(&self, why: NoPlace) -> Option<Place> {
+        let refusal = self.refusals.take(MAX_REFUSALS)?;
+        Some(Place::Standing(Standing { why, _refusal: refusal }))
+    }
+
+    /// Looks at `place` again, now that it is known that the connection comes from `ip`, where at most `max` may
+    /// be logging in.
+    pub fn locate(&self, place: &mut Place, ip: IpAddr, max: Option<usize>) -> Result<(), Unheard> {
+        let Place::Seat(seat) = place else { return Ok(()) };
+        match self.sources.take(&Source::from(ip), max) {
+            Some(held) => seat.source = Some(held),
+            None => {
+                let full = Full { of: Whose::Address, max: max.unwrap_or_default() };
+                *place = self.refuse(full.into()).ok_or(Unheard)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn seat(&self, limits: &DoorLimits) -> Result<Seat, Full> {
+        let full = |of, max| Full { of, max };
+        let client = self.clients.take(limits.clients).ok_or_else(|| full(Whose::Clients, limits.clients))?;
+        let login = self.logins.take(limits.logins).ok_or_else(|| full(Whose::Logins, limits.logins))?;
+        Ok(Seat { _client: client, login: Some(login), source: None })
+    }
+
+    /// A place for a login whose token is good, among those of its user and its cluster.
+    pub fn session(
+        &self,
+        cluster: &str,
+        user: &DbUser,
+        limits: &SessionCeilings,
+    ) -> Result<SessionPlace, NoPlace> {
+        let cluster = cluster.to_owned();
+        let key = (cluster.clone(), user.clone());
+        let in_cluster = self.clusters.take(&cluster, limits.per_cluster).ok_or_else(|| Full {
+            of: Whose::Cluster(cluster),
+            max: limits.per_cluster.unwrap_or_default(),
+        })?;
+        let of_user = self.users.take(&key, limits.per_user).ok_or_else(|| Full {
+            of: Whose::User(user.clone()),
+            max: limits.per_user.unwrap_or_default(),
+        })?;
+        Ok(SessionPlace { _user: of_user, _cluster: in_cluster })
+    }
+
+    /// Counts a session from its welcome on; its seat is its limit.
+    pub fn welcomed(&self) -> Option<Held> {
+        self.sessions.take(usize::MAX)
+    }
+
+    /// Connections that hold a seat.
+    pub fn clients(&self) -> usize {
+        self.clients.now()
+    }
+
+    /// Sessions that have been welcomed.
+    pub fn sessions(&self) -> usize {
+        self.sessions.now()
+    }
+}
+
+impl Place {
+    /// The seat, or why there is none.
+    pub fn seat(&mut self) -> Result<&mut Seat, NoPlace> {
+        match self {
+            Self::Seat(seat) => Ok(seat),
+            Self::Standing(standing) => Err(standing.why.clone()),
+        }
+    }
+}
+
+impl Seat {
+    /// The token was good: the places among those that have shown none are free for others.
+    pub fn verified(&mut self) {
+        (self.login, self.source) = (None, None);
+    }
+}
+
+#[cfg(test)]
+#[path = "limits_tests.rs"]
+mod tests;

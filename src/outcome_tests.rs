@@ -1,0 +1,74 @@
+//! Every end has its words, and every word is a series from the start.
+
+use super::*;
+use crate::cancel::Ignored;
+use crate::limits::Full;
+use crate::telemetry::metrics::Snapshot;
+
+fn io() -> std::io::Error {
+    std::io::ErrorKind::ConnectionReset.into()
+}
+
+/// One end of each kind.
+fn ends() -> Vec<End> {
+    let carried = |end| End::Carried(Carried { to_server: 1, to_client: 2, end });
+    let mut ends = vec![
+        End::Dropped(Dropped::Silent),
+        End::Dropped(Dropped::HealthCheck),
+        End::Dropped(Dropped::Crowded),
+        End::CancelForwarded(vec![SocketAddr::from(([10, 0, 0, 1], 5432))]),
+        End::CancelIgnored(Ignored::Forged),
+        End::CancelFailed(DialError::TimedOut),
+        End::NotWelcomed(WireError::Closed),
+        End::Refused(AskError::Bearer(BearerError::Discovery).into()),
+        End::Refused(NoPlace::Stopping.into()),
+        End::Refused(NoPlace::Full(Full { of: Whose::Clients, max: 1 }).into()),
+        carried(RelayEnd::ClientLeft),
+        carried(RelayEnd::ClientLost(io())),
+        carried(RelayEnd::ServerEnded),
+        carried(RelayEnd::ServerLost(None)),
+        carried(RelayEnd::ServerLost(Some(io()))),
+        carried(RelayEnd::Stopped),
+    ];
+    let stages = [
+        Stage::Startup,
+        Stage::Token,
+        Stage::Keys,
+        Stage::Authorization,
+        Stage::Sts,
+        Stage::Signing,
+        Stage::UpstreamConnect,
+        Stage::UpstreamTls,
+        Stage::UpstreamLogin,
+        Stage::Limits,
+        Stage::Session,
+    ];
+    ends.extend(stages.map(|stage| End::Refused(LoginError::TimedOut(stage))));
+    ends
+}
+
+#[test]
+fn every_end_is_counted_in_a_series_that_was_there_before() {
+    let metrics = Metrics::new();
+    let series = |metrics: &Metrics| -> Vec<String> {
+        let text = metrics.text(Snapshot::default()).unwrap();
+        text.lines().map(|line| line.rsplit_once(' ').unwrap().0.to_owned()).collect()
+    };
+    let before = series(&metrics);
+    let ends = ends();
+    for end in &ends {
+        end.count(&metrics);
+    }
+    assert_eq!(series(&metrics), before);
+    let text = metrics.text(Snapshot::default()).unwrap();
+    let sum = |name: &str| -> usize {
+        let of = text.lines().filter(|line| line.starts_with(name));
+        of.map(|line| line.rsplit_once(' ').unwrap().1.parse::<usize>().unwrap()).sum()
+    };
+    assert_eq!(sum("pgpassport_connections_total{"), ends.len());
+    assert_eq!(sum("pgpassport_cancels_total{"), 3);
+    assert_eq!(sum("pgpassport_sessions_ended_total{"), 6);
+    assert_eq!(sum("pgpassport_logins_refused_total{"), 13);
+    assert_eq!(sum("pgpassport_closed_unheard_total"), 1);
+    assert_eq!(sum("pgpassport_relayed_bytes_total{direction=\"to_client\"}"), 12);
+}

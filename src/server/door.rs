@@ -1,0 +1,115 @@
+//! Listening sockets: where they come from, and how each of them closes without losing a client that is already
+//! in its queue.
+
+use std::io;
+use std::net::SocketAddr;
+use std::task::Poll;
+use std::time::Duration;
+
+use socket2::{SockFilter, SockRef};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::time::Instant;
+
+/// Connections the kernel may hold for us while we are busy; it caps this at `net.core.somaxconn`.
+const BACKLOG: u32 = 1_024;
+
+/// How long a shared port is still served after it has stopped to take part in new handshakes: the last of those
+/// that are under way ends within a round trip. A SYN that is turned away meanwhile comes again after one second
+/// (RFC 6298, section 2.1), when the socket is closed and the successor's answers.
+const LAST_HANDSHAKES: Duration = Duration::from_millis(500);
+
+/// A listening socket.
+#[derive(Debug)]
+pub struct Door {
+    pub(super) socket: TcpListener,
+    succession: Succession,
+    /// When it closes, once the service stops.
+    pub(super) closes: Option<Instant>,
+}
+
+/// Who listens on the port when we no longer do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Succession {
+    /// Nobody.
+    None,
+    /// Another process with a socket of its own on the same port (`SO_REUSEPORT`).
+    OtherSocket,
+    /// The service manager keeps this very socket, and whoever waits in its queue.
+    SameSocket,
+}
+
+impl Door {
+    /// A door of a socket that listens.
+    pub fn new(socket: TcpListener, succession: Succession) -> Self {
+        Self { socket, succession, closes: None }
+    }
+
+    /// Listens on `addr`; with `reuse_port`, beside other processes of this user that do so too.
+    pub fn bind(addr: SocketAddr, reuse_port: bool) -> io::Result<Self> {
+        let socket = if addr.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.set_reuseaddr(true)?;
+        socket.set_reuseport(reuse_port)?;
+        socket.bind(addr)?;
+        let succession = if reuse_port { Succession::OtherSocket } else { Succession::None };
+        Ok(Self::new(socket.listen(BACKLOG)?, succession))
+    }
+
+    /// A door of a socket that the service manager listens on for us.
+    pub fn inherited(socket: std::net::TcpListener) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        Ok(Self::new(TcpListener::from_std(socket)?, Succession::SameSocket))
+    }
+
+    /// Its address.
+    pub fn addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    /// Whether somebody else will answer after us.
+    pub fn has_successor(&self) -> bool {
+        self.succession != Succession::None
+    }
+
+    /// Begins to close. Without a successor new clients are told to go elsewhere for `delay`; with one they are
+    /// led there as soon as nobody is left between the two.
+    pub(super) fn close_after(&mut self, delay: Duration) {
+        let now = Instant::now();
+        self.closes = Some(match self.succession {
+            Succession::None => now + delay,
+            Succession::SameSocket => now,
+            Succession::OtherSocket => {
+                if let Err(error) = turn_syns_away(&self.socket) {
+                    tracing::warn!(%error, "clients may be lost between this process and the next");
+                }
+                now + LAST_HANDSHAKES
+            }
+        });
+    }
+
+    /// The clients that the kernel has connected and nobody would serve when the socket is closed.
+    pub(super) async fn waiting(&self) -> Option<(TcpStream, SocketAddr)> {
+        if self.succession == Succession::SameSocket {
+            return None;
+        }
+        std::future::poll_fn(|cx| match self.socket.poll_accept(cx) {
+            Poll::Ready(accepted) => Poll::Ready(accepted.ok()),
+            Poll::Pending => Poll::Ready(None),
+        })
+        .await
+    }
+}
+
+/// Lets the kernel drop every segment for this socket that asks for a new connection, and no other. When a socket
+/// is closed, the kernel resets whoever is in its queue or about to be; so nobody new may be when ours is.
+fn turn_syns_away(socket: &TcpListener) -> io::Result<()> {
+    // Classic BPF on the TCP header (linux/filter.h): byte 13 has the flags (RFC 9293, section 3.1), 0x02 is SYN.
+    const LOAD_BYTE: u16 = 0x30; // BPF_LD | BPF_B | BPF_ABS
+    const JUMP_IF_SET: u16 = 0x45; // BPF_JMP | BPF_JSET | BPF_K
+    const RETURN: u16 = 0x06; // BPF_RET | BPF_K
+    SockRef::from(socket).attach_filter(&[
+        SockFilter::new(LOAD_BYTE, 0, 0, 13),
+        SockFilter::new(JUMP_IF_SET, 0, 1, 0x02),
+        SockFilter::new(RETURN, 0, 0, 0),
+        SockFilter::new(RETURN, 0, 0, u32::MAX),
+    ])
+}

@@ -1,0 +1,119 @@
+//! Doors for the configured listeners: sockets that the service manager hands over (socket activation,
+//! `sd_listen_fds(3)`), or else sockets of our own.
+
+use std::io;
+use std::net::TcpListener;
+
+use listenfd::ListenFd;
+
+use super::door::Door;
+use crate::config::ListenSettings;
+
+/// Why a listener has no socket.
+#[derive(Debug, thiserror::Error)]
+pub enum DoorError {
+    /// The address cannot be listened on.
+    #[error("listen.addr: cannot listen on {addr}: {source}")]
+    Bind {
+        /// The address.
+        addr: std::net::SocketAddr,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The number of sockets is another one than that of listeners.
+    #[error(
+        "the service manager hands over {handed} socket(s), and the configuration has {listeners} [[listen]]; write \
+         one ListenStream= for each"
+    )]
+    Count {
+        /// Sockets.
+        handed: usize,
+        /// Listeners.
+        listeners: usize,
+    },
+    /// What was handed over is of no use.
+    #[error("socket number {number} of the service manager cannot be used: {source}")]
+    Handed {
+        /// Which one, from 1.
+        number: usize,
+        /// What is wrong with it.
+        source: io::Error,
+    },
+}
+
+/// A door for each listener, in their order.
+pub fn open(listeners: &[ListenSettings]) -> Result<Vec<Door>, DoorError> {
+    let handed = handed_over(&mut ListenFd::from_env())?;
+    if handed.is_empty() {
+        return listeners.iter().map(bind).collect();
+    }
+    let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
+    let names: Vec<_> = names.split(':').collect();
+    let wanted: Vec<_> = listeners.iter().map(|listen| listen.name.as_str()).collect();
+    match_names(&wanted, handed, &names)?.into_iter().zip(listeners).map(inherit).collect()
+}
+
+fn bind(listen: &ListenSettings) -> Result<Door, DoorError> {
+    Door::bind(listen.addr, listen.reuse_port).map_err(|source| DoorError::Bind { addr: listen.addr, source })
+}
+
+fn handed_over(sockets: &mut ListenFd) -> Result<Vec<TcpListener>, DoorError> {
+    let mut handed = Vec::new();
+    for index in 0..sockets.len() {
+        let wrong = |source| DoorError::Handed { number: index + 1, source };
+        let missing = || io::Error::other("it is taken already");
+        let socket = sockets.take_tcp_listener(index).map_err(wrong)?;
+        handed.push(socket.ok_or_else(missing).map_err(wrong)?);
+    }
+    Ok(handed)
+}
+
+/// To each listener the socket of its name (`FileDescriptorName=`); to the others the rest in their order.
+fn match_names<S>(listeners: &[&str], handed: Vec<S>, names: &[&str]) -> Result<Vec<S>, DoorError> {
+    if handed.len() != listeners.len() {
+        return Err(DoorError::Count { handed: handed.len(), listeners: listeners.len() });
+    }
+    let mut sockets: Vec<_> = handed.into_iter().map(Some).collect();
+    let mut take_named = |listener: &&str| {
+        let index = names.iter().position(|name| name == listener)?;
+        sockets.get_mut(index)?.take()
+    };
+    let named: Vec<_> = listeners.iter().map(&mut take_named).collect();
+    let mut rest = sockets.into_iter().flatten();
+    Ok(named.into_iter().filter_map(|socket| socket.or_else(|| rest.next())).collect())
+}
+
+fn inherit((socket, listen): (TcpListener, &ListenSettings)) -> Result<Door, DoorError> {
+    match socket.local_addr() {
+        Ok(addr) if addr != listen.addr && listen.addr.port() != 0 => tracing::warn!(
+            listener = listen.name,
+            %addr,
+            configured = %listen.addr,
+            "the service manager listens on another address than listen.addr; its own is used"
+        ),
+        _ => {}
+    }
+    Door::inherited(socket).map_err(|source| DoorError::Bind { addr: listen.addr, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sockets_go_by_name_and_the_rest_by_order() {
+        let matched = |handed: &[u8], names: &[&str]| {
+            match_names(&["vpn", "office", "lab"], handed.to_vec(), names).map_err(|e| e.to_string())
+        };
+        let unnamed = ["pgpassport.socket"; 3];
+        assert_eq!(matched(&[3, 4, 5], &unnamed).unwrap(), [3, 4, 5]);
+        assert_eq!(matched(&[3, 4, 5], &[""]).unwrap(), [3, 4, 5]);
+        assert_eq!(matched(&[3, 4, 5], &["lab", "vpn", "office"]).unwrap(), [4, 5, 3]);
+        assert_eq!(matched(&[3, 4, 5], &["lab", "x", "x"]).unwrap(), [4, 5, 3]);
+        assert_eq!(matched(&[3, 4, 5], &["lab", "lab", "lab"]).unwrap(), [4, 5, 3]);
+        for wrong in [&[3][..], &[3, 4, 5, 6]] {
+            let error = matched(wrong, &unnamed).unwrap_err();
+            assert!(error.contains("3 [[listen]]") && error.contains("ListenStream="), "{error}");
+        }
+    }
+}

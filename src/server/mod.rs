@@ -1,0 +1,231 @@
+//! Accepting clients: one acceptor for all listening sockets, from the first client to the last one in a queue.
+
+mod cores;
+pub mod descriptors;
+mod door;
+pub mod inherited;
+
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep_until};
+
+use self::cores::Job;
+pub use self::cores::{Cores, Pulse};
+pub use self::door::{Door, Succession};
+use crate::client::listener::Listener;
+use crate::lifecycle::Stopping;
+use crate::limits::{Counts, DoorLimits, NoPlace};
+use crate::session::Steps;
+use crate::telemetry::metrics::Metrics;
+
+/// Pause after the first failed accept, doubled up to [`MAX_PAUSE`]: without one, a process that has run out
+/// of descriptors spins.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const MAX_PAUSE: Duration = Duration::from_secs(1);
+
+/// Accept errors are logged at most this often.
+const WARN_EVERY: Duration = Duration::from_secs(10);
+
+/// What a new connection meets: one configuration, whole. A reload makes another one.
+#[derive(Debug)]
+pub struct Generation {
+    /// What it passes through.
+    pub steps: Arc<Steps>,
+    /// What it meets at each door, in the doors' order.
+    pub listeners: Vec<Arc<Listener>>,
+    /// When the certificate of each expires, in seconds since 1970.
+    pub certificates: Vec<i64>,
+    /// How many there may be.
+    pub limits: DoorLimits,
+    /// How long new clients are told to go elsewhere before the doors close.
+    pub shutdown_delay: Duration,
+    /// How long sessions may go on after that.
+    pub shutdown_timeout: Duration,
+}
+
+/// What the acceptor works with.
+#[derive(Debug)]
+pub struct Acceptor {
+    /// Where sessions live.
+    pub cores: Cores,
+    /// The configuration in force.
+    pub current: Arc<ArcSwap<Generation>>,
+    /// Who is there.
+    pub counts: Arc<Counts>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Acceptor {
+    /// Serves clients of `doors` until all of them are closed, as `stopping` says. Sessions go on.
+    pub async fn run(&self, doors: Vec<Door>, stopping: &Stopping) {
+        let mut doors: Vec<_> = doors.into_iter().enumerate().collect();
+        let mut trouble = Trouble::new();
+        let mut turn = 0;
+        let mut closing = false;
+        while !doors.is_empty() {
+            let next_close = doors.iter().filter_map(|(_, door)| door.closes).min();
+            let accepted = tokio::select! {
+                biased;
+                () = stopping.drain.cancelled() => return,
+                () = stopping.asked.cancelled(), if !closing => {
+                    closing = true;
+                    let delay = self.current.load().shutdown_delay;
+                    for (_, door) in &mut doors {
+                        door.close_after(delay);
+                    }
+                    continue;
+                }
+                () = until(next_close) => {
+                    let now = Instant::now();
+                    let (due, open) = doors.into_iter().partition(|(_, door)| door.closes.is_some_and(|at| at <= now));
+                    doors = open;
+                    self.close(due).await;
+                    continue;
+                }
+                accepted = next(&doors, &mut turn), if !trouble.is_pausing() => accepted,
+                () = trouble.pause() => continue,
+            };
+            match accepted {
+                Ok((tcp, peer, number, refuse)) => {
+                    trouble.over();
+                    self.receive(tcp, peer, number, refuse).await;
+                }
+                Err(error) => {
+                    self.metrics.accept_failed();
+                    trouble.met(&error);
+                }
+            }
+        }
+    }
+
+    /// Closes doors when whoever is in their queues has been received.
+    async fn close(&self, doors: Vec<(usize, Door)>) {
+        for (number, door) in doors {
+            while let Some((tcp, peer)) = door.waiting().await {
+                self.receive(tcp, peer, number, !door.has_successor()).await;
+            }
+        }
+    }
+
+    async fn receive(&self, tcp: TcpStream, peer: SocketAddr, number: usize, refuse: bool) {
+        let now = self.current.load();
+        let place =
+            if refuse { self.counts.refuse(NoPlace::Stopping) } else { self.counts.admit(&now.limits) };
+        match (place, now.listeners.get(number)) {
+            (Some(place), Some(listener)) => {
+                let (steps, listener) = (Arc::clone(&now.steps), Arc::clone(listener));
+                drop(now);
+                self.cores.serve(Job { tcp, peer, steps, listener, place }).await;
+            }
+            _ => self.metrics.closed_unheard(), // even saying no has a limit
+        }
+    }
+}
+
+/// The next client of any door, the door's number, and whether to tell it no. Doors take turns, so that a busy
+/// one does not starve the others.
+async fn next(doors: &[(usize, Door)], turn: &mut usize) -> io::Result<(TcpStream, SocketAddr, usize, bool)> {
+    poll_fn(|cx| {
+        let from = *turn % doors.len().max(1);
+        let (later, first) = doors.split_at(from);
+        for (place, (number, door)) in first.iter().chain(later).enumerate() {
+            if let Poll::Ready(accepted) = door.socket.poll_accept(cx) {
+                *turn = from + place + 1;
+                let refuse = door.closes.is_some() && !door.has_successor();
+                return Poll::Ready(accepted.map(|(tcp, peer)| (tcp, peer, *number, refuse)));
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Accepting fails, for example for want of file descriptors: it goes on after a pause, and not every failure is
+/// worth a line.
+#[derive(Debug)]
+struct Trouble {
+    next_pause: Duration,
+    until: Option<Instant>,
+    warned: Option<Instant>,
+    unsaid: u64,
+}
+
+impl Trouble {
+    fn new() -> Self {
+        Self { next_pause: FIRST_PAUSE, until: None, warned: None, unsaid: 0 }
+    }
+
+    fn met(&mut self, error: &io::Error) {
+        let now = Instant::now();
+        self.until = Some(now + self.next_pause);
+        self.next_pause = (self.next_pause * 2).min(MAX_PAUSE);
+        if self.warned.is_some_and(|at| now - at < WARN_EVERY) {
+            self.unsaid += 1;
+            return;
+        }
+        tracing::warn!(%error, times_before = self.unsaid, "a connection could not be accepted; pausing");
+        (self.warned, self.unsaid) = (Some(now), 0);
+    }
+
+    fn over(&mut self) {
+        self.next_pause = FIRST_PAUSE;
+    }
+
+    fn is_pausing(&self) -> bool {
+        self.until.is_some()
+    }
+
+    /// Waits for the end of the pause, if there is one.
+    async fn pause(&mut self) {
+        until(self.until).await;
+        self.until = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An hour in which nothing can be accepted: few tries, fewer lines, and an end of it at once when it is over.
+    #[tokio::test(start_paused = true)]
+    async fn r12_failures_to_accept_neither_spin_nor_flood() {
+        let (mut trouble, start) = (Trouble::new(), Instant::now());
+        let (mut tries, mut lines) = (0, 0);
+        let mut pauses = Vec::new();
+        while start.elapsed() < Duration::from_hours(1) {
+            let before = trouble.warned;
+            trouble.met(&io::Error::other("too many open files"));
+            tries += 1;
+            lines += u32::from(trouble.warned != before);
+            assert!(trouble.is_pausing());
+            let since = Instant::now();
+            trouble.pause().await;
+            pauses.push(since.elapsed());
+            assert!(!trouble.is_pausing());
+        }
+        assert_eq!(pauses[..3], [10, 20, 40].map(Duration::from_millis));
+        assert_eq!(pauses.last(), Some(&MAX_PAUSE));
+        assert!((3_600..3_620).contains(&tries), "{tries} tries");
+        assert!((320..=360).contains(&lines), "{lines} lines");
+        trouble.over();
+        trouble.met(&io::Error::other("again"));
+        let since = Instant::now();
+        trouble.pause().await;
+        assert_eq!(since.elapsed(), FIRST_PAUSE);
+    }
+}

@@ -1,0 +1,228 @@
+//! What is counted, in the text that Prometheus reads. Labels take their values from closed lists and from names of
+//! the configuration; nothing a client sends, no user, subject, database or address becomes one. Every series is
+//! there from the start, so that the first event is a step from 0 to 1 and not an absence.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
+
+use super::trail::Outcome;
+
+/// How connections end: [`Outcome::word`].
+const OUTCOMES: [&str; 9] =
+    ["session", "refused", "cancel", "no_token", "discovery", "dropped", "health_check", "lost", "aborted"];
+
+/// Where logins are refused: the words of `refusal::Stage`.
+const STAGES: [&str; 11] = [
+    "startup",
+    "token",
+    "keys",
+    "authorization",
+    "sts",
+    "signing",
+    "upstream_connect",
+    "upstream_tls",
+    "upstream_login",
+    "limits",
+    "session",
+];
+
+/// How sessions end: [`Outcome::end`] of a session.
+const ENDS: [&str; 5] = ["client_left", "client_lost", "server_ended", "server_lost", "stopped"];
+
+/// What becomes of cancels: [`Outcome::end`] of a cancel.
+const CANCELS: [&str; 3] = ["forwarded", "ignored", "failed"];
+
+const APPLIED: [(&str, &str); 1] = [("outcome", "applied")];
+const REFUSED: [(&str, &str); 1] = [("outcome", "refused")];
+const TO_SERVER: [(&str, &str); 1] = [("direction", "to_server")];
+const TO_CLIENT: [(&str, &str); 1] = [("direction", "to_client")];
+
+/// One label with a value from a closed list.
+type Closed = [(&'static str, &'static str); 1];
+
+/// One label with a name from the configuration.
+type Named = [(&'static str, String); 1];
+
+/// The program writes here and never reads.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    connections: Family<Closed, Counter>,
+    refused: Family<Closed, Counter>,
+    cancels: Family<Closed, Counter>,
+    ended: Family<Closed, Counter>,
+    bytes: Family<Closed, Counter>,
+    unheard: Counter,
+    accept_errors: Counter,
+    reloads: Family<Closed, Counter>,
+    reload_ok: Gauge,
+    now: Mutex<Gauges>,
+}
+
+/// What is looked up when somebody asks.
+#[derive(Debug, Default)]
+struct Gauges {
+    active: Gauge,
+    waiting: Gauge,
+    max_clients: Gauge,
+    ready: Gauge,
+    key_set_usable: Family<Named, Gauge>,
+    key_set_keys: Family<Named, Gauge>,
+    key_set_age: Family<Named, Gauge<f64, std::sync::atomic::AtomicU64>>,
+    certificate_expiry: Family<Named, Gauge>,
+}
+
+/// How things are when somebody asks.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    /// Sessions that have been welcomed.
+    pub active: usize,
+    /// Connections that have a seat and no session yet.
+    pub waiting: usize,
+    /// `limits.max_client_conn`
+    pub max_clients: usize,
+    /// Whether new clients should come.
+    pub ready: bool,
+    /// Of each issuer: its configured name, keys in the set, their age, whether they are used.
+    pub issuers: Vec<(String, usize, Option<Duration>, bool)>,
+    /// Of each listener: its configured name, and when its certificate expires, in seconds since 1970.
+    pub certificates: Vec<(String, i64)>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// All counts at zero.
+    pub fn new() -> Self {
+        let mut metrics = Self {
+            registry: Registry::with_prefix("pgpassport"),
+            connections: closed("outcome", &OUTCOMES),
+            refused: closed("stage", &STAGES),
+            cancels: closed("outcome", &CANCELS),
+            ended: closed("reason", &ENDS),
+            bytes: closed("direction", &["to_server", "to_client"]),
+            unheard: Counter::default(),
+            accept_errors: Counter::default(),
+            reloads: closed("outcome", &["applied", "refused"]),
+            reload_ok: Gauge::default(),
+            now: Mutex::default(),
+        };
+        metrics.reload_ok.set(1);
+        metrics.register();
+        metrics
+    }
+
+    fn register(&mut self) {
+        let registry = &mut self.registry;
+        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build", "Version of pgpassport", build);
+        registry.register("connections", "Connections that have ended, by outcome", self.connections.clone());
+        registry.register("logins_refused", "Refused logins, by the step that refused", self.refused.clone());
+        registry.register("sessions_ended", "Sessions that have ended, by reason", self.ended.clone());
+        registry.register("cancels", "Cancel requests, by outcome", self.cancels.clone());
+        let help = "Bytes of ended sessions, by direction";
+        registry.register("relayed_bytes", help, self.bytes.clone());
+        let help = "Connections closed without a word, because even refusals had reached their limit";
+        registry.register("closed_unheard", help, self.unheard.clone());
+        let help = "Failures to accept a connection, for example for want of file descriptors";
+        registry.register("accept_errors", help, self.accept_errors.clone());
+        registry.register("reloads", "Reloads of the configuration, by outcome", self.reloads.clone());
+        let help = "Whether the last reload was applied; 1 before the first";
+        registry.register("config_last_reload_successful", help, self.reload_ok.clone());
+        let now = self.now.get_mut().unwrap_or_else(PoisonError::into_inner);
+        registry.register("cl_active", "Sessions", now.active.clone());
+        registry.register("cl_waiting", "Connections that are not sessions yet", now.waiting.clone());
+        registry.register("max_client_conn", "limits.max_client_conn", now.max_clients.clone());
+        registry.register("ready", "Whether /readyz says yes", now.ready.clone());
+        let help = "Whether an issuer's tokens can be verified";
+        registry.register("key_set_usable", help, now.key_set_usable.clone());
+        registry.register("key_set_keys", "Keys of an issuer", now.key_set_keys.clone());
+        let help = "Time since an issuer's keys were last fetched";
+        registry.register("key_set_age_seconds", help, now.key_set_age.clone());
+        let help = "When a listener's certificate expires, in seconds since 1970";
+        registry.register("certificate_expiry_timestamp_seconds", help, now.certificate_expiry.clone());
+    }
+
+    /// Counts a connection that has ended, with the bytes it carried to the server and to the client.
+    pub fn connection_ended(&self, outcome: &Outcome, to_server: u64, to_client: u64) {
+        self.connections.get_or_create(&[("outcome", outcome.word)]).inc();
+        match (outcome.word, outcome.stage, outcome.end) {
+            ("refused", Some(stage), _) => self.refused.get_or_create(&[("stage", stage)]).inc(),
+            ("cancel", _, Some(end)) => self.cancels.get_or_create(&[("outcome", end)]).inc(),
+            (_, _, Some(reason)) => self.ended.get_or_create(&[("reason", reason)]).inc(),
+            _ => 0,
+        };
+        self.bytes.get_or_create(&TO_SERVER).inc_by(to_server);
+        self.bytes.get_or_create(&TO_CLIENT).inc_by(to_client);
+    }
+
+    /// Counts a connection that was closed without a word.
+    pub fn closed_unheard(&self) {
+        self.unheard.inc();
+    }
+
+    /// Counts a connection that could not be accepted.
+    pub fn accept_failed(&self) {
+        self.accept_errors.inc();
+    }
+
+    /// Counts a reload.
+    pub fn reloaded(&self, applied: bool) {
+        self.reloads.get_or_create(if applied { &APPLIED } else { &REFUSED }).inc();
+        self.reload_ok.set(i64::from(applied));
+    }
+
+    /// Everything, in the text format of `OpenMetrics` 1.0.
+    pub fn text(&self, now: Snapshot) -> Result<String, std::fmt::Error> {
+        // Held until the text is made: two who ask at once must not clear each other's names.
+        let gauges = self.now.lock().unwrap_or_else(PoisonError::into_inner);
+        gauges.set(now);
+        let mut text = String::new();
+        encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
+
+impl Gauges {
+    fn set(&self, now: Snapshot) {
+        let whole = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        self.active.set(whole(now.active));
+        self.waiting.set(whole(now.waiting));
+        self.max_clients.set(whole(now.max_clients));
+        self.ready.set(i64::from(now.ready));
+        // A reload can take names away.
+        self.key_set_usable.clear();
+        self.key_set_keys.clear();
+        self.key_set_age.clear();
+        self.certificate_expiry.clear();
+        for (name, keys, age, usable) in now.issuers {
+            let issuer = [("issuer", name)];
+            self.key_set_usable.get_or_create(&issuer).set(i64::from(usable));
+            self.key_set_keys.get_or_create(&issuer).set(whole(keys));
+            self.key_set_age.get_or_create(&issuer).set(age.map_or(f64::NAN, |age| age.as_secs_f64()));
+        }
+        for (name, expires) in now.certificates {
+            self.certificate_expiry.get_or_create(&[("listener", name)]).set(expires);
+        }
+    }
+}
+
+/// A family with a series for each of `values`.
+fn closed(label: &'static str, values: &[&'static str]) -> Family<Closed, Counter> {
+    let family = Family::<Closed, Counter>::default();
+    for value in values {
+        drop(family.get_or_create(&[(label, *value)]));
+    }
+    family
+}

@@ -1,0 +1,143 @@
+//! Health and metrics, as a balancer and Prometheus see them.
+
+use std::time::Duration;
+
+use aws_emulator::Page;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::world::World;
+use crate::world::admin::until;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readiness_follows_the_keys_and_ends_with_the_service() {
+    let mut world = World::wishes().limits("shutdown_delay = \"1h\"").start().await;
+    until("keys", async || world.get("/readyz").await == (200, "ready\n".to_owned())).await;
+    assert_eq!(world.get("/livez").await, (200, "alive\n".to_owned()));
+    world.stopping.asked.cancel();
+    assert_eq!(world.get("/readyz").await, (503, "stopping\n".to_owned()));
+    assert_eq!(world.get("/livez").await.0, 200, "a drain is no reason to be killed");
+    world.stopping.drain.cancel();
+    world.serving.take().unwrap().await.unwrap().unwrap();
+    assert!(TcpStream::connect(world.admin_addr).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r15_without_any_keys_it_is_not_ready_and_becomes_so_by_itself() {
+    let world = World::start().await;
+    until("keys", async || world.get("/readyz").await.0 == 200).await;
+    // Another issuer, which is down: its keys are not those of the first.
+    let idle = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let nowhere = format!("http://{}", idle.local_addr().unwrap());
+    drop(idle);
+    world.edit(&format!("url = \"{}\"", world.cloud.issuer.url()), &format!("url = \"{nowhere}\""));
+    assert!(world.reloaded().await);
+    assert_eq!(world.get("/readyz").await, (503, "no issuer has usable keys\n".to_owned()));
+    assert!(world.metric("pgpassport_key_set_usable{issuer=\"idp\"}").await < 0.5);
+    let refusal = world.refusal("alice", &world.token("alice")).await;
+    assert_eq!(refusal.sqlstate(), "28P01", "the first issuer is none any more");
+    world.edit(&format!("url = \"{nowhere}\""), &format!("url = \"{}\"", world.cloud.issuer.url()));
+    assert!(world.reloaded().await);
+    until("keys", async || world.get("/readyz").await.0 == 200).await;
+    world.metric_is("pgpassport_key_set_keys{issuer=\"idp\"}", 2.0).await;
+    assert!(world.cloud.issuer.count(Page::Jwks) >= 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_end_is_counted_and_every_series_is_there_from_the_start() {
+    let world = World::start().await;
+    let series = async || {
+        let (status, text) = world.get("/metrics").await;
+        assert_eq!(status, 200);
+        assert!(text.ends_with("# EOF\n"), "{text}");
+        let names = text.lines().filter(|line| !line.starts_with('#'));
+        names.map(|line| line.rsplit_once(' ').unwrap().0.to_owned()).collect::<Vec<_>>()
+    };
+    until("keys", async || world.get("/readyz").await.0 == 200).await;
+    let before = series().await;
+    let client = world.connect("alice", &world.token("alice")).await.unwrap();
+    world.metric_is("pgpassport_cl_active", 1.0).await;
+    client.query_one("select repeat('x', 10000)", &[]).await.unwrap();
+    client.cancel_token().cancel_query(world.connector()).await.unwrap();
+    drop(client);
+    world.refusal("bob", &world.token("alice")).await;
+    world.refusal("alice", "no token").await;
+    drop(TcpStream::connect(("127.0.0.1", world.port)).await.unwrap());
+    for (name, value) in [
+        ("pgpassport_connections_total{outcome=\"session\"}", 1.0),
+        ("pgpassport_connections_total{outcome=\"refused\"}", 2.0),
+        ("pgpassport_connections_total{outcome=\"dropped\"}", 1.0),
+        ("pgpassport_connections_total{outcome=\"aborted\"}", 0.0),
+        ("pgpassport_logins_refused_total{stage=\"authorization\"}", 1.0),
+        ("pgpassport_logins_refused_total{stage=\"token\"}", 1.0),
+        ("pgpassport_sessions_ended_total{reason=\"client_left\"}", 1.0),
+        ("pgpassport_cancels_total{outcome=\"forwarded\"}", 1.0),
+        ("pgpassport_cl_active", 0.0),
+        ("pgpassport_config_last_reload_successful", 1.0),
+        ("pgpassport_key_set_usable{issuer=\"idp\"}", 1.0),
+        ("pgpassport_ready", 1.0),
+    ] {
+        world.metric_is(name, value).await;
+    }
+    assert!(world.metric("pgpassport_relayed_bytes_total{direction=\"to_client\"}").await > 10_000.0);
+    assert!(world.metric("pgpassport_relayed_bytes_total{direction=\"to_server\"}").await > 20.0);
+    assert_eq!(series().await, before, "a series has come or gone");
+    let build = format!("pgpassport_build_info{{version=\"{}\"}}", env!("CARGO_PKG_VERSION"));
+    assert!(before.contains(&build), "{before:?}");
+    let expiry = before.iter().find(|name| name.contains("certificate_expiry_timestamp_seconds{listener="));
+    assert!(world.metric(expiry.unwrap()).await > 1_800_000_000.0);
+}
+
+/// Nothing of a person is in a label, whatever the person was called.
+#[tokio::test(flavor = "multi_thread")]
+async fn l6_no_label_tells_who_was_here() {
+    let world = World::start().await;
+    let client = world.connect("alice", &world.token("alice")).await.unwrap();
+    world.refusal("mallory-of-the-labels", &world.token("alice")).await;
+    let (_, text) = world.get("/metrics").await;
+    for secret in ["alice", "mallory", "\"app\"", "127.0.0.1:5", world.cloud.issuer.url().as_str()] {
+        assert!(!text.contains(secret), "{secret} is in\n{text}");
+    }
+    drop(client);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn l6_sixteen_ask_at_once_and_the_next_one_waits() {
+    let world = World::start().await;
+    let mut slow = Vec::new();
+    for _ in 0..pgpassport::admin::MAX_CONNECTIONS {
+        let mut tcp = TcpStream::connect(world.admin_addr).await.unwrap();
+        tcp.write_all(b"GET /metrics HTTP/1.1\r\n").await.unwrap();
+        slow.push(tcp);
+    }
+    // None of them is answered before its head is whole, and no place is free for another.
+    let mut next = tokio::spawn(crate::world::admin::get(world.admin_addr, "/livez"));
+    let early = tokio::time::timeout(Duration::from_millis(300), &mut next).await;
+    assert!(early.is_err(), "a seventeenth was answered: {early:?}");
+    for tcp in &mut slow {
+        tcp.write_all(b"Host: x\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        tcp.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("# EOF\n"), "{answer}");
+    }
+    assert_eq!(next.await.unwrap().0, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_paths_and_methods_are_refused() {
+    let world = World::start().await;
+    assert_eq!(world.get("/").await.0, 404);
+    assert_eq!(world.get("/metrics/../etc/passwd").await.0, 404);
+    for (request, status) in [
+        ("POST /livez HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n".to_owned(), "405"),
+        ("HEAD /readyz HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(), ""),
+        (format!("GET /livez HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "x".repeat(9_000)), "431"),
+    ] {
+        let mut tcp = TcpStream::connect(world.admin_addr).await.unwrap();
+        tcp.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        tcp.read_to_end(&mut answer).await.unwrap();
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{request:.20}: {answer}");
+    }
+}

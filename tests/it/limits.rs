@@ -1,0 +1,246 @@
+//! How many there may be: each limit at its number and one past it, as clients meet it.
+
+use std::time::Duration;
+
+use pgpassport::server::descriptors;
+use tokio::net::{TcpSocket, TcpStream};
+
+use crate::world::admin::until;
+use crate::world::raw::query;
+use crate::world::{ErrorFields, RawClient, World};
+
+impl World {
+    /// A login from another address of this machine.
+    async fn login_from(&self, ip: &str, user: &str, token: &str) -> Result<RawClient, ErrorFields> {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(format!("{ip}:0").parse().unwrap()).unwrap();
+        let tcp = socket.connect(([127, 0, 0, 1], self.port).into()).await.unwrap();
+        let client = RawClient::over(tcp, self.listener_ca()).await;
+        client.login(user, Some("app"), token).await.map(|(client, _)| client)
+    }
+
+    async fn silent(&self, count: usize) -> Vec<TcpStream> {
+        let mut peers = Vec::new();
+        for _ in 0..count {
+            peers.push(TcpStream::connect(("127.0.0.1", self.port)).await.unwrap());
+        }
+        peers
+    }
+}
+
+/// 1,024 peers that say nothing hold every place for logins. Whoever comes now is told so; whoever is there goes on,
+/// and so do health and metrics. When the peers have gone, all is as before.
+#[tokio::test(flavor = "multi_thread")]
+async fn c7_a_flood_of_silent_peers_stops_at_the_limit_of_logins() {
+    descriptors::provide(4_000).unwrap();
+    let world = World::wishes()
+        .limits("max_client_conn = 4000\nclient_login_timeout = \"1h\"\nlogin_timeout = \"1h\"")
+        .start()
+        .await;
+    let live = world.connect("alice", &world.token("alice")).await.unwrap();
+    let peers = world.silent(1_023).await;
+    world.metric_is("pgpassport_cl_waiting", 1_023.0).await;
+    world.connect("alice", &world.token("alice")).await.expect("the 1,024th still has a place");
+    world.metric_is("pgpassport_cl_active", 1.0).await;
+    let last = world.silent(1).await;
+    world.metric_is("pgpassport_cl_waiting", 1_024.0).await;
+
+    let refusal = world.refusal("alice", &world.token("alice")).await;
+    assert_eq!((refusal.sqlstate(), refusal.message()), ("53300", "too many connections for the proxy"));
+    assert!(refusal.detail().contains("logins in progress is 1024"), "{refusal:?}");
+    assert!(refusal.hint().contains("limits.max_logins"), "{refusal:?}");
+    live.batch_execute("select 1").await.unwrap();
+    assert_eq!(world.get("/livez").await.0, 200);
+    assert_eq!(world.get("/readyz").await.0, 200, "a flood is no reason to leave");
+
+    drop((peers, last));
+    world.metric_is("pgpassport_cl_waiting", 0.0).await;
+    world.connect("alice", &world.token("alice")).await.unwrap();
+}
+
+/// Peers that are told no and do not listen take none of the places for logins, and are few.
+#[tokio::test(flavor = "multi_thread")]
+async fn c7_more_than_can_be_told_no_are_closed_without_a_word() {
+    let world =
+        World::wishes().limits("max_client_conn = 1\nclient_login_timeout = \"1h\"\nlogin_timeout = \"1h\"");
+    let world = world.start().await;
+    let client = world.connect("alice", &world.token("alice")).await.unwrap();
+    let _standing = world.silent(64).await;
+    let mut closed = world.silent(1).await.remove(0);
+    let read = tokio::io::AsyncReadExt::read(&mut closed, &mut [0]).await;
+    assert!(matches!(read, Ok(0) | Err(_)), "{read:?}");
+    world.metric_is("pgpassport_closed_unheard_total", 1.0).await;
+    client.batch_execute("select 1").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn u7_one_user_has_so_many_sessions_and_no_more() {
+    let world = World::wishes().limits("max_user_client_connections = 2").start().await;
+    let one = world.connect("alice", &world.token("alice")).await.unwrap();
+    let _two = world.connect("alice", &world.token("alice")).await.unwrap();
+    let calls = world.cloud.sts.count();
+    let refusal = world.refusal("alice", &world.token("alice")).await;
+    assert_eq!(refusal.sqlstate(), "53300");
+    assert_eq!(refusal.message(), "too many connections for user \"alice\"");
+    assert!(refusal.hint().contains("limits.max_user_client_connections"), "{refusal:?}");
+    assert_eq!(world.cloud.sts.count(), calls, "STS was asked for someone who has no place");
+    world.connect("bob", &world.token("bob")).await.unwrap();
+    drop(one);
+    until("a place for alice", async || world.connect("alice", &world.token("alice")).await.is_ok()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn u7_one_cluster_has_so_many_sessions_and_no_more() {
+    let world = World::wishes().cluster("max_client_conn = 1").start().await;
+    let one = world.connect("alice", &world.token("alice")).await.unwrap();
+    let refusal = world.refusal("bob", &world.token("bob")).await;
+    assert_eq!(
+        (refusal.sqlstate(), refusal.message()),
+        ("53300", "too many connections for cluster \"app\"")
+    );
+    assert!(refusal.hint().contains("cluster.max_client_conn"), "{refusal:?}");
+    drop(one);
+    until("a place for bob", async || world.connect("bob", &world.token("bob")).await.is_ok()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c8_one_address_has_so_many_logins_and_others_have_theirs() {
+    let world = World::wishes().limits("max_logins_per_address = 2").start().await;
+    let peers = world.silent(2).await;
+    world.metric_is("pgpassport_cl_waiting", 2.0).await;
+    let refusal = world.refusal("alice", &world.token("alice")).await;
+    assert_eq!((refusal.sqlstate(), refusal.message()), ("53300", "too many connections for your address"));
+    assert!(refusal.hint().contains("limits.max_logins_per_address"), "{refusal:?}");
+    let mut clients = Vec::new();
+    for _ in 0..3 {
+        // A login that has succeeded is none any more.
+        clients.push(world.login_from("127.0.0.2", "alice", &world.token("alice")).await.unwrap());
+    }
+    drop(peers);
+    world.metric_is("pgpassport_cl_waiting", 0.0).await;
+    world.login_from("127.0.0.1", "alice", &world.token("alice")).await.unwrap();
+}
+
+/// Whoever claims to be alice takes nothing from her: neither a place, nor a wait.
+#[tokio::test(flavor = "multi_thread")]
+async fn c8_bad_logins_in_her_name_do_not_stop_alice() {
+    let world =
+        World::wishes().limits("max_user_client_connections = 1\nmax_logins_per_address = 20").start().await;
+    let forged = format!("{}AA", world.token("alice").rsplit_once('.').unwrap().0);
+    let bad = async || {
+        for _ in 0..100 {
+            assert_eq!(world.refusal("alice", &forged).await.sqlstate(), "28P01");
+        }
+    };
+    let good = async || {
+        for _ in 0..20 {
+            let client = world.login_from("127.0.0.2", "alice", &world.token("alice")).await.unwrap();
+            drop(client);
+            world.metric_is("pgpassport_cl_active", 0.0).await;
+        }
+    };
+    futures_util::future::join(futures_util::future::join_all((0..10).map(|_| bad())), good()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_of_the_next_configuration_are_for_new_connections() {
+    let world = World::start().await;
+    let one = world.connect("alice", &world.token("alice")).await.unwrap();
+    world.edit("[limits]", "[limits]\nmax_user_client_connections = 1\nmax_client_conn = 2");
+    assert!(world.reloaded().await);
+    assert_eq!(
+        world.refusal("alice", &world.token("alice")).await.sqlstate(),
+        "53300",
+        "the first one counts"
+    );
+    let token = world.token("bob");
+    let mut two = None;
+    until("a seat for bob", async || {
+        two = world.connect("bob", &token).await.ok(); // whoever was refused has to leave first
+        two.is_some()
+    })
+    .await;
+    let refusal = world.refusal("carol", "x").await;
+    assert!(refusal.hint().contains("limits.max_client_conn"), "{refusal:?}");
+    one.batch_execute("select 1").await.unwrap();
+    let gone = Duration::from_secs(30);
+    tokio::time::timeout(gone, world.metric_is("pgpassport_max_client_conn", 2.0)).await.unwrap();
+}
+
+/// Descriptors that the configuration can need and the system does not give are no surprise for later.
+#[tokio::test(flavor = "multi_thread")]
+async fn r12_a_start_with_too_few_descriptors_says_what_to_change() {
+    let world = World::wishes().limits("max_client_conn = 500").start().await;
+    let start = |descriptors: usize| {
+        let script = format!("ulimit -n {descriptors}; exec \"$@\"");
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", &script, "sh", env!("CARGO_BIN_EXE_pgpassport"), "serve", "--config"]);
+        command.arg(world.config_file());
+        command
+    };
+    let output = start(1_191).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(78), "{said}");
+    for text in ["limits.max_client_conn = 500", "1192", "LimitNOFILE", "at most 499"] {
+        assert!(said.contains(text), "{text}: {said}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let notified = std::os::unix::net::UnixDatagram::bind(folder.path().join("notify")).unwrap();
+    let mut enough = start(1_192);
+    enough.env("NOTIFY_SOCKET", folder.path().join("notify")).stderr(std::process::Stdio::null());
+    let mut service = enough.spawn().unwrap();
+    let mut state = [0; 512];
+    let read = notified.recv(&mut state).unwrap();
+    assert!(String::from_utf8_lossy(&state[..read]).contains("READY=1"));
+    service.kill().unwrap();
+    service.wait().unwrap();
+}
+
+/// A process that has run out of descriptors goes on with what it has, says so once, and recovers by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn r12_running_out_of_descriptors_hurts_nobody_who_is_there() {
+    let world = World::wishes().limits("client_login_timeout = \"1h\"\nlogin_timeout = \"1h\"").start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let notified = std::os::unix::net::UnixDatagram::bind(folder.path().join("notify")).unwrap();
+    let log = folder.path().join("log");
+    let mut service = tokio::process::Command::new(env!("CARGO_BIN_EXE_pgpassport"))
+        .args(["serve", "--config"])
+        .arg(world.config_file())
+        .env("NOTIFY_SOCKET", folder.path().join("notify"))
+        .stderr(std::fs::File::create(&log).unwrap())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut state = [0; 512];
+    let read = notified.recv(&mut state).unwrap();
+    let state = String::from_utf8_lossy(&state[..read]).into_owned();
+    let port: u16 = state.split("127.0.0.1:").nth(1).unwrap().trim().parse().unwrap();
+    let id = service.id().unwrap();
+    let allow = |descriptors: usize| {
+        let (pid, limit) = (format!("--pid={id}"), format!("--nofile={descriptors}:"));
+        assert!(std::process::Command::new("prlimit").args([pid, limit]).status().unwrap().success());
+    };
+    let open = || std::fs::read_dir(format!("/proc/{id}/fd")).unwrap().count();
+    let client = RawClient::connect(port, world.listener_ca()).await;
+    let (mut client, _) = client.login("alice", Some("app"), &world.token("alice")).await.unwrap();
+
+    allow(open() + 8);
+    let mut peers = Vec::new();
+    for _ in 0..32 {
+        peers.push(TcpStream::connect(("127.0.0.1", port)).await.unwrap()); // the kernel takes them
+    }
+    let lines = || {
+        let text = std::fs::read_to_string(&log).unwrap();
+        text.lines().filter(|line| line.contains("could not be accepted")).count()
+    };
+    until("a word about it", async || lines() > 0).await;
+    client.send(&query("select 1")).await;
+    while client.message().await.expect("an answer").0 != b'Z' {}
+
+    drop(peers);
+    allow(1_024);
+    let late = RawClient::connect(port, world.listener_ca()).await;
+    late.login("alice", Some("app"), &world.token("alice")).await.unwrap();
+    assert!(lines() <= 2, "{} lines for one shortage", lines());
+    assert!(service.try_wait().unwrap().is_none());
+}

@@ -1,0 +1,170 @@
+//! A changed configuration while the service runs: all of it or none, and nobody notices who does not have to.
+
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use aws_emulator::{Ca, Page};
+
+use crate::world::{RawClient, World};
+
+/// The subject's login works, and by the old rules.
+async fn still_as_before(world: &World) {
+    let client = world.connect("alice", &world.token("alice")).await.expect("the old configuration");
+    client.batch_execute("select 1").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r19_what_is_wrong_is_said_and_nothing_is_taken() {
+    let world = World::wishes().limits("# limits").user("# user").start().await;
+    let good = std::fs::read_to_string(world.config_file()).unwrap();
+    let file = |name: &str| world.folder().join(name);
+    let (cert, key) = (file("proxy.crt"), file("proxy.key"));
+    let (good_cert, good_key) = (std::fs::read(&cert).unwrap(), std::fs::read(&key).unwrap());
+    let other = Ca::new().unwrap().server(&["localhost"]).unwrap();
+    // The other changes of each file are good ones: they must not be taken either.
+    let strict = "max_user_client_connections = 1";
+    let cases: [(&str, &str, &dyn Fn(), &str); 7] = [
+        ("# limits", "max_client_conn = \"many\"", &|| {}, "limits.max_client_conn"),
+        ("# user", "regex = \"(a\"", &|| {}, "cluster[0].user.regex"),
+        ("# limits", strict, &|| std::fs::remove_file(&key).unwrap(), "listen.tls_key_file: "),
+        ("# limits", strict, &|| std::fs::write(&key, &other.key_pem).unwrap(), "listen.tls_cert_file: "),
+        ("# limits", strict, &|| std::fs::write(&cert, "x").unwrap(), "proxy.crt"),
+        ("ca_file = ", "ca_file = \"gone.pem\" # ", &|| {}, "cluster.ca_file"),
+        ("addr = \"127.0.0.1:0\"", "addr = \"127.0.0.2:0\"", &|| {}, "listen.addr"),
+    ];
+    let held = world.connect("alice", &world.token("alice")).await.unwrap();
+    let mut refused = 0.0;
+    for (from, to, spoil, said) in cases {
+        world.edit(from, to);
+        spoil();
+        assert!(!world.reloaded().await, "{to}: taken");
+        let line = world.log_line(said).await;
+        assert!(line.contains("the old one stays in force") && line.contains("\"ERROR\""), "{line}");
+        assert!(world.metric("pgpassport_config_last_reload_successful").await < 0.5);
+        refused += 1.0;
+        world.metric_is("pgpassport_reloads_total{outcome=\"refused\"}", refused).await;
+        still_as_before(&world).await;
+        held.batch_execute("select 1").await.unwrap();
+        std::fs::write(world.config_file(), &good).unwrap();
+        std::fs::write(&cert, &good_cert).unwrap();
+        std::fs::write(&key, &good_key).unwrap();
+        std::fs::set_permissions(&key, Permissions::from_mode(0o600)).unwrap();
+    }
+    assert!(world.reloaded().await, "the good one is still a good one");
+    assert!(world.metric("pgpassport_config_last_reload_successful").await > 0.5);
+}
+
+/// The unreadable file is named with what to do about it.
+#[tokio::test(flavor = "multi_thread")]
+async fn r19_a_key_that_others_can_read_is_not_taken() {
+    let world = World::start().await;
+    let key = world.folder().join("proxy.key");
+    std::fs::set_permissions(&key, Permissions::from_mode(0o644)).unwrap();
+    assert!(!world.reloaded().await);
+    let line = world.log_line(&key.display().to_string()).await;
+    assert!(line.contains("chmod 0600"), "{line}");
+    still_as_before(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r19_nobody_notices_a_hundred_reloads() {
+    let world = World::start().await;
+    let (over, queries, logins) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
+    let token = world.token("alice");
+    let asking = async {
+        let client = world.connect("alice", &token).await.unwrap();
+        while !over.load(Ordering::Relaxed) {
+            client.query_one("select 1", &[]).await.unwrap();
+            queries.fetch_add(1, Ordering::Relaxed);
+        }
+    };
+    let coming = async {
+        while !over.load(Ordering::Relaxed) {
+            let client = world.connect("alice", &token).await.unwrap();
+            client.query_one("select 1", &[]).await.unwrap();
+            logins.fetch_add(1, Ordering::Relaxed);
+        }
+    };
+    let reloading = async {
+        for number in 0..100 {
+            if number % 2 == 0 {
+                assert!(world.reloaded().await);
+            } else {
+                world.edit("[limits]", "[limits]\nmax_logins = \"x\"");
+                assert!(!world.reloaded().await);
+                world.edit("[limits]\nmax_logins = \"x\"", "[limits]");
+            }
+        }
+        over.store(true, Ordering::Relaxed);
+    };
+    futures_util::future::join3(asking, coming, reloading).await;
+    let (queries, logins) = (queries.into_inner(), logins.into_inner());
+    assert!(queries > 100 && logins > 10, "{queries} queries and {logins} logins are no proof");
+    assert_eq!(world.cloud.sts.count(), 1, "what STS had answered was forgotten");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r20_new_clients_see_the_new_certificate_and_old_sessions_live() {
+    let world = World::start().await;
+    let old = world.connect("alice", &world.token("alice")).await.unwrap();
+    let successor = Ca::new().unwrap();
+    successor.server(&["localhost", "127.0.0.1"]).unwrap().write(&world.folder(), "proxy").unwrap();
+    still_as_before(&world).await; // nothing is read before it is asked for
+    assert!(world.reloaded().await);
+    let client = RawClient::connect(world.port, &successor).await;
+    client.login("alice", Some("app"), &world.token("alice")).await.unwrap();
+    let error = world.connect("alice", &world.token("alice")).await.expect_err("the old certificate");
+    assert!(format!("{error:?}").contains("InvalidCertificate"), "{error:?}");
+    old.batch_execute("select 1").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_and_credentials_outlive_a_reload_where_nothing_changed() {
+    let world = World::start().await;
+    let token = world.token("alice");
+    world.connect("alice", &token).await.unwrap();
+    let fetched = world.cloud.issuer.count(Page::Jwks);
+    assert!(world.reloaded().await);
+    world.cloud.issuer.reaches(Page::Jwks, fetched + 1).await;
+    // An issuer that is down takes nothing away, neither now nor at a reload.
+    world.cloud.issuer.go_down();
+    assert!(world.reloaded().await);
+    world.connect("alice", &token).await.unwrap();
+    assert_eq!(world.cloud.sts.count(), 1);
+    // Another life of credentials is another cluster as far as they are concerned.
+    world.edit("[cluster.user]", "sts_duration = \"20m\"\n[cluster.user]");
+    assert!(world.reloaded().await);
+    world.connect("alice", &token).await.unwrap();
+    assert_eq!(world.cloud.sts.count(), 2);
+}
+
+/// However often it is asked for while it is busy, it is done once more.
+#[tokio::test(flavor = "multi_thread")]
+async fn r30_a_storm_of_wishes_is_a_few_reloads() {
+    let world = World::start().await;
+    let fetched = world.cloud.issuer.count(Page::Discovery);
+    for _ in 0..10_000 {
+        world.reload.notify_one();
+    }
+    assert!(world.reloaded().await);
+    let reloads = world.metric("pgpassport_reloads_total{outcome=\"applied\"}").await;
+    assert!(reloads < 1_000.0, "{reloads} reloads for one storm");
+    assert!(world.cloud.issuer.count(Page::Discovery) < fetched + 1_000);
+    still_as_before(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r30_a_service_that_stops_reloads_no_more() {
+    let mut world = World::wishes().limits("shutdown_delay = \"1h\"").start().await;
+    assert!(world.reloaded().await);
+    world.edit("[limits]", "[limits]\nmax_user_client_connections = 1");
+    world.stopping.asked.cancel();
+    for _ in 0..100 {
+        world.reload.notify_one();
+        let reloads = world.metric("pgpassport_reloads_total{outcome=\"applied\"}").await;
+        assert!(reloads < 1.5, "{reloads}");
+    }
+    world.stopping.drain.cancel();
+    world.serving.take().unwrap().await.unwrap().unwrap();
+}

@@ -1,0 +1,192 @@
+//! A new process takes over from an old one, and nobody is refused in between.
+
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+use pgpassport::server::Door;
+use tempfile::TempDir;
+
+use crate::world::raw::query;
+use crate::world::{RawClient, World};
+
+/// How often the process is replaced.
+const RESTARTS: usize = 5;
+
+/// Logins that each process sees before it is replaced.
+const LOGINS: usize = 25;
+
+/// Takes the place of the service manager.
+struct Manager {
+    config: PathBuf,
+    folder: TempDir,
+    /// What a socket unit would hold.
+    socket: Option<TcpListener>,
+    started: AtomicUsize,
+}
+
+/// A running binary, which does not outlive the test.
+struct Service(Child);
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Service {
+    fn end(mut self) {
+        let id = self.0.id().to_string();
+        assert!(Command::new("kill").args(["-s", "TERM", &id]).status().unwrap().success());
+        assert_eq!(self.0.wait().unwrap().code(), Some(0));
+    }
+}
+
+impl Manager {
+    fn new(config: PathBuf, socket: Option<TcpListener>) -> Self {
+        Self { config, folder: tempfile::tempdir().unwrap(), socket, started: AtomicUsize::new(0) }
+    }
+
+    /// Starts the binary and waits until it says that it is ready.
+    fn start(&self) -> Service {
+        let path = self.folder.path().join(self.started.fetch_add(1, Ordering::Relaxed).to_string());
+        let notified = UnixDatagram::bind(&path).unwrap();
+        let mut command = Command::new("sh");
+        command.args(["-c", "exec 3<&0 0</dev/null; LISTEN_PID=$$ exec \"$@\"", "sh"]);
+        if let Some(socket) = &self.socket {
+            command.stdin(OwnedFd::from(socket.try_clone().unwrap())).env("LISTEN_FDS", "1");
+        } else {
+            command.stdin(Stdio::null());
+        }
+        let child = command
+            .args([env!("CARGO_BIN_EXE_pgpassport"), "serve", "--log-level", "error", "--config"])
+            .arg(&self.config)
+            .env("NOTIFY_SOCKET", &path)
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let service = Service(child);
+        let mut state = [0; 512];
+        let read = notified.recv(&mut state).unwrap();
+        assert!(String::from_utf8_lossy(&state[..read]).contains("READY=1"));
+        service
+    }
+}
+
+/// Logins so far, to be waited for.
+#[derive(Default)]
+struct Logins(Mutex<usize>, Condvar);
+
+impl Logins {
+    fn one_more(&self) {
+        *self.0.lock().unwrap() += 1;
+        self.1.notify_all();
+    }
+
+    fn wait_for_some_more(&self) {
+        let mut count = self.0.lock().unwrap();
+        let enough = *count + LOGINS;
+        while *count < enough {
+            let waited = self.1.wait_timeout(count, Duration::from_mins(1)).unwrap();
+            assert!(!waited.1.timed_out(), "nobody comes any more");
+            count = waited.0;
+        }
+    }
+}
+
+/// Six clients log in, ask, and leave, again and again, while `restart` goes on; every error ends the test.
+async fn clients_come_and_go<T: Send + 'static>(
+    world: &World,
+    port: u16,
+    restart: impl FnOnce(&Logins) -> T + Send + 'static,
+) -> T {
+    let (over, logins) = (AtomicBool::new(false), Arc::new(Logins::default()));
+    let token = world.token("alice");
+    let client = async || {
+        while !over.load(Ordering::Relaxed) {
+            let client = RawClient::connect(port, world.listener_ca()).await;
+            let (mut client, _) = client.login("alice", Some("app"), &token).await.expect("let in");
+            client.send(&query("select 1")).await;
+            while client.message().await.expect("an answer").0 != b'Z' {}
+            client.send(b"X\0\0\0\x04").await;
+            logins.one_more();
+        }
+    };
+    let clients = futures_util::future::join_all((0..6).map(|_| client()));
+    let restarting = async {
+        let seen = Arc::clone(&logins);
+        let last = tokio::task::spawn_blocking(move || restart(&seen)).await.unwrap();
+        over.store(true, Ordering::Relaxed);
+        last
+    };
+    futures_util::future::join(clients, restarting).await.1
+}
+
+/// The service manager holds the socket; one process ends and the next one begins, as `systemctl restart` does it.
+#[tokio::test(flavor = "multi_thread")]
+async fn r25_a_restart_with_a_handed_over_socket_refuses_nobody() {
+    let world = World::start().await;
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = socket.local_addr().unwrap().port();
+    let manager = Manager::new(world.config_file(), Some(socket));
+    // The manager and its socket stay until the last client has gone.
+    let (_manager, last) = clients_come_and_go(&world, port, move |logins| {
+        let mut service = manager.start();
+        for _ in 0..RESTARTS {
+            logins.wait_for_some_more();
+            service.end();
+            service = manager.start();
+        }
+        logins.wait_for_some_more();
+        (manager, service)
+    })
+    .await;
+    last.end();
+}
+
+/// The next process listens on the same port before the old one ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn r25_a_restart_on_a_shared_port_refuses_nobody() {
+    let world = World::start().await;
+    // Keeps the port for the processes of this user; it does not listen, so no client comes here.
+    let kept = tokio::net::TcpSocket::new_v4().unwrap();
+    kept.set_reuseport(true).unwrap();
+    kept.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let port = kept.local_addr().unwrap().port();
+    let text = std::fs::read_to_string(world.config_file()).unwrap();
+    let shared = format!("addr = \"127.0.0.1:{port}\"\nreuse_port = true");
+    let config = world.folder().join("shared.toml");
+    std::fs::write(&config, text.replacen("addr = \"127.0.0.1:0\"", &shared, 1)).unwrap();
+    let manager = Manager::new(config, None);
+    let mut service = manager.start();
+    let last = clients_come_and_go(&world, port, move |logins| {
+        for _ in 0..RESTARTS {
+            logins.wait_for_some_more();
+            let next = manager.start();
+            service.end();
+            service = next;
+        }
+        logins.wait_for_some_more();
+        service
+    })
+    .await;
+    last.end();
+}
+
+/// Two services on one port by mistake are noticed.
+#[tokio::test]
+async fn a_port_is_not_shared_unless_both_say_so() {
+    let first = Door::bind("127.0.0.1:0".parse().unwrap(), false).unwrap();
+    let addr = first.addr().unwrap();
+    assert!(Door::bind(addr, false).is_err() && Door::bind(addr, true).is_err());
+    let shared = Door::bind("127.0.0.1:0".parse().unwrap(), true).unwrap();
+    let addr = shared.addr().unwrap();
+    assert!(Door::bind(addr, false).is_err());
+    assert!(Door::bind(addr, true).is_ok());
+}

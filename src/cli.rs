@@ -98,8 +98,8 @@ impl Cli {
                 };
                 match load() {
                     Ok(config) => {
-                        logging::start(&config.log);
-                        finish(serve::run(config, Arc::new(load)))
+                        let set_level = logging::start(&config.log);
+                        finish(serve::run(config, Arc::new(load), set_level))
                     }
                     Err(problems) => refuse(&problems),
                 }

@@ -19,6 +19,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::lifecycle::{self, Signals, Stopping};
 use crate::server::{Acceptor, Cores, Door, descriptors, inherited};
+use crate::telemetry::logging::SetLevel;
 
 /// Threads of the control plane: key sets, STS, health and metrics. Sessions have threads of their own.
 const CONTROL_THREADS: usize = 2;
@@ -40,14 +41,16 @@ pub struct Service {
     pub doors: Vec<Door>,
     /// The admin address, listened on.
     pub admin: Option<TcpListener>,
+    /// Takes the level of logging of the next configuration.
+    pub set_level: SetLevel,
     /// Notified when the next configuration should be taken.
     pub reload: Arc<Notify>,
     /// How it is stopped.
     pub stopping: Stopping,
 }
 
-/// Serves until a signal ends it. `load` reads the configuration again.
-pub fn run(config: Config, load: Load) -> anyhow::Result<()> {
+/// Serves until a signal ends it. `load` reads the configuration again, and `set_level` changes the log's level.
+pub fn run(config: Config, load: Load, set_level: SetLevel) -> anyhow::Result<()> {
     let control = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(CONTROL_THREADS)
         .thread_name("control")
@@ -65,7 +68,7 @@ pub fn run(config: Config, load: Load) -> anyhow::Result<()> {
         };
         let driving = (stopping.clone(), Arc::clone(&reload));
         tokio::spawn(async move { signals.drive(&driving.0, &driving.1).await });
-        serve(Service { config, load, doors, admin, reload, stopping }).await
+        serve(Service { config, load, doors, admin, set_level, reload, stopping }).await
     })
 }
 
@@ -78,7 +81,7 @@ async fn listen(addr: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
 
 /// Serves clients until it is stopped. Runs on the control runtime.
 pub async fn serve(service: Service) -> anyhow::Result<()> {
-    let Service { config, load, doors, admin, reload, stopping } = service;
+    let Service { config, load, doors, admin, set_level, reload, stopping } = service;
     let host = Arc::new(Host::new(Clock::system(), Handle::current(), stopping.clone(), &config.cancel)?);
     let current = Arc::new(ArcSwap::from_pointee(host.build(config.clone(), None)?));
     let cores = Cores::start(thread::available_parallelism().map_or(1, std::num::NonZero::get))?;
@@ -96,7 +99,7 @@ pub async fn serve(service: Service) -> anyhow::Result<()> {
         tokio::spawn(admin::serve(listener, Arc::new(admin)))
     });
     lifecycle::ready(&status);
-    let reloader = Reloader { host, current: Arc::clone(&current), running: config, load, status };
+    let reloader = Reloader { host, current: Arc::clone(&current), running: config, load, set_level, status };
     tokio::spawn(reloader.run(reload));
 
     let acceptor = Acceptor { cores, current, counts, metrics };

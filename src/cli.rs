@@ -31,7 +31,7 @@ enum Command {
     /// Run the proxy until SIGTERM or SIGINT.
     ///
     /// The first signal stops accepting clients and lets sessions end for the configured shutdown timeout; a second
-    /// one, or SIGQUIT, ends everything at once. Logs go to standard error.
+    /// one, or SIGQUIT, ends everything at once. SIGHUP reads the configuration again. Logs go to standard error.
     Serve {
         #[command(flatten)]
         config: ConfigFile,

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use pgpassport::config::Config;
 
@@ -74,10 +75,17 @@ fn the_unit_is_sandboxed_and_outlives_the_drain() {
     let unit = read("packaging/pgpassport.service");
     let value = |key: &str| unit_value(&unit, key);
     assert_eq!(value("Type"), "notify");
-    for key in ["ExecStartPre", "ExecStart", "ExecReload"] {
+    for key in ["ExecStartPre", "ExecStart"] {
         assert!(value(key).starts_with("/usr/bin/pgpassport "), "{key}");
     }
-    assert!(value("TimeoutStopSec").parse::<u64>().unwrap() > 30 + 5, "the default drain and the goodbye");
+    let reload: Vec<_> = unit.lines().filter_map(|line| line.strip_prefix("ExecReload=")).collect();
+    assert_eq!(reload[0], value("ExecStartPre"), "what is wrong is said before anything is done");
+    assert_eq!(reload[1..], ["/bin/kill -HUP $MAINPID"]);
+    let limits = Config::from_toml(&read("proxy.toml"), "proxy.toml").unwrap().limits;
+    let stopping = limits.shutdown_delay + limits.shutdown_timeout;
+    assert!(value("TimeoutStopSec").parse::<u64>().unwrap() >= stopping.as_secs() + 10, "and the goodbyes");
+    assert!(value("WatchdogSec").parse::<u64>().unwrap() >= 10);
+    assert!(value("LimitNOFILE").parse::<usize>().unwrap() > 2 * limits.max_client_conn + 192);
     assert_eq!(value("RestartPreventExitStatus"), "78");
     for nothing in ["CapabilityBoundingSet", "AmbientCapabilities"] {
         assert_eq!(value(nothing), "", "{nothing}");
@@ -114,4 +122,35 @@ fn the_unit_is_sandboxed_and_outlives_the_drain() {
     for filter in ["SystemCallFilter=@system-service", "SystemCallFilter=~@privileged @resources"] {
         assert!(unit.lines().any(|line| line == filter), "{filter}");
     }
+}
+
+#[test]
+fn the_socket_unit_listens_where_the_service_would() {
+    let unit = read("packaging/pgpassport.socket");
+    let config = Config::from_toml(&read("proxy.toml"), "proxy.toml").unwrap();
+    assert_eq!(unit_value(&unit, "ListenStream"), config.listeners[0].addr.to_string());
+    assert_eq!(unit_value(&unit, "WantedBy"), "sockets.target");
+}
+
+/// Where systemd is installed, it has a say.
+#[test]
+fn systemd_finds_nothing_wrong_with_the_units() {
+    let Ok(version) = Command::new("systemd-analyze").arg("--version").output() else { return };
+    assert!(version.status.success());
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["pgpassport.service", "pgpassport.socket"] {
+        // The binary is not installed on the machine that tests it.
+        let unit = read(&format!("packaging/{name}")).replace("/usr/bin/pgpassport", "/bin/true");
+        fs::write(folder.path().join(name), unit).unwrap();
+    }
+    let analyze = |args: &[&str]| {
+        let output = Command::new("systemd-analyze").args(args).current_dir(folder.path()).output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+    };
+    let (good, said) = analyze(&["verify", "./pgpassport.service", "./pgpassport.socket"]);
+    assert!(good && !said.contains("pgpassport."), "{said}");
+    // 15 is an exposure of 1.5 of 10.
+    let (good, said) = analyze(&["security", "--offline=true", "--threshold=15", "./pgpassport.service"]);
+    assert!(good, "{said}");
 }

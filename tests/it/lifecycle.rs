@@ -168,6 +168,7 @@ async fn r18_a_second_signal_ends_at_once_and_r30_hangups_change_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let socket_path = folder.path().join("notify");
     let socket = UnixDatagram::bind(&socket_path).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut service = Command::new(env!("CARGO_BIN_EXE_pgpassport"))
         .args(["serve", "--config"])
         .arg(world.config_file())
@@ -218,6 +219,7 @@ async fn r27_the_watchdog_is_fed() {
     let folder = tempfile::tempdir().unwrap();
     let socket_path = folder.path().join("notify");
     let socket = UnixDatagram::bind(&socket_path).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut service = Command::new(env!("CARGO_BIN_EXE_pgpassport"))
         .args(["serve", "--config"])
         .arg(world.config_file())

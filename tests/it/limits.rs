@@ -6,7 +6,7 @@ use pgpassport::server::descriptors;
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::world::admin::until;
-use crate::world::raw::query;
+use crate::world::raw::{PATIENCE, query};
 use crate::world::{ErrorFields, RawClient, World};
 
 impl World {
@@ -186,6 +186,7 @@ async fn r12_a_start_with_too_few_descriptors_says_what_to_change() {
     }
     let folder = tempfile::tempdir().unwrap();
     let notified = std::os::unix::net::UnixDatagram::bind(folder.path().join("notify")).unwrap();
+    notified.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut enough = start(1_192);
     enough.env("NOTIFY_SOCKET", folder.path().join("notify")).stderr(std::process::Stdio::null());
     let mut service = enough.spawn().unwrap();
@@ -202,6 +203,7 @@ async fn r12_running_out_of_descriptors_hurts_nobody_who_is_there() {
     let world = World::wishes().limits("client_login_timeout = \"1h\"\nlogin_timeout = \"1h\"").start().await;
     let folder = tempfile::tempdir().unwrap();
     let notified = std::os::unix::net::UnixDatagram::bind(folder.path().join("notify")).unwrap();
+    notified.set_read_timeout(Some(PATIENCE)).unwrap();
     let log = folder.path().join("log");
     let mut service = tokio::process::Command::new(env!("CARGO_BIN_EXE_pgpassport"))
         .args(["serve", "--config"])

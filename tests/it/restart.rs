@@ -12,7 +12,7 @@ use std::time::Duration;
 use pgpassport::server::Door;
 use tempfile::TempDir;
 
-use crate::world::raw::query;
+use crate::world::raw::{PATIENCE, query};
 use crate::world::{RawClient, World};
 
 /// How often the process is replaced.
@@ -57,6 +57,7 @@ impl Manager {
     fn start(&self) -> Service {
         let path = self.folder.path().join(self.started.fetch_add(1, Ordering::Relaxed).to_string());
         let notified = UnixDatagram::bind(&path).unwrap();
+        notified.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut command = Command::new("sh");
         command.args(["-c", "exec 3<&0 0</dev/null; LISTEN_PID=$$ exec \"$@\"", "sh"]);
         if let Some(socket) = &self.socket {

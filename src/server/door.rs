@@ -113,3 +113,95 @@ fn turn_syns_away(socket: &TcpListener) -> io::Result<()> {
         SockFilter::new(RETURN, 0, 0, u32::MAX),
     ])
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+    use tokio::time::{sleep_until, timeout};
+
+    use super::*;
+
+    const ROUNDS: usize = 5;
+
+    /// Four clients connect as fast as they can, each to get one byte.
+    fn crowd(
+        addr: SocketAddr,
+        over: &Arc<AtomicBool>,
+        served: &Arc<AtomicUsize>,
+    ) -> Vec<std::thread::JoinHandle<io::Result<()>>> {
+        let client = |_| {
+            let (over, served) = (Arc::clone(over), Arc::clone(served));
+            std::thread::spawn(move || {
+                while !over.load(Ordering::Relaxed) {
+                    std::net::TcpStream::connect(addr)?.read_exact(&mut [0])?;
+                    served.fetch_add(1, Ordering::Relaxed);
+                }
+                Ok(())
+            })
+        };
+        (0..4).map(client).collect()
+    }
+
+    fn serve(client: TcpStream) {
+        client.into_std().unwrap().write_all(b"x").unwrap();
+    }
+
+    /// Serves one client, if one comes soon.
+    async fn accept(door: &Door) {
+        if let Ok(accepted) = timeout(Duration::from_millis(5), door.socket.accept()).await {
+            serve(accepted.unwrap().0);
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn r25_between_two_sockets_on_one_port_nobody_is_lost() {
+        let mut old = Door::bind("127.0.0.1:0".parse().unwrap(), true).unwrap();
+        let addr = old.addr().unwrap();
+        let (over, served) = (Arc::default(), Arc::default());
+        let clients = crowd(addr, &over, &served);
+        for _ in 0..ROUNDS {
+            let new = Arc::new(Door::bind(addr, true).unwrap());
+            let successor = Arc::clone(&new);
+            let serving = tokio::spawn(async move {
+                loop {
+                    accept(&successor).await;
+                }
+            });
+            old.close_after(Duration::from_hours(1));
+            let closes = old.closes.unwrap();
+            while Instant::now() < closes {
+                tokio::select! {
+                    () = accept(&old) => {}
+                    () = sleep_until(closes) => {}
+                }
+            }
+            while let Some((client, _)) = old.waiting().await {
+                serve(client);
+            }
+            drop(old);
+            let before = served.load(Ordering::Relaxed);
+            while served.load(Ordering::Relaxed) < before + 100
+                && !clients.iter().any(std::thread::JoinHandle::is_finished)
+            {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            serving.abort();
+            let _ = serving.await;
+            old = Arc::into_inner(new).unwrap();
+        }
+        over.store(true, Ordering::Relaxed);
+        let last = tokio::spawn(async move {
+            loop {
+                accept(&old).await;
+            }
+        });
+        for client in clients {
+            let ended = tokio::task::spawn_blocking(|| client.join().unwrap()).await.unwrap();
+            ended.expect("nobody is refused or reset");
+        }
+        last.abort();
+    }
+}

@@ -53,9 +53,14 @@ impl Drop for Service {
 
 impl Service {
     fn start(config: &Path, notify: &Path) -> Self {
+        Self(Self::command(config, notify).spawn().unwrap())
+    }
+
+    fn command(config: &Path, notify: &Path) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pgpassport"));
         command.args(["serve", "--log-format", "json", "--config"]).arg(config);
-        Self(command.env("NOTIFY_SOCKET", notify).stderr(Stdio::piped()).spawn().unwrap())
+        command.env("NOTIFY_SOCKET", notify).stderr(Stdio::piped());
+        command
     }
 
     fn signal(&self, name: &str) {
@@ -169,13 +174,8 @@ async fn r18_a_second_signal_ends_at_once_and_r30_hangups_change_nothing() {
     let socket_path = folder.path().join("notify");
     let socket = UnixDatagram::bind(&socket_path).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    let mut service = Command::new(env!("CARGO_BIN_EXE_pgpassport"))
-        .args(["serve", "--config"])
-        .arg(world.config_file())
-        .env("NOTIFY_SOCKET", &socket_path)
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut service = Service::start(&world.config_file(), &socket_path);
+    let log = lines(service.0.stderr.take().unwrap());
     let said = || {
         let mut state = [0; 512];
         let read = socket.recv(&mut state).unwrap();
@@ -183,11 +183,7 @@ async fn r18_a_second_signal_ends_at_once_and_r30_hangups_change_nothing() {
     };
     let ready = said();
     let port = ready.split("127.0.0.1:").nth(1).unwrap().trim().parse().unwrap();
-    let id = service.id().to_string();
-    let signal = |name: &str| {
-        assert!(Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
-    };
-    signal("HUP");
+    service.signal("HUP");
     let state = said();
     assert!(state.contains("RELOADING=1") && state.contains("MONOTONIC_USEC="), "{state}");
     assert!(said().contains("READY=1"));
@@ -196,7 +192,7 @@ async fn r18_a_second_signal_ends_at_once_and_r30_hangups_change_nothing() {
     client.send(&query("begin")).await;
     while client.message().await.unwrap().0 != b'Z' {}
     for name in ["HUP", "TERM", "HUP", "HUP"] {
-        signal(name);
+        service.signal(name);
     }
     let mut states = Vec::new();
     while !states.last().is_some_and(|state: &String| state.contains("STOPPING=1")) {
@@ -205,11 +201,12 @@ async fn r18_a_second_signal_ends_at_once_and_r30_hangups_change_nothing() {
     // It waits for the transaction, which goes on.
     client.send(&query("select 1")).await;
     while client.message().await.unwrap().0 != b'Z' {}
-    assert!(service.try_wait().unwrap().is_none());
-    signal("TERM");
+    assert!(service.0.try_wait().unwrap().is_none());
+    service.signal("TERM");
     let (tag, body) = client.message().await.unwrap();
     assert_eq!((tag, ErrorFields::parse(&body).sqlstate()), (b'E', "57P01"));
-    assert_eq!(service.wait().unwrap().code(), Some(0));
+    drop(client);
+    assert_eq!(service.ended(&log), Some(0));
 }
 
 /// The beat goes on while nothing happens, and during a drain.
@@ -220,22 +217,34 @@ async fn r27_the_watchdog_is_fed() {
     let socket_path = folder.path().join("notify");
     let socket = UnixDatagram::bind(&socket_path).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    let mut service = Command::new(env!("CARGO_BIN_EXE_pgpassport"))
-        .args(["serve", "--config"])
-        .arg(world.config_file())
-        .env("NOTIFY_SOCKET", &socket_path)
-        .env("WATCHDOG_USEC", "100000")
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let id = service.id().to_string();
-    let fed = || {
+    let mut command = Service::command(&world.config_file(), &socket_path);
+    let mut service = Service(command.env("WATCHDOG_USEC", "100000").spawn().unwrap());
+    let log = lines(service.0.stderr.take().unwrap());
+    let said = || {
         let mut state = [0; 512];
-        let read = socket.recv(&mut state).unwrap();
-        String::from_utf8_lossy(&state[..read]).contains("WATCHDOG=1")
+        let read = socket.recv(&mut state).expect("systemd is told something");
+        String::from_utf8_lossy(&state[..read]).into_owned()
     };
-    let beats = |count: usize| (0..100).filter(|_| fed()).take(count).count();
-    assert_eq!(beats(3), 3);
-    assert!(Command::new("kill").args(["-s", "TERM", &id]).status().unwrap().success());
-    assert_eq!(service.wait().unwrap().code(), Some(0));
+    let until = |word: &str| loop {
+        let state = said();
+        if state.contains(word) {
+            break state;
+        }
+    };
+    let port = until("READY=1").split("127.0.0.1:").nth(1).unwrap().trim().parse().unwrap();
+    let client = RawClient::connect(port, world.listener_ca()).await;
+    let (mut client, _) = client.login("alice", Some("app"), &world.token("alice")).await.unwrap();
+    client.send(&query("begin")).await;
+    while client.message().await.unwrap().0 != b'Z' {}
+    for _ in 0..3 {
+        until("WATCHDOG=1");
+    }
+    service.signal("TERM");
+    until("STOPPING=1");
+    for _ in 0..3 {
+        until("WATCHDOG=1");
+    }
+    service.signal("TERM");
+    drop(client);
+    assert_eq!(service.ended(&log), Some(0));
 }

@@ -1,9 +1,12 @@
 //! How many there may be: each limit at its number and one past it, as clients meet it.
 
+use std::os::unix::net::UnixDatagram;
+use std::process::Stdio;
 use std::time::Duration;
 
 use pgpassport::server::descriptors;
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::timeout;
 
 use crate::world::admin::until;
 use crate::world::raw::{PATIENCE, query};
@@ -164,7 +167,7 @@ async fn limits_of_the_next_configuration_are_for_new_connections() {
     assert!(refusal.hint().contains("limits.max_client_conn"), "{refusal:?}");
     one.batch_execute("select 1").await.unwrap();
     let gone = Duration::from_secs(30);
-    tokio::time::timeout(gone, world.metric_is("pgpassport_max_client_conn", 2.0)).await.unwrap();
+    timeout(gone, world.metric_is("pgpassport_max_client_conn", 2.0)).await.unwrap();
 }
 
 /// Descriptors that the configuration can need and the system does not give are no surprise for later.
@@ -173,28 +176,26 @@ async fn r12_a_start_with_too_few_descriptors_says_what_to_change() {
     let world = World::wishes().limits("max_client_conn = 500").start().await;
     let start = |descriptors: usize| {
         let script = format!("ulimit -n {descriptors}; exec \"$@\"");
-        let mut command = std::process::Command::new("sh");
+        let mut command = tokio::process::Command::new("sh");
         command.args(["-c", &script, "sh", env!("CARGO_BIN_EXE_pgpassport"), "serve", "--config"]);
-        command.arg(world.config_file());
+        command.arg(world.config_file()).kill_on_drop(true).stdout(Stdio::null()).stderr(Stdio::piped());
         command
     };
-    let output = start(1_191).output().unwrap();
+    let output = timeout(PATIENCE, start(1_191).output()).await.expect("it starts").unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(78), "{said}");
     for text in ["limits.max_client_conn = 500", "1192", "LimitNOFILE", "at most 499"] {
         assert!(said.contains(text), "{text}: {said}");
     }
     let folder = tempfile::tempdir().unwrap();
-    let notified = std::os::unix::net::UnixDatagram::bind(folder.path().join("notify")).unwrap();
+    let notified = UnixDatagram::bind(folder.path().join("notify")).unwrap();
     notified.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut enough = start(1_192);
-    enough.env("NOTIFY_SOCKET", folder.path().join("notify")).stderr(std::process::Stdio::null());
-    let mut service = enough.spawn().unwrap();
+    let _service =
+        enough.env("NOTIFY_SOCKET", folder.path().join("notify")).stderr(Stdio::null()).spawn().unwrap();
     let mut state = [0; 512];
     let read = notified.recv(&mut state).unwrap();
     assert!(String::from_utf8_lossy(&state[..read]).contains("READY=1"));
-    service.kill().unwrap();
-    service.wait().unwrap();
 }
 
 /// A process that has run out of descriptors goes on with what it has, says so once, and recovers by itself.
@@ -202,7 +203,7 @@ async fn r12_a_start_with_too_few_descriptors_says_what_to_change() {
 async fn r12_running_out_of_descriptors_hurts_nobody_who_is_there() {
     let world = World::wishes().limits("client_login_timeout = \"1h\"\nlogin_timeout = \"1h\"").start().await;
     let folder = tempfile::tempdir().unwrap();
-    let notified = std::os::unix::net::UnixDatagram::bind(folder.path().join("notify")).unwrap();
+    let notified = UnixDatagram::bind(folder.path().join("notify")).unwrap();
     notified.set_read_timeout(Some(PATIENCE)).unwrap();
     let log = folder.path().join("log");
     let mut service = tokio::process::Command::new(env!("CARGO_BIN_EXE_pgpassport"))

@@ -163,7 +163,8 @@ async fn r30_a_service_that_stops_reloads_no_more() {
     for _ in 0..100 {
         world.reload.notify_one();
         let reloads = world.metric("pgpassport_reloads_total{outcome=\"applied\"}").await;
-        assert!(reloads < 1.5, "{reloads}");
+        let refused = world.metric("pgpassport_reloads_total{outcome=\"refused\"}").await;
+        assert!(reloads < 1.5 && refused < 0.5, "{reloads} applied, {refused} refused");
     }
     world.stopping.drain.cancel();
     world.serving.take().unwrap().await.unwrap().unwrap();

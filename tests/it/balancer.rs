@@ -84,3 +84,17 @@ async fn c10_from_others_a_header_is_a_bad_startup_packet() {
         assert!(record["client"].as_str().unwrap().starts_with("127.0.0.1:") && record["via"].is_null());
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c3_a_balancer_that_stops_inside_its_header_is_cut_off() {
+    let keys = "name = \"stalled\"\nproxy_protocol_from = [\"127.0.0.0/8\"]";
+    let limits = "client_login_timeout = \"1s\"\nserver_connect_timeout = \"1s\"";
+    let world = World::wishes().listen(keys).limits(limits).start().await;
+    let header = header(PROXY, [192, 0, 2, 1]);
+    // The peer keeps its side open and waits.
+    for end in [0, 5, 16, 27] {
+        assert!(answer(&world, &header[..end]).await.is_empty(), "{end}");
+    }
+    let record = world.audit_of("stalled", "outcome", "dropped").await;
+    assert_eq!(record["reason"], "the peer said too little for too long");
+}

@@ -2,6 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use pgpassport::client::listener::Ask;
 use pgpassport::client::negotiate::{First, negotiate};
 use pgpassport_fuzz::{Scripted, acceptor, run};
 
@@ -14,7 +15,7 @@ fuzz_target!(|data: &[u8]| {
     let token = run(async {
         let first = negotiate(&mut peer, &acceptor(), true).await;
         let Ok(First::Login(mut client)) = first else { panic!("not a login") };
-        client.ask_password().await
+        client.ask_token(&Ask::Password).await
     });
     assert_eq!(peer.written, b"R\0\0\0\x08\0\0\0\x03");
     if let Ok(token) = token {

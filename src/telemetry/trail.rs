@@ -223,12 +223,15 @@ mod tests {
             let text = "x".repeat(bytes);
             let mut trail = Trail::start(SessionId::random(), peer, &text);
             assert_eq!(trail.listener.ends_with('…'), cut, "{bytes}");
+            trail.tls(None, Some(&text), Some(&text));
             trail.asked(&text, Some(&text));
             trail.identity(Identity { issuer: &text, subject: &text, token_id: Some(&text) });
             trail.grant(&text, &text, &text);
             trail.role_session_name(&text);
             let facts = &trail.facts;
             for field in [
+                &facts.tls_server_name,
+                &facts.client_certificate,
                 &facts.asked_user,
                 &facts.application_name,
                 &facts.issuer,

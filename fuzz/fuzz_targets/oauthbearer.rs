@@ -11,7 +11,7 @@ use pgpassport::client::oauthbearer::{BearerError, Discovery};
 use pgpassport_fuzz::{Scripted, acceptor, run};
 
 const STARTUP: &[u8] = b"\0\0\0\x14\0\x03\0\0user\0alice\0\0";
-const OFFER: &[u8] = b"R\0\0\0\x17\0\0\0\x0aOAUTHBEARER\0\0";
+const OFFER: &[u8] = b"R\0\0\0\x15\0\0\0\x0aOAUTHBEARER\0\0";
 /// AuthenticationSASLContinue without data: the client is asked for its first message.
 const GO_ON: &[u8] = b"R\0\0\0\x08\0\0\0\x0b";
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::commands::policy::PolicyArgs;
 use crate::commands::{check, serve};
 use crate::config::{LogFormat, LogLevel, LogSettings};
 use crate::server::descriptors::TooFewDescriptors;
@@ -49,13 +50,24 @@ enum Command {
         #[command(flatten)]
         config: ConfigFile,
     },
+    /// Print what has to be set up in AWS, in the database and at the identity provider.
+    ///
+    /// For this very configuration, ready to paste: the identity provider, the role's trust and permission policies,
+    /// the SQL for database users, and how the identity provider fills the claims. Without --source-ip, --source-vpce
+    /// and --session-tag the policies are the permissive ones. Asks no network.
+    Policy {
+        #[command(flatten)]
+        config: ConfigFile,
+        #[command(flatten)]
+        wishes: Box<PolicyArgs>,
+    },
 }
 
 #[derive(Debug, Args)]
 struct ConfigFile {
     /// The configuration file.
     #[arg(
-        short,
+        short = 'c',
         long = "config",
         env = "PGPASSPORT_CONFIG",
         default_value = "proxy.toml",
@@ -104,6 +116,12 @@ impl Cli {
                     Err(problems) => refuse(&problems),
                 }
             }
+            Command::Policy { config, wishes } => match check::read(&config.path) {
+                Ok(config) => finish(
+                    wishes.print(&config).map(|text| say(&mut std::io::stdout(), &text)).map_err(Into::into),
+                ),
+                Err(problems) => refuse(&problems),
+            },
         }
     }
 }

@@ -236,6 +236,13 @@ impl RoleArn {
     pub fn account(&self) -> &str {
         &self.account
     }
+
+    /// The role's path, `/` or `/a/b/`, and its name.
+    pub fn path_and_name(&self) -> (&str, &str) {
+        let resource = self.text.split_once(":role").map_or("/", |(_, resource)| resource);
+        let name = resource.rfind('/').map_or(0, |slash| slash + 1);
+        resource.split_at(name)
+    }
 }
 
 /// An AWS Region such as `eu-central-1`.
@@ -361,6 +368,9 @@ mod tests {
     fn role_arns_are_parsed_whole() {
         let arn = RoleArn::parse("arn:aws-cn:iam::123456789012:role/a/b").unwrap();
         assert_eq!((arn.partition(), arn.account()), ("aws-cn", "123456789012"));
+        assert_eq!(arn.path_and_name(), ("/a/", "b"));
+        let plain = RoleArn::parse("arn:aws:iam::123456789012:role/x").unwrap();
+        assert_eq!(plain.path_and_name(), ("/", "x"));
         for bad in [
             "",
             "arn:aws:iam::123:role/x",

@@ -10,11 +10,16 @@ use crate::config::{ClusterSettings, Config, Pin};
 use crate::names::RoleArn;
 use crate::wire::tls;
 
-/// Reads the configuration and looks into its files; all problems in one text.
-pub fn load(path: &Path) -> Result<Config, String> {
+/// Reads the configuration alone; all problems in one text.
+pub fn read(path: &Path) -> Result<Config, String> {
     let text = fs::read_to_string(path)
         .map_err(|error| format!("{}: {error}\nName the file with --config FILE.", path.display()))?;
-    let config = Config::from_toml(&text, path).map_err(|problems| problems.to_string())?;
+    Config::from_toml(&text, path).map_err(|problems| problems.to_string())
+}
+
+/// Reads the configuration and looks into its files; all problems in one text.
+pub fn load(path: &Path) -> Result<Config, String> {
+    let config = read(path)?;
     let problems = file_problems(&config);
     if problems.is_empty() { Ok(config) } else { Err(problems.join("\n")) }
 }
@@ -51,7 +56,7 @@ fn describe(cluster: &ClusterSettings) -> String {
 }
 
 /// Problems of the files that the configuration names, one text each.
-fn file_problems(config: &Config) -> Vec<String> {
+pub(super) fn file_problems(config: &Config) -> Vec<String> {
     let mut problems = Vec::new();
     for listen in &config.listeners {
         let key = &listen.tls_key_file;

@@ -1,5 +1,6 @@
 //! What the command line can do.
 
 pub mod check;
+pub mod policy;
 pub mod reload;
 pub mod serve;

@@ -1,6 +1,6 @@
 //! The main job, end to end.
 
-use aws_emulator::{Template, names};
+use aws_emulator::names;
 
 use crate::world::{World, database};
 
@@ -95,11 +95,7 @@ async fn without_a_pin_no_session_policy_is_sent() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_tag_pins_as_well() {
-    let world = World::wishes()
-        .cluster("pin = \"session-tag\"")
-        .policies(Template::TrustSessionTag, Template::PermissionSessionTag)
-        .start()
-        .await;
+    let world = World::wishes().cluster("pin = \"session-tag\"").start().await;
     let nested = world.mint(world.claims("alice").tag("dbuser", "alice"));
     world.connect("alice", &nested).await.unwrap();
     let flat = world.mint(world.claims("alice").flat_tag("dbuser", "alice"));

@@ -15,6 +15,7 @@ mod limits;
 mod listeners;
 mod oauthbearer;
 mod packaging;
+mod policies;
 mod refusals;
 mod reload;
 mod replicas;

@@ -16,8 +16,8 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use aws_emulator::certs::CertFiles;
 use aws_emulator::{Ca, Claims, Cloud, CloudOptions, Database, DatabaseOptions, Template, names};
-use pgpassport::commands::check;
 use pgpassport::commands::serve::{self, Service};
+use pgpassport::commands::{check, policy};
 use pgpassport::config::Config;
 use pgpassport::lifecycle::Stopping;
 use pgpassport::server::Door;
@@ -53,8 +53,7 @@ pub(crate) struct Wishes {
     hostaddr: Vec<SocketAddr>,
     cancel: String,
     ca: Option<Ca>,
-    trust: Template,
-    permission: Template,
+    printed: policy::Wishes,
 }
 
 impl Wishes {
@@ -103,8 +102,9 @@ impl Wishes {
         endpoint.clone_into(&mut self.endpoint);
         self
     }
-    pub(crate) fn policies(mut self, trust: Template, permission: Template) -> Self {
-        (self.trust, self.permission) = (trust, permission);
+    /// The form of the role's policies, which `pgpassport policy` prints for this world's configuration.
+    pub(crate) fn policies(mut self, form: policy::Wishes) -> Self {
+        self.printed = form;
         self
     }
     pub(crate) async fn start(self) -> World {
@@ -211,8 +211,7 @@ impl World {
             hostaddr: Vec::new(),
             cancel: String::new(),
             ca: None,
-            trust: Template::Trust,
-            permission: Template::Permission,
+            printed: policy::Wishes::default(),
         }
     }
 
@@ -224,12 +223,7 @@ impl World {
         let log_from = log::start();
         let database = tokio::task::spawn_blocking(database).await.unwrap();
         let store = database.gate.store().clone();
-        let options = CloudOptions {
-            store,
-            trust: wishes.trust,
-            permission: wishes.permission,
-            ..CloudOptions::default()
-        };
+        let options = CloudOptions { store, ..CloudOptions::default() };
         let cloud = tokio::task::spawn_blocking(|| Cloud::start(options).unwrap()).await.unwrap();
         let folder = TempDir::new().unwrap();
         let listener_ca = Ca::new().unwrap();
@@ -244,6 +238,7 @@ impl World {
         let toml = wishes.toml(&cloud, &files, &upstream_ca);
         std::fs::write(folder.path().join("proxy.toml"), &toml).unwrap();
         let config = Config::from_toml(&toml, "test.toml").unwrap_or_else(|problems| panic!("{problems}"));
+        trust_as_printed(&cloud, &config, &wishes.printed);
         let doors: Vec<_> = config.listeners.iter().map(|l| Door::bind(l.addr, false).unwrap()).collect();
         let ports: Vec<u16> = doors.iter().map(|door| door.addr().unwrap().port()).collect();
         let listeners = config.listeners.iter().map(|listener| listener.name.clone()).collect();
@@ -373,5 +368,15 @@ impl World {
 
     pub(crate) fn folder(&self) -> PathBuf {
         self.folder.path().to_owned()
+    }
+}
+
+/// The role has the policies that `pgpassport policy` prints: what users paste is what all tests log in with.
+fn trust_as_printed(cloud: &Cloud, config: &Config, form: &policy::Wishes) {
+    let plan = policy::Plan::new(config, form).unwrap();
+    if let Some(printed) = plan.roles.iter().find(|role| role.arn.as_str() == names::ROLE_ARN) {
+        let mut role = cloud.role(Template::Trust, Template::Permission);
+        (role.trust_policy, role.permission_policy) = (printed.trust.json(), printed.permission.json());
+        cloud.sts.put_role(&role).unwrap();
     }
 }

@@ -1,4 +1,4 @@
-//! The policy files that users paste into AWS, with the values of this run in place of the examples.
+//! The policies that `pgpassport policy` prints for an example, with the values of this run in place of the example's.
 
 use crate::names;
 
@@ -7,6 +7,10 @@ use crate::names;
 pub enum Template {
     /// `trust-policy.json`: any token with the right audience.
     Trust,
+    /// `trust-policy-source-ip.json`: and only from 203.0.113.7.
+    TrustSourceIp,
+    /// `trust-policy-source-vpce.json`: and only through vpce-0123456789abcdef0.
+    TrustSourceVpce,
     /// `trust-policy-session-tag.json`: only tokens that carry the session tag `dbuser`.
     TrustSessionTag,
     /// `permission-policy.json`: any database user.
@@ -46,6 +50,8 @@ impl PolicyValues {
     pub fn fill(&self, template: Template) -> String {
         let file = match template {
             Template::Trust => include_str!("../../policies/trust-policy.json"),
+            Template::TrustSourceIp => include_str!("../../policies/trust-policy-source-ip.json"),
+            Template::TrustSourceVpce => include_str!("../../policies/trust-policy-source-vpce.json"),
             Template::TrustSessionTag => include_str!("../../policies/trust-policy-session-tag.json"),
             Template::Permission => include_str!("../../policies/permission-policy.json"),
             Template::PermissionSessionTag => {

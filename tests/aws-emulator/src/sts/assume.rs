@@ -206,6 +206,10 @@ fn trust_context(
         SourceIp::Peer => context.add("aws:SourceIp", peer.to_string()),
         SourceIp::Fixed(address) => context.add("aws:SourceIp", address.to_string()),
         SourceIp::Absent => {}
+        SourceIp::Vpce(id) => {
+            context.add("aws:SourceVpce", id);
+            context.add("aws:VpcSourceIp", peer.to_string());
+        }
     }
     context
 }

@@ -97,7 +97,7 @@ impl Call {
     }
 }
 
-/// Which address trust policies see as `aws:SourceIp`.
+/// From where trust policies see a request come.
 #[derive(Clone, Copy, Debug, Default)]
 pub enum SourceIp {
     /// The address the request came from.
@@ -105,8 +105,10 @@ pub enum SourceIp {
     Peer,
     /// This address.
     Fixed(IpAddr),
-    /// None, as through a VPC endpoint.
+    /// None, as through a VPC endpoint that nobody asks for.
     Absent,
+    /// None, but this VPC endpoint (`aws:SourceVpce`), and the address behind it (`aws:VpcSourceIp`).
+    Vpce(&'static str),
 }
 
 /// A running STS. Clones share it; it stops when the last one is dropped.

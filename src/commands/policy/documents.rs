@@ -1,0 +1,192 @@
+//! The IAM documents themselves: who may assume a role, and what the role may do.
+
+use std::collections::BTreeMap;
+
+use serde::{Serialize, Serializer};
+
+use crate::names::{Issuer, RoleArn};
+
+/// The tag that pins a session to its database user.
+pub(super) const TAG: &str = "dbuser";
+
+/// The policy language with variables (IAM user guide, "IAM JSON policy elements: Version").
+const VERSION: &str = "2012-10-17";
+
+/// From where the role may be assumed. STS sees either the address of a caller that comes over the internet, or the
+/// VPC endpoint that it comes through, and never both (IAM user guide, "Network condition keys for federated
+/// principals").
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Source {
+    /// From everywhere.
+    #[default]
+    Anywhere,
+    /// From these addresses or networks in CIDR notation.
+    Ip(Vec<String>),
+    /// Through these VPC endpoints of STS.
+    Vpce(Vec<String>),
+}
+
+/// What session tags the tokens may bring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tags {
+    /// None: a token that carries some is refused.
+    Refused,
+    /// The tag `dbuser`, if they have it.
+    Allowed,
+    /// They must bring it.
+    Demanded,
+}
+
+/// An IAM policy document. Its JSON has the customary order of members.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Document {
+    version: &'static str,
+    statement: Vec<Statement>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Statement {
+    effect: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    principal: Option<Principal>,
+    action: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resource: Option<Values>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    condition: BTreeMap<&'static str, BTreeMap<String, Values>>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Principal {
+    federated: String,
+}
+
+/// One text, or a list of them.
+#[derive(Clone, Debug)]
+struct Values(Vec<String>);
+
+impl Serialize for Values {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self.0.as_slice() {
+            [one] => one.serialize(to),
+            several => several.serialize(to),
+        }
+    }
+}
+
+impl Document {
+    /// The document as it is pasted.
+    pub fn json(&self) -> String {
+        // Texts under text keys: nothing in it can fail to be written.
+        serde_json::to_string_pretty(self).unwrap_or_default()
+    }
+}
+
+/// The issuer as IAM writes it in ARNs and in the names of condition keys: without the scheme, with every slash.
+pub(super) fn provider_name(issuer: &Issuer) -> &str {
+    let url = issuer.as_str();
+    url.strip_prefix("https://").or_else(|| url.strip_prefix("http://")).unwrap_or(url)
+}
+
+/// Google needs no registration: IAM knows it by this name (IAM user guide, "AWS JSON policy elements: Principal").
+pub(super) fn is_built_in(issuer: &Issuer) -> bool {
+    issuer.as_str() == "https://accounts.google.com"
+}
+
+/// The principal that stands for the issuer in the account of `role`.
+pub(super) fn provider_arn(role: &RoleArn, issuer: &Issuer) -> String {
+    let name = provider_name(issuer);
+    if is_built_in(issuer) {
+        return name.to_owned();
+    }
+    format!("arn:{}:iam::{}:oidc-provider/{name}", role.partition(), role.account())
+}
+
+/// One issuer whose people may assume a role.
+pub(super) struct Trusted<'a> {
+    pub(super) issuer: &'a Issuer,
+    pub(super) audiences: &'a [String],
+    pub(super) tags: Tags,
+}
+
+/// Who may assume `role`.
+pub(super) fn trust(role: &RoleArn, trusted: &[Trusted<'_>], source: &Source) -> Document {
+    let mut statement = Vec::new();
+    for one in trusted {
+        let principal = Principal { federated: provider_arn(role, one.issuer) };
+        let base = conditions(one, source);
+        let allow = |action, condition| Statement {
+            effect: "Allow",
+            principal: Some(principal.clone()),
+            action,
+            resource: None,
+            condition,
+        };
+        let mut assume = base.clone();
+        if one.tags == Tags::Demanded {
+            add(&mut assume, "StringLike", format!("aws:RequestTag/{TAG}"), &["?*".to_owned()]);
+        }
+        statement.push(allow("sts:AssumeRoleWithWebIdentity", assume));
+        if one.tags != Tags::Refused {
+            let mut tag = base;
+            add(&mut tag, "ForAllValues:StringEquals", "aws:TagKeys".to_owned(), &[TAG.to_owned()]);
+            statement.push(allow("sts:TagSession", tag));
+        }
+    }
+    Document { version: VERSION, statement }
+}
+
+type Conditions = BTreeMap<&'static str, BTreeMap<String, Values>>;
+
+fn conditions(trusted: &Trusted<'_>, source: &Source) -> Conditions {
+    let mut conditions = Conditions::new();
+    let key = format!("{}:aud", provider_name(trusted.issuer));
+    add(&mut conditions, "StringEquals", key, trusted.audiences);
+    match source {
+        Source::Anywhere => {}
+        Source::Ip(networks) => add(&mut conditions, "IpAddress", "aws:SourceIp".to_owned(), networks),
+        Source::Vpce(ids) => add(&mut conditions, "StringEquals", "aws:SourceVpce".to_owned(), ids),
+    }
+    conditions
+}
+
+fn add(conditions: &mut Conditions, operator: &'static str, key: String, values: &[String]) {
+    conditions.entry(operator).or_default().insert(key, Values(values.to_vec()));
+}
+
+/// Where people may log in, one for each cluster.
+pub(super) struct Reach<'a> {
+    pub(super) region: &'a str,
+    pub(super) resource_id: &'a str,
+    pub(super) by_tag: bool,
+}
+
+/// What `role` may do.
+pub(super) fn permission(role: &RoleArn, reach: &[Reach<'_>]) -> Document {
+    let mut resources: Vec<String> = reach
+        .iter()
+        .map(|cluster| {
+            let user = if cluster.by_tag { format!("${{aws:PrincipalTag/{TAG}}}") } else { "*".to_owned() };
+            format!(
+                "arn:{}:rds-db:{}:{}:dbuser:{}/{user}",
+                role.partition(),
+                cluster.region,
+                role.account(),
+                cluster.resource_id
+            )
+        })
+        .collect();
+    resources.sort();
+    resources.dedup();
+    let statement = Statement {
+        effect: "Allow",
+        principal: None,
+        action: "rds-db:connect",
+        resource: Some(Values(resources)),
+        condition: Conditions::new(),
+    };
+    Document { version: VERSION, statement: vec![statement] }
+}

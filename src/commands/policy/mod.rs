@@ -1,0 +1,390 @@
+//! `pgpassport policy`: everything that has to be set up outside for this very configuration, ready to paste. It
+//! asks no network.
+
+mod args;
+mod documents;
+mod idp;
+mod render;
+mod shell;
+mod terraform;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+pub use self::args::PolicyArgs;
+pub use self::documents::{Document, Source};
+use self::documents::{Reach, Tags, Trusted};
+pub use self::idp::{Idp, Recipe};
+pub use self::render::{Format, Part, render};
+use crate::config::{ClusterSettings, Config, IssuerSettings, NamePattern};
+use crate::names::{DbUser, RoleArn};
+
+/// Longest session of a role that nobody has changed (IAM user guide, "Modify the maximum session duration").
+const USUAL_SESSION_SECONDS: u64 = 3_600;
+
+/// Stands where the configuration does not say which database is meant. It is no resource id, so a policy with it
+/// lets nobody in.
+const NO_RESOURCE_ID: &str = "RESOURCE-ID";
+
+/// What the caller wants besides what the configuration says.
+#[derive(Clone, Debug, Default)]
+pub struct Wishes {
+    /// This cluster alone.
+    pub cluster: Option<String>,
+    /// From where roles may be assumed.
+    pub source: Source,
+    /// Pin by session tag, whatever `cluster.pin` says.
+    pub session_tag: bool,
+    /// What STS compares, as `value` or `issuer=value`; `issuer.audience` where there is none.
+    pub audiences: Vec<String>,
+    /// Database users to create; an example when there is none.
+    pub users: Vec<DbUser>,
+    /// Whose claim recipe; guessed from the issuer's URL when absent.
+    pub idp: Option<Idp>,
+}
+
+/// All of it.
+#[derive(Debug)]
+pub struct Plan {
+    /// The identity providers to register.
+    pub providers: Vec<ProviderPlan>,
+    /// The roles.
+    pub roles: Vec<RolePlan>,
+    /// What to run in each database cluster.
+    pub databases: Vec<DatabasePlan>,
+    /// How each issuer fills the claims.
+    pub claims: Vec<Recipe>,
+}
+
+/// An identity provider in one account.
+#[derive(Debug)]
+pub struct ProviderPlan {
+    /// The operator's name for the issuer.
+    pub issuer: String,
+    /// Its URL, byte for byte.
+    pub url: String,
+    /// What it is called in IAM.
+    pub arn: String,
+    /// The account.
+    pub account: String,
+    /// What STS compares.
+    pub audiences: Vec<String>,
+    /// IAM knows it already; there is nothing to register.
+    pub built_in: bool,
+    /// What to look out for.
+    pub notes: Vec<String>,
+}
+
+/// A role.
+#[derive(Debug)]
+pub struct RolePlan {
+    /// Its ARN.
+    pub arn: RoleArn,
+    /// The clusters that lead to it.
+    pub clusters: Vec<String>,
+    /// Who may assume it.
+    pub trust: Document,
+    /// What it may do.
+    pub permission: Document,
+    /// Its longest session, where the usual hour is too short.
+    pub max_session_seconds: Option<u64>,
+    /// What to look out for.
+    pub notes: Vec<String>,
+}
+
+/// A database cluster.
+#[derive(Debug)]
+pub struct DatabasePlan {
+    /// The operator's name for it.
+    pub cluster: String,
+    /// Where it is.
+    pub host: String,
+    /// And its port.
+    pub port: u16,
+    /// To be run by an administrator of the database.
+    pub statements: Vec<String>,
+}
+
+/// Why there is no plan.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// `--cluster` names none.
+    #[error("there is no cluster {wanted:?}; the configuration has {}", known.join(", "))]
+    NoCluster {
+        /// What was asked for.
+        wanted: String,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// A single document was wanted where there are several.
+    #[error("there are {0} roles, so one document cannot be meant; name one cluster with --cluster")]
+    SeveralRoles(usize),
+}
+
+impl Plan {
+    /// What `config` needs.
+    pub fn new(config: &Config, wishes: &Wishes) -> Result<Self, PlanError> {
+        let wanted =
+            |cluster: &&ClusterSettings| wishes.cluster.as_ref().is_none_or(|name| *name == cluster.name);
+        let clusters: Vec<_> = config.clusters.iter().filter(wanted).collect();
+        if clusters.is_empty() {
+            return Err(PlanError::NoCluster {
+                wanted: wishes.cluster.clone().unwrap_or_default(),
+                known: config.clusters.iter().map(|cluster| cluster.name.clone()).collect(),
+            });
+        }
+        let assumed = assumed(&config.issuers, &clusters);
+        let all: Vec<_> = config.clusters.iter().collect();
+        Ok(Self {
+            providers: providers(&assumed, wishes),
+            roles: assumed
+                .iter()
+                .map(|(role, uses)| role_plan((*role).clone(), uses, &all, wishes))
+                .collect(),
+            databases: clusters.iter().map(|cluster| database(cluster, &wishes.users)).collect(),
+            claims: claims(&config.issuers, &clusters, wishes),
+        })
+    }
+}
+
+/// One issuer's people on one cluster.
+type Use<'c> = (&'c IssuerSettings, &'c ClusterSettings);
+
+/// Who assumes which role, in the order of the configuration.
+fn assumed<'c>(
+    issuers: &'c [IssuerSettings],
+    clusters: &[&'c ClusterSettings],
+) -> Vec<(&'c RoleArn, Vec<Use<'c>>)> {
+    let mut assumed: Vec<(&RoleArn, Vec<Use<'_>>)> = Vec::new();
+    for cluster in clusters {
+        for issuer in issuers.iter().filter(|issuer| is_admitted(cluster, issuer)) {
+            let Some(role) = cluster.roles.of(&issuer.name) else { continue };
+            match assumed.iter_mut().find(|(known, _)| *known == role) {
+                Some((_, uses)) => uses.push((issuer, cluster)),
+                None => assumed.push((role, vec![(issuer, cluster)])),
+            }
+        }
+    }
+    assumed
+}
+
+fn is_admitted(cluster: &ClusterSettings, issuer: &IssuerSettings) -> bool {
+    cluster.issuers.as_ref().is_none_or(|names| names.contains(&issuer.name))
+        && cluster.roles.of(&issuer.name).is_some()
+}
+
+fn by_tag(cluster: &ClusterSettings, wishes: &Wishes) -> bool {
+    cluster.pin.by_tag() || wishes.session_tag
+}
+
+fn audiences(issuer: &IssuerSettings, wishes: &Wishes) -> Vec<String> {
+    let mine = |text: &String| match text.split_once('=') {
+        Some((name, value)) if name == issuer.name => Some(value.to_owned()),
+        Some(_) => None,
+        None => Some(text.clone()),
+    };
+    let wished: Vec<_> = wishes.audiences.iter().filter_map(mine).collect();
+    if wished.is_empty() { issuer.audience.clone() } else { wished }
+}
+
+fn providers(assumed: &[(&RoleArn, Vec<Use<'_>>)], wishes: &Wishes) -> Vec<ProviderPlan> {
+    let mut providers: Vec<ProviderPlan> = Vec::new();
+    for (role, uses) in assumed {
+        for (issuer, _) in uses {
+            let arn = documents::provider_arn(role, &issuer.issuer);
+            let built_in = documents::is_built_in(&issuer.issuer);
+            let known = |other: &ProviderPlan| other.arn == arn && other.account == role.account();
+            if providers.iter().any(known) {
+                continue;
+            }
+            providers.push(ProviderPlan {
+                issuer: issuer.name.clone(),
+                url: issuer.issuer.as_str().to_owned(),
+                arn,
+                account: role.account().to_owned(),
+                audiences: audiences(issuer, wishes),
+                built_in,
+                notes: provider_notes(issuer, wishes),
+            });
+        }
+    }
+    providers
+}
+
+fn provider_notes(issuer: &IssuerSettings, wishes: &Wishes) -> Vec<String> {
+    let url = issuer.issuer.as_str();
+    let mut notes = Vec::new();
+    if url.ends_with('/') {
+        notes.push(
+            "The slash at the end is part of the name: check that the ARN in IAM ends with it too."
+                .to_owned(),
+        );
+    }
+    if !url.starts_with("https://") || issuer.private_network {
+        notes.push(
+            "AWS STS reads the issuer's keys over the public internet, at https and port 443 only."
+                .to_owned(),
+        );
+    }
+    if audiences(issuer, wishes) == issuer.audience {
+        let idp = wishes.idp.unwrap_or_else(|| Idp::of(&issuer.issuer));
+        notes.push(if idp.sends_azp() {
+            format!(
+                "Tokens of {} usually carry \"azp\", and STS compares that and not \"aud\". If yours do, give the \
+                 client's id with --audience; `pgpassport doctor` says what a token has.",
+                idp.label()
+            )
+        } else {
+            "If your tokens carry \"azp\", STS compares that and not \"aud\": then give its value with --audience."
+                .to_owned()
+        });
+    }
+    notes
+}
+
+fn role_plan(role: RoleArn, uses: &[Use<'_>], all: &[&ClusterSettings], wishes: &Wishes) -> RolePlan {
+    let mut clusters: Vec<&ClusterSettings> = Vec::new();
+    let mut issuers: Vec<&IssuerSettings> = Vec::new();
+    for (issuer, cluster) in uses {
+        if !clusters.iter().any(|known| known.name == cluster.name) {
+            clusters.push(cluster);
+        }
+        if !issuers.iter().any(|known| known.name == issuer.name) {
+            issuers.push(issuer);
+        }
+    }
+    let demanded = clusters.iter().all(|cluster| by_tag(cluster, wishes));
+    // Tokens with tags are refused by every role that does not allow sts:TagSession, also where no tag is needed.
+    let tagged = |issuer: &IssuerSettings| {
+        all.iter().any(|cluster| is_admitted(cluster, issuer) && by_tag(cluster, wishes))
+    };
+    let audiences: BTreeMap<&str, Vec<String>> =
+        issuers.iter().map(|issuer| (issuer.name.as_str(), audiences(issuer, wishes))).collect();
+    let trusted: Vec<_> = issuers
+        .iter()
+        .map(|issuer| Trusted {
+            issuer: &issuer.issuer,
+            audiences: audiences.get(issuer.name.as_str()).map_or(&[][..], Vec::as_slice),
+            tags: match (demanded, tagged(issuer)) {
+                (true, _) => Tags::Demanded,
+                (false, true) => Tags::Allowed,
+                (false, false) => Tags::Refused,
+            },
+        })
+        .collect();
+    let reach: Vec<_> = clusters
+        .iter()
+        .map(|cluster| Reach {
+            region: cluster.region.as_str(),
+            resource_id: cluster.resource_id.as_deref().unwrap_or(NO_RESOURCE_ID),
+            by_tag: by_tag(cluster, wishes),
+        })
+        .collect();
+    let longest = clusters.iter().map(|cluster| cluster.sts_duration.as_secs()).max().unwrap_or(0);
+    RolePlan {
+        clusters: clusters.iter().map(|cluster| cluster.name.clone()).collect(),
+        trust: documents::trust(&role, &trusted, &wishes.source),
+        permission: documents::permission(&role, &reach),
+        max_session_seconds: (longest > USUAL_SESSION_SECONDS).then_some(longest),
+        notes: role_notes(&clusters, demanded, wishes),
+        arn: role,
+    }
+}
+
+fn role_notes(clusters: &[&ClusterSettings], demanded: bool, wishes: &Wishes) -> Vec<String> {
+    let mut notes = Vec::new();
+    for cluster in clusters.iter().filter(|cluster| cluster.resource_id.is_none()) {
+        notes.push(format!(
+            "{NO_RESOURCE_ID} has to be replaced by the resource id of cluster {}, which `aws rds describe-db-clusters \
+             --query 'DBClusters[].[Endpoint,DbClusterResourceId]'` shows. Set cluster.resource_id to it, and it \
+             stands here.",
+            cluster.name
+        ));
+    }
+    if !demanded && wishes.source == Source::Anywhere {
+        notes.push(
+            "Whoever has a good token can also assume this role without the proxy and log in as any user of \
+             rds_iam, because dbuser is a star here. --source-ip, --source-vpce or --session-tag shut that way."
+                .to_owned(),
+        );
+    }
+    if demanded && clusters.iter().any(|cluster| !cluster.pin.by_tag()) {
+        notes.push(
+            "Set cluster.pin to \"session-tag\" or \"both\", so that the proxy checks the tag first."
+                .to_owned(),
+        );
+    }
+    if demanded && clusters.iter().any(|cluster| cluster.user.regex.is_some() || cluster.user.lowercase) {
+        notes.push(
+            "The tag is compared with the database user byte for byte: take cluster.user.regex and lowercase out, and \
+             let claim and tag hold the user itself."
+                .to_owned(),
+        );
+    }
+    match &wishes.source {
+        Source::Anywhere => {}
+        Source::Ip(_) => notes.push(
+            "aws:SourceIp is the address under which STS sees the proxy (of its NAT gateway, for example). Through a \
+             VPC endpoint there is none, and everyone is refused."
+                .to_owned(),
+        ),
+        Source::Vpce(_) => notes.push(
+            "aws:SourceVpce is there only for calls through the VPC endpoint of STS: set cluster.sts_endpoint_url to \
+             it, or turn on its private DNS name."
+                .to_owned(),
+        ),
+    }
+    notes
+}
+
+fn database(cluster: &ClusterSettings, users: &[DbUser]) -> DatabasePlan {
+    let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+    let databases: Vec<String> = cluster
+        .route
+        .databases
+        .iter()
+        .flatten()
+        .filter_map(|pattern| match pattern {
+            NamePattern::Exact(name) => {
+                Some(cluster.route.aliases.get(name).map_or(name.as_str(), |real| real.as_str()))
+            }
+            NamePattern::Prefix(_) => None,
+        })
+        .map(quoted)
+        .collect();
+    let names = if users.is_empty() { vec!["alice"] } else { users.iter().map(DbUser::as_str).collect() };
+    let mut statements = Vec::new();
+    for user in names.into_iter().map(quoted) {
+        statements.push(format!("CREATE USER {user};"));
+        statements.push(format!("GRANT rds_iam TO {user};"));
+        statements
+            .extend(databases.iter().map(|name| format!("GRANT CONNECT ON DATABASE {name} TO {user};")));
+    }
+    DatabasePlan {
+        cluster: cluster.name.clone(),
+        host: cluster.endpoint.host().to_owned(),
+        port: cluster.endpoint.port(),
+        statements,
+    }
+}
+
+fn claims(issuers: &[IssuerSettings], clusters: &[&ClusterSettings], wishes: &Wishes) -> Vec<Recipe> {
+    let mut recipes = Vec::new();
+    for issuer in issuers {
+        let mine: Vec<_> = clusters.iter().filter(|cluster| is_admitted(cluster, issuer)).collect();
+        if mine.is_empty() {
+            continue;
+        }
+        let mut claims: Vec<String> = mine
+            .iter()
+            .map(|cluster| issuer.user_claim.as_ref().unwrap_or(&cluster.user.claim).join("."))
+            .collect();
+        claims.sort();
+        claims.dedup();
+        let tag = mine.iter().any(|cluster| by_tag(cluster, wishes));
+        let idp = wishes.idp.unwrap_or_else(|| Idp::of(&issuer.issuer));
+        recipes.push(idp.recipe(&issuer.name, &claims, tag));
+    }
+    recipes
+}

@@ -1,0 +1,88 @@
+//! A plan as lines for a POSIX shell with the AWS CLI and psql.
+
+use std::fmt::Write as _;
+
+use super::{DatabasePlan, Plan, ProviderPlan, RolePlan};
+use crate::names::visible;
+
+/// The name of the inline policy of the role.
+pub(super) const POLICY_NAME: &str = "pgpassport-connect";
+
+pub(super) fn script(plan: &Plan) -> String {
+    let mut out = String::from("#!/bin/sh\nset -eu\n");
+    for provider in &plan.providers {
+        register(&mut out, provider);
+    }
+    for role in &plan.roles {
+        create(&mut out, role);
+    }
+    for database in &plan.databases {
+        users(&mut out, database);
+    }
+    out
+}
+
+fn register(out: &mut String, provider: &ProviderPlan) {
+    comment(out, &format!("Issuer {}, in account {}", provider.issuer, provider.account));
+    provider.notes.iter().for_each(|note| remark(out, note));
+    if provider.built_in {
+        remark(out, "Nothing to register: IAM knows it.");
+        return;
+    }
+    let audiences: Vec<_> = provider.audiences.iter().map(|one| quoted(one)).collect();
+    let _ = writeln!(
+        out,
+        "aws iam create-open-id-connect-provider --url {} --client-id-list {}",
+        quoted(&provider.url),
+        audiences.join(" "),
+    );
+    remark(out, &format!("It must be called {}", provider.arn));
+}
+
+fn create(out: &mut String, role: &RolePlan) {
+    comment(out, &format!("Role for cluster {}", role.clusters.join(", ")));
+    role.notes.iter().for_each(|note| remark(out, note));
+    let (path, name) = role.arn.path_and_name();
+    let name = quoted(name);
+    let mut flags = String::new();
+    if path != "/" {
+        let _ = write!(flags, " --path {}", quoted(path));
+    }
+    if let Some(seconds) = role.max_session_seconds {
+        let _ = write!(flags, " --max-session-duration {seconds}");
+    }
+    let _ = writeln!(
+        out,
+        "aws iam create-role --role-name {name}{flags} --assume-role-policy-document {}",
+        quoted(&role.trust.json())
+    );
+    let _ = writeln!(
+        out,
+        "aws iam put-role-policy --role-name {name} --policy-name {POLICY_NAME} --policy-document {}",
+        quoted(&role.permission.json())
+    );
+}
+
+fn users(out: &mut String, database: &DatabasePlan) {
+    comment(
+        out,
+        &format!("Users of cluster {}; psql asks for the password of an administrator", database.cluster),
+    );
+    let connection =
+        format!("host={} port={} dbname=postgres user=ADMINISTRATOR", database.host, database.port);
+    let _ = writeln!(out, "psql {} <<'SQL'\n{}\nSQL", quoted(&connection), database.statements.join("\n"));
+}
+
+fn comment(out: &mut String, text: &str) {
+    out.push('\n');
+    remark(out, text);
+}
+
+fn remark(out: &mut String, text: &str) {
+    let _ = writeln!(out, "# {}", visible(text, usize::MAX));
+}
+
+/// Inside single quotes a shell changes nothing.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}

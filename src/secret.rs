@@ -42,6 +42,11 @@ impl Jwt {
         self.0.expose()
     }
 
+    /// How long it is, in bytes: that gives nothing away.
+    pub fn length(&self) -> usize {
+        self.0.expose().len()
+    }
+
     /// SHA-256 of the token: the key under which caches may remember it.
     pub fn digest(&self) -> TokenDigest {
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, self.expose());
@@ -68,6 +73,11 @@ impl IamToken {
     /// The token's text, for the upstream password message.
     pub fn expose(&self) -> &str {
         self.0.expose()
+    }
+
+    /// How long it is, in bytes: that gives nothing away.
+    pub fn length(&self) -> usize {
+        self.0.expose().len()
     }
 }
 

@@ -99,16 +99,8 @@ pub(super) fn check(
     }
     let audience = audience(&claims, &settings.audience)?;
     let expires_at = check_times(&claims, settings, now)?;
-    let subject = match claims.get("sub") {
-        None => return Err(VerifyError::MissingClaim("sub")),
-        Some(Value::String(sub)) if (1..=MAX_SUBJECT_BYTES).contains(&sub.len()) => Subject::new(sub),
-        Some(_) => return Err(VerifyError::BadClaim("sub")),
-    };
-    if let Some(rule) = settings.require.iter().find(|rule| !access::fits(rule, |path| find(&claims, path))) {
-        let wanted: Vec<_> = rule.any.iter().chain(&rule.all).cloned().collect();
-        let claim = printable(&rule.claim.join("."), MAX_SHOWN);
-        return Err(VerifyError::Required { claim, expected: list(&wanted) });
-    }
+    let subject = subject(&claims)?;
+    check_required(&claims, settings)?;
     let text = |name: &str| claims.get(name).and_then(Value::as_str).map(str::to_owned);
     Ok(VerifiedClaims {
         issuer: settings.issuer.clone(),
@@ -121,6 +113,35 @@ pub(super) fn check(
         user_claim: settings.user_claim.clone(),
         claims,
     })
+}
+
+/// Every fault that [`check`] could find in these claims, where it stops at the first. No proof of anything.
+pub(super) fn faults(claims: &Map<String, Value>, settings: &IssuerSettings, now: u64) -> Vec<VerifyError> {
+    let faults = [
+        audience(claims, &settings.audience).err(),
+        check_times(claims, settings, now).err(),
+        subject(claims).err(),
+        check_required(claims, settings).err(),
+    ];
+    faults.into_iter().flatten().collect()
+}
+
+fn subject(claims: &Map<String, Value>) -> Result<Subject, VerifyError> {
+    match claims.get("sub") {
+        None => Err(VerifyError::MissingClaim("sub")),
+        Some(Value::String(sub)) if (1..=MAX_SUBJECT_BYTES).contains(&sub.len()) => Ok(Subject::new(sub)),
+        Some(_) => Err(VerifyError::BadClaim("sub")),
+    }
+}
+
+fn check_required(claims: &Map<String, Value>, settings: &IssuerSettings) -> Result<(), VerifyError> {
+    let Some(rule) = settings.require.iter().find(|rule| !access::fits(rule, |path| find(claims, path)))
+    else {
+        return Ok(());
+    };
+    let wanted: Vec<_> = rule.any.iter().chain(&rule.all).cloned().collect();
+    let claim = printable(&rule.claim.join("."), MAX_SHOWN);
+    Err(VerifyError::Required { claim, expected: list(&wanted) })
 }
 
 fn audience(claims: &Map<String, Value>, expected: &[String]) -> Result<Vec<String>, VerifyError> {

@@ -125,15 +125,28 @@ impl KeyFetcher {
 
     /// Fetches the key set once.
     pub async fn fetch(&self) -> Result<Fetched, FetchError> {
-        tokio::time::timeout(TOTAL_TIMEOUT, self.fetch_unbounded()).await.unwrap_or(Err(FetchError::TimedOut))
+        in_time(async { self.keys_at(&self.key_set_url().await?).await }).await
     }
 
-    async fn fetch_unbounded(&self) -> Result<Fetched, FetchError> {
-        let url = match &self.jwks_url {
-            Some(url) => url.clone(),
-            None => self.discover().await?,
-        };
-        let (body, max_age) = self.get(&url).await?;
+    /// The first half of [`KeyFetcher::fetch`]: where the key set is, as configured or discovered.
+    pub async fn locate(&self) -> Result<Url, FetchError> {
+        in_time(self.key_set_url()).await
+    }
+
+    /// The second half: the key set at an address that [`KeyFetcher::locate`] gave.
+    pub async fn fetch_from(&self, url: &Url) -> Result<Fetched, FetchError> {
+        in_time(self.keys_at(url)).await
+    }
+
+    async fn key_set_url(&self) -> Result<Url, FetchError> {
+        match &self.jwks_url {
+            Some(url) => Ok(url.clone()),
+            None => self.discover().await,
+        }
+    }
+
+    async fn keys_at(&self, url: &Url) -> Result<Fetched, FetchError> {
+        let (body, max_age) = self.get(url).await?;
         Ok(Fetched { keys: KeySet::parse(&body)?, max_age })
     }
 
@@ -182,6 +195,10 @@ impl KeyFetcher {
         let body = Limited::new(answer.into_body(), MAX_BODY_BYTES).collect().await;
         Ok((body.map_err(|error| failed(chain(error.as_ref())))?.to_bytes(), max_age))
     }
+}
+
+async fn in_time<T>(work: impl Future<Output = Result<T, FetchError>>) -> Result<T, FetchError> {
+    tokio::time::timeout(TOTAL_TIMEOUT, work).await.unwrap_or(Err(FetchError::TimedOut))
 }
 
 fn roots(settings: &IssuerSettings) -> Result<RootCertStore, SetupError> {

@@ -10,6 +10,7 @@ pub mod claims;
 pub mod dbuser;
 pub mod fault;
 pub mod fetch;
+pub mod inspect;
 pub mod json;
 pub mod jwks;
 pub mod keys;

@@ -123,7 +123,7 @@ const TAGS: &str = "https://aws.amazon.com/tags";
 const FLAT_TAG: &str = "https://aws.amazon.com/tags/principal_tags/dbuser";
 
 /// AWS compares the tag with the database user byte for byte; so do we, before anyone is asked.
-fn check_tag(claims: &VerifiedClaims, db_user: &DbUser) -> Result<(), PolicyError> {
+pub fn check_tag(claims: &VerifiedClaims, db_user: &DbUser) -> Result<(), PolicyError> {
     let nested = [TAGS, "principal_tags", "dbuser"].map(str::to_owned);
     let derived = || shown(db_user);
     let tag = match (claims.claim(&nested), claims.claim(&[FLAT_TAG.to_owned()])) {

@@ -100,6 +100,11 @@ impl<'a> UnverifiedToken<'a> {
         })
     }
 
+    /// The header's `typ`, lower-case.
+    pub(super) fn token_type(&self) -> Option<&str> {
+        self.token_type.as_deref()
+    }
+
     /// Whether the header's `typ` is one of `accepted` (lower-case) or absent. A media type may leave out
     /// `application/`, and ignores case (RFC 7515, section 4.1.9).
     pub(super) fn has_type(&self, accepted: &[String]) -> bool {

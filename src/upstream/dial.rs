@@ -19,6 +19,7 @@ use crate::auth::Grant;
 use crate::cancel::ClusterId;
 use crate::config::{ClusterSettings, Route};
 use crate::names::Endpoint;
+use crate::wire::certificate_facts::CertificateFacts;
 use crate::wire::tls::{self, TlsSetupError};
 use crate::wire::{has_early_bytes, socket};
 
@@ -113,6 +114,17 @@ pub struct Dialer {
     tls: TlsConnectorDebug,
 }
 
+/// What is known of a verified connection, for people.
+#[derive(Debug)]
+pub struct DialedFacts {
+    /// The address that answered.
+    pub addr: SocketAddr,
+    /// The protocol, as in `TLSv1_3`.
+    pub protocol: String,
+    /// The server's certificate.
+    pub certificate: Option<CertificateFacts>,
+}
+
 /// A verified TLS connection to the upstream on which nothing has been said yet. Only [`Dialer`] makes one.
 #[derive(Debug)]
 pub struct Dialed {
@@ -133,6 +145,19 @@ struct TlsConnectorDebug(TlsConnector);
 impl std::fmt::Debug for TlsConnectorDebug {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("TlsConnector")
+    }
+}
+
+impl Dialed {
+    /// What was met there.
+    pub fn facts(&self) -> DialedFacts {
+        let (_, tls) = self.stream.get_ref();
+        let leaf = tls.peer_certificates().and_then(<[_]>::first);
+        DialedFacts {
+            addr: self.addr,
+            protocol: tls.protocol_version().map_or_else(String::new, |version| format!("{version:?}")),
+            certificate: leaf.and_then(|leaf| CertificateFacts::read(leaf)),
+        }
     }
 }
 
@@ -205,6 +230,11 @@ impl Dialer {
     /// Takes an address for gone, until a session is led there again.
     pub(super) fn forget(&self, addr: SocketAddr) {
         self.known.forget(addr);
+    }
+
+    /// The addresses that [`Dialer::dial`] would try now. The grant is the proof, as there.
+    pub async fn resolve(&self, _: &Grant) -> Result<Vec<SocketAddr>, DialError> {
+        self.addresses(Instant::now() + self.connect_timeout).await
     }
 
     async fn addresses(&self, deadline: Instant) -> Result<Vec<SocketAddr>, DialError> {

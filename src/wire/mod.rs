@@ -3,6 +3,7 @@
 
 pub mod cancel_key;
 pub mod certificate;
+pub mod certificate_facts;
 pub mod error_response;
 pub mod frames;
 pub mod limits;

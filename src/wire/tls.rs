@@ -143,7 +143,8 @@ fn upstream_provider() -> CryptoProvider {
     CryptoProvider { kx_groups: vec![SECP256R1, X25519, SECP384R1], ..aws_lc_rs::default_provider() }
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsSetupError> {
+/// Every certificate of a PEM file; at least one.
+pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsSetupError> {
     let found: Result<Vec<_>, _> =
         CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     match found {

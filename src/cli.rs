@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::commands::doctor::DoctorArgs;
 use crate::commands::policy::PolicyArgs;
 use crate::commands::{check, serve};
 use crate::config::{LogFormat, LogLevel, LogSettings};
@@ -49,6 +50,18 @@ enum Command {
     Check {
         #[command(flatten)]
         config: ConfigFile,
+    },
+    /// Walk the whole chain with a real token and say which link is broken.
+    ///
+    /// Checks, in the order of a login: configuration, certificates, issuer and keys, every claim of the token, what
+    /// STS will compare, the database user, the call to STS, the IAM token, DNS, TCP and TLS of the database, the login,
+    /// and the session itself. For a broken link it prints cause and remedy. The token is never printed. Exits with 0 if
+    /// every link holds, 1 otherwise, and 78 for a configuration that cannot be read.
+    Doctor {
+        #[command(flatten)]
+        config: ConfigFile,
+        #[command(flatten)]
+        question: DoctorArgs,
     },
     /// Print what has to be set up in AWS, in the database and at the identity provider.
     ///
@@ -116,6 +129,14 @@ impl Cli {
                     Err(problems) => refuse(&problems),
                 }
             }
+            Command::Doctor { config, question } => match check::read(&config.path) {
+                Ok(config) => match question.run(config) {
+                    Ok(true) => ExitCode::SUCCESS,
+                    Ok(false) => ExitCode::FAILURE,
+                    Err(error) => finish(Err(error)),
+                },
+                Err(problems) => refuse(&problems),
+            },
             Command::Policy { config, wishes } => match check::read(&config.path) {
                 Ok(config) => finish(
                     wishes.print(&config).map(|text| say(&mut std::io::stdout(), &text)).map_err(Into::into),

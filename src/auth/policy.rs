@@ -141,6 +141,11 @@ pub fn check_tag(claims: &VerifiedClaims, db_user: &DbUser) -> Result<(), Policy
     }
 }
 
+/// Whether AWS will find session tags in the token: then the role's trust policy has to allow them.
+pub fn carries_tags(claims: &VerifiedClaims) -> bool {
+    claims.claim(&[TAGS.to_owned()]).is_some() || claims.claim(&[FLAT_TAG.to_owned()]).is_some()
+}
+
 /// A tag is a text, or a list of exactly one.
 fn one_text(tag: &Value) -> Option<&str> {
     match tag {

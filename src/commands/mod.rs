@@ -1,6 +1,7 @@
 //! What the command line can do.
 
 pub mod check;
+pub mod doctor;
 pub mod policy;
 pub mod reload;
 pub mod serve;

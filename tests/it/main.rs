@@ -9,6 +9,7 @@ mod balancer;
 mod cancel;
 mod chain;
 mod device_flow;
+mod doctor;
 mod fidelity;
 mod lifecycle;
 mod limits;

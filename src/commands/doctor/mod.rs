@@ -1,0 +1,90 @@
+//! `pgpassport doctor`: walks the whole chain with a real token, link by link, and says which one is broken, why, and
+//! what to change. It goes the way of a login, with the very steps of a login.
+
+mod access;
+mod args;
+mod issuers;
+mod render;
+mod report;
+mod session;
+mod setup;
+mod sts;
+mod sts_words;
+mod token;
+mod upstream;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use self::args::DoctorArgs;
+pub use self::render::{Look, json, text};
+use self::report::Trouble;
+pub use self::report::{Finding, Link, Report, State};
+use crate::aws::sts::StsTimes;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::secret::Jwt;
+
+/// What is to be examined.
+#[derive(Debug)]
+pub struct Question {
+    /// A real token.
+    pub jwt: Jwt,
+    /// This cluster, where several could be meant.
+    pub cluster: Option<String>,
+    /// This database instead of the cluster's first.
+    pub database: Option<String>,
+    /// Waits of the call to STS.
+    pub sts_times: StsTimes,
+    /// Waits for the database's answers.
+    pub patience: Duration,
+}
+
+impl Question {
+    /// With the usual waits.
+    pub fn new(jwt: Jwt) -> Self {
+        Self {
+            jwt,
+            cluster: None,
+            database: None,
+            sts_times: StsTimes::default(),
+            patience: Duration::from_mins(1),
+        }
+    }
+}
+
+/// Examines everything, in the order of a login. The token is spent.
+pub async fn examine(config: Config, question: Question, clock: &Clock, report: &mut Report<'_>) {
+    let Question { jwt, cluster, database, sts_times, patience } = question;
+    setup::config(&config, report);
+    setup::listeners(&config.listeners, clock.now(), report);
+    let usable = issuers::examine(&config.issuers, report).await;
+    let claims = token::examine(&jwt, &config.issuers, &usable, clock, report).await;
+    let wanted = access::Wanted { cluster: cluster.as_deref(), database: database.as_deref() };
+    let listener = config.listeners.first().map_or("", |listen| listen.name.as_str()).to_owned();
+    let clusters: Vec<_> = config.clusters.into_iter().map(Arc::new).collect();
+    let Some(claims) = claims else {
+        report.skip_all(&access::LINKS, "not tried: the token is not good");
+        report.skip_all(&sts::LINKS, "not tried: STS is asked for good tokens only");
+        report.skip_all(&upstream::LINKS, "not tried: the database is dialled for good tokens only");
+        report.skip_all(&session::LINKS, "not tried: there is no session");
+        return;
+    };
+    let Some((grant, tags)) = access::examine(claims, &clusters, wanted, &listener, report) else {
+        report.skip_all(&sts::LINKS, "not tried: nobody is granted a login");
+        report.skip_all(&upstream::LINKS, "not tried: nobody is granted a login");
+        report.skip_all(&session::LINKS, "not tried: there is no session");
+        return;
+    };
+    let token = sts::examine(jwt, &grant, tags, sts_times, clock, report).await;
+    let dialed = upstream::dial(&grant, config.limits.server_connect_timeout, report).await;
+    match upstream::log_in(&grant, dialed, token, patience, report).await {
+        Some(upstream) => session::examine(upstream, &grant, clock, patience, report).await,
+        None => report.skip_all(&session::LINKS, "not tried: there is no session"),
+    }
+}
+
+/// Whole seconds as people say them.
+fn seconds(duration: Duration) -> String {
+    humantime::format_duration(Duration::from_secs(duration.as_secs())).to_string()
+}

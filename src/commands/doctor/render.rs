@@ -1,0 +1,50 @@
+//! Findings on a screen, in a pipe, and for programs.
+
+use std::fmt::Write as _;
+
+use super::report::{Finding, State};
+
+/// How lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// Words only.
+    Plain,
+    /// With marks and colours, for a terminal.
+    Coloured,
+}
+
+impl Look {
+    /// Colours are for terminals, and not for those who want none (<https://no-color.org>).
+    pub fn of(terminal: bool, no_color: Option<&str>) -> Self {
+        if terminal && no_color.is_none_or(str::is_empty) { Self::Coloured } else { Self::Plain }
+    }
+}
+
+/// One link in one line, with cause and remedy below it.
+pub fn text(finding: &Finding, look: Look) -> String {
+    let (word, mark, colour) = match finding.state {
+        State::Ok => ("ok  ", "✓", "32"),
+        State::Warning => ("warn", "!", "33"),
+        State::Failed => ("FAIL", "✗", "31"),
+        State::Skipped => ("skip", "-", "2"),
+    };
+    let head = match look {
+        Look::Plain => word.to_owned(),
+        Look::Coloured => format!("\u{1b}[{colour}m{mark}\u{1b}[0m"),
+    };
+    let mut out = format!("{head}  {:<20}  {}\n", finding.link.id(), finding.found);
+    if finding.state == State::Failed {
+        let _ = writeln!(out, "      checked  {}", finding.checked);
+    }
+    for (name, text) in [("cause   ", &finding.cause), ("remedy  ", &finding.remedy)] {
+        if let Some(text) = text {
+            let _ = writeln!(out, "      {name} {text}");
+        }
+    }
+    out
+}
+
+/// One link as a JSON object in one line.
+pub fn json(finding: &Finding) -> String {
+    serde_json::to_string(finding).unwrap_or_default() + "\n" // texts under text keys
+}

@@ -1,0 +1,233 @@
+//! The links of the chain by their stable ids, and what was found at each.
+
+use serde::Serialize;
+
+/// One link of the chain from the configuration to a session. The ids are stable: programs may go by them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[expect(missing_docs, reason = "`Link::checks` says what each one is")]
+pub enum Link {
+    Config,
+    ListenerCertificate,
+    IssuerDiscovery,
+    IssuerKeys,
+    Token,
+    TokenIssuer,
+    TokenSignature,
+    TokenAudience,
+    TokenTimes,
+    TokenClaims,
+    StsAudience,
+    Cluster,
+    DatabaseUser,
+    SessionTag,
+    StsEndpoint,
+    Sts,
+    IamToken,
+    Dns,
+    Tcp,
+    Tls,
+    Login,
+    CurrentUser,
+    RdsIam,
+    Privileges,
+    ServerVersion,
+    Clock,
+    Writer,
+}
+
+impl Link {
+    /// All of them, in the order of the chain.
+    pub const ALL: [Self; 27] = [
+        Self::Config,
+        Self::ListenerCertificate,
+        Self::IssuerDiscovery,
+        Self::IssuerKeys,
+        Self::Token,
+        Self::TokenIssuer,
+        Self::TokenSignature,
+        Self::TokenAudience,
+        Self::TokenTimes,
+        Self::TokenClaims,
+        Self::StsAudience,
+        Self::Cluster,
+        Self::DatabaseUser,
+        Self::SessionTag,
+        Self::StsEndpoint,
+        Self::Sts,
+        Self::IamToken,
+        Self::Dns,
+        Self::Tcp,
+        Self::Tls,
+        Self::Login,
+        Self::CurrentUser,
+        Self::RdsIam,
+        Self::Privileges,
+        Self::ServerVersion,
+        Self::Clock,
+        Self::Writer,
+    ];
+
+    /// The id and what is checked.
+    fn described(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Config => ("config", "the configuration and the files it names"),
+            Self::ListenerCertificate => {
+                ("listener-certificate", "what clients are shown: chain, names, days left")
+            }
+            Self::IssuerDiscovery => ("issuer-discovery", "the issuer over TLS, and where its keys are"),
+            Self::IssuerKeys => ("issuer-keys", "the issuer's key set"),
+            Self::Token => ("token", "the token's shape, algorithm and type"),
+            Self::TokenIssuer => ("token-issuer", "iss against issuer.url"),
+            Self::TokenSignature => ("token-signature", "the signature by the issuer's keys"),
+            Self::TokenAudience => ("token-audience", "aud against issuer.audience"),
+            Self::TokenTimes => ("token-times", "exp, nbf and iat against the clock"),
+            Self::TokenClaims => ("token-claims", "sub, and issuer.require"),
+            Self::StsAudience => ("sts-audience", "what STS will compare: azp before aud"),
+            Self::Cluster => ("cluster", "where the connection leads, and who may come"),
+            Self::DatabaseUser => ("database-user", "the user that follows from the token"),
+            Self::SessionTag => ("session-tag", "the token's tags against cluster.pin"),
+            Self::StsEndpoint => ("sts-endpoint", "the STS endpoint by DNS and TCP"),
+            Self::Sts => ("sts", "AssumeRoleWithWebIdentity with this token"),
+            Self::IamToken => ("iam-token", "the IAM token and the host it is signed for"),
+            Self::Dns => ("dns", "the endpoint's addresses"),
+            Self::Tcp => ("tcp", "a connection to one of them"),
+            Self::Tls => ("tls", "the server's certificate and its names"),
+            Self::Login => ("login", "the login as the database user"),
+            Self::CurrentUser => ("current-user", "who the session is"),
+            Self::RdsIam => ("rds-iam", "membership in rds_iam"),
+            Self::Privileges => ("privileges", "whether the user is more than an ordinary one"),
+            Self::ServerVersion => ("server-version", "the server's version"),
+            Self::Clock => ("clock", "the server's clock against ours"),
+            Self::Writer => ("writer", "whether the server takes writes"),
+        }
+    }
+
+    /// Its stable id.
+    pub fn id(self) -> &'static str {
+        self.described().0
+    }
+
+    /// What is checked.
+    pub fn checks(self) -> &'static str {
+        self.described().1
+    }
+}
+
+/// How a link is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// As it should be.
+    Ok,
+    /// It works, and something is worth knowing.
+    Warning,
+    /// Broken.
+    Failed,
+    /// Not tried, because of a link before it.
+    Skipped,
+}
+
+/// What was found at one link. No text of it holds a secret.
+#[derive(Clone, Debug, Serialize)]
+pub struct Finding {
+    /// The link.
+    pub link: Link,
+    /// How it is.
+    pub state: State,
+    /// What is checked there.
+    pub checked: &'static str,
+    /// What was found, or why it was not tried.
+    pub found: String,
+    /// Why that is so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
+    /// What to change, and where.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
+}
+
+/// What is wrong, why, and what to do.
+#[derive(Clone, Debug)]
+pub(super) struct Trouble {
+    pub(super) found: String,
+    pub(super) cause: Option<String>,
+    pub(super) remedy: String,
+}
+
+impl Trouble {
+    pub(super) fn new(found: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { found: found.into(), cause: None, remedy: remedy.into() }
+    }
+
+    pub(super) fn because(mut self, cause: impl Into<String>) -> Self {
+        self.cause = Some(cause.into());
+        self
+    }
+}
+
+/// All findings so far, in the order of the chain.
+pub struct Report<'t> {
+    findings: Vec<Finding>,
+    tell: &'t mut (dyn FnMut(&Finding) + Send),
+}
+
+impl<'t> Report<'t> {
+    /// `tell` hears of each finding at once: some links take seconds.
+    pub fn new(tell: &'t mut (dyn FnMut(&Finding) + Send)) -> Self {
+        Self { findings: Vec::new(), tell }
+    }
+
+    /// The findings.
+    pub fn findings(&self) -> &[Finding] {
+        &self.findings
+    }
+
+    /// Whether nothing is broken and everything was tried.
+    pub fn all_well(&self) -> bool {
+        self.findings.iter().all(|finding| matches!(finding.state, State::Ok | State::Warning))
+    }
+
+    pub(super) fn ok(&mut self, link: Link, found: impl Into<String>) {
+        self.add(link, State::Ok, Trouble { found: found.into(), cause: None, remedy: String::new() });
+    }
+
+    pub(super) fn warn(&mut self, link: Link, trouble: Trouble) {
+        self.add(link, State::Warning, trouble);
+    }
+
+    pub(super) fn fail(&mut self, link: Link, trouble: Trouble) {
+        self.add(link, State::Failed, trouble);
+    }
+
+    pub(super) fn skip(&mut self, link: Link, why: impl Into<String>) {
+        self.add(link, State::Skipped, Trouble { found: why.into(), cause: None, remedy: String::new() });
+    }
+
+    pub(super) fn skip_all(&mut self, links: &[Link], why: &str) {
+        for link in links {
+            self.skip(*link, why);
+        }
+    }
+
+    fn add(&mut self, link: Link, state: State, trouble: Trouble) {
+        let remedy = Some(trouble.remedy).filter(|remedy| !remedy.is_empty());
+        let Trouble { found, cause, .. } = Trouble { remedy: String::new(), ..trouble };
+        let finding = Finding { link, state, checked: link.checks(), found, cause, remedy };
+        (self.tell)(&finding);
+        self.findings.push(finding);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_id_is_written_in_one_way_and_only_once() {
+        for link in Link::ALL {
+            assert_eq!(serde_json::to_value(link).unwrap(), link.id());
+            assert_eq!(Link::ALL.iter().filter(|other| other.id() == link.id()).count(), 1);
+        }
+    }
+}

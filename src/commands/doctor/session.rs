@@ -1,0 +1,151 @@
+//! A look around the database, in the very session that was logged in.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, copy_bidirectional};
+use tokio::time::timeout;
+use tokio_postgres::{Config, NoTls, Row};
+
+use super::Trouble;
+use super::report::{Link, Report};
+use crate::auth::Grant;
+use crate::clock::Clock;
+use crate::names::printable;
+use crate::upstream::login::Upstream;
+use crate::wire::Greeting;
+
+pub(super) const LINKS: [Link; 6] =
+    [Link::CurrentUser, Link::RdsIam, Link::Privileges, Link::ServerVersion, Link::Clock, Link::Writer];
+
+/// More apart than this, tokens and signatures begin to be refused (five minutes is SigV4's limit).
+const MAX_SKEW_SECONDS: f64 = 60.0;
+
+/// Between driver and server.
+const BUFFER: usize = 64 * 1024;
+
+/// `pg_has_role` fails for a role that does not exist, and says yes to superusers for all that do.
+const LOOK: &str = "select current_user::text, session_user::text, r.rolsuper, \
+    array(select g.rolname::text from pg_roles g where g.rolname in ('rds_iam', 'rds_superuser', 'rds_replication') \
+          and pg_has_role(current_user, g.oid, 'member')), \
+    array_remove(array[case when r.rolcreaterole then 'CREATEROLE' end, case when r.rolcreatedb then 'CREATEDB' end, \
+          case when r.rolbypassrls then 'BYPASSRLS' end, case when r.rolreplication then 'REPLICATION' end], null), \
+    current_setting('server_version'), extract(epoch from clock_timestamp())::float8, pg_is_in_recovery(), \
+    current_setting('transaction_read_only') = 'on', to_regrole('rds_iam') is not null \
+    from pg_roles r where r.rolname = current_user";
+
+pub(super) async fn examine(
+    upstream: Upstream,
+    grant: &Grant,
+    clock: &Clock,
+    patience: Duration,
+    report: &mut Report<'_>,
+) {
+    let seen = timeout(patience, look(upstream)).await;
+    let problem = match seen {
+        Ok(Ok(row)) => match tell(&row, grant, clock, report) {
+            Ok(()) => return,
+            Err(error) => error.to_string(),
+        },
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "no answer in time".to_owned(),
+    };
+    let remedy = "The login works; look at the server's log for why a simple query does not.";
+    report.fail(Link::CurrentUser, Trouble::new(printable(&problem, 512), remedy));
+    report.skip_all(&LINKS[1..], "not tried: the session does not answer");
+}
+
+/// One query, and a polite end.
+async fn look(upstream: Upstream) -> Result<Row, tokio_postgres::Error> {
+    let (ours, theirs) = tokio::io::duplex(BUFFER);
+    let bridge = tokio::spawn(bridge(theirs, upstream));
+    let mut config = Config::new();
+    config.user("doctor");
+    let (client, connection) = config.connect_raw(ours, NoTls).await?;
+    let driver = tokio::spawn(connection);
+    let row = client.query_one(LOOK, &[]).await;
+    drop(client); // sends Terminate
+    let _ = driver.await;
+    let _ = bridge.await;
+    row
+}
+
+/// The driver begins with a login of its own. It is told what the server has said to ours: so there is one login, one
+/// session, and the driver never sees the token.
+async fn bridge(mut driver: DuplexStream, mut upstream: Upstream) -> std::io::Result<()> {
+    let length = driver.read_u32().await?;
+    let rest = u64::from(length.saturating_sub(4));
+    tokio::io::copy(&mut (&mut driver).take(rest), &mut tokio::io::sink()).await?;
+    let Greeting { messages, status } = upstream.greeting;
+    driver.write_all(b"R\0\0\0\x08\0\0\0\0").await?; // AuthenticationOk
+    driver.write_all(&messages).await?;
+    driver.write_all(&[b'Z', 0, 0, 0, 5, status as u8]).await?; // ReadyForQuery
+    copy_bidirectional(&mut driver, &mut upstream.stream).await.map(drop)
+}
+
+fn tell(
+    row: &Row,
+    grant: &Grant,
+    clock: &Clock,
+    report: &mut Report<'_>,
+) -> Result<(), tokio_postgres::Error> {
+    let (current, session): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+    let superuser: bool = row.try_get(2)?;
+    let roles: Vec<String> = row.try_get(3)?;
+    let powers: Vec<String> = row.try_get(4)?;
+    let version: String = row.try_get(5)?;
+    let theirs: f64 = row.try_get(6)?;
+    let (recovering, read_only, has_iam): (bool, bool, bool) =
+        (row.try_get(7)?, row.try_get(8)?, row.try_get(9)?);
+
+    let shown = printable(&current, 63);
+    if current == grant.db_user().as_str() && session == current {
+        report.ok(Link::CurrentUser, format!("\"{shown}\""));
+    } else {
+        let found = format!("current_user is \"{shown}\", session_user \"{}\"", printable(&session, 63));
+        let remedy =
+            "Look for ALTER ROLE … SET role: the session is not the user that the audit record names.";
+        report.fail(Link::CurrentUser, Trouble::new(found, remedy));
+    }
+    rds_iam(&roles, has_iam, &shown, report);
+    privileges(superuser, &roles, &powers, report);
+    report.ok(Link::ServerVersion, printable(&version, 128));
+    let ours = clock.now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+    let skew = theirs - ours;
+    if skew.abs() > MAX_SKEW_SECONDS {
+        let found = format!("the server's clock is {skew:+.0} s from ours");
+        report.warn(
+            Link::Clock,
+            Trouble::new(found, "Set this machine's clock by NTP: tokens and signatures have times."),
+        );
+    } else {
+        report.ok(Link::Clock, format!("{skew:+.1} s from ours"));
+    }
+    match (recovering, read_only) {
+        (true, _) => report.ok(Link::Writer, "a reader: writes are refused"),
+        (false, true) => report.ok(Link::Writer, "a writer, in a session that begins read-only"),
+        (false, false) => report.ok(Link::Writer, "a writer"),
+    }
+    Ok(())
+}
+
+fn rds_iam(roles: &[String], exists: bool, user: &str, report: &mut Report<'_>) {
+    if roles.iter().any(|role| role == "rds_iam") {
+        return report.ok(Link::RdsIam, "a member");
+    }
+    let found = if exists { "not a member" } else { "the role rds_iam does not exist" };
+    let remedy = format!("GRANT rds_iam TO \"{user}\"; and enable IAM authentication on the cluster.");
+    report.warn(Link::RdsIam, Trouble::new(found, remedy));
+}
+
+fn privileges(superuser: bool, roles: &[String], powers: &[String], report: &mut Report<'_>) {
+    let mut more: Vec<&str> = if superuser { vec!["superuser"] } else { Vec::new() };
+    if !superuser {
+        more.extend(roles.iter().map(String::as_str).filter(|role| *role != "rds_iam"));
+    }
+    more.extend(powers.iter().map(String::as_str));
+    if more.is_empty() {
+        return report.ok(Link::Privileges, "an ordinary user");
+    }
+    let remedy = "Give people ordinary users: whoever has the token has all of this.";
+    report.warn(Link::Privileges, Trouble::new(format!("the user is {}", more.join(", ")), remedy));
+}

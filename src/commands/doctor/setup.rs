@@ -1,0 +1,107 @@
+//! What can be seen without a network: the configuration, its files, what clients are shown.
+
+use std::time::SystemTime;
+
+use super::Trouble;
+use super::report::{Link, Report};
+use crate::commands::check;
+use crate::config::{ClusterSettings, Config, ListenSettings, Pin};
+use crate::wire::certificate_facts::CertificateFacts;
+
+/// A certificate that ends this soon is worth a warning. Ours: time for an order by hand.
+const SOON_DAYS: u64 = 14;
+
+/// Names of databases in AWS end with one of these; the certificate and the IAM token are for such a name.
+const AWS_SUFFIXES: [&str; 4] = [".amazonaws.com", ".amazonaws.com.cn", ".amazonaws.eu", ".on.aws"];
+
+pub(super) fn config(config: &Config, report: &mut Report<'_>) {
+    let problems = check::file_problems(config);
+    if !problems.is_empty() {
+        let remedy = "Correct these; `pgpassport check` looks at them again.";
+        return report.fail(Link::Config, Trouble::new(problems.join("; "), remedy));
+    }
+    let notes: Vec<_> = config.clusters.iter().flat_map(lint).collect();
+    if notes.is_empty() {
+        let (issuers, clusters) = (config.issuers.len(), config.clusters.len());
+        return report.ok(Link::Config, format!("no problems; {issuers} issuer(s), {clusters} cluster(s)"));
+    }
+    for (found, remedy) in notes {
+        report.warn(Link::Config, Trouble::new(found, remedy));
+    }
+}
+
+/// What works and could be better.
+fn lint(cluster: &ClusterSettings) -> Vec<(String, &'static str)> {
+    let (name, host) = (&cluster.name, cluster.endpoint.host());
+    let mut notes = Vec::new();
+    if !AWS_SUFFIXES.iter().any(|suffix| host.ends_with(suffix)) {
+        notes.push((
+            format!("endpoint {host} of cluster {name} is not a name that AWS gives"),
+            "Write the endpoint as AWS shows it: an alias (CNAME) is in no certificate, and a token signed for it is \
+             refused.",
+        ));
+    }
+    if cluster.resource_id.is_none() && cluster.pin.by_policy() {
+        notes.push((
+            format!("cluster {name} has no resource_id, so the session policy is for every database of the account"),
+            "Set cluster.resource_id; it is in the RDS console under Configuration.",
+        ));
+    }
+    if cluster.pin == Pin::None {
+        notes.push((
+            format!("cluster {name} has pin = \"none\": the role alone decides who may become whom"),
+            "Leave pin out, or set it to \"session-policy\".",
+        ));
+    }
+    notes
+}
+
+pub(super) fn listeners(listeners: &[ListenSettings], now: SystemTime, report: &mut Report<'_>) {
+    for listen in listeners {
+        let path = listen.tls_cert_file.display();
+        let new_one = format!("Put a new certificate into {path} and reload.");
+        let chain = match CertificateFacts::read_file(&listen.tls_cert_file) {
+            Ok(chain) => chain,
+            Err(error) => {
+                let remedy = "Name a PEM file with the whole chain in listen.tls_cert_file, leaf first.";
+                report.fail(Link::ListenerCertificate, Trouble::new(error.to_string(), remedy));
+                continue;
+            }
+        };
+        let Some(leaf) = chain.first() else {
+            let trouble = Trouble::new(format!("{path} holds no certificate that can be read"), new_one);
+            report.fail(Link::ListenerCertificate, trouble);
+            continue;
+        };
+        // The chain is as good as its shortest-lived part.
+        let left = chain.iter().map(|one| one.days_left(now)).min().flatten();
+        let shown = format!(
+            "for {}, {} certificate(s), signed by {}",
+            if leaf.names.is_empty() { "no name at all".to_owned() } else { leaf.names.join(", ") },
+            chain.len(),
+            leaf.issuer
+        );
+        match left {
+            None => {
+                let trouble = Trouble::new(format!("the certificate in {path} has expired"), new_one)
+                    .because("Clients that check certificates, as they should, cannot connect.");
+                report.fail(Link::ListenerCertificate, trouble);
+            }
+            Some(_) if leaf.not_before > now => {
+                let trouble = Trouble::new(format!("the certificate in {path} is not valid yet"), new_one);
+                report.fail(Link::ListenerCertificate, trouble);
+            }
+            Some(_) if leaf.names.is_empty() => {
+                let trouble = Trouble::new(shown, new_one)
+                    .because("Clients look at subjectAltName only, so none can check this certificate.");
+                report.fail(Link::ListenerCertificate, trouble);
+            }
+            Some(days) if days < SOON_DAYS => {
+                let trouble =
+                    Trouble::new(format!("the certificate in {path} expires in {days} day(s)"), new_one);
+                report.warn(Link::ListenerCertificate, trouble);
+            }
+            Some(days) => report.ok(Link::ListenerCertificate, format!("{shown}, {days} days left")),
+        }
+    }
+}

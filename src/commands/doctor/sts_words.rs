@@ -1,0 +1,140 @@
+//! What STS's answers mean for this very token and configuration, and what to change where.
+
+use super::Trouble;
+use super::access::Brought;
+use crate::auth::Grant;
+use crate::aws::sts::StsError;
+use crate::names::printable;
+
+pub(super) fn explain(error: &StsError, grant: &Grant, brought: &Brought) -> Trouble {
+    let found = error.to_string();
+    let (cause, remedy) = match error {
+        StsError::Refused { code, message } => refused(code, message, grant, brought),
+        StsError::Misconfigured { code, .. } => misconfigured(code, grant),
+        StsError::Unavailable(why) => unavailable(why, grant),
+        StsError::BadResponse(_) => (
+            "The answer is not one that STS gives; nothing of it was used.".to_owned(),
+            "Check cluster.sts_endpoint_url and whatever stands between here and STS.".to_owned(),
+        ),
+    };
+    Trouble::new(found, remedy).because(cause)
+}
+
+/// The value that STS compares.
+fn compared(brought: &Brought) -> String {
+    match &brought.azp {
+        Some(azp) => format!("azp \"{}\"", printable(azp, 128)),
+        None => format!("aud \"{}\"", printable(&brought.audience.join("\", \""), 128)),
+    }
+}
+
+fn refused(code: &str, message: &str, grant: &Grant, brought: &Brought) -> (String, String) {
+    let (role, account) = (grant.role().as_str(), grant.role().account());
+    let issuer = grant.issuer().as_str();
+    let said = |text: &str| message.contains(text);
+    let printed = "`pgpassport policy` prints it";
+    let (cause, remedy) = match code {
+        "AccessDenied" if said("sts:TagSession") || brought.tags => (
+            format!("The token carries session tags, and the trust policy of {role} does not allow them, or not these."),
+            format!("Let the trust policy allow sts:TagSession with the tag dbuser; {printed} with --session-tag."),
+        ),
+        "AccessDenied" => (
+            format!(
+                "The trust policy of {role} does not fit: another account's or issuer's provider in Principal, a \
+                 condition that does not hold ({}, aws:SourceIp, aws:SourceVpce), or there is no such role.",
+                compared(brought)
+            ),
+            format!("Compare the trust policy with what is needed; {printed}. Role and provider are in one account."),
+        ),
+        "InvalidIdentityToken" if said("No OpenIDConnect provider") => (
+            format!("The issuer is not registered in account {account}, or under a URL that differs in a slash."),
+            format!("Register {issuer} as an IAM OIDC provider in the account of the role; {printed}."),
+        ),
+        "InvalidIdentityToken" if said("audience") => (
+            format!("The provider in IAM does not know {}.", compared(brought)),
+            format!("Add that value to the client ids of the IAM OIDC provider; {printed} with --audience."),
+        ),
+        "InvalidIdentityToken" if said("thumbprint") => (
+            "The issuer's certificate is not from a public authority, or its chain is out of order, and the thumbprint \
+             in IAM is another one."
+                .to_owned(),
+            "Give the issuer a publicly trusted certificate with its chain in order, or update the provider's \
+             thumbprint in IAM."
+                .to_owned(),
+        ),
+        "InvalidIdentityToken" if said("openid-configuration") => (
+            "STS cannot use the issuer's discovery document.".to_owned(),
+            format!("{issuer}/.well-known/openid-configuration has to be reachable from the internet, with this issuer."),
+        ),
+        "InvalidIdentityToken" => (
+            "STS could not verify the token with the issuer's keys, or the token names roles and this is none of them."
+                .to_owned(),
+            "Read STS's words; the issuer's keys have to be public, at most 100 of a kind.".to_owned(),
+        ),
+        "ExpiredTokenException" | "ExpiredToken" => (
+            "By the clock of STS the token has expired, or it was issued about a day ago.".to_owned(),
+            "Get a fresh token, and compare this machine's clock with the time (NTP).".to_owned(),
+        ),
+        "IDPRejectedClaim" => (
+            "The identity provider told STS that the token is not valid any more.".to_owned(),
+            "Get a fresh token; look at the identity provider for a revoked session.".to_owned(),
+        ),
+        _ => ("STS refuses with a code that has no explanation here.".to_owned(), "Read STS's words.".to_owned()),
+    };
+    (cause, remedy)
+}
+
+fn misconfigured(code: &str, grant: &Grant) -> (String, String) {
+    let role = grant.role().as_str();
+    match code {
+        "RegionDisabledException" => (
+            format!("STS is not active in {} for the role's account.", grant.cluster().region.as_str()),
+            "Activate the Region's STS endpoint in IAM, Account settings.".to_owned(),
+        ),
+        "PackedPolicyTooLarge" => (
+            "Session policy and session tags together are too long.".to_owned(),
+            "Let tokens carry fewer session tags, or set cluster.pin = \"session-tag\".".to_owned(),
+        ),
+        "MalformedPolicyDocument" => (
+            "STS does not take the session policy.".to_owned(),
+            "Check cluster.resource_id and cluster.region; if they are right, report it.".to_owned(),
+        ),
+        _ => (
+            "STS does not take a parameter, often cluster.sts_duration.".to_owned(),
+            format!("Raise the maximum session duration of {role}, or shorten cluster.sts_duration."),
+        ),
+    }
+}
+
+fn unavailable(why: &str, grant: &Grant) -> (String, String) {
+    let issuer = grant.issuer().as_str();
+    if why.contains("issuer's keys")
+        || why.contains("verification key")
+        || why.contains("IDPCommunication")
+        || why.contains("identity provider")
+    {
+        return (
+            "STS cannot fetch the issuer's keys: it is not public, slow (over 5 s), or limits STS."
+                .to_owned(),
+            format!("Let the internet reach {issuer} at https on port 443, discovery and keys."),
+        );
+    }
+    if why.contains("Throttl") || why.contains("TooMany") || why.contains("Rate exceeded") {
+        return (
+            "STS asks to come back later: too many calls from this account and Region.".to_owned(),
+            "Try again; if it stays, look for others who call STS, and ask AWS for a higher limit."
+                .to_owned(),
+        );
+    }
+    if why.contains("not STS's") {
+        return (
+            "Something between here and STS answers in its place, for example a proxy or a load balancer."
+                .to_owned(),
+            "Check cluster.sts_endpoint_url and the network.".to_owned(),
+        );
+    }
+    (
+        "STS does not answer in time, breaks the connection, or fails.".to_owned(),
+        "Try again; check the network, cluster.sts_endpoint_url and cluster.sts_ca_file, and AWS's health page.".to_owned(),
+    )
+}

@@ -1,0 +1,238 @@
+//! The token against every rule, each with what it says and what is expected. The token itself is never shown.
+
+use serde_json::{Map, Value};
+use tokio::runtime::Handle;
+
+use super::report::{Link, Report};
+use super::{Trouble, seconds};
+use crate::auth::inspect::{self, Look};
+use crate::auth::{KeyFetcher, KeyStore, VerifiedClaims, Verifier, VerifyError};
+use crate::clock::Clock;
+use crate::config::IssuerSettings;
+use crate::explain::explain;
+use crate::names::printable;
+use crate::outcome::LoginError;
+use crate::secret::Jwt;
+
+/// Longest part of a claim that is shown.
+const MAX_SHOWN: usize = 128;
+
+const LINKS: [Link; 6] = [
+    Link::Token,
+    Link::TokenIssuer,
+    Link::TokenSignature,
+    Link::TokenAudience,
+    Link::TokenTimes,
+    Link::TokenClaims,
+];
+
+/// The claims, if the product's own verification accepts the token.
+pub(super) async fn examine(
+    jwt: &Jwt,
+    issuers: &[IssuerSettings],
+    usable: &[String],
+    clock: &Clock,
+    report: &mut Report<'_>,
+) -> Option<VerifiedClaims> {
+    let look = match inspect::look(jwt, issuers, clock.unix_seconds()) {
+        Ok(look) => look,
+        Err(fault) => {
+            let blamed = link_of(&fault);
+            for link in LINKS {
+                if link == blamed {
+                    report.fail(link, trouble(&fault, None, issuers));
+                } else {
+                    report.skip(link, "not tried: the token cannot be read");
+                }
+            }
+            report.skip(Link::StsAudience, "not tried: the token cannot be read");
+            return None;
+        }
+    };
+    let keys = look.settings.filter(|settings| usable.contains(&settings.name));
+    let verdict = match keys {
+        Some(settings) => Some(verify(jwt, settings, clock).await),
+        None => None,
+    };
+    let refused = verdict.as_ref().and_then(|verdict| verdict.as_ref().err());
+    for link in LINKS {
+        let mut faults = refused.into_iter().chain(&look.faults);
+        match faults.find(|fault| link_of(fault) == link) {
+            Some(fault) => report.fail(link, trouble(fault, Some(&look), issuers)),
+            None => fine(link, jwt, &look, verdict.as_ref(), clock, report),
+        }
+    }
+    sts_audience(&look, report);
+    verdict?.ok()
+}
+
+/// The verdict of a login's own verifier.
+async fn verify(jwt: &Jwt, settings: &IssuerSettings, clock: &Clock) -> Result<VerifiedClaims, VerifyError> {
+    let unavailable = |_| VerifyError::KeysUnavailable { issuer: settings.name.clone() };
+    let fetcher = KeyFetcher::new(settings).map_err(unavailable)?;
+    let keys = KeyStore::start(settings, fetcher, &Handle::current());
+    Verifier::new(vec![(settings.clone(), keys)], clock.clone()).verify(jwt).await
+}
+
+fn fine(
+    link: Link,
+    jwt: &Jwt,
+    look: &Look<'_>,
+    verdict: Option<&Result<VerifiedClaims, VerifyError>>,
+    clock: &Clock,
+    report: &mut Report<'_>,
+) {
+    let Some(settings) = look.settings.filter(|_| link != Link::Token) else {
+        return match link {
+            Link::Token => report.ok(link, shape(jwt, look)),
+            _ => report.skip(link, "not tried: no configured issuer made the token"),
+        };
+    };
+    match link {
+        Link::TokenIssuer => {
+            report.ok(link, format!("\"{}\" is issuer {}", shown(&look.issuer), settings.name));
+        }
+        Link::TokenSignature => match verdict {
+            None => report.skip(link, "not tried: the issuer's keys could not be fetched"),
+            Some(Err(fault)) if !fault.signature_held() => {
+                report.skip(link, "not tried: the token was refused before its signature was looked at");
+            }
+            Some(_) => report.ok(link, format!("made by a key of issuer {}", settings.name)),
+        },
+        Link::TokenAudience => report.ok(link, format!("{} is accepted", claim(&look.claims, "aud"))),
+        Link::TokenTimes => report.ok(link, times(&look.claims, clock)),
+        _ => {
+            let rules = settings.require.len();
+            report.ok(
+                link,
+                format!("sub is {}; {rules} rule(s) of issuer.require hold", claim(&look.claims, "sub")),
+            );
+        }
+    }
+}
+
+fn shape(jwt: &Jwt, look: &Look<'_>) -> String {
+    let kind = look.token_type.as_deref().map_or("no typ".to_owned(), |typ| format!("typ {}", shown(typ)));
+    let key = if look.has_key_id { "a key id" } else { "no key id" };
+    let mut names: Vec<_> = look.claims.keys().map(|name| shown(name)).collect();
+    names.sort();
+    format!("{} bytes, {:?}, {kind}, {key}; claims {}", jwt.length(), look.algorithm, shown(&names.join(" ")))
+}
+
+fn times(claims: &Map<String, Value>, clock: &Clock) -> String {
+    let now = clock.unix_seconds();
+    let at = |name: &str| claims.get(name).and_then(Value::as_u64).unwrap_or(now);
+    let span = |seconds: u64| self::seconds(std::time::Duration::from_secs(seconds));
+    format!(
+        "issued {} ago, expires in {}; STS refuses tokens about a day after iat",
+        span(now.saturating_sub(at("iat"))),
+        span(at("exp").saturating_sub(now))
+    )
+}
+
+fn sts_audience(look: &Look<'_>, report: &mut Report<'_>) {
+    match look.claims.get("azp") {
+        None if look.claims.contains_key("aud") => {
+            report.ok(
+                Link::StsAudience,
+                format!("no azp, so STS compares aud: {}", claim(&look.claims, "aud")),
+            );
+        }
+        None => report.skip(Link::StsAudience, "not tried: the token has neither azp nor aud"),
+        Some(Value::String(azp)) if audiences(&look.claims).contains(&azp.as_str()) => {
+            report
+                .ok(Link::StsAudience, format!("STS compares azp: \"{}\", which is aud as well", shown(azp)));
+        }
+        Some(_) => {
+            let azp = claim(&look.claims, "azp");
+            let remedy = format!(
+                "Register {azp} as audience of the IAM OIDC provider, and write it into the trust policy: \
+                 `pgpassport policy --audience` prints it so."
+            );
+            let found = format!("STS compares azp, {azp}, and not aud, {}", claim(&look.claims, "aud"));
+            report.warn(Link::StsAudience, Trouble::new(found, remedy));
+        }
+    }
+}
+
+fn audiences(claims: &Map<String, Value>) -> Vec<&str> {
+    match claims.get("aud") {
+        Some(Value::String(one)) => vec![one],
+        Some(Value::Array(several)) => several.iter().filter_map(Value::as_str).collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn claim(claims: &Map<String, Value>, name: &str) -> String {
+    match claims.get(name) {
+        None => "absent".to_owned(),
+        Some(Value::String(text)) => format!("\"{}\"", shown(text)),
+        Some(other) => crate::names::visible(&other.to_string(), MAX_SHOWN),
+    }
+}
+
+fn shown(text: &str) -> String {
+    printable(text, MAX_SHOWN)
+}
+
+/// The link that a fault breaks.
+fn link_of(fault: &VerifyError) -> Link {
+    use VerifyError as E;
+    match fault {
+        E::TooLong { .. }
+        | E::NotAJwt { .. }
+        | E::Encrypted
+        | E::BadEncoding { .. }
+        | E::BadHeader(_)
+        | E::BadPayload(_)
+        | E::Algorithm(_)
+        | E::CriticalHeader(_)
+        | E::TokenType => Link::Token,
+        E::NoIssuer | E::UnknownIssuer => Link::TokenIssuer,
+        E::KeysUnavailable { .. } => Link::IssuerKeys,
+        E::KeyUnknown { .. } | E::NoKeyId { .. } | E::BadSignature => Link::TokenSignature,
+        E::MissingClaim("aud") | E::BadClaim("aud") | E::Audience { .. } => Link::TokenAudience,
+        E::MissingClaim("exp" | "iat" | "nbf") | E::BadClaim("exp" | "iat" | "nbf") => Link::TokenTimes,
+        E::Expired { .. } | E::NotYetValid { .. } | E::IssuedInFuture { .. } | E::LifetimeTooLong { .. } => {
+            Link::TokenTimes
+        }
+        E::MissingClaim(_) | E::BadClaim(_) | E::Required { .. } => Link::TokenClaims,
+    }
+}
+
+/// What a client would be told, and the exact cause, which it would not.
+fn trouble(fault: &VerifyError, look: Option<&Look<'_>>, issuers: &[IssuerSettings]) -> Trouble {
+    use VerifyError as E;
+    let refusal = explain(&LoginError::Verify(fault.clone()), "");
+    let hint = refusal.hint.unwrap_or_default();
+    match fault {
+        E::UnknownIssuer => {
+            let known: Vec<_> = issuers.iter().map(|issuer| format!("\"{}\"", issuer.issuer.as_str())).collect();
+            let issuer = look.map_or_else(String::new, |look| shown(&look.issuer));
+            Trouble::new(
+                format!("the token's iss is \"{issuer}\", configured is {}", known.join(", ")),
+                "Write iss into issuer.url, byte for byte, a slash at the end included; or get the token from a \
+                 configured issuer.",
+            )
+        }
+        E::KeyUnknown { .. } => Trouble::new(
+            fault.to_string(),
+            "Get a fresh token. If that does not help, the token is from another issuer with the same iss, or the \
+             issuer does not publish the key it signs with.",
+        )
+        .because("The key was rotated away, or was never the issuer's."),
+        E::NoKeyId { .. } => {
+            Trouble::new(fault.to_string(), "Let the issuer write kid into the header of its tokens.")
+        }
+        E::BadSignature => Trouble::new(
+            fault.to_string(),
+            "Take the token whole and unchanged, with all three parts, from the issuer itself.",
+        )
+        .because("The issuer has a key of this name, and it did not sign these bytes."),
+        _ => {
+            let exact = fault.to_string();
+            let trouble = Trouble::new(refusal.detail.clone(), hint);
+            if exact == refusal.detail { trouble } else { trouble.because(exact) }
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! The database: its addresses, a connection, its certificate, the login.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout};
+
+use super::Trouble;
+use super::report::{Link, Report};
+use crate::auth::Grant;
+use crate::client::startup::StartupParams;
+use crate::explain::explain;
+use crate::names::printable;
+use crate::outcome::LoginError;
+use crate::secret::IamToken;
+use crate::upstream::dial::{DialError, Dialed, Dialer};
+use crate::upstream::login::{self, Upstream, UpstreamLoginError, Wanted};
+
+pub(super) const LINKS: [Link; 4] = [Link::Dns, Link::Tcp, Link::Tls, Link::Login];
+
+/// A verified connection to the database, if there is one.
+pub(super) async fn dial(grant: &Grant, wait: Duration, report: &mut Report<'_>) -> Option<Dialed> {
+    let cluster = grant.cluster();
+    let dialer = match Dialer::new(cluster, wait) {
+        Ok(dialer) => dialer,
+        Err(error) => {
+            report.skip_all(&[Link::Dns, Link::Tcp], "not tried: cluster.ca_file cannot be used");
+            let remedy = "Set cluster.ca_file to the RDS bundle; certs/README.md says where it is.";
+            report.fail(Link::Tls, Trouble::new(error.to_string(), remedy));
+            return None;
+        }
+    };
+    match dialer.resolve(grant).await {
+        Ok(addresses) => {
+            let shown: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+            let how = if cluster.hostaddr.is_some() { " (cluster.hostaddr, DNS is not asked)" } else { "" };
+            report.ok(Link::Dns, format!("{} is at {}{how}", cluster.endpoint.host(), shown.join(", ")));
+        }
+        Err(error) => {
+            let remedy = "Check cluster.endpoint, and that this machine's DNS knows the VPC's names.";
+            report.fail(Link::Dns, Trouble::new(error.to_string(), remedy));
+            report.skip_all(&[Link::Tcp, Link::Tls], "not tried: there is no address");
+            return None;
+        }
+    }
+    let begun = Instant::now();
+    match dialer.dial(grant).await {
+        Ok(dialed) => {
+            let facts = dialed.facts();
+            report.ok(
+                Link::Tcp,
+                format!("{} answers, {} ms with TLS", facts.addr, begun.elapsed().as_millis()),
+            );
+            let names = facts.certificate.map_or_else(String::new, |certificate| {
+                format!(", for {}, signed by {}", certificate.names.join(", "), certificate.issuer)
+            });
+            report.ok(
+                Link::Tls,
+                format!("{}{names}, verified by {}", facts.protocol, cluster.ca_file.display()),
+            );
+            Some(dialed)
+        }
+        Err(error) => {
+            unreachable(&error, report);
+            None
+        }
+    }
+}
+
+fn unreachable(error: &DialError, report: &mut Report<'_>) {
+    let found = error.to_string();
+    match error {
+        DialError::Resolve { .. } | DialError::Connect { .. } | DialError::TimedOut => {
+            let remedy = "Let this machine reach the database's port: security group, routes, network ACL. A cluster that \
+                          wakes up takes up to 30 seconds (limits.server_connect_timeout).";
+            report.fail(Link::Tcp, Trouble::new(found, remedy));
+            report.skip(Link::Tls, "not tried: there is no connection");
+        }
+        DialError::NoTls(_) | DialError::NotPostgres(_) => {
+            report.ok(Link::Tcp, "the port takes connections");
+            let remedy = "Check host and port of cluster.endpoint and cluster.hostaddr: this is no RDS server with TLS.";
+            report.fail(Link::Tls, Trouble::new(found, remedy));
+        }
+        DialError::Tls { problem, .. } => {
+            report.ok(Link::Tcp, "the port takes connections");
+            let remedy = if problem.contains("not valid for") {
+                "Write cluster.endpoint as AWS shows it (never a CNAME); an address to dial instead goes into hostaddr."
+            } else if problem.contains("xpired") {
+                "Renew the server's certificate (aws rds modify-db-instance --ca-certificate-identifier)."
+            } else {
+                "Set cluster.ca_file to the authorities that sign the server's certificate: the RDS bundle, or Amazon's \
+                 public roots for RDS Proxy."
+            };
+            report.fail(Link::Tls, Trouble::new(found, remedy));
+        }
+    }
+}
+
+/// The session of the granted user, at its first ReadyForQuery.
+pub(super) async fn log_in(
+    grant: &Grant,
+    dialed: Option<Dialed>,
+    token: Option<IamToken>,
+    patience: Duration,
+    report: &mut Report<'_>,
+) -> Option<Upstream> {
+    let (Some(dialed), Some(token)) = (dialed, token) else {
+        report.skip(Link::Login, "not tried: it takes a verified connection and an IAM token");
+        return None;
+    };
+    // The name shows in pg_stat_activity.
+    let startup = StartupParams::parse(b"\0\x03\0\0user\0doctor\0application_name\0pgpassport doctor\0\0");
+    let startup = match startup {
+        Ok(startup) => startup,
+        Err(error) => {
+            report.fail(
+                Link::Login,
+                Trouble::new(error.to_string(), "This is a fault of pgpassport: report it."),
+            );
+            return None;
+        }
+    };
+    let settings = grant.settings();
+    let wanted =
+        Wanted { user: grant.db_user(), database: grant.database(), startup: &startup, settings: &settings };
+    match timeout(patience, login::log_in(dialed, wanted, token)).await {
+        Ok(Ok(upstream)) => {
+            let (user, database) = (grant.db_user().as_str(), grant.database().as_str());
+            report.ok(
+                Link::Login,
+                format!(
+                    "the server takes the token of \"{}\" for database \"{}\"",
+                    printable(user, 63),
+                    printable(database, 63)
+                ),
+            );
+            Some(upstream)
+        }
+        Ok(Err(error)) => {
+            report.fail(Link::Login, refused(error, grant));
+            None
+        }
+        Err(_) => {
+            let found = format!("the server did not finish the login within {} s", patience.as_secs());
+            report.fail(Link::Login, Trouble::new(found, "Try again; look at the server's load and log."));
+            None
+        }
+    }
+}
+
+fn refused(error: UpstreamLoginError, grant: &Grant) -> Trouble {
+    let user = printable(grant.db_user().as_str(), 63);
+    let found = printable(&error.to_string(), 512);
+    let remedy = match &error {
+        UpstreamLoginError::Refused { sqlstate, .. } if sqlstate == "3D000" => {
+            "Name another database with --database, or create this one.".to_owned()
+        }
+        UpstreamLoginError::Refused { sqlstate, .. } if sqlstate == "42501" => {
+            format!("GRANT CONNECT ON DATABASE to \"{user}\".")
+        }
+        _ => String::new(),
+    };
+    let refusal = explain(&LoginError::Upstream(error), &user);
+    let remedy = if remedy.is_empty() { refusal.hint.unwrap_or_default() } else { remedy };
+    if refusal.verbatim {
+        Trouble::new(found, remedy)
+    } else {
+        Trouble::new(refusal.detail, remedy).because(found)
+    }
+}

@@ -1,0 +1,225 @@
+//! `pgpassport doctor`: a good chain is good, and for every fault that the stand-ins can show the right link is blamed,
+//! in the words of `docs/doctor.md`.
+
+mod faults;
+
+use std::fs;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use pgpassport::clock::Clock;
+use pgpassport::commands::doctor::{Finding, Link, Look, Question, Report, State, examine, json, text};
+use pgpassport::config::Config;
+use pgpassport::secret::Jwt;
+use tokio::io::AsyncWriteExt;
+
+use self::faults::times;
+use crate::world::{World, database};
+
+/// How a run differs from the usual one.
+pub(crate) struct Run<'a> {
+    token: &'a str,
+    database: Option<&'a str>,
+    cluster: Option<&'a str>,
+    clock: Clock,
+    /// Changes the configuration file's text.
+    change: Box<dyn Fn(String) -> String + Send + 'a>,
+}
+
+impl<'a> Run<'a> {
+    pub(crate) fn with(token: &'a str) -> Self {
+        Self { token, database: None, cluster: None, clock: Clock::system(), change: Box::new(|text| text) }
+    }
+
+    pub(crate) fn changing(mut self, change: impl Fn(String) -> String + Send + 'a) -> Self {
+        self.change = Box::new(change);
+        self
+    }
+
+    /// Examines; everything that is printed is searched for secrets when the world ends.
+    pub(crate) async fn examine(self, world: &World) -> Vec<Finding> {
+        let toml = (self.change)(fs::read_to_string(world.config_file()).unwrap());
+        let config =
+            Config::from_toml(&toml, world.config_file()).unwrap_or_else(|problems| panic!("{problems}"));
+        let question = Question {
+            cluster: self.cluster.map(str::to_owned),
+            database: Some(self.database.unwrap_or("app").to_owned()),
+            sts_times: times(),
+            patience: Duration::from_secs(20),
+            ..Question::new(Jwt::new(self.token.as_bytes().to_vec()))
+        };
+        let mut told = Vec::new();
+        let mut tell = |finding: &Finding| told.push(finding.clone());
+        let mut report = Report::new(&mut tell);
+        examine(config, question, &self.clock, &mut report).await;
+        let (findings, well) = (report.findings().to_vec(), report.all_well());
+        drop(report);
+        assert_eq!(told.len(), findings.len(), "each is told at once");
+        assert_eq!(well, findings.iter().all(|one| matches!(one.state, State::Ok | State::Warning)));
+        for finding in &findings {
+            world.hear(text(finding, Look::Coloured).as_bytes());
+            world.hear(json(finding).as_bytes());
+        }
+        findings
+    }
+}
+
+/// Every link is there, in its order, however the run went.
+pub(crate) fn assert_complete(findings: &[Finding]) {
+    let mut links: Vec<Link> = findings.iter().map(|finding| finding.link).collect();
+    links.dedup();
+    assert_eq!(links, Link::ALL, "{findings:#?}");
+}
+
+fn found(findings: &[Finding], link: Link) -> &Finding {
+    findings.iter().find(|finding| finding.link == link).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_good_chain_is_good_in_every_link() {
+    let world = World::start().await;
+    let token = world.token("alice");
+    let findings = Run::with(&token).examine(&world).await;
+    assert_complete(&findings);
+    for finding in &findings {
+        assert_eq!(finding.state, State::Ok, "{findings:#?}");
+    }
+    for (link, words) in [
+        (Link::ListenerCertificate, "localhost, 127.0.0.1"),
+        (Link::Token, "Rs256"),
+        (Link::StsAudience, "no azp, so STS compares aud: \"pgpassport\""),
+        (Link::DatabaseUser, "\"alice\", from claim \"sub\""),
+        (Link::Sts, "alice-"),
+        (Link::IamToken, aws_emulator::names::ENDPOINT),
+        (Link::Tls, aws_emulator::names::ENDPOINT_HOST),
+        (Link::CurrentUser, "\"alice\""),
+        (Link::RdsIam, "a member"),
+        (Link::Writer, "a writer"),
+    ] {
+        assert!(found(&findings, link).found.contains(words), "{words}: {findings:#?}");
+    }
+    assert_eq!(world.cloud.sts.count(), 1, "one call");
+    let logins = database().gate.decisions_for("alice");
+    assert!(logins.last().unwrap().accepted());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_login_serves_the_whole_look_around() {
+    let sql = "CREATE ROLE once LOGIN IN ROLE rds_iam";
+    tokio::task::spawn_blocking(move || database().postgres.sql(sql)).await.unwrap();
+    let world = World::start().await;
+    let token = world.token("once");
+    let findings = Run::with(&token).examine(&world).await;
+    assert!(findings.iter().all(|finding| finding.state == State::Ok), "{findings:#?}");
+    assert_eq!(database().gate.decisions_for("once").len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_clusters_need_a_name_and_a_name_is_enough() {
+    let second = "[[cluster]]\nname = \"other\"\nendpoint = \"other.cluster-abc123.eu-central-1.rds.amazonaws.com\"\n\
+                  hostaddr = \"127.0.0.1:1\"\nregion = \"eu-central-1\"\nca_file = \"@upstream-ca@\"\n\
+                  role_arn = \"arn:aws:iam::123456789012:role/other\"\nresource_id = \"cluster-X\"\ndatabases = [\"other\"]";
+    let world = World::wishes().cluster("databases = [\"app\"]").user(second).start().await;
+    let token = world.token("alice");
+    for run in [Run::with(&token), Run { cluster: Some("app"), ..Run::with(&token) }] {
+        let findings = run.examine(&world).await;
+        assert!(findings.iter().all(|finding| finding.state == State::Ok), "{findings:#?}");
+    }
+    for run in [
+        Run { database: Some("elsewhere"), ..Run::with(&token) },
+        Run { cluster: Some("nowhere"), ..Run::with(&token) },
+    ] {
+        let findings = run.examine(&world).await;
+        assert_complete(&findings);
+        let finding = found(&findings, Link::Cluster);
+        assert_eq!(finding.state, State::Failed);
+        assert_eq!(finding.remedy.as_deref(), Some("Name one with --cluster: app, other."));
+    }
+}
+
+struct Said {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+async fn binary(world: &World, args: &[&str], token: &str) -> Said {
+    let mut child = tokio::process::Command::new(env!("CARGO_BIN_EXE_pgpassport"))
+        .args(["doctor", "--token-file", "-", "--config"])
+        .arg(world.config_file())
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let _ = stdin.write_all(format!("{token}\n").as_bytes()).await; // it may have ended before
+    drop(stdin);
+    let output = child.wait_with_output().await.unwrap();
+    world.hear(&output.stdout);
+    world.hear(&output.stderr);
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    Said { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_exit_code_and_the_pipe_are_for_scripts() {
+    let world = World::start().await;
+    let good = binary(&world, &["--database", "app"], &world.token("alice")).await;
+    assert_eq!(good.code, 0, "{}{}", good.out, good.err);
+    assert!(good.out.starts_with("ok    config") && !good.out.contains('\u{1b}'), "{}", good.out);
+    assert!(good.out.lines().all(|line| line.starts_with("ok  ")), "{}", good.out);
+    let lines = binary(&world, &["--database", "app", "--json"], &world.token("alice")).await;
+    let ids: Vec<_> = lines
+        .out
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+        .map(|line| (line["link"].as_str().unwrap().to_owned(), line["state"] == "ok"))
+        .collect();
+    assert_eq!(ids.len(), Link::ALL.len());
+    assert!(ids.iter().zip(Link::ALL).all(|((id, ok), link)| *ok && id == link.id()), "{ids:?}");
+
+    let bad = binary(&world, &["--database", "nowhere"], &world.token("alice")).await;
+    assert_eq!(bad.code, 1);
+    assert!(bad.out.contains("FAIL  login") && bad.out.contains("      remedy   "), "{}", bad.out);
+    fs::write(world.config_file(), "[listen]\nwhat = 1").unwrap();
+    assert_eq!(binary(&world, &[], &world.token("alice")).await.code, 78);
+}
+
+#[test]
+fn colours_are_for_terminals_of_those_who_want_them() {
+    assert_eq!(Look::of(true, None), Look::Coloured);
+    assert_eq!(Look::of(true, Some("")), Look::Coloured);
+    assert_eq!(Look::of(true, Some("1")), Look::Plain);
+    assert_eq!(Look::of(false, None), Look::Plain);
+}
+
+/// The table between the two marks of `docs/doctor.md`.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_fault_blames_its_link_in_the_words_of_the_docs() {
+    let mut rows = Vec::new();
+    rows.extend(faults::setup().await);
+    rows.extend(faults::issuer().await);
+    rows.extend(faults::tokens().await);
+    rows.extend(faults::access().await);
+    rows.extend(faults::sts_answers().await);
+    rows.extend(faults::sts_decisions().await);
+    rows.extend(faults::upstream().await);
+    rows.extend(faults::login().await);
+    rows.extend(faults::session().await);
+    let table = format!(
+        "| fault | link | state | what is said | remedy |\n| --- | --- | --- | --- | --- |\n{}",
+        rows.concat()
+    );
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/doctor.md");
+    let page = fs::read_to_string(&path).unwrap();
+    let (before, rest) = page.split_once("<!-- faults -->\n").unwrap();
+    let (kept, after) = rest.split_once("<!-- end of faults -->").unwrap();
+    if std::env::var_os("WRITE_DOCS").is_some() {
+        fs::write(&path, format!("{before}<!-- faults -->\n{table}<!-- end of faults -->{after}")).unwrap();
+    } else {
+        assert_eq!(kept, table, "docs/doctor.md is stale: run this test with WRITE_DOCS=1");
+    }
+}

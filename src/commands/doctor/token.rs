@@ -1,6 +1,7 @@
 //! The token against every rule, each with what it says and what is expected. The token itself is never shown.
 
 use serde_json::{Map, Value};
+use std::sync::Arc;
 use tokio::runtime::Handle;
 
 use super::report::{Link, Report};
@@ -71,7 +72,7 @@ async fn verify(jwt: &Jwt, settings: &IssuerSettings, clock: &Clock) -> Result<V
     let unavailable = |_| VerifyError::KeysUnavailable { issuer: settings.name.clone() };
     let fetcher = KeyFetcher::new(settings).map_err(unavailable)?;
     let keys = KeyStore::start(settings, fetcher, &Handle::current());
-    Verifier::new(vec![(settings.clone(), keys)], clock.clone()).verify(jwt).await
+    Verifier::new(vec![(settings.clone(), Arc::new(keys))], clock.clone()).verify(jwt).await
 }
 
 fn fine(

@@ -1,5 +1,6 @@
 //! The database: its addresses, a connection, its certificate, the login.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
@@ -21,7 +22,7 @@ pub(super) const LINKS: [Link; 4] = [Link::Dns, Link::Tcp, Link::Tls, Link::Logi
 pub(super) async fn dial(grant: &Grant, wait: Duration, report: &mut Report<'_>) -> Option<Dialed> {
     let cluster = grant.cluster();
     let dialer = match Dialer::new(cluster, wait) {
-        Ok(dialer) => dialer,
+        Ok(dialer) => Arc::new(dialer),
         Err(error) => {
             report.skip_all(&[Link::Dns, Link::Tcp], "not tried: cluster.ca_file cannot be used");
             let remedy = "Set cluster.ca_file to the RDS bundle; certs/README.md says where it is.";
@@ -32,7 +33,7 @@ pub(super) async fn dial(grant: &Grant, wait: Duration, report: &mut Report<'_>)
     match dialer.resolve(grant).await {
         Ok(addresses) => {
             let shown: Vec<_> = addresses.iter().map(ToString::to_string).collect();
-            let how = if cluster.hostaddr.is_some() { " (cluster.hostaddr, DNS is not asked)" } else { "" };
+            let how = if cluster.hostaddr.is_empty() { "" } else { " (cluster.hostaddr, DNS is not asked)" };
             report.ok(Link::Dns, format!("{} is at {}{how}", cluster.endpoint.host(), shown.join(", ")));
         }
         Err(error) => {

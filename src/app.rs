@@ -90,6 +90,7 @@ impl Host {
             counts: Arc::clone(&self.counts),
             metrics: Arc::clone(&self.metrics),
             clock: self.clock.clone(),
+            session: config.session,
             stopping: self.stopping.clone(),
         };
         Ok(Generation {

@@ -16,7 +16,7 @@ use crate::explain::{explain, explain_bearer};
 use crate::limits::{NoPlace, Whose};
 use crate::names::SessionId;
 use crate::refusal::{Refusal, Stage};
-use crate::relay::{Carried, RelayEnd};
+use crate::relay::{Carried, Cause, RelayEnd};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::trail::Outcome;
 use crate::upstream::dial::DialError;
@@ -211,9 +211,29 @@ fn carried_outcome(end: &RelayEnd) -> Outcome {
             ("lost", "server_lost", format!("the server's connection broke: {error}"))
         }
         RelayEnd::ServerLost(None) => ("lost", "server_lost", "the server closed without a word".to_owned()),
-        RelayEnd::Stopped => ("session", "stopped", "the proxy is stopping".to_owned()),
+        RelayEnd::Ended { cause, told } => return ended_by_us(*cause, *told),
     };
     Outcome { word, end: Some(end), stage: None, sqlstate: None, reason: Some(reason), routine: false }
+}
+
+fn ended_by_us(cause: Cause, told: bool) -> Outcome {
+    let (end, reason) = match cause {
+        Cause::ClientIdle => ("idle", "session.client_idle_timeout passed"),
+        Cause::IdleInTransaction => ("idle_in_transaction", "session.idle_transaction_timeout passed"),
+        Cause::Lifetime => ("lifetime", "session.max_lifetime is reached"),
+        Cause::TokenExpired => ("token_expired", "its token has expired"),
+        Cause::Drained => ("drained", "the proxy is stopping, and no transaction was open"),
+        Cause::Stopped => ("stopped", "the proxy is stopping and waits no longer"),
+    };
+    let untold = if told { "" } else { "; the client was in the middle of a message and could not be told" };
+    Outcome {
+        word: "session",
+        end: Some(end),
+        stage: None,
+        sqlstate: told.then(|| cause.farewell().sqlstate),
+        reason: Some(format!("{reason}{untold}")),
+        routine: false,
+    }
 }
 
 #[cfg(test)]

@@ -28,8 +28,16 @@ fn ends() -> Vec<End> {
         carried(RelayEnd::ServerEnded),
         carried(RelayEnd::ServerLost(None)),
         carried(RelayEnd::ServerLost(Some(io()))),
-        carried(RelayEnd::Stopped),
     ];
+    let causes = [
+        Cause::ClientIdle,
+        Cause::IdleInTransaction,
+        Cause::Lifetime,
+        Cause::TokenExpired,
+        Cause::Drained,
+        Cause::Stopped,
+    ];
+    ends.extend(causes.map(|cause| carried(RelayEnd::Ended { cause, told: true })));
     let stages = [
         Stage::Startup,
         Stage::Token,
@@ -67,8 +75,8 @@ fn every_end_is_counted_in_a_series_that_was_there_before() {
     };
     assert_eq!(sum("pgpassport_connections_total{"), ends.len());
     assert_eq!(sum("pgpassport_cancels_total{"), 3);
-    assert_eq!(sum("pgpassport_sessions_ended_total{"), 6);
+    assert_eq!(sum("pgpassport_sessions_ended_total{"), 11);
     assert_eq!(sum("pgpassport_logins_refused_total{"), 13);
     assert_eq!(sum("pgpassport_closed_unheard_total"), 1);
-    assert_eq!(sum("pgpassport_relayed_bytes_total{direction=\"to_client\"}"), 12);
+    assert_eq!(sum("pgpassport_relayed_bytes_total{direction=\"to_client\"}"), 22);
 }

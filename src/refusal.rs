@@ -159,6 +159,21 @@ impl Refusal {
         Self::new("57P01", format!("terminating connection due to {reason}"), Stage::Session, detail)
     }
 
+    /// 57P05, in PostgreSQL's words: the client was silent for too long.
+    pub fn idle_session_timeout() -> Self {
+        let detail = "the client sent nothing for as long as session.client_idle_timeout";
+        Self::new("57P05", "terminating connection due to idle-session timeout", Stage::Session, detail)
+            .hint("Connect again.")
+    }
+
+    /// 25P03, in PostgreSQL's words: and inside a transaction.
+    pub fn idle_in_transaction_timeout() -> Self {
+        let message = "terminating connection due to idle-in-transaction timeout";
+        let detail = "the client left a transaction open for as long as session.idle_transaction_timeout";
+        Self::new("25P03", message, Stage::Session, detail)
+            .hint("The transaction was rolled back. End transactions as soon as their work is done.")
+    }
+
     /// 08006: the server went away in the middle of a session.
     pub fn server_connection_lost() -> Self {
         Self::new(

@@ -21,8 +21,8 @@ use crate::lifecycle::Stopping;
 use crate::limits::{Counts, Place, SessionCeilings, SessionPlace, Unheard};
 use crate::names::SessionId;
 use crate::outcome::{End, LoginError};
-use crate::refusal::{Refusal, Stage};
-use crate::relay::relay;
+use crate::refusal::Stage;
+use crate::relay::{SessionSettings, Terms, TokenTimes, relay};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::trail::{Identity, Trail};
 use crate::upstream::cancel::{Entrance, deliver};
@@ -43,6 +43,7 @@ pub struct Steps {
     pub(crate) counts: Arc<Counts>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) clock: Clock,
+    pub(crate) session: SessionSettings,
     pub(crate) stopping: Stopping,
 }
 
@@ -59,8 +60,9 @@ pub struct SessionLimits {
     pub max_user_client_connections: Option<usize>,
 }
 
-/// A session on the upstream, the client's key to cancel its queries, and the session's place among the others.
-type LoggedIn = (Upstream, Option<Issued>, SessionPlace);
+/// A session on the upstream, the client's key to cancel its queries, the session's place among the others, and
+/// how long its token is good.
+type LoggedIn = (Upstream, Option<Issued>, SessionPlace, TokenTimes);
 
 /// The one clock of a login, started at accept.
 #[derive(Clone, Copy)]
@@ -181,28 +183,31 @@ async fn log_in(
         trail.upstream(target.addr, target.key.pid);
         steps.cancels.issue(target, client.startup().protocol())
     });
-    Ok((upstream, issued, among_others))
+    let times = TokenTimes { expires: grant.expires_at(), accepted_until: grant.accepted_until() };
+    Ok((upstream, issued, among_others, times))
 }
 
 /// From the welcome to the end.
 async fn carry(
     steps: Arc<Steps>,
     client: Pending<TcpStream>,
-    (upstream, issued, _among_others): LoggedIn,
+    (upstream, issued, _among_others, token): LoggedIn,
     due: Due,
     (session, trail): (SessionId, &mut Trail),
 ) -> End {
     let key = issued.as_ref().map(|issued| &issued.key);
+    let status = upstream.greeting.status_byte();
     let client = match timeout_at(due.login, client.welcome(upstream.greeting, key)).await {
         Ok(Ok(client)) => client,
         Ok(Err(error)) => return End::NotWelcomed(error),
         Err(_) => return End::NotWelcomed(WireError::Io(io::ErrorKind::TimedOut.into())),
     };
     let _welcomed = steps.counts.welcomed();
-    let stop = steps.stopping.now.clone();
+    let Stopping { drain, now, .. } = steps.stopping.clone();
+    let (settings, clock) = (steps.session.clone(), steps.clock.clone());
     drop(steps); // a long session must not keep alive what a reload has replaced
-    let farewell = Refusal::terminating("administrator command", "the proxy is stopping");
-    let carried = relay(client, upstream.stream, &stop, &farewell, session).await;
+    let terms = Terms { settings, token, clock, drain, now, session, status };
+    let carried = relay(client, upstream.stream, terms).await;
     trail.carried(carried.to_server, carried.to_client);
     End::Carried(carried)
 }

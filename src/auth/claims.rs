@@ -32,6 +32,7 @@ pub struct VerifiedClaims {
     azp: Option<String>,
     expires_at: SystemTime,
     user_claim: Option<Vec<String>>,
+    leeway: Duration,
     claims: Map<String, Value>,
 }
 
@@ -76,6 +77,11 @@ impl VerifiedClaims {
         self.user_claim.as_deref()
     }
 
+    /// Until when it is accepted: `exp` and the leeway of its issuer.
+    pub fn accepted_until(&self) -> SystemTime {
+        self.expires_at + self.leeway
+    }
+
     /// The value of a claim: a member's name, or a path of names into nested objects.
     pub fn claim(&self, path: &[String]) -> Option<&Value> {
         find(&self.claims, path)
@@ -111,6 +117,7 @@ pub(super) fn check(
         azp: text("azp"),
         expires_at: UNIX_EPOCH + Duration::from_secs(expires_at),
         user_claim: settings.user_claim.clone(),
+        leeway: settings.leeway,
         claims,
     })
 }

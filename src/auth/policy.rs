@@ -213,6 +213,11 @@ impl Grant {
         self.claims.expires_at()
     }
 
+    /// Until when the token is accepted: with leeway.
+    pub fn accepted_until(&self) -> SystemTime {
+        self.claims.accepted_until()
+    }
+
     /// The cluster.
     pub fn cluster(&self) -> &Arc<ClusterSettings> {
         &self.cluster

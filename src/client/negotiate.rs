@@ -11,6 +11,7 @@ use super::Pending;
 use super::proxy_protocol::HeaderError;
 use super::startup::{StartupError, StartupParams};
 use super::stream::ClientStream;
+use crate::wire::buffers::ReadAhead;
 use crate::wire::cancel_key::CancelKey;
 use crate::wire::{has_early_bytes, limits, tls};
 
@@ -203,7 +204,7 @@ where
         // Reading from memory cannot fail, and four bytes always fit rustls's buffer.
         while !head.is_empty() && matches!(connection.read_tls(&mut head), Ok(read) if read > 0) {}
     };
-    match timeout(limits::TLS_HANDSHAKE_TIMEOUT, acceptor.accept_with(stream, feed)).await {
+    match timeout(limits::TLS_HANDSHAKE_TIMEOUT, acceptor.accept_with(ReadAhead::new(stream), feed)).await {
         Ok(Ok(tls)) => Ok(ClientStream::Tls(Box::new(tls))),
         Ok(Err(error)) => Err(Dropped::Tls(tls::describe(&error))),
         Err(_) => Err(Dropped::TlsTimeout),

@@ -7,13 +7,14 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::server::TlsStream;
 
+use crate::wire::buffers::ReadAhead;
 use crate::wire::certificate;
 
 /// A connection to a client.
 #[derive(Debug)]
 pub enum ClientStream<S> {
     /// Encrypted.
-    Tls(Box<TlsStream<S>>),
+    Tls(Box<TlsStream<ReadAhead<S>>>),
     /// In clear; passwords are asked for on it only where the configuration allows loopback.
     Plain(S),
 }

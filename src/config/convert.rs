@@ -13,6 +13,7 @@ use super::limits::limits;
 use super::listen::listeners;
 use super::problem::{Problem, Problems};
 use super::reader::{Reading, Section};
+use super::session::session;
 use super::{Config, LogFormat, LogLevel, LogSettings, Roles};
 
 impl Config {
@@ -41,6 +42,7 @@ impl Config {
 fn whole(root: &Section<'_, '_>) -> Option<Config> {
     let limits = limits(&root.section("limits"));
     let admin = admin(&root.section("admin"));
+    let session = session(&root.section("session"));
     let log = log(&root.section("log"));
     let cancel = cancel(&root.section("cancel"));
     let issuers = issuers(root);
@@ -48,7 +50,7 @@ fn whole(root: &Section<'_, '_>) -> Option<Config> {
     let clusters = clusters(root);
     root.finish();
     let (listeners, issuers, clusters) = (listeners?, issuers?, clusters?);
-    let config = Config { listeners, limits, admin, log, cancel, issuers, clusters };
+    let config = Config { listeners, limits, session, admin, log, cancel, issuers, clusters };
     names_are_known(root, &config);
     Some(config)
 }

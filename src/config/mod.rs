@@ -14,6 +14,7 @@ pub mod problem;
 mod reader;
 mod route;
 mod rules;
+mod session;
 mod values;
 
 use std::net::SocketAddr;
@@ -37,6 +38,8 @@ pub struct Config {
     pub limits: LimitSettings,
     /// Health and metrics.
     pub admin: AdminSettings,
+    /// The life of a session.
+    pub session: SessionSettings,
     /// Logging.
     pub log: LogSettings,
     /// Cancel requests.
@@ -121,6 +124,32 @@ pub struct LimitSettings {
 pub struct AdminSettings {
     /// Where health and metrics are asked for over HTTP; nowhere when absent.
     pub addr: Option<SocketAddr>,
+}
+
+/// `[session]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct SessionSettings {
+    /// How long a client may be silent outside a transaction; for ever when absent.
+    pub client_idle_timeout: Option<Duration>,
+    /// How long a client may be silent inside one.
+    pub idle_transaction_timeout: Option<Duration>,
+    /// How old a session may become.
+    pub max_lifetime: Option<Duration>,
+    /// What becomes of it when its token expires.
+    pub on_token_expiry: OnTokenExpiry,
+    /// How long before that the client is told so.
+    pub token_expiry_notice: Option<Duration>,
+}
+
+/// What becomes of a session whose token expires.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnTokenExpiry {
+    /// Nothing: the token was for the login.
+    Keep,
+    /// It ends at the first moment out of a transaction.
+    CloseWhenIdle,
+    /// It ends within 5 s.
+    Close,
 }
 
 /// `[log]`

@@ -88,7 +88,7 @@ fn every_commented_line_of_the_reference_is_the_default() {
         let example = examples.contains(&key) || line.contains(":9127"); // admin.addr; listen.addr has a default
         assert_eq!(changed == shown(&base), !example, "{line}");
     }
-    assert_eq!(tried, 55, "commented keys of proxy.toml");
+    assert_eq!(tried, 60, "commented keys of proxy.toml");
 }
 
 /// The reader lists the keys it knows when it meets one it does not; each of them must be in the reference.
@@ -98,6 +98,7 @@ fn every_known_key_is_in_the_reference() {
     let headers = [
         "[listen]",
         "[limits]",
+        "[session]",
         "[admin]",
         "[log]",
         "[cancel]",
@@ -188,6 +189,8 @@ fn limits_of_values_hold_at_the_limit_and_past_it() {
         ("login_timeout", "\"1h\"", "\"1h 1s\""),
         ("shutdown_timeout", "\"0s\"", "\"24h 1s\""),
         ("shutdown_timeout", "\"24h\"", "\"24h 1s\""),
+        ("client_idle_timeout", "\"24days\"", "\"25days\""),
+        ("on_token_expiry", "\"close_when_idle\"", "\"drain\""),
     ] {
         read(&with(&[(key, &format!("{key} = {good}"))])).unwrap_or_else(|problems| panic!("{problems}"));
         let report = problem(&[(key, &format!("{key} = {bad}"))]);

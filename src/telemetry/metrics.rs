@@ -34,7 +34,18 @@ const STAGES: [&str; 11] = [
 ];
 
 /// How sessions end: [`Outcome::end`] of a session.
-const ENDS: [&str; 5] = ["client_left", "client_lost", "server_ended", "server_lost", "stopped"];
+const ENDS: [&str; 10] = [
+    "client_left",
+    "client_lost",
+    "server_ended",
+    "server_lost",
+    "idle",
+    "idle_in_transaction",
+    "lifetime",
+    "token_expired",
+    "drained",
+    "stopped",
+];
 
 /// What becomes of cancels: [`Outcome::end`] of a cancel.
 const CANCELS: [&str; 3] = ["forwarded", "ignored", "failed"];

@@ -19,6 +19,7 @@ use crate::auth::Grant;
 use crate::cancel::ClusterId;
 use crate::config::{ClusterSettings, Route};
 use crate::names::Endpoint;
+use crate::wire::buffers::ReadAhead;
 use crate::wire::certificate_facts::CertificateFacts;
 use crate::wire::tls::{self, TlsSetupError};
 use crate::wire::{has_early_bytes, socket};
@@ -129,7 +130,7 @@ pub struct DialedFacts {
 #[derive(Debug)]
 pub struct Dialed {
     pub(super) dialer: Arc<Dialer>,
-    pub(super) stream: TlsStream<TcpStream>,
+    pub(super) stream: TlsStream<ReadAhead<TcpStream>>,
     pub(super) addr: SocketAddr,
 }
 
@@ -213,7 +214,7 @@ impl Dialer {
                 TcpStream::connect(addr).await.map_err(|source| DialError::Connect { addr, source })?;
             socket::tune(&tcp).map_err(|source| DialError::Connect { addr, source })?;
             request_tls(&mut tcp, addr).await?;
-            let stream = self.tls.0.connect(self.server_name.clone(), tcp).await;
+            let stream = self.tls.0.connect(self.server_name.clone(), ReadAhead::new(tcp)).await;
             let stream = stream.map_err(|error| DialError::Tls { addr, problem: tls::describe(&error) })?;
             Ok(Dialed { dialer: Arc::clone(self), stream, addr })
         };

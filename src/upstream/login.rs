@@ -14,6 +14,7 @@ use crate::cancel::Target;
 use crate::client::startup::StartupParams;
 use crate::names::{DbName, DbUser, MAX_NAME_BYTES, printable};
 use crate::secret::IamToken;
+use crate::wire::buffers::ReadAhead;
 use crate::wire::cancel_key::CancelKey;
 use crate::wire::protocol::Protocol;
 use crate::wire::{Greeting, RawMessage, WireError, limits, message_length, put, read_message};
@@ -56,7 +57,7 @@ pub enum UpstreamLoginError {
 
 /// A session of the granted user on the upstream, at its first ReadyForQuery.
 #[derive(Debug)]
-pub struct Upstream<S = TlsStream<TcpStream>> {
+pub struct Upstream<S = TlsStream<ReadAhead<TcpStream>>> {
     /// The connection.
     pub stream: S,
     /// What the client has to hear.

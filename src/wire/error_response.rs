@@ -1,7 +1,9 @@
-//! A refusal as bytes: the only writer of ErrorResponse.
+//! A refusal as bytes: the only writer of ErrorResponse, and of the one NoticeResponse.
+
+use std::time::{Duration, SystemTime};
 
 use bytes::BytesMut;
-use pgwire::messages::response::ErrorResponse;
+use pgwire::messages::response::{ErrorResponse, NoticeResponse};
 
 use super::{limits, put};
 use crate::names::SessionId;
@@ -30,6 +32,32 @@ pub fn encode(refusal: &Refusal, session: SessionId) -> BytesMut {
     // it reads as another protocol.
     if put(&ErrorResponse::new(fields), &mut out).is_err() || out.len() > limits::MAX_ERROR_RESPONSE {
         out.clear();
+    }
+    out
+}
+
+/// The NoticeResponse that tells when the session's token expires. SQLSTATE 01000 is a plain warning
+/// (PostgreSQL manual, appendix A).
+pub fn token_expires(expires: SystemTime, now: SystemTime, session: SessionId) -> BytesMut {
+    let left = expires.duration_since(now).unwrap_or_default();
+    let message = match left.as_secs() {
+        0 => "the token of this session has expired".to_owned(),
+        seconds => {
+            let left = humantime::format_duration(Duration::from_secs(seconds));
+            format!("the token of this session expires in {left}")
+        }
+    };
+    let fields = vec![
+        (b'S', "NOTICE".to_owned()),
+        (b'V', "NOTICE".to_owned()),
+        (b'C', "01000".to_owned()),
+        (b'M', message),
+        (b'D', format!("Session {session}.")),
+        (b'H', "Get a fresh token from your identity provider for the next connection.".to_owned()),
+    ];
+    let mut out = BytesMut::new();
+    if put(&NoticeResponse::new(fields), &mut out).is_err() {
+        out.clear(); // texts of ours, so it is never
     }
     out
 }

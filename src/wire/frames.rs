@@ -1,54 +1,74 @@
-//! Where messages begin and end in one direction of a stream, told from the headers as bytes pass; payloads
-//! are neither decoded nor kept. It says when a word of our own may be said and how the stream stands.
+//! Where messages begin and end in one direction of a stream, told from their headers as the bytes pass; bodies
+//! are neither decoded nor kept, but for their first byte, which in a ReadyForQuery is the transaction status.
+
+/// Longest length field: PostgreSQL's is a signed 32-bit number (PostgreSQL manual, "Message Data Types").
+const MAX_LENGTH: u32 = i32::MAX.unsigned_abs();
 
 /// Follows the messages of one direction.
 #[derive(Debug, Default)]
-pub struct FrameTracker {
-    /// Header bytes seen of the message that has begun.
+pub struct Frames {
+    /// Header bytes seen of a message whose header is cut.
     header: [u8; 5],
     filled: usize,
+    /// Type of the message that is under way.
+    tag: u8,
+    /// First byte of its body; `None` until it is there.
+    first: Option<u8>,
     /// Body bytes still to come.
-    remaining: u64,
-    last_tag: Option<u8>,
-    /// The first byte of the body of the last ReadyForQuery.
-    status: Option<u8>,
+    remaining: usize,
     /// The stream broke the protocol; boundaries can no longer be told.
     lost: bool,
 }
 
-impl FrameTracker {
-    /// Takes note of the next bytes of the stream, however they are cut.
-    pub fn feed(&mut self, mut bytes: &[u8]) {
+impl Frames {
+    /// Takes note of the next bytes of the stream, however they are cut. Each message that ends in them is
+    /// told to `ended`: its type and the first byte of its body, zero where it has none.
+    pub fn feed(&mut self, mut bytes: &[u8], mut ended: impl FnMut(u8, u8)) {
         while !bytes.is_empty() && !self.lost {
-            if self.remaining > 0 {
-                let take = usize::try_from(self.remaining).unwrap_or(usize::MAX).min(bytes.len());
-                let (body, rest) = bytes.split_at(take);
-                if self.last_tag == Some(b'Z') {
-                    self.status = self.status.or(body.first().copied());
+            if self.remaining == 0 {
+                bytes = self.take_header(bytes);
+                if self.filled > 0 || self.lost {
+                    continue; // the header goes on behind the cut
                 }
-                self.remaining -= body.len() as u64;
-                bytes = rest;
-                continue;
             }
-            let Some((slot, byte)) = self.header.get_mut(self.filled).zip(bytes.first()) else { return };
-            *slot = *byte;
-            self.filled += 1;
-            bytes = bytes.get(1..).unwrap_or_default();
-            if self.filled == self.header.len() {
-                self.begin_body();
+            let (body, rest) = bytes.split_at(self.remaining.min(bytes.len()));
+            if self.first.is_none() {
+                self.first = body.first().copied();
+            }
+            self.remaining -= body.len();
+            bytes = rest;
+            if self.remaining == 0 {
+                ended(self.tag, self.first.unwrap_or(0));
             }
         }
     }
 
-    fn begin_body(&mut self) {
-        let [tag, length @ ..] = self.header;
-        self.filled = 0;
-        self.last_tag = Some(tag);
-        if tag == b'Z' {
-            self.status = None;
+    /// Takes as much of a header as there is, and gives what follows it.
+    fn take_header<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
+        if self.filled == 0
+            && let Some((header, rest)) = bytes.split_first_chunk::<5>()
+        {
+            self.begin(*header);
+            return rest;
         }
-        match u32::from_be_bytes(length).checked_sub(4) {
-            Some(body) => self.remaining = u64::from(body),
+        let missing = self.header.len() - self.filled;
+        let (part, rest) = bytes.split_at(missing.min(bytes.len()));
+        for (slot, byte) in self.header.iter_mut().skip(self.filled).zip(part) {
+            *slot = *byte;
+        }
+        self.filled += part.len();
+        if self.filled == self.header.len() {
+            self.begin(self.header);
+        }
+        rest
+    }
+
+    fn begin(&mut self, header: [u8; 5]) {
+        let [tag, length @ ..] = header;
+        let body = u32::from_be_bytes(length).checked_sub(4).filter(|body| *body <= MAX_LENGTH - 4);
+        (self.filled, self.tag, self.first) = (0, tag, None);
+        match body.and_then(|body| usize::try_from(body).ok()) {
+            Some(body) => self.remaining = body,
             None => self.lost = true,
         }
     }
@@ -58,14 +78,14 @@ impl FrameTracker {
         !self.lost && self.filled == 0 && self.remaining == 0
     }
 
-    /// The type of the last message that began.
-    pub fn last_tag(&self) -> Option<u8> {
-        self.last_tag
-    }
-
-    /// The transaction status of the last ReadyForQuery: `I`, `T` or `E`.
-    pub fn transaction_status(&self) -> Option<u8> {
-        self.status
+    /// How many of the bytes that come next belong to the message that is under way; none between two.
+    pub fn rest_of_message(&self, next: &[u8]) -> usize {
+        if self.lost || self.filled == 0 {
+            return if self.lost { next.len() } else { self.remaining.min(next.len()) };
+        }
+        let mut ahead = Self { header: self.header, filled: self.filled, ..Self::default() };
+        let body = ahead.take_header(next);
+        next.len() - body.len() + ahead.remaining.min(body.len())
     }
 }
 
@@ -82,34 +102,35 @@ mod tests {
         bytes
     }
 
+    fn feed(frames: &mut Frames, bytes: &[u8]) -> Vec<(u8, u8)> {
+        let mut ended = Vec::new();
+        frames.feed(bytes, |tag, first| ended.push((tag, first)));
+        ended
+    }
+
     #[test]
     fn a_stream_is_followed_to_its_last_message() {
-        let mut tracker = FrameTracker::default();
-        assert!(tracker.at_boundary());
-        tracker.feed(&message(b'D', b"row"));
-        tracker.feed(&message(b'Z', b"T"));
-        assert!(tracker.at_boundary());
-        assert_eq!((tracker.last_tag(), tracker.transaction_status()), (Some(b'Z'), Some(b'T')));
-        tracker.feed(b"D\0\0");
-        assert!(!tracker.at_boundary());
+        let mut frames = Frames::default();
+        assert!(frames.at_boundary());
+        assert_eq!(feed(&mut frames, &message(b'D', b"row")), [(b'D', b'r')]);
+        assert_eq!(feed(&mut frames, &message(b'Z', b"T")), [(b'Z', b'T')]);
+        assert_eq!(feed(&mut frames, &message(b'S', b"")), [(b'S', 0)]);
+        assert!(frames.at_boundary());
+        assert_eq!(feed(&mut frames, b"D\0\0"), []);
+        assert!(!frames.at_boundary());
     }
 
     #[test]
-    fn a_broken_length_is_never_a_boundary_again() {
-        let mut tracker = FrameTracker::default();
-        tracker.feed(b"D\0\0\0\x03");
-        tracker.feed(&message(b'Z', b"I"));
-        assert!(!tracker.at_boundary());
-    }
-
-    #[test]
-    fn a_status_is_the_first_byte_of_a_body_that_is_too_long() {
-        let stream = message(b'Z', b"Ixy");
-        for cut in 1..stream.len() {
-            let mut tracker = FrameTracker::default();
-            stream.chunks(cut).for_each(|piece| tracker.feed(piece));
-            assert_eq!(tracker.transaction_status(), Some(b'I'), "in pieces of {cut}");
+    fn an_impossible_length_is_never_a_boundary_again() {
+        for length in [0_u32, 3, 0x8000_0000, 0xffff_ffff] {
+            let mut frames = Frames::default();
+            assert_eq!(feed(&mut frames, &[&b"D"[..], &length.to_be_bytes()].concat()), []);
+            assert_eq!(feed(&mut frames, &message(b'Z', b"I")), []);
+            assert!(!frames.at_boundary(), "{length}");
         }
+        let mut longest = Frames::default();
+        feed(&mut longest, b"D\x7f\xff\xff\xff");
+        assert_eq!(longest.remaining, 0x7fff_fffb);
     }
 
     proptest! {
@@ -119,20 +140,24 @@ mod tests {
             cuts in prop::collection::vec(1_usize..9, 1..200),
         ) {
             let stream: Vec<u8> = bodies.iter().flat_map(|(tag, body)| message(*tag, body)).collect();
+            let expected: Vec<(u8, u8)> =
+                bodies.iter().map(|(tag, body)| (*tag, body.first().copied().unwrap_or(0))).collect();
             let ends: Vec<usize> = bodies
                 .iter()
                 .scan(0, |end, (_, body)| { *end += 5 + body.len(); Some(*end) })
                 .collect();
-            let mut tracker = FrameTracker::default();
-            let mut at = 0;
+            let (mut frames, mut told, mut at) = (Frames::default(), Vec::new(), 0);
             for cut in cuts.iter().cycle() {
+                let rest = frames.rest_of_message(&stream[at..]);
+                let end = if frames.at_boundary() { at } else { *ends.iter().find(|end| **end > at).unwrap() };
+                prop_assert_eq!(at + rest, end);
                 let next = (at + cut).min(stream.len());
-                tracker.feed(&stream[at..next]);
+                told.extend(feed(&mut frames, &stream[at..next]));
                 at = next;
-                prop_assert_eq!(tracker.at_boundary(), ends.contains(&at));
+                prop_assert_eq!(frames.at_boundary(), ends.contains(&at));
                 if at == stream.len() { break; }
             }
-            prop_assert_eq!(tracker.last_tag(), bodies.last().map(|(tag, _)| *tag));
+            prop_assert_eq!(told, expected);
         }
     }
 }

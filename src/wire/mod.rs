@@ -1,6 +1,7 @@
 //! Framing: whole messages read exactly, nothing buffered behind them, so that a TLS upgrade and the relay
 //! never inherit bytes. pgwire gives the message types; the guards in front of its decoder are here.
 
+pub mod buffers;
 pub mod cancel_key;
 pub mod certificate;
 pub mod certificate_facts;
@@ -10,6 +11,7 @@ pub mod limits;
 pub mod protocol;
 pub mod socket;
 pub mod tls;
+pub mod tracker;
 
 use std::fmt;
 use std::future::poll_fn;
@@ -98,6 +100,13 @@ pub struct Greeting {
     pub messages: BytesMut,
     /// Transaction status of its ReadyForQuery.
     pub status: TransactionStatus,
+}
+
+impl Greeting {
+    /// The status as it stands on the wire: `I`, `T` or `E`.
+    pub fn status_byte(&self) -> u8 {
+        self.status as u8
+    }
 }
 
 /// The length field of a message whose body has `body` bytes. Callers stay far below 4 GiB.

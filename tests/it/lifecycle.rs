@@ -13,13 +13,34 @@ use crate::world::raw::{PATIENCE, query};
 use crate::world::{ErrorFields, RawClient, World};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_drain_lets_sessions_end_by_themselves() {
+async fn r18_a_drain_ends_what_is_idle_and_lets_a_transaction_finish() {
     let mut world = World::start().await;
-    let client = world.connect("alice", &world.token("alice")).await.unwrap();
+    let (mut idle, _) = world.raw().await.login("bob", Some("app"), &world.token("bob")).await.unwrap();
+    let (mut client, _) = world.raw().await.login("alice", Some("app"), &world.token("alice")).await.unwrap();
+    client.send(&query("begin")).await;
+    while client.message().await.unwrap().0 != b'Z' {}
     world.stopping.drain.cancel();
     let listening = async || tokio::net::TcpStream::connect(("127.0.0.1", world.port)).await.is_ok();
     until("the listener is closed", async || !listening().await).await;
-    client.batch_execute("begin; select 1; commit").await.unwrap();
+    let (tag, body) = idle.message().await.unwrap();
+    let error = ErrorFields::parse(&body);
+    assert_eq!((tag, error.sqlstate()), (b'E', "57P01"));
+    assert_eq!(error.message(), "terminating connection due to administrator command");
+    assert!(idle.message().await.is_none(), "and the connection ends");
+    drop(idle);
+    assert_eq!(world.audit("db_user", "bob").await["end"], "drained");
+    // The transaction goes on as if nothing were.
+    client.send(&query("select 7")).await;
+    while client.message().await.unwrap().0 != b'Z' {}
+    client.send(&query("commit")).await;
+    let mut tags = String::new();
+    while let Some((tag, body)) = client.message().await {
+        tags.push(char::from(tag));
+        if tag == b'E' {
+            assert_eq!(ErrorFields::parse(&body).sqlstate(), "57P01");
+        }
+    }
+    assert_eq!(tags, "CZE", "the commit is answered in full, and then comes the last word");
     drop(client);
     let serving = world.serving.take().unwrap();
     timeout(PATIENCE, serving).await.expect("the service does not end").unwrap().unwrap();

@@ -25,6 +25,7 @@ mod routing;
 mod sts;
 mod tls;
 mod tokens;
+mod tracker;
 mod upstream;
 mod users;
 mod wire;

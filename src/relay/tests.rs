@@ -1,35 +1,77 @@
 //! The relay between two tiny in-memory pipes.
 
+use std::pin::pin;
+use std::time::UNIX_EPOCH;
+
 use proptest::prelude::*;
-use tokio::io::{AsyncReadExt, DuplexStream, duplex};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
+use super::ending::TERMINATE;
 use super::*;
+use crate::config::OnTokenExpiry;
 
-fn message(tag: u8, body: &[u8]) -> Vec<u8> {
+pub(super) fn message(tag: u8, body: &[u8]) -> Vec<u8> {
     [&[tag], &crate::wire::message_length(body.len())[..], body].concat()
 }
 
-struct Ends {
-    client: DuplexStream,
-    server: DuplexStream,
-    stop: CancellationToken,
-    relay: JoinHandle<Carried>,
+pub(super) struct Ends {
+    pub(super) client: DuplexStream,
+    pub(super) server: DuplexStream,
+    pub(super) drain: CancellationToken,
+    pub(super) now: CancellationToken,
+    pub(super) relay: JoinHandle<Carried>,
+}
+
+/// The settings of a file without `[session]`.
+pub(super) fn plain() -> SessionSettings {
+    SessionSettings {
+        client_idle_timeout: None,
+        idle_transaction_timeout: None,
+        max_lifetime: None,
+        on_token_expiry: OnTokenExpiry::Keep,
+        token_expiry_notice: None,
+    }
 }
 
 fn start(pipe: usize) -> Ends {
-    let (client, near_client) = duplex(pipe);
-    let (server, near_server) = duplex(pipe);
-    let stop = CancellationToken::new();
-    let token = stop.clone();
-    let relay = tokio::spawn(async move {
-        let farewell = Refusal::terminating("administrator command", "the proxy is stopping");
-        relay(near_client, near_server, &token, &farewell, SessionId::random()).await
-    });
-    Ends { client, server, stop, relay }
+    start_with(pipe, plain())
 }
 
-async fn read_all(stream: &mut DuplexStream) -> Vec<u8> {
+/// With a token that expires in [`TOKEN_LIFE`], by a wall clock that goes as tokio's.
+pub(super) fn start_with(pipe: usize, settings: SessionSettings) -> Ends {
+    let begun = Instant::now();
+    let clock = Clock::from_fn(move || UNIX_EPOCH + NOON + begun.elapsed());
+    start_at(pipe, settings, clock)
+}
+
+pub(super) const NOON: Duration = Duration::from_hours(12);
+pub(super) const TOKEN_LIFE: Duration = Duration::from_mins(10);
+pub(super) const LEEWAY: Duration = Duration::from_secs(30);
+
+pub(super) fn start_at(pipe: usize, settings: SessionSettings, clock: Clock) -> Ends {
+    let (client, near_client) = duplex(pipe);
+    let (server, near_server) = duplex(pipe);
+    let (drain, now) = (CancellationToken::new(), CancellationToken::new());
+    let tokens = (drain.clone(), now.clone());
+    let relay = tokio::spawn(async move {
+        let expires = UNIX_EPOCH + NOON + TOKEN_LIFE;
+        let terms = Terms {
+            settings,
+            token: TokenTimes { expires, accepted_until: expires + LEEWAY },
+            clock,
+            drain: tokens.0,
+            now: tokens.1,
+            session: SessionId::random(),
+            status: b'I',
+        };
+        relay(near_client, near_server, terms).await
+    });
+    Ends { client, server, drain, now, relay }
+}
+
+pub(super) async fn read_all(stream: &mut DuplexStream) -> Vec<u8> {
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).await.unwrap();
     bytes
@@ -104,11 +146,11 @@ async fn a_stop_at_a_boundary_says_57p01_and_leaves_the_server_politely() {
     ends.server.write_all(&message(b'Z', b"T")).await.unwrap();
     let mut ready = [0; 6];
     ends.client.read_exact(&mut ready).await.unwrap();
-    ends.stop.cancel();
+    ends.now.cancel();
     let text = String::from_utf8_lossy(&read_all(&mut ends.client).await).into_owned();
     assert!(text.contains("C57P01\0Mterminating connection due to administrator command\0"), "{text}");
     assert_eq!(read_all(&mut ends.server).await, TERMINATE);
-    assert!(matches!(ends.relay.await.unwrap().end, RelayEnd::Stopped));
+    assert!(matches!(ends.relay.await.unwrap().end, RelayEnd::Ended { cause: Cause::Stopped, told: true }));
 }
 
 #[tokio::test(start_paused = true)]
@@ -119,7 +161,7 @@ async fn a_stop_inside_a_message_waits_for_its_end_but_not_for_ever() {
         ends.server.write_all(&row[..6]).await.unwrap();
         let mut begun = [0; 6];
         ends.client.read_exact(&mut begun).await.unwrap();
-        ends.stop.cancel();
+        ends.now.cancel();
         tokio::task::yield_now().await;
         if finishes {
             ends.server.write_all(&row[6..]).await.unwrap();

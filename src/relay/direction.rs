@@ -1,0 +1,164 @@
+//! One direction of a session: from a reader to a writer, with back-pressure. It reads again only when all it
+//! has read was taken, so that it never holds more than one buffer.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::wire::buffers::Buffer;
+
+/// Buffers moved in one turn. Then others get theirs: a bulk transfer must not hold up the other sessions of
+/// its thread for longer than about a millisecond.
+const TURN: usize = 8;
+
+/// Why one direction cannot go on.
+#[derive(Debug)]
+pub(super) enum Broken {
+    Read(io::Error),
+    Write(io::Error),
+}
+
+#[derive(Debug)]
+pub(super) enum Flow {
+    Open,
+    /// The reader has ended or broken; what was read before goes out first.
+    Ended(Option<io::Error>),
+    /// All is done.
+    Done,
+    /// The writer takes no more.
+    Broken,
+}
+
+/// The state of one direction.
+#[derive(Debug)]
+pub(super) struct Direction {
+    pub(super) held: Option<Buffer>,
+    pub(super) flow: Flow,
+    unflushed: bool,
+    /// Bytes that the writer has taken.
+    pub(super) bytes: u64,
+}
+
+impl Direction {
+    pub(super) fn new() -> Self {
+        Self { held: None, flow: Flow::Open, unflushed: false, bytes: 0 }
+    }
+
+    /// Whether everything that was read has gone out.
+    pub(super) fn is_empty(&self) -> bool {
+        self.held.is_none() && !self.unflushed
+    }
+
+    /// Whether nothing more will go through it.
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self.flow, Flow::Done | Flow::Broken)
+    }
+
+    /// Copies until the reader has nothing more; ready when it has ended and everything has gone out. `note`
+    /// sees the bytes that the writer took.
+    pub(super) fn poll<R, W>(
+        &mut self,
+        cx: &mut Context<'_>,
+        reader: &mut R,
+        writer: &mut W,
+        mut note: impl FnMut(&[u8]),
+    ) -> Poll<Result<(), Broken>>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        for _ in 0..TURN {
+            ready!(self.poll_send(cx, writer, &mut note)).map_err(Broken::Write)?;
+            match &mut self.flow {
+                Flow::Open => ready!(self.poll_read(cx, reader)),
+                Flow::Ended(error) => {
+                    return Poll::Ready(error.take().map_or(Ok(()), |e| Err(Broken::Read(e))));
+                }
+                Flow::Done | Flow::Broken => return Poll::Ready(Ok(())),
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Writes and flushes what is held.
+    fn poll_send<W>(
+        &mut self,
+        cx: &mut Context<'_>,
+        writer: &mut W,
+        mut note: impl FnMut(&[u8]),
+    ) -> Poll<io::Result<()>>
+    where
+        W: AsyncWrite + Unpin,
+    {
+        while let Some(buffer) = &self.held {
+            let length = buffer.filled().len();
+            ready!(self.poll_write(cx, writer, length, &mut note))?;
+        }
+        self.poll_flush(cx, writer)
+    }
+
+    /// Writes some of the first `length` bytes that are held.
+    pub(super) fn poll_write<W>(
+        &mut self,
+        cx: &mut Context<'_>,
+        writer: &mut W,
+        length: usize,
+        mut note: impl FnMut(&[u8]),
+    ) -> Poll<io::Result<()>>
+    where
+        W: AsyncWrite + Unpin,
+    {
+        let Some(buffer) = &mut self.held else { return Poll::Ready(Ok(())) };
+        let next = buffer.filled().get(..length).unwrap_or_default();
+        if !next.is_empty() {
+            let written = ready!(Pin::new(writer).poll_write(cx, next))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            note(next.get(..written).unwrap_or_default());
+            self.bytes += written as u64;
+            self.unflushed = true;
+            buffer.consume(written);
+        }
+        if buffer.filled().is_empty() {
+            self.held = None;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    pub(super) fn poll_flush<W>(&mut self, cx: &mut Context<'_>, writer: &mut W) -> Poll<io::Result<()>>
+    where
+        W: AsyncWrite + Unpin,
+    {
+        if self.unflushed {
+            ready!(Pin::new(writer).poll_flush(cx))?;
+            self.unflushed = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads as much as there is, up to a buffer: one write for all of it is cheaper than one for each record.
+    pub(super) fn poll_read<R>(&mut self, cx: &mut Context<'_>, reader: &mut R) -> Poll<()>
+    where
+        R: AsyncRead + Unpin,
+    {
+        let mut buffer = Buffer::take();
+        while !buffer.is_full() {
+            match buffer.poll_fill(cx, reader) {
+                Poll::Ready(Ok(0)) => self.flow = Flow::Ended(None),
+                Poll::Ready(Ok(_)) => continue,
+                Poll::Ready(Err(error)) => self.flow = Flow::Ended(Some(error)),
+                Poll::Pending if buffer.filled().is_empty() => return Poll::Pending,
+                Poll::Pending => {}
+            }
+            break;
+        }
+        if !buffer.filled().is_empty() {
+            self.held = Some(buffer);
+        }
+        Poll::Ready(())
+    }
+}

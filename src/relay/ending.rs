@@ -1,0 +1,76 @@
+//! The last words of a session: what each side is told when it ends, and for how long.
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
+
+use super::{Cause, Pair, RelayEnd};
+use crate::names::SessionId;
+use crate::refusal::Refusal;
+use crate::wire::{error_response, limits};
+
+/// Terminate, as a client would send it (PostgreSQL manual, "Message Formats").
+pub(super) const TERMINATE: &[u8] = b"X\0\0\0\x04";
+
+impl Cause {
+    /// What the client is told.
+    pub fn farewell(self) -> Refusal {
+        match self {
+            Self::ClientIdle => Refusal::idle_session_timeout(),
+            Self::IdleInTransaction => Refusal::idle_in_transaction_timeout(),
+            Self::Lifetime => Refusal::terminating(
+                "session lifetime limit",
+                "the session is older than session.max_lifetime",
+            )
+            .hint("Connect again."),
+            Self::TokenExpired => Refusal::terminating(
+                "token expiry",
+                "the token that this session was opened with has expired",
+            )
+            .hint("Get a fresh token from your identity provider and connect again."),
+            Self::Drained | Self::Stopped => {
+                Refusal::terminating("administrator command", "the proxy is stopping")
+            }
+        }
+    }
+}
+
+impl<C, S> Pair<C, S>
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    /// Tells both sides, at the same time, and gives each [`limits::REFUSE_TIMEOUT`] for it.
+    pub(super) async fn finish(&mut self, end: &RelayEnd, session: SessionId) {
+        let last_word = match end {
+            RelayEnd::Ended { cause, told: true } => Some(cause.farewell()),
+            RelayEnd::ServerLost(_) if self.server_at_rest() => Some(Refusal::server_connection_lost()),
+            _ => None,
+        };
+        let last_word = last_word.map(|word| error_response::encode(&word, session));
+        let stays = !matches!(end, RelayEnd::ClientLeft | RelayEnd::ClientLost(_));
+        // Into a COPY it would be a breach of the protocol; closing alone ends the session too.
+        let polite = matches!(end, RelayEnd::Ended { .. })
+            && self.up.is_empty()
+            && self.tracker.client_between_messages()
+            && self.tracker.copying().is_none();
+        let goodbye = async {
+            if let Some(word) = last_word {
+                self.client.write_all(&word).await?;
+            }
+            self.client.shutdown().await?;
+            // Closing with unread bytes would make the kernel send a reset, which can overtake the last word.
+            let mut scratch = [0; 512];
+            while stays && self.client.read(&mut scratch).await? > 0 {}
+            std::io::Result::Ok(())
+        };
+        let leave = async {
+            if polite {
+                self.server.write_all(TERMINATE).await?;
+            }
+            self.server.shutdown().await
+        };
+        // Whoever is gone needs no goodbye.
+        let _ =
+            tokio::join!(timeout(limits::REFUSE_TIMEOUT, goodbye), timeout(limits::REFUSE_TIMEOUT, leave));
+    }
+}

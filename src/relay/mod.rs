@@ -1,0 +1,241 @@
+//! Carrying a session: bytes in both directions on one task, with back-pressure, until one side ends or a rule
+//! ends it. What the other side still has to get is flushed first. Nothing is decoded; words of our own are said
+//! only between two messages of the server.
+
+mod direction;
+mod ending;
+mod rules;
+mod watch;
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use self::direction::{Broken, Direction, Flow};
+use self::rules::Verdict;
+pub use self::rules::{Cause, TokenTimes};
+use self::watch::Watch;
+use crate::clock::Clock;
+pub use crate::config::SessionSettings;
+use crate::names::SessionId;
+use crate::wire::buffers::Buffer;
+use crate::wire::error_response;
+use crate::wire::tracker::{Standing, Tracker};
+
+/// How long a session that has to end may take to reach the end of a message.
+const BOUNDARY_GRACE: Duration = Duration::from_secs(2);
+
+/// What a session is carried under.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    /// `[session]`
+    pub settings: SessionSettings,
+    /// Of the token it was opened with.
+    pub token: TokenTimes,
+    /// Tells whether that has expired.
+    pub clock: Clock,
+    /// Ends sessions that are idle, now or once they are.
+    pub drain: CancellationToken,
+    /// Ends every session.
+    pub now: CancellationToken,
+    /// Named in last words.
+    pub session: SessionId,
+    /// Transaction status of the server's ReadyForQuery that the client was welcomed with.
+    pub status: u8,
+}
+
+/// How a relayed session ended.
+#[derive(Debug)]
+pub enum RelayEnd {
+    /// The client said goodbye or closed, and the server finished.
+    ClientLeft,
+    /// The client's connection broke.
+    ClientLost(io::Error),
+    /// The server ended it with an error message of its own.
+    ServerEnded,
+    /// The server closed or broke without a word.
+    ServerLost(Option<io::Error>),
+    /// We ended it.
+    Ended {
+        /// Why.
+        cause: Cause,
+        /// Whether the client could be told; not in the middle of a message.
+        told: bool,
+    },
+}
+
+/// What was carried.
+#[derive(Debug)]
+pub struct Carried {
+    /// Bytes from client to server.
+    pub to_server: u64,
+    /// Bytes from server to client, and those of a notice of ours.
+    pub to_client: u64,
+    /// How it ended.
+    pub end: RelayEnd,
+}
+
+/// Carries a session until a side ends or a rule of `terms` ends it.
+pub async fn relay<C, S>(client: C, server: S, terms: Terms) -> Carried
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut pair = Pair {
+        client,
+        server,
+        up: Direction::new(),
+        down: Direction::new(),
+        tracker: Tracker::new(terms.status),
+        server_told: false,
+    };
+    let mut watch = Watch::new(&terms);
+    let end = match poll_fn(|cx| pair.poll_watched(cx, &mut watch, &terms)).await {
+        Step::Over(end) => end,
+        Step::End(cause) => RelayEnd::Ended { cause, told: true },
+        // Finish the message that is under way; a client that reads too slowly for that is cut off.
+        Step::Cut(cause) => timeout(BOUNDARY_GRACE, poll_fn(|cx| pair.poll_to_boundary(cx, cause)))
+            .await
+            .unwrap_or(RelayEnd::Ended { cause, told: false }),
+    };
+    pair.finish(&end, terms.session).await;
+    Carried { to_server: pair.up.bytes, to_client: pair.down.bytes, end }
+}
+
+/// Why carrying stops.
+enum Step {
+    /// A side has ended.
+    Over(RelayEnd),
+    /// A rule ends it here.
+    End(Cause),
+    /// A rule ends it at the next end of a message.
+    Cut(Cause),
+}
+
+struct Pair<C, S> {
+    client: C,
+    server: S,
+    up: Direction,
+    down: Direction,
+    tracker: Tracker,
+    /// The server knows that the client will send no more.
+    server_told: bool,
+}
+
+impl<C, S> Pair<C, S>
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    fn poll_watched(&mut self, cx: &mut Context<'_>, watch: &mut Watch, terms: &Terms) -> Poll<Step> {
+        let before = self.up.bytes;
+        if let Poll::Ready(end) = self.poll(cx) {
+            return Poll::Ready(Step::Over(end));
+        }
+        match watch.poll(cx, self.up.bytes != before, || self.standing()) {
+            Verdict::GoOn => {}
+            Verdict::End(cause) => return Poll::Ready(Step::End(cause)),
+            Verdict::EndAtBoundary(cause) => return Poll::Ready(Step::Cut(cause)),
+        }
+        // Not into a COPY: the protocol allows it there too, but not every driver expects it.
+        if watch.rules.notice && self.server_at_rest() && self.tracker.copying().is_none() {
+            watch.rules.notice = false;
+            let notice = error_response::token_expires(terms.token.expires, terms.clock.now(), terms.session);
+            self.down.held = Some(Buffer::holding(&notice));
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<RelayEnd> {
+        if let Poll::Ready(Some(end)) = self.poll_up(cx) {
+            return Poll::Ready(end);
+        }
+        let tracker = &mut self.tracker;
+        let polled = self.down.poll(cx, &mut self.server, &mut self.client, |bytes| tracker.to_client(bytes));
+        let end = ready!(polled);
+        Poll::Ready(match end {
+            Err(Broken::Write(error)) => RelayEnd::ClientLost(error),
+            // The server's last message was an error: it has said why.
+            _ if self.tracker.server_ended_with_error() => RelayEnd::ServerEnded,
+            _ if matches!(self.up.flow, Flow::Done) || self.tracker.terminated() => RelayEnd::ClientLeft,
+            Ok(()) => RelayEnd::ServerLost(None),
+            Err(Broken::Read(error)) => RelayEnd::ServerLost(Some(error)),
+        })
+    }
+
+    /// Client to server. Its end is not the session's: the server may still be answering.
+    fn poll_up(&mut self, cx: &mut Context<'_>) -> Poll<Option<RelayEnd>> {
+        if !self.up.is_over() {
+            let tracker = &mut self.tracker;
+            let polled =
+                self.up.poll(cx, &mut self.client, &mut self.server, |bytes| tracker.to_server(bytes));
+            match ready!(polled) {
+                Err(Broken::Read(error)) if error.kind() != io::ErrorKind::UnexpectedEof => {
+                    return Poll::Ready(Some(RelayEnd::ClientLost(error)));
+                }
+                // A server that takes no more may have sent a reason, which the other direction brings.
+                Err(Broken::Write(_)) => {
+                    self.up.flow = Flow::Broken;
+                    self.server_told = true;
+                }
+                Ok(()) | Err(Broken::Read(_)) => self.up.flow = Flow::Done,
+            }
+        }
+        if !self.server_told {
+            // Whether it hears us or not, it ends; its own direction tells how.
+            let _ = ready!(Pin::new(&mut self.server).poll_shutdown(cx));
+            self.server_told = true;
+        }
+        Poll::Ready(None)
+    }
+
+    /// Brings the message to its end that is under way to the client, and nothing behind it.
+    fn poll_to_boundary(&mut self, cx: &mut Context<'_>, cause: Cause) -> Poll<RelayEnd> {
+        loop {
+            let next = self.down.held.as_ref().map_or(&[][..], Buffer::filled);
+            let rest = self.tracker.rest_of_server_message(next);
+            if rest > 0 {
+                let tracker = &mut self.tracker;
+                let note = |bytes: &[u8]| tracker.to_client(bytes);
+                if let Err(error) = ready!(self.down.poll_write(cx, &mut self.client, rest, note)) {
+                    return Poll::Ready(RelayEnd::ClientLost(error));
+                }
+                continue;
+            }
+            if let Err(error) = ready!(self.down.poll_flush(cx, &mut self.client)) {
+                return Poll::Ready(RelayEnd::ClientLost(error));
+            }
+            if self.tracker.server_between_messages() {
+                self.down.held = None; // whole messages that the client will not get
+                return Poll::Ready(RelayEnd::Ended { cause, told: true });
+            }
+            match &mut self.down.flow {
+                Flow::Open => ready!(self.down.poll_read(cx, &mut self.server)),
+                Flow::Ended(error) => return Poll::Ready(RelayEnd::ServerLost(error.take())),
+                Flow::Done | Flow::Broken => return Poll::Ready(RelayEnd::ServerLost(None)),
+            }
+        }
+    }
+
+    /// How the session stands, what has been read and not sent yet included.
+    fn standing(&self) -> Standing {
+        if self.up.is_empty() && self.down.is_empty() { self.tracker.standing() } else { Standing::Busy }
+    }
+
+    /// Whether the client has whole messages.
+    fn server_at_rest(&self) -> bool {
+        self.down.is_empty() && self.tracker.server_between_messages()
+    }
+}
+
+#[cfg(test)]
+mod rules_tests;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,206 @@
+//! Buffers for bytes that are on their way: each thread keeps a few and lends them while there is something to
+//! carry, so that sessions that are idle hold none.
+
+use std::cell::RefCell;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Size of a buffer. Two full TLS records fit; a larger one saved no measurable work.
+pub const BUFFER_BYTES: usize = 32 * 1024;
+
+/// Most buffers a thread keeps: two are in use for each direction that moves, and one task moves at a time.
+const MAX_KEPT: usize = 8;
+
+thread_local! {
+    static KEPT: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Borrowed space with the bytes that are in it.
+#[derive(Debug)]
+pub struct Buffer {
+    bytes: Box<[u8]>,
+    start: usize,
+    end: usize,
+}
+
+impl Buffer {
+    /// An empty one of [`BUFFER_BYTES`].
+    pub fn take() -> Self {
+        let kept = KEPT.try_with(|kept| kept.borrow_mut().pop()).ok().flatten();
+        let bytes = kept.unwrap_or_else(|| vec![0; BUFFER_BYTES].into_boxed_slice());
+        Self { bytes, start: 0, end: 0 }
+    }
+
+    /// One with these bytes in it.
+    pub fn holding(bytes: &[u8]) -> Self {
+        Self { bytes: bytes.into(), start: 0, end: bytes.len() }
+    }
+
+    /// The bytes in it.
+    pub fn filled(&self) -> &[u8] {
+        self.bytes.get(self.start..self.end).unwrap_or_default()
+    }
+
+    /// Takes the first `count` bytes out.
+    pub fn consume(&mut self, count: usize) {
+        self.start = self.end.min(self.start + count);
+    }
+
+    /// Adds what one read gives, behind the bytes that are in it; ready with 0 at the reader's end and when
+    /// there is no more space.
+    pub fn poll_fill<R>(&mut self, cx: &mut Context<'_>, reader: &mut R) -> Poll<io::Result<usize>>
+    where
+        R: AsyncRead + Unpin,
+    {
+        let mut space = ReadBuf::new(self.bytes.get_mut(self.end..).unwrap_or_default());
+        Pin::new(reader).poll_read(cx, &mut space).map_ok(|()| {
+            let read = space.filled().len();
+            self.end += read;
+            read
+        })
+    }
+
+    /// Whether no more can be added.
+    pub fn is_full(&self) -> bool {
+        self.end == self.bytes.len()
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        if self.bytes.len() != BUFFER_BYTES {
+            return;
+        }
+        let mut bytes = std::mem::take(&mut self.bytes);
+        // Another session will borrow it. Only what was used is overwritten: for a query that costs nothing.
+        if let Some(used) = bytes.get_mut(..self.end) {
+            used.fill(0);
+        }
+        // Without the thread's store, at its end, the buffer goes as others do.
+        let _ = KEPT.try_with(|kept| {
+            let mut kept = kept.borrow_mut();
+            if kept.len() < MAX_KEPT {
+                kept.push(bytes);
+            }
+        });
+    }
+}
+
+/// A connection from which much is read at once. TLS asks for 4 KiB at a time, which would cost a system call
+/// for each. Whoever reads from it has to own the connection: bytes that were read ahead are in here.
+#[derive(Debug)]
+pub struct ReadAhead<S> {
+    stream: S,
+    ahead: Option<Buffer>,
+}
+
+impl<S> ReadAhead<S> {
+    /// Reads ahead from `stream`.
+    pub fn new(stream: S) -> Self {
+        Self { stream, ahead: None }
+    }
+
+    /// The connection itself.
+    pub fn get_ref(&self) -> &S {
+        &self.stream
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for ReadAhead<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        space: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let mut buffer = match self.ahead.take() {
+            Some(ahead) => ahead,
+            None => {
+                let mut buffer = Buffer::take();
+                match buffer.poll_fill(cx, &mut self.stream) {
+                    Poll::Ready(Ok(_)) => buffer,
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+        };
+        let wanted = buffer.filled();
+        let wanted = wanted.get(..space.remaining()).unwrap_or(wanted);
+        space.put_slice(wanted);
+        let count = wanted.len();
+        buffer.consume(count);
+        self.ahead = Some(buffer).filter(|buffer| !buffer.filled().is_empty());
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for ReadAhead<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::*;
+
+    fn kept() -> usize {
+        KEPT.with(|kept| kept.borrow().len())
+    }
+
+    #[test]
+    fn buffers_come_back_empty_and_not_without_end() {
+        let mut first = Buffer::take();
+        first.bytes[..6].copy_from_slice(b"secret");
+        first.end = 6;
+        drop(first);
+        assert_eq!(kept(), 1);
+        let again = Buffer::take();
+        assert!(again.filled().is_empty() && again.bytes.iter().all(|byte| *byte == 0));
+        drop(again);
+        drop((0..=MAX_KEPT).map(|_| Buffer::take()).collect::<Vec<_>>());
+        assert_eq!(kept(), MAX_KEPT);
+        drop(Buffer::holding(b"of another size"));
+        assert!(Buffer::take().is_full() == (BUFFER_BYTES == 0) && kept() == MAX_KEPT);
+    }
+
+    #[tokio::test]
+    async fn what_was_read_ahead_arrives_and_an_idle_reader_holds_nothing() {
+        let (near, mut far) = duplex(100);
+        let mut reader = ReadAhead::new(near);
+        far.write_all(b"0123456789").await.unwrap();
+        let mut three = [0; 3];
+        reader.read_exact(&mut three).await.unwrap();
+        assert!(&three == b"012" && reader.ahead.is_some());
+        let mut seven = [0; 7];
+        reader.read_exact(&mut seven).await.unwrap();
+        assert!(&seven == b"3456789" && reader.ahead.is_none());
+        assert!(!crate::wire::has_early_bytes(&mut reader).await && reader.ahead.is_none());
+        drop(far);
+        assert_eq!(reader.read(&mut three).await.unwrap(), 0);
+    }
+}

@@ -1,16 +1,21 @@
 //! The relay between two tiny in-memory pipes.
 
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use proptest::prelude::*;
+use rustls::pki_types::{PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::ending::TERMINATE;
 use super::*;
 use crate::config::OnTokenExpiry;
+use crate::wire::buffers::{BUFFER_BYTES, ReadAhead};
 
 pub(super) fn message(tag: u8, body: &[u8]) -> Vec<u8> {
     [&[tag], &crate::wire::message_length(body.len())[..], body].concat()
@@ -54,21 +59,35 @@ pub(super) fn start_at(pipe: usize, settings: SessionSettings, clock: Clock) -> 
     let (client, near_client) = duplex(pipe);
     let (server, near_server) = duplex(pipe);
     let (drain, now) = (CancellationToken::new(), CancellationToken::new());
-    let tokens = (drain.clone(), now.clone());
-    let relay = tokio::spawn(async move {
+    let relay = carry(near_client, near_server, settings, clock, drain.clone(), now.clone());
+    Ends { client, server, drain, now, relay }
+}
+
+fn carry<C, S>(
+    client: C,
+    server: S,
+    settings: SessionSettings,
+    clock: Clock,
+    drain: CancellationToken,
+    now: CancellationToken,
+) -> JoinHandle<Carried>
+where
+    C: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    tokio::spawn(async move {
         let expires = UNIX_EPOCH + NOON + TOKEN_LIFE;
         let terms = Terms {
             settings,
             token: TokenTimes { expires, accepted_until: expires + LEEWAY },
             clock,
-            drain: tokens.0,
-            now: tokens.1,
+            drain,
+            now,
             session: SessionId::random(),
             status: b'I',
         };
-        relay(near_client, near_server, terms).await
-    });
-    Ends { client, server, drain, now, relay }
+        relay(client, server, terms).await
+    })
 }
 
 pub(super) async fn read_all(stream: &mut DuplexStream) -> Vec<u8> {
@@ -210,6 +229,82 @@ async fn each_direction_moves_while_the_others_reader_sleeps() {
     pass_a_reader_that_sleeps(up, down).await;
     let (up, down) = ((&mut client_write, &mut server_read), (&mut server_write, &mut client_read));
     pass_a_reader_that_sleeps(down, up).await;
+}
+
+/// A self-signed pair of configurations.
+fn tls() -> (TlsAcceptor, TlsConnector) {
+    let issued = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let key = PrivateKeyDer::Pkcs8(issued.signing_key.serialize_der().into());
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let server = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![issued.cert.der().clone()], key)
+        .unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(issued.cert.der().clone()).unwrap();
+    let client = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    (TlsAcceptor::from(Arc::new(server)), TlsConnector::from(Arc::new(client)))
+}
+
+/// Both legs in TLS, as in life. With the clock standing still, a writer that has to wait for a minute is one
+/// that waits for ever: what the server could send until then is what the relay holds.
+#[tokio::test(start_paused = true)]
+async fn r9_a_client_that_does_not_read_costs_a_few_buffers_and_no_more() {
+    const PIPE: usize = 4 * 1024;
+    /// What waits for the client, encrypted; and the test's own server takes up to 64 KiB before it waits.
+    const MOST: usize = 2 * PIPE + BUFFER_BYTES + 64 * 1024;
+    let (acceptor, connector) = tls();
+    let localhost = || ServerName::try_from("localhost").unwrap();
+    let (client, near_client) = duplex(PIPE);
+    let (server, near_server) = duplex(PIPE);
+    let near_client = acceptor.accept(ReadAhead::new(near_client));
+    let near_server = connector.connect(localhost(), ReadAhead::new(near_server));
+    let (client, near_client, server, near_server) = tokio::try_join!(
+        connector.connect(localhost(), client),
+        near_client,
+        acceptor.accept(server),
+        near_server
+    )
+    .unwrap();
+    let relay = carry(
+        near_client,
+        near_server,
+        plain(),
+        Clock::system(),
+        CancellationToken::new(),
+        CancellationToken::new(),
+    );
+    let (mut client, mut server) = (client, server);
+    let row = message(b'D', &[b'x'; 1_000]);
+    let mut sent = 0;
+    while let Ok(written) = timeout(Duration::from_mins(1), server.write(&row[sent % row.len()..])).await {
+        sent += written.unwrap();
+        assert!(sent <= MOST, "{sent} bytes taken and nobody reads");
+    }
+    assert!(sent > PIPE, "nothing got through");
+    // And it goes on where it stopped, both ways.
+    let rest = row.len() - sent % row.len();
+    let total = sent + rest + 1_000 * row.len();
+    let writing = tokio::spawn(async move {
+        server.write_all(&row[row.len() - rest..]).await.unwrap();
+        for _ in 0..1_000 {
+            server.write_all(&row).await.unwrap();
+        }
+        server.flush().await.unwrap();
+        (server, row)
+    });
+    let mut got = vec![0; total];
+    client.read_exact(&mut got).await.unwrap();
+    let (server, row) = writing.await.unwrap();
+    assert!(got.chunks(row.len()).all(|chunk| chunk == row));
+    drop((client, server));
+    relay.await.unwrap();
 }
 
 proptest! {

@@ -146,7 +146,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ReadAhead<S> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+        match slices {
+            [one] => Pin::new(&mut self.stream).poll_write(cx, one), // the kernel's shorter way
+            several => Pin::new(&mut self.stream).poll_write_vectored(cx, several),
+        }
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use crate::world::admin::until;
 use crate::world::raw::{PATIENCE, query};
-use crate::world::{ErrorFields, RawClient, World};
+use crate::world::{ErrorFields, RawClient, World, database};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn r18_a_drain_ends_what_is_idle_and_lets_a_transaction_finish() {
@@ -106,6 +106,61 @@ fn lines(from: impl Read + Send + 'static) -> Receiver<String> {
     let (send, lines) = channel();
     std::thread::spawn(move || BufReader::new(from).lines().try_for_each(|line| send.send(line.unwrap())));
     lines
+}
+
+/// Eight clients of pgbench write a row in each of their transactions, and write down which of them the server
+/// has committed. In the middle of it the service is stopped: every transaction that was begun is finished, each
+/// one that was told to be committed is there, and no other.
+#[tokio::test(flavor = "multi_thread")]
+async fn r18_a_drain_under_load_loses_no_transaction_and_cuts_none() {
+    let mut world = World::start().await;
+    let sql = |sql: &'static str| tokio::task::spawn_blocking(move || database().postgres.sql(sql));
+    sql("create table r18 (client int); grant all on r18 to alice").await.unwrap();
+    let script = world.folder().join("r18.sql");
+    let statements =
+        "begin;\ninsert into r18 values (:client_id);\nselect count(*) from pg_class;\ncommit;\n";
+    std::fs::write(&script, statements).unwrap();
+    let mut pgbench = database().postgres.pgbench();
+    pgbench
+        .args(["-n", "-c", "8", "-T", "600", "-l", "-f"])
+        .arg(&script)
+        .arg(format!("--log-prefix={}", world.folder().join("r18").display()))
+        .arg(format!(
+            "host=localhost hostaddr=127.0.0.1 port={} user=alice dbname=app sslmode=require",
+            world.port
+        ))
+        .env("PGPASSWORD", world.token("alice"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let load = tokio::task::spawn_blocking(move || pgbench.output().unwrap());
+    while sql("select count(*) from r18").await.unwrap().trim().parse::<u32>().unwrap() < 400 {
+        assert!(!load.is_finished(), "{:?}", load.await);
+    }
+    world.stopping.drain.cancel();
+    let said = String::from_utf8(load.await.unwrap().stderr).unwrap();
+    // Each one was told so where it would have begun another transaction: at command 0.
+    assert_eq!(said.matches("aborted in command 0 ").count(), 8, "{said}");
+    assert_eq!(
+        said.matches("FATAL:  terminating connection due to administrator command").count(),
+        8,
+        "{said}"
+    );
+    let serving = world.serving.take().unwrap();
+    timeout(PATIENCE, serving).await.expect("the service does not end").unwrap().unwrap();
+
+    let mut told = [0; 8];
+    for file in std::fs::read_dir(world.folder()).unwrap().map(|file| file.unwrap().path()) {
+        if file.file_name().unwrap().to_string_lossy().starts_with("r18.") && file != script {
+            for line in std::fs::read_to_string(file).unwrap().lines() {
+                told[line.split(' ').next().unwrap().parse::<usize>().unwrap()] += 1;
+            }
+        }
+    }
+    let rows =
+        sql("select client || ' ' || count(*) from r18 group by client order by client").await.unwrap();
+    let told: Vec<String> =
+        told.iter().enumerate().map(|(client, count)| format!("{client} {count}")).collect();
+    assert_eq!(rows.lines().collect::<Vec<_>>(), told);
 }
 
 /// The binary itself: READY for systemd, work, SIGTERM, exit code 0.

@@ -10,6 +10,7 @@ mod cancel;
 mod chain;
 mod device_flow;
 mod doctor;
+mod endings;
 mod fidelity;
 mod lifecycle;
 mod limits;

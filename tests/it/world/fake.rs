@@ -10,10 +10,11 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use super::raw::{CANCEL_CODE, PATIENCE, SSL_REQUEST, message};
 
@@ -28,6 +29,8 @@ pub(crate) enum Part {
     AfterPassword(Vec<u8>),
     /// As [`Part::AfterPassword`], and then closes.
     ThenClose(Vec<u8>),
+    /// As [`Part::AfterPassword`], and then the test plays on with the connection.
+    ThenHand(Vec<u8>, mpsc::UnboundedSender<TlsStream<TcpStream>>),
     /// Speaks 3.2: gives a key of this process id and secret, or of its first 4 bytes to one who asks for 3.0.
     Modern(i32, Vec<u8>),
     /// Speaks 3.0 and answers whoever asks for more with this and the end; then as [`Part::AfterPassword`].
@@ -147,6 +150,7 @@ async fn play(
     if startup[..4] == CANCEL_CODE {
         return tls.shutdown().await;
     }
+    let mut hand_over = None;
     let (asks, says, closes) = match part {
         Part::Modern(pid, secret) => {
             let length = if startup[3] == 2 { secret.len() } else { 4 };
@@ -157,6 +161,10 @@ async fn play(
         Part::AfterStartup(says) => (false, says, false),
         Part::AfterPassword(says) => (true, says, false),
         Part::ThenClose(says) => (true, says, true),
+        Part::ThenHand(says, to) => {
+            hand_over = Some(to);
+            (true, says, false)
+        }
         Part::Instead(_) | Part::Silence | Part::Reset => unreachable!(),
     };
     if asks {
@@ -171,6 +179,10 @@ async fn play(
     tls.flush().await?;
     if closes {
         return tls.shutdown().await;
+    }
+    if let Some(to) = hand_over {
+        to.send(tls).unwrap();
+        return Ok(());
     }
     let mut more = [0; 4_096];
     loop {

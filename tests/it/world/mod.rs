@@ -45,6 +45,7 @@ pub(crate) struct Wishes {
     listen: String,
     second: Option<String>,
     limits: String,
+    session: String,
     issuer: String,
     role: String,
     cluster: String,
@@ -68,6 +69,10 @@ impl Wishes {
     }
     pub(crate) fn limits(mut self, keys: &str) -> Self {
         keys.clone_into(&mut self.limits);
+        self
+    }
+    pub(crate) fn session(mut self, keys: &str) -> Self {
+        keys.clone_into(&mut self.session);
         self
     }
     pub(crate) fn issuer(mut self, keys: &str) -> Self {
@@ -131,6 +136,8 @@ impl Wishes {
             {second}
             [limits]
             {limits}
+            [session]
+            {session}
             [cancel]
             {cancel}
             [[issuer]]
@@ -160,6 +167,7 @@ impl Wishes {
             limits = self.limits,
             cancel = self.cancel,
             hostaddr = self.hostaddr.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            session = self.session,
             issuer_url = cloud.issuer.url(),
             audience = names::AUDIENCE,
             endpoint = self.endpoint,
@@ -203,6 +211,7 @@ impl World {
             listen: String::new(),
             second: None,
             limits: String::new(),
+            session: String::new(),
             issuer: String::new(),
             role: format!("role_arn = \"{}\"", names::ROLE_ARN),
             cluster: String::new(),

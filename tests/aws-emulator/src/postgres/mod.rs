@@ -114,6 +114,11 @@ impl Postgres {
         psql(&self.inner.install)
     }
 
+    /// A `pgbench` of this installation that has nothing of the caller's environment.
+    pub fn pgbench(&self) -> Command {
+        client(&self.inner.install, "pgbench")
+    }
+
     fn run_sql(&self, database: &str, sql: &str) -> Result<String, Error> {
         let mut psql = self.psql();
         psql.arg("-h").arg(&self.inner.dir).args(["-p", &self.addr().port().to_string(), "-U", SUPERUSER]);
@@ -122,15 +127,21 @@ impl Postgres {
 }
 
 fn psql(install: &Install) -> Command {
-    let mut psql = install.program("psql");
+    let mut psql = client(install, "psql");
+    psql.args(["-X", "-A", "-t", "-q"]);
+    psql
+}
+
+fn client(install: &Install, name: &str) -> Command {
+    let mut client = install.program(name);
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("PG") {
-            psql.env_remove(name);
+            client.env_remove(name);
         }
     }
     // Certificates and passwords in the home folder of whoever runs the tests must not play a part.
-    psql.env("HOME", "/nonexistent").args(["-X", "-A", "-t", "-q"]).stdin(Stdio::null());
-    psql
+    client.env("HOME", "/nonexistent").stdin(Stdio::null());
+    client
 }
 
 /// The order of rules that RDS has: IAM users only over TLS and only through the gate, others by password.

@@ -1,0 +1,383 @@
+//! How sessions end: clients and servers that leave, break or say nothing more, and what the other side then
+//! gets.
+
+use std::time::Duration;
+
+use aws_emulator::Ca;
+use socket2::SockRef;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio_rustls::server::TlsStream;
+
+use crate::world::fake::{FakeServer, Part, welcome};
+use crate::world::raw::{message, query};
+use crate::world::{ErrorFields, RawClient, World, database};
+
+/// A world whose server is played by the test.
+struct Stage {
+    world: World,
+    hands: mpsc::UnboundedReceiver<TlsStream<TcpStream>>,
+    fake: FakeServer,
+}
+
+impl Stage {
+    async fn start() -> Self {
+        Self::with("").await
+    }
+
+    async fn with(session: &str) -> Self {
+        let ca = Ca::new().unwrap();
+        let (sender, hands) = mpsc::unbounded_channel();
+        let fake = FakeServer::start(&ca, Part::ThenHand(welcome(), sender)).await;
+        let world = World::wishes().upstream(fake.addr, &ca).session(session).start().await;
+        Self { world, hands, fake }
+    }
+
+    /// A new session: the client's end and the server's.
+    async fn session(&mut self) -> (RawClient, TlsStream<TcpStream>) {
+        let client = log_in(&self.world).await;
+        (client, self.hands.recv().await.unwrap())
+    }
+}
+
+async fn log_in(world: &World) -> RawClient {
+    let token = world.token("alice");
+    world.raw().await.login("alice", Some("app"), &token).await.unwrap().0
+}
+
+/// A session with the real server, and its process there.
+async fn log_in_with_pid(world: &World) -> (RawClient, i32) {
+    let token = world.token("alice");
+    let (client, said) = world.raw().await.login("alice", Some("app"), &token).await.unwrap();
+    let (_, key) = said.into_iter().find(|(tag, _)| *tag == b'K').unwrap();
+    (client, i32::from_be_bytes(key[..4].try_into().unwrap()))
+}
+
+/// Asks the server's superuser until the answer is `wanted`. The limit is for a broken build.
+async fn until(sql: String, wanted: &str) {
+    let mut answer = String::new();
+    for _ in 0..3_000 {
+        let sql = sql.clone();
+        answer = tokio::task::spawn_blocking(move || database().postgres.sql(&sql)).await.unwrap();
+        if answer.trim() == wanted {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{sql} gives {answer:?} and never {wanted:?}");
+}
+
+async fn until_gone(pid: i32) {
+    until(format!("select count(*) from pg_stat_activity where pid = {pid}"), "0").await;
+}
+
+async fn read_all(client: &mut RawClient) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let _ = client.stream.read_to_end(&mut bytes).await; // a cut connection has no close_notify
+    bytes
+}
+
+/// The error that `bytes` are, and nothing besides.
+fn only_error(bytes: &[u8]) -> ErrorFields {
+    assert_eq!(bytes.first(), Some(&b'E'), "{bytes:?}");
+    let length = u32::from_be_bytes(bytes[1..5].try_into().unwrap()) as usize;
+    assert_eq!(bytes.len(), length + 1, "{bytes:?}");
+    ErrorFields::parse(&bytes[5..])
+}
+
+fn reset(stream: TlsStream<TcpStream>) {
+    let (tcp, _) = stream.into_inner();
+    SockRef::from(&tcp).set_linger(Some(Duration::ZERO)).unwrap();
+}
+
+/// The kernel's own list says that it watches over both legs: a timer for keepalive (2) is running.
+#[tokio::test(flavor = "multi_thread")]
+async fn r3_the_kernel_asks_both_peers_whether_they_live() {
+    let mut stage = Stage::start().await;
+    let (client, _server) = stage.session().await;
+    let client = client.stream.get_ref().0.local_addr().unwrap().port();
+    let legs = [(stage.world.port, client), (0, stage.fake.addr.port())];
+    for (local, remote) in legs {
+        // An acknowledgement that is due holds the timer for a moment.
+        let mut timer = String::new();
+        for _ in 0..3_000 {
+            let table = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
+            let port = |field: &str| u16::from_str_radix(field.rsplit(':').next().unwrap(), 16).unwrap();
+            let rows = table.lines().skip(1).map(|row| row.split_whitespace().collect::<Vec<_>>());
+            let row = rows
+                .filter(|row| row[3] == "01")
+                .find(|row| port(row[2]) == remote && (local == 0 || port(row[1]) == local));
+            timer = row.unwrap_or_else(|| panic!("{local} {remote}: {table}"))[5].to_owned();
+            if timer.starts_with("02:") {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert!(timer.starts_with("02:"), "{local} {remote}: {timer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r4_what_a_dying_server_said_arrives_and_no_message_is_begun_in_another() {
+    let rows = [message(b'T', b"\0\0"), message(b'D', b"a row"), message(b'D', b"")];
+    let copy = [message(b'H', b"\0\0\0"), message(b'd', b"a line")];
+    let mut stage = Stage::start().await;
+    for messages in [&rows[..], &copy] {
+        let stream = messages.concat();
+        let ends: Vec<usize> = messages
+            .iter()
+            .scan(0, |end, message| {
+                *end += message.len();
+                Some(*end)
+            })
+            .collect();
+        for (cut, manner) in
+            (0..=stream.len()).flat_map(|cut| [(cut, "reset"), (cut, "closed"), (cut, "shut")])
+        {
+            let (mut client, mut server) = stage.session().await;
+            let ask = query("select");
+            client.send(&ask).await;
+            server.read_exact(&mut vec![0; ask.len()]).await.unwrap();
+            server.write_all(&stream[..cut]).await.unwrap();
+            server.flush().await.unwrap();
+            match manner {
+                "reset" => reset(server),
+                "closed" => drop(server), // without close_notify
+                _ => server.shutdown().await.unwrap(),
+            }
+            let got = read_all(&mut client).await;
+            assert_eq!(got[..cut], stream[..cut], "{cut} {manner}");
+            if cut == 0 || ends.contains(&cut) {
+                let error = only_error(&got[cut..]);
+                assert_eq!((error.sqlstate(), error.message()), ("08006", "server connection lost"));
+            } else {
+                assert_eq!(got.len(), cut, "{cut} {manner}");
+            }
+        }
+    }
+    assert_eq!(stage.world.audit("outcome", "lost").await["end"], "server_lost");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r8_a_client_that_leaves_leaves_no_session_behind() {
+    let world = World::start().await;
+    // Politely.
+    let (mut client, pid) = log_in_with_pid(&world).await;
+    client.send(&message(b'X', b"")).await;
+    assert!(read_all(&mut client).await.is_empty(), "nobody has a word for who has said goodbye");
+    until_gone(pid).await;
+    assert_eq!(world.audit("end", "client_left").await["outcome"], "session");
+    // Without a word, inside a transaction.
+    let (mut client, pid) = log_in_with_pid(&world).await;
+    client.send(&query("begin")).await;
+    while client.message().await.unwrap().0 != b'Z' {}
+    drop(client);
+    until_gone(pid).await;
+    // While results flow.
+    let (mut client, pid) = log_in_with_pid(&world).await;
+    client.send(&query("select repeat('x', 1000) from generate_series(1, 100000000)")).await;
+    assert_eq!(client.message().await.unwrap().0, b'T');
+    drop(client);
+    until_gone(pid).await;
+    world.audit("end", "client_lost").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r8_a_client_that_closes_its_half_gets_its_answer() {
+    let world = World::start().await;
+    let mut client = log_in(&world).await;
+    client.send(&query("select repeat('y', 1000000)")).await;
+    client.stream.shutdown().await.unwrap();
+    let mut row = 0;
+    while let Some((tag, body)) = client.message().await {
+        assert_ne!(tag, b'E');
+        if tag == b'D' {
+            row = body.len();
+        }
+    }
+    assert_eq!(row, 1_000_006);
+}
+
+/// Until the server cannot get rid of its result any more.
+async fn until_blocked(pid: i32) {
+    let sql = format!("select wait_event from pg_stat_activity where pid = {pid}");
+    until(sql, "ClientWrite").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r9_a_client_that_does_not_read_stops_the_server_and_not_the_others() {
+    const ROWS: usize = 100_000;
+    let world = World::start().await;
+    let (mut slow, pid) = log_in_with_pid(&world).await;
+    slow.send(&query(&format!("select repeat('z', 1000) from generate_series(1, {ROWS})"))).await;
+    until_blocked(pid).await;
+    let other = world.connect("alice", &world.token("alice")).await.unwrap();
+    assert_eq!(other.query_one("select 1", &[]).await.unwrap().get::<_, i32>(0), 1);
+    let mut rows = 0;
+    loop {
+        match slow.message().await.unwrap() {
+            (b'D', body) => {
+                assert!(body.len() == 1_006 && body[6..].iter().all(|byte| *byte == b'z'));
+                rows += 1;
+            }
+            (b'Z', _) => break,
+            (tag, _) => assert!(matches!(tag, b'T' | b'C'), "{tag}"),
+        }
+    }
+    assert_eq!(rows, ROWS);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r10_a_copy_whose_client_breaks_off_leaves_no_rows() {
+    let world = World::start().await;
+    let sql = "create table r10 (n int); grant all on r10 to alice";
+    tokio::task::spawn_blocking(|| database().postgres.sql(sql)).await.unwrap();
+    let (mut client, pid) = log_in_with_pid(&world).await;
+    client.send(&query("copy r10 from stdin")).await;
+    assert_eq!(client.message().await.unwrap().0, b'G');
+    let rows = message(b'd', &b"1\n".repeat(1_000)).repeat(100);
+    client.send(&rows).await;
+    let (tcp, _) = client.stream.into_inner();
+    SockRef::from(&tcp).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(tcp);
+    until_gone(pid).await;
+    until("select count(*) from r10".to_owned(), "0").await;
+    world.audit("end", "client_lost").await;
+}
+
+/// The same, with a server that remembers every byte.
+#[tokio::test(flavor = "multi_thread")]
+async fn r10_nothing_is_invented_for_a_client_that_breaks_off() {
+    let mut stage = Stage::start().await;
+    for reset_it in [true, false] {
+        let (mut client, mut server) = stage.session().await;
+        let ask = query("copy t from stdin");
+        client.send(&ask).await;
+        server.read_exact(&mut vec![0; ask.len()]).await.unwrap();
+        server.write_all(&message(b'G', b"\0\0\0")).await.unwrap();
+        assert_eq!(client.message().await.unwrap().0, b'G');
+        let sent = [message(b'd', b"a line\n"), message(b'd', b"half a line")[..9].to_vec()].concat();
+        client.send(&sent).await;
+        let mut heard = vec![0; sent.len()];
+        server.read_exact(&mut heard).await.unwrap();
+        assert_eq!(heard, sent);
+        let (tcp, _) = client.stream.into_inner();
+        if reset_it {
+            SockRef::from(&tcp).set_linger(Some(Duration::ZERO)).unwrap();
+        }
+        drop(tcp);
+        let mut more = Vec::new();
+        let _ = server.read_to_end(&mut more).await;
+        assert!(more.is_empty(), "{more:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r11_a_hundred_megabytes_each_way_at_once_get_through() {
+    const STATEMENTS: usize = 1_000;
+    let world = World::start().await;
+    let client = log_in(&world).await;
+    let (mut reader, mut writer) = tokio::io::split(client.stream);
+    let statement = query(&format!("select '{}'", "x".repeat(100_000)));
+    let writing = tokio::spawn(async move {
+        for _ in 0..STATEMENTS {
+            writer.write_all(&statement).await.unwrap();
+        }
+        writer.flush().await.unwrap();
+        writer
+    });
+    let (mut ready, mut bytes) = (0, 0);
+    let mut body = Vec::new();
+    while ready < STATEMENTS {
+        let tag = reader.read_u8().await.unwrap();
+        body.resize(reader.read_u32().await.unwrap() as usize - 4, 0);
+        reader.read_exact(&mut body).await.unwrap();
+        match tag {
+            b'D' => bytes += body.len(),
+            b'Z' => ready += 1,
+            _ => assert!(matches!(tag, b'T' | b'C'), "{tag}"),
+        }
+    }
+    assert_eq!(bytes, STATEMENTS * 100_006);
+    drop(writing.await.unwrap());
+}
+
+/// Whole messages, and how many bytes of another one.
+fn frames(mut bytes: &[u8]) -> (Vec<(u8, &[u8])>, &[u8]) {
+    let mut frames = Vec::new();
+    while let [tag, a, b, c, d, rest @ ..] = bytes {
+        let Some(body) = rest.get(..u32::from_be_bytes([*a, *b, *c, *d]) as usize - 4) else { break };
+        frames.push((*tag, body));
+        bytes = &rest[body.len()..];
+    }
+    (frames, bytes)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn u8_the_last_word_is_never_said_inside_a_message() {
+    let parse = message(b'P', b"\0select repeat('x', 1000) from generate_series(1, 10000)\0\0\0");
+    let run = [message(b'B', b"\0\0\0\0\0\0\0\0"), message(b'E', b"\0\0\0\0\0"), message(b'S', b"")].concat();
+    let pipeline = [parse, run.repeat(10_000)].concat();
+    let endless = "copy (select repeat('x', 1000) from generate_series(1, 100000000)) to stdout";
+    for (ask, small) in
+        [(query("select repeat('x', 100000000)"), false), (query(endless), true), (pipeline, true)]
+    {
+        let world = World::start().await;
+        let mut client = log_in(&world).await;
+        client.send(&ask).await;
+        // In the middle of a row, whatever the row.
+        let mut got = vec![0; 150_000];
+        client.stream.read_exact(&mut got).await.unwrap();
+        world.stopping.drain.cancel();
+        world.stopping.now.cancel();
+        got.extend(read_all(&mut client).await);
+        let (frames, rest) = frames(&got);
+        match frames.last() {
+            Some((b'E', body)) => {
+                assert!(rest.is_empty(), "{} bytes behind the last word", rest.len());
+                assert_eq!(ErrorFields::parse(body).sqlstate(), "57P01");
+            }
+            // Too long a message to wait for: it is cut, and nothing is said in it.
+            _ => assert!(!small && rest[11..].iter().all(|byte| *byte == b'x'), "{}", rest.len()),
+        }
+        for (tag, body) in frames.iter().filter(|(tag, _)| matches!(tag, b'D' | b'd')) {
+            let text = if *tag == b'D' { &body[6..] } else { &body[..body.len() - 1] };
+            assert!(text.iter().all(|byte| *byte == b'x'));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn j14_a_session_ends_when_its_token_does() {
+    let world =
+        World::wishes().issuer("leeway = \"0s\"").session("on_token_expiry = \"close\"").start().await;
+    let claims = world.claims("alice");
+    let now = claims.get("iat").unwrap().as_u64().unwrap();
+    let token = world.mint(claims.set("exp", now + 5));
+    let (mut client, _) = world.raw().await.login("alice", Some("app"), &token).await.unwrap();
+    client.send(&query("begin; select 1")).await;
+    while client.message().await.unwrap().0 != b'Z' {}
+    let error = only_error(&read_all(&mut client).await);
+    assert_eq!((error.sqlstate(), error.message()), ("57P01", "terminating connection due to token expiry"));
+    assert!(error.hint().contains("fresh token"), "{error:?}");
+    drop(client);
+    let record = world.audit("end", "token_expired").await;
+    assert_eq!((record["outcome"].as_str(), record["sqlstate"].as_str()), (Some("session"), Some("57P01")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn silent_clients_are_ended_as_postgresql_ends_them() {
+    let keys = "client_idle_timeout = \"1s\"\nidle_transaction_timeout = \"1s\"";
+    let world = World::wishes().session(keys).start().await;
+    for (sql, sqlstate, end) in [("select 1", "57P05", "idle"), ("begin", "25P03", "idle_in_transaction")] {
+        let (mut client, pid) = log_in_with_pid(&world).await;
+        client.send(&query(sql)).await;
+        while client.message().await.unwrap().0 != b'Z' {}
+        let error = only_error(&read_all(&mut client).await);
+        assert_eq!(error.sqlstate(), sqlstate);
+        until_gone(pid).await;
+        let record = world.audit("end", end).await;
+        assert_eq!(record["sqlstate"], sqlstate);
+    }
+}

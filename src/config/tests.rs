@@ -137,7 +137,7 @@ fn fixtures_are_judged_as_they_say() {
         files
     };
     let (valid, invalid) = (folder("valid"), folder("invalid"));
-    assert_eq!((valid.len(), invalid.len()), (3, 5));
+    assert_eq!((valid.len(), invalid.len()), (4, 5));
     for file in valid {
         let text = fs::read_to_string(&file).unwrap();
         Config::from_toml(&text, &file).unwrap_or_else(|problems| panic!("{problems}"));

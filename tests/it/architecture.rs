@@ -224,6 +224,7 @@ fn l2_secrets_are_read_only_where_they_are_spent() {
     assert_eq!(
         readers,
         [
+            "auth/inspect.rs",
             "auth/verify.rs",
             "aws/credentials.rs",
             "aws/iam_token.rs",

@@ -16,6 +16,8 @@ use crate::secret::IamToken;
 use crate::upstream::dial::{DialError, Dialed, Dialer};
 use crate::upstream::login::{self, Upstream, UpstreamLoginError, Wanted};
 
+const SERVERS_WORDS: &str = "The server itself says no, in these words.";
+
 pub(super) const LINKS: [Link; 4] = [Link::Dns, Link::Tcp, Link::Tls, Link::Login];
 
 /// A verified connection to the database, if there is one.
@@ -158,10 +160,17 @@ fn refused(error: UpstreamLoginError, grant: &Grant) -> Trouble {
         UpstreamLoginError::Refused { sqlstate, .. } if sqlstate == "42501" => {
             format!("GRANT CONNECT ON DATABASE to \"{user}\".")
         }
+        UpstreamLoginError::Refused { sqlstate, .. } if sqlstate.starts_with("53") => {
+            "The server is full: end sessions, or raise max_connections.".to_owned()
+        }
+        UpstreamLoginError::Refused { sqlstate, .. } if sqlstate.starts_with("57") => {
+            "The server is starting or stopping: try again in a moment.".to_owned()
+        }
         _ => String::new(),
     };
     let refusal = explain(&LoginError::Upstream(error), &user);
-    let remedy = if remedy.is_empty() { refusal.hint.unwrap_or_default() } else { remedy };
+    let remedy =
+        if remedy.is_empty() { refusal.hint.unwrap_or_else(|| SERVERS_WORDS.to_owned()) } else { remedy };
     if refusal.verbatim {
         Trouble::new(found, remedy)
     } else {

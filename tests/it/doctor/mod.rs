@@ -2,6 +2,9 @@
 //! in the words of `docs/doctor.md`.
 
 mod faults;
+mod sts;
+mod tokens;
+mod upstream;
 
 use std::fs;
 use std::path::Path;
@@ -202,13 +205,13 @@ async fn every_fault_blames_its_link_in_the_words_of_the_docs() {
     let mut rows = Vec::new();
     rows.extend(faults::setup().await);
     rows.extend(faults::issuer().await);
-    rows.extend(faults::tokens().await);
-    rows.extend(faults::access().await);
-    rows.extend(faults::sts_answers().await);
-    rows.extend(faults::sts_decisions().await);
-    rows.extend(faults::upstream().await);
-    rows.extend(faults::login().await);
-    rows.extend(faults::session().await);
+    rows.extend(tokens::tokens().await);
+    rows.extend(tokens::access().await);
+    rows.extend(sts::sts_answers().await);
+    rows.extend(sts::sts_decisions().await);
+    rows.extend(upstream::upstream().await);
+    rows.extend(upstream::login().await);
+    rows.extend(upstream::session().await);
     let table = format!(
         "| fault | link | state | what is said | remedy |\n| --- | --- | --- | --- | --- |\n{}",
         rows.concat()

@@ -1,0 +1,151 @@
+//! What STS answers and decides.
+#![expect(clippy::too_many_lines, reason = "tables")]
+
+use aws_emulator::sts::StsFault;
+use aws_emulator::{Fault, Issuer, IssuerOptions, Provider, Template, names};
+
+use super::Run;
+use super::faults::{examine, row};
+use crate::world::World;
+
+pub(super) async fn sts_answers() -> Vec<String> {
+    let world = World::start().await;
+    let invalid = |text: &str| StsFault::error(400, "InvalidIdentityToken", text);
+    let said = |status, code: &str| StsFault::error(status, code, "in AWS's words");
+    let cases = [
+        (
+            "STS: ExpiredTokenException",
+            said(400, "ExpiredTokenException"),
+            "STS refused with ExpiredTokenException",
+        ),
+        ("STS: IDPRejectedClaim", said(403, "IDPRejectedClaim"), "STS refused with IDPRejectedClaim"),
+        ("STS: AccessDenied", said(403, "AccessDenied"), "STS refused with AccessDenied"),
+        (
+            "STS: thumbprint",
+            invalid("OpenIDConnect provider's HTTPS certificate doesn't match configured thumbprint"),
+            "STS refused with InvalidIdentityToken: OpenIDConnect provider's HTTPS",
+        ),
+        (
+            "STS: discovery document",
+            invalid("Please check .well-known/openid-configuration of provider: https://x is valid"),
+            "STS refused with InvalidIdentityToken: Please check",
+        ),
+        (
+            "STS: other InvalidIdentityToken",
+            said(400, "InvalidIdentityToken"),
+            "STS refused with InvalidIdentityToken",
+        ),
+        ("STS: a new code", said(400, "SomethingNew"), "STS refused with SomethingNew"),
+        (
+            "STS: ValidationError",
+            said(400, "ValidationError"),
+            "STS cannot do what is configured, ValidationError",
+        ),
+        (
+            "STS: MalformedPolicyDocument",
+            said(400, "MalformedPolicyDocument"),
+            "STS cannot do what is configured, MalformedPolicyDocument",
+        ),
+        (
+            "STS: PackedPolicyTooLarge",
+            said(400, "PackedPolicyTooLarge"),
+            "STS cannot do what is configured, PackedPolicyTooLarge",
+        ),
+        (
+            "STS: RegionDisabledException",
+            said(403, "RegionDisabledException"),
+            "STS cannot do what is configured, RegionDisabledException",
+        ),
+        ("STS: Throttling", StsFault::throttling(), "STS is unavailable: Throttling"),
+        (
+            "STS: IDPCommunicationError",
+            StsFault::idp_communication(),
+            "STS is unavailable: …identity provider could not be reached",
+        ),
+        ("STS: keys not retrieved", StsFault::key_not_retrieved(), "STS is unavailable: …key"),
+        ("STS: InternalFailure", StsFault::internal_failure(), "STS is unavailable: …internal error"),
+        ("STS: 503 with HTML", StsFault::unavailable(), "STS is unavailable: an answer that is not STS's"),
+        (
+            "STS: HTML with status 200",
+            StsFault::Http(Fault::html(200)),
+            "STS is unavailable: an answer that is not STS's",
+        ),
+        ("STS: connection closed", StsFault::Http(Fault::Close), "STS is unavailable: "),
+        ("STS: black hole", StsFault::Http(Fault::Hang), "STS is unavailable: "),
+        ("STS: broken off", StsFault::Truncated, "STS answered wrongly: "),
+        (
+            "STS: 200 without credentials",
+            StsFault::WithoutCredentials,
+            "STS answered wrongly: no credentials",
+        ),
+        (
+            "STS: another subject",
+            StsFault::OtherSubject("mallory".into()),
+            "STS answered wrongly: the credentials are",
+        ),
+        (
+            "STS: another provider",
+            StsFault::OtherProvider("x".into()),
+            "STS answered wrongly: the credentials are",
+        ),
+        (
+            "STS: expired credentials",
+            StsFault::AlreadyExpired,
+            "STS answered wrongly: credentials that have expired",
+        ),
+    ];
+    let mut rows = Vec::new();
+    for (fault, shown, words) in cases {
+        world.cloud.sts.fail(shown);
+        rows.push(row(fault, &examine(&world, &world.token("alice")).await, "sts", words));
+        world.cloud.sts.heal();
+    }
+    rows
+}
+
+pub(super) async fn sts_decisions() -> Vec<String> {
+    let world = World::start().await;
+    let sts = &world.cloud.sts;
+    let mut rows = Vec::new();
+    let dead = sts.url();
+    let run = world.token("alice");
+    let run = Run::with(&run).changing(move |toml| toml.replace(&dead, "http://127.0.0.1:1"));
+    rows.push(row(
+        "STS: nobody listens",
+        &run.examine(&world).await,
+        "sts-endpoint",
+        "127.0.0.1:1: Connection refused",
+    ));
+    let tagged = world.mint(world.claims("alice").tag("dbuser", "alice"));
+    let words = "STS refused with AccessDenied: Not authorized to perform sts:TagSession";
+    rows.push(row("tags without sts:TagSession", &examine(&world, &tagged).await, "sts", words));
+    let elsewhere = world.token("alice");
+    let run = Run::with(&elsewhere).changing(|toml| toml.replace(names::ACCOUNT, "999999999999"));
+    let words = "STS refused with AccessDenied";
+    rows.push(row("role in another account", &run.examine(&world).await, "sts", words));
+    let mut role = world.cloud.role(Template::Trust, Template::Permission);
+    role.trust_policy = role.trust_policy.replace(&format!("\"{}\"", names::AUDIENCE), "\"somebody-else\"");
+    sts.put_role(&role).unwrap();
+    rows.push(row(
+        "trust policy for another audience",
+        &examine(&world, &world.token("alice")).await,
+        "sts",
+        words,
+    ));
+    let azp = world.mint(world.claims("alice").set("azp", "client"));
+    let findings = examine(&world, &azp).await;
+    let words = "STS refused with InvalidIdentityToken: Incorrect token audience";
+    rows.push(row("azp that IAM does not know", &findings, "sts", words));
+    let audience = findings.iter().find(|finding| finding.link.id() == "sts-audience").unwrap();
+    assert!(audience.found.starts_with("STS compares azp, \"client\", and not aud"), "{audience:?}");
+
+    let other =
+        tokio::task::spawn_blocking(|| Issuer::start(IssuerOptions::default()).unwrap()).await.unwrap();
+    let known = Provider { url: other.url(), audiences: Vec::new(), fetch_url: None };
+    let foreign = world.plant(other.mint(other.default_claims("alice")));
+    let own = world.cloud.issuer.url();
+    let run = Run::with(&foreign).changing(|toml| toml.replace(&own, &known.url));
+    let words = "STS refused with InvalidIdentityToken: No OpenIDConnect provider";
+    rows.push(row("issuer not registered in IAM", &run.examine(&world).await, "sts", words));
+    rows
+}

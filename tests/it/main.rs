@@ -9,6 +9,7 @@ mod balancer;
 mod cancel;
 mod chain;
 mod device_flow;
+mod docs;
 mod doctor;
 mod endings;
 mod fidelity;

@@ -239,7 +239,7 @@ fn auth0(claims: &[String], tag: bool) -> Advice {
     ];
     let mut lines = vec!["exports.onExecutePostLogin = async (event, api) => {".to_owned()];
     for claim in extra(claims) {
-        lines.push(format!("  api.accessToken.setCustomClaim('{claim}', event.user.email);"));
+        lines.push(format!("  api.accessToken.setCustomClaim('{claim}', event.user.nickname);"));
     }
     if tag {
         lines.push("  api.accessToken.setCustomClaim('https://aws.amazon.com/tags', {".to_owned());

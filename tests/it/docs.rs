@@ -1,0 +1,101 @@
+//! What the pages tell people to type and to paste: every command line is one of the binary, every configuration a
+//! good one, every snippet for an identity provider the one that `pgpassport policy` prints.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::Parser;
+use pgpassport::cli::Cli;
+use pgpassport::commands::policy::Idp;
+use pgpassport::config::Config;
+
+fn pages() -> Vec<(PathBuf, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut pages = vec![root.join("README.md"), root.join("docs/aws-setup.md"), root.join("docs/doctor.md")];
+    for name in ["okta", "entra", "keycloak", "auth0", "google", "cognito"] {
+        pages.push(root.join(format!("docs/idp/{name}.md")));
+    }
+    pages.into_iter().map(|path| (path.clone(), fs::read_to_string(path).unwrap())).collect()
+}
+
+/// The code blocks in a language.
+fn blocks(page: &str, language: &str) -> Vec<String> {
+    let mut blocks = Vec::new();
+    let mut lines = page.lines();
+    while let Some(line) = lines.next() {
+        if line.trim() == format!("```{language}") {
+            let body: Vec<_> = lines.by_ref().take_while(|line| line.trim() != "```").collect();
+            blocks.push(body.join("\n"));
+        }
+    }
+    blocks
+}
+
+/// The words of a command, up to a comment, a pipe or a redirection.
+fn words(line: &str) -> Vec<String> {
+    let plain = line.split_whitespace().take_while(|word| !["#", "|", ">", "<"].contains(word));
+    plain.map(|word| word.trim_matches(['\'', '"']).to_owned()).collect()
+}
+
+#[test]
+fn every_command_line_is_understood() {
+    let mut seen = 0;
+    for (path, page) in pages() {
+        let mut mine = Vec::new();
+        for block in blocks(&page, "sh") {
+            for line in block.replace("\\\n", " ").lines() {
+                let line = line.trim_start();
+                if line.starts_with("pgpassport ") {
+                    let parsed = Cli::try_parse_from(words(line));
+                    assert!(parsed.is_ok(), "{}: {line}: {}", path.display(), parsed.unwrap_err());
+                    mine.push(line.to_owned());
+                }
+            }
+        }
+        seen += mine.len();
+        let setup = path.ends_with("docs/aws-setup.md") || path.parent().unwrap().ends_with("idp");
+        let last_is_doctor = mine.last().is_some_and(|line| line.starts_with("pgpassport doctor "));
+        assert!(!setup || last_is_doctor, "{} does not end with a doctor run", path.display());
+    }
+    assert!(seen > 20, "{seen} command lines");
+    assert!(Cli::try_parse_from(words("pgpassport doctor --what")).is_err());
+}
+
+#[test]
+fn every_configuration_is_a_good_one() {
+    let mut seen = 0;
+    for (path, page) in pages() {
+        for block in blocks(&page, "toml") {
+            let listen = "[listen]\ntls_cert_file = \"a\"\ntls_key_file = \"b\"\n";
+            let whole = if block.contains("[listen]") { block } else { format!("{listen}{block}") };
+            if let Err(problems) = Config::from_toml(&whole, &path) {
+                panic!("{problems}");
+            }
+            seen += 1;
+        }
+    }
+    assert_eq!(seen, 8);
+}
+
+#[test]
+fn every_snippet_is_the_printed_one() {
+    let claims = |idp| match idp {
+        Idp::Auth0 => vec!["https://acme.com/db_user".to_owned()],
+        _ => vec!["preferred_username".to_owned()],
+    };
+    let squeezed = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    for (idp, name) in [
+        (Idp::Okta, "okta"),
+        (Idp::Entra, "entra"),
+        (Idp::Keycloak, "keycloak"),
+        (Idp::Auth0, "auth0"),
+        (Idp::Cognito, "cognito"),
+    ] {
+        let recipe = idp.recipe(name, &claims(idp), true);
+        assert_eq!(recipe.page, Some(format!("{name}.md").as_str()));
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("docs/idp/{name}.md"));
+        let page = squeezed(&fs::read_to_string(path).unwrap());
+        let snippet = squeezed(&recipe.snippet.unwrap());
+        assert!(page.contains(&snippet), "docs/idp/{name}.md does not hold what is printed:\n{snippet}");
+    }
+}

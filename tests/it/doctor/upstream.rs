@@ -76,7 +76,8 @@ pub(super) async fn upstream() -> Vec<String> {
         "127.0.0.1:1: Connection refused",
     ));
     let run = Run::with(&token).changing(|toml| {
-        let toml = toml.replace(&format!("hostaddr = \"{real}\""), "");
+        let named = |line: &&str| !line.trim_start().starts_with("hostaddr");
+        let toml = toml.lines().filter(named).collect::<Vec<_>>().join("\n");
         toml.replace(host, "app.cluster-x.invalid")
     });
     rows.push(row(

@@ -32,7 +32,13 @@ pub(crate) struct Run<'a> {
 
 impl<'a> Run<'a> {
     pub(crate) fn with(token: &'a str) -> Self {
-        Self { token, database: None, cluster: None, clock: Clock::system(), change: Box::new(|text| text) }
+        Self {
+            token,
+            database: Some("app"),
+            cluster: None,
+            clock: Clock::system(),
+            change: Box::new(|text| text),
+        }
     }
 
     pub(crate) fn changing(mut self, change: impl Fn(String) -> String + Send + 'a) -> Self {
@@ -47,7 +53,7 @@ impl<'a> Run<'a> {
             Config::from_toml(&toml, world.config_file()).unwrap_or_else(|problems| panic!("{problems}"));
         let question = Question {
             cluster: self.cluster.map(str::to_owned),
-            database: Some(self.database.unwrap_or("app").to_owned()),
+            database: self.database.map(str::to_owned),
             sts_times: times(),
             patience: Duration::from_secs(20),
             ..Question::new(Jwt::new(self.token.as_bytes().to_vec()))
@@ -130,6 +136,7 @@ async fn several_clusters_need_a_name_and_a_name_is_enough() {
         assert!(findings.iter().all(|finding| finding.state == State::Ok), "{findings:#?}");
     }
     for run in [
+        Run { database: None, ..Run::with(&token) },
         Run { database: Some("elsewhere"), ..Run::with(&token) },
         Run { cluster: Some("nowhere"), ..Run::with(&token) },
     ] {

@@ -20,11 +20,12 @@
 //! |---|---|---|
 //! | [`secret`], [`names`], [`refusal`], [`clock`] | values that everyone speaks of | each other |
 //! | [`config`] | `proxy.toml` to what the program believes | names |
-//! | [`wire`] | framing, TLS, limits, where messages end | leaves |
+//! | [`wire`] | framing, TLS, limits, how a session stands | leaves |
 //! | [`client`] | balancer's header, first packets, token, welcome, refusal | wire |
 //! | [`auth`] | token to grant; no sockets but for key sets | config |
 //! | [`aws`] | STS, session policy, IAM token | auth's grant |
-//! | [`relay`], [`cancel`] | streams and keys | wire, names, secret |
+//! | [`cancel`] | cancel keys | wire, names, secret |
+//! | [`relay`] | both directions, the rules of `[session]`, last words | wire, config |
 //! | [`upstream`] | dial, log in, carry cancels | wire, the proofs, cancel |
 //! | [`limits`] | who holds a place among how many | names |
 //! | [`session`], [`outcome`], [`explain`] | the order of the steps, how it ends, in whose words | every step |
@@ -48,7 +49,8 @@
 //! 5. Nothing a peer sent is echoed to it but the names it asked for, escaped and cut; what a token says is
 //!    repeated only once its signature holds (`c11_…`, `j15_…`).
 //! 6. No read, wait, queue, map or log line that a stranger can grow is without a limit (`c4_…`, `p3_…`).
-//! 7. After the welcome bytes are copied; at most one last word of ours, between two messages (`relay` tests).
+//! 7. After the welcome bytes are copied; words of ours are said only between two messages of the server, and are
+//!    one last error and, where configured, one notice (`u8_…`, `r4_…`).
 //! 8. One connection, one audit record, whatever happened (`l8_…`).
 //! 9. There is no plaintext upstream and no unverified one (`p1_…`).
 //! 10. No global mutable state, one clock, one place that exits (`one_place_for_each_power`).

@@ -98,7 +98,9 @@ async fn live(
     if let Err(error) = socket::tune(&tcp) {
         return End::Dropped(Dropped::Io(error));
     }
-    match timeout_at(due.client, meet(&steps, listener, (tcp, peer), &mut place, trail)).await {
+    // Steps are boxed, so that their memory goes when they are done and not with the session.
+    let met = Box::pin(meet(&steps, listener, (tcp, peer), &mut place, trail));
+    match timeout_at(due.client, met).await {
         Err(_) => End::Dropped(Dropped::TimedOut), // no shared language yet, so no word either
         Ok(Err(why)) => End::Dropped(why),
         Ok(Ok((First::Cancel(stream, key), origin))) => {
@@ -113,7 +115,8 @@ async fn live(
             End::Refused(why)
         }
         Ok(Ok((First::Login(mut client), _))) => {
-            match log_in(&steps, listener, &mut client, &mut place, due, trail).await {
+            let logged_in = Box::pin(log_in(&steps, listener, &mut client, &mut place, due, trail)).await;
+            match logged_in {
                 Ok(logged_in) => carry(steps, client, logged_in, due, (session, trail)).await,
                 Err(why) => {
                     let refusal = why.refusal(client.startup().user(), &listener.ask);

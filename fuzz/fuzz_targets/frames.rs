@@ -1,8 +1,10 @@
-//! The frame tracker: cutting the stream anywhere changes nothing, and it agrees with a second reading.
+//! The frames and the tracker of sessions: cutting the streams anywhere changes nothing, frames agree with a
+//! second reading, and nothing that a peer sends makes a session idle in the middle of a message.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pgpassport::wire::frames::FrameTracker;
+use pgpassport::wire::frames::Frames;
+use pgpassport::wire::tracker::{Standing, Tracker};
 
 /// Whether `stream` ends between two messages, read as a whole.
 fn ends_at_boundary(mut stream: &[u8]) -> bool {
@@ -16,14 +18,23 @@ fn ends_at_boundary(mut stream: &[u8]) -> bool {
 
 fuzz_target!(|data: &[u8]| {
     let Some((&cut, stream)) = data.split_first() else { return };
-    let mut whole = FrameTracker::default();
-    whole.feed(stream);
-    let mut pieces = FrameTracker::default();
-    for piece in stream.chunks(1 + usize::from(cut % 32)) {
-        pieces.feed(piece);
-    }
-    let state =
-        |tracker: &FrameTracker| (tracker.at_boundary(), tracker.last_tag(), tracker.transaction_status());
-    assert_eq!(state(&whole), state(&pieces));
+    let pieces = || stream.chunks(1 + usize::from(cut % 32));
+    let (mut whole, mut ended) = (Frames::default(), Vec::new());
+    whole.feed(stream, |tag, first| ended.push((tag, first)));
+    let (mut cut_up, mut ended_cut_up) = (Frames::default(), Vec::new());
+    pieces().for_each(|piece| cut_up.feed(piece, |tag, first| ended_cut_up.push((tag, first))));
+    assert_eq!((whole.at_boundary(), ended), (cut_up.at_boundary(), ended_cut_up));
     assert_eq!(whole.at_boundary(), ends_at_boundary(stream));
+
+    // Half of it is the client's, half the server's.
+    let (client, server) = stream.split_at(stream.len() / 2);
+    let mut session = Tracker::new(b'I');
+    session.to_server(client);
+    session.to_client(server);
+    let mut bytewise = Tracker::new(b'I');
+    client.chunks(1).for_each(|byte| bytewise.to_server(byte));
+    server.chunks(1).for_each(|byte| bytewise.to_client(byte));
+    assert_eq!((session.standing(), session.owed()), (bytewise.standing(), bytewise.owed()));
+    let between = session.client_between_messages() && session.server_between_messages();
+    assert!(between || session.standing() == Standing::Busy);
 });

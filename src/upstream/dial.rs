@@ -130,7 +130,8 @@ pub struct DialedFacts {
 #[derive(Debug)]
 pub struct Dialed {
     pub(super) dialer: Arc<Dialer>,
-    pub(super) stream: TlsStream<ReadAhead<TcpStream>>,
+    /// Boxed: each step that it passes through would keep room for another one.
+    pub(super) stream: Box<TlsStream<ReadAhead<TcpStream>>>,
     pub(super) addr: SocketAddr,
 }
 
@@ -216,7 +217,7 @@ impl Dialer {
             request_tls(&mut tcp, addr).await?;
             let stream = self.tls.0.connect(self.server_name.clone(), ReadAhead::new(tcp)).await;
             let stream = stream.map_err(|error| DialError::Tls { addr, problem: tls::describe(&error) })?;
-            Ok(Dialed { dialer: Arc::clone(self), stream, addr })
+            Ok(Dialed { dialer: Arc::clone(self), stream: Box::new(stream), addr })
         };
         timeout_at(deadline, attempt).await.unwrap_or(Err(DialError::TimedOut))
     }

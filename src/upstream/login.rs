@@ -57,7 +57,7 @@ pub enum UpstreamLoginError {
 
 /// A session of the granted user on the upstream, at its first ReadyForQuery.
 #[derive(Debug)]
-pub struct Upstream<S = TlsStream<ReadAhead<TcpStream>>> {
+pub struct Upstream<S = Box<TlsStream<ReadAhead<TcpStream>>>> {
     /// The connection.
     pub stream: S,
     /// What the client has to hear.

@@ -1,18 +1,18 @@
 //! What the frame tracker believes, beside what a real PostgreSQL does: it must never call a session idle that
 //! is not, and it must see that it is idle when it is.
 
-use std::future::poll_fn;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::task::Poll;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{SinkExt, TryStreamExt};
 use pgpassport::wire::tracker::{Copying, Standing, Tracker};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::time::timeout;
 
 use crate::world::database;
 use crate::world::raw::{message, query, startup};
@@ -64,19 +64,14 @@ impl Followed {
         }
     }
 
-    /// What has arrived by now, without waiting for more.
-    async fn receive_what_is_there(&mut self) {
+    /// What the server answers now. Whether it is all of it matters to no check: the wait only makes that
+    /// likely, so that the client's next step meets the session in a state of its own.
+    async fn receive_what_comes(&mut self) {
         let mut space = [0; 8_192];
-        let read = poll_fn(|cx| {
-            let mut space = ReadBuf::new(&mut space);
-            match std::pin::Pin::new(&mut self.stream).poll_read(cx, &mut space) {
-                Poll::Ready(Ok(())) => Poll::Ready(space.filled().len()),
-                _ => Poll::Ready(0),
-            }
-        });
-        let read = read.await;
-        self.unread.extend_from_slice(&space[..read]);
-        while self.take().is_some() {}
+        while let Ok(Ok(read @ 1..)) = timeout(Duration::from_millis(3), self.stream.read(&mut space)).await {
+            self.unread.extend_from_slice(&space[..read]);
+            while self.take().is_some() {}
+        }
     }
 
     fn take(&mut self) -> Option<(u8, Vec<u8>)> {
@@ -93,6 +88,12 @@ impl Followed {
             self.story
         );
         self.tracker.to_client(&message);
+        assert!(
+            !answers || tag == b'Z' || self.tracker.standing() == Standing::Busy,
+            "called {:?} behind an answer that is no ReadyForQuery:{}",
+            self.tracker.standing(),
+            self.story
+        );
         if tag == b'Z' && self.tracker.standing() != Standing::Busy {
             let stands = match body[0] {
                 b'I' => Standing::Idle,
@@ -175,8 +176,7 @@ async fn converse(steps: &[(usize, bool)]) {
     for (step, look) in steps {
         session.send(&STEPS[*step]()).await;
         if *look {
-            tokio::task::yield_now().await;
-            session.receive_what_is_there().await;
+            session.receive_what_comes().await;
         }
     }
     // Out of a COPY, if it is in one, out of skipping, and something to recognise.
@@ -207,6 +207,26 @@ fn whatever_a_client_sends_ahead_the_tracker_agrees_with_the_server() {
             Ok(())
         })
         .unwrap();
+}
+
+/// A COPY that fails at its second line, with a Sync before that line and one behind it: the server ignores the
+/// first and answers the second, and nobody can know where it failed before the answers are there.
+#[tokio::test(flavor = "multi_thread")]
+async fn syncs_around_the_line_at_which_a_copy_fails() {
+    let mut session = Followed::start().await;
+    session.send(&query("create temp table t (n int)")).await;
+    session.ready(1).await;
+    let (good, bad, sync) = (message(b'd', b"1\n"), message(b'd', b"not a number\n"), one(b'S'));
+    let extended = [parse("copy t from stdin"), bind(), execute()].concat();
+    for (begin, answers) in [(query("copy t from stdin"), 2), (extended, 1)] {
+        session.send(&begin).await;
+        while session.receive().await.unwrap().0 != b'G' {}
+        assert_eq!(session.tracker.copying(), Some(Copying::In));
+        session.send(&[&good[..], &sync, &bad, &sync].concat()).await;
+        assert_eq!(session.ready(answers).await, Standing::Busy, "one Sync is in doubt: {}", session.story);
+        session.send(&query("select 1")).await;
+        assert_eq!(session.ready(1).await, Standing::Idle, "{}", session.story);
+    }
 }
 
 /// A recording pass-through between a real client and the server.
@@ -267,7 +287,7 @@ impl Wire {
             if self.standing() == standing {
                 return;
             }
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
         panic!("never {standing:?}: {:?}", self.tracker.lock().unwrap());
     }

@@ -53,7 +53,8 @@
 //!    one last error and, where configured, one notice (`u8_…`, `r4_…`).
 //! 8. One connection, one audit record, whatever happened (`l8_…`).
 //! 9. There is no plaintext upstream and no unverified one (`p1_…`).
-//! 10. No global mutable state, one clock, one place that exits (`one_place_for_each_power`).
+//! 10. No global mutable state (a thread keeps spare buffers, which are empty), one clock, one place that exits
+//!     (`one_place_for_each_power`).
 
 pub mod admin;
 pub mod app;

@@ -50,7 +50,7 @@ fn whole(root: &Section<'_, '_>) -> Option<Config> {
     let clusters = clusters(root);
     root.finish();
     let (listeners, issuers, clusters) = (listeners?, issuers?, clusters?);
-    let config = Config { listeners, limits, session, admin, log, cancel, issuers, clusters };
+    let config = Config { listeners, limits, admin, session, log, cancel, issuers, clusters };
     names_are_known(root, &config);
     Some(config)
 }

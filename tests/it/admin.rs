@@ -19,7 +19,7 @@ async fn readiness_follows_the_keys_and_ends_with_the_service() {
     assert_eq!(world.get("/livez").await.0, 200, "a drain is no reason to be killed");
     world.stopping.drain.cancel();
     world.serving.take().unwrap().await.unwrap().unwrap();
-    assert!(TcpStream::connect(world.admin_addr).await.is_err());
+    until("its port is closed", async || TcpStream::connect(world.admin_addr).await.is_err()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -59,6 +59,8 @@ async fn every_end_is_counted_and_every_series_is_there_from_the_start() {
     world.metric_is("pgpassport_cl_active", 1.0).await;
     client.query_one("select repeat('x', 10000)", &[]).await.unwrap();
     client.cancel_token().cancel_query(world.connector()).await.unwrap();
+    // Its key dies with the session, and the driver does not wait for the cancel.
+    world.metric_is("pgpassport_cancels_total{outcome=\"forwarded\"}", 1.0).await;
     drop(client);
     world.refusal("bob", &world.token("alice")).await;
     world.refusal("alice", "no token").await;

@@ -110,6 +110,7 @@ pub async fn serve(service: Service) -> anyhow::Result<()> {
     }
     if let Some(eyes) = eyes {
         eyes.abort();
+        let _ = eyes.await; // it has been told to
     }
     Ok(())
 }

@@ -3,7 +3,6 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::task::Poll;
 use std::time::Duration;
 
 use socket2::{SockFilter, SockRef};
@@ -12,6 +11,9 @@ use tokio::time::Instant;
 
 /// Connections the kernel may hold for us while we are busy; it caps this at `net.core.somaxconn`.
 const BACKLOG: u32 = 1_024;
+
+/// Clients that are taken from the queue of a closing socket: as many as it holds, and not those who keep coming.
+const MAX_WAITING: usize = 1_024;
 
 /// How long a shared port is still served after it has stopped to take part in new handshakes: the last of those
 /// that are under way ends within a round trip. A SYN that is turned away meanwhile comes again after one second
@@ -86,16 +88,27 @@ impl Door {
         });
     }
 
-    /// The clients that the kernel has connected and nobody would serve when the socket is closed.
-    pub(super) async fn waiting(&self) -> Option<(TcpStream, SocketAddr)> {
+    /// Closes it, and gives the clients that the kernel has connected and nobody would serve then. A socket that
+    /// somebody else keeps loses nobody.
+    pub(super) fn into_waiting(self) -> io::Result<Vec<(TcpStream, SocketAddr)>> {
+        let mut waiting = Vec::new();
         if self.succession == Succession::SameSocket {
-            return None;
+            return Ok(waiting);
         }
-        std::future::poll_fn(|cx| match self.socket.poll_accept(cx) {
-            Poll::Ready(accepted) => Poll::Ready(accepted.ok()),
-            Poll::Pending => Poll::Ready(None),
-        })
-        .await
+        // The system is asked, and not the runtime, which may not have heard of the last ones yet.
+        let socket = self.socket.into_std()?;
+        while waiting.len() < MAX_WAITING {
+            match socket.accept() {
+                Ok((client, peer)) => {
+                    client.set_nonblocking(true)?;
+                    waiting.push((TcpStream::from_std(client)?, peer));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(waiting)
     }
 }
 
@@ -156,6 +169,26 @@ mod tests {
         }
     }
 
+    /// As many as the queue holds are found in it when it closes, and not one sooner.
+    #[tokio::test]
+    async fn r25_nobody_in_the_queue_is_forgotten() {
+        for (succession, found) in
+            [(Succession::None, 7), (Succession::OtherSocket, 7), (Succession::SameSocket, 0)]
+        {
+            let door = Door::bind("127.0.0.1:0".parse().unwrap(), false).unwrap();
+            let door = Door { succession, ..door };
+            let addr = door.addr().unwrap();
+            // Without a turn of the runtime in between.
+            let clients: Vec<_> = (0..7).map(|_| std::net::TcpStream::connect(addr).unwrap()).collect();
+            let waiting = door.into_waiting().unwrap();
+            assert_eq!(waiting.len(), found, "{succession:?}");
+            for (client, peer) in waiting {
+                assert!(clients.iter().any(|known| known.local_addr().unwrap() == peer));
+                serve(client);
+            }
+        }
+    }
+
     #[tokio::test(flavor = "multi_thread")]
     async fn r25_between_two_sockets_on_one_port_nobody_is_lost() {
         let mut old = Door::bind("127.0.0.1:0".parse().unwrap(), true).unwrap();
@@ -178,10 +211,9 @@ mod tests {
                     () = sleep_until(closes) => {}
                 }
             }
-            while let Some((client, _)) = old.waiting().await {
+            for (client, _) in old.into_waiting().unwrap() {
                 serve(client);
             }
-            drop(old);
             let before = served.load(Ordering::Relaxed);
             while served.load(Ordering::Relaxed) < before + 100
                 && !clients.iter().any(std::thread::JoinHandle::is_finished)

@@ -109,8 +109,14 @@ impl Acceptor {
     /// Closes doors when whoever is in their queues has been received.
     async fn close(&self, doors: Vec<(usize, Door)>) {
         for (number, door) in doors {
-            while let Some((tcp, peer)) = door.waiting().await {
-                self.receive(tcp, peer, number, !door.has_successor()).await;
+            let refuse = !door.has_successor();
+            match door.into_waiting() {
+                Ok(waiting) => {
+                    for (tcp, peer) in waiting {
+                        self.receive(tcp, peer, number, refuse).await;
+                    }
+                }
+                Err(error) => tracing::warn!(%error, "clients in a listener's queue may be lost"),
             }
         }
     }

@@ -1,4 +1,5 @@
-//! What a running service cannot change: the sockets it listens on, the secret of its cancel keys, and the shape of its log.
+//! What a running service cannot change: the sockets it listens on, the secret of its cancel keys, and the shape of
+//! its log.
 
 use super::Config;
 
@@ -22,5 +23,63 @@ impl Config {
             keys.push("log.format");
         }
         keys
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REFERENCE: &str = include_str!("../../proxy.toml");
+
+    /// The keys below a comment that says `[restart]`, as `section.key`.
+    fn marked() -> Vec<String> {
+        let (mut section, mut mark, mut keys) = ("", false, Vec::new());
+        for line in REFERENCE.lines() {
+            if line.starts_with('[') {
+                section = line.trim_matches(['[', ']']);
+            }
+            mark |= line.ends_with(" [restart]");
+            match line.trim_start_matches("# ").split_once(" = ") {
+                Some((key, _)) if mark && key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') => {
+                    keys.push(format!("{section}.{key}"));
+                    mark = false;
+                }
+                _ => {}
+            }
+        }
+        keys
+    }
+
+    #[test]
+    fn the_reference_marks_what_needs_a_restart_and_nothing_else() {
+        let running = Config::from_toml(REFERENCE, "proxy.toml").unwrap();
+        assert!(running.needs_restart(&running).is_empty());
+        let mut other = running.clone();
+        other.listeners[0].reuse_port = true;
+        other.admin.addr = Some("127.0.0.1:1".parse().unwrap());
+        other.cancel.secret_file = Some("elsewhere".into());
+        other.log.format = crate::config::LogFormat::Json;
+        let mut keys: Vec<_> = other
+            .needs_restart(&running)
+            .iter()
+            .flat_map(|keys| keys.split(", "))
+            .map(str::to_owned)
+            .collect();
+        let mut marked = marked();
+        keys.sort();
+        marked.sort();
+        assert_eq!(keys, marked);
+    }
+
+    #[test]
+    fn another_listener_needs_a_restart_and_another_name_does_not() {
+        let running = Config::from_toml(REFERENCE, "proxy.toml").unwrap();
+        let mut other = running.clone();
+        other.listeners[0].name = "renamed".into();
+        other.limits.max_client_conn += 1;
+        assert!(other.needs_restart(&running).is_empty());
+        other.listeners.push(other.listeners[0].clone());
+        assert_eq!(other.needs_restart(&running), ["listen.addr, listen.reuse_port"]);
     }
 }

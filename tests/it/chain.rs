@@ -138,7 +138,8 @@ async fn j13_the_cache_never_answers_for_another_person_or_token() {
     world.connect("anyone", &world.token("alice")).await.unwrap();
     assert_eq!(world.cloud.sts.count(), 3);
     // A warm cache does not spare the signature: the same claims, another signature.
-    let forged = format!("{}AA", &alice[..alice.len() - 2]);
+    let other_end = if alice.ends_with("AA") { "AQ" } else { "AA" }; // a last byte of 1 or 0
+    let forged = format!("{}{other_end}", &alice[..alice.len() - 2]);
     assert_eq!(world.refusal("alice", &world.plant(forged)).await.sqlstate(), "28P01");
 }
 

@@ -125,28 +125,34 @@ async fn a_client_that_closes_its_half_still_gets_the_answer() {
     assert_eq!((carried.to_server, carried.to_client), (12, 6));
 }
 
-#[tokio::test]
-async fn a_server_that_dies_at_a_boundary_is_explained() {
-    let mut ends = start(64);
-    ends.server.write_all(&message(b'Z', b"I")).await.unwrap();
-    drop(ends.server);
-    let read = read_all(&mut ends.client).await;
-    let text = String::from_utf8_lossy(&read);
-    assert!(text.starts_with('Z') && text.contains("C08006\0Mserver connection lost\0"), "{text}");
-    assert!(matches!(ends.relay.await.unwrap().end, RelayEnd::ServerLost(None)));
+#[tokio::test(start_paused = true)]
+async fn r4_a_server_that_dies_is_explained_between_messages_and_not_talked_over_inside_one() {
+    let messages = [message(b'T', b"ab"), message(b'D', b"a row"), message(b'D', b""), message(b'Z', b"I")];
+    let stream = messages.concat();
+    let mut ends_of_messages = vec![0];
+    for message in &messages {
+        ends_of_messages.push(ends_of_messages[ends_of_messages.len() - 1] + message.len());
+    }
+    for cut in 0..=stream.len() {
+        let mut ends = start(64);
+        ends.server.write_all(&stream[..cut]).await.unwrap();
+        drop(ends.server);
+        let read = read_all(&mut ends.client).await;
+        assert_eq!(read[..cut], stream[..cut]);
+        let text = String::from_utf8_lossy(&read[cut..]);
+        if ends_of_messages.contains(&cut) {
+            assert!(
+                text.starts_with('E') && text.contains("C08006\0Mserver connection lost\0"),
+                "{cut}: {text}"
+            );
+        } else {
+            assert!(text.is_empty(), "{cut}: {text}");
+        }
+        assert!(matches!(ends.relay.await.unwrap().end, RelayEnd::ServerLost(None)));
+    }
 }
 
-#[tokio::test]
-async fn a_server_that_dies_inside_a_message_is_not_talked_over() {
-    let mut ends = start(64);
-    let half = &message(b'D', b"half a row")[..9];
-    ends.server.write_all(half).await.unwrap();
-    drop(ends.server);
-    assert_eq!(read_all(&mut ends.client).await, half);
-    assert!(matches!(ends.relay.await.unwrap().end, RelayEnd::ServerLost(None)));
-}
-
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_servers_own_last_words_are_the_last() {
     let mut ends = start(16);
     let error = message(b'E', b"SFATAL\0C57P01\0\0");
@@ -159,7 +165,7 @@ async fn the_servers_own_last_words_are_the_last() {
     assert!(matches!(ends.relay.await.unwrap().end, RelayEnd::ServerEnded));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_stop_at_a_boundary_says_57p01_and_leaves_the_server_politely() {
     let mut ends = start(1024);
     ends.server.write_all(&message(b'Z', b"T")).await.unwrap();

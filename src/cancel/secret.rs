@@ -128,6 +128,7 @@ mod tests {
         assert!(read(&engine.encode("changemechangemechangemechangeme")).unwrap_err().contains("not random"));
         assert!(read("not base64!").unwrap_err().contains("not base64"));
         assert!(read("").unwrap_err().contains("0 bytes"));
+        assert!(read(&"A".repeat(4_096)).unwrap_err().contains("not random"), "not too long");
         assert!(read(&"A".repeat(4_097)).unwrap_err().contains("more than 4096"));
         assert!(CancelSecret::read(Path::new("/nowhere")).unwrap_err().to_string().contains("/nowhere"));
     }

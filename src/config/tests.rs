@@ -199,6 +199,34 @@ fn limits_of_values_hold_at_the_limit_and_past_it() {
 }
 
 #[test]
+fn rules_and_their_values_hold_up_to_256() {
+    let rules = |count: usize| {
+        let all = vec!["{ claim = \"groups\", any = \"a\" }"; count].join(", ");
+        with(&[("require", &format!("require = [{all}]"))])
+    };
+    let values = |any: usize, all: usize| {
+        let list = |count: usize| vec!["\"a\""; count].join(", ");
+        let rule =
+            format!("require = {{ claim = \"groups\", any = [{}], all = [{}] }}", list(any), list(all));
+        with(&[("require", &rule)])
+    };
+    for good in [rules(1), rules(256), values(256, 0), values(1, 255), values(0, 1)] {
+        read(&good).unwrap_or_else(|problems| panic!("{problems}"));
+    }
+    for (bad, text) in [
+        (rules(0), "write 1 to 256 rules"),
+        (rules(257), "write 1 to 256 rules"),
+        (values(0, 0), "write 1 to 256 values"),
+        (values(257, 0), "write 1 to 256 values"),
+        (values(1, 256), "write 1 to 256 values"),
+    ] {
+        let problems = read(&bad).unwrap_err();
+        assert_eq!(problems.list.len(), 1, "{problems}");
+        assert!(problems.list[0].text.contains(text), "{problems}");
+    }
+}
+
+#[test]
 fn times_need_units_and_types_are_told() {
     assert!(problem(&[("leeway", "leeway = 30")]).contains("write a time with its unit"));
     assert!(problem(&[("leeway", "leeway = \"30\"")]).contains("is not a time"));

@@ -5,6 +5,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::world::admin::until;
 use crate::world::raw::{PATIENCE, SSL_REQUEST, message, password, query, startup};
 use crate::world::{ErrorFields, RawClient, World};
 
@@ -294,9 +295,9 @@ async fn the_seat_past_the_limit_is_refused_clearly() {
     assert!(error.detail().contains("the limit of connections is 2"), "{error:?}");
     let jti = one.query_one("select 1", &[]).await.unwrap();
     drop((one, jti));
-    // Its seat is free once its session has ended.
+    // Its seat is free once its session has ended, which is a moment after its record.
     world.audit("outcome", "session").await;
-    world.connect("alice", &token).await.unwrap();
+    until("a free seat", async || world.connect("alice", &token).await.is_ok()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -313,9 +314,11 @@ async fn past_the_last_seat_64_are_told_so_and_the_next_is_closed_unheard() {
     let (tag, body) = last.message().await.unwrap();
     assert_eq!((tag, ErrorFields::parse(&body).sqlstate()), (b'E', "53300"));
     drop(last);
-    // Its place is free again.
-    world.audit("sqlstate", "53300").await;
-    world.raw().await;
+    until("its place is free again", async || {
+        let mut next = tcp(&world).await;
+        next.write_all(&SSL_REQUEST).await.is_ok() && next.read_u8().await.is_ok()
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,7 @@
 //! Builds the parts from the configuration; the only reader of the whole of it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use tokio::runtime::Handle;
@@ -8,7 +9,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::auth::{KeyFetcher, KeyStore, Policy, Verifier};
 use crate::aws::federation::Federation;
-use crate::aws::sts::StsTimes;
+use crate::aws::retry::StsTimes;
 use crate::cancel::{CancelKeys, CancelSecret};
 use crate::client::listener::{Ask, Listener};
 use crate::client::oauthbearer::Discovery;
@@ -21,14 +22,31 @@ use crate::limits::{Counts, DoorLimits};
 use crate::server::Generation;
 use crate::session::{SessionLimits, Steps};
 use crate::telemetry::metrics::Metrics;
+use crate::upstream::address::Resolver;
+use crate::upstream::admission::Admissions;
 use crate::upstream::dial::Dialers;
 use crate::wire::tls;
+
+/// What is told from outside: the time, and where names lead.
+#[derive(Clone, Debug)]
+pub struct Outside {
+    /// Tells the time.
+    pub clock: Clock,
+    /// Finds servers.
+    pub resolver: Resolver,
+}
+
+impl Default for Outside {
+    fn default() -> Self {
+        Self { clock: Clock::system(), resolver: Resolver::system() }
+    }
+}
 
 /// What outlives a configuration: who is there, what was counted, and whom keys open.
 #[derive(Debug)]
 pub struct Host {
-    /// Tells the time.
-    pub clock: Clock,
+    /// Tells the time, and where names lead.
+    pub outside: Outside,
     /// The runtime for fetching keys and asking STS.
     pub control: Handle,
     /// How the service ends.
@@ -43,7 +61,7 @@ pub struct Host {
 impl Host {
     /// With nobody there and nothing counted.
     pub fn new(
-        clock: Clock,
+        outside: Outside,
         control: Handle,
         stopping: Stopping,
         cancel: &CancelSettings,
@@ -54,7 +72,7 @@ impl Host {
         };
         let cancels = CancelKeys::new(&secret).context("cancel keys cannot be derived")?;
         Ok(Self {
-            clock,
+            outside,
             control,
             stopping,
             counts: Arc::default(),
@@ -72,8 +90,12 @@ impl Host {
         let certificates = config.listeners.iter().map(|settings| tls::expires_at(&settings.tls_cert_file));
         let certificates = certificates.collect::<Result<_, _>>()?;
         let clusters: Vec<_> = config.clusters.into_iter().map(Arc::new).collect();
-        let dialers = Dialers::new(&clusters, config.limits.server_connect_timeout)?;
-        let federation = self.federation(&clusters, before)?;
+        let dialers = Dialers::new(&clusters, config.limits.server_connect_timeout, &self.outside.resolver)?;
+        let federation = self.federation(&clusters, config.limits.login_timeout, before)?;
+        let admissions = match before {
+            Some(before) => before.steps.admissions.succeeded_by(&clusters),
+            None => Admissions::new(&clusters),
+        };
         let fetchers = config.issuers.iter().map(KeyFetcher::new).collect::<Result<Vec<_>, _>>()?;
 
         // Nothing fails from here on.
@@ -82,14 +104,15 @@ impl Host {
         let limits = config.limits;
         let steps = Steps {
             limits: session_limits(&limits),
-            verifier: Verifier::new(issuers, self.clock.clone()),
+            verifier: Verifier::new(issuers, self.outside.clock.clone()),
             policy: Policy::new(clusters),
             federation,
             dialers,
+            admissions,
             cancels: Arc::clone(&self.cancels),
             counts: Arc::clone(&self.counts),
             metrics: Arc::clone(&self.metrics),
-            clock: self.clock.clone(),
+            clock: self.outside.clock.clone(),
             session: config.session,
             stopping: self.stopping.clone(),
         };
@@ -106,12 +129,13 @@ impl Host {
     fn federation(
         &self,
         clusters: &[Arc<ClusterSettings>],
+        login_timeout: Duration,
         before: Option<&Generation>,
     ) -> anyhow::Result<Federation> {
-        let times = StsTimes::default();
+        let times = StsTimes::of(login_timeout);
         Ok(match before.map(|before| &before.steps) {
             Some(steps) => steps.federation.succeeded_by(clusters, steps.policy.clusters(), times)?,
-            None => Federation::new(clusters, times, self.clock.clone(), self.control.clone())?,
+            None => Federation::new(clusters, times, self.outside.clock.clone(), self.control.clone())?,
         })
     }
 

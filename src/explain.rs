@@ -42,6 +42,7 @@ pub fn explain(why: &LoginError, user: &str) -> Refusal {
         LoginError::Sts(why) => sts(why, user),
         LoginError::Sign(_) => Refusal::internal(Stage::Signing),
         LoginError::Dial(why) => dial(why),
+        LoginError::Queue(full) => Refusal::login_queue_full(&full.cluster, full.per_second),
         LoginError::Upstream(why) => upstream(why, user),
         LoginError::TimedOut(stage) => {
             Refusal::cannot_connect_now("the login took too long", *stage, "this step did not end in time")
@@ -320,7 +321,7 @@ fn dial(why: &DialError) -> Refusal {
             "the name of the database does not resolve",
         )
         .hint(TRY_AGAIN),
-        DialError::Connect { .. } | DialError::TimedOut => {
+        DialError::Connect { .. } | DialError::TimedOut | DialError::NoCancels => {
             refuse("database unreachable", Stage::UpstreamConnect, "the database does not take connections")
                 .hint(TRY_AGAIN)
         }

@@ -19,6 +19,7 @@ use crate::refusal::{Refusal, Stage};
 use crate::relay::{Carried, Cause, RelayEnd};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::trail::Outcome;
+use crate::upstream::admission::QueueFull;
 use crate::upstream::dial::DialError;
 use crate::upstream::login::UpstreamLoginError;
 use crate::wire::WireError;
@@ -53,6 +54,9 @@ pub enum LoginError {
     /// Reaching the upstream.
     #[error(transparent)]
     Dial(#[from] DialError),
+    /// Too many logins are waiting for the cluster.
+    #[error(transparent)]
+    Queue(#[from] QueueFull),
     /// The upstream's answer.
     #[error(transparent)]
     Upstream(#[from] UpstreamLoginError),
@@ -92,7 +96,7 @@ impl LoginError {
                 Whose::Address | Whose::User(_) => Fault::Client,
                 Whose::Clients | Whose::Logins | Whose::Cluster(_) => Fault::Operator,
             },
-            Self::Sts(StsError::Misconfigured { .. }) => Fault::Operator,
+            Self::Queue(_) | Self::Sts(StsError::Misconfigured { .. }) => Fault::Operator,
             Self::NoPlace(NoPlace::Stopping)
             | Self::Sts(_)
             | Self::Dial(_)

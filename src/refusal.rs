@@ -144,6 +144,20 @@ impl Refusal {
             .hint(&format!("Try again when other connections have ended, or have {key} raised."))
     }
 
+    /// 53300 too: the cluster takes no more new logins for the moment.
+    pub fn login_queue_full(cluster: &str, per_second: usize) -> Self {
+        Self::new(
+            "53300",
+            format!("too many connections for cluster \"{cluster}\""),
+            Stage::Limits,
+            &format!("{per_second} logins a second are let in, and those of the next seconds are taken"),
+        )
+        .hint(
+            "Try again in a few seconds, or raise cluster.max_logins_per_second. AWS throttles new IAM logins at \
+             about 200 a second.",
+        )
+    }
+
     /// 08P01: the bytes do not follow the protocol.
     pub fn malformed(what: &str) -> Self {
         Self::new("08P01", what, Stage::Startup, "the message does not follow the PostgreSQL protocol")

@@ -25,6 +25,7 @@ use crate::refusal::Stage;
 use crate::relay::{SessionSettings, Terms, TokenTimes, relay};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::trail::{Identity, Trail};
+use crate::upstream::admission::Admissions;
 use crate::upstream::cancel::{Entrance, deliver};
 use crate::upstream::dial::Dialers;
 use crate::upstream::login::{self, Upstream, Wanted};
@@ -39,6 +40,7 @@ pub struct Steps {
     pub(crate) policy: Policy,
     pub(crate) federation: Federation,
     pub(crate) dialers: Dialers,
+    pub(crate) admissions: Admissions,
     pub(crate) cancels: Arc<CancelKeys>,
     pub(crate) counts: Arc<Counts>,
     pub(crate) metrics: Arc<Metrics>,
@@ -178,10 +180,11 @@ async fn log_in(
         within(due, Stage::Sts, steps.federation.federate(jwt, &grant)),
     )?;
     trail.role_session_name(credentials.session_name());
-    let token = credentials.iam_token(grant.cluster(), grant.db_user(), steps.clock.now())?;
+    let signed = credentials.iam_token(grant.cluster(), grant.db_user(), steps.clock.now())?;
+    within(due, Stage::Limits, steps.admissions.admit(&grant, signed.reused)).await?;
     let (startup, settings) = (client.startup(), grant.settings());
     let wanted = Wanted { user: grant.db_user(), database: grant.database(), startup, settings: &settings };
-    let mut upstream = within(due, Stage::UpstreamLogin, login::log_in(dialed, wanted, token)).await?;
+    let mut upstream = within(due, Stage::UpstreamLogin, login::log_in(dialed, wanted, signed.token)).await?;
     let issued = upstream.cancel.take().and_then(|target| {
         trail.upstream(target.addr, target.key.pid);
         steps.cancels.issue(target, client.startup().protocol())

@@ -13,6 +13,15 @@ use crate::secret::{IamToken, Secret};
 /// margin for clocks and slow logins.
 pub const REUSE_TOKEN_FOR: Duration = Duration::from_mins(10);
 
+/// An IAM token to log in with.
+#[derive(Debug)]
+pub struct SignedToken {
+    /// The token.
+    pub token: IamToken,
+    /// Whether another login has been given it before: AWS does not throttle those.
+    pub reused: bool,
+}
+
 /// What STS gave for one token, role and user.
 pub struct RoleCredentials {
     access_key_id: String,
@@ -58,24 +67,24 @@ impl RoleCredentials {
         (&self.access_key_id, self.secret_access_key.expose(), session_token)
     }
 
-    /// A token for `user`, signed now or within the last [`REUSE_TOKEN_FOR`]. These credentials belong to
+    /// A token for `user`, and whether it has been given before; signed now or within the last [`REUSE_TOKEN_FOR`]. These credentials belong to
     /// one user at one cluster, so there is one token to remember.
     pub fn iam_token(
         &self,
         cluster: &ClusterSettings,
         user: &DbUser,
         now: SystemTime,
-    ) -> Result<IamToken, SignError> {
+    ) -> Result<SignedToken, SignError> {
         let mut remembered = self.token.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((signed_at, token)) = remembered.as_ref()
             && now.duration_since(*signed_at).is_ok_and(|age| age < REUSE_TOKEN_FOR)
         {
-            return Ok(IamToken::new(token.expose().to_owned()));
+            return Ok(SignedToken { token: IamToken::new(token.expose().to_owned()), reused: true });
         }
-        let token = iam_token::sign(self, &cluster.endpoint, &cluster.region, user, now)?;
+        let token = iam_token::sign(self, cluster, user, now)?;
         let copy = IamToken::new(token.expose().to_owned());
         *remembered = Some((now, token));
-        Ok(copy)
+        Ok(SignedToken { token: copy, reused: false })
     }
 }
 

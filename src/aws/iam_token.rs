@@ -1,4 +1,4 @@
-//! The RDS IAM authentication token: a presigned `rds-db` request for one user at one endpoint, made locally.
+//! The IAM authentication token: a presigned request for one user at one endpoint, made locally.
 //! The user is percent-encoded before signing, so that no name can add a parameter of its own.
 
 use std::time::{Duration, SystemTime};
@@ -12,15 +12,13 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use zeroize::Zeroizing;
 
 use super::credentials::RoleCredentials;
-use crate::names::{DbUser, Endpoint, Region};
+use crate::config::{ClusterSettings, EndpointKind};
+use crate::names::DbUser;
 use crate::secret::IamToken;
 
 /// How long a token is good for: the longest that RDS accepts ("IAM database authentication", Aurora user
 /// guide: 15 minutes).
 pub const LIFETIME: Duration = Duration::from_mins(15);
-
-/// The service name that tokens are signed for.
-const SERVICE: &str = "rds-db";
 
 /// Everything but RFC 3986's unreserved characters (SigV4, "URI encode every byte").
 const ENCODE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -33,45 +31,62 @@ pub struct SignError(String);
 /// Signs a token that lets `user` log in at `endpoint` for the next 15 minutes.
 pub fn sign(
     credentials: &RoleCredentials,
-    endpoint: &Endpoint,
-    region: &Region,
+    cluster: &ClusterSettings,
     user: &DbUser,
     now: SystemTime,
 ) -> Result<IamToken, SignError> {
     let (key_id, secret, session_token) = credentials.expose();
     let identity = Credentials::new(key_id, secret, session_token.map(str::to_owned), None, "sts");
-    let authority = Authority { host: endpoint.host(), port: endpoint.port(), region: region.as_str() };
-    presigned(identity, &authority, user.as_str(), now).map(IamToken::new)
+    presigned(identity, &Wanted::at(cluster, user), now).map(IamToken::new)
 }
 
-/// Where and for which Region a token is signed.
-struct Authority<'a> {
-    host: &'a str,
-    port: u16,
+/// What a token is for.
+struct Wanted<'a> {
+    service: &'static str,
+    /// Host and port.
+    authority: String,
+    /// The parameters besides those of the signature.
+    query: String,
     region: &'a str,
 }
 
-fn presigned(
-    identity: Credentials,
-    at: &Authority<'_>,
-    user: &str,
-    now: SystemTime,
-) -> Result<String, SignError> {
+impl<'a> Wanted<'a> {
+    fn at(cluster: &'a ClusterSettings, user: &DbUser) -> Self {
+        let (endpoint, region) = (&cluster.endpoint, cluster.region.as_str());
+        if cluster.kind == EndpointKind::Dsql {
+            return Self::dsql(endpoint.host(), region);
+        }
+        Self::rds(endpoint.host(), endpoint.port(), region, user.as_str())
+    }
+
+    fn rds(host: &str, port: u16, region: &'a str, user: &str) -> Self {
+        let query = format!("Action=connect&DBUser={}", utf8_percent_encode(user, ENCODE));
+        Self { service: "rds-db", authority: format!("{host}:{port}"), query, region }
+    }
+
+    /// DSQL's have neither port nor user (DSQL user guide, "Generating an authentication token"). `DbConnectAdmin`
+    /// is for the user `admin`, whom nobody can become here.
+    fn dsql(host: &str, region: &'a str) -> Self {
+        let query = "Action=DbConnect".to_owned();
+        Self { service: "dsql", authority: host.to_owned(), query, region }
+    }
+}
+
+fn presigned(identity: Credentials, wanted: &Wanted<'_>, now: SystemTime) -> Result<String, SignError> {
     let identity = identity.into();
     let mut settings = SigningSettings::default();
     settings.signature_location = SignatureLocation::QueryParams;
     settings.expires_in = Some(LIFETIME);
     let params: SigningParams<'_> = v4::SigningParams::builder()
         .identity(&identity)
-        .region(at.region)
-        .name(SERVICE)
+        .region(wanted.region)
+        .name(wanted.service)
         .time(now)
         .settings(settings)
         .build()
         .map_err(|error| SignError(error.to_string()))?
         .into();
-    let user = utf8_percent_encode(user, ENCODE);
-    let url = format!("https://{}:{}/?Action=connect&DBUser={user}", at.host, at.port);
+    let url = format!("https://{}/?{}", wanted.authority, wanted.query);
     let request = SignableRequest::new("GET", url.as_str(), std::iter::empty(), SignableBody::empty())
         .map_err(|error| SignError(error.to_string()))?;
     // The signer traces what it signs, session token included: nobody may be listening.

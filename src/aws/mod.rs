@@ -1,11 +1,16 @@
 //! AWS: role credentials for one person, and the IAM token signed with them. The proxy has no AWS identity of
 //! its own; nothing here reads the machine's.
 
+pub mod breaker;
 pub mod credentials;
 pub mod federation;
 pub mod iam_token;
+pub mod retry;
 pub mod session_name;
 pub mod session_policy;
 pub mod sts;
+pub mod sts_client;
+pub mod sts_error;
+pub mod sts_status;
 #[cfg(test)]
 pub(crate) mod test_cluster;

@@ -2,23 +2,26 @@
 
 use serde_json::json;
 
-use crate::config::ClusterSettings;
+use crate::config::{ClusterSettings, EndpointKind};
 use crate::names::{DbUser, RoleArn};
 
-/// The policy document for `user` of `role` at `cluster`. The resource id is `*` where it is not configured: a session
+/// The policy document for `user` of `role` at `cluster`. For DSQL it cannot name the user: there a role's users are
+/// granted in the database. The resource id is `*` where it is not configured: a session
 /// policy can only narrow what the role allows.
 pub fn session_policy(cluster: &ClusterSettings, role: &RoleArn, user: &DbUser) -> String {
-    let resource = format!(
-        "arn:{}:rds-db:{}:{}:dbuser:{}/{}",
-        role.partition(),
-        cluster.region.as_str(),
-        role.account(),
-        cluster.resource_id.as_deref().unwrap_or("*"),
-        literal(user.as_str()),
-    );
+    let (partition, region, account) = (role.partition(), cluster.region.as_str(), role.account());
+    let (action, resource) = if cluster.kind == EndpointKind::Dsql {
+        // The id is the first label of the endpoint's name.
+        let id = cluster.endpoint.host().split('.').next().unwrap_or("*");
+        ("dsql:DbConnect", format!("arn:{partition}:dsql:{region}:{account}:cluster/{id}"))
+    } else {
+        let id = cluster.resource_id.as_deref().unwrap_or("*");
+        let user = literal(user.as_str());
+        ("rds-db:connect", format!("arn:{partition}:rds-db:{region}:{account}:dbuser:{id}/{user}"))
+    };
     json!({
         "Version": "2012-10-17",
-        "Statement": [{ "Effect": "Allow", "Action": "rds-db:connect", "Resource": resource }],
+        "Statement": [{ "Effect": "Allow", "Action": action, "Resource": resource }],
     })
     .to_string()
 }
@@ -50,5 +53,24 @@ mod tests {
         assert_eq!(resource(&cluster, "${aws:x}"), format!("{prefix}/${{$}}{{aws:x}}"));
         cluster.resource_id = None;
         assert_eq!(resource(&cluster, "alice"), "arn:aws:rds-db:eu-central-1:123456789012:dbuser:*/alice");
+    }
+
+    #[test]
+    fn the_policy_follows_kind_and_partition() {
+        let mut cluster = cluster("http://127.0.0.1:1");
+        cluster.region = crate::names::Region::parse("cn-north-1").unwrap();
+        let role = RoleArn::parse("arn:aws-cn:iam::123456789012:role/app").unwrap();
+        let user = DbUser::parse("alice").unwrap();
+        cluster.resource_id = Some("prx-0abc".into());
+        let policy = session_policy(&cluster, &role, &user);
+        assert!(
+            policy.contains("arn:aws-cn:rds-db:cn-north-1:123456789012:dbuser:prx-0abc/alice"),
+            "{policy}"
+        );
+        cluster.kind = EndpointKind::Dsql;
+        cluster.endpoint = crate::names::Endpoint::parse("abcdef.dsql.us-east-1.on.aws").unwrap();
+        let policy = session_policy(&cluster, &role, &user);
+        assert!(policy.contains("arn:aws-cn:dsql:cn-north-1:123456789012:cluster/abcdef\""), "{policy}");
+        assert!(policy.contains("\"dsql:DbConnect\"") && !policy.contains("alice"), "{policy}");
     }
 }

@@ -1,106 +1,36 @@
-//! `AssumeRoleWithWebIdentity`: one unsigned call with the person's own token. What comes back is checked
-//! before it is believed, and what goes wrong is sorted by whose turn it is to act.
+//! `AssumeRoleWithWebIdentity`: unsigned calls with the person's own token, made again while that may help and
+//! not at all while STS is down. What comes back is checked before it is believed.
 
-use std::path::PathBuf;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use aws_sdk_sts::Client;
-use aws_sdk_sts::config::retry::RetryConfig;
-use aws_sdk_sts::config::timeout::TimeoutConfig;
-use aws_sdk_sts::config::{BehaviorVersion, Region, SharedHttpClient};
-use aws_sdk_sts::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
-use aws_sdk_sts::operation::RequestId;
-use aws_sdk_sts::operation::assume_role_with_web_identity::{
-    AssumeRoleWithWebIdentityError, AssumeRoleWithWebIdentityOutput,
-};
-use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
-use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
+use aws_sdk_sts::operation::assume_role_with_web_identity::AssumeRoleWithWebIdentityOutput as Output;
 use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use url::Url;
 
+use super::breaker::{Breaker, Pass, Turn};
 use super::credentials::RoleCredentials;
+use super::retry::{Course, StsTimes, Trouble};
+use super::sts_client::{self, ClockWatch, StsSetupError};
+pub use super::sts_error::StsError;
+use super::sts_error::{CallError, Failed, classify};
+use super::sts_status::{Outcome, StsStatus, Tries};
 use crate::clock::Clock;
 use crate::config::ClusterSettings;
-use crate::names::{Issuer, RoleArn, Subject, printable};
+use crate::names::{Issuer, RoleArn, Subject, random_bytes};
 use crate::secret::Jwt;
 
-/// Calls at the same time; more wait their turn inside the login's deadline.
-const MAX_IN_FLIGHT: usize = 64;
+/// Calls to one endpoint at the same time; more wait their turn.
+pub const MAX_IN_FLIGHT: usize = 64;
+
+/// Calls that wait their turn or their next try; more are turned away.
+pub const MAX_WAITING: usize = 4_096;
 
 /// Longest accepted lifetime of credentials: STS gives at most 12 hours (API reference, `DurationSeconds`).
 const MAX_LIFETIME: Duration = Duration::from_hours(12);
-
-/// Longest part of a message of STS that is logged.
-const MAX_LOGGED: usize = 256;
-
-/// Waits and tries of one call.
-#[derive(Clone, Copy, Debug)]
-pub struct StsTimes {
-    /// TCP and TLS.
-    pub connect: Duration,
-    /// One try.
-    pub attempt: Duration,
-    /// All tries.
-    pub operation: Duration,
-    /// Tries in all, for errors that another try may cure.
-    pub attempts: u32,
-    /// Wait before the second try; doubled for the third, with jitter.
-    pub first_pause: Duration,
-}
-
-impl Default for StsTimes {
-    fn default() -> Self {
-        Self {
-            connect: Duration::from_secs(2),
-            attempt: Duration::from_secs(5),
-            operation: Duration::from_secs(10),
-            attempts: 3,
-            first_pause: Duration::from_millis(100),
-        }
-    }
-}
-
-/// Why there are no credentials. Its text is for the log; clients are told the class only.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum StsError {
-    /// STS says no to this person or token.
-    #[error("STS refused with {code}: {message}")]
-    Refused {
-        /// The error code.
-        code: String,
-        /// STS's words, escaped and cut, with the request id.
-        message: String,
-    },
-    /// STS says no to what we ask: the role, the policy or the Region is set up wrongly.
-    #[error("STS cannot do what is configured, {code}: {message}")]
-    Misconfigured {
-        /// The error code.
-        code: String,
-        /// STS's words, escaped and cut, with the request id.
-        message: String,
-    },
-    /// STS is slow, throttling, failing or away, or cannot reach the issuer.
-    #[error("STS is unavailable: {0}")]
-    Unavailable(String),
-    /// STS answered with something that cannot be believed.
-    #[error("STS answered wrongly: {0}")]
-    BadResponse(&'static str),
-}
-
-/// The STS client cannot be built.
-#[derive(Debug, thiserror::Error)]
-pub enum StsSetupError {
-    /// The file of certificate authorities cannot be read.
-    #[error("{}: {source}", path.display())]
-    CaFile {
-        /// The file.
-        path: PathBuf,
-        /// The reason.
-        source: std::io::Error,
-    },
-    /// The TLS library refuses it.
-    #[error("the TLS context for STS: {0}")]
-    Tls(String),
-}
 
 /// One call to make.
 #[derive(Debug)]
@@ -117,86 +47,181 @@ pub struct Assume {
     pub session_name: String,
     /// The inline session policy.
     pub policy: Option<String>,
+    /// Lifetime to ask for.
+    pub duration: Duration,
 }
 
-/// STS for one cluster.
+/// One STS endpoint.
 #[derive(Debug)]
 pub struct Sts {
     client: Client,
-    duration_seconds: i32,
-    in_flight: Semaphore,
+    endpoint: String,
+    times: StsTimes,
+    known: Arc<Known>,
+    watch: Arc<ClockWatch>,
     clock: Clock,
 }
 
-impl Sts {
-    /// A client that signs nothing and asks no credential provider of the machine.
-    pub fn new(cluster: &ClusterSettings, times: StsTimes, clock: Clock) -> Result<Self, StsSetupError> {
-        let mut config = aws_sdk_sts::Config::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .region(Region::new(cluster.region.as_str().to_owned()))
-            .http_client(http_client(cluster)?)
-            .allow_no_auth()
-            .retry_config(
-                RetryConfig::standard()
-                    .with_max_attempts(times.attempts)
-                    .with_initial_backoff(times.first_pause)
-                    .with_max_backoff(Duration::from_secs(2)),
-            )
-            .timeout_config(
-                TimeoutConfig::builder()
-                    .connect_timeout(times.connect)
-                    .operation_attempt_timeout(times.attempt)
-                    .operation_timeout(times.operation)
-                    .build(),
-            );
-        config.set_endpoint_url(cluster.sts_endpoint_url.as_ref().map(ToString::to_string));
-        Ok(Self {
-            client: Client::from_conf(config.build()),
-            duration_seconds: i32::try_from(cluster.sts_duration.as_secs()).unwrap_or(900),
+/// What is known of an endpoint, also when the configuration has been read again.
+#[derive(Debug)]
+struct Known {
+    in_flight: Semaphore,
+    waiting: Semaphore,
+    breaker: Breaker,
+    /// For troubles that STS has with one issuer: the others' people need not suffer. As many as are configured.
+    issuers: Mutex<HashMap<Issuer, Arc<Breaker>>>,
+    tries: Tries,
+}
+
+impl Default for Known {
+    fn default() -> Self {
+        Self {
             in_flight: Semaphore::new(MAX_IN_FLIGHT),
+            waiting: Semaphore::new(MAX_WAITING),
+            breaker: Breaker::default(),
+            issuers: Mutex::default(),
+            tries: Tries::default(),
+        }
+    }
+}
+
+impl Sts {
+    /// A client for the STS of `cluster`, and of all others that have the same. From `before`, a client for the same
+    /// endpoint, it takes over what is known of it.
+    pub fn new(
+        cluster: &ClusterSettings,
+        times: StsTimes,
+        clock: Clock,
+        before: Option<&Self>,
+    ) -> Result<Self, StsSetupError> {
+        let watch = before.map(|before| Arc::clone(&before.watch));
+        let watch = watch.unwrap_or_else(|| Arc::new(ClockWatch::new(clock.clone())));
+        Ok(Self {
+            client: sts_client::build(cluster, &times, Arc::clone(&watch))?,
+            endpoint: cluster.sts_endpoint_url.to_string(),
+            times,
+            known: before.map(|before| Arc::clone(&before.known)).unwrap_or_default(),
+            watch,
             clock,
         })
     }
 
-    /// Trades the token for credentials. When STS could not fetch the issuer's keys it says so with the code
-    /// of a bad token; that is worth one more try.
-    pub async fn assume(&self, assume: Assume) -> Result<RoleCredentials, StsError> {
-        let _turn = self.in_flight.acquire().await.map_err(|_| StsError::Unavailable("stopping".into()))?;
-        let mut answer = self.call(&assume).await;
-        if answer.as_ref().is_err_and(is_key_fetch_failure) {
-            answer = self.call(&assume).await;
-        }
-        self.believe(answer.map_err(|error| classify(&error))?, &assume)
+    /// Whether this is the client of that endpoint.
+    pub fn is_at(&self, endpoint: &Url) -> bool {
+        self.endpoint == endpoint.as_str()
     }
 
-    async fn call(
-        &self,
-        assume: &Assume,
-    ) -> Result<AssumeRoleWithWebIdentityOutput, SdkError<AssumeRoleWithWebIdentityError>> {
+    /// How it is.
+    pub fn status(&self) -> StsStatus {
+        StsStatus {
+            endpoint: self.endpoint.clone(),
+            breaker: self.known.breaker.state(Instant::now()),
+            tries: self.known.tries.all(),
+            clock_ahead: self.watch.skew_seconds(),
+        }
+    }
+
+    /// Trades the token for credentials.
+    pub async fn assume(&self, assume: Assume) -> Result<RoleCredentials, StsError> {
+        let full = |_| StsError::Unavailable(format!("{MAX_WAITING} calls are waiting already"));
+        let _place = self.known.waiting.try_acquire().map_err(full)?;
+        let mut course = Course::new(Instant::now());
+        loop {
+            let (begun, ended) = self.attempt(&assume, &course).await;
+            self.known.tries.add(ended.as_ref().map_or_else(Outcome::of, |_| Outcome::Granted));
+            let failed = match ended {
+                Ok(credentials) => return Ok(credentials),
+                Err(failed) => failed,
+            };
+            let random = u64::from_be_bytes(random_bytes());
+            let again = match &failed {
+                Failed::ForNow(trouble, _) => {
+                    course.pause(&self.times, *trouble, (begun, Instant::now()), random)
+                }
+                Failed::Finally(_) | Failed::Unusable(_) => None,
+            };
+            match again {
+                Some(pause) => sleep(pause).await,
+                None => return Err(failed.into()),
+            }
+        }
+    }
+
+    /// One try, if the breakers let it through, and when it began.
+    async fn attempt(&self, assume: &Assume, course: &Course) -> (Instant, Result<RoleCredentials, Failed>) {
+        let unavailable = |why: &str| Err(Failed::Finally(StsError::Unavailable(why.to_owned())));
+        let paused = "no call is made for a few seconds, because the last ones have all failed";
+        let issuer = self.breaker_of(&assume.issuer);
+        let now = Instant::now();
+        if self.known.breaker.is_open(now) || issuer.is_open(now) {
+            return (now, unavailable(paused));
+        }
+        let turn = timeout_at(course.end(&self.times), self.known.in_flight.acquire()).await;
+        let Ok(Ok(_turn)) = turn else { return (now, unavailable("too many calls are under way")) };
+        let begun = Instant::now();
+        let Some(for_issuer) = issuer.enter(begun) else { return (begun, unavailable(paused)) };
+        let Some(for_sts) = self.known.breaker.enter(begun) else { return (begun, unavailable(paused)) };
+
+        let ended = match timeout(course.limit(&self.times, begun), self.call(assume)).await {
+            Err(_) => Err(Failed::ForNow(Trouble::Failing, "no answer in time".to_owned())),
+            Ok(Err(error)) => Err(classify(&error)),
+            Ok(Ok(output)) => self.believe(output, assume),
+        };
+        self.report(&ended, for_sts, for_issuer);
+        (begun, ended)
+    }
+
+    /// Tells the breakers. What is not reported does not count.
+    fn report(&self, ended: &Result<RoleCredentials, Failed>, for_sts: Pass<'_>, for_issuer: Pass<'_>) {
+        let now = Instant::now();
+        let (sts, issuer) = match ended {
+            Ok(_) | Err(Failed::Finally(_)) => (true, Some(true)),
+            Err(Failed::ForNow(trouble, _)) if trouble.is_the_issuers() => (true, Some(false)),
+            Err(Failed::ForNow(..) | Failed::Unusable(_)) => (false, None),
+        };
+        let endpoint = self.endpoint.as_str();
+        match for_sts.report(sts, now) {
+            Some(Turn::Opened) => tracing::warn!(endpoint, "AWS STS fails; calls to it pause"),
+            Some(Turn::Closed) => tracing::info!(endpoint, "AWS STS works again"),
+            None => {}
+        }
+        match issuer.and_then(|good| for_issuer.report(good, now)) {
+            Some(Turn::Opened) => {
+                tracing::warn!(endpoint, "AWS STS cannot reach an issuer; calls for it pause");
+            }
+            Some(Turn::Closed) => tracing::info!(endpoint, "AWS STS reaches the issuer again"),
+            None => {}
+        }
+    }
+
+    fn breaker_of(&self, issuer: &Issuer) -> Arc<Breaker> {
+        let mut breakers = self.known.issuers.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(breakers.entry(issuer.clone()).or_default())
+    }
+
+    async fn call(&self, assume: &Assume) -> Result<Output, CallError> {
         self.client
             .assume_role_with_web_identity()
             .role_arn(assume.role.as_str())
             .role_session_name(&assume.session_name)
             // A verified token is ASCII. The SDK keeps a copy of its own until the call ends.
             .web_identity_token(String::from_utf8_lossy(assume.jwt.expose()))
-            .duration_seconds(self.duration_seconds)
+            .duration_seconds(i32::try_from(assume.duration.as_secs()).unwrap_or(900))
             .set_policy(assume.policy.clone())
             .send()
             .await
     }
 
-    fn believe(
-        &self,
-        answer: AssumeRoleWithWebIdentityOutput,
-        assume: &Assume,
-    ) -> Result<RoleCredentials, StsError> {
-        let bad = |what| Err(StsError::BadResponse(what));
+    fn believe(&self, answer: Output, assume: &Assume) -> Result<RoleCredentials, Failed> {
+        // These two are about one person or issuer and say nothing of STS's health.
+        let strange = |what| Err(Failed::Finally(StsError::BadResponse(what)));
+        let bad = |what| Err(Failed::Unusable(what));
         if answer.subject_from_web_identity_token.as_deref().is_some_and(|sub| sub != assume.subject.as_str())
         {
-            return bad("the credentials are for another subject");
+            return strange("the credentials are for another subject");
         }
         if answer.provider.as_deref().is_some_and(|provider| !same_provider(provider, &assume.issuer)) {
-            return bad("the credentials are for another provider");
+            return strange("the credentials are for another provider");
         }
         let Some(credentials) = answer.credentials else { return bad("no credentials") };
         if credentials.access_key_id.is_empty()
@@ -231,66 +256,6 @@ fn same_provider(provider: &str, issuer: &Issuer) -> bool {
     let issuer = issuer.as_str();
     let bare = issuer.split_once("://").map_or(issuer, |(_, rest)| rest);
     provider == issuer || provider == bare || provider.ends_with(&format!(":oidc-provider/{bare}"))
-}
-
-fn http_client(cluster: &ClusterSettings) -> Result<SharedHttpClient, StsSetupError> {
-    let trust = match &cluster.sts_ca_file {
-        None => TrustStore::default(),
-        Some(path) => {
-            let pem =
-                std::fs::read(path).map_err(|source| StsSetupError::CaFile { path: path.clone(), source })?;
-            TrustStore::empty().with_pem_certificate(pem)
-        }
-    };
-    let context = TlsContext::builder()
-        .with_trust_store(trust)
-        .build()
-        .map_err(|error| StsSetupError::Tls(error.to_string()))?;
-    Ok(aws_smithy_http_client::Builder::new()
-        .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
-        .tls_context(context)
-        .pool_max_idle_per_host(4)
-        .build_https())
-}
-
-fn is_key_fetch_failure(error: &SdkError<AssumeRoleWithWebIdentityError>) -> bool {
-    error.code() == Some("InvalidIdentityToken")
-        && error.message().is_some_and(|text| text.contains("Couldn't retrieve verification key"))
-}
-
-/// By code, not by variant: the SDK models only some of STS's errors.
-fn classify(error: &SdkError<AssumeRoleWithWebIdentityError>) -> StsError {
-    if is_key_fetch_failure(error) {
-        return StsError::Unavailable("it cannot fetch the issuer's keys".into());
-    }
-    let SdkError::ServiceError(service) = error else {
-        return StsError::Unavailable(printable(&DisplayErrorContext(error).to_string(), MAX_LOGGED));
-    };
-    let status = service.raw().status().as_u16();
-    let request_id = error.request_id().unwrap_or("none");
-    let message = format!(
-        "{} (HTTP {status}, request id {})",
-        printable(error.message().unwrap_or("no message"), MAX_LOGGED),
-        printable(request_id, 64)
-    );
-    match error.code() {
-        None => StsError::Unavailable(format!("an answer that is not STS's: {message}")),
-        Some("IDPCommunicationError" | "InternalFailure" | "ServiceUnavailable") => {
-            StsError::Unavailable(message)
-        }
-        Some(code)
-            if status == 429 || status >= 500 || code.contains("Throttl") || code.contains("TooMany") =>
-        {
-            StsError::Unavailable(format!("{}: {message}", printable(code, 64)))
-        }
-        Some(
-            code @ ("ValidationError"
-            | "MalformedPolicyDocument"
-            | "PackedPolicyTooLarge"
-            | "RegionDisabledException"),
-        ) => StsError::Misconfigured { code: code.to_owned(), message },
-        Some(code) => StsError::Refused { code: printable(code, 64), message },
-    }
 }
 
 #[cfg(test)]

@@ -29,8 +29,13 @@ pub fn summary(path: &Path, config: &Config) -> String {
     let issuers: Vec<_> = config.issuers.iter().map(|issuer| issuer.issuer.as_str()).collect();
     let addresses: Vec<_> = config.listeners.iter().map(|listen| listen.addr.to_string()).collect();
     let clusters: String = config.clusters.iter().map(describe).collect();
+    let mut warnings = String::new();
+    for text in &config.warnings {
+        warnings.push_str("\nwarning: ");
+        warnings.push_str(text);
+    }
     format!(
-        "{}: no problems found\n  listen   {}\n  issuer   {}{clusters}",
+        "{}: no problems found\n  listen   {}\n  issuer   {}{clusters}{warnings}",
         path.display(),
         addresses.join(", "),
         issuers.join(", "),
@@ -73,7 +78,7 @@ pub(super) fn file_problems(config: &Config) -> Vec<String> {
     }
     let mut authorities = Vec::new();
     for cluster in &config.clusters {
-        authorities.push(("cluster.ca_file", Some(&cluster.ca_file)));
+        authorities.push(("cluster.ca_file", cluster.ca_file.as_ref()));
         authorities.push(("cluster.sts_ca_file", cluster.sts_ca_file.as_ref()));
     }
     if let Some(secret) = &config.cancel.secret_file {
@@ -85,7 +90,7 @@ pub(super) fn file_problems(config: &Config) -> Vec<String> {
     }
     authorities.extend(config.issuers.iter().map(|issuer| ("issuer.ca_file", issuer.ca_file.as_ref())));
     for (key, path) in authorities.into_iter().filter_map(|(key, path)| Some((key, path?))) {
-        if let Err(error) = tls::upstream_config(path) {
+        if let Err(error) = tls::upstream_config(Some(path), false) {
             problems.push(format!("{key}: {error}"));
         }
     }

@@ -14,8 +14,7 @@ use tokio::time::{sleep, timeout};
 
 use super::reload::{Load, Reloader};
 use crate::admin::{self, Admin};
-use crate::app::Host;
-use crate::clock::Clock;
+use crate::app::{Host, Outside};
 use crate::config::Config;
 use crate::lifecycle::{self, Signals, Stopping};
 use crate::server::{Acceptor, Cores, Door, descriptors, inherited};
@@ -47,6 +46,8 @@ pub struct Service {
     pub reload: Arc<Notify>,
     /// How it is stopped.
     pub stopping: Stopping,
+    /// Tells the time, and where names lead.
+    pub outside: Outside,
 }
 
 /// Serves until a signal ends it. `load` reads the configuration again, and `set_level` changes the log's level.
@@ -68,7 +69,17 @@ pub fn run(config: Config, load: Load, set_level: SetLevel) -> anyhow::Result<()
         };
         let driving = (stopping.clone(), Arc::clone(&reload));
         tokio::spawn(async move { signals.drive(&driving.0, &driving.1).await });
-        serve(Service { config, load, doors, admin, set_level, reload, stopping }).await
+        serve(Service {
+            config,
+            load,
+            doors,
+            admin,
+            set_level,
+            reload,
+            stopping,
+            outside: Outside::default(),
+        })
+        .await
     })
 }
 
@@ -79,10 +90,18 @@ async fn listen(addr: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(addr).await.with_context(|| format!("admin.addr: cannot listen on {addr}"))
 }
 
+/// Tells what will probably not work.
+pub(super) fn warn(config: &Config) {
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+}
+
 /// Serves clients until it is stopped. Runs on the control runtime.
 pub async fn serve(service: Service) -> anyhow::Result<()> {
-    let Service { config, load, doors, admin, set_level, reload, stopping } = service;
-    let host = Arc::new(Host::new(Clock::system(), Handle::current(), stopping.clone(), &config.cancel)?);
+    let Service { config, load, doors, admin, set_level, reload, stopping, outside } = service;
+    warn(&config);
+    let host = Arc::new(Host::new(outside, Handle::current(), stopping.clone(), &config.cancel)?);
     let current = Arc::new(ArcSwap::from_pointee(host.build(config.clone(), None)?));
     let cores = Cores::start(thread::available_parallelism().map_or(1, std::num::NonZero::get))?;
     let pulse = cores.pulse();

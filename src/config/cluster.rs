@@ -1,24 +1,22 @@
 //! `[[cluster]]`: the upstream, how it is reached and signed for, and how the database user is derived.
 
-use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use regex::RegexBuilder;
 
 use super::access::{groups, option_rules, roles};
-use super::reader::{Item, Section};
+use super::endpoint::{check_partition, server};
+use super::partition::sts_url;
+use super::reader::Section;
 use super::route::route;
 use super::rules::rules;
 use super::values::{claim_path, name, none_for_zero, texts_or, web_address};
-use super::{ClusterSettings, Pin, StartupUser, UserRegex, UserSettings};
-use crate::names::{Endpoint, Region};
+use super::{ClusterSettings, EndpointKind, Pin, StartupUser, UserRegex, UserSettings};
+use crate::names::Region;
 
 /// Longest `regex` and its largest compiled size: a pattern is for names, not for programs.
 const MAX_PATTERN: usize = 1_024;
 const MAX_COMPILED: usize = 1 << 20;
-
-/// Most addresses in `hostaddr`, as many as are tried of a name.
-const MAX_HOSTADDRS: usize = 8;
 
 /// Every `[[cluster]]`. No connection may lead to two of them.
 pub(super) fn clusters(root: &Section<'_, '_>) -> Option<Vec<ClusterSettings>> {
@@ -53,23 +51,12 @@ pub(super) fn clusters(root: &Section<'_, '_>) -> Option<Vec<ClusterSettings>> {
 
 fn cluster(section: &Section<'_, '_>) -> Option<ClusterSettings> {
     let name = section.required("name", "\"orders\"", name);
-    let endpoint = section.required("endpoint", "\"<cluster endpoint>:5432\"", endpoint);
-    let port = endpoint.as_ref().map_or(5432, Endpoint::port);
-    let hostaddr = hostaddrs(section, port);
-    let region = section.required("region", "\"eu-central-1\"", |text| {
-        let region = Region::parse(text)
-            .ok_or_else(|| format!("{text:?} is not a Region; write it as in \"eu-central-1\""))?;
-        match endpoint.as_ref().and_then(|endpoint| region_of(endpoint.host())) {
-            Some(other) if other != text => {
-                Err(format!("the endpoint is in {other}; tokens signed for {text} would be refused"))
-            }
-            _ => Ok(region),
-        }
-    });
+    let server = server(section);
     let roles = roles(section);
-    let resource_id = section.parsed("resource_id", resource_id);
-    let ca_file = section.required_path("ca_file", "\"/etc/pgpassport/rds-global-bundle.pem\"");
-    let sts_endpoint_url = section.parsed("sts_endpoint_url", |text| web_address(text, true));
+    if let (Some(region), Some(roles)) = (&server.region, &roles) {
+        check_partition(section, region, roles);
+    }
+    let sts_endpoint_url = sts_endpoint_url(section, server.region.as_ref());
     let sts_ca_file = section.path("sts_ca_file");
     let sts_duration = section.duration(
         "sts_duration",
@@ -77,6 +64,7 @@ fn cluster(section: &Section<'_, '_>) -> Option<ClusterSettings> {
         Duration::from_mins(15)..=Duration::from_hours(12),
     );
     let max_client_conn = none_for_zero(section.count("max_client_conn", 0, 0..=1_000_000));
+    let max_logins_per_second = section.count("max_logins_per_second", 200, 0..=10_000);
     let pins = [
         ("session-policy", Pin::SessionPolicy),
         ("session-tag", Pin::SessionTag),
@@ -84,6 +72,13 @@ fn cluster(section: &Section<'_, '_>) -> Option<ClusterSettings> {
         ("none", Pin::None),
     ];
     let pin = section.choice("pin", Pin::SessionPolicy, &pins);
+    if server.kind == EndpointKind::Dsql && pin.by_policy() {
+        section.warn(
+            "pin",
+            "for DSQL the session policy names the cluster and cannot name the database user: AWS IAM GRANT in the \
+             database says which users a role may become. Give each group of users a role of its own",
+        );
+    }
     let user = user(&section.section("user"), pin);
     let route = route(section);
     let issuers = section.texts("issuers");
@@ -94,16 +89,19 @@ fn cluster(section: &Section<'_, '_>) -> Option<ClusterSettings> {
     section.finish();
     Some(ClusterSettings {
         name: name?,
-        endpoint: endpoint?,
-        hostaddr,
-        region: region?,
+        endpoint: server.endpoint?,
+        hostaddr: server.hostaddr,
+        region: server.region?,
+        kind: server.kind,
         roles: roles?,
-        resource_id,
-        ca_file: ca_file?,
-        sts_endpoint_url,
+        resource_id: server.resource_id,
+        ca_file: server.authorities?.file(),
+        direct_tls: server.direct_tls,
+        sts_endpoint_url: sts_endpoint_url?,
         sts_ca_file,
         sts_duration,
         max_client_conn,
+        max_logins_per_second,
         pin,
         user: user?,
         route,
@@ -114,59 +112,21 @@ fn cluster(section: &Section<'_, '_>) -> Option<ClusterSettings> {
     })
 }
 
-fn endpoint(text: &str) -> Result<Endpoint, String> {
-    let host = text.rsplit_once(':').map_or(text, |(host, _)| host);
-    if host.parse::<IpAddr>().is_ok() || text.starts_with('[') {
-        return Err("write the endpoint's name, which certificate and IAM token are made for; \
-                    an address to dial instead goes into hostaddr"
-            .into());
+/// The configured one, or the Region's own in the wanted form.
+fn sts_endpoint_url(section: &Section<'_, '_>, region: Option<&Region>) -> Option<url::Url> {
+    let fips = section.boolean("sts_use_fips_endpoint", false);
+    let dual_stack = section.boolean("sts_use_dualstack_endpoint", false);
+    if section.has("sts_endpoint_url") {
+        if fips || dual_stack {
+            let text = "sts_endpoint_url is used as it is; leave it out, or sts_use_fips_endpoint and \
+                        sts_use_dualstack_endpoint";
+            section.wrong("sts_endpoint_url", text);
+        }
+        return section.parsed("sts_endpoint_url", |text| web_address(text, true));
     }
-    Endpoint::parse(text).ok_or_else(|| format!("{text:?} is not \"host\" or \"host:port\""))
-}
-
-/// One address or several.
-fn hostaddrs(section: &Section<'_, '_>, port: u16) -> Vec<SocketAddr> {
-    let Some(items) = section.texts("hostaddr") else { return Vec::new() };
-    if !(1..=MAX_HOSTADDRS).contains(&items.value.len()) {
-        let text = format!("write one to {MAX_HOSTADDRS} addresses, or leave the key out");
-        section.reading.problem(&items.span, &items.key, text);
-    }
-    let parse = |item: &Item<&str>| {
-        let problem = |text| section.reading.problem(&item.span, &item.key, text);
-        hostaddr(item.value, port).map_err(problem).ok()
-    };
-    items.value.iter().filter_map(parse).collect()
-}
-
-fn hostaddr(text: &str, port: u16) -> Result<SocketAddr, String> {
-    let with_port = text.parse().ok();
-    with_port
-        .or_else(|| text.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, port)))
-        .ok_or_else(|| format!("{text:?} is not an IP address; write \"10.0.0.7\" or \"10.0.0.7:5432\""))
-}
-
-/// The Region that an RDS host name says, `….<region>.rds.amazonaws.com`; in China it stands behind `rds`.
-fn region_of(host: &str) -> Option<&str> {
-    if let Some(rest) = host.strip_suffix(".rds.amazonaws.com") {
-        let last = rest.rsplit('.').next();
-        return last.filter(|region| *region != "global");
-    }
-    let rest = host.strip_suffix(".amazonaws.com.cn")?;
-    let (rest, region) = rest.rsplit_once('.')?;
-    (rest.rsplit('.').next() == Some("rds")).then_some(region)
-}
-
-fn resource_id(text: &str) -> Result<String, String> {
-    let legal = ["cluster-", "db-", "prx-"].iter().filter_map(|prefix| text.strip_prefix(prefix)).any(|id| {
-        !id.is_empty() && id.len() <= 64 && id.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit())
-    });
-    if legal {
-        return Ok(text.to_owned());
-    }
-    Err(format!(
-        "{text:?} is not a resource id; it is in the console under Configuration, as in \
-         \"cluster-ABCDEFGHIJKLMNOPQRSTUVWXYZ\", and is not the cluster's name"
-    ))
+    let key = if fips { "sts_use_fips_endpoint" } else { "region" };
+    let url = sts_url(region?, fips, dual_stack).and_then(|url| web_address(&url, false));
+    url.map_err(|text| section.wrong(key, text)).ok()
 }
 
 fn user(section: &Section<'_, '_>, pin: Pin) -> Option<UserSettings> {

@@ -22,7 +22,7 @@ impl Config {
     pub fn from_toml(text: &str, file: impl AsRef<Path>) -> Result<Self, Problems> {
         let file = file.as_ref();
         let folder = file.parent().map(Path::to_owned).unwrap_or_default();
-        let reading = Reading { text, folder, problems: RefCell::default() };
+        let reading = Reading { text, folder, problems: RefCell::default(), warnings: RefCell::default() };
         let (root, errors) = DeTable::parse_recoverable(text);
         for error in errors {
             let whole = error.message().lines().collect::<Vec<_>>().join(", ");
@@ -30,10 +30,12 @@ impl Config {
         }
         let config =
             if reading.problems.borrow().is_empty() { whole(&Section::root(&reading, &root)) } else { None };
+        let warnings = reading.warnings.borrow();
+        let warnings = warnings.iter().map(|warning| warning.line_in(&file.display().to_string())).collect();
         let mut list: Vec<Problem> = reading.problems.into_inner();
         list.sort_by_key(|problem| (problem.line, problem.column));
         match config {
-            Some(config) if list.is_empty() => Ok(config),
+            Some(config) if list.is_empty() => Ok(Self { warnings, ..config }),
             _ => Err(Problems { file: file.display().to_string(), list }),
         }
     }
@@ -50,7 +52,8 @@ fn whole(root: &Section<'_, '_>) -> Option<Config> {
     let clusters = clusters(root);
     root.finish();
     let (listeners, issuers, clusters) = (listeners?, issuers?, clusters?);
-    let config = Config { listeners, limits, admin, session, log, cancel, issuers, clusters };
+    let warnings = Vec::new();
+    let config = Config { listeners, limits, admin, session, log, cancel, issuers, clusters, warnings };
     names_are_known(root, &config);
     Some(config)
 }

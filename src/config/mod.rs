@@ -6,10 +6,12 @@ mod admin;
 mod cancel;
 mod cluster;
 mod convert;
+mod endpoint;
 mod fixed;
 mod issuer;
 mod limits;
 mod listen;
+mod partition;
 pub mod problem;
 mod reader;
 mod route;
@@ -48,6 +50,8 @@ pub struct Config {
     pub issuers: Vec<IssuerSettings>,
     /// The upstreams, at least one; no connection leads to two of them.
     pub clusters: Vec<ClusterSettings>,
+    /// What is allowed and will probably not work, each with place and reason.
+    pub warnings: Vec<String>,
 }
 
 /// `[listen]`, or one `[[listen]]`
@@ -249,20 +253,26 @@ pub struct ClusterSettings {
     pub hostaddr: Vec<SocketAddr>,
     /// Region of the database.
     pub region: Region,
+    /// What is behind the endpoint.
+    pub kind: EndpointKind,
     /// The role that users assume with their token.
     pub roles: Roles,
     /// `cluster-…`, `db-…` or `prx-…`, for the session policy; any when absent.
     pub resource_id: Option<String>,
-    /// PEM file with the certificate authorities of the server.
-    pub ca_file: PathBuf,
-    /// STS endpoint instead of the Region's own (VPC endpoint, FIPS, tests).
-    pub sts_endpoint_url: Option<url::Url>,
+    /// PEM file with the certificate authorities of the server; the system's when absent.
+    pub ca_file: Option<PathBuf>,
+    /// Whether TLS begins without an SSLRequest (PostgreSQL 17, `sslnegotiation=direct`).
+    pub direct_tls: bool,
+    /// The STS endpoint: the Region's own, or the configured one.
+    pub sts_endpoint_url: url::Url,
     /// PEM file with the certificate authorities of STS; the system's when absent.
     pub sts_ca_file: Option<PathBuf>,
     /// Lifetime asked of STS for the role credentials, 900 s to 12 h.
     pub sts_duration: Duration,
     /// Sessions at the same time; any number when absent.
     pub max_client_conn: Option<usize>,
+    /// New logins that may begin in any second; 0 for any number.
+    pub max_logins_per_second: usize,
     /// How the database user is tied to the credentials.
     pub pin: Pin,
     /// How the database user is derived.
@@ -318,6 +328,26 @@ pub enum StartupUser {
     Match,
     /// It is not looked at.
     Ignore,
+}
+
+/// What is behind an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndpointKind {
+    /// A cluster, reader, custom or instance endpoint of Aurora PostgreSQL.
+    Aurora,
+    /// An instance or Multi-AZ cluster of RDS for PostgreSQL.
+    Rds,
+    /// An endpoint of RDS Proxy.
+    RdsProxy,
+    /// A cluster of Aurora DSQL.
+    Dsql,
+}
+
+impl EndpointKind {
+    /// Whether the server looks at cancel requests (Aurora user guide, "RDS Proxy": limitations for PostgreSQL).
+    pub fn takes_cancels(self) -> bool {
+        self != Self::RdsProxy
+    }
 }
 
 /// How the database user is tied to the role credentials.

@@ -49,16 +49,18 @@ impl Problem {
             width: meant.chars().count().max(1),
         }
     }
+
+    /// Place, key and text in one line.
+    pub fn line_in(&self, file: &str) -> String {
+        let key = if self.key.is_empty() { String::new() } else { format!("{}: ", self.key) };
+        format!("{file}:{}:{}: {key}{}", self.line, self.column, self.text)
+    }
 }
 
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for problem in &self.list {
-            write!(f, "{}:{}:{}: ", self.file, problem.line, problem.column)?;
-            if !problem.key.is_empty() {
-                write!(f, "{}: ", problem.key)?;
-            }
-            writeln!(f, "{}", problem.text)?;
+            writeln!(f, "{}", problem.line_in(&self.file))?;
             let number = problem.line.to_string();
             writeln!(f, "  {number} | {}", problem.source)?;
             let indent = " ".repeat(number.len() + problem.column + 4);

@@ -18,6 +18,7 @@ pub(super) struct Reading<'t> {
     pub(super) text: &'t str,
     pub(super) folder: PathBuf,
     pub(super) problems: RefCell<Vec<Problem>>,
+    pub(super) warnings: RefCell<Vec<Problem>>,
 }
 
 impl Reading<'_> {
@@ -115,6 +116,13 @@ impl<'r, 't> Section<'r, 't> {
     pub(super) fn wrong(&self, name: &'static str, text: impl Display) {
         let span = self.value(name).map_or_else(|| self.span.clone(), Spanned::span);
         self.reading.problem(&span, &self.key(name), text);
+    }
+
+    /// Tells what is allowed and will probably not work.
+    pub(super) fn warn(&self, name: &'static str, text: impl Display) {
+        let span = self.value(name).map_or_else(|| self.span.clone(), Spanned::span);
+        let warning = Problem::at(self.reading.text, &span, &self.key(name), text.to_string());
+        self.reading.warnings.borrow_mut().push(warning);
     }
 
     pub(super) fn missing(&self, name: &str, example: &str) {

@@ -78,6 +78,9 @@ async fn tell(
     key: &CancelKey,
     deadline: Instant,
 ) -> Result<(), DialError> {
+    if !dialer.takes_cancels() {
+        return Err(DialError::NoCancels);
+    }
     let mut stream = match dialer.dial_addr(addr, deadline).await {
         Ok(dialed) => dialed.stream,
         Err(error) => {
@@ -107,6 +110,7 @@ mod tests {
     use super::*;
     use crate::aws::test_cluster::cluster;
     use crate::cancel::{CancelKeys, CancelSecret, ClusterId, Target};
+    use crate::upstream::address::Resolver;
     use crate::wire::protocol::Protocol;
 
     #[tokio::test(start_paused = true)]
@@ -116,8 +120,9 @@ mod tests {
         std::fs::write(ca.path(), issued.cert.pem()).unwrap();
         let mut cluster = cluster("http://127.0.0.1:1");
         let id = ClusterId::of(&cluster.endpoint);
-        ca.path().clone_into(&mut cluster.ca_file);
-        let dialers = Dialers::new(&[Arc::new(cluster)], std::time::Duration::from_hours(1)).unwrap();
+        cluster.ca_file = Some(ca.path().to_owned());
+        let hour = std::time::Duration::from_hours(1);
+        let dialers = Dialers::new(&[Arc::new(cluster)], hour, &Resolver::system()).unwrap();
         let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let key = CancelKey::new(7, [0; 32]);
         let target = Target { cluster: id, addr: silent.local_addr().unwrap(), key };

@@ -1,7 +1,7 @@
 //! From an endpoint's name to a verified TLS connection: fresh DNS, every address, one deadline. There is no
 //! unencrypted and no unverified upstream.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::address::{ADDRESS_TIMEOUT, Resolver, race};
 use super::known::Known;
 use crate::auth::Grant;
 use crate::cancel::ClusterId;
@@ -26,12 +27,6 @@ use crate::wire::{has_early_bytes, socket};
 
 /// The SSLRequest packet (PostgreSQL manual, "Message Formats").
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
-
-/// Most addresses of one name that are tried.
-const MAX_ADDRESSES: usize = 8;
-
-/// Longest wait for one address, so that a dead one leaves time for the next.
-const ADDRESS_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Why the upstream could not be reached.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +50,9 @@ pub enum DialError {
     /// No address answered in time.
     #[error("no answer within server_connect_timeout")]
     TimedOut,
+    /// The server does not look at cancel requests.
+    #[error("RDS Proxy takes no CancelRequest")]
+    NoCancels,
     /// The server has no TLS.
     #[error("{0} answers that it has no TLS")]
     NoTls(SocketAddr),
@@ -77,9 +75,14 @@ pub struct Dialers(HashMap<String, Arc<Dialer>>);
 
 impl Dialers {
     /// Reads the certificate authorities of every cluster. `connect_timeout` covers all addresses of one.
-    pub fn new(clusters: &[Arc<ClusterSettings>], connect_timeout: Duration) -> Result<Self, TlsSetupError> {
+    pub fn new(
+        clusters: &[Arc<ClusterSettings>],
+        connect_timeout: Duration,
+        resolver: &Resolver,
+    ) -> Result<Self, TlsSetupError> {
         let dialer = |cluster: &Arc<ClusterSettings>| {
-            Ok((cluster.name.clone(), Arc::new(Dialer::new(cluster, connect_timeout)?)))
+            let dialer = Dialer::new(cluster, connect_timeout, resolver.clone())?;
+            Ok((cluster.name.clone(), Arc::new(dialer)))
         };
         Ok(Self(clusters.iter().map(dialer).collect::<Result<_, TlsSetupError>>()?))
     }
@@ -111,7 +114,10 @@ pub struct Dialer {
     hostaddr: Vec<SocketAddr>,
     known: Known,
     server_name: ServerName<'static>,
+    direct_tls: bool,
+    takes_cancels: bool,
     connect_timeout: Duration,
+    resolver: Resolver,
     tls: TlsConnectorDebug,
 }
 
@@ -165,10 +171,15 @@ impl Dialed {
 
 impl Dialer {
     /// Reads the certificate authorities of the cluster. `connect_timeout` covers all addresses together.
-    pub fn new(cluster: &ClusterSettings, connect_timeout: Duration) -> Result<Self, TlsSetupError> {
-        let config = tls::upstream_config(&cluster.ca_file)?;
+    pub fn new(
+        cluster: &ClusterSettings,
+        connect_timeout: Duration,
+        resolver: Resolver,
+    ) -> Result<Self, TlsSetupError> {
+        let config = tls::upstream_config(cluster.ca_file.as_deref(), cluster.direct_tls)?;
         let server_name = ServerName::try_from(cluster.endpoint.host().to_owned()).map_err(|_| {
-            TlsSetupError::Pem { path: cluster.ca_file.clone(), problem: "endpoint is no server name".into() }
+            let path = cluster.ca_file.clone().unwrap_or_default();
+            TlsSetupError::Pem { path, problem: "endpoint is no server name".into() }
         })?;
         Ok(Self {
             cluster: ClusterId::of(&cluster.endpoint),
@@ -177,7 +188,10 @@ impl Dialer {
             hostaddr: cluster.hostaddr.clone(),
             known: Known::default(),
             server_name,
+            direct_tls: cluster.direct_tls,
+            takes_cancels: cluster.kind.takes_cancels(),
             connect_timeout,
+            resolver,
             tls: TlsConnectorDebug(TlsConnector::from(Arc::new(config))),
         })
     }
@@ -187,21 +201,29 @@ impl Dialer {
     /// The grant is the proof that someone may be led there.
     pub async fn dial(self: &Arc<Self>, _: &Grant) -> Result<Dialed, DialError> {
         let deadline = Instant::now() + self.connect_timeout;
-        let mut last = DialError::TimedOut;
-        for addr in self.addresses(deadline).await? {
-            match self.dial_addr(addr, deadline.min(Instant::now() + ADDRESS_TIMEOUT)).await {
+        let mut addresses = VecDeque::from(self.addresses(deadline).await?);
+        loop {
+            let (tcp, addr) = race(&mut addresses, deadline).await?;
+            // Only where there is another one to try is it worth giving up on this one.
+            let patience = if addresses.is_empty() { self.connect_timeout } else { ADDRESS_TIMEOUT };
+            let error = match self.secure(tcp, addr, deadline.min(Instant::now() + patience)).await {
                 Ok(dialed) => {
                     self.known.remember(addr);
                     return Ok(dialed);
                 }
                 // A server that answers wrongly is wrong; another address must not hide it.
-                Err(error @ (DialError::NoTls(_) | DialError::NotPostgres(_) | DialError::Tls { .. })) => {
-                    return Err(error);
-                }
-                Err(error) => last = error,
+                Err(error) if error.is_distrust() => return Err(error),
+                Err(error) => error,
+            };
+            if addresses.is_empty() {
+                return Err(error);
             }
         }
-        Err(last)
+    }
+
+    /// Whether servers of this kind look at cancel requests.
+    pub(super) fn takes_cancels(&self) -> bool {
+        self.takes_cancels
     }
 
     /// Connects to one address, for a cancel that has to reach the very server of a session.
@@ -210,16 +232,35 @@ impl Dialer {
         addr: SocketAddr,
         deadline: Instant,
     ) -> Result<Dialed, DialError> {
-        let attempt = async {
-            let mut tcp =
-                TcpStream::connect(addr).await.map_err(|source| DialError::Connect { addr, source })?;
+        let connecting = timeout_at(deadline, TcpStream::connect(addr)).await;
+        let tcp = connecting.map_err(|_| DialError::TimedOut)?;
+        self.secure(tcp.map_err(|source| DialError::Connect { addr, source })?, addr, deadline).await
+    }
+
+    /// Verified TLS on a fresh TCP connection.
+    async fn secure(
+        self: &Arc<Self>,
+        tcp: TcpStream,
+        addr: SocketAddr,
+        deadline: Instant,
+    ) -> Result<Dialed, DialError> {
+        let handshake = async {
+            let mut tcp = tcp;
             socket::tune(&tcp).map_err(|source| DialError::Connect { addr, source })?;
-            request_tls(&mut tcp, addr).await?;
+            if !self.direct_tls {
+                request_tls(&mut tcp, addr).await?;
+            }
             let stream = self.tls.0.connect(self.server_name.clone(), ReadAhead::new(tcp)).await;
             let stream = stream.map_err(|error| DialError::Tls { addr, problem: tls::describe(&error) })?;
+            // Without it, a server of another protocol could be made to hear ours (PostgreSQL manual,
+            // "SSL Session Encryption": direct connections).
+            if self.direct_tls && stream.get_ref().1.alpn_protocol() != Some(tls::ALPN) {
+                let problem = "the server does not take direct TLS for PostgreSQL (ALPN)".to_owned();
+                return Err(DialError::Tls { addr, problem });
+            }
             Ok(Dialed { dialer: Arc::clone(self), stream: Box::new(stream), addr })
         };
-        timeout_at(deadline, attempt).await.unwrap_or(Err(DialError::TimedOut))
+        timeout_at(deadline, handshake).await.unwrap_or(Err(DialError::TimedOut))
     }
 
     /// Where a session of the cluster may be: the endpoint's addresses of this moment, and those where sessions
@@ -243,16 +284,14 @@ impl Dialer {
         if !self.hostaddr.is_empty() {
             return Ok(self.hostaddr.clone());
         }
-        let problem = |problem: String| DialError::Resolve { host: self.endpoint.host().to_owned(), problem };
-        let lookup = lookup_host((self.endpoint.host(), self.endpoint.port()));
-        match timeout_at(deadline, lookup).await {
-            Err(_) => Err(problem("no answer from DNS in time".into())),
-            Ok(Err(error)) => Err(problem(error.to_string())),
-            Ok(Ok(found)) => {
-                let found: Vec<_> = found.take(MAX_ADDRESSES).collect();
-                if found.is_empty() { Err(problem("the name has no address".into())) } else { Ok(found) }
-            }
-        }
+        Ok(self.resolver.resolve(self.endpoint.host(), self.endpoint.port(), deadline).await?.into())
+    }
+}
+
+impl DialError {
+    /// Whether someone answered, and not as the database would.
+    fn is_distrust(&self) -> bool {
+        matches!(self, Self::NoTls(_) | Self::NotPostgres(_) | Self::Tls { .. })
     }
 }
 

@@ -105,15 +105,34 @@ pub fn expires_at(cert_file: &Path) -> Result<i64, TlsSetupError> {
     Ok(i64::try_from(seconds).unwrap_or(i64::MAX))
 }
 
-/// The upstream's configuration: certificate and name are verified against `ca_file`, always. Build it once:
+/// The upstream's configuration: certificate and name are verified against `ca_file` or the system's authorities,
+/// always; `direct` is for TLS without an SSLRequest. Build it once:
 /// it remembers which key exchange the server took, which saves a round trip.
-pub fn upstream_config(ca_file: &Path) -> Result<ClientConfig, TlsSetupError> {
-    let config = ClientConfig::builder_with_provider(Arc::new(upstream_provider()))
+pub fn upstream_config(ca_file: Option<&Path>, direct: bool) -> Result<ClientConfig, TlsSetupError> {
+    let path = ca_file.unwrap_or(Path::new("system"));
+    let roots = match ca_file {
+        Some(path) => roots(path)?,
+        None => system_roots()?,
+    };
+    let mut config = ClientConfig::builder_with_provider(Arc::new(upstream_provider()))
         .with_protocol_versions(&[&TLS13, &TLS12])
-        .map_err(|source| TlsSetupError::Rustls { path: ca_file.to_owned(), source })?
-        .with_root_certificates(roots(ca_file)?)
+        .map_err(|source| TlsSetupError::Rustls { path: path.to_owned(), source })?
+        .with_root_certificates(roots)
         .with_no_client_auth();
+    if direct {
+        config.alpn_protocols = vec![ALPN.to_vec()];
+    }
     Ok(config)
+}
+
+/// The public authorities that this machine trusts.
+fn system_roots() -> Result<RootCertStore, TlsSetupError> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() {
+        return Err(pem_error(Path::new("system"), &"this machine has no certificate authorities"));
+    }
+    Ok(roots)
 }
 
 fn client_verifier(

@@ -41,15 +41,15 @@ async fn p9_the_client_learns_the_class_and_not_what_aws_said() {
 async fn r14_troubles_of_sts_are_not_the_persons() {
     let world = World::start().await;
     for fault in [
-        StsFault::throttling(),
         StsFault::idp_communication(),
         StsFault::key_not_retrieved(),
         StsFault::internal_failure(),
         StsFault::unavailable(),
         StsFault::Http(Fault::html(200)),
+        // STS is alive: what failed before this one does not count for the breaker any more.
+        StsFault::OtherSubject("mallory".into()),
         StsFault::Http(Fault::Close),
         StsFault::WithoutCredentials,
-        StsFault::OtherSubject("mallory".into()),
         StsFault::AlreadyExpired,
         StsFault::Truncated,
     ] {
@@ -58,6 +58,18 @@ async fn r14_troubles_of_sts_are_not_the_persons() {
         assert_eq!(told.message(), "cannot connect now: AWS STS unavailable", "{fault:?}");
     }
     world.connect("alice", &world.token("alice")).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r14_an_sts_that_asks_to_come_back_later_is_asked_again_until_the_login_ends() {
+    let world = World::wishes()
+        .limits("login_timeout = \"2s\"\nclient_login_timeout = \"2s\"\nserver_connect_timeout = \"2s\"")
+        .start()
+        .await;
+    let told = refusal(&world, StsFault::throttling()).await;
+    assert_eq!(told.sqlstate(), "57P03");
+    assert!(told.message().starts_with("cannot connect now: "), "{told:?}");
+    assert!(world.cloud.sts.count() > 3, "{} calls", world.cloud.sts.count());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -20,7 +20,7 @@ pub use self::args::DoctorArgs;
 pub use self::render::{Look, json, text};
 use self::report::Trouble;
 pub use self::report::{Finding, Link, Report, State};
-use crate::aws::sts::StsTimes;
+use crate::aws::retry::StsTimes;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::secret::Jwt;
@@ -47,7 +47,7 @@ impl Question {
             jwt,
             cluster: None,
             database: None,
-            sts_times: StsTimes::default(),
+            sts_times: StsTimes::of(Duration::from_secs(10)),
             patience: Duration::from_mins(1),
         }
     }

@@ -12,9 +12,10 @@ use super::access::Brought;
 use super::report::{Link, Report};
 use super::sts_words::explain;
 use crate::auth::Grant;
+use crate::aws::credentials::SignedToken;
 use crate::aws::federation::Federation;
 use crate::aws::iam_token::LIFETIME;
-use crate::aws::sts::StsTimes;
+use crate::aws::retry::StsTimes;
 use crate::clock::Clock;
 use crate::secret::{IamToken, Jwt};
 
@@ -71,7 +72,7 @@ pub(super) async fn examine(
         report.ok(Link::Sts, found);
     }
     match credentials.iam_token(grant.cluster(), grant.db_user(), clock.now()) {
-        Ok(token) => {
+        Ok(SignedToken { token, .. }) => {
             let (endpoint, minutes) = (&grant.cluster().endpoint, LIFETIME.as_secs() / 60);
             let length = token.length();
             report.ok(
@@ -95,18 +96,9 @@ pub(super) async fn examine(
 
 /// TCP to the endpoint; TLS is part of the call.
 async fn endpoint(grant: &Grant, wait: Duration, report: &mut Report<'_>) -> bool {
-    let cluster = grant.cluster();
-    let (host, port) = match &cluster.sts_endpoint_url {
-        Some(url) => (
-            url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned(),
-            url.port_or_known_default().unwrap_or(443),
-        ),
-        None => {
-            let suffix =
-                if cluster.region.as_str().starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
-            (format!("sts.{}.{suffix}", cluster.region.as_str()), 443)
-        }
-    };
+    let url = &grant.cluster().sts_endpoint_url;
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+    let port = url.port_or_known_default().unwrap_or(443);
     let problem = match timeout(wait, TcpStream::connect((host.as_str(), port))).await {
         Ok(Ok(stream)) => {
             let peer = stream.peer_addr().map_or_else(|_| host.clone(), |addr| addr.to_string());

@@ -13,6 +13,7 @@ use crate::explain::explain;
 use crate::names::printable;
 use crate::outcome::LoginError;
 use crate::secret::IamToken;
+use crate::upstream::address::Resolver;
 use crate::upstream::dial::{DialError, Dialed, Dialer};
 use crate::upstream::login::{self, Upstream, UpstreamLoginError, Wanted};
 
@@ -23,7 +24,7 @@ pub(super) const LINKS: [Link; 4] = [Link::Dns, Link::Tcp, Link::Tls, Link::Logi
 /// A verified connection to the database, if there is one.
 pub(super) async fn dial(grant: &Grant, wait: Duration, report: &mut Report<'_>) -> Option<Dialed> {
     let cluster = grant.cluster();
-    let dialer = match Dialer::new(cluster, wait) {
+    let dialer = match Dialer::new(cluster, wait, Resolver::system()) {
         Ok(dialer) => Arc::new(dialer),
         Err(error) => {
             report.skip_all(&[Link::Dns, Link::Tcp], "not tried: cluster.ca_file cannot be used");
@@ -56,10 +57,9 @@ pub(super) async fn dial(grant: &Grant, wait: Duration, report: &mut Report<'_>)
             let names = facts.certificate.map_or_else(String::new, |certificate| {
                 format!(", for {}, signed by {}", certificate.names.join(", "), certificate.issuer)
             });
-            report.ok(
-                Link::Tls,
-                format!("{}{names}, verified by {}", facts.protocol, cluster.ca_file.display()),
-            );
+            let authorities = cluster.ca_file.as_ref().map(|path| path.display().to_string());
+            let authorities = authorities.unwrap_or_else(|| "the system's authorities".to_owned());
+            report.ok(Link::Tls, format!("{}{names}, verified by {authorities}", facts.protocol));
             Some(dialed)
         }
         Err(error) => {
@@ -72,7 +72,10 @@ pub(super) async fn dial(grant: &Grant, wait: Duration, report: &mut Report<'_>)
 fn unreachable(error: &DialError, report: &mut Report<'_>) {
     let found = error.to_string();
     match error {
-        DialError::Resolve { .. } | DialError::Connect { .. } | DialError::TimedOut => {
+        DialError::Resolve { .. }
+        | DialError::Connect { .. }
+        | DialError::TimedOut
+        | DialError::NoCancels => {
             let remedy = "Let this machine reach the database's port: security group, routes, network ACL. A cluster that \
                           wakes up takes up to 30 seconds (limits.server_connect_timeout).";
             report.fail(Link::Tcp, Trouble::new(found, remedy));

@@ -13,11 +13,9 @@ use crate::files::{write_private, write_public};
 
 /// A certificate authority made for one run.
 #[derive(Clone)]
-pub struct Ca(Arc<CaInner>);
-
-struct CaInner {
-    pem: String,
-    issuer: Issuer<'static, KeyPair>,
+pub struct Ca {
+    pem: Arc<str>,
+    issuer: Arc<Issuer<'static, KeyPair>>,
 }
 
 /// A server's certificate and key.
@@ -48,12 +46,18 @@ impl Ca {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let pem = params.self_signed(&key).map_err(wrap)?.pem();
-        Ok(Self(Arc::new(CaInner { pem, issuer: Issuer::new(params, key) })))
+        Ok(Self { pem: pem.into(), issuer: Arc::new(Issuer::new(params, key)) })
     }
 
     /// The authority's certificate: what a client's `sslrootcert` or the proxy's `ca_file` holds.
     pub fn pem(&self) -> &str {
-        &self.0.pem
+        &self.pem
+    }
+
+    /// This authority, whose file also holds the certificate of `other`: a bundle, as during a rotation.
+    #[must_use]
+    pub fn beside(&self, other: &Self) -> Self {
+        Self { pem: format!("{}{}", self.pem, other.pem).into(), issuer: Arc::clone(&self.issuer) }
     }
 
     /// A good certificate for these DNS names and IP addresses. For one with the wrong name, ask for another name.
@@ -104,7 +108,7 @@ impl Ca {
         params.use_authority_key_identifier_extension = true;
         change(&mut params);
         let key = KeyPair::generate().map_err(wrap)?;
-        let cert = params.signed_by(&key, &self.0.issuer).map_err(wrap)?;
+        let cert = params.signed_by(&key, &self.issuer).map_err(wrap)?;
         Ok(ServerCert { cert_pem: cert.pem(), key_pem: key.serialize_pem() })
     }
 }

@@ -7,7 +7,35 @@ use crate::sync::lock;
 
 /// Faults in the order they will be shown.
 #[derive(Debug)]
-pub(crate) struct Faults<F>(Mutex<VecDeque<(Option<usize>, F)>>);
+pub(crate) struct Faults<F>(Mutex<VecDeque<(Times, F)>>);
+
+/// Which requests a fault is for.
+#[derive(Clone, Copy, Debug)]
+enum Times {
+    All,
+    Left(usize),
+    /// Half of them, as a coin falls; holds the state of the coin.
+    Half(u64),
+}
+
+impl Times {
+    /// Whether the request that has just come is one of them.
+    fn strikes(&mut self) -> bool {
+        match self {
+            Self::All => true,
+            Self::Left(left) => {
+                *left -= 1;
+                true
+            }
+            // A linear congruential generator (Knuth's MMIX): the same falls in every run.
+            Self::Half(state) => {
+                *state =
+                    state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                *state >> 63 == 1
+            }
+        }
+    }
+}
 
 impl<F> Default for Faults<F> {
     fn default() -> Self {
@@ -19,8 +47,13 @@ impl<F: Clone> Faults<F> {
     /// Adds a fault for `times` requests, or for all until [`Faults::clear`].
     pub(crate) fn add(&self, times: Option<usize>, fault: F) {
         if times != Some(0) {
-            lock(&self.0).push_back((times, fault));
+            lock(&self.0).push_back((times.map_or(Times::All, Times::Left), fault));
         }
+    }
+
+    /// Adds a fault for half of all requests until [`Faults::clear`].
+    pub(crate) fn add_for_half(&self, fault: F) {
+        lock(&self.0).push_back((Times::Half(0), fault));
     }
 
     /// Forgets all faults.
@@ -43,14 +76,11 @@ impl<F: Clone> Faults<F> {
         let mut queue = lock(&self.0);
         let at = queue.iter().position(|(_, fault)| concerns(fault))?;
         let (times, fault) = queue.get_mut(at)?;
-        let fault = fault.clone();
-        if let Some(left) = times {
-            *left -= 1;
-            if *left == 0 {
-                queue.remove(at);
-            }
+        let shown = times.strikes().then(|| fault.clone());
+        if matches!(times, Times::Left(0)) {
+            queue.remove(at);
         }
-        Some(fault)
+        shown
     }
 }
 
@@ -68,5 +98,16 @@ mod tests {
         assert_eq!(seen, [Some('a'), Some('a'), Some('b'), Some('b'), Some('b')]);
         faults.clear();
         assert_eq!(faults.next(), None);
+    }
+
+    #[test]
+    fn half_of_the_requests_is_about_half_and_never_a_long_run() {
+        let faults = Faults::default();
+        faults.add_for_half('a');
+        let shown: Vec<bool> = (0..4_000).map(|_| faults.next().is_some()).collect();
+        let count = shown.iter().filter(|shown| **shown).count();
+        assert!((1_900..2_100).contains(&count), "{count}");
+        let longest = shown.split(|shown| !shown).map(<[bool]>::len).max().unwrap();
+        assert!(longest < 15, "{longest}");
     }
 }

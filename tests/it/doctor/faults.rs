@@ -5,7 +5,7 @@ use std::fs;
 use std::time::Duration;
 
 use aws_emulator::{Fault, Page};
-use pgpassport::aws::sts::StsTimes;
+use pgpassport::aws::retry::StsTimes;
 use pgpassport::commands::doctor::{Finding, State};
 use rcgen::{CertificateParams, KeyPair};
 use serde_json::json;
@@ -19,8 +19,9 @@ pub(super) fn times() -> StsTimes {
         connect: Duration::from_secs(1),
         attempt: Duration::from_millis(500),
         operation: Duration::from_secs(1),
-        attempts: 2,
+        patience: Duration::from_secs(1),
         first_pause: Duration::from_millis(10),
+        longest_pause: Duration::from_millis(100),
     }
 }
 

@@ -9,7 +9,7 @@ use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -63,6 +63,7 @@ impl FakeServer {
         Self::with_cert(&ca.server(&[aws_emulator::names::ENDPOINT_HOST]).unwrap(), part).await
     }
 
+    #[expect(clippy::unused_async, reason = "it needs a runtime, and its callers wait for it to listen")]
     pub(crate) async fn with_cert(cert: &ServerCert, part: Part) -> Self {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = ServerConfig::builder_with_provider(provider)
@@ -75,7 +76,9 @@ impl FakeServer {
             )
             .unwrap();
         let acceptor = TlsAcceptor::from(Arc::new(config));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = socket.listen(2_048).unwrap(); // crowds come at once
         let addr = listener.local_addr().unwrap();
         let heard = Arc::new(Mutex::new(Vec::new()));
         let ears = Arc::clone(&heard);
@@ -93,6 +96,11 @@ impl FakeServer {
             }
         });
         Self { addr, heard, clients, packets, task }
+    }
+
+    /// How many clients have come so far.
+    pub(crate) fn count(&self) -> usize {
+        *self.clients.borrow()
     }
 
     /// Waits until `n` clients have come.

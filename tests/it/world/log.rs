@@ -46,9 +46,13 @@ pub(crate) fn start() -> usize {
     LOG.lock().unwrap().len()
 }
 
-pub(crate) fn contains(from: usize, text: &str) -> bool {
-    let log = LOG.lock().unwrap();
-    memchr::memmem::find(&log[from..], text.as_bytes()).is_some()
+/// A copy of everything since `from`: whoever logs waits for the lock, so nobody may search while holding it.
+pub(crate) fn since(from: usize) -> Vec<u8> {
+    LOG.lock().unwrap()[from..].to_vec()
+}
+
+pub(crate) fn contains(log: &[u8], text: &str) -> bool {
+    memchr::memmem::find(log, text.as_bytes()).is_some()
 }
 
 /// The first line since `from` with `text`.
@@ -89,7 +93,7 @@ impl World {
 
     /// Whether anything in this process has logged `text` since this world began.
     pub(crate) fn has_logged(&self, text: &str) -> bool {
-        contains(self.log_from, text)
+        contains(&since(self.log_from), text)
     }
 
     /// Log lines since this world began that hold `text`; waits for the first. All worlds of this process share one
@@ -100,17 +104,16 @@ impl World {
 }
 
 /// Looks again and again: the record is written after the client has gone. The limit is for a broken build.
-async fn find(from: usize, what: &str, wanted: impl Fn(&str) -> bool) -> String {
+async fn find(mut from: usize, what: &str, wanted: impl Fn(&str) -> bool) -> String {
     for _ in 0..3_000 {
-        let text = {
-            let log = LOG.lock().unwrap();
-            String::from_utf8_lossy(&log[from..]).into_owned()
-        };
+        let log = since(from);
         // The last line may be under way.
-        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-        if let Some(line) = whole.lines().find(|line| wanted(line)) {
+        let whole = log.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        let text = String::from_utf8_lossy(&log[..whole]);
+        if let Some(line) = text.lines().find(|line| wanted(line)) {
             return line.to_owned();
         }
+        from += whole;
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     panic!("never logged: {what}");

@@ -9,12 +9,12 @@ pub(crate) mod fake;
 pub(crate) mod log;
 mod psql;
 pub(crate) mod raw;
+mod wishes;
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use aws_emulator::certs::CertFiles;
 use aws_emulator::{Ca, Claims, Cloud, CloudOptions, Database, DatabaseOptions, Template, names};
 use pgpassport::commands::serve::{self, Service};
 use pgpassport::commands::{check, policy};
@@ -32,155 +32,12 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 pub(crate) use self::cancel::{shared_secret, until_asleep};
 pub(crate) use self::psql::Psql;
 pub(crate) use self::raw::{ErrorFields, RawClient};
+pub(crate) use self::wishes::Wishes;
 
 /// The server that all tests of this binary share.
 pub(crate) fn database() -> &'static Database {
     static DATABASE: OnceLock<Database> = OnceLock::new();
     DATABASE.get_or_init(|| Database::start(DatabaseOptions::default()).expect("PostgreSQL starts"))
-}
-
-/// How a world differs from the usual one.
-#[derive(Clone)]
-pub(crate) struct Wishes {
-    listen: String,
-    second: Option<String>,
-    limits: String,
-    session: String,
-    issuer: String,
-    role: String,
-    cluster: String,
-    user: String,
-    endpoint: String,
-    hostaddr: Vec<SocketAddr>,
-    cancel: String,
-    ca: Option<Ca>,
-    printed: policy::Wishes,
-}
-
-impl Wishes {
-    pub(crate) fn listen(mut self, keys: &str) -> Self {
-        keys.clone_into(&mut self.listen);
-        self
-    }
-    /// A second listener with `keys`.
-    pub(crate) fn second_listener(mut self, keys: &str) -> Self {
-        self.second = Some(keys.to_owned());
-        self
-    }
-    pub(crate) fn limits(mut self, keys: &str) -> Self {
-        keys.clone_into(&mut self.limits);
-        self
-    }
-    pub(crate) fn session(mut self, keys: &str) -> Self {
-        keys.clone_into(&mut self.session);
-        self
-    }
-    pub(crate) fn issuer(mut self, keys: &str) -> Self {
-        keys.clone_into(&mut self.issuer);
-        self
-    }
-    /// Another `role_arn`.
-    pub(crate) fn role(mut self, key: &str) -> Self {
-        key.clone_into(&mut self.role);
-        self
-    }
-    pub(crate) fn cluster(mut self, keys: &str) -> Self {
-        keys.clone_into(&mut self.cluster);
-        self
-    }
-    pub(crate) fn user(mut self, keys: &str) -> Self {
-        keys.clone_into(&mut self.user);
-        self
-    }
-    /// Another server than the shared one.
-    pub(crate) fn upstream(self, hostaddr: SocketAddr, ca: &Ca) -> Self {
-        self.upstreams(&[hostaddr], ca)
-    }
-    /// Several servers behind the endpoint's name.
-    pub(crate) fn upstreams(mut self, hostaddr: &[SocketAddr], ca: &Ca) -> Self {
-        self.hostaddr = hostaddr.to_vec();
-        self.ca = Some(ca.clone());
-        self
-    }
-    /// Another name for it.
-    pub(crate) fn endpoint(mut self, endpoint: &str) -> Self {
-        endpoint.clone_into(&mut self.endpoint);
-        self
-    }
-    /// The form of the role's policies, which `pgpassport policy` prints for this world's configuration.
-    pub(crate) fn policies(mut self, form: policy::Wishes) -> Self {
-        self.printed = form;
-        self
-    }
-    pub(crate) async fn start(self) -> World {
-        World::build(self).await
-    }
-
-    fn second(&self, files: &CertFiles) -> String {
-        let Some(keys) = &self.second else { return String::new() };
-        let (cert, key) = (files.cert.display(), files.key.display());
-        format!(
-            "[[listen]]\naddr = \"127.0.0.1:0\"\ntls_cert_file = \"{cert}\"\ntls_key_file = \"{key}\"\n{keys}\n"
-        )
-    }
-
-    fn toml(&self, cloud: &Cloud, files: &CertFiles, ca: &Path) -> String {
-        format!(
-            r#"
-            [[listen]]
-            addr = "127.0.0.1:0"
-            tls_cert_file = "{cert}"
-            tls_key_file = "{key}"
-            {name}
-            {listen}
-            {second}
-            [limits]
-            {limits}
-            [session]
-            {session}
-            [cancel]
-            {cancel}
-            [[issuer]]
-            name = "idp"
-            url = "{issuer_url}"
-            audience = ["{audience}"]
-            private_network = true
-            {issuer}
-            [[cluster]]
-            name = "app"
-            endpoint = "{endpoint}"
-            hostaddr = {hostaddr:?}
-            region = "{region}"
-            {role}
-            resource_id = "{resource}"
-            ca_file = "{ca}"
-            sts_endpoint_url = "{sts}"
-            {cluster}
-            [cluster.user]
-            {user}
-            "#,
-            cert = files.cert.display(),
-            key = files.key.display(),
-            name = log::name_for(&self.listen),
-            listen = self.listen,
-            second = self.second(files),
-            limits = self.limits,
-            cancel = self.cancel,
-            hostaddr = self.hostaddr.iter().map(ToString::to_string).collect::<Vec<_>>(),
-            session = self.session,
-            issuer_url = cloud.issuer.url(),
-            audience = names::AUDIENCE,
-            endpoint = self.endpoint,
-            region = names::REGION,
-            role = self.role,
-            issuer = self.issuer,
-            resource = names::RESOURCE_ID,
-            ca = ca.display(),
-            sts = cloud.sts.url(),
-            cluster = self.cluster,
-            user = self.user.replace("@upstream-ca@", &ca.display().to_string()),
-        )
-    }
 }
 
 pub(crate) struct World {
@@ -207,21 +64,7 @@ pub(crate) struct World {
 impl World {
     /// The usual world, to be changed.
     pub(crate) fn wishes() -> Wishes {
-        Wishes {
-            listen: String::new(),
-            second: None,
-            limits: String::new(),
-            session: String::new(),
-            issuer: String::new(),
-            role: format!("role_arn = \"{}\"", names::ROLE_ARN),
-            cluster: String::new(),
-            user: String::new(),
-            endpoint: names::ENDPOINT.to_owned(),
-            hostaddr: Vec::new(),
-            cancel: String::new(),
-            ca: None,
-            printed: policy::Wishes::default(),
-        }
+        Wishes::usual()
     }
 
     pub(crate) async fn start() -> Self {
@@ -241,7 +84,7 @@ impl World {
         let ca_dir = folder.path().join("upstream");
         std::fs::create_dir(&ca_dir).unwrap();
         let upstream_ca = wishes.ca.as_ref().unwrap_or(&database.ca).write(&ca_dir).unwrap();
-        if wishes.hostaddr.is_empty() {
+        if wishes.hostaddr.is_empty() && wishes.resolver.is_none() {
             wishes.hostaddr.push(database.postgres.addr());
         }
         let toml = wishes.toml(&cloud, &files, &upstream_ca);
@@ -263,6 +106,7 @@ impl World {
             set_level: Arc::new(|_| {}), // this process logs everything
             reload: Arc::clone(&reload),
             stopping: stopping.clone(),
+            outside: wishes.outside(&cloud),
         }));
         Self {
             cloud,

@@ -78,10 +78,15 @@ impl RawClient {
     }
 
     /// TLS by SSLRequest on a connection that is there already.
-    pub(crate) async fn over(mut tcp: TcpStream, ca: &Ca) -> Self {
+    pub(crate) async fn over(tcp: TcpStream, ca: &Ca) -> Self {
+        Self::with(tcp, Arc::new(trusting(ca))).await
+    }
+
+    /// One of many, with a TLS configuration that they share.
+    pub(crate) async fn with(mut tcp: TcpStream, tls: Arc<ClientConfig>) -> Self {
         tcp.write_all(&SSL_REQUEST).await.unwrap();
         assert_eq!(tcp.read_u8().await.unwrap(), b'S');
-        let connector = TlsConnector::from(Arc::new(trusting(ca)));
+        let connector = TlsConnector::from(tls);
         let stream = connector.connect(ServerName::try_from("localhost").unwrap(), tcp).await.unwrap();
         Self { stream }
     }

@@ -239,6 +239,11 @@ impl Sts {
         self.state.faults.add(Some(times), fault.into());
     }
 
+    /// Shows a fault to half of the requests, the same ones in every run, until [`Sts::heal`].
+    pub fn fail_half(&self, fault: impl Into<StsFault>) {
+        self.state.faults.add_for_half(fault.into());
+    }
+
     /// Takes every fault away.
     pub fn heal(&self) {
         self.state.faults.clear();

@@ -1,0 +1,179 @@
+//! How often and how soon a call to STS is made again, by what went wrong with it.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Waits and tries of one call.
+#[derive(Clone, Copy, Debug)]
+pub struct StsTimes {
+    /// TCP and TLS of one try.
+    pub connect: Duration,
+    /// One try.
+    pub attempt: Duration,
+    /// From the first failing try to the last.
+    pub operation: Duration,
+    /// The whole course of a call, waiting for its turn and for a throttling STS: as long as a login may take.
+    pub patience: Duration,
+    /// Longest wait before the second try; doubled for each further one.
+    pub first_pause: Duration,
+    /// Longest wait before any try.
+    pub longest_pause: Duration,
+}
+
+impl StsTimes {
+    /// The usual ones; `login_timeout` is how long a login may take.
+    pub fn of(login_timeout: Duration) -> Self {
+        let operation = Duration::from_secs(10).min(login_timeout);
+        Self {
+            connect: Duration::from_secs(2),
+            attempt: Duration::from_secs(5),
+            operation,
+            patience: login_timeout,
+            first_pause: Duration::from_millis(100),
+            longest_pause: Duration::from_secs(2),
+        }
+    }
+}
+
+/// Something that another try may cure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// STS asks to come back later.
+    Throttled,
+    /// STS fails, is slow, away, or answers with something that is not STS's.
+    Failing,
+    /// STS says that it cannot reach the issuer.
+    IssuerUnreachable,
+    /// STS says that it could not fetch the issuer's keys. It says so too when they can never be fetched.
+    KeysNotFetched,
+}
+
+impl Trouble {
+    /// Tries in all. A throttled call is never given up for its number: AWS hands out more turns every moment,
+    /// and a try of it costs STS next to nothing.
+    fn attempts(self) -> u32 {
+        match self {
+            Self::Throttled => u32::MAX,
+            Self::Failing | Self::IssuerUnreachable => 3,
+            Self::KeysNotFetched => 2,
+        }
+    }
+
+    /// Whether it is the issuer's and not that of STS.
+    pub fn is_the_issuers(self) -> bool {
+        matches!(self, Self::IssuerUnreachable | Self::KeysNotFetched)
+    }
+}
+
+/// The course of one call: what has gone wrong with it so far. Being throttled and failing are counted apart, so
+/// that a call that has been asked to wait is not given up for one failure after it.
+#[derive(Debug)]
+pub struct Course {
+    arrived: Instant,
+    throttled: u32,
+    failed: u32,
+    failing_since: Option<Instant>,
+}
+
+impl Course {
+    /// A call that has come at `arrived`.
+    pub fn new(arrived: Instant) -> Self {
+        Self { arrived, throttled: 0, failed: 0, failing_since: None }
+    }
+
+    /// When it is to be given up.
+    pub fn end(&self, times: &StsTimes) -> Instant {
+        self.arrived + times.patience
+    }
+
+    /// The longest that a try may take which begins at `now`.
+    pub fn limit(&self, times: &StsTimes, now: Instant) -> Duration {
+        let failing = self.failing_since.map_or(Duration::ZERO, |since| now - since);
+        times.attempt.min(times.operation.saturating_sub(failing))
+    }
+
+    /// A try that began at `begun` has failed at `now`: how long to wait before the next one, or `None` when there
+    /// shall be none. `random` decides ("full jitter": anything from nothing to the longest wait, so that calls
+    /// that failed together do not come back together).
+    pub fn pause(
+        &mut self,
+        times: &StsTimes,
+        trouble: Trouble,
+        (begun, now): (Instant, Instant),
+        random: u64,
+    ) -> Option<Duration> {
+        let (tries, end) = if trouble == Trouble::Throttled {
+            self.throttled = self.throttled.saturating_add(1);
+            (self.throttled, self.end(times))
+        } else {
+            self.failed += 1;
+            let since = *self.failing_since.get_or_insert(begun);
+            (self.failed, self.end(times).min(since + times.operation))
+        };
+        let longest = times.first_pause.saturating_mul(1 << (tries - 1).min(16));
+        let longest = u64::try_from(longest.min(times.longest_pause).as_micros()).unwrap_or(u64::MAX);
+        let pause = Duration::from_micros(random % longest.saturating_add(1).max(1));
+        (tries < trouble.attempts() && now + pause < end).then_some(pause)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r14_the_wait_is_full_jitter_between_nothing_and_two_seconds() {
+        let (times, now) = (StsTimes::of(Duration::from_mins(1)), Instant::now());
+        for (tries, longest) in [
+            (1, 100),
+            (2, 200),
+            (3, 400),
+            (4, 800),
+            (5, 1_600),
+            (6, 2_000),
+            (60, 2_000),
+            (u32::MAX - 1, 2_000),
+        ] {
+            let wait = |random| {
+                let mut course = Course { throttled: tries - 1, ..Course::new(now) };
+                course.pause(&times, Trouble::Throttled, (now, now), random).unwrap()
+            };
+            assert_eq!(wait(longest * 1_000), Duration::from_millis(longest), "{tries}");
+            assert_eq!(wait(longest * 1_000 + 1), Duration::ZERO, "{tries}: one past the longest");
+            assert_eq!(wait(0), Duration::ZERO);
+        }
+    }
+
+    #[test]
+    fn r14_tries_end_by_number_or_by_time() {
+        let (times, now) = (StsTimes::of(Duration::from_mins(1)), Instant::now());
+        let at = |seconds| now + Duration::from_secs(seconds);
+        for (trouble, attempts) in
+            [(Trouble::Failing, 3), (Trouble::IssuerUnreachable, 3), (Trouble::KeysNotFetched, 2)]
+        {
+            let mut course = Course::new(now);
+            for _ in 1..attempts {
+                assert!(course.pause(&times, trouble, (at(0), at(1)), 0).is_some(), "{trouble:?}");
+            }
+            assert_eq!(course.pause(&times, trouble, (at(1), at(2)), 0), None, "{trouble:?}");
+            let mut slow = Course::new(now);
+            assert_eq!(slow.pause(&times, trouble, (at(0), at(10)), 0), None, "{trouble:?}");
+        }
+        let mut throttled = Course::new(now);
+        for _ in 0..1_000 {
+            assert!(throttled.pause(&times, Trouble::Throttled, (at(58), at(59)), 0).is_some());
+        }
+        assert_eq!(throttled.pause(&times, Trouble::Throttled, (at(59), at(60)), 0), None);
+        // One failure after a long time of being throttled is one failure.
+        let mut late = Course::new(now);
+        assert!(late.pause(&times, Trouble::Throttled, (at(0), at(30)), 0).is_some());
+        assert_eq!(late.limit(&times, at(30)), times.attempt);
+        assert!(late.pause(&times, Trouble::Failing, (at(30), at(35)), 0).is_some());
+        // All failing tries together have ten seconds.
+        assert_eq!(late.limit(&times, at(37)), Duration::from_secs(3));
+        // A short login_timeout bounds everything.
+        let short = StsTimes::of(Duration::from_secs(2));
+        assert_eq!(Course::new(now).pause(&short, Trouble::Failing, (at(0), at(2)), 0), None);
+    }
+}

@@ -1,0 +1,104 @@
+//! What went wrong with a call to STS, sorted by whose turn it is to act and by whether another try may help.
+
+use std::error::Error;
+
+use aws_sdk_sts::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_sts::operation::RequestId;
+use aws_sdk_sts::operation::assume_role_with_web_identity::AssumeRoleWithWebIdentityError;
+
+use super::retry::Trouble;
+use crate::names::printable;
+
+/// Longest part of a message of STS that is logged.
+const MAX_LOGGED: usize = 256;
+
+/// Why there are no credentials. Its text is for the log; clients are told the class only.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StsError {
+    /// STS says no to this person or token.
+    #[error("STS refused with {code}: {message}")]
+    Refused {
+        /// The error code.
+        code: String,
+        /// STS's words, escaped and cut, with the request id.
+        message: String,
+    },
+    /// STS says no to what we ask: the role, the policy or the Region is set up wrongly.
+    #[error("STS cannot do what is configured, {code}: {message}")]
+    Misconfigured {
+        /// The error code.
+        code: String,
+        /// STS's words, escaped and cut, with the request id.
+        message: String,
+    },
+    /// STS is slow, throttling, failing or away, or cannot reach the issuer.
+    #[error("STS is unavailable: {0}")]
+    Unavailable(String),
+    /// STS answered with something that cannot be believed.
+    #[error("STS answered wrongly: {0}")]
+    BadResponse(&'static str),
+}
+
+/// What the SDK makes of a failed call.
+pub(super) type CallError = SdkError<AssumeRoleWithWebIdentityError>;
+
+/// How one try failed.
+#[derive(Debug)]
+pub(super) enum Failed {
+    /// STS has decided; another try would not help.
+    Finally(StsError),
+    /// STS gave a good status and nothing that can be used.
+    Unusable(&'static str),
+    /// Another try may help.
+    ForNow(Trouble, String),
+}
+
+impl From<Failed> for StsError {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::Finally(error) => error,
+            Failed::Unusable(what) => Self::BadResponse(what),
+            Failed::ForNow(_, why) => Self::Unavailable(why),
+        }
+    }
+}
+
+/// By code, not by variant: the SDK models only some of STS's errors.
+pub(super) fn classify(error: &CallError) -> Failed {
+    let SdkError::ServiceError(service) = error else {
+        return Failed::ForNow(Trouble::Failing, described(error));
+    };
+    let status = service.raw().status().as_u16();
+    let request_id = error.request_id().unwrap_or("none");
+    let words = error.message().unwrap_or("no message");
+    let message =
+        format!("{} (HTTP {status}, request id {})", printable(words, MAX_LOGGED), printable(request_id, 64));
+    let Some(code) = error.code() else {
+        let why = format!("an answer that is not STS's: {message}");
+        return Failed::ForNow(Trouble::Failing, why);
+    };
+    let later = |trouble| Failed::ForNow(trouble, format!("{}: {message}", printable(code, 64)));
+    match code {
+        "InvalidIdentityToken" if words.contains("Couldn't retrieve verification key") => {
+            later(Trouble::KeysNotFetched)
+        }
+        "IDPCommunicationError" => later(Trouble::IssuerUnreachable),
+        _ if status == 429 || code.contains("Throttl") || code.contains("TooMany") => {
+            later(Trouble::Throttled)
+        }
+        "InternalFailure" | "ServiceUnavailable" => later(Trouble::Failing),
+        _ if status >= 500 => later(Trouble::Failing),
+        "ValidationError"
+        | "MalformedPolicyDocument"
+        | "PackedPolicyTooLarge"
+        | "RegionDisabledException" => {
+            Failed::Finally(StsError::Misconfigured { code: code.to_owned(), message })
+        }
+        _ => Failed::Finally(StsError::Refused { code: printable(code, 64), message }),
+    }
+}
+
+/// The SDK's own description names no part of the request.
+fn described(error: &(impl Error + Send + Sync + 'static)) -> String {
+    printable(&DisplayErrorContext(error).to_string(), MAX_LOGGED)
+}

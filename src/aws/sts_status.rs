@@ -1,0 +1,96 @@
+//! What an STS endpoint has been doing, in numbers, for health, metrics and `doctor`.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::breaker::BreakerState;
+use super::retry::Trouble;
+use super::sts_error::{Failed, StsError};
+
+/// How one try ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "as in `StsError` and `Trouble`")]
+pub enum Outcome {
+    Granted,
+    Refused,
+    Misconfigured,
+    Throttled,
+    Failing,
+    IssuerUnreachable,
+    KeysNotFetched,
+    BadResponse,
+    /// No call was made, because enough have failed.
+    TurnedAway,
+}
+
+impl Outcome {
+    /// All of them, in the order of the counters.
+    pub const ALL: [Self; 9] = [
+        Self::Granted,
+        Self::Refused,
+        Self::Misconfigured,
+        Self::Throttled,
+        Self::Failing,
+        Self::IssuerUnreachable,
+        Self::KeysNotFetched,
+        Self::BadResponse,
+        Self::TurnedAway,
+    ];
+
+    /// The stable word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Granted => "granted",
+            Self::Refused => "refused",
+            Self::Misconfigured => "misconfigured",
+            Self::Throttled => "throttled",
+            Self::Failing => "failing",
+            Self::IssuerUnreachable => "issuer_unreachable",
+            Self::KeysNotFetched => "keys_not_fetched",
+            Self::BadResponse => "bad_response",
+            Self::TurnedAway => "turned_away",
+        }
+    }
+
+    pub(super) fn of(failed: &Failed) -> Self {
+        match failed {
+            Failed::Finally(StsError::Refused { .. }) => Self::Refused,
+            Failed::Finally(StsError::Misconfigured { .. }) => Self::Misconfigured,
+            Failed::Finally(StsError::Unavailable(_)) => Self::TurnedAway,
+            Failed::Finally(StsError::BadResponse(_)) | Failed::Unusable(_) => Self::BadResponse,
+            Failed::ForNow(Trouble::Throttled, _) => Self::Throttled,
+            Failed::ForNow(Trouble::Failing, _) => Self::Failing,
+            Failed::ForNow(Trouble::IssuerUnreachable, _) => Self::IssuerUnreachable,
+            Failed::ForNow(Trouble::KeysNotFetched, _) => Self::KeysNotFetched,
+        }
+    }
+}
+
+/// A moment's view of one endpoint.
+#[derive(Clone, Debug)]
+pub struct StsStatus {
+    /// Its URL.
+    pub endpoint: String,
+    /// Whether calls are made.
+    pub breaker: BreakerState,
+    /// Tries by how they ended, since the start.
+    pub tries: Vec<(Outcome, u64)>,
+    /// How many seconds our clock is ahead, by the last answer.
+    pub clock_ahead: i64,
+}
+
+/// Counts tries by how they ended.
+#[derive(Debug, Default)]
+pub(super) struct Tries([AtomicU64; Outcome::ALL.len()]);
+
+impl Tries {
+    pub(super) fn add(&self, outcome: Outcome) {
+        let counter = self.0.iter().zip(Outcome::ALL).find(|(_, other)| *other == outcome);
+        if let Some((counter, _)) = counter {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn all(&self) -> Vec<(Outcome, u64)> {
+        Outcome::ALL.into_iter().zip(self.0.iter().map(|counter| counter.load(Ordering::Relaxed))).collect()
+    }
+}

@@ -1,0 +1,216 @@
+//! The server of a `[[cluster]]`: what its name says about it, what has to fit that, and what probably will not
+//! work.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use super::partition::Partition;
+use super::reader::{Item, Section};
+use super::{EndpointKind, Roles};
+use crate::names::{Endpoint, Region};
+
+/// Whom the server's certificate is checked against.
+pub(super) enum Authorities {
+    System,
+    File(PathBuf),
+}
+
+impl Authorities {
+    /// The file; the system's when absent.
+    pub(super) fn file(self) -> Option<PathBuf> {
+        match self {
+            Self::System => None,
+            Self::File(path) => Some(path),
+        }
+    }
+}
+
+/// Most addresses in `hostaddr`, as many as are tried of a name.
+const MAX_HOSTADDRS: usize = 8;
+
+/// The keys that are about the server. `None` is what could not be read.
+pub(super) struct Server {
+    pub(super) endpoint: Option<Endpoint>,
+    pub(super) hostaddr: Vec<SocketAddr>,
+    pub(super) region: Option<Region>,
+    pub(super) kind: EndpointKind,
+    pub(super) resource_id: Option<String>,
+    pub(super) authorities: Option<Authorities>,
+    pub(super) direct_tls: bool,
+}
+
+pub(super) fn server(section: &Section<'_, '_>) -> Server {
+    let endpoint = section.required("endpoint", "\"<cluster endpoint>:5432\"", endpoint);
+    let name = endpoint.as_ref().map(|endpoint| AwsName::parse(endpoint.host()));
+    if let Some(None) = name {
+        section.warn(
+            "endpoint",
+            "this is not a name that AWS gives to a database. If it is an alias (CNAME) for one, logins will fail: \
+             the server takes only IAM tokens made for its own name. Write that name here; hostaddr can lead \
+             elsewhere",
+        );
+    }
+    let name = name.flatten();
+    let port = endpoint.as_ref().map_or(5432, Endpoint::port);
+    let hostaddr = hostaddrs(section, port);
+    let region = section.required("region", "\"eu-central-1\"", |text| {
+        let region = Region::parse(text)
+            .ok_or_else(|| format!("{text:?} is not a Region; write it as in \"eu-central-1\""))?;
+        match name.as_ref().and_then(|name| name.region) {
+            Some(other) if other != text => {
+                Err(format!("the endpoint is in {other}; tokens signed for {text} would be refused"))
+            }
+            _ => Ok(region),
+        }
+    });
+    let kind = kind(section, name.as_ref().map(|name| name.kind));
+    let resource_id = section.parsed("resource_id", |text| resource_id(text, kind));
+    let authorities = authorities(section, kind);
+    let direct_tls = section.boolean("direct_tls", false);
+    Server { endpoint, hostaddr, region, kind, resource_id, authorities, direct_tls }
+}
+
+/// A role is of the same partition as the database it is for.
+pub(super) fn check_partition(section: &Section<'_, '_>, region: &Region, roles: &Roles) {
+    let expected = Partition::of(region).name;
+    for role in roles.all() {
+        if role.partition() != expected {
+            let text = format!(
+                "the role is in partition {}, and {} is in {expected}; write arn:{expected}:iam::…",
+                role.partition(),
+                region.as_str()
+            );
+            section.wrong("role_arn", text);
+        }
+    }
+}
+
+fn kind(section: &Section<'_, '_>, by_name: Option<EndpointKind>) -> EndpointKind {
+    use EndpointKind::{Aurora, Dsql, Rds, RdsProxy};
+    let words = [("aurora", Aurora), ("rds", Rds), ("rds-proxy", RdsProxy), ("dsql", Dsql)];
+    let kind = section.choice("kind", by_name.unwrap_or(Aurora), &words);
+    // Instances of Aurora and of RDS, and clusters of both, have the same form of name.
+    let alike = |kind| matches!(kind, Aurora | Rds);
+    if let Some(by_name) = by_name.filter(|by_name| kind != *by_name && !(alike(kind) && alike(*by_name))) {
+        let word = words.iter().find(|(_, other)| *other == by_name).map_or("", |(word, _)| word);
+        section.wrong("kind", format!("the endpoint's name is that of another kind: {word:?}"));
+    }
+    kind
+}
+
+/// `"system"` as in libpq's `sslrootcert`; a file of that name can be written as `"./system"`.
+fn authorities(section: &Section<'_, '_>, kind: EndpointKind) -> Option<Authorities> {
+    let public = matches!(kind, EndpointKind::RdsProxy | EndpointKind::Dsql);
+    let example = if public { "\"system\"" } else { "\"/etc/pgpassport/rds-global-bundle.pem\"" };
+    let path = section.required_path("ca_file", example)?;
+    if section.text("ca_file").is_none_or(|text| text.value != "system") {
+        return Some(Authorities::File(path));
+    }
+    if !public {
+        section.warn(
+            "ca_file",
+            "certificates of Aurora and RDS are not signed by public authorities, so logins will fail; write the \
+             file with the RDS bundle here",
+        );
+    }
+    Some(Authorities::System)
+}
+
+/// What the host name of a database tells when AWS has given it.
+#[derive(Debug, PartialEq, Eq)]
+struct AwsName<'a> {
+    kind: EndpointKind,
+    /// A global endpoint has none.
+    region: Option<&'a str>,
+}
+
+impl<'a> AwsName<'a> {
+    fn parse(host: &'a str) -> Option<Self> {
+        if let Some(rest) = host.strip_suffix(".on.aws") {
+            let (rest, region) = rest.rsplit_once('.')?;
+            let (_, service) = rest.rsplit_once('.')?;
+            // Through PrivateLink the service's label has a suffix.
+            let dsql = service == "dsql" || service.starts_with("dsql-");
+            return dsql.then_some(Self { kind: EndpointKind::Dsql, region: Some(region) });
+        }
+        Partition::suffixes().find_map(|suffix| Self::rds(host.strip_suffix(suffix)?.strip_suffix('.')?))
+    }
+
+    /// `<name>.[<kind>-]<id>.<region>.rds`; in some partitions the Region stands behind `rds`.
+    fn rds(rest: &'a str) -> Option<Self> {
+        let is_rds = |label| matches!(label, "rds" | "rds-fips");
+        let (rest, last) = rest.rsplit_once('.')?;
+        let (rest, before) = rest.rsplit_once('.')?;
+        let region = match (before, last) {
+            (region, service) if is_rds(service) => region,
+            (service, region) if is_rds(service) => region,
+            _ => return None,
+        };
+        let (_, id) = rest.rsplit_once('.')?;
+        let kind = match id.split_once('-') {
+            Some(("cluster" | "shardgrp" | "global", _)) => EndpointKind::Aurora,
+            Some(("proxy", _)) => EndpointKind::RdsProxy,
+            _ => EndpointKind::Rds,
+        };
+        Some(Self { kind, region: Some(region).filter(|region| *region != "global") })
+    }
+}
+
+fn endpoint(text: &str) -> Result<Endpoint, String> {
+    let host = text.rsplit_once(':').map_or(text, |(host, _)| host);
+    if host.parse::<IpAddr>().is_ok() || text.starts_with('[') {
+        return Err("write the endpoint's name, which certificate and IAM token are made for; \
+                    an address to dial instead goes into hostaddr"
+            .into());
+    }
+    Endpoint::parse(text).ok_or_else(|| format!("{text:?} is not \"host\" or \"host:port\""))
+}
+
+/// One address or several.
+fn hostaddrs(section: &Section<'_, '_>, port: u16) -> Vec<SocketAddr> {
+    let Some(items) = section.texts("hostaddr") else { return Vec::new() };
+    if !(1..=MAX_HOSTADDRS).contains(&items.value.len()) {
+        let text = format!("write one to {MAX_HOSTADDRS} addresses, or leave the key out");
+        section.reading.problem(&items.span, &items.key, text);
+    }
+    let parse = |item: &Item<&str>| {
+        let problem = |text| section.reading.problem(&item.span, &item.key, text);
+        hostaddr(item.value, port).map_err(problem).ok()
+    };
+    items.value.iter().filter_map(parse).collect()
+}
+
+fn hostaddr(text: &str, port: u16) -> Result<SocketAddr, String> {
+    let with_port = text.parse().ok();
+    with_port
+        .or_else(|| text.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, port)))
+        .ok_or_else(|| format!("{text:?} is not an IP address; write \"10.0.0.7\" or \"10.0.0.7:5432\""))
+}
+
+fn resource_id(text: &str, kind: EndpointKind) -> Result<String, String> {
+    let prefixes: &[&str] = match kind {
+        EndpointKind::Aurora => &["cluster-"],
+        EndpointKind::Rds => &["db-", "cluster-"],
+        EndpointKind::RdsProxy => &["prx-"],
+        EndpointKind::Dsql => {
+            return Err("leave it out: the id of a DSQL cluster is in its endpoint's name".into());
+        }
+    };
+    let legal = |id: &str| {
+        !id.is_empty() && id.len() <= 64 && id.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit())
+    };
+    // RDS Proxy's ids are in small letters.
+    let legal = |id: &str| legal(&if kind == EndpointKind::RdsProxy { id.to_uppercase() } else { id.into() });
+    if prefixes.iter().filter_map(|prefix| text.strip_prefix(prefix)).any(legal) {
+        return Ok(text.to_owned());
+    }
+    let example = prefixes.first().copied().unwrap_or_default();
+    Err(format!(
+        "{text:?} is not a resource id; it is in the console under Configuration, as in \
+         \"{example}ABCDEFGHIJKLMNOPQRSTUVWXYZ\", and is not the cluster's name"
+    ))
+}
+
+#[cfg(test)]
+#[path = "endpoint_tests.rs"]
+mod tests;

@@ -1,0 +1,122 @@
+//! The parts of AWS that know nothing of each other, and what STS is called in each.
+
+use crate::names::Region;
+
+/// A partition: its name in ARNs, how its Regions' names begin, and the ends of its host names. From the
+/// endpoint rules that AWS ships with its SDKs.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Partition {
+    pub(super) name: &'static str,
+    prefix: &'static str,
+    /// Of ordinary endpoints.
+    suffix: &'static str,
+    /// Of endpoints with IPv4 and IPv6.
+    dual_stack: &'static str,
+}
+
+/// Longer prefixes first.
+const OTHERS: [Partition; 5] = [
+    partition("aws-cn", "cn-", "amazonaws.com.cn", "api.amazonwebservices.com.cn"),
+    partition("aws-us-gov", "us-gov-", "amazonaws.com", "api.aws"),
+    partition("aws-eusc", "eusc-", "amazonaws.eu", "api.amazonwebservices.eu"),
+    partition("aws-iso-b", "us-isob-", "sc2s.sgov.gov", "api.aws.scloud"),
+    partition("aws-iso", "us-iso-", "c2s.ic.gov", "api.aws.ic.gov"),
+];
+
+/// All Regions that are in none of the others.
+const COMMERCIAL: Partition = partition("aws", "", "amazonaws.com", "api.aws");
+
+const fn partition(
+    name: &'static str,
+    prefix: &'static str,
+    suffix: &'static str,
+    dual_stack: &'static str,
+) -> Partition {
+    Partition { name, prefix, suffix, dual_stack }
+}
+
+impl Partition {
+    /// The one that `region` is in.
+    pub(super) fn of(region: &Region) -> &'static Self {
+        let other = OTHERS.iter().find(|partition| region.as_str().starts_with(partition.prefix));
+        other.unwrap_or(&COMMERCIAL)
+    }
+
+    /// The ends of the host names of all partitions.
+    pub(super) fn suffixes() -> impl Iterator<Item = &'static str> {
+        OTHERS.iter().chain([&COMMERCIAL]).map(|partition| partition.suffix)
+    }
+}
+
+/// Regions with a FIPS endpoint of STS that has a name of its own (AWS General Reference, "AWS STS endpoints").
+const FIPS: [&str; 4] = ["us-east-1", "us-east-2", "us-west-1", "us-west-2"];
+
+/// And with one for IPv4 and IPv6: the United States and Canada (IAM user guide, "Dual-stack endpoint support").
+const FIPS_DUAL_STACK: [&str; 6] =
+    ["us-east-1", "us-east-2", "us-west-1", "us-west-2", "ca-central-1", "ca-west-1"];
+
+/// The address of STS in `region`. An endpoint that AWS does not have is refused here, and not by a name that
+/// does not resolve.
+pub(super) fn sts_url(region: &Region, fips: bool, dual_stack: bool) -> Result<String, String> {
+    let partition = Partition::of(region);
+    let region = region.as_str();
+    let with_name = if dual_stack { &FIPS_DUAL_STACK[..] } else { &FIPS[..] };
+    let service = match (fips, partition.name) {
+        // In GovCloud the ordinary endpoint is the FIPS one.
+        (false, _) | (true, "aws-us-gov") => "sts",
+        (true, "aws") if with_name.contains(&region) => "sts-fips",
+        (true, _) => {
+            let text = format!(
+                "AWS STS has no such FIPS endpoint in {region}; there is one in {} and in GovCloud",
+                with_name.join(", ")
+            );
+            return Err(text);
+        }
+    };
+    let suffix = if dual_stack { partition.dual_stack } else { partition.suffix };
+    Ok(format!("https://{service}.{region}.{suffix}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url(region: &str, fips: bool, dual_stack: bool) -> Result<String, String> {
+        sts_url(&Region::parse(region).unwrap(), fips, dual_stack)
+    }
+
+    #[test]
+    fn sts_has_the_name_that_aws_gives_it() {
+        for (region, fips, dual_stack, expected) in [
+            ("eu-central-1", false, false, "https://sts.eu-central-1.amazonaws.com"),
+            ("eu-central-1", false, true, "https://sts.eu-central-1.api.aws"),
+            ("us-east-1", true, false, "https://sts-fips.us-east-1.amazonaws.com"),
+            ("us-west-2", true, true, "https://sts-fips.us-west-2.api.aws"),
+            ("ca-central-1", true, true, "https://sts-fips.ca-central-1.api.aws"),
+            ("cn-north-1", false, false, "https://sts.cn-north-1.amazonaws.com.cn"),
+            ("cn-north-1", false, true, "https://sts.cn-north-1.api.amazonwebservices.com.cn"),
+            ("us-gov-west-1", false, false, "https://sts.us-gov-west-1.amazonaws.com"),
+            ("us-gov-west-1", true, false, "https://sts.us-gov-west-1.amazonaws.com"),
+            ("us-gov-east-1", true, true, "https://sts.us-gov-east-1.api.aws"),
+            ("eusc-de-east-1", false, false, "https://sts.eusc-de-east-1.amazonaws.eu"),
+            ("us-iso-east-1", false, false, "https://sts.us-iso-east-1.c2s.ic.gov"),
+            ("us-isob-east-1", false, false, "https://sts.us-isob-east-1.sc2s.sgov.gov"),
+        ] {
+            assert_eq!(url(region, fips, dual_stack).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn an_endpoint_that_does_not_exist_is_refused() {
+        for (region, dual_stack) in [
+            ("eu-west-1", false),
+            ("eu-west-1", true),
+            ("ca-central-1", false),
+            ("cn-north-1", false),
+            ("eusc-de-east-1", true),
+        ] {
+            let text = url(region, true, dual_stack).unwrap_err();
+            assert!(text.contains(region) && text.contains("us-east-1"), "{text}");
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! From the name of a server to a TCP connection: which addresses, in which order, and the race between them.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::dial::DialError;
+
+/// Most addresses of one name that are tried.
+pub(super) const MAX_ADDRESSES: usize = 8;
+
+/// Longest wait for one address.
+pub(super) const ADDRESS_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long an address is alone on its way before the next one is tried too (RFC 8305, section 5).
+const STAGGER: Duration = Duration::from_millis(250);
+
+type Resolving = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
+
+/// Says which addresses a name has. Asked afresh for each login, and nothing is remembered.
+#[derive(Clone)]
+pub struct Resolver(Arc<dyn Fn(String, u16) -> Resolving + Send + Sync>);
+
+impl Resolver {
+    /// The system's: `/etc/hosts` and DNS, in the order of RFC 6724.
+    pub fn system() -> Self {
+        Self::from_fn(|host, port| async move { Ok(tokio::net::lookup_host((host, port)).await?.collect()) })
+    }
+
+    /// One that answers what `resolve` says, for tests that move a name.
+    pub fn from_fn<F>(resolve: impl Fn(String, u16) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'static,
+    {
+        Self(Arc::new(move |host, port| Box::pin(resolve(host, port))))
+    }
+
+    /// The addresses to try, in order; at least one.
+    pub(super) async fn resolve(
+        &self,
+        host: &str,
+        port: u16,
+        deadline: Instant,
+    ) -> Result<VecDeque<SocketAddr>, DialError> {
+        let problem = |problem: String| DialError::Resolve { host: host.to_owned(), problem };
+        match timeout_at(deadline, (self.0)(host.to_owned(), port)).await {
+            Err(_) => Err(problem("no answer from DNS in time".into())),
+            Ok(Err(error)) => Err(problem(error.to_string())),
+            Ok(Ok(found)) if found.is_empty() => Err(problem("the name has no address".into())),
+            Ok(Ok(found)) => Ok(in_turn(found)),
+        }
+    }
+}
+
+impl fmt::Debug for Resolver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Resolver")
+    }
+}
+
+/// The families take turns, beginning with that of the first address (RFC 8305, section 4): if one of them leads
+/// nowhere, the other is not behind all of its addresses.
+fn in_turn(found: Vec<SocketAddr>) -> VecDeque<SocketAddr> {
+    let first_is_v4 = found.first().is_some_and(SocketAddr::is_ipv4);
+    let (first, second): (Vec<_>, Vec<_>) = found.into_iter().partition(|addr| addr.is_ipv4() == first_is_v4);
+    let (mut first, mut second) = (first.into_iter(), second.into_iter());
+    let mut order = VecDeque::new();
+    while order.len() < MAX_ADDRESSES {
+        let before = order.len();
+        order.extend(first.next());
+        order.extend(second.next());
+        if order.len() == before {
+            break;
+        }
+    }
+    order.truncate(MAX_ADDRESSES);
+    order
+}
+
+/// Connects to the first of `addresses` that answers. A new one starts every [`STAGGER`], or as soon as one has
+/// failed. What is left in `addresses` has not failed.
+pub(super) async fn race(
+    addresses: &mut VecDeque<SocketAddr>,
+    deadline: Instant,
+) -> Result<(TcpStream, SocketAddr), DialError> {
+    let mut last = DialError::TimedOut;
+    let mut running = JoinSet::new(); // dropping it ends the losers
+    let mut under_way = Vec::new();
+    loop {
+        match addresses.pop_front() {
+            Some(addr) => {
+                under_way.push(addr);
+                running.spawn(async move { (addr, connect(addr).await) });
+            }
+            None if running.is_empty() => return Err(last),
+            None => {}
+        }
+        let now = Instant::now();
+        let until = if addresses.is_empty() { deadline } else { deadline.min(now + STAGGER) };
+        match timeout_at(until, running.join_next()).await {
+            Ok(Some(Ok((addr, connected)))) => {
+                under_way.retain(|other| *other != addr);
+                match connected {
+                    Ok(tcp) => {
+                        addresses.extend(under_way);
+                        return Ok((tcp, addr));
+                    }
+                    Err(error) => last = error,
+                }
+            }
+            Err(_) if until == deadline => return Err(last),
+            // The next one's turn; or a task of ours was ended, with the runtime.
+            Err(_) | Ok(Some(Err(_)) | None) => {}
+        }
+    }
+}
+
+async fn connect(addr: SocketAddr) -> Result<TcpStream, DialError> {
+    match timeout(ADDRESS_TIMEOUT, TcpStream::connect(addr)).await {
+        Ok(connected) => connected.map_err(|source| DialError::Connect { addr, source }),
+        Err(_) => Err(DialError::TimedOut),
+    }
+}
+
+#[cfg(test)]
+#[path = "address_tests.rs"]
+mod tests;

@@ -1,0 +1,178 @@
+//! Names that move, clocks that jump, and the other things that happen around a proxy that runs for long.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use aws_emulator::{Ca, Fault, names};
+use pgpassport::upstream::address::Resolver;
+
+use crate::world::World;
+use crate::world::fake::{FakeServer, Part, welcome};
+
+/// A name server whose one name a test can move.
+#[derive(Clone, Default)]
+struct Name(Arc<Mutex<Vec<SocketAddr>>>);
+
+impl Name {
+    fn moves_to(&self, addresses: &[SocketAddr]) {
+        *self.0.lock().unwrap() = addresses.to_vec();
+    }
+
+    fn resolver(&self) -> Resolver {
+        let name = self.clone();
+        Resolver::from_fn(move |host, port| {
+            assert_eq!(format!("{host}:{port}"), names::ENDPOINT);
+            let addresses = name.0.lock().unwrap().clone();
+            async move { Ok(addresses) }
+        })
+    }
+}
+
+async fn server(ca: &Ca) -> FakeServer {
+    FakeServer::start(ca, Part::AfterPassword(welcome())).await
+}
+
+async fn let_in(world: &World, token: &str) -> crate::world::RawClient {
+    world.raw().await.login("alice", Some(names::DATABASE), token).await.unwrap().0
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r6_after_a_failover_new_logins_go_where_the_name_leads() {
+    let ca = Ca::new().unwrap();
+    let (old, new) = (server(&ca).await, server(&ca).await);
+    let name = Name::default();
+    name.moves_to(&[old.addr]);
+    let world = World::wishes().resolver(name.resolver(), &ca).start().await;
+    let token = world.token("alice");
+    let session = let_in(&world, &token).await;
+    old.clients(1).await;
+    // The old writer goes on answering, as a reader does.
+    name.moves_to(&[new.addr]);
+    let after = let_in(&world, &token).await;
+    new.clients(1).await;
+    assert_eq!(old.count(), 1, "nobody sticks to the old address");
+    assert_eq!(world.cloud.sts.count(), 1);
+    drop((session, after));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r28_a_name_that_is_gone_is_told_and_the_last_address_is_not_used() {
+    let ca = Ca::new().unwrap();
+    let server = server(&ca).await;
+    let name = Name::default();
+    name.moves_to(&[server.addr]);
+    let world = World::wishes().resolver(name.resolver(), &ca).start().await;
+    let token = world.token("alice");
+    drop(let_in(&world, &token).await);
+    name.moves_to(&[]);
+    let refusal = world.refusal("alice", &token).await;
+    assert_eq!(refusal.sqlstate(), "57P03");
+    assert!(refusal.detail().contains("the name of the database does not resolve"), "{refusal:?}");
+    assert_eq!(server.count(), 1);
+    // Refusing addresses before a good one, an IPv6 address among them.
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let v6 = SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], nobody.port()));
+    name.moves_to(&[v6, nobody, server.addr]);
+    drop(let_in(&world, &token).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r7_a_bundle_of_old_and_new_authorities_spans_their_rotation() {
+    let (old, new) = (Ca::new().unwrap(), Ca::new().unwrap());
+    let name = Name::default();
+    let before = server(&old).await;
+    name.moves_to(&[before.addr]);
+    let world = World::wishes().resolver(name.resolver(), &old).start().await;
+    let token = world.token("alice");
+    drop(let_in(&world, &token).await);
+    // The server has a certificate of the new authority, which the file does not have.
+    let after = server(&new).await;
+    name.moves_to(&[after.addr]);
+    let refusal = world.refusal("alice", &token).await;
+    assert_eq!(refusal.message(), "cannot connect now: database not trusted");
+    assert!(after.heard().is_empty());
+    // A file with both serves both.
+    let both = World::wishes().resolver(name.resolver(), &old.beside(&new)).start().await;
+    let token = both.token("alice");
+    drop(let_in(&both, &token).await);
+    name.moves_to(&[before.addr]);
+    drop(let_in(&both, &token).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r17_a_clock_that_jumps_cuts_no_session_and_extends_no_token() {
+    let ca = Ca::new().unwrap();
+    let server = server(&ca).await;
+    let world = World::wishes().upstream(server.addr, &ca).one_clock().start().await;
+    let token = world.token("alice");
+    let mut session = let_in(&world, &token).await;
+    for jump in [3_600, -7_200, 3_600] {
+        world.cloud.clock.advance(jump);
+        if jump > 0 {
+            session.send(b"still there").await;
+        }
+        let now = world.token("alice");
+        drop(let_in(&world, &now).await);
+    }
+    let heard = || String::from_utf8_lossy(&server.heard()).matches("still there").count();
+    while heard() < 2 {
+        tokio::task::yield_now().await;
+    }
+    world.cloud.clock.advance(3_600);
+    let refusal = world.refusal("alice", &token).await;
+    assert!(refusal.detail().contains("the token expired"), "{refusal:?}");
+    // Back in the future of that token: it was issued after now.
+    world.cloud.clock.advance(-7_200);
+    let refusal = world.refusal("alice", &token).await;
+    assert!(
+        refusal.detail().contains("not valid yet") || refusal.detail().contains("in the future"),
+        "{refusal:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r17_a_clock_that_differs_from_that_of_sts_is_a_warning() {
+    let ca = Ca::new().unwrap();
+    let server = server(&ca).await;
+    let world = World::wishes().upstream(server.addr, &ca).one_clock().start().await;
+    world.cloud.clock.advance(-300); // the answers' Date is that of the machine
+    drop(let_in(&world, &world.token("alice")).await);
+    let line = world.log_line("this machine's clock differs from that of AWS STS").await;
+    assert!(line.contains("\"seconds_ahead\":-3"), "{line}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r29_a_partition_to_sts_leaves_known_tokens_until_their_credentials_end() {
+    let ca = Ca::new().unwrap();
+    let server = server(&ca).await;
+    let world = World::wishes().upstream(server.addr, &ca).one_clock().start().await;
+    let known = world.mint(world.claims("alice").set("exp", world.cloud.clock.unix() + 3_600));
+    drop(let_in(&world, &known).await);
+    world.cloud.sts.fail(Fault::Close);
+    for _ in 0..5 {
+        world.cloud.clock.advance(160);
+        drop(let_in(&world, &known).await);
+    }
+    let refusal = world.refusal("bob", &world.token("bob")).await;
+    assert_eq!(refusal.message(), "cannot connect now: AWS STS unavailable");
+    world.cloud.clock.advance(160);
+    let refusal = world.refusal("alice", &known).await;
+    assert_eq!(refusal.message(), "cannot connect now: AWS STS unavailable");
+    world.cloud.sts.heal();
+    drop(let_in(&world, &known).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r16_an_issuer_that_is_down_for_ten_minutes_costs_no_login() {
+    let ca = Ca::new().unwrap();
+    let server = server(&ca).await;
+    let world = World::wishes().upstream(server.addr, &ca).one_clock().start().await;
+    let token = world.token("alice");
+    drop(let_in(&world, &token).await);
+    world.cloud.issuer.go_down();
+    for _ in 0..10 {
+        world.cloud.clock.advance(60);
+        drop(let_in(&world, &token).await);
+    }
+    assert_eq!(world.cloud.sts.count(), 1);
+}

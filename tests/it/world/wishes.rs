@@ -1,0 +1,210 @@
+//! How a world can differ from the usual one, and the configuration that follows from it.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::{Duration, UNIX_EPOCH};
+
+use aws_emulator::certs::CertFiles;
+use aws_emulator::{Ca, Cloud, names};
+use pgpassport::app::Outside;
+use pgpassport::clock::Clock;
+use pgpassport::commands::policy;
+use pgpassport::upstream::address::Resolver;
+
+use super::{World, log};
+
+/// How a world differs from the usual one.
+#[derive(Clone)]
+pub(crate) struct Wishes {
+    pub(super) listen: String,
+    pub(super) second: Option<String>,
+    pub(super) limits: String,
+    pub(super) session: String,
+    pub(super) issuer: String,
+    pub(super) role: String,
+    pub(super) cluster: String,
+    pub(super) user: String,
+    pub(super) endpoint: String,
+    pub(super) hostaddr: Vec<SocketAddr>,
+    pub(super) cancel: String,
+    pub(super) resolver: Option<Resolver>,
+    one_clock: bool,
+    pub(super) ca: Option<Ca>,
+    pub(super) printed: policy::Wishes,
+}
+
+impl Wishes {
+    /// The usual world, to be changed.
+    pub(super) fn usual() -> Self {
+        Self {
+            listen: String::new(),
+            second: None,
+            limits: String::new(),
+            session: String::new(),
+            issuer: String::new(),
+            role: format!("role_arn = \"{}\"", names::ROLE_ARN),
+            cluster: String::new(),
+            user: String::new(),
+            endpoint: names::ENDPOINT.to_owned(),
+            hostaddr: Vec::new(),
+            cancel: String::new(),
+            resolver: None,
+            one_clock: false,
+            ca: None,
+            printed: policy::Wishes::default(),
+        }
+    }
+
+    pub(crate) fn listen(mut self, keys: &str) -> Self {
+        keys.clone_into(&mut self.listen);
+        self
+    }
+    /// A second listener with `keys`.
+    pub(crate) fn second_listener(mut self, keys: &str) -> Self {
+        self.second = Some(keys.to_owned());
+        self
+    }
+    pub(crate) fn limits(mut self, keys: &str) -> Self {
+        keys.clone_into(&mut self.limits);
+        self
+    }
+    pub(crate) fn session(mut self, keys: &str) -> Self {
+        keys.clone_into(&mut self.session);
+        self
+    }
+    pub(crate) fn issuer(mut self, keys: &str) -> Self {
+        keys.clone_into(&mut self.issuer);
+        self
+    }
+    /// Another `role_arn`.
+    pub(crate) fn role(mut self, key: &str) -> Self {
+        key.clone_into(&mut self.role);
+        self
+    }
+    pub(crate) fn cluster(mut self, keys: &str) -> Self {
+        keys.clone_into(&mut self.cluster);
+        self
+    }
+    pub(crate) fn user(mut self, keys: &str) -> Self {
+        keys.clone_into(&mut self.user);
+        self
+    }
+    /// Another server than the shared one.
+    pub(crate) fn upstream(self, hostaddr: SocketAddr, ca: &Ca) -> Self {
+        self.upstreams(&[hostaddr], ca)
+    }
+    /// Several servers behind the endpoint's name.
+    pub(crate) fn upstreams(mut self, hostaddr: &[SocketAddr], ca: &Ca) -> Self {
+        self.hostaddr = hostaddr.to_vec();
+        self.ca = Some(ca.clone());
+        self
+    }
+    /// Another name for it.
+    pub(crate) fn endpoint(mut self, endpoint: &str) -> Self {
+        endpoint.clone_into(&mut self.endpoint);
+        self
+    }
+    /// The form of the role's policies, which `pgpassport policy` prints for this world's configuration.
+    pub(crate) fn policies(mut self, form: policy::Wishes) -> Self {
+        self.printed = form;
+        self
+    }
+    /// The proxy resolves the endpoint's name, by `resolver`.
+    pub(crate) fn resolver(mut self, resolver: Resolver, ca: &Ca) -> Self {
+        (self.resolver, self.ca) = (Some(resolver), Some(ca.clone()));
+        self
+    }
+    /// The proxy's clock is that of issuer and STS, which a test can move. The database's is not.
+    pub(crate) fn one_clock(mut self) -> Self {
+        self.one_clock = true;
+        self
+    }
+    pub(crate) async fn start(self) -> World {
+        World::build(self).await
+    }
+
+    /// The time, and where names lead.
+    pub(super) fn outside(self, cloud: &Cloud) -> Outside {
+        let mut outside = Outside::default();
+        if self.one_clock {
+            let clock = cloud.clock.clone();
+            let seconds = move || Duration::from_secs(clock.unix().try_into().unwrap());
+            outside.clock = Clock::from_fn(move || UNIX_EPOCH + seconds());
+        }
+        if let Some(resolver) = self.resolver {
+            outside.resolver = resolver;
+        }
+        outside
+    }
+
+    fn hostaddr(&self) -> String {
+        let addresses: Vec<_> = self.hostaddr.iter().map(ToString::to_string).collect();
+        if addresses.is_empty() { String::new() } else { format!("hostaddr = {addresses:?}") }
+    }
+
+    fn second(&self, files: &CertFiles) -> String {
+        let Some(keys) = &self.second else { return String::new() };
+        let (cert, key) = (files.cert.display(), files.key.display());
+        format!(
+            "[[listen]]\naddr = \"127.0.0.1:0\"\ntls_cert_file = \"{cert}\"\ntls_key_file = \"{key}\"\n{keys}\n"
+        )
+    }
+
+    pub(super) fn toml(&self, cloud: &Cloud, files: &CertFiles, ca: &Path) -> String {
+        format!(
+            r#"
+            [[listen]]
+            addr = "127.0.0.1:0"
+            tls_cert_file = "{cert}"
+            tls_key_file = "{key}"
+            {name}
+            {listen}
+            {second}
+            [limits]
+            {limits}
+            [session]
+            {session}
+            [cancel]
+            {cancel}
+            [[issuer]]
+            name = "idp"
+            url = "{issuer_url}"
+            audience = ["{audience}"]
+            private_network = true
+            {issuer}
+            [[cluster]]
+            name = "app"
+            endpoint = "{endpoint}"
+            {hostaddr}
+            region = "{region}"
+            {role}
+            resource_id = "{resource}"
+            ca_file = "{ca}"
+            sts_endpoint_url = "{sts}"
+            {cluster}
+            [cluster.user]
+            {user}
+            "#,
+            cert = files.cert.display(),
+            key = files.key.display(),
+            name = log::name_for(&self.listen),
+            listen = self.listen,
+            second = self.second(files),
+            limits = self.limits,
+            cancel = self.cancel,
+            hostaddr = self.hostaddr(),
+            session = self.session,
+            issuer_url = cloud.issuer.url(),
+            audience = names::AUDIENCE,
+            endpoint = self.endpoint,
+            region = names::REGION,
+            role = self.role,
+            issuer = self.issuer,
+            resource = names::RESOURCE_ID,
+            ca = ca.display(),
+            sts = cloud.sts.url(),
+            cluster = self.cluster,
+            user = self.user.replace("@upstream-ca@", &ca.display().to_string()),
+        )
+    }
+}

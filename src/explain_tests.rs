@@ -7,6 +7,7 @@ use super::*;
 use crate::auth::{AlgorithmFault, DeriveError};
 use crate::limits::{Full, NoPlace, Whose};
 use crate::names::DbUser;
+use crate::upstream::admission::QueueFull;
 
 fn addr() -> SocketAddr {
     SocketAddr::from(([10, 0, 0, 1], 5432))
@@ -245,6 +246,13 @@ fn the_table_of_refusals_of_those_who_are_not_let_through() {
             FAILED,
             Stage::Token,
             "what is required: \"db\"",
+        ),
+        (
+            QueueFull { cluster: "app".into(), per_second: 200 }.into(),
+            "53300",
+            "too many connections for cluster \"app\"",
+            Stage::Limits,
+            "cluster.max_logins_per_second",
         ),
     ];
     check(&rows);

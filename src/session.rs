@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 use crate::auth::{Asked, Grant, KeyStatus, Policy, Verifier};
+use crate::aws::breaker::BreakerState;
 use crate::aws::federation::Federation;
 use crate::cancel::{CancelKeys, Ignored, Issued};
 use crate::client::listener::Listener;
@@ -23,6 +24,7 @@ use crate::names::SessionId;
 use crate::outcome::{End, LoginError};
 use crate::refusal::Stage;
 use crate::relay::{SessionSettings, Terms, TokenTimes, relay};
+use crate::telemetry::aws_metrics::{AwsSnapshot, StsSnapshot};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::trail::{Identity, Trail};
 use crate::upstream::admission::Admissions;
@@ -269,6 +271,18 @@ impl Steps {
     /// The configured name of each issuer, and how its keys are.
     pub fn key_sets(&self) -> impl Iterator<Item = (&str, KeyStatus)> {
         self.verifier.issuers().map(|(settings, keys)| (settings.name.as_str(), keys.status()))
+    }
+
+    /// How STS is, and how many logins wait for AWS's limits.
+    pub fn aws(&self) -> AwsSnapshot {
+        let sts = self.federation.status().into_iter().map(|sts| StsSnapshot {
+            paused: sts.breaker != BreakerState::Closed,
+            tries: sts.tries.iter().map(|(outcome, count)| (outcome.word(), *count)).collect(),
+            clock_ahead: sts.clock_ahead,
+            host: sts.host,
+        });
+        let queued = self.admissions.queued();
+        AwsSnapshot { sts: sts.collect(), cache_hits: self.federation.cache_hits(), queued }
     }
 
     fn ceilings(&self, grant: &Grant) -> SessionCeilings {

@@ -144,6 +144,7 @@ impl Admin {
             ready: self.ready().is_ok(),
             issuers: issuers.collect(),
             certificates: names.zip(current.certificates.iter().copied()).collect(),
+            aws: current.steps.aws(),
         }
     }
 }

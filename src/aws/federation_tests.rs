@@ -216,6 +216,19 @@ async fn r17_a_clock_that_jumps_extends_no_life() {
     assert!(world.login(&token, "app").await.is_none(), "the token has expired");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn r14_a_reload_does_not_close_the_breaker() {
+    let world = world().await;
+    world.cloud.sts.fail(Fault::Close);
+    for number in 0..7 {
+        world.login(&world.token("alice", "alice", &number.to_string()), "app").await.unwrap().unwrap_err();
+    }
+    let clusters = world.policies[0].clusters();
+    let next = world.federation.succeeded_by(clusters, clusters, times()).unwrap();
+    assert_eq!(next.status()[0].breaker, crate::aws::breaker::BreakerState::Open);
+    assert_eq!(next.status()[0].tries, world.federation.status()[0].tries);
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     /// Token, cluster, whether the other configuration counts.

@@ -55,7 +55,7 @@ pub struct Assume {
 #[derive(Debug)]
 pub struct Sts {
     client: Client,
-    endpoint: String,
+    endpoint: Url,
     times: StsTimes,
     known: Arc<Known>,
     watch: Arc<ClockWatch>,
@@ -98,7 +98,7 @@ impl Sts {
         let watch = watch.unwrap_or_else(|| Arc::new(ClockWatch::new(clock.clone())));
         Ok(Self {
             client: sts_client::build(cluster, &times, Arc::clone(&watch))?,
-            endpoint: cluster.sts_endpoint_url.to_string(),
+            endpoint: cluster.sts_endpoint_url.clone(),
             times,
             known: before.map(|before| Arc::clone(&before.known)).unwrap_or_default(),
             watch,
@@ -108,13 +108,14 @@ impl Sts {
 
     /// Whether this is the client of that endpoint.
     pub fn is_at(&self, endpoint: &Url) -> bool {
-        self.endpoint == endpoint.as_str()
+        self.endpoint == *endpoint
     }
 
     /// How it is.
     pub fn status(&self) -> StsStatus {
         StsStatus {
-            endpoint: self.endpoint.clone(),
+            endpoint: self.endpoint.to_string(),
+            host: self.endpoint.host_str().unwrap_or_default().to_owned(),
             breaker: self.known.breaker.state(Instant::now()),
             tries: self.known.tries.all(),
             clock_ahead: self.watch.skew_seconds(),

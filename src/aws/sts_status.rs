@@ -70,6 +70,8 @@ impl Outcome {
 pub struct StsStatus {
     /// Its URL.
     pub endpoint: String,
+    /// Its host.
+    pub host: String,
     /// Whether calls are made.
     pub breaker: BreakerState,
     /// Tries by how they ended, since the start.

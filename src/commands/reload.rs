@@ -89,6 +89,7 @@ impl Reloader {
         let status = match result {
             Ok(()) => {
                 tracing::info!("the configuration is reloaded; new connections meet it");
+                super::serve::warn(&self.running);
                 self.status.clone()
             }
             Err(error) => {

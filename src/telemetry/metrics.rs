@@ -12,6 +12,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
+use super::aws_metrics::{AwsMetrics, AwsSnapshot};
 use super::trail::Outcome;
 
 /// How connections end: [`Outcome::word`].
@@ -88,6 +89,7 @@ struct Gauges {
     key_set_keys: Family<Named, Gauge>,
     key_set_age: Family<Named, Gauge<f64, std::sync::atomic::AtomicU64>>,
     certificate_expiry: Family<Named, Gauge>,
+    aws: AwsMetrics,
 }
 
 /// How things are when somebody asks.
@@ -105,6 +107,8 @@ pub struct Snapshot {
     pub issuers: Vec<(String, usize, Option<Duration>, bool)>,
     /// Of each listener: its configured name, and when its certificate expires, in seconds since 1970.
     pub certificates: Vec<(String, i64)>,
+    /// STS and what waits for AWS.
+    pub aws: AwsSnapshot,
 }
 
 impl Default for Metrics {
@@ -163,6 +167,7 @@ impl Metrics {
         registry.register("key_set_age_seconds", help, now.key_set_age.clone());
         let help = "When a listener's certificate expires, in seconds since 1970";
         registry.register("certificate_expiry_timestamp_seconds", help, now.certificate_expiry.clone());
+        now.aws.register(registry);
     }
 
     /// Counts a connection that has ended, with the bytes it carried to the server and to the client.
@@ -212,6 +217,7 @@ impl Gauges {
         self.waiting.set(whole(now.waiting));
         self.max_clients.set(whole(now.max_clients));
         self.ready.set(i64::from(now.ready));
+        self.aws.set(&now.aws);
         // A reload can take names away.
         self.key_set_usable.clear();
         self.key_set_keys.clear();

@@ -1,5 +1,6 @@
 //! What people read: log lines, the audit record, metrics. Nothing here steers the program.
 
+pub mod aws_metrics;
 pub mod logging;
 pub mod metrics;
 pub mod trail;

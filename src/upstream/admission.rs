@@ -2,6 +2,7 @@
 //! many may wait.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -37,6 +38,23 @@ struct Admission {
     per_second: usize,
     /// When the last `per_second` logins were or will be let in, in order.
     turns: Mutex<VecDeque<Instant>>,
+    waiting: AtomicUsize,
+}
+
+/// Counts one who waits, also if whoever it is goes away.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn begins(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Admissions {
@@ -57,6 +75,11 @@ impl Admissions {
         Self(clusters.iter().filter_map(queue).collect())
     }
 
+    /// How many logins wait for their turn.
+    pub fn queued(&self) -> usize {
+        self.0.values().map(|queue| queue.waiting.load(Ordering::Relaxed)).sum()
+    }
+
     /// Waits for the turn of one login, first come, first served. AWS counts tokens that it has not seen before:
     /// a login with a token that another login has used already (`reused`) is let in at once.
     pub async fn admit(&self, grant: &Grant, reused: bool) -> Result<(), QueueFull> {
@@ -66,6 +89,7 @@ impl Admissions {
         let full = || QueueFull { cluster: name.clone(), per_second: queue.per_second };
         let turn = queue.take(now).ok_or_else(full)?;
         if turn > now {
+            let _waiting = Waiting::begins(&queue.waiting);
             sleep_until(turn).await;
         }
         Ok(())
@@ -74,7 +98,7 @@ impl Admissions {
 
 impl Admission {
     fn new(per_second: usize) -> Self {
-        Self { per_second, turns: Mutex::default() }
+        Self { per_second, turns: Mutex::default(), waiting: AtomicUsize::new(0) }
     }
 
     /// The next free turn; it is taken, also if whoever took it goes away. `None` if it is too far away.
@@ -129,5 +153,19 @@ mod tests {
         // Long after, nobody waits.
         let later = now + Duration::from_mins(1);
         assert_eq!(queue.take(later), Some(later));
+    }
+
+    #[test]
+    fn a_reload_leaves_the_queue_unless_its_limit_changes() {
+        let cluster = |per_second| {
+            let mut cluster = crate::aws::test_cluster::cluster("http://127.0.0.1:1");
+            cluster.max_logins_per_second = per_second;
+            vec![Arc::new(cluster)]
+        };
+        let before = Admissions::new(&cluster(7));
+        let same = |after: &Admissions| after.0.get("app").map(|queue| Arc::ptr_eq(queue, &before.0["app"]));
+        assert_eq!(same(&before.succeeded_by(&cluster(7))), Some(true));
+        assert_eq!(same(&before.succeeded_by(&cluster(8))), Some(false));
+        assert_eq!(same(&before.succeeded_by(&cluster(0))), None, "0 is for no limit");
     }
 }

@@ -155,6 +155,15 @@ async fn r29_a_partition_to_sts_leaves_known_tokens_until_their_credentials_end(
     }
     let refusal = world.refusal("bob", &world.token("bob")).await;
     assert_eq!(refusal.message(), "cannot connect now: AWS STS unavailable");
+    for (series, value) in [
+        ("pgpassport_sts_tries_total{endpoint=\"127.0.0.1\",outcome=\"granted\"}", 1.0),
+        ("pgpassport_sts_tries_total{endpoint=\"127.0.0.1\",outcome=\"failing\"}", 3.0),
+        ("pgpassport_sts_cache_hits_total", 5.0),
+        ("pgpassport_sts_paused{endpoint=\"127.0.0.1\"}", 0.0),
+        ("pgpassport_logins_queued", 0.0),
+    ] {
+        world.metric_is(series, value).await;
+    }
     world.cloud.clock.advance(160);
     let refusal = world.refusal("alice", &known).await;
     assert_eq!(refusal.message(), "cannot connect now: AWS STS unavailable");

@@ -6,6 +6,7 @@ use aws_emulator::{Ca, Fault, Hold, KeyChoice, StsFault};
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
 
+use crate::world::admin::until;
 use crate::world::fake::{FakeServer, Part, welcome};
 use crate::world::raw::trusting;
 use crate::world::{ErrorFields, RawClient, World};
@@ -126,6 +127,7 @@ async fn r14_an_outage_of_sts_costs_few_calls_and_no_session() {
     }
     assert!(world.cloud.sts.count() <= 300, "{} calls", world.cloud.sts.count());
     world.log_line("AWS STS fails; calls to it pause").await;
+    assert!(world.metric("pgpassport_sts_paused{endpoint=\"127.0.0.1\"}").await > 0.5);
     let alive = sessions.remove(0).ok().unwrap();
     drop(alive);
 }
@@ -140,6 +142,8 @@ async fn r24_the_queue_of_logins_is_bounded_and_says_so() {
     let (fared, ()) = tokio::join!(crowd(&world, people), async {
         hold.arrived(14).await;
         hold.release();
+        let waiting = async || world.metric("pgpassport_logins_queued").await > 4.5;
+        until("logins wait for their turn", waiting).await;
     });
     let refused: Vec<_> = fared.iter().filter_map(|one| one.as_ref().err()).collect();
     assert!(!refused.is_empty() && refused.len() <= 3, "{refused:?}");

@@ -1,0 +1,82 @@
+//! What is known of AWS when somebody asks for metrics: tries by how they ended, breakers, clocks, queues.
+
+use std::sync::atomic::Ordering;
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+/// An STS endpoint's host, from the configuration.
+type Host = [(&'static str, String); 1];
+
+/// A host, and a word from a closed list.
+type HostAndOutcome = [(&'static str, String); 2];
+
+/// How things are when somebody asks.
+#[derive(Clone, Debug, Default)]
+pub struct AwsSnapshot {
+    /// The STS endpoints; several at one host are added up.
+    pub sts: Vec<StsSnapshot>,
+    /// Logins answered from the cache of role credentials.
+    pub cache_hits: u64,
+    /// Logins that wait for their turn at a cluster.
+    pub queued: usize,
+}
+
+/// One STS endpoint.
+#[derive(Clone, Debug)]
+pub struct StsSnapshot {
+    /// Its host.
+    pub host: String,
+    /// Whether calls pause.
+    pub paused: bool,
+    /// Tries since the start, by how they ended.
+    pub tries: Vec<(&'static str, u64)>,
+    /// Seconds by which our clock is ahead.
+    pub clock_ahead: i64,
+}
+
+/// The series.
+#[derive(Debug, Default)]
+pub(super) struct AwsMetrics {
+    tries: Family<HostAndOutcome, Counter>,
+    paused: Family<Host, Gauge>,
+    clock_ahead: Family<Host, Gauge>,
+    cache_hits: Counter,
+    queued: Gauge,
+}
+
+impl AwsMetrics {
+    pub(super) fn register(&self, registry: &mut Registry) {
+        let help = "Tries to call STS and calls not made, by how they ended";
+        registry.register("sts_tries", help, self.tries.clone());
+        let help = "Whether calls to an STS endpoint pause, because the last ones have all failed";
+        registry.register("sts_paused", help, self.paused.clone());
+        let help = "Seconds by which this machine's clock is ahead of that of STS, by its last answer";
+        registry.register("sts_clock_ahead_seconds", help, self.clock_ahead.clone());
+        let help = "Logins whose role credentials were remembered";
+        registry.register("sts_cache_hits", help, self.cache_hits.clone());
+        let help = "Logins that wait for their turn at a cluster";
+        registry.register("logins_queued", help, self.queued.clone());
+    }
+
+    pub(super) fn set(&self, now: &AwsSnapshot) {
+        // A reload can take endpoints away.
+        self.tries.clear();
+        self.paused.clear();
+        self.clock_ahead.clear();
+        for sts in &now.sts {
+            let host = [("endpoint", sts.host.clone())];
+            let paused = self.paused.get_or_create_owned(&host);
+            paused.set(paused.get().max(i64::from(sts.paused)));
+            self.clock_ahead.get_or_create(&host).set(sts.clock_ahead);
+            for (outcome, count) in &sts.tries {
+                let labels = [("endpoint", sts.host.clone()), ("outcome", (*outcome).to_owned())];
+                self.tries.get_or_create(&labels).inc_by(*count);
+            }
+        }
+        self.cache_hits.inner().store(now.cache_hits, Ordering::Relaxed);
+        self.queued.set(i64::try_from(now.queued).unwrap_or(i64::MAX));
+    }
+}

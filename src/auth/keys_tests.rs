@@ -216,3 +216,70 @@ async fn r15_an_issuer_that_never_answers_is_given_up_after_five_seconds() {
     // The timer counts whole milliseconds, so it may be one late.
     assert!(begun.elapsed() < Duration::from_millis(5_010), "{:?}", begun.elapsed());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r16_whatever_an_issuer_answers_the_old_keys_stay() {
+    let issuer = issuer().await;
+    let store = store(&issuer, "");
+    assert_eq!(store.usable().await.unwrap().len(), 2);
+    for page in [Page::Discovery, Page::Jwks] {
+        for fault in [
+            Fault::oversize(10_000_000),
+            Fault::Endless,
+            Fault::Redirect(issuer.page_url(Page::Jwks)),
+            Fault::json(r#"{"issuer":"https://x","keys":[{"#),
+            Fault::json("\u{1f}\u{8b}\u{8}, packed by gzip: it is not unpacked"),
+            Fault::status(204),
+            Fault::html(503),
+            Fault::Close,
+        ] {
+            issuer.heal();
+            issuer.fail(page, fault.clone());
+            let settings = settings(&issuer, "");
+            let error = KeyFetcher::new(&settings).unwrap().fetch().await.unwrap_err();
+            assert!(!matches!(error, FetchError::TimedOut), "{page:?} {fault:?}: {error}");
+            store.renew(KeyFetcher::new(&settings).unwrap());
+            assert_eq!(store.usable().await.unwrap().len(), 2, "{page:?} {fault:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r16_a_certificate_that_is_not_trusted_is_no_answer() {
+    let issued = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let key = rustls_pki_types::PrivateKeyDer::try_from(issued.signing_key.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let tls = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![issued.cert.der().clone()], key)
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(tls));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://localhost:{}", listener.local_addr().unwrap().port());
+    let server = tokio::spawn(async move {
+        let (tcp, _) = listener.accept().await.unwrap();
+        acceptor.accept(tcp).await.map(drop)
+    });
+    let settings = crate::auth::verify::tests::settings_for(&url);
+    let error = KeyFetcher::new(&settings).unwrap().fetch().await.unwrap_err().to_string();
+    assert!(error.contains("certificate"), "{error}");
+    assert!(server.await.unwrap().is_err());
+}
+
+#[tokio::test]
+async fn r16_an_issuer_that_is_down_for_ten_minutes_leaves_its_keys_in_use() {
+    let issuer = issuer().await;
+    let store = store(&issuer, "");
+    assert_eq!(store.usable().await.unwrap().len(), 2);
+    issuer.go_down();
+    for _ in 0..10 {
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_mins(1)).await;
+        tokio::time::resume();
+        assert_eq!(store.usable().await.unwrap().len(), 2);
+    }
+    let status = store.status();
+    assert!(status.usable && status.age.unwrap() >= Duration::from_mins(10), "{status:?}");
+}

@@ -35,6 +35,8 @@ pub(crate) enum Part {
     Modern(i32, Vec<u8>),
     /// Speaks 3.0 and answers whoever asks for more with this and the end; then as [`Part::AfterPassword`].
     Ancient(Vec<u8>),
+    /// Direct TLS, with ALPN or without; notes server name and password as heard, and welcomes.
+    Direct { alpn: bool },
     /// Says nothing, ever.
     Silence,
     /// Resets the connection instead of an answer.
@@ -66,7 +68,7 @@ impl FakeServer {
     #[expect(clippy::unused_async, reason = "it needs a runtime, and its callers wait for it to listen")]
     pub(crate) async fn with_cert(cert: &ServerCert, part: Part) -> Self {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ServerConfig::builder_with_provider(provider)
+        let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_no_client_auth()
@@ -75,6 +77,9 @@ impl FakeServer {
                 PrivateKeyDer::from_pem_slice(cert.key_pem.as_bytes()).unwrap(),
             )
             .unwrap();
+        if matches!(part, Part::Direct { alpn: true }) {
+            config.alpn_protocols = vec![b"postgresql".to_vec()];
+        }
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -138,9 +143,11 @@ async fn play(
     ears: Arc<Mutex<Vec<u8>>>,
     desk: Arc<Mutex<Vec<Vec<u8>>>>,
 ) -> std::io::Result<()> {
-    let mut request = [0; 8];
-    tcp.read_exact(&mut request).await?;
-    assert_eq!(request, SSL_REQUEST, "an upstream login begins with TLS");
+    if !matches!(part, Part::Direct { .. }) {
+        let mut request = [0; 8];
+        tcp.read_exact(&mut request).await?;
+        assert_eq!(request, SSL_REQUEST, "an upstream login begins with TLS");
+    }
     match &part {
         Part::Silence => std::future::pending().await,
         Part::Reset => return socket2::SockRef::from(&tcp).set_linger(Some(std::time::Duration::ZERO)),
@@ -148,6 +155,7 @@ async fn play(
             tcp.write_all(bytes).await?;
             return tcp.read_to_end(&mut Vec::new()).await.map(drop);
         }
+        Part::Direct { .. } => {}
         _ => tcp.write_all(b"S").await?,
     }
     let mut tls = acceptor.accept(tcp).await?;
@@ -158,7 +166,7 @@ async fn play(
     if startup[..4] == CANCEL_CODE {
         return tls.shutdown().await;
     }
-    let mut hand_over = None;
+    let (mut hand_over, mut tell_password) = (None, false);
     let (asks, says, closes) = match part {
         Part::Modern(pid, secret) => {
             let length = if startup[3] == 2 { secret.len() } else { 4 };
@@ -167,6 +175,12 @@ async fn play(
         Part::Ancient(says) if startup[3] != 0 => (false, says, true),
         Part::Ancient(_) => (true, welcome(), false),
         Part::AfterStartup(says) => (false, says, false),
+        Part::Direct { .. } => {
+            let name = tls.get_ref().1.server_name().unwrap_or_default().to_owned();
+            ears.lock().unwrap().extend(name.as_bytes());
+            tell_password = true;
+            (true, welcome(), false)
+        }
         Part::AfterPassword(says) => (true, says, false),
         Part::ThenClose(says) => (true, says, true),
         Part::ThenHand(says, to) => {
@@ -176,12 +190,10 @@ async fn play(
         Part::Instead(_) | Part::Silence | Part::Reset => unreachable!(),
     };
     if asks {
-        tls.write_all(&message(b'R', &[0, 0, 0, 3])).await?;
-        tls.flush().await?;
-        assert_eq!(tls.read_u8().await?, b'p');
-        let length = tls.read_u32().await?;
-        let mut password = vec![0; usize::try_from(length).unwrap() - 4];
-        tls.read_exact(&mut password).await?;
+        let password = ask_password(&mut tls).await?;
+        if tell_password {
+            ears.lock().unwrap().extend([b" ", &password[..]].concat());
+        }
     }
     tls.write_all(&says).await?;
     tls.flush().await?;
@@ -200,6 +212,16 @@ async fn play(
         }
         ears.lock().unwrap().extend_from_slice(&more[..read]);
     }
+}
+
+async fn ask_password(tls: &mut TlsStream<TcpStream>) -> std::io::Result<Vec<u8>> {
+    tls.write_all(&message(b'R', &[0, 0, 0, 3])).await?;
+    tls.flush().await?;
+    assert_eq!(tls.read_u8().await?, b'p');
+    let length = tls.read_u32().await?;
+    let mut password = vec![0; usize::try_from(length).unwrap() - 4];
+    tls.read_exact(&mut password).await?;
+    Ok(password)
 }
 
 /// An ErrorResponse.

@@ -77,6 +77,9 @@ impl World {
         let store = database.gate.store().clone();
         let options = CloudOptions { store, ..CloudOptions::default() };
         let cloud = tokio::task::spawn_blocking(|| Cloud::start(options).unwrap()).await.unwrap();
+        if wishes.issuer_down {
+            cloud.issuer.go_down();
+        }
         let folder = TempDir::new().unwrap();
         let listener_ca = Ca::new().unwrap();
         let files =

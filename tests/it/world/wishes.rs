@@ -27,8 +27,10 @@ pub(crate) struct Wishes {
     pub(super) endpoint: String,
     pub(super) hostaddr: Vec<SocketAddr>,
     pub(super) cancel: String,
+    resource: String,
     pub(super) resolver: Option<Resolver>,
     one_clock: bool,
+    pub(super) issuer_down: bool,
     pub(super) ca: Option<Ca>,
     pub(super) printed: policy::Wishes,
 }
@@ -48,8 +50,10 @@ impl Wishes {
             endpoint: names::ENDPOINT.to_owned(),
             hostaddr: Vec::new(),
             cancel: String::new(),
+            resource: format!("resource_id = \"{}\"", names::RESOURCE_ID),
             resolver: None,
             one_clock: false,
+            issuer_down: false,
             ca: None,
             printed: policy::Wishes::default(),
         }
@@ -104,6 +108,11 @@ impl Wishes {
         endpoint.clone_into(&mut self.endpoint);
         self
     }
+    /// Another `resource_id` than the shared server's, or none.
+    pub(crate) fn resource(mut self, key: &str) -> Self {
+        key.clone_into(&mut self.resource);
+        self
+    }
     /// The form of the role's policies, which `pgpassport policy` prints for this world's configuration.
     pub(crate) fn policies(mut self, form: policy::Wishes) -> Self {
         self.printed = form;
@@ -117,6 +126,11 @@ impl Wishes {
     /// The proxy's clock is that of issuer and STS, which a test can move. The database's is not.
     pub(crate) fn one_clock(mut self) -> Self {
         self.one_clock = true;
+        self
+    }
+    /// The issuer is down when the proxy starts.
+    pub(crate) fn issuer_down(mut self) -> Self {
+        self.issuer_down = true;
         self
     }
     pub(crate) async fn start(self) -> World {
@@ -178,7 +192,7 @@ impl Wishes {
             {hostaddr}
             region = "{region}"
             {role}
-            resource_id = "{resource}"
+            {resource}
             ca_file = "{ca}"
             sts_endpoint_url = "{sts}"
             {cluster}
@@ -200,7 +214,7 @@ impl Wishes {
             region = names::REGION,
             role = self.role,
             issuer = self.issuer,
-            resource = names::RESOURCE_ID,
+            resource = self.resource,
             ca = ca.display(),
             sts = cloud.sts.url(),
             cluster = self.cluster,

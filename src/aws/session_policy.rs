@@ -9,21 +9,29 @@ use crate::names::{DbUser, RoleArn};
 /// granted in the database. The resource id is `*` where it is not configured: a session
 /// policy can only narrow what the role allows.
 pub fn session_policy(cluster: &ClusterSettings, role: &RoleArn, user: &DbUser) -> String {
-    let (partition, region, account) = (role.partition(), cluster.region.as_str(), role.account());
-    let (action, resource) = if cluster.kind == EndpointKind::Dsql {
-        // The id is the first label of the endpoint's name.
-        let id = cluster.endpoint.host().split('.').next().unwrap_or("*");
-        ("dsql:DbConnect", format!("arn:{partition}:dsql:{region}:{account}:cluster/{id}"))
-    } else {
-        let id = cluster.resource_id.as_deref().unwrap_or("*");
-        let user = literal(user.as_str());
-        ("rds-db:connect", format!("arn:{partition}:rds-db:{region}:{account}:dbuser:{id}/{user}"))
-    };
+    let resource_id = cluster.resource_id.as_deref().unwrap_or("*");
+    let (action, resource) = login_permission(cluster, role, resource_id, &literal(user.as_str()));
     json!({
         "Version": "2012-10-17",
         "Statement": [{ "Effect": "Allow", "Action": action, "Resource": resource }],
     })
     .to_string()
+}
+
+/// The action that a login is, and the resource that it is done to. `user` is written as policies read it.
+pub fn login_permission(
+    cluster: &ClusterSettings,
+    role: &RoleArn,
+    resource_id: &str,
+    user: &str,
+) -> (&'static str, String) {
+    let (partition, region, account) = (role.partition(), cluster.region.as_str(), role.account());
+    if cluster.kind == EndpointKind::Dsql {
+        // The id is the first label of the endpoint's name.
+        let id = cluster.endpoint.host().split('.').next().unwrap_or("*");
+        return ("dsql:DbConnect", format!("arn:{partition}:dsql:{region}:{account}:cluster/{id}"));
+    }
+    ("rds-db:connect", format!("arn:{partition}:rds-db:{region}:{account}:dbuser:{resource_id}/{user}"))
 }
 
 /// A policy reads `${…}` as a variable; `${$}` is its way to write a dollar sign (IAM user guide, "Policy

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Serialize, Serializer};
 
+use crate::aws::session_policy::login_permission;
+use crate::config::ClusterSettings;
 use crate::names::{Issuer, RoleArn};
 
 /// The tag that pins a session to its database user.
@@ -159,34 +161,25 @@ fn add(conditions: &mut Conditions, operator: &'static str, key: String, values:
 
 /// Where people may log in, one for each cluster.
 pub(super) struct Reach<'a> {
-    pub(super) region: &'a str,
+    pub(super) cluster: &'a ClusterSettings,
     pub(super) resource_id: &'a str,
     pub(super) by_tag: bool,
 }
 
-/// What `role` may do.
+/// What `role` may do: a statement for each action.
 pub(super) fn permission(role: &RoleArn, reach: &[Reach<'_>]) -> Document {
-    let mut resources: Vec<String> = reach
-        .iter()
-        .map(|cluster| {
-            let user = if cluster.by_tag { format!("${{aws:PrincipalTag/{TAG}}}") } else { "*".to_owned() };
-            format!(
-                "arn:{}:rds-db:{}:{}:dbuser:{}/{user}",
-                role.partition(),
-                cluster.region,
-                role.account(),
-                cluster.resource_id
-            )
-        })
-        .collect();
-    resources.sort();
-    resources.dedup();
-    let statement = Statement {
-        effect: "Allow",
-        principal: None,
-        action: "rds-db:connect",
-        resource: Some(Values(resources)),
-        condition: Conditions::new(),
+    let mut actions: BTreeMap<&'static str, Vec<String>> = BTreeMap::new();
+    for cluster in reach {
+        let user = if cluster.by_tag { format!("${{aws:PrincipalTag/{TAG}}}") } else { "*".to_owned() };
+        let (action, resource) = login_permission(cluster.cluster, role, cluster.resource_id, &user);
+        actions.entry(action).or_default().push(resource);
+    }
+    let statement = |(action, mut resources): (&'static str, Vec<String>)| {
+        resources.sort();
+        resources.dedup();
+        let resource = Some(Values(resources));
+        Statement { effect: "Allow", principal: None, action, resource, condition: Conditions::new() }
     };
-    Document { version: VERSION, statement: vec![statement] }
+    // Those of RDS first, as they are the usual ones.
+    Document { version: VERSION, statement: actions.into_iter().rev().map(statement).collect() }
 }

@@ -6,6 +6,7 @@ mod documents;
 mod idp;
 mod render;
 mod shell;
+mod sql;
 mod terraform;
 #[cfg(test)]
 mod tests;
@@ -17,7 +18,7 @@ pub use self::documents::{Document, Source};
 use self::documents::{Reach, Tags, Trusted};
 pub use self::idp::{Idp, Recipe};
 pub use self::render::{Format, Part, render};
-use crate::config::{ClusterSettings, Config, IssuerSettings, NamePattern};
+use crate::config::{ClusterSettings, Config, IssuerSettings};
 use crate::names::{DbUser, RoleArn};
 
 /// Longest session of a role that nobody has changed (IAM user guide, "Modify the maximum session duration").
@@ -276,7 +277,7 @@ fn role_plan(role: RoleArn, uses: &[Use<'_>], all: &[&ClusterSettings], wishes: 
     let reach: Vec<_> = clusters
         .iter()
         .map(|cluster| Reach {
-            region: cluster.region.as_str(),
+            cluster,
             resource_id: cluster.resource_id.as_deref().unwrap_or(NO_RESOURCE_ID),
             by_tag: by_tag(cluster, wishes),
         })
@@ -339,33 +340,11 @@ fn role_notes(clusters: &[&ClusterSettings], demanded: bool, wishes: &Wishes) ->
 }
 
 fn database(cluster: &ClusterSettings, users: &[DbUser]) -> DatabasePlan {
-    let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
-    let databases: Vec<String> = cluster
-        .route
-        .databases
-        .iter()
-        .flatten()
-        .filter_map(|pattern| match pattern {
-            NamePattern::Exact(name) => {
-                Some(cluster.route.aliases.get(name).map_or(name.as_str(), |real| real.as_str()))
-            }
-            NamePattern::Prefix(_) => None,
-        })
-        .map(quoted)
-        .collect();
-    let names = if users.is_empty() { vec!["alice"] } else { users.iter().map(DbUser::as_str).collect() };
-    let mut statements = Vec::new();
-    for user in names.into_iter().map(quoted) {
-        statements.push(format!("CREATE USER {user};"));
-        statements.push(format!("GRANT rds_iam TO {user};"));
-        statements
-            .extend(databases.iter().map(|name| format!("GRANT CONNECT ON DATABASE {name} TO {user};")));
-    }
     DatabasePlan {
         cluster: cluster.name.clone(),
         host: cluster.endpoint.host().to_owned(),
         port: cluster.endpoint.port(),
-        statements,
+        statements: sql::statements(cluster, users),
     }
 }
 

@@ -42,6 +42,28 @@ fn every_arn_is_of_the_roles_partition() {
 }
 
 #[test]
+fn dsql_has_an_action_and_sql_of_its_own() {
+    let plan = reference(
+        &[
+            ("orders.cluster-c1a2b3c4d5e6.eu-central-1.rds.amazonaws.com", "abcdef.dsql.eu-central-1.on.aws"),
+            ("/etc/pgpassport/rds-global-bundle.pem", "system"),
+        ],
+        &Wishes::default(),
+    );
+    let permission = plan.roles[0].permission.json();
+    let cluster = "arn:aws:dsql:eu-central-1:123456789012:cluster/abcdef";
+    assert!(permission.contains("\"dsql:DbConnect\"") && permission.contains(cluster), "{permission}");
+    assert!(!permission.contains("rds-db"), "{permission}");
+    assert_eq!(
+        plan.databases[0].statements,
+        [
+            "CREATE ROLE \"alice\" WITH LOGIN;",
+            "AWS IAM GRANT \"alice\" TO 'arn:aws:iam::123456789012:role/pgpassport-orders';"
+        ]
+    );
+}
+
+#[test]
 fn a_slash_at_the_end_of_the_issuer_stays() {
     let plan =
         reference(&[("https://acme.okta.com/oauth2/default", "https://acme.auth0.com/")], &Wishes::default());

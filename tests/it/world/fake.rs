@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use aws_emulator::Ca;
 use aws_emulator::certs::ServerCert;
@@ -150,7 +151,7 @@ async fn play(
     }
     match &part {
         Part::Silence => std::future::pending().await,
-        Part::Reset => return socket2::SockRef::from(&tcp).set_linger(Some(std::time::Duration::ZERO)),
+        Part::Reset => return socket2::SockRef::from(&tcp).set_linger(Some(Duration::ZERO)),
         Part::Instead(bytes) => {
             tcp.write_all(bytes).await?;
             return tcp.read_to_end(&mut Vec::new()).await.map(drop);
@@ -176,8 +177,7 @@ async fn play(
         Part::Ancient(_) => (true, welcome(), false),
         Part::AfterStartup(says) => (false, says, false),
         Part::Direct { .. } => {
-            let name = tls.get_ref().1.server_name().unwrap_or_default().to_owned();
-            ears.lock().unwrap().extend(name.as_bytes());
+            ears.lock().unwrap().extend(tls.get_ref().1.server_name().unwrap_or_default().as_bytes());
             tell_password = true;
             (true, welcome(), false)
         }

@@ -150,7 +150,9 @@ impl Refusal {
             "53300",
             format!("too many connections for cluster \"{cluster}\""),
             Stage::Limits,
-            &format!("{per_second} logins a second are let in, and those of the next seconds are taken"),
+            &format!(
+                "new logins are let in at {per_second} a second, and the turns of the next 10 seconds are taken"
+            ),
         )
         .hint(
             "Try again in a few seconds, or raise cluster.max_logins_per_second. AWS throttles new IAM logins at \

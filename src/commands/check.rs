@@ -136,6 +136,17 @@ mod tests {
     }
 
     #[test]
+    fn an_alias_is_a_warning_and_no_problem() {
+        let (_folder, path) = world(0o600);
+        let text = fs::read_to_string(&path).unwrap();
+        let host = "orders.cluster-c1a2b3c4d5e6.eu-central-1.rds.amazonaws.com";
+        fs::write(&path, text.replace(host, "orders.acme.com")).unwrap();
+        let summary = summary(&path, &load(&path).unwrap());
+        assert!(summary.contains("no problems found"), "{summary}");
+        assert!(summary.contains("\nwarning: ") && summary.contains("CNAME"), "{summary}");
+    }
+
+    #[test]
     fn a_key_that_others_can_read_is_refused() {
         let (_folder, path) = world(0o604);
         let problems = load(&path).unwrap_err();

@@ -82,7 +82,6 @@ fn in_turn(found: Vec<SocketAddr>) -> VecDeque<SocketAddr> {
             break;
         }
     }
-    order.truncate(MAX_ADDRESSES);
     order
 }
 

@@ -84,8 +84,12 @@ async fn r1_refusals_follow_each_other_at_once_and_the_last_one_is_told() {
 #[tokio::test]
 async fn r2_one_dead_address_is_given_up() {
     let (dead, _queued, _listener) = black_hole().await;
+    tokio::time::pause(); // from here on, time is what the timers say
+    let begun = Instant::now();
     let error = race(&mut VecDeque::from([dead]), soon()).await.unwrap_err();
     assert!(matches!(error, DialError::TimedOut), "{error}");
+    let waited = begun.elapsed().as_millis();
+    assert!((3_000..=3_001).contains(&waited), "{waited} ms");
     let deadline = Instant::now() + Duration::from_millis(10);
     let error = race(&mut VecDeque::from([dead, dead]), deadline).await.unwrap_err();
     assert!(matches!(error, DialError::TimedOut), "{error}");

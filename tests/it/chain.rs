@@ -1,6 +1,7 @@
 //! The main job, end to end.
 
 use aws_emulator::names;
+use serde_json::{Value, json};
 
 use crate::world::{World, database};
 
@@ -62,7 +63,7 @@ async fn p10_the_credentials_are_worthless_for_anyone_else() {
     let world = World::start().await;
     world.connect("alice", &world.token("alice")).await.unwrap();
     let call = world.cloud.sts.calls().remove(0);
-    let policy: serde_json::Value = serde_json::from_str(call.policy.as_deref().unwrap()).unwrap();
+    let policy: Value = serde_json::from_str(call.policy.as_deref().unwrap()).unwrap();
     assert_eq!(
         policy["Statement"][0]["Resource"],
         format!("arn:aws:rds-db:{}:{}:dbuser:{}/alice", names::REGION, names::ACCOUNT, names::RESOURCE_ID)
@@ -109,6 +110,38 @@ async fn a_session_tag_pins_as_well() {
     let refusal = world.refusal("alice", &world.token("alice")).await;
     assert!(refusal.hint().contains("https://aws.amazon.com/tags"), "{refusal:?}");
     assert_eq!(world.cloud.sts.count(), before, "STS was asked in spite of a wrong tag");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_form_of_the_session_tag_is_read_and_everything_else_refused() {
+    let world = World::wishes().cluster("pin = \"session-tag\"").start().await;
+    let (nested, flat) = ("https://aws.amazon.com/tags", "https://aws.amazon.com/tags/principal_tags/dbuser");
+    let tags = |value: Value| json!({ "principal_tags": { "dbuser": value } });
+    for claims in [
+        world.claims("alice").set(nested, tags(json!(["alice"]))),
+        world.claims("alice").set(nested, tags(json!("alice"))),
+        world.claims("alice").set(flat, "alice"),
+        world.claims("alice").set(flat, json!(["alice"])),
+    ] {
+        // What STS makes of the form is its own decision; ours is that it is the tag.
+        if let Err(error) = world.connect("alice", &world.mint(claims.clone())).await {
+            let detail = error.as_db_error().and_then(|error| error.detail()).unwrap_or_default();
+            assert!(detail.contains("Stage sts"), "{claims:?}: {detail}");
+        }
+    }
+    let before = world.cloud.sts.count();
+    for claims in [
+        world.claims("alice").set(nested, tags(json!(["alice", "alice"]))),
+        world.claims("alice").set(nested, tags(json!([]))),
+        world.claims("alice").set(nested, tags(json!(7))),
+        world.claims("alice").set(nested, tags(json!("Alice"))),
+        world.claims("alice").set(flat, json!({ "dbuser": "alice" })),
+        world.claims("alice").tag("dbuser", "alice").flat_tag("dbuser", "alice"),
+    ] {
+        let refusal = world.refusal("alice", &world.mint(claims.clone())).await;
+        assert!(refusal.detail().contains("session tag \"dbuser\""), "{claims:?}: {refusal:?}");
+    }
+    assert_eq!(world.cloud.sts.count(), before);
 }
 
 #[tokio::test(flavor = "multi_thread")]

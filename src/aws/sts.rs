@@ -127,6 +127,7 @@ impl Sts {
         let full = |_| StsError::Unavailable(format!("{MAX_WAITING} calls are waiting already"));
         let _place = self.known.waiting.try_acquire().map_err(full)?;
         let mut course = Course::new(Instant::now());
+        let mut last = None;
         loop {
             let (begun, ended) = self.attempt(&assume, &course).await;
             self.known.tries.add(ended.as_ref().map_or_else(Outcome::of, |_| Outcome::Granted));
@@ -139,10 +140,15 @@ impl Sts {
                 Failed::ForNow(trouble, _) => {
                     course.pause(&self.times, *trouble, (begun, Instant::now()), random)
                 }
-                Failed::Finally(_) | Failed::Unusable(_) => None,
+                Failed::Finally(_) | Failed::Unusable(_) | Failed::NotMade(_) => None,
             };
             match again {
-                Some(pause) => sleep(pause).await,
+                Some(pause) => {
+                    sleep(pause).await;
+                    last = Some(failed);
+                }
+                // That no further call is made says less than why the last one failed.
+                None if matches!(failed, Failed::NotMade(_)) => return Err(last.unwrap_or(failed).into()),
                 None => return Err(failed.into()),
             }
         }
@@ -150,7 +156,7 @@ impl Sts {
 
     /// One try, if the breakers let it through, and when it began.
     async fn attempt(&self, assume: &Assume, course: &Course) -> (Instant, Result<RoleCredentials, Failed>) {
-        let unavailable = |why: &str| Err(Failed::Finally(StsError::Unavailable(why.to_owned())));
+        let unavailable = |why| Err(Failed::NotMade(why));
         let paused = "no call is made for a few seconds, because the last ones have all failed";
         let issuer = self.breaker_of(&assume.issuer);
         let now = Instant::now();
@@ -178,7 +184,7 @@ impl Sts {
         let (sts, issuer) = match ended {
             Ok(_) | Err(Failed::Finally(_)) => (true, Some(true)),
             Err(Failed::ForNow(trouble, _)) if trouble.is_the_issuers() => (true, Some(false)),
-            Err(Failed::ForNow(..) | Failed::Unusable(_)) => (false, None),
+            Err(Failed::ForNow(..) | Failed::Unusable(_) | Failed::NotMade(_)) => (false, None),
         };
         let endpoint = self.endpoint.as_str();
         match for_sts.report(sts, now) {

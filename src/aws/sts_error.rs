@@ -49,6 +49,8 @@ pub(super) enum Failed {
     Finally(StsError),
     /// STS gave a good status and nothing that can be used.
     Unusable(&'static str),
+    /// No call was made; the words say why.
+    NotMade(&'static str),
     /// Another try may help.
     ForNow(Trouble, String),
 }
@@ -58,6 +60,7 @@ impl From<Failed> for StsError {
         match failed {
             Failed::Finally(error) => error,
             Failed::Unusable(what) => Self::BadResponse(what),
+            Failed::NotMade(why) => Self::Unavailable(why.to_owned()),
             Failed::ForNow(_, why) => Self::Unavailable(why),
         }
     }

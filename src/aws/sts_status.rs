@@ -55,7 +55,7 @@ impl Outcome {
         match failed {
             Failed::Finally(StsError::Refused { .. }) => Self::Refused,
             Failed::Finally(StsError::Misconfigured { .. }) => Self::Misconfigured,
-            Failed::Finally(StsError::Unavailable(_)) => Self::TurnedAway,
+            Failed::Finally(StsError::Unavailable(_)) | Failed::NotMade(_) => Self::TurnedAway,
             Failed::Finally(StsError::BadResponse(_)) | Failed::Unusable(_) => Self::BadResponse,
             Failed::ForNow(Trouble::Throttled, _) => Self::Throttled,
             Failed::ForNow(Trouble::Failing, _) => Self::Failing,

@@ -39,7 +39,7 @@ fuzz: ## Every fuzz target for SECONDS=60 (ARGS="startup jwt" runs these two onl
 
 bench: ## pgpassport beside PgBouncer, HAProxy and a direct connection (ARGS=--short, --write for docs/benchmarks.md)
 	@scripts/need-postgres
-	@scripts/need-bench
+	@scripts/need-packages pgbouncer haproxy
 	cargo build --locked --release
 	cargo bench --locked --profile dev --bench versus -- $(ARGS)
 

@@ -132,6 +132,8 @@ pub enum Whose {
     User(DbUser),
     /// One cluster, by its name.
     Cluster(String),
+    /// One group of a cluster, by its name.
+    Group(String),
 }
 
 impl Whose {
@@ -143,6 +145,7 @@ impl Whose {
             Self::Address => "limits.max_logins_per_address",
             Self::User(_) => "limits.max_user_client_connections",
             Self::Cluster(_) => "cluster.max_client_conn",
+            Self::Group(_) => "cluster.group.max_client_conn",
         }
     }
 }
@@ -154,6 +157,7 @@ impl fmt::Display for Whose {
             Self::Address => f.write_str("your address"),
             Self::User(user) => write!(f, "user \"{}\"", printable(user.as_str(), MAX_NAME_BYTES)),
             Self::Cluster(name) => write!(f, "cluster \"{name}\""),
+            Self::Group(name) => write!(f, "group \"{name}\""),
         }
     }
 }
@@ -168,12 +172,14 @@ pub struct DoorLimits {
 }
 
 /// The ceilings behind the door: sessions, and logins whose token is good.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct SessionCeilings {
     /// Of one database user of one cluster; `None` for any number.
     pub per_user: Option<usize>,
     /// Of one cluster; `None` for any number.
     pub per_cluster: Option<usize>,
+    /// The group whose members are counted together, and how many they may be; `None` for any number.
+    pub group: Option<(String, usize)>,
 }
 
 /// All counts of the process.
@@ -186,6 +192,7 @@ pub struct Counts {
     sources: Arc<CountBy<Source>>,
     users: Arc<CountBy<(String, DbUser)>>,
     clusters: Arc<CountBy<String>>,
+    groups: Arc<CountBy<(String, String)>>,
 }
 
 /// What a connection holds from its first moment.
@@ -232,6 +239,7 @@ pub struct Unheard;
 pub struct SessionPlace {
     _user: HeldBy<(String, DbUser)>,
     _cluster: HeldBy<String>,
+    _group: Option<HeldBy<(String, String)>>,
 }
 
 impl Counts {
@@ -271,7 +279,7 @@ impl Counts {
         Ok(Seat { _client: client, login: Some(login), source: None })
     }
 
-    /// A place for a login whose token is good, among those of its user and its cluster.
+    /// A place for a login whose token is good, among those of its user, its group and its cluster.
     pub fn session(
         &self,
         cluster: &str,
@@ -281,14 +289,21 @@ impl Counts {
         let cluster = cluster.to_owned();
         let key = (cluster.clone(), user.clone());
         let in_cluster = self.clusters.take(&cluster, limits.per_cluster).ok_or_else(|| Full {
-            of: Whose::Cluster(cluster),
+            of: Whose::Cluster(cluster.clone()),
             max: limits.per_cluster.unwrap_or_default(),
         })?;
         let of_user = self.users.take(&key, limits.per_user).ok_or_else(|| Full {
             of: Whose::User(user.clone()),
             max: limits.per_user.unwrap_or_default(),
         })?;
-        Ok(SessionPlace { _user: of_user, _cluster: in_cluster })
+        let of_group = match &limits.group {
+            None => None,
+            Some((group, max)) => {
+                let held = self.groups.take(&(cluster, group.clone()), Some(*max));
+                Some(held.ok_or_else(|| Full { of: Whose::Group(group.clone()), max: *max })?)
+            }
+        };
+        Ok(SessionPlace { _user: of_user, _cluster: in_cluster, _group: of_group })
     }
 
     /// Counts a session from its welcome on; its seat is its limit.

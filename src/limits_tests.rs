@@ -3,7 +3,7 @@
 use super::*;
 
 const OPEN: DoorLimits = DoorLimits { clients: 100, logins: 100 };
-const NONE: SessionCeilings = SessionCeilings { per_user: None, per_cluster: None };
+const NONE: SessionCeilings = SessionCeilings { per_user: None, per_cluster: None, group: None };
 
 fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()

@@ -94,7 +94,7 @@ impl LoginError {
             }
             Self::NoPlace(NoPlace::Full(full)) => match full.of {
                 Whose::Address | Whose::User(_) => Fault::Client,
-                Whose::Clients | Whose::Logins | Whose::Cluster(_) => Fault::Operator,
+                Whose::Clients | Whose::Logins | Whose::Cluster(_) | Whose::Group(_) => Fault::Operator,
             },
             Self::Queue(_) | Self::Sts(StsError::Misconfigured { .. }) => Fault::Operator,
             Self::NoPlace(NoPlace::Stopping)
@@ -224,7 +224,7 @@ fn ended_by_us(cause: Cause, told: bool) -> Outcome {
     let (end, reason) = match cause {
         Cause::ClientIdle => ("idle", "session.client_idle_timeout passed"),
         Cause::IdleInTransaction => ("idle_in_transaction", "session.idle_transaction_timeout passed"),
-        Cause::Lifetime => ("lifetime", "session.max_lifetime is reached"),
+        Cause::Lifetime => ("lifetime", "session.max_lifetime, or that of its group, is reached"),
         Cause::TokenExpired => ("token_expired", "its token has expired"),
         Cause::Drained => ("drained", "the proxy is stopping, and no transaction was open"),
         Cause::Stopped => ("stopped", "the proxy is stopping and waits no longer"),

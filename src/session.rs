@@ -64,9 +64,18 @@ pub struct SessionLimits {
     pub max_user_client_connections: Option<usize>,
 }
 
-/// A session on the upstream, the client's key to cancel its queries, the session's place among the others, and
-/// how long its token is good.
-type LoggedIn = (Upstream, Option<Issued>, SessionPlace, TokenTimes);
+/// What a login has brought.
+struct LoggedIn {
+    upstream: Upstream,
+    /// The client's key to cancel its queries.
+    issued: Option<Issued>,
+    /// Its place among the other sessions.
+    place: SessionPlace,
+    /// How long its token is good.
+    token: TokenTimes,
+    /// When it is ended all the same.
+    settings: SessionSettings,
+}
 
 /// The one clock of a login, started at accept.
 #[derive(Clone, Copy)]
@@ -174,8 +183,7 @@ async fn log_in(
     });
     let grant = steps.policy.authorise(claims, &asked(listener, client))?;
     trail.grant(&grant.cluster().name, grant.db_user().as_str(), grant.database().as_str());
-    let among_others =
-        steps.counts.session(&grant.cluster().name, grant.db_user(), &steps.ceilings(&grant))?;
+    let place = steps.counts.session(&grant.cluster().name, grant.db_user(), &steps.ceilings(&grant))?;
 
     let (dialed, credentials) = tokio::try_join!(
         within(due, Stage::UpstreamConnect, steps.dialers.dial(&grant)),
@@ -191,15 +199,16 @@ async fn log_in(
         trail.upstream(target.addr, target.key.pid);
         steps.cancels.issue(target, client.startup().protocol())
     });
-    let times = TokenTimes { expires: grant.expires_at(), accepted_until: grant.accepted_until() };
-    Ok((upstream, issued, among_others, times))
+    let token = TokenTimes { expires: grant.expires_at(), accepted_until: grant.accepted_until() };
+    let settings = steps.session.for_at_most(grant.group().and_then(|group| group.max_lifetime));
+    Ok(LoggedIn { upstream, issued, place, token, settings })
 }
 
 /// From the welcome to the end.
 async fn carry(
     steps: Arc<Steps>,
     client: Pending<TcpStream>,
-    (upstream, issued, _among_others, token): LoggedIn,
+    LoggedIn { upstream, issued, place, token, settings }: LoggedIn,
     due: Due,
     (session, trail): (SessionId, &mut Trail),
 ) -> End {
@@ -212,11 +221,12 @@ async fn carry(
     };
     let _welcomed = steps.counts.welcomed();
     let Stopping { drain, now, .. } = steps.stopping.clone();
-    let (settings, clock) = (steps.session.clone(), steps.clock.clone());
+    let clock = steps.clock.clone();
     drop(steps); // a long session must not keep alive what a reload has replaced
     let terms = Terms { settings, token, clock, drain, now, session, status };
     let carried = relay(client, upstream.stream, terms).await;
     trail.carried(carried.to_server, carried.to_client);
+    drop((place, issued)); // others may have them from here on, and not before
     End::Carried(carried)
 }
 
@@ -289,6 +299,7 @@ impl Steps {
         SessionCeilings {
             per_user: self.limits.max_user_client_connections,
             per_cluster: grant.cluster().max_client_conn,
+            group: grant.group().and_then(|group| Some((group.name.clone(), group.max_client_conn?))),
         }
     }
 

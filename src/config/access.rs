@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::reader::Section;
 use super::route::{NamePattern, databases};
 use super::rules::{ClaimRule, rules};
-use super::values::{DAY, name};
+use super::values::{DAY, name, none_for_zero};
 use crate::names::RoleArn;
 
 /// The role that people assume: one for all, or one for each issuer.
@@ -49,10 +49,10 @@ pub struct GroupSettings {
     pub read_only: bool,
     /// `statement_timeout` at the session's begin; zero leaves the server's.
     pub statement_timeout: Duration,
-    /// Sessions of the whole group at the same time; zero is no limit.
-    pub max_client_conn: usize,
-    /// Longest life of a session; zero leaves the service's.
-    pub max_lifetime: Duration,
+    /// Sessions of the whole group at the same time; any number when absent.
+    pub max_client_conn: Option<usize>,
+    /// Longest life of a session, where it is shorter than that of all sessions.
+    pub max_lifetime: Option<Duration>,
 }
 
 /// What of PostgreSQL's settings clients may set while they connect.
@@ -121,7 +121,7 @@ fn group(section: &Section<'_, '_>) -> Option<GroupSettings> {
     let off = Duration::ZERO;
     let statement_timeout = section.duration("statement_timeout", off, off..=DAY);
     let max_client_conn = section.count("max_client_conn", 0, 0..=1_000_000);
-    let max_lifetime = section.duration("max_lifetime", off, off..=30 * DAY);
+    let max_lifetime = section.duration("max_lifetime", off, off..=24 * DAY);
     section.finish();
     Some(GroupSettings {
         name: name?,
@@ -129,7 +129,7 @@ fn group(section: &Section<'_, '_>) -> Option<GroupSettings> {
         databases,
         read_only,
         statement_timeout,
-        max_client_conn,
-        max_lifetime,
+        max_client_conn: none_for_zero(max_client_conn),
+        max_lifetime: Some(max_lifetime).filter(|time| !time.is_zero()),
     })
 }

@@ -29,3 +29,38 @@ pub(super) fn session(section: &Section<'_, '_>) -> SessionSettings {
     section.finish();
     session
 }
+
+impl SessionSettings {
+    /// These settings for a session that may live no longer than `lifetime`.
+    #[must_use]
+    pub fn for_at_most(&self, lifetime: Option<Duration>) -> Self {
+        let max_lifetime = [self.max_lifetime, lifetime].into_iter().flatten().min();
+        Self { max_lifetime, ..self.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shorter_life_counts() {
+        let life = |own: Option<u64>, groups: Option<u64>| {
+            let text = own.map_or(String::new(), |seconds| format!("max_lifetime = \"{seconds}s\""));
+            let reference = include_str!("../../proxy.toml").replacen(
+                "\n[session]\n",
+                &format!("\n[session]\n{text}\n"),
+                1,
+            );
+            let config = super::super::Config::from_toml(&reference, "proxy.toml").unwrap();
+            config
+                .session
+                .for_at_most(groups.map(Duration::from_secs))
+                .max_lifetime
+                .map(|life| life.as_secs())
+        };
+        assert_eq!(life(None, None), None);
+        assert_eq!((life(Some(9), None), life(None, Some(7))), (Some(9), Some(7)));
+        assert_eq!((life(Some(9), Some(7)), life(Some(7), Some(9))), (Some(7), Some(7)));
+    }
+}

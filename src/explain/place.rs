@@ -12,6 +12,7 @@ pub(super) fn explain(why: &NoPlace) -> Refusal {
                 Whose::Address => "logins in progress from one address",
                 Whose::User(_) => "sessions of one user",
                 Whose::Cluster(_) => "sessions of this cluster",
+                Whose::Group(_) => "sessions of one group",
             };
             Refusal::too_many_connections(
                 &full.of.to_string(),

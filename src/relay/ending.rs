@@ -19,7 +19,7 @@ impl Cause {
             Self::IdleInTransaction => Refusal::idle_in_transaction_timeout(),
             Self::Lifetime => Refusal::terminating(
                 "session lifetime limit",
-                "the session is older than session.max_lifetime",
+                "the session is older than session.max_lifetime, or that of its group, allows",
             )
             .hint("Connect again."),
             Self::TokenExpired => Refusal::terminating(

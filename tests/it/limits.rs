@@ -106,6 +106,43 @@ async fn u7_one_cluster_has_so_many_sessions_and_no_more() {
     until("a place for bob", async || world.connect("bob", &world.token("bob")).await.is_ok()).await;
 }
 
+/// A group of the cluster, `keys` in it, for those whose token says so.
+fn analysts(keys: &str) -> String {
+    format!(
+        "[[cluster.group]]\nname = \"analysts\"\nwhen = {{ claim = \"groups\", any = [\"analysts\"] }}\n{keys}"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn u7_one_group_has_so_many_sessions_and_no_more() {
+    let world = World::wishes().user(&analysts("max_client_conn = 1")).start().await;
+    let analyst = |user: &str| world.mint(world.claims(user).set("groups", serde_json::json!(["analysts"])));
+    let one = world.connect("alice", &analyst("alice")).await.unwrap();
+    let refusal = world.refusal("bob", &analyst("bob")).await;
+    assert_eq!(
+        (refusal.sqlstate(), refusal.message()),
+        ("53300", "too many connections for group \"analysts\"")
+    );
+    assert!(refusal.hint().contains("cluster.group.max_client_conn"), "{refusal:?}");
+    world.connect("bob", &world.token("bob")).await.expect("who is in no group is not counted in it");
+    drop(one);
+    until("a place for bob", async || world.connect("bob", &analyst("bob")).await.is_ok()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_groups_sessions_live_no_longer_than_it_says() {
+    let world = World::wishes().user(&analysts("max_lifetime = \"1s\"")).start().await;
+    let analyst = world.mint(world.claims("alice").set("groups", serde_json::json!(["analysts"])));
+    let (mut client, _) = world.raw().await.login("alice", Some("app"), &analyst).await.unwrap();
+    let (mut other, _) = world.raw().await.login("alice", Some("app"), &world.token("alice")).await.unwrap();
+    let (tag, body) = client.message().await.unwrap();
+    let error = ErrorFields::parse(&body);
+    assert_eq!((tag, error.sqlstate()), (b'E', "57P01"));
+    assert_eq!(error.message(), "terminating connection due to session lifetime limit");
+    other.send(&query("select 1")).await;
+    while other.message().await.expect("others go on").0 != b'Z' {}
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn c8_one_address_has_so_many_logins_and_others_have_theirs() {
     let world = World::wishes().limits("max_logins_per_address = 2").start().await;

@@ -39,9 +39,9 @@ fuzz: ## Every fuzz target for SECONDS=60 (ARGS="startup jwt" runs these two onl
 
 bench: ## pgpassport beside PgBouncer, HAProxy and a direct connection (ARGS=--short, --write for docs/benchmarks.md)
 	@scripts/need-postgres
-	@scripts/need-packages pgbouncer haproxy
+	@scripts/need-packages pgbouncer haproxy valgrind gcc libc6-dev
 	cargo build --locked --release
-	cargo bench --locked --profile dev --bench versus -- $(ARGS)
+	cargo bench --locked --bench versus -- $(ARGS)
 
 release: ## The binary for production: target/release/pgpassport
 	cargo build --locked --release

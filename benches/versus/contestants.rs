@@ -1,239 +1,168 @@
-//! The contestants, each in front of the same PostgreSQL: nothing at all, the floor, HAProxy, PgBouncer, pgpassport.
+//! The contestants, each in front of the same server: nothing at all, the floor, HAProxy, PgBouncer, pgpassport. How
+//! each of them is configured.
 
 use std::fs;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::os::unix::net::UnixDatagram;
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
-use aws_emulator::{Ca, Cloud, CloudOptions, Database, DatabaseOptions, names};
-use tempfile::TempDir;
+use aws_emulator::names;
+
+use crate::ground::{
+    Contestant, Ground, Kind, MOST_SESSIONS, PATIENCE, Running, Server, Special, command, free_port, start,
+};
 
 /// The user with a password, for all but pgpassport.
-pub(crate) const PASSWORD_USER: (&str, &str) = ("carol", "carol-password");
-
-/// Longest wait for a contestant to listen.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// One way to the database.
-pub(crate) struct Contestant {
-    pub(crate) name: &'static str,
-    pub(crate) port: u16,
-    pub(crate) user: &'static str,
-    pub(crate) password: String,
-    /// The certificate authority of whoever answers there.
-    pub(crate) ca: PathBuf,
-    /// Processes whose cost is counted; none for the direct way.
-    pub(crate) pids: Vec<u32>,
-    _running: Option<Running>,
-}
-
-/// A program that ends with its contestant.
-struct Running(Child);
-
-/// The database, the stand-ins and the folder of this run.
-pub(crate) struct Ground {
-    pub(crate) database: Database,
-    pub(crate) cloud: Cloud,
-    pub(crate) folder: TempDir,
-    listener_ca: Ca,
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
+const PASSWORD_USER: (&str, &str) = ("carol", "carol-password");
 
 impl Ground {
-    pub(crate) fn new() -> Self {
-        let change = |options: &mut aws_emulator::PostgresOptions| {
-            options.max_connections = 700;
-            options.settings.push(("shared_buffers".into(), "256MB".into()));
-            options.settings.push(("max_wal_size".into(), "4GB".into()));
-        };
-        let database =
-            Database::start(DatabaseOptions { change, ..DatabaseOptions::default() }).expect("PostgreSQL");
-        let store = database.gate.store().clone();
-        let cloud = Cloud::start(CloudOptions { store, ..CloudOptions::default() }).expect("the stand-ins");
-        let folder = tempfile::Builder::new().prefix("versus").tempdir().expect("a folder");
-        // PgBouncer does not run as root and has to read its files.
-        fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
-            .expect("chmod");
-        Self { database, cloud, folder, listener_ca: Ca::new().expect("a certificate authority") }
+    /// Everyone of `kinds`, in front of the database.
+    pub(crate) fn contestants(&self, kinds: &[Kind]) -> Vec<Contestant> {
+        kinds.iter().map(|kind| self.contestant(*kind, &self.server, Special::default())).collect()
     }
 
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn server_port(&self) -> u16 {
-        self.database.postgres.addr().port()
-    }
-
-    fn server_ca(&self) -> PathBuf {
-        let folder = self.path("server-ca");
-        fs::create_dir_all(&folder).expect("a folder");
-        self.database.ca.write(&folder).expect("ca.pem")
-    }
-
-    fn contestant(&self, name: &'static str, port: u16, child: Option<Child>) -> Contestant {
-        Contestant {
-            name,
-            port,
-            user: PASSWORD_USER.0,
-            password: PASSWORD_USER.1.to_owned(),
-            ca: self.server_ca(),
-            pids: child.iter().map(Child::id).collect(),
-            _running: child.map(Running),
+    pub(crate) fn contestant(&self, kind: Kind, server: &Server, special: Special<'_>) -> Contestant {
+        match kind {
+            Kind::Direct => led_by(kind, server.addr.port(), server, None),
+            Kind::Floor => self.floor(server, special),
+            Kind::Haproxy => self.haproxy(server, special),
+            Kind::Pgbouncer => self.pgbouncer(server, special),
+            Kind::Pgpassport => self.pgpassport(server, special),
         }
     }
 
-    pub(crate) fn direct(&self) -> Contestant {
-        self.contestant("direct", self.server_port(), None)
+    fn floor(&self, server: &Server, special: Special<'_>) -> Contestant {
+        let binary = self.folder.path().join("floor");
+        if !binary.exists() {
+            let compiler = std::env::var("CC").unwrap_or_else(|_| "cc".to_owned());
+            let source = self.root.join("benches/floor.c");
+            let built = Command::new(compiler).arg("-O2").arg("-o").arg(&binary).arg(source).status();
+            assert!(built.expect("a C compiler").success(), "the floor does not compile");
+        }
+        let port = free_port();
+        let mut command = command(special.before, &binary.display().to_string());
+        command.args([port.to_string(), server.addr.port().to_string()]);
+        led_by(Kind::Floor, port, server, Some(start(&mut command, port)))
     }
 
-    pub(crate) fn floor(&self, source: &Path) -> Contestant {
-        let binary = self.path("floor");
-        let compiler = std::env::var("CC").unwrap_or_else(|_| "cc".to_owned());
-        let built = Command::new(compiler).arg("-O2").arg("-o").arg(&binary).arg(source).status();
-        assert!(built.expect("a C compiler").success(), "the floor does not compile");
+    fn haproxy(&self, server: &Server, special: Special<'_>) -> Contestant {
         let port = free_port();
-        let mut command = Command::new(binary);
-        command.args([port.to_string(), self.server_port().to_string()]);
-        self.contestant("floor", port, Some(start(&mut command, port)))
-    }
-
-    pub(crate) fn haproxy(&self) -> Contestant {
-        let port = free_port();
-        let config = self.path("haproxy.cfg");
+        let config = self.own_folder(Kind::Haproxy).join("haproxy.cfg");
         let text = format!(
-            "global\n  maxconn 2000\ndefaults\n  mode tcp\n  timeout connect 10s\n  timeout client 1h\n  timeout server 1h\n\
-             listen pg\n  bind 127.0.0.1:{port}\n  server pg 127.0.0.1:{}\n",
-            self.server_port()
+            "global\n  maxconn {MOST_SESSIONS}\ndefaults\n  mode tcp\n  timeout connect 10s\n  timeout client 1h\n  \
+             timeout server 1h\nlisten pg\n  bind 127.0.0.1:{port}\n  server pg {}\n",
+            server.addr
         );
-        fs::write(&config, text).expect("haproxy.cfg");
-        let mut command = Command::new("haproxy");
+        fs::write(&config, &text).expect("haproxy.cfg");
+        self.remember(Kind::Haproxy, &text);
+        let mut command = command(special.before, "haproxy");
         command.arg("-db").arg("-f").arg(&config);
-        self.contestant("HAProxy (TCP)", port, Some(start(&mut command, port)))
+        led_by(Kind::Haproxy, port, server, Some(start(&mut command, port)))
     }
 
-    pub(crate) fn pgbouncer(&self) -> Contestant {
+    fn pgbouncer(&self, server: &Server, special: Special<'_>) -> Contestant {
         let port = free_port();
-        let folder = self.path("pgbouncer");
-        fs::create_dir_all(&folder).expect("a folder");
+        let folder = self.own_folder(Kind::Pgbouncer);
         let files = self.listener_ca.server(&["localhost"]).expect("a certificate").write(&folder, "server");
         let files = files.expect("a certificate");
         let (user, password) = PASSWORD_USER;
         fs::write(folder.join("users.txt"), format!("\"{user}\" \"{password}\"\n")).expect("users.txt");
         let text = format!(
             "[databases]\n{database} = host=localhost port={server} dbname={database}\n[pgbouncer]\n\
-             listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = plain\nauth_file = {folder}/users.txt\n\
-             pool_mode = session\nmax_client_conn = 10000\ndefault_pool_size = 600\n\
-             client_tls_sslmode = require\nclient_tls_cert_file = {cert}\nclient_tls_key_file = {key}\n\
-             server_tls_sslmode = verify-full\nserver_tls_ca_file = {ca}\nlog_connections = 0\nlog_disconnections = 0\n\
-             ignore_startup_parameters = extra_float_digits,options\n",
+             listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = plain\n\
+             auth_file = {folder}/users.txt\npool_mode = session\nmax_client_conn = {MOST_SESSIONS}\n\
+             default_pool_size = {MOST_SESSIONS}\nclient_tls_sslmode = require\nclient_tls_cert_file = {cert}\n\
+             client_tls_key_file = {key}\nserver_tls_sslmode = verify-full\nserver_tls_ca_file = {ca}\n\
+             log_connections = 0\nlog_disconnections = 0\nignore_startup_parameters = extra_float_digits,options\n",
             database = names::DATABASE,
-            server = self.server_port(),
+            server = server.addr.port(),
             folder = folder.display(),
             cert = files.cert.display(),
             key = files.key.display(),
-            ca = self.server_ca().display(),
+            ca = server.ca_file.display(),
         );
-        fs::write(folder.join("pgbouncer.ini"), text).expect("pgbouncer.ini");
+        fs::write(folder.join("pgbouncer.ini"), &text).expect("pgbouncer.ini");
+        self.remember(Kind::Pgbouncer, &text);
+        let listener_ca = self.listener_ca.write(&folder).expect("ca.pem");
         let owned = Command::new("chown").args(["-R", "postgres"]).arg(&folder).status();
         assert!(owned.expect("chown").success(), "the folder cannot be given to postgres");
-        let mut command = Command::new("setpriv");
-        command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups", "pgbouncer", "-q"]);
-        command.arg(folder.join("pgbouncer.ini"));
+        let as_postgres = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"];
+        let mut command = command(&[&as_postgres[..], special.before].concat(), "pgbouncer");
+        command.arg("-q").arg(folder.join("pgbouncer.ini")).current_dir(&folder);
         let child = start(&mut command, port);
-        let listener_ca = self.listener_ca.write(&folder).expect("ca.pem");
-        Contestant { ca: listener_ca, ..self.contestant("PgBouncer", port, Some(child)) }
+        Contestant { ca: listener_ca, ..led_by(Kind::Pgbouncer, port, server, Some(child)) }
     }
 
-    /// `cluster` are more keys of its `[[cluster]]`, `cores` the processors it may use.
-    pub(crate) fn pgpassport(
-        &self,
-        name: &'static str,
-        binary: &Path,
-        more: &str,
-        cores: Option<&str>,
-    ) -> Contestant {
-        let folder = self.path(&name.replace(' ', "-"));
-        fs::create_dir_all(&folder).expect("a folder");
+    fn pgpassport(&self, server: &Server, special: Special<'_>) -> Contestant {
+        let folder = self.own_folder(Kind::Pgpassport);
         let files = self.listener_ca.server(&["localhost"]).expect("a certificate").write(&folder, "server");
         let files = files.expect("a certificate");
         let text = format!(
-            "[listen]\naddr = \"127.0.0.1:0\"\ntls_cert_file = \"{}\"\ntls_key_file = \"{}\"\n[limits]\nmax_client_conn = 10000\n\
-             [log]\nlevel = \"error\"\n[[issuer]]\nname = \"idp\"\nurl = \"{}\"\naudience = \"{}\"\nprivate_network = true\n\
-             [[cluster]]\nname = \"app\"\nendpoint = \"{}\"\nhostaddr = \"{}\"\nregion = \"{}\"\nrole_arn = \"{}\"\n\
-             ca_file = \"{}\"\nsts_endpoint_url = \"{}\"\n{more}\n",
+            "[listen]\naddr = \"127.0.0.1:0\"\ntls_cert_file = \"{}\"\ntls_key_file = \"{}\"\n[limits]\n\
+             max_client_conn = {MOST_SESSIONS}\n[log]\nlevel = \"error\"\n[[issuer]]\nname = \"idp\"\nurl = \"{}\"\n\
+             audience = \"{}\"\nprivate_network = true\n[[cluster]]\nname = \"app\"\nendpoint = \"{}\"\n\
+             hostaddr = \"{}\"\nregion = \"{}\"\nrole_arn = \"{}\"\nca_file = \"{}\"\nsts_endpoint_url = \"{}\"\n{}\n",
             files.cert.display(),
             files.key.display(),
             self.cloud.issuer.url(),
             names::AUDIENCE,
             names::ENDPOINT,
-            self.database.postgres.addr(),
+            server.addr,
             names::REGION,
             names::ROLE_ARN,
-            self.server_ca().display(),
-            self.cloud.sts.url(),
+            server.ca_file.display(),
+            special.sts.map_or_else(|| self.cloud.sts.url(), |sts| format!("http://{sts}")),
+            special.more,
         );
         let config = folder.join("proxy.toml");
-        fs::write(&config, text).expect("proxy.toml");
+        fs::write(&config, &text).expect("proxy.toml");
+        self.remember(Kind::Pgpassport, &text);
         let notify = folder.join("notify");
         let notices = UnixDatagram::bind(&notify).expect("a socket");
         notices.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        let mut command = match cores {
-            None => Command::new(binary),
-            Some(cores) => {
-                let mut command = Command::new("taskset");
-                command.args(["-c", cores]).arg(binary);
-                command
-            }
-        };
+        let binary = self.root.join("target/release/pgpassport");
+        let mut command = command(special.before, &binary.display().to_string());
         command.args(["serve", "--config"]).arg(&config).env("NOTIFY_SOCKET", &notify);
         let log = fs::File::create(folder.join("log")).expect("a log file");
         let child = command.stdin(Stdio::null()).stderr(log).spawn().expect("pgpassport starts");
-        let mut heard = String::new();
-        let mut buffer = [0; 4096];
-        let port = loop {
-            let read = notices.recv(&mut buffer).expect("pgpassport says where it listens");
-            heard += &String::from_utf8_lossy(&buffer[..read]);
-            if let Some(addr) = heard.split("listening on ").nth(1) {
-                let addr: SocketAddr =
-                    addr.lines().next().unwrap_or_default().trim().parse().expect("an address");
-                break addr.port();
-            }
-        };
+        let running = Running(child);
+        let port = listens_on(&notices);
         let listener_ca = self.listener_ca.write(&folder).expect("ca.pem");
-        let now = pgpassport::clock::Clock::system().unix_seconds();
-        let claims = self.cloud.issuer.default_claims("alice").set("exp", now + 6 * 3_600);
-        let password = self.cloud.issuer.mint(claims);
-        Contestant { ca: listener_ca, user: "alice", password, ..self.contestant(name, port, Some(child)) }
+        Contestant {
+            kind: Kind::Pgpassport,
+            port,
+            user: "alice",
+            password: self.token(),
+            ca: listener_ca,
+            pids: vec![running.0.id()],
+            running: Some(running),
+        }
     }
 }
 
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("its address").port()
+/// Logs in with a password, and sees the certificate of the server itself.
+fn led_by(kind: Kind, port: u16, server: &Server, child: Option<Child>) -> Contestant {
+    Contestant {
+        kind,
+        port,
+        user: PASSWORD_USER.0,
+        password: PASSWORD_USER.1.to_owned(),
+        ca: server.ca_file.clone(),
+        pids: child.iter().map(Child::id).collect(),
+        running: child.map(Running),
+    }
 }
 
-/// Starts a program and waits until its port answers.
-fn start(command: &mut Command, port: u16) -> Child {
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    let began = Instant::now();
-    while TcpStream::connect(("127.0.0.1", port)).is_err() {
-        assert!(child.try_wait().expect("its state").is_none(), "{command:?} has ended");
-        assert!(began.elapsed() < PATIENCE, "{command:?} does not listen");
-        std::thread::sleep(Duration::from_millis(20));
+/// Waits for the notice in which pgpassport says where it listens.
+fn listens_on(notices: &UnixDatagram) -> u16 {
+    let mut heard = String::new();
+    let mut buffer = [0; 4096];
+    loop {
+        let read = notices.recv(&mut buffer).expect("pgpassport says where it listens");
+        heard += &String::from_utf8_lossy(&buffer[..read]);
+        if let Some(addr) = heard.split("listening on ").nth(1) {
+            let addr = addr.lines().next().unwrap_or_default().trim();
+            return addr.parse::<SocketAddr>().expect("an address").port();
+        }
     }
-    child
 }

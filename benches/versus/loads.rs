@@ -1,4 +1,5 @@
-//! The loads: small queries, bulk both ways, logins, idle sessions. Each gives figures for one contestant.
+//! The loads that PostgreSQL's own programs make: small queries, bulk both ways, logins. Each gives figures for one
+//! contestant.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,8 +8,8 @@ use std::time::Instant;
 
 use aws_emulator::{Postgres, names};
 
-use crate::contestants::Contestant;
-use crate::measure::{cpu_seconds, percentile};
+use crate::ground::Contestant;
+use crate::measure::{cpu_seconds, figure, percentile};
 
 /// What one run of a load has shown.
 #[derive(Clone, Copy, Default)]
@@ -24,7 +25,7 @@ pub(crate) struct Figures {
 }
 
 /// A client program with the connection of `to` in its environment.
-fn client(program: &str, to: &Contestant) -> Command {
+pub(crate) fn client(program: &str, to: &Contestant) -> Command {
     let mut command = Command::new(program);
     command
         .env("PGHOST", "localhost")
@@ -47,11 +48,17 @@ fn run(command: &mut Command, to: &Contestant) -> String {
     let output =
         command.output().unwrap_or_else(|error| panic!("{}: {error}", command.get_program().display()));
     let words = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{} through {}: {words}", command.get_program().display(), to.name);
+    assert!(
+        output.status.success(),
+        "{} through {}: {words}",
+        command.get_program().display(),
+        to.kind.name()
+    );
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// Makes the tables of all loads: pgbench's, and rows of two sizes for bulk.
+/// `bulk_mib` is the size of each of the two.
 pub(crate) fn prepare(postgres: &Postgres, bulk_mib: usize) {
     postgres.sql(
         "create table pgbench_accounts (aid int primary key, bid int, abalance int, filler char(84)); \
@@ -69,38 +76,76 @@ pub(crate) fn prepare(postgres: &Postgres, bulk_mib: usize) {
     ));
 }
 
-/// `pgbench -S -M prepared`: one small query a transaction.
-pub(crate) fn queries(to: &Contestant, clients: usize, seconds: u32, folder: &Path) -> Figures {
-    let log = folder.join(format!("log-{}-{clients}", to.port));
+/// How a run of pgbench is driven.
+#[derive(Clone, Copy)]
+pub(crate) enum Length {
+    Seconds(u32),
+    /// Transactions of each client.
+    Transactions(usize),
+}
+
+/// What pgbench has reported.
+pub(crate) struct Bench {
+    cpu: f64,
+    count: f64,
+    rate: f64,
+    average: f64,
+    /// Of each transaction, seconds; none where they were not asked for.
+    pub(crate) times: Vec<f64>,
+}
+
+/// Runs pgbench with `more` arguments; each transaction is written to a log in `log`, if there is one.
+pub(crate) fn pgbench(
+    to: &Contestant,
+    clients: usize,
+    length: Length,
+    more: &[&str],
+    log: Option<&Path>,
+) -> Bench {
     let mut command = client("pgbench", to);
-    command.args(["-n", "-S", "-M", "prepared", "-s", "1", "-c", &clients.to_string()]);
-    command.args(["-j", &clients.min(2).to_string(), "-T", &seconds.to_string()]);
-    if clients == 1 {
-        command.arg("-l").arg(format!("--log-prefix={}", log.display()));
+    command.args(["-n", "-c", &clients.to_string(), "-j", &clients.min(2).to_string()]).args(more);
+    match length {
+        Length::Seconds(seconds) => command.arg("-T").arg(seconds.to_string()),
+        Length::Transactions(count) => command.arg("-t").arg(count.to_string()),
+    };
+    let prefix = log.map(|folder| folder.join(format!("log-{}-{clients}", to.port)));
+    if let Some(prefix) = &prefix {
+        command.arg("-l").arg(format!("--log-prefix={}", prefix.display()));
     }
     let before = cpu_seconds(&to.pids);
     let report = run(&mut command, to);
-    let cpu = cpu_seconds(&to.pids) - before;
-    let count = number_in(&report, "number of transactions actually processed: ");
-    let rate = number_in(&report, "tps = ");
-    let mut times = latencies(folder, &log);
-    let (p50, p99) = (percentile(&mut times, 0.5), percentile(&mut times, 0.99));
-    Figures { cpu: cpu / count, rate, p50, p99 }
+    Bench {
+        cpu: cpu_seconds(&to.pids) - before,
+        count: number_in(&report, "number of transactions actually processed: "),
+        rate: number_in(&report, "tps = "),
+        average: number_in(&report, "latency average = ") / 1e3,
+        times: prefix.map(|prefix| latencies(&prefix)).unwrap_or_default(),
+    }
+}
+
+/// One small query a transaction.
+pub(crate) const SMALL_QUERIES: [&str; 5] = ["-S", "-M", "prepared", "-s", "1"];
+
+/// `pgbench -S -M prepared`. The cost of logging in is measured beside it and taken off.
+pub(crate) fn queries(to: &Contestant, clients: usize, seconds: u32, folder: &Path) -> Figures {
+    let logins = pgbench(to, clients, Length::Transactions(1), &SMALL_QUERIES, None);
+    let log = (clients == 1).then_some(folder);
+    let mut whole = pgbench(to, clients, Length::Seconds(seconds), &SMALL_QUERIES, log);
+    Figures {
+        cpu: (whole.cpu - logins.cpu) / (whole.count - logins.count),
+        rate: whole.rate,
+        p50: percentile(&mut whole.times, 0.5),
+        p99: percentile(&mut whole.times, 0.99),
+    }
 }
 
 /// `pgbench -C`: each transaction over a connection of its own.
 pub(crate) fn logins(to: &Contestant, clients: usize, seconds: u32, folder: &Path) -> Figures {
     let script = folder.join("select1.sql");
     fs::write(&script, "select 1;\n").expect("a script");
-    let mut command = client("pgbench", to);
-    command.arg("-n").arg("-C").arg("-f").arg(&script);
-    command.args(["-c", &clients.to_string(), "-j", &clients.min(2).to_string(), "-T", &seconds.to_string()]);
-    let before = cpu_seconds(&to.pids);
-    let report = run(&mut command, to);
-    let cpu = cpu_seconds(&to.pids) - before;
-    let count = number_in(&report, "number of transactions actually processed: ");
-    let latency = number_in(&report, "latency average = ") / 1e3;
-    Figures { cpu: cpu / count, rate: number_in(&report, "tps = "), p50: latency, p99: latency }
+    let file = script.display().to_string();
+    let bench = pgbench(to, clients, Length::Seconds(seconds), &["-C", "-f", &file], None);
+    Figures { cpu: bench.cpu / bench.count, rate: bench.rate, p50: bench.average, p99: f64::NAN }
 }
 
 /// `COPY … TO STDOUT` of a whole table.
@@ -133,21 +178,21 @@ pub(crate) fn rows(from: &Contestant, table: &str, folder: &Path) -> (PathBuf, f
     command.args(["-X", "-q", "-c", &format!("copy {table} to stdout")]);
     command.stdout(fs::File::create(&file).expect("a file"));
     run(&mut command, from);
-    #[expect(clippy::cast_precision_loss, reason = "gigabytes are few")]
-    let size = fs::metadata(&file).expect("its size").len() as f64;
-    (file, size)
+    let size = usize::try_from(fs::metadata(&file).expect("its size").len()).expect("it fits the memory");
+    (file, figure(size))
 }
 
+/// No figure where there is none: pgbench has no rate to tell when there was no time for a transaction.
 fn number_in(report: &str, label: &str) -> f64 {
-    let rest = report.split(label).nth(1).unwrap_or_else(|| panic!("no {label:?} in {report}"));
+    let rest = report.split(label).nth(1).unwrap_or_default();
     let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
-    rest[..end].parse().unwrap_or_else(|_| panic!("{label}{rest}"))
+    rest[..end].parse().unwrap_or(f64::NAN)
 }
 
 /// Reads and removes pgbench's log: a line a transaction, its third word microseconds.
-fn latencies(folder: &Path, prefix: &Path) -> Vec<f64> {
+fn latencies(prefix: &Path) -> Vec<f64> {
     let mut times = Vec::new();
-    for entry in fs::read_dir(folder).expect("the folder").flatten() {
+    for entry in fs::read_dir(prefix.parent().expect("a folder")).expect("the folder").flatten() {
         if !entry.path().to_string_lossy().starts_with(&*prefix.to_string_lossy()) {
             continue;
         }

@@ -1,6 +1,8 @@
 //! `make bench`: pgpassport beside a direct connection, PgBouncer, HAProxy and the smallest relay there can be, in one
 //! run on one machine, interleaved. CPU time per unit of work is the figure that counts: wall time says more about
 //! what else the machine was doing. Nothing is asserted.
+//!
+//! `--short` for daily use, `--only=4,idle` for some sections, `--write` for `docs/benchmarks.md`.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -10,109 +12,100 @@
     reason = "a program for people"
 )]
 
+mod background;
 mod contestants;
-mod idle;
+mod ground;
+mod instructions;
+mod legs;
 mod loads;
 mod measure;
+mod neighbours;
+mod page;
+mod quiet_server;
 mod report;
+mod sections;
+mod sessions;
+mod tokens;
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
-use contestants::{Contestant, Ground};
-use loads::Figures;
 use report::Table;
+use sections::{Bench, SECTIONS};
 
 /// How long and how often.
-struct Effort {
-    rounds: usize,
-    seconds: u32,
-    bulk_mib: usize,
-    idle: Vec<usize>,
+#[derive(Clone, Copy)]
+pub(crate) struct Effort {
+    pub(crate) rounds: usize,
+    /// Of one run of a load.
+    pub(crate) seconds: u32,
+    /// Size of each table for COPY.
+    pub(crate) bulk_mib: usize,
+    /// Clients, while the processors have other work too.
+    pub(crate) busy: &'static [usize],
+    /// Idle sessions, and rounds of them.
+    pub(crate) idle: &'static [(usize, usize)],
+    /// How long idle sessions are watched.
+    pub(crate) watched: Duration,
+    /// Logins with a far STS or server, each way.
+    pub(crate) far: usize,
+    /// Rounds of small queries beside others.
+    pub(crate) neighbours: usize,
+    /// How many of them each client sends.
+    pub(crate) queries_each: usize,
+    /// Everything that is not asked daily.
+    pub(crate) rare: bool,
 }
+
+const SHORT: Effort = Effort {
+    rounds: 2,
+    seconds: 2,
+    bulk_mib: 64,
+    busy: &[16],
+    idle: &[(400, 1)],
+    watched: Duration::from_secs(1),
+    far: 8,
+    neighbours: 1,
+    queries_each: 100,
+    rare: false,
+};
+
+const FULL: Effort = Effort {
+    rounds: 5,
+    seconds: 4,
+    bulk_mib: 256,
+    busy: &[1, 16, 64],
+    idle: &[(400, 3), (4_000, 1)],
+    watched: Duration::from_secs(10),
+    far: 30,
+    neighbours: 3,
+    queries_each: 400,
+    rare: true,
+};
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
-    let short = arguments.iter().any(|argument| argument == "--short");
-    let only =
-        arguments.iter().find_map(|argument| argument.strip_prefix("--only=")).unwrap_or("").to_owned();
-    let write = arguments.iter().any(|argument| argument == "--write");
+    let has = |name: &str| arguments.iter().any(|argument| argument == name);
+    let effort = if has("--short") { SHORT } else { FULL };
+    let only = arguments.iter().find_map(|argument| argument.strip_prefix("--only=")).unwrap_or_default();
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let binary = root.join("target/release/pgpassport");
     assert!(binary.exists(), "{} is not there: run make release first", binary.display());
-    let effort = if short {
-        Effort { rounds: 3, seconds: 3, bulk_mib: 128, idle: vec![100] }
-    } else {
-        Effort { rounds: 7, seconds: 5, bulk_mib: 512, idle: vec![400] }
-    };
-    let text = run(root, &binary, &effort, &only);
+    assert!(only.is_empty() || !has("--write"), "--write is for a whole run");
+    // Sessions by the thousand; the contestants inherit it.
+    rlimit::increase_nofile_limit(u64::MAX).expect("the limit of file descriptors");
+    let (machine, began) = (page::Machine::now(), Instant::now());
+    let bench = Bench::new(root, effort);
+    let mut table = Table::default();
+    for (name, section) in SECTIONS {
+        let asked = only.is_empty() || only.split(',').any(|only| name.split(' ').any(|word| word == only));
+        if asked {
+            section(&bench, &mut table);
+        }
+    }
+    let text = page::page(&bench.ground, &machine, &table.finish(), began.elapsed());
     println!("{text}");
-    if write {
-        let file = root.join("docs/benchmarks.md");
-        std::fs::write(&file, text).expect("docs/benchmarks.md");
+    if has("--write") {
+        std::fs::write(root.join("docs/benchmarks.md"), text).expect("docs/benchmarks.md");
     }
-}
-
-fn run(root: &Path, binary: &Path, effort: &Effort, only: &str) -> String {
-    let ground = Ground::new();
-    loads::prepare(&ground.database.postgres, effort.bulk_mib);
-    let contestants = [
-        ground.direct(),
-        ground.floor(&root.join("benches/floor.c")),
-        ground.haproxy(),
-        ground.pgbouncer(),
-        ground.pgpassport("pgpassport", binary, "", None),
-    ];
-    let mut table = Table::new(&contestants);
-    let folder = ground.folder.path();
-    for clients in [1, 16, 64] {
-        let name = format!("pgbench -S -M prepared, {clients} client{}", if clients == 1 { "" } else { "s" });
-        if !name.contains(only) {
-            continue;
-        }
-        let runs =
-            interleaved(&contestants, effort, |to| loads::queries(to, clients, effort.seconds, folder));
-        table.cpu(&name, "µs CPU a transaction", 1e6, &runs);
-        table.rate(&name, "transactions a second", &runs);
-        if clients == 1 {
-            table.added_latency(&name, &runs);
-        }
-    }
-    for (rows, size) in [("small", "20-byte rows"), ("large", "1 MiB rows")] {
-        if !format!("COPY {size}").contains(only) {
-            continue;
-        }
-        let (file, bytes) = loads::rows(&contestants[0], rows, folder);
-        let runs = interleaved(&contestants, effort, |to| loads::copy_out(to, rows, bytes));
-        table.cpu(&format!("COPY out, {size}"), "s CPU a GB", 1.0, &runs);
-        let runs = interleaved(&contestants, effort, |to| loads::copy_in(to, &file, bytes));
-        table.cpu(&format!("COPY in, {size}"), "s CPU a GB", 1.0, &runs);
-    }
-    if "logins".contains(only) {
-        let runs = interleaved(&contestants, effort, |to| loads::logins(to, 8, effort.seconds, folder));
-        table.cpu("logins, 8 clients", "ms CPU a login", 1e3, &runs);
-        table.rate("logins, 8 clients", "logins a second", &runs);
-    }
-    for count in effort.idle.iter().filter(|_| "idle".contains(only)) {
-        let memory = |to: &Contestant| if to.pids.is_empty() { f64::NAN } else { idle::memory(to, *count) };
-        let memory: Vec<f64> = contestants.iter().map(memory).collect();
-        table.row(&format!("{count} idle sessions after activity"), "KiB a session", &memory, &[]);
-    }
-    table.finish()
-}
-
-/// Every contestant once a round, in an order that turns from round to round, so that what the machine does
-/// besides hits all alike. `runs[contestant][round]`.
-fn interleaved(
-    contestants: &[Contestant],
-    effort: &Effort,
-    load: impl Fn(&Contestant) -> Figures,
-) -> Vec<Vec<Figures>> {
-    let mut runs = vec![Vec::new(); contestants.len()];
-    for round in 0..effort.rounds {
-        for turn in 0..contestants.len() {
-            let number = (round + turn) % contestants.len();
-            runs[number].push(load(&contestants[number]));
-        }
-    }
-    runs
 }

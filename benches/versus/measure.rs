@@ -2,9 +2,16 @@
 
 use std::fs;
 
-/// CPU time of all threads of these processes, in seconds (`/proc/PID/task/TID/schedstat`, nanoseconds).
+/// CPU time of all threads of these processes, in seconds (`/proc/PID/task/TID/schedstat`, nanoseconds); no figure
+/// where there is no process.
 pub(crate) fn cpu_seconds(pids: &[u32]) -> f64 {
-    pids.iter().map(|pid| of_process(*pid)).sum()
+    if pids.is_empty() { f64::NAN } else { pids.iter().map(|pid| of_process(*pid)).sum() }
+}
+
+/// CPU time of this thread, in seconds.
+pub(crate) fn own_cpu_seconds() -> f64 {
+    let text = fs::read_to_string("/proc/thread-self/schedstat").expect("this thread lives");
+    text.split(' ').next().and_then(|nanoseconds| nanoseconds.parse::<f64>().ok()).expect("a number") / 1e9
 }
 
 fn of_process(pid: u32) -> f64 {
@@ -24,6 +31,12 @@ pub(crate) fn resident_kib(pids: &[u32]) -> f64 {
         line.split_whitespace().next().and_then(|kib| kib.parse::<f64>().ok()).expect("a number")
     };
     pids.iter().map(of).sum()
+}
+
+/// A count as a figure.
+#[expect(clippy::cast_precision_loss, reason = "no count here comes near to 2^52")]
+pub(crate) fn figure(count: usize) -> f64 {
+    count as f64
 }
 
 /// The middle one of some figures.

@@ -1,97 +1,208 @@
-//! The table: a row a figure, a column a contestant, and how pgpassport stands to the others.
+//! The table: a row a figure, a column a contestant, how pgpassport stands to the others, and whether that is what was
+//! wanted.
 
 use std::fmt::Write;
 
-use crate::contestants::Contestant;
-use crate::loads::Figures;
+use crate::ground::{Contestant, KINDS, Kind};
 use crate::measure::median;
 
+/// Whom pgpassport is compared with.
+const OTHERS: [Kind; 3] = [Kind::Pgbouncer, Kind::Haproxy, Kind::Floor];
+
+/// What is wanted of a figure of pgpassport.
+#[derive(Clone, Copy)]
+enum Limit {
+    /// At most this share of another's figure.
+    ShareAtMost(f64, Kind),
+    /// At least this share.
+    ShareAtLeast(f64, Kind),
+    AtMost(f64),
+    AtLeast(f64),
+}
+
+/// One line of the table.
+pub(crate) struct Row {
+    goal: &'static str,
+    what: String,
+    unit: &'static str,
+    /// A contestant's figures, one a round, by its place among [`KINDS`].
+    figures: [Vec<f64>; 5],
+    limits: Vec<Limit>,
+    /// Figures that may be next to zero, of which only the medians can be compared.
+    of_medians: bool,
+    why_not: Option<&'static str>,
+}
+
+impl Row {
+    /// `goal` is the number of the goal, empty for a figure without one.
+    pub(crate) fn new(goal: &'static str, what: impl Into<String>, unit: &'static str) -> Self {
+        Self {
+            goal,
+            what: what.into(),
+            unit,
+            figures: Default::default(),
+            limits: Vec::new(),
+            of_medians: false,
+            why_not: None,
+        }
+    }
+
+    /// The figures of everyone, `of` each run; `runs` are in the order of `contestants`.
+    pub(crate) fn everyone<R>(
+        mut self,
+        contestants: &[Contestant],
+        runs: &[Vec<R>],
+        of: impl Fn(&R) -> f64,
+    ) -> Self {
+        for (contestant, runs) in contestants.iter().zip(runs) {
+            self.figures[contestant.kind as usize] = runs.iter().map(&of).collect();
+        }
+        self
+    }
+
+    /// The figures of one contestant.
+    pub(crate) fn of(mut self, kind: Kind, figures: Vec<f64>) -> Self {
+        self.figures[kind as usize] = figures;
+        self
+    }
+
+    pub(crate) fn of_medians(mut self) -> Self {
+        self.of_medians = true;
+        self
+    }
+
+    pub(crate) fn share_at_most(mut self, share: f64, of: Kind) -> Self {
+        self.limits.push(Limit::ShareAtMost(share, of));
+        self
+    }
+
+    pub(crate) fn share_at_least(mut self, share: f64, of: Kind) -> Self {
+        self.limits.push(Limit::ShareAtLeast(share, of));
+        self
+    }
+
+    pub(crate) fn at_most(mut self, figure: f64) -> Self {
+        self.limits.push(Limit::AtMost(figure));
+        self
+    }
+
+    pub(crate) fn at_least(mut self, figure: f64) -> Self {
+        self.limits.push(Limit::AtLeast(figure));
+        self
+    }
+
+    pub(crate) fn not_measured(mut self, why: &'static str) -> Self {
+        self.why_not = Some(why);
+        self
+    }
+
+    fn median(&self, kind: Kind) -> f64 {
+        median(&self.figures[kind as usize])
+    }
+
+    /// Pgpassport's share of another's figure in each round: what disturbs a round disturbs both of its parts.
+    fn shares(&self, other: Kind) -> Vec<f64> {
+        let (ours, theirs) = (&self.figures[Kind::Pgpassport as usize], &self.figures[other as usize]);
+        if self.of_medians || ours.len() != theirs.len() {
+            let (ours, theirs) = (median(ours), median(theirs));
+            return if theirs > 0.0 { vec![ours / theirs] } else { Vec::new() };
+        }
+        ours.iter()
+            .zip(theirs)
+            .filter(|(_, theirs)| **theirs > 0.0)
+            .map(|(ours, theirs)| ours / theirs)
+            .collect()
+    }
+
+    fn wanted(&self) -> String {
+        let words = self.limits.iter().map(|limit| match limit {
+            Limit::ShareAtMost(share, of) => format!("≤ {share:.2} of {}", of.name()),
+            Limit::ShareAtLeast(share, of) => format!("≥ {share:.2} of {}", of.name()),
+            Limit::AtMost(figure) => format!("≤ {figure}"),
+            Limit::AtLeast(figure) => format!("≥ {figure}"),
+        });
+        words.collect::<Vec<_>>().join(", ")
+    }
+
+    fn verdict(&self) -> String {
+        if let Some(why) = self.why_not {
+            return format!("not measured: {why}");
+        }
+        let ours = self.median(Kind::Pgpassport);
+        let held = self.limits.iter().map(|limit| match limit {
+            Limit::ShareAtMost(share, of) => (median(&self.shares(*of)), *share, true),
+            Limit::ShareAtLeast(share, of) => (median(&self.shares(*of)), *share, false),
+            Limit::AtMost(figure) => (ours, *figure, true),
+            Limit::AtLeast(figure) => (ours, *figure, false),
+        });
+        let mut verdict = "";
+        for (is, wanted, at_most) in held {
+            if is.is_nan() {
+                return "not measured".to_owned();
+            }
+            let holds = if at_most { is <= wanted } else { is >= wanted };
+            verdict = if holds && verdict != "**missed**" { "met" } else { "**missed**" };
+        }
+        verdict.to_owned()
+    }
+
+    fn text(&self) -> String {
+        let mut row = format!("| {} | {} | {} |", self.goal, self.what, self.unit);
+        for kind in KINDS {
+            let figures = &self.figures[kind as usize];
+            let spread = if kind == Kind::Pgpassport { spread(figures) } else { String::new() };
+            let _ = write!(row, " {}{spread} |", shown(median(figures)));
+        }
+        for other in OTHERS {
+            let shares = self.shares(other);
+            match median(&shares) {
+                middle if middle.is_nan() => row += " – |",
+                middle => drop(write!(row, " {middle:.2}{} |", spread(&shares))),
+            }
+        }
+        let _ = write!(row, " {} | {} |", self.wanted(), self.verdict());
+        row
+    }
+}
+
 /// Collects rows and writes them as Markdown.
+#[derive(Default)]
 pub(crate) struct Table {
-    names: Vec<&'static str>,
     rows: Vec<String>,
 }
 
 impl Table {
-    pub(crate) fn new(contestants: &[Contestant]) -> Self {
-        Self { names: contestants.iter().map(|contestant| contestant.name).collect(), rows: Vec::new() }
-    }
-
-    /// CPU per unit of work.
-    pub(crate) fn cpu(&mut self, load: &str, unit: &str, scale: f64, runs: &[Vec<Figures>]) {
-        let cpu: Vec<Vec<f64>> =
-            runs.iter().map(|runs| runs.iter().map(|run| run.cpu * scale).collect()).collect();
-        self.figures(load, unit, &cpu);
-    }
-
-    /// Units a second.
-    pub(crate) fn rate(&mut self, load: &str, unit: &str, runs: &[Vec<Figures>]) {
-        let rate: Vec<Vec<f64>> = runs.iter().map(|runs| runs.iter().map(|run| run.rate).collect()).collect();
-        self.figures(load, unit, &rate);
-    }
-
-    /// What a contestant adds to the time of a direct connection, which is the first.
-    pub(crate) fn added_latency(&mut self, load: &str, runs: &[Vec<Figures>]) {
-        let [direct, ..] = runs else { return };
-        for (name, of) in [("p50", (|run: &Figures| run.p50) as fn(&Figures) -> f64), ("p99", |run| run.p99)]
-        {
-            let beside = |runs: &Vec<Figures>| -> Vec<f64> {
-                runs.iter().zip(direct).map(|(run, direct)| (of(run) - of(direct)) * 1e6).collect()
-            };
-            let added: Vec<Vec<f64>> = runs.iter().map(beside).collect();
-            self.figures(load, &format!("µs added at {name}"), &added);
-        }
-    }
-
-    fn figures(&mut self, load: &str, unit: &str, figures: &[Vec<f64>]) {
-        let medians: Vec<f64> = figures.iter().map(|runs| median(runs)).collect();
-        let ours = self.names.iter().position(|name| *name == "pgpassport").unwrap_or(0);
-        // Ratios within a round, so that what disturbed the round disturbs both of its parts.
-        let ratios: Vec<(f64, f64, f64)> = figures
-            .iter()
-            .map(|theirs| {
-                let each: Vec<f64> =
-                    figures[ours].iter().zip(theirs).map(|(ours, theirs)| ours / theirs).collect();
-                let least = each.iter().copied().fold(f64::INFINITY, f64::min);
-                let most = each.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-                (median(&each), least, most)
-            })
-            .collect();
-        self.row(load, unit, &medians, &ratios);
-    }
-
-    pub(crate) fn row(&mut self, load: &str, unit: &str, medians: &[f64], ratios: &[(f64, f64, f64)]) {
-        let mut row = format!("| {load} | {unit} |");
-        for value in medians {
-            let _ = write!(row, " {} |", shown(*value));
-        }
-        for other in ["PgBouncer", "HAProxy (TCP)", "floor"] {
-            let at = self.names.iter().position(|name| *name == other).unwrap_or(0);
-            let ours = self.names.iter().position(|name| *name == "pgpassport").unwrap_or(0);
-            let (middle, least, most) =
-                ratios.get(at).copied().unwrap_or((medians[ours] / medians[at], f64::NAN, f64::NAN));
-            if least.is_nan() {
-                let _ = write!(row, " {middle:.2} |");
-            } else {
-                let _ = write!(row, " **{middle:.2}** ({least:.2}–{most:.2}) |");
-            }
-        }
-        println!("{row}");
-        self.rows.push(row);
+    pub(crate) fn row(&mut self, row: &Row) {
+        let text = row.text();
+        println!("{text}");
+        self.rows.push(text);
     }
 
     pub(crate) fn finish(self) -> String {
-        let mut text = String::from("| load | figure |");
-        for name in &self.names {
-            let _ = write!(text, " {name} |");
+        let mut text = String::from("| goal | what | unit |");
+        for kind in KINDS {
+            let _ = write!(text, " {} |", kind.name());
         }
-        text += " to PgBouncer | to HAProxy | to the floor |\n|---|---|";
-        text += &"--:|".repeat(self.names.len() + 3);
-        text.push('\n');
+        for other in OTHERS {
+            let _ = write!(text, " to {} |", other.name());
+        }
+        text += " wanted | verdict |\n|---|---|---|";
+        text += &"--:|".repeat(KINDS.len() + OTHERS.len());
+        text += "---|---|\n";
         text += &self.rows.join("\n");
         text.push('\n');
         text
     }
+}
+
+/// The least and the most of several figures, in brackets.
+fn spread(figures: &[f64]) -> String {
+    if figures.len() < 2 || figures.iter().any(|figure| figure.is_nan()) {
+        return String::new();
+    }
+    let least = figures.iter().copied().fold(f64::INFINITY, f64::min);
+    let most = figures.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    format!(" ({}–{})", shown(least), shown(most))
 }
 
 fn shown(value: f64) -> String {

@@ -1,0 +1,196 @@
+//! The ground that all contestants stand on: the database, the stand-ins, the folder of this run, and what it takes to
+//! start a program there.
+
+use std::cell::{Cell, RefCell};
+use std::fs;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use aws_emulator::{Ca, Cloud, CloudOptions, Database, DatabaseOptions};
+use tempfile::TempDir;
+
+/// Longest wait for a contestant to listen; under valgrind they take their time.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Sessions that every contestant can hold at the same time.
+pub(crate) const MOST_SESSIONS: usize = 5_500;
+
+/// Who competes, in the order of the table's columns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Direct,
+    Floor,
+    Haproxy,
+    Pgbouncer,
+    Pgpassport,
+}
+
+pub(crate) const KINDS: [Kind; 5] =
+    [Kind::Direct, Kind::Floor, Kind::Haproxy, Kind::Pgbouncer, Kind::Pgpassport];
+
+/// All but the direct way: those that have a process.
+pub(crate) const PROXIES: [Kind; 4] = [Kind::Floor, Kind::Haproxy, Kind::Pgbouncer, Kind::Pgpassport];
+
+impl Kind {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Floor => "floor",
+            Self::Haproxy => "HAProxy (TCP)",
+            Self::Pgbouncer => "PgBouncer",
+            Self::Pgpassport => "pgpassport",
+        }
+    }
+}
+
+/// One way to a server.
+pub(crate) struct Contestant {
+    pub(crate) kind: Kind,
+    pub(crate) port: u16,
+    pub(crate) user: &'static str,
+    pub(crate) password: String,
+    /// The certificate authority of whoever answers there.
+    pub(crate) ca: PathBuf,
+    /// Processes whose cost is counted; none for the direct way.
+    pub(crate) pids: Vec<u32>,
+    pub(crate) running: Option<Running>,
+}
+
+/// A program that ends with its contestant.
+pub(crate) struct Running(pub(crate) Child);
+
+/// Where contestants lead.
+#[derive(Clone, Debug)]
+pub(crate) struct Server {
+    pub(crate) addr: SocketAddr,
+    pub(crate) ca_file: PathBuf,
+}
+
+/// What is different about one start of a contestant.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Special<'a> {
+    /// Words before its command, as of `taskset` or `valgrind`.
+    pub(crate) before: &'a [&'a str],
+    /// pgpassport only: more of its `proxy.toml`, beginning inside `[[cluster]]`.
+    pub(crate) more: &'a str,
+    /// pgpassport only: STS is there, and not at the stand-in itself.
+    pub(crate) sts: Option<SocketAddr>,
+}
+
+/// The database, the stand-ins and the folder of this run.
+pub(crate) struct Ground {
+    pub(crate) database: Database,
+    pub(crate) cloud: Cloud,
+    pub(crate) folder: TempDir,
+    pub(crate) listener_ca: Ca,
+    /// The PostgreSQL of `database`.
+    pub(crate) server: Server,
+    /// Where the repository is.
+    pub(crate) root: PathBuf,
+    /// The configurations as they were first written, for the page.
+    pub(crate) configs: RefCell<Vec<(Kind, String)>>,
+    started: Cell<usize>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Ground {
+    pub(crate) fn new(root: PathBuf) -> Self {
+        let change = |options: &mut aws_emulator::PostgresOptions| {
+            options.max_connections = 1_300;
+            options.settings.push(("shared_buffers".into(), "256MB".into()));
+            options.settings.push(("max_wal_size".into(), "4GB".into()));
+        };
+        let database =
+            Database::start(DatabaseOptions { change, ..DatabaseOptions::default() }).expect("PostgreSQL");
+        let store = database.gate.store().clone();
+        let cloud = Cloud::start(CloudOptions { store, ..CloudOptions::default() }).expect("the stand-ins");
+        let folder = tempfile::Builder::new().prefix("versus").tempdir().expect("a folder");
+        // PgBouncer does not run as root and has to read its files.
+        fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            .expect("chmod");
+        let server_ca = folder.path().join("server-ca");
+        fs::create_dir(&server_ca).expect("a folder");
+        let ca_file = database.ca.write(&server_ca).expect("ca.pem");
+        let server = Server { addr: database.postgres.addr(), ca_file };
+        let listener_ca = Ca::new().expect("a certificate authority");
+        let (configs, started) = (RefCell::default(), Cell::default());
+        Self { database, cloud, folder, listener_ca, server, root, configs, started }
+    }
+
+    /// A folder for one start of a contestant.
+    pub(crate) fn own_folder(&self, kind: Kind) -> PathBuf {
+        self.started.set(self.started.get() + 1);
+        let folder = self.folder.path().join(format!("{kind:?}-{}", self.started.get()).to_lowercase());
+        fs::create_dir(&folder).expect("a folder");
+        folder
+    }
+
+    /// Waits until PostgreSQL has got rid of sessions that were left by the thousand.
+    pub(crate) fn until_few_are_left(&self) {
+        let began = Instant::now();
+        let left = || self.database.postgres.sql("select count(*) < 200 from pg_stat_activity") == "f";
+        while left() && began.elapsed() < PATIENCE {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// Remembers a configuration for the page, without what is different in each run.
+    pub(crate) fn remember(&self, kind: Kind, text: &str) {
+        let mut configs = self.configs.borrow_mut();
+        if configs.iter().all(|(known, _)| *known != kind) {
+            configs.push((kind, text.replace(&self.folder.path().display().to_string(), "…")));
+        }
+    }
+
+    /// A token for alice that is good for this run; no two are equal.
+    pub(crate) fn token(&self) -> String {
+        self.started.set(self.started.get() + 1);
+        let now = pgpassport::clock::Clock::system().unix_seconds();
+        let claims = self.cloud.issuer.default_claims("alice");
+        self.cloud
+            .issuer
+            .mint(claims.set("exp", now + 6 * 3_600).set("jti", format!("{}", self.started.get())))
+    }
+}
+
+/// A command with other words before it.
+pub(crate) fn command(before: &[&str], program: &str) -> Command {
+    match before {
+        [] => Command::new(program),
+        [first, rest @ ..] => {
+            let mut command = Command::new(first);
+            command.args(rest).arg(program);
+            command
+        }
+    }
+}
+
+pub(crate) fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("its address").port()
+}
+
+/// Starts a program and waits until its port answers.
+pub(crate) fn start(command: &mut Command, port: u16) -> Child {
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let began = Instant::now();
+    while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        assert!(child.try_wait().expect("its state").is_none(), "{command:?} has ended");
+        assert!(began.elapsed() < PATIENCE, "{command:?} does not listen");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    child
+}

@@ -1,0 +1,91 @@
+//! `docs/benchmarks.md`: the table, what it was measured with and how.
+
+use std::fmt::Write;
+use std::fs;
+use std::process::Command;
+use std::time::Duration;
+
+use crate::ground::{Ground, Kind};
+
+/// How the page begins.
+const ABOUT: &str = "\
+# Benchmarks
+
+Written by `make bench ARGS=--write`; not edited by hand. Everything comes from one run on one machine: one PostgreSQL,
+and in front of it
+
+- **direct**: nothing;
+- the **floor**: the smallest relay there can be (`benches/floor.c`): one thread, no TLS, no protocol, no limits;
+- **HAProxy**, in TCP mode: it does no TLS work, its clients' TLS ends at PostgreSQL;
+- **PgBouncer**, in session mode, TLS on both legs, a password on both, and servers that are kept warm;
+- **pgpassport**, TLS on both legs, a token at the front and an IAM token at the back.
+
+They take turns in each round, so that whatever else the machine does hits all alike. A figure is the median of its
+rounds, a ratio the median of the rounds' ratios; the least and the most stand in brackets. CPU is the proxy's own
+(`/proc/PID/task/*/schedstat`), user and kernel, per unit of work, and is the figure to look at: throughput and latency
+say as much about PostgreSQL and pgbench, which share the processors. Logging in is not counted among transactions.
+
+On a *busy machine* each processor has another process that only turns, at the lowest priority: nobody sleeps deeply
+between two messages. Idle sessions are held against a server of the bench's own, because PostgreSQL needs a process for
+each; each has sent and received 40,000 bytes before. The cold logins with a far STS and server lead through relays that
+hold back each answer of STS, and the opening of each connection to the server. Beside a large result everything waits
+for a processor, with a direct connection as well: its column says how much of that is the machine's.
+";
+
+/// What it ran on.
+pub(crate) struct Machine(Vec<(&'static str, String)>);
+
+impl Machine {
+    /// As it is before anything is measured.
+    pub(crate) fn now() -> Self {
+        let file = |path: &str| fs::read_to_string(path).unwrap_or_default();
+        let field = |text: &str, name: &str, end: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name));
+            line.unwrap_or("unknown")
+                .trim_matches([' ', '\t', ':', '=', '"'])
+                .trim_end_matches(end)
+                .to_owned()
+        };
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let kib: u64 = field(&file("/proc/meminfo"), "MemTotal", " kB").trim().parse().unwrap_or(0);
+        Self(vec![
+            ("date", says("date", &["-u", "+%F %H:%M UTC"])),
+            ("processor", format!("{processors} × {}", field(&file("/proc/cpuinfo"), "model name", ""))),
+            ("memory", format!("{} GiB", kib / 1024 / 1024)),
+            ("load before", file("/proc/loadavg").split(' ').take(3).collect::<Vec<_>>().join(" ")),
+            ("kernel", format!("Linux {}", file("/proc/sys/kernel/osrelease").trim())),
+            ("system", field(&file("/etc/os-release"), "PRETTY_NAME", "")),
+        ])
+    }
+}
+
+/// The first line that a program prints.
+fn says(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output().map(|output| output.stdout);
+    let text = String::from_utf8_lossy(&output.unwrap_or_default()).into_owned();
+    text.lines().next().unwrap_or("unknown").to_owned()
+}
+
+/// The whole page.
+pub(crate) fn page(ground: &Ground, machine: &Machine, table: &str, took: Duration) -> String {
+    let mut text = format!("{ABOUT}\n{table}\n## Machine and versions\n\n| | |\n|---|---|\n");
+    let binary = ground.root.join("target/release/pgpassport").display().to_string();
+    let root = ground.root.display().to_string();
+    let commit = says("git", &["-C", &root, "describe", "--always", "--dirty"]);
+    let versions = [
+        ("PostgreSQL", ground.database.postgres.sql("select version()")),
+        ("PgBouncer", says("pgbouncer", &["--version"])),
+        ("HAProxy", says("haproxy", &["-v"])),
+        ("pgpassport", format!("{}, {commit}", says(&binary, &["--version"]))),
+        ("the run took", format!("{} min {} s", took.as_secs() / 60, took.as_secs() % 60)),
+    ];
+    for (name, value) in machine.0.iter().chain(&versions) {
+        let _ = writeln!(text, "| {name} | {value} |");
+    }
+    text += "\n## Configurations\n\n`…` is the folder of the run.\n";
+    for (kind, config) in ground.configs.borrow().iter() {
+        let kind_of_file = if *kind == Kind::Pgpassport { "toml" } else { "ini" };
+        let _ = write!(text, "\n{}:\n\n```{kind_of_file}\n{}\n```\n", kind.name(), config.trim_end());
+    }
+    text
+}

@@ -1,0 +1,323 @@
+//! What is measured, section by section, and what is wanted of each figure.
+
+use std::path::Path;
+
+use crate::ground::{Contestant, Ground, KINDS, Kind, PROXIES, Server, Special};
+use crate::loads::{self, Figures};
+use crate::measure::{figure, percentile};
+use crate::quiet_server::QuietServer;
+use crate::report::{Row, Table};
+use crate::sessions::{Idle, Storm, Way};
+use crate::{Effort, background, instructions, legs, neighbours, sessions, tokens};
+
+/// What turns the warm pool on, at the end of `proxy.toml`; `None` as long as there is none.
+const POOL: Option<&str> = None;
+
+/// Everything a section needs.
+pub(crate) struct Bench {
+    pub(crate) ground: Ground,
+    contestants: Vec<Contestant>,
+    effort: Effort,
+}
+
+type Section = fn(&Bench, &mut Table);
+
+/// The sections with the words that `--only` knows them by: the goals' numbers among them.
+pub(crate) const SECTIONS: [(&str, Section); 11] = [
+    ("1 2 3 4 queries", queries),
+    ("1 2 3 busy", busy),
+    ("5 copy", copy),
+    ("6 idle", idle),
+    ("7 8 logins", logins),
+    ("9 far", far),
+    ("10 cores", cores),
+    ("11 neighbours", beside_others),
+    ("R23", many_idle),
+    ("R24", many_logins),
+    ("jwt instructions", inside),
+];
+
+impl Bench {
+    pub(crate) fn new(root: &Path, effort: Effort) -> Self {
+        let ground = Ground::new(root.to_owned());
+        loads::prepare(&ground.database.postgres, effort.bulk_mib);
+        let contestants = ground.contestants(&KINDS);
+        Self { ground, contestants, effort }
+    }
+
+    fn folder(&self) -> &Path {
+        self.ground.folder.path()
+    }
+
+    fn one(&self, kind: Kind) -> &Contestant {
+        &self.contestants[kind as usize]
+    }
+
+    /// Every contestant once a round, in an order that turns from round to round, so that what the machine does
+    /// besides hits all alike. `runs[contestant][round]`.
+    fn interleaved<R: Clone>(&self, load: impl Fn(&Contestant) -> R) -> Vec<Vec<R>> {
+        interleaved(&self.contestants.iter().collect::<Vec<_>>(), self.effort.rounds, load)
+    }
+
+    fn query_rows(&self, table: &mut Table, clients: usize, background: &str) {
+        let (seconds, folder) = (self.effort.seconds, self.folder());
+        let runs = self.interleaved(|to| loads::queries(to, clients, seconds, folder));
+        let plural = if clients == 1 { "" } else { "s" };
+        let load = format!("pgbench -S -M prepared, {clients} client{plural}{background}");
+        let goal = if clients == 1 { "1" } else { "2" };
+        let cpu = Row::new(goal, &load, "µs CPU a transaction");
+        let cpu = cpu.everyone(&self.contestants, &runs, |run| run.cpu * 1e6);
+        table.row(&match clients {
+            1 => cpu.share_at_most(0.80, Kind::Pgbouncer),
+            _ => cpu.share_at_most(0.75, Kind::Pgbouncer).share_at_most(0.90, Kind::Haproxy),
+        });
+        let goal = if clients == 16 { "3" } else { "" };
+        let rate = Row::new(goal, &load, "transactions a second");
+        let rate = rate.everyone(&self.contestants, &runs, |run| run.rate);
+        table.row(&if clients == 16 { rate.share_at_least(1.15, Kind::Pgbouncer) } else { rate });
+        if clients == 1 {
+            added_latency(table, &load, &runs);
+        }
+    }
+}
+
+/// What everyone adds to the time of a direct connection.
+fn added_latency(table: &mut Table, load: &str, runs: &[Vec<Figures>]) {
+    for (name, of) in
+        [("µs added at p50", (|run| run.p50) as fn(&Figures) -> f64), ("µs added at p99", |run| run.p99)]
+    {
+        let direct = &runs[Kind::Direct as usize];
+        let mut row = Row::new("4", load, name).of_medians();
+        for kind in PROXIES {
+            let beside = runs[kind as usize].iter().zip(direct);
+            row = row.of(kind, beside.map(|(run, direct)| (of(run) - of(direct)) * 1e6).collect());
+        }
+        table.row(&row.share_at_most(0.80, Kind::Pgbouncer));
+    }
+}
+
+fn interleaved<R: Clone>(
+    contestants: &[&Contestant],
+    rounds: usize,
+    load: impl Fn(&Contestant) -> R,
+) -> Vec<Vec<R>> {
+    let mut runs = vec![Vec::new(); contestants.len()];
+    for round in 0..rounds {
+        for turn in 0..contestants.len() {
+            let number = (round + turn) % contestants.len();
+            runs[number].push(load(contestants[number]));
+        }
+    }
+    runs
+}
+
+fn queries(bench: &Bench, table: &mut Table) {
+    for clients in [1, 16, 64] {
+        bench.query_rows(table, clients, "");
+    }
+}
+
+fn busy(bench: &Bench, table: &mut Table) {
+    let _busy = background::busy();
+    for clients in bench.effort.busy {
+        bench.query_rows(table, *clients, ", busy machine");
+    }
+}
+
+fn copy(bench: &Bench, table: &mut Table) {
+    for (rows, size) in [("small", "20-byte rows"), ("large", "1 MiB rows")] {
+        let (file, bytes) = loads::rows(bench.one(Kind::Direct), rows, bench.folder());
+        let out = bench.interleaved(|to| loads::copy_out(to, rows, bytes));
+        let back = bench.interleaved(|to| loads::copy_in(to, &file, bytes));
+        for (way, runs) in [("out", out), ("in", back)] {
+            let row = Row::new("5", format!("COPY {way}, {size}"), "s CPU a GB");
+            let row = row.everyone(&bench.contestants, &runs, |run| run.cpu);
+            table.row(&row.share_at_most(0.60, Kind::Pgbouncer).share_at_most(1.10, Kind::Haproxy));
+        }
+        let _ = std::fs::remove_file(file);
+    }
+}
+
+fn idle(bench: &Bench, table: &mut Table) {
+    let quiet = QuietServer::start(bench.folder());
+    for (count, rounds) in bench.effort.idle {
+        let mut row = Row::new("6", format!("{count} idle sessions after activity"), "KiB a session");
+        for kind in PROXIES {
+            let runs = (0..*rounds).map(|_| watch_idle(bench, kind, *count, &quiet.server).kib);
+            row = row.of(kind, runs.collect());
+        }
+        table.row(&row.share_at_most(0.50, Kind::Pgbouncer).at_most(30.0));
+    }
+}
+
+/// In a process of its own, which has no memory left over from before.
+fn watch_idle(bench: &Bench, kind: Kind, count: usize, server: &Server) -> Idle {
+    let to = bench.ground.contestant(kind, server, Special::default());
+    sessions::idle(&to, count, bench.effort.watched)
+}
+
+fn logins(bench: &Bench, table: &mut Table) {
+    let (seconds, folder) = (bench.effort.seconds, bench.folder());
+    let load = "logins, 8 clients, nothing pooled by pgpassport";
+    let runs = bench.interleaved(|to| loads::logins(to, 8, seconds, folder));
+    let rate = Row::new("", load, "logins a second");
+    table.row(&rate.everyone(&bench.contestants, &runs, |run| run.rate));
+    let cpu = Row::new("8", load, "ms CPU a login");
+    table.row(&cpu.everyone(&bench.contestants, &runs, |run| run.cpu * 1e3).at_most(1.2));
+
+    let (load, rate) = ("logins, 8 clients, warm pools", "logins a second");
+    let row = Row::new("7", load, rate).share_at_least(1.0, Kind::Pgbouncer);
+    let Some(pool) = POOL else {
+        table.row(&row.not_measured("no pool"));
+        return;
+    };
+    let pooled = Special { more: pool, ..Special::default() };
+    let pooled = bench.ground.contestant(Kind::Pgpassport, &bench.ground.server, pooled);
+    let both = [bench.one(Kind::Pgbouncer), &pooled];
+    for to in both {
+        loads::logins(to, 8, 1, folder); // warms it
+    }
+    let runs = interleaved(&both, bench.effort.rounds, |to| loads::logins(to, 8, seconds, folder));
+    let figures = |of: fn(&Figures) -> f64, row: Row| {
+        let [theirs, ours] = [0, 1].map(|number: usize| runs[number].iter().map(of).collect());
+        row.of(Kind::Pgbouncer, theirs).of(Kind::Pgpassport, ours)
+    };
+    table.row(&figures(|run| run.rate, row));
+    table.row(&figures(|run| run.cpu * 1e3, Row::new("", load, "ms CPU a login")));
+}
+
+fn far(bench: &Bench, table: &mut Table) {
+    let logins = legs::measure(&bench.ground, bench.effort.far);
+    let ms = |seconds: &[f64]| seconds.iter().map(|seconds| seconds * 1e3).collect::<Vec<_>>();
+    let far = legs::FAR.as_millis();
+    for (which, figures) in [
+        ("STS and server near".to_owned(), &logins.near),
+        (format!("STS {far} ms away"), &logins.sts_far),
+        (format!("server {far} ms away"), &logins.server_far),
+        (format!("both {far} ms away"), &logins.both_far),
+    ] {
+        let row = Row::new("", format!("cold login with a new token, {which}"), "ms");
+        table.row(&row.of(Kind::Pgpassport, ms(figures)));
+    }
+    let alone = logins.sts_far.iter().zip(&logins.server_far).map(|(sts, server)| sts.max(*server));
+    let added: Vec<f64> = logins.both_far.iter().zip(alone).map(|(both, alone)| both - alone).collect();
+    let what = format!("cold login, both {far} ms away: more than with the slower one alone");
+    table.row(&Row::new("9", what, "ms").of(Kind::Pgpassport, ms(&added)).at_most(10.0));
+}
+
+/// The machine has no core to spare for the load: with one core for sessions or with two, the proxy is not what the
+/// load waits for. So what a session costs is measured with one thread and with two; what two cores can carry is that,
+/// twice.
+fn cores(bench: &Bench, table: &mut Table) {
+    let what =
+        "64 clients: what two cores carry, to one (2 × transactions a CPU second with two threads, to one)";
+    let row = Row::new("10", what, "times").at_least(1.8);
+    if std::thread::available_parallelism().map_or(1, std::num::NonZero::get) < 2 {
+        table.row(&row.not_measured("one processor"));
+        return;
+    }
+    let on = |cores| {
+        let special = Special { before: &["taskset", "-c", cores], ..Special::default() };
+        bench.ground.contestant(Kind::Pgpassport, &bench.ground.server, special)
+    };
+    let (one, two) = (on("0"), on("0,1"));
+    let load = |to: &Contestant| loads::queries(to, 64, bench.effort.seconds, bench.folder());
+    let runs = interleaved(&[&one, &two], bench.effort.rounds, load);
+    for (threads, runs) in ["one session thread", "two session threads"].iter().zip(&runs) {
+        let cpu = runs.iter().map(|run| run.cpu * 1e6).collect();
+        let row = Row::new("", format!("64 clients, {threads}"), "µs CPU a transaction");
+        table.row(&row.of(Kind::Pgpassport, cpu));
+    }
+    let scaling = runs[0].iter().zip(&runs[1]).map(|(one, two)| 2.0 * one.cpu / two.cpu).collect();
+    table.row(&row.of(Kind::Pgpassport, scaling));
+}
+
+fn beside_others(bench: &Bench, table: &mut Table) {
+    let (Effort { queries_each: count, bulk_mib, neighbours: rounds, .. }, folder) =
+        (bench.effort, bench.folder());
+    let contestants = [Kind::Direct, Kind::Haproxy, Kind::Pgbouncer, Kind::Pgpassport];
+    let runs = interleaved(&contestants.map(|kind| bench.one(kind)), rounds, |to| {
+        neighbours::measure(to, count, bulk_mib, folder)
+    });
+    let row = |row: Row, of: &dyn Fn(&neighbours::Neighbours) -> f64| {
+        contestants
+            .iter()
+            .zip(&runs)
+            .fold(row, |row, (kind, runs)| row.of(*kind, runs.iter().map(of).collect()))
+    };
+    let what = "p99 of 100 clients with small queries";
+    table.row(&row(Row::new("", what, "ms"), &|run| run.alone * 1e3));
+    let slow = Row::new("11", format!("{what} beside a slow reader, to alone"), "times");
+    table.row(&row(slow, &|run| run.beside_slow / run.alone).at_most(2.0));
+    let bulk = Row::new("11", format!("{what} beside a result of 1 GiB, to alone"), "times");
+    table.row(&row(bulk, &|run| run.beside_bulk / run.alone).at_most(2.0));
+}
+
+fn many_idle(bench: &Bench, table: &mut Table) {
+    if !bench.effort.rare {
+        return;
+    }
+    let quiet = QuietServer::start(bench.folder());
+    for count in [1_000, 5_000] {
+        let both = [Kind::Pgbouncer, Kind::Pgpassport];
+        let runs = both.map(|kind| (kind, watch_idle(bench, kind, count, &quiet.server)));
+        let what = format!("{count} idle sessions");
+        let memory = Row::new("R23", &what, "KiB a session").at_most(64.0);
+        table.row(&runs.iter().fold(memory, |row, (kind, idle)| row.of(*kind, vec![idle.kib])));
+        let cpu = Row::new("R23", &what, "% of a processor").at_most(1.0);
+        table.row(&runs.iter().fold(cpu, |row, (kind, idle)| row.of(*kind, vec![idle.percent])));
+    }
+}
+
+fn many_logins(bench: &Bench, table: &mut Table) {
+    const COUNT: usize = 1_000;
+    if !bench.effort.rare {
+        return;
+    }
+    let storm = |kind: Kind, each_its_own: bool| {
+        // A process of its own: PgBouncer would keep a thousand connections of PostgreSQL's.
+        let to = bench.ground.contestant(kind, &bench.ground.server, Special::default());
+        let way = Way::to(&to);
+        let ways = (0..COUNT).map(|_| {
+            let way = way.clone();
+            if each_its_own { way.with_password(&bench.ground.token()) } else { way }
+        });
+        let storm = sessions::storm(ways.collect());
+        drop(to);
+        bench.ground.until_few_are_left();
+        storm
+    };
+    let rows = |table: &mut Table, what: &str, storms: Vec<(Kind, Storm)>| {
+        let row = |unit: &'static str, of: &dyn Fn(&Storm) -> f64| {
+            let row = Row::new("R24", what, unit);
+            storms.iter().fold(row, |row, (kind, storm)| row.of(*kind, vec![of(storm)]))
+        };
+        table.row(&row("s until the last", &|storm| storm.whole).at_most(20.0));
+        table.row(&row("s at p99", &|storm| percentile(&mut storm.times.clone(), 0.99)));
+        table.row(&row("refused", &|storm| figure(storm.failed)).at_most(0.0));
+    };
+    let same = [Kind::Direct, Kind::Pgbouncer, Kind::Pgpassport].map(|kind| (kind, storm(kind, false)));
+    rows(table, &format!("{COUNT} logins at the same time, one token"), same.into());
+    let own = vec![(Kind::Pgpassport, storm(Kind::Pgpassport, true))];
+    rows(table, &format!("{COUNT} logins at the same time, each with a new token"), own);
+}
+
+fn inside(bench: &Bench, table: &mut Table) {
+    let costs = tokens::verification(bench.effort.rounds);
+    for (number, kind) in ["RS256, 2,048 bits", "ES256"].iter().enumerate() {
+        let row = Row::new("jwt", format!("verifying a token with keys that are there, {kind}"), "µs CPU");
+        let row = row.at_most(100.0);
+        table.row(&match &costs {
+            None => row.not_measured("built without optimisation"),
+            Some(costs) => row.of(Kind::Pgpassport, costs[number].iter().map(|cost| cost * 1e6).collect()),
+        });
+    }
+    if !bench.effort.rare {
+        return;
+    }
+    let mut row = Row::new("", "pgbench -S -M prepared, 1 client (callgrind)", "instructions a transaction");
+    for kind in PROXIES {
+        row = row.of(kind, instructions::a_transaction(&bench.ground, kind).into_iter().collect());
+    }
+    table.row(&row);
+}

@@ -1,9 +1,16 @@
 //! Certificates of clients, versions of TLS and what the record says of them.
 
-use aws_emulator::Ca;
-use tempfile::TempDir;
+use std::sync::Arc;
 
-use crate::world::{Psql, World};
+use aws_emulator::Ca;
+use rustls::HandshakeKind;
+use rustls_pki_types::ServerName;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use crate::world::{Psql, World, database};
 
 /// A listener that asks for certificates, and the arguments with which psql shows one.
 struct Certified {
@@ -75,4 +82,22 @@ async fn c2_letting_loopback_be_plain_is_warned_of() {
     let world = World::wishes().listen("name = \"warned\"\nplaintext_from_loopback = true").start().await;
     let line = world.log_line("\"listener\":\"warned\"").await;
     assert!(line.contains("\"WARN\"") && line.contains("plaintext_from_loopback is on"), "{line}");
+}
+
+/// Two round trips would become three. A configuration that has met nobody yet, because a later handshake remembers
+/// what the server took.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_handshake_with_the_database_is_not_asked_to_begin_again() {
+    let database = tokio::task::spawn_blocking(database).await.unwrap();
+    let folder = TempDir::new().unwrap();
+    let ca_file = database.ca.write(folder.path()).unwrap();
+    for _ in 0..2 {
+        let config = pgpassport::wire::tls::upstream_config(Some(&ca_file), false).unwrap();
+        let mut tcp = TcpStream::connect(database.postgres.addr()).await.unwrap();
+        tcp.write_all(&[0, 0, 0, 8, 4, 210, 22, 47]).await.unwrap(); // SSLRequest
+        assert_eq!(tcp.read_u8().await.unwrap(), b'S');
+        let name = ServerName::try_from("localhost").unwrap();
+        let stream = TlsConnector::from(Arc::new(config)).connect(name, tcp).await.unwrap();
+        assert_eq!(stream.get_ref().1.handshake_kind(), Some(HandshakeKind::Full));
+    }
 }

@@ -1,5 +1,6 @@
 //! Builds the parts from the configuration; the only reader of the whole of it.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,7 +26,8 @@ use crate::telemetry::metrics::Metrics;
 use crate::upstream::address::Resolver;
 use crate::upstream::admission::Admissions;
 use crate::upstream::dial::Dialers;
-use crate::wire::tls;
+use crate::wire::certificate::CertificateFacts;
+use crate::wire::tls::{self, TlsSetupError};
 
 /// What is told from outside: the time, and where names lead.
 #[derive(Clone, Debug)]
@@ -87,7 +89,7 @@ impl Host {
     pub fn build(&self, config: Config, before: Option<&Generation>) -> anyhow::Result<Generation> {
         let listeners = config.listeners.iter().map(|settings| Ok(Arc::new(listener(settings)?)));
         let listeners = listeners.collect::<anyhow::Result<_>>()?;
-        let certificates = config.listeners.iter().map(|settings| tls::expires_at(&settings.tls_cert_file));
+        let certificates = config.listeners.iter().map(|settings| expires_at(&settings.tls_cert_file));
         let certificates = certificates.collect::<Result<_, _>>()?;
         let clusters: Vec<_> = config.clusters.into_iter().map(Arc::new).collect();
         let dialers = Dialers::new(&clusters, config.limits.server_connect_timeout, &self.outside.resolver)?;
@@ -191,6 +193,12 @@ fn listener(settings: &ListenSettings) -> anyhow::Result<Listener> {
         proxy_protocol_from: settings.proxy_protocol_from.clone(),
         ask,
     })
+}
+
+/// When the first certificate of a listener's file, its own, expires: seconds since 1970.
+fn expires_at(cert_file: &Path) -> Result<i64, TlsSetupError> {
+    let chain = CertificateFacts::read_file(cert_file)?;
+    Ok(chain.first().map_or(0, CertificateFacts::expires_at))
 }
 
 /// The files that a listener's TLS is made of.

@@ -82,6 +82,11 @@ impl VerifiedClaims {
         self.expires_at + self.leeway
     }
 
+    /// The names of all claims. Escape them before they are shown.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.claims.keys().map(String::as_str)
+    }
+
     /// The value of a claim: a member's name, or a path of names into nested objects.
     pub fn claim(&self, path: &[String]) -> Option<&Value> {
         find(&self.claims, path)

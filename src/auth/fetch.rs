@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Limited};
-use hyper::{Request, Response, StatusCode, header};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper::{Request, Response, StatusCode, Uri, header};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::Name;
@@ -19,6 +19,7 @@ use hyper_util::rt::TokioExecutor;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
+use tower_service::Service as _;
 use url::Url;
 
 use crate::auth::json::{self, JsonFault};
@@ -34,12 +35,15 @@ const TOTAL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Fetches the key set of one issuer. Holds the trust anchors; knows nothing of refreshing.
 #[derive(Debug)]
 pub struct KeyFetcher {
-    client: Client<HttpsConnector<HttpConnector<Resolver>>, Empty<Bytes>>,
+    client: Client<Connector, Empty<Bytes>>,
+    connector: Connector,
     issuer: String,
     discovery: Url,
     jwks_url: Option<Url>,
     private_network: bool,
 }
+
+type Connector = HttpsConnector<HttpConnector<Resolver>>;
 
 /// A key set and how long its issuer lets it be kept.
 #[derive(Debug)]
@@ -114,7 +118,8 @@ impl KeyFetcher {
         // The trailing slash of an issuer is not doubled (OpenID Connect Discovery 1.0, section 4).
         let discovery = format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
         Ok(Self {
-            client: Client::builder(TokioExecutor::new()).pool_max_idle_per_host(1).build(connector),
+            client: Client::builder(TokioExecutor::new()).pool_max_idle_per_host(1).build(connector.clone()),
+            connector,
             discovery: Url::parse(&discovery)
                 .map_err(|error| SetupError::Url(format!("{issuer}: {error}")))?,
             issuer,
@@ -126,6 +131,12 @@ impl KeyFetcher {
     /// Fetches the key set once.
     pub async fn fetch(&self) -> Result<Fetched, FetchError> {
         in_time(async { self.keys_at(&self.key_set_url().await?).await }).await
+    }
+
+    /// The certificates that the issuer shows, its own first, verified as in every fetch; none where it is asked in
+    /// clear. It is the host of the key set where that is configured.
+    pub async fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, FetchError> {
+        in_time(self.greet(self.jwks_url.as_ref().unwrap_or(&self.discovery))).await
     }
 
     /// The first half of [`KeyFetcher::fetch`]: where the key set is, as configured or discovered.
@@ -170,17 +181,38 @@ impl KeyFetcher {
         Ok(url)
     }
 
-    async fn get(&self, url: &Url) -> Result<(Bytes, Option<Duration>), FetchError> {
-        let failed = |problem: String| FetchError::Http { url: url.to_string(), problem };
-        // Names are looked at when they are resolved; addresses in the URL are not resolved.
+    /// Names are looked at when they are resolved; addresses in the URL are not resolved.
+    fn check_address(&self, url: &Url) -> Result<(), FetchError> {
         let literal = match url.host() {
             Some(url::Host::Ipv4(ip)) => Some(IpAddr::V4(ip)),
             Some(url::Host::Ipv6(ip)) => Some(IpAddr::V6(ip)),
             _ => None,
         };
         if literal.is_some_and(|ip| !may_be_asked(ip, self.private_network)) {
-            return Err(failed("this address may not be asked; see private_network".into()));
+            return Err(failed(url, "this address may not be asked; see private_network".into()));
         }
+        Ok(())
+    }
+
+    /// A connection of its own, which nothing is asked on.
+    async fn greet(&self, url: &Url) -> Result<Vec<CertificateDer<'static>>, FetchError> {
+        self.check_address(url)?;
+        let uri = Uri::try_from(url.as_str()).map_err(|error| failed(url, error.to_string()))?;
+        let connecting = self.connector.clone().call(uri).await;
+        let stream = connecting.map_err(|error| failed(url, chain(error.as_ref())))?;
+        let MaybeHttpsStream::Https(tls) = stream else { return Ok(Vec::new()) };
+        let (_, session) = tls.inner().get_ref();
+        Ok(session
+            .peer_certificates()
+            .unwrap_or_default()
+            .iter()
+            .map(|one| one.clone().into_owned())
+            .collect())
+    }
+
+    async fn get(&self, url: &Url) -> Result<(Bytes, Option<Duration>), FetchError> {
+        let failed = |problem: String| failed(url, problem);
+        self.check_address(url)?;
         let request = Request::get(url.as_str())
             .header(header::ACCEPT, "application/json")
             .header(header::ACCEPT_ENCODING, "identity")
@@ -195,6 +227,10 @@ impl KeyFetcher {
         let body = Limited::new(answer.into_body(), MAX_BODY_BYTES).collect().await;
         Ok((body.map_err(|error| failed(chain(error.as_ref())))?.to_bytes(), max_age))
     }
+}
+
+fn failed(url: &Url, problem: String) -> FetchError {
+    FetchError::Http { url: url.to_string(), problem }
 }
 
 async fn in_time<T>(work: impl Future<Output = Result<T, FetchError>>) -> Result<T, FetchError> {

@@ -120,6 +120,7 @@ fn check_settings(rules: &OptionRules, asked: &Asked<'_>) -> Result<(), PolicyEr
 /// The claim that AWS reads session tags from, in its nested and its flattened form (IAM user guide, "Passing
 /// session tags using AssumeRoleWithWebIdentity").
 const TAGS: &str = "https://aws.amazon.com/tags";
+const FLAT_TAGS: &str = "https://aws.amazon.com/tags/principal_tags/";
 const FLAT_TAG: &str = "https://aws.amazon.com/tags/principal_tags/dbuser";
 
 /// AWS compares the tag with the database user byte for byte; so do we, before anyone is asked.
@@ -143,7 +144,7 @@ pub fn check_tag(claims: &VerifiedClaims, db_user: &DbUser) -> Result<(), Policy
 
 /// Whether AWS will find session tags in the token: then the role's trust policy has to allow them.
 pub fn carries_tags(claims: &VerifiedClaims) -> bool {
-    claims.claim(&[TAGS.to_owned()]).is_some() || claims.claim(&[FLAT_TAG.to_owned()]).is_some()
+    claims.names().any(|name| name == TAGS || name.starts_with(FLAT_TAGS))
 }
 
 /// A tag is a text, or a list of exactly one.

@@ -21,7 +21,7 @@ use crate::cancel::ClusterId;
 use crate::config::{ClusterSettings, Route};
 use crate::names::Endpoint;
 use crate::wire::buffers::ReadAhead;
-use crate::wire::certificate_facts::CertificateFacts;
+use crate::wire::certificate::CertificateFacts;
 use crate::wire::tls::{self, TlsSetupError};
 use crate::wire::{has_early_bytes, socket};
 
@@ -128,8 +128,8 @@ pub struct DialedFacts {
     pub addr: SocketAddr,
     /// The protocol, as in `TLSv1_3`.
     pub protocol: String,
-    /// The server's certificate.
-    pub certificate: Option<CertificateFacts>,
+    /// The server's certificates, its own first.
+    pub certificates: Vec<CertificateFacts>,
 }
 
 /// A verified TLS connection to the upstream on which nothing has been said yet. Only [`Dialer`] makes one.
@@ -160,11 +160,11 @@ impl Dialed {
     /// What was met there.
     pub fn facts(&self) -> DialedFacts {
         let (_, tls) = self.stream.get_ref();
-        let leaf = tls.peer_certificates().and_then(<[_]>::first);
+        let certificates = tls.peer_certificates().unwrap_or_default();
         DialedFacts {
             addr: self.addr,
             protocol: tls.protocol_version().map_or_else(String::new, |version| format!("{version:?}")),
-            certificate: leaf.and_then(|leaf| CertificateFacts::read(leaf)),
+            certificates: certificates.iter().map_while(CertificateFacts::read).collect(),
         }
     }
 }

@@ -1,11 +1,23 @@
-//! A client's certificate in words for the record.
+//! What a certificate says of itself, for people: whose it is, for which names, until when. Nothing is trusted
+//! because of it; rustls alone verifies.
 
 use std::fmt::Write;
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use rustls_pki_types::CertificateDer;
 use x509_cert::Certificate;
 use x509_cert::der::Decode;
+use x509_cert::ext::pkix::SubjectAltName;
+use x509_cert::ext::pkix::name::GeneralName;
+
+use super::tls::{self, TlsSetupError};
+use crate::names::printable;
+
+/// Longest name that is shown.
+const MAX_SHOWN: usize = 256;
 
 /// The subject as RFC 4514 writes it, most specific part first; a certificate without one, or with one that
 /// cannot be read, is named by its SHA-256 fingerprint. Not yet escaped, and as long as its holder likes,
@@ -24,8 +36,71 @@ pub fn subject(certificate: &CertificateDer<'_>) -> String {
     })
 }
 
+/// Names and times of one certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFacts {
+    /// Whose it is, escaped.
+    pub subject: String,
+    /// The names it is for (`subjectAltName`): DNS names and addresses, escaped.
+    pub names: Vec<String>,
+    /// Who signed it, escaped.
+    pub issuer: String,
+    /// Its first moment.
+    pub not_before: SystemTime,
+    /// Its last moment.
+    pub not_after: SystemTime,
+}
+
+impl CertificateFacts {
+    /// Reads a certificate; `None` when it is none.
+    pub fn read(certificate: &CertificateDer<'_>) -> Option<Self> {
+        let parsed = Certificate::from_der(certificate).ok()?.tbs_certificate;
+        let names = parsed.get::<SubjectAltName>().ok()?.map(|(_, names)| names.0);
+        let name = |name: &GeneralName| match name {
+            GeneralName::DnsName(name) => Some(printable(name.as_str(), MAX_SHOWN)),
+            GeneralName::IpAddress(bytes) => address(bytes.as_bytes()).map(|address| address.to_string()),
+            _ => None,
+        };
+        Some(Self {
+            subject: printable(&subject(certificate), MAX_SHOWN),
+            names: names.iter().flatten().filter_map(name).collect(),
+            issuer: printable(&parsed.issuer.to_string(), MAX_SHOWN),
+            not_before: UNIX_EPOCH + parsed.validity.not_before.to_unix_duration(),
+            not_after: UNIX_EPOCH + parsed.validity.not_after.to_unix_duration(),
+        })
+    }
+
+    /// Every certificate of a PEM file, in its order; at least one.
+    pub fn read_file(path: &Path) -> Result<Vec<Self>, TlsSetupError> {
+        let unreadable = || TlsSetupError::Pem {
+            path: path.to_owned(),
+            problem: "a certificate in the file cannot be read".to_owned(),
+        };
+        let certificates = tls::certificates(path)?;
+        certificates.iter().map(|one| Self::read(one).ok_or_else(unreadable)).collect()
+    }
+
+    /// Its last second since 1970, for metrics.
+    pub fn expires_at(&self) -> i64 {
+        let since = self.not_after.duration_since(UNIX_EPOCH).unwrap_or_default();
+        i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+    }
+
+    /// Whole days until it ends; `None` when it has ended.
+    pub fn days_left(&self, now: SystemTime) -> Option<u64> {
+        self.not_after.duration_since(now).ok().map(|left| left.as_secs() / 86_400)
+    }
+}
+
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    let v4 = <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from);
+    v4.or_else(|| <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from))
+}
+
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use proptest::prelude::*;
     use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
 
@@ -55,6 +130,26 @@ mod tests {
         // FIPS 180-2, appendix B.1: SHA-256("abc").
         let shown = subject(&CertificateDer::from(b"abc".to_vec()));
         assert!(shown.starts_with("sha256:ba7816bf"), "{shown}");
+    }
+
+    #[test]
+    fn names_and_times_are_read() {
+        let names = ["db.example".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
+        let mut params = rcgen::CertificateParams::new(names.clone()).unwrap();
+        params.not_before = rcgen::date_time_ymd(2019, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2020, 1, 1);
+        let cert = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
+        let facts = CertificateFacts::read(cert.der()).unwrap();
+        assert_eq!(facts.names, names);
+        assert_eq!(
+            (&*facts.subject, &*facts.issuer),
+            ("CN=rcgen self signed cert", "CN=rcgen self signed cert")
+        );
+        let end = UNIX_EPOCH + Duration::from_hours(438_288);
+        assert_eq!((facts.not_after, facts.expires_at()), (end, 1_577_836_800));
+        assert_eq!(facts.days_left(end + Duration::from_secs(1)), None);
+        assert_eq!(facts.days_left(end - Duration::from_hours(47)), Some(1));
+        assert_eq!(CertificateFacts::read(&CertificateDer::from(vec![0x30, 0])), None);
     }
 
     proptest! {

@@ -4,7 +4,6 @@
 pub mod buffers;
 pub mod cancel_key;
 pub mod certificate;
-pub mod certificate_facts;
 pub mod error_response;
 pub mod frames;
 pub mod limits;

@@ -12,8 +12,6 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use x509_cert::Certificate;
-use x509_cert::der::Decode;
 
 /// The protocol name of direct TLS (PostgreSQL 17, `PG_ALPN_PROTOCOL`).
 pub const ALPN: &[u8] = b"postgresql";
@@ -94,15 +92,6 @@ pub fn server_config(files: ListenerFiles<'_>) -> Result<ServerConfig, TlsSetupE
     config.send_tls13_tickets = 0;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     Ok(config)
-}
-
-/// When the first certificate of `cert_file`, the listener's own, expires: seconds since 1970.
-pub fn expires_at(cert_file: &Path) -> Result<i64, TlsSetupError> {
-    let chain = certificates(cert_file)?;
-    let leaf = chain.first().ok_or_else(|| pem_error(cert_file, &"no certificate in the file"))?;
-    let leaf = Certificate::from_der(leaf).map_err(|error| pem_error(cert_file, &error))?;
-    let seconds = leaf.tbs_certificate.validity.not_after.to_unix_duration().as_secs();
-    Ok(i64::try_from(seconds).unwrap_or(i64::MAX))
 }
 
 /// The upstream's configuration: certificate and name are verified against `ca_file` or the system's authorities,

@@ -25,6 +25,20 @@ pub(super) struct Brought {
     pub(super) tags: bool,
     pub(super) azp: Option<String>,
     pub(super) audience: Vec<String>,
+    /// The roles that it names, as they stand there: STS lets it assume no other.
+    pub(super) roles: Option<String>,
+}
+
+impl Brought {
+    fn by(claims: &VerifiedClaims) -> Self {
+        let roles = claims.claim(&["https://aws.amazon.com/roles".to_owned()]);
+        Self {
+            tags: carries_tags(claims),
+            azp: claims.azp().map(str::to_owned),
+            audience: claims.audience().to_vec(),
+            roles: roles.map(ToString::to_string),
+        }
+    }
 }
 
 /// The grant, if the product's own policy gives one.
@@ -43,11 +57,7 @@ pub(super) fn examine(
             return None;
         }
     };
-    let brought = Brought {
-        tags: carries_tags(&claims),
-        azp: claims.azp().map(str::to_owned),
-        audience: claims.audience().to_vec(),
-    };
+    let brought = Brought::by(&claims);
     let claim = claims.user_claim().unwrap_or(&cluster.user.claim).join(".");
     let derived = dbuser::derive(&claims, &cluster.user);
     let tag = derived.as_ref().ok().map(|user| check_tag(&claims, user));

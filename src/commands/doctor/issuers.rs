@@ -1,49 +1,69 @@
 //! Whether each issuer can be reached, and what its keys are.
 
+use std::time::SystemTime;
+
+use rustls_pki_types::CertificateDer;
+
 use super::Trouble;
+use super::certificates::Chain;
 use super::report::{Link, Report};
 use crate::auth::KeyFetcher;
 use crate::auth::fetch::FetchError;
 use crate::config::IssuerSettings;
+use crate::wire::certificate::CertificateFacts;
+
+/// What comes after the connection.
+const LINKS: [Link; 2] = [Link::IssuerDiscovery, Link::IssuerKeys];
 
 /// The names of the issuers whose keys could be fetched.
-pub(super) async fn examine(issuers: &[IssuerSettings], report: &mut Report<'_>) -> Vec<String> {
+pub(super) async fn examine(
+    issuers: &[IssuerSettings],
+    now: SystemTime,
+    report: &mut Report<'_>,
+) -> Vec<String> {
     let mut usable = Vec::new();
     for settings in issuers {
-        if one(settings, report).await.is_some() {
+        if one(settings, now, report).await.is_some() {
             usable.push(settings.name.clone());
         }
     }
     usable
 }
 
-async fn one(settings: &IssuerSettings, report: &mut Report<'_>) -> Option<()> {
+async fn one(settings: &IssuerSettings, now: SystemTime, report: &mut Report<'_>) -> Option<()> {
     let name = &settings.name;
-    let not_tried = format!("issuer {name}: not tried, it is not known where the keys are");
+    let unreached = format!("issuer {name}: not tried, it cannot be reached");
     let fetcher = match KeyFetcher::new(settings) {
         Ok(fetcher) => fetcher,
         Err(error) => {
             let remedy = "Correct issuer.url and issuer.ca_file.";
-            report.fail(Link::IssuerDiscovery, Trouble::new(format!("issuer {name}: {error}"), remedy));
-            report.skip(Link::IssuerKeys, not_tried);
+            report.fail(Link::IssuerTls, Trouble::new(format!("issuer {name}: {error}"), remedy));
+            report.skip_all(&LINKS, &unreached);
             return None;
         }
     };
+    match fetcher.certificates().await {
+        Ok(chain) => certificate(settings, &chain, now, report),
+        Err(error) => {
+            report.fail(Link::IssuerTls, fetching(name, &error));
+            report.skip_all(&LINKS, &unreached);
+            return None;
+        }
+    }
     let url = match fetcher.locate().await {
         Ok(url) => url,
         Err(error) => {
             report.fail(Link::IssuerDiscovery, fetching(name, &error));
-            report.skip(Link::IssuerKeys, not_tried);
+            report.skip(
+                Link::IssuerKeys,
+                format!("issuer {name}: not tried, it is not known where the keys are"),
+            );
             return None;
         }
     };
-    let how = match (&settings.jwks_url, &settings.ca_file) {
-        (Some(_), _) => "jwks_url is configured, so discovery is not asked".to_owned(),
-        (None, _) if url.scheme() == "http" => "reached without TLS, on this machine".to_owned(),
-        (None, Some(file)) => format!("reached over TLS, verified by {}", file.display()),
-        (None, None) => "reached over TLS, verified by the system's certificate authorities".to_owned(),
-    };
-    report.ok(Link::IssuerDiscovery, format!("issuer {name}: {how}; the keys are at {url}"));
+    let how =
+        if settings.jwks_url.is_some() { "jwks_url is configured, so discovery is not asked; " } else { "" };
+    report.ok(Link::IssuerDiscovery, format!("issuer {name}: {how}the keys are at {url}"));
     match fetcher.fetch_from(&url).await {
         Ok(fetched) => {
             report.ok(Link::IssuerKeys, format!("issuer {name}: {} usable key(s)", fetched.keys.len()));
@@ -54,6 +74,34 @@ async fn one(settings: &IssuerSettings, report: &mut Report<'_>) -> Option<()> {
             None
         }
     }
+}
+
+fn certificate(
+    settings: &IssuerSettings,
+    chain: &[CertificateDer<'_>],
+    now: SystemTime,
+    report: &mut Report<'_>,
+) {
+    let name = &settings.name;
+    if chain.is_empty() {
+        return report.ok(Link::IssuerTls, format!("issuer {name}: reached without TLS, on this machine"));
+    }
+    let authorities = match &settings.ca_file {
+        Some(file) => format!(
+            ", verified by {}; AWS STS knows public authorities only, and of others the thumbprint in IAM",
+            file.display()
+        ),
+        None => ", verified by the system's certificate authorities".to_owned(),
+    };
+    let certificates: Vec<_> = chain.iter().map_while(CertificateFacts::read).collect();
+    let chain = Chain {
+        what: &format!("issuer {name}: its certificate"),
+        certificates: &certificates,
+        remedy: "Have the issuer's certificate renewed.",
+        matters: "Neither pgpassport nor AWS STS can fetch the issuer's keys.",
+        order: Some("AWS STS takes no such chain."),
+    };
+    chain.tell(Link::IssuerTls, &authorities, now, report);
 }
 
 fn fetching(name: &str, error: &FetchError) -> Trouble {

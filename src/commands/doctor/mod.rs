@@ -3,6 +3,7 @@
 
 mod access;
 mod args;
+mod certificates;
 mod issuers;
 mod render;
 mod report;
@@ -58,7 +59,7 @@ pub async fn examine(config: Config, question: Question, clock: &Clock, report: 
     let Question { jwt, cluster, database, sts_times, patience } = question;
     setup::config(&config, report);
     setup::listeners(&config.listeners, clock.now(), report);
-    let usable = issuers::examine(&config.issuers, report).await;
+    let usable = issuers::examine(&config.issuers, clock.now(), report).await;
     let claims = token::examine(&jwt, &config.issuers, &usable, clock, report).await;
     let wanted = access::Wanted { cluster: cluster.as_deref(), database: database.as_deref() };
     let listener = config.listeners.first().map_or("", |listen| listen.name.as_str()).to_owned();
@@ -77,7 +78,7 @@ pub async fn examine(config: Config, question: Question, clock: &Clock, report: 
         return;
     };
     let token = sts::examine(jwt, &grant, tags, sts_times, clock, report).await;
-    let dialed = upstream::dial(&grant, config.limits.server_connect_timeout, report).await;
+    let dialed = upstream::dial(&grant, config.limits.server_connect_timeout, clock.now(), report).await;
     match upstream::log_in(&grant, dialed, token, patience, report).await {
         Some(upstream) => session::examine(upstream, &grant, clock, patience, report).await,
         None => report.skip_all(&session::LINKS, "not tried: there is no session"),

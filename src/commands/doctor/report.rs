@@ -9,6 +9,7 @@ use serde::Serialize;
 pub enum Link {
     Config,
     ListenerCertificate,
+    IssuerTls,
     IssuerDiscovery,
     IssuerKeys,
     Token,
@@ -38,9 +39,10 @@ pub enum Link {
 
 impl Link {
     /// All of them, in the order of the chain.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::Config,
         Self::ListenerCertificate,
+        Self::IssuerTls,
         Self::IssuerDiscovery,
         Self::IssuerKeys,
         Self::Token,
@@ -75,7 +77,10 @@ impl Link {
             Self::ListenerCertificate => {
                 ("listener-certificate", "what clients are shown: chain, names, days left")
             }
-            Self::IssuerDiscovery => ("issuer-discovery", "the issuer over TLS, and where its keys are"),
+            Self::IssuerTls => ("issuer-tls", "a connection to the issuer, and its certificate"),
+            Self::IssuerDiscovery => {
+                ("issuer-discovery", "the issuer's discovery document: where its keys are")
+            }
             Self::IssuerKeys => ("issuer-keys", "the issuer's key set"),
             Self::Token => ("token", "the token's shape, algorithm and type"),
             Self::TokenIssuer => ("token-issuer", "iss against issuer.url"),

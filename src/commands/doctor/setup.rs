@@ -3,13 +3,11 @@
 use std::time::SystemTime;
 
 use super::Trouble;
+use super::certificates::Chain;
 use super::report::{Link, Report};
 use crate::commands::check;
 use crate::config::{ClusterSettings, Config, ListenSettings, Pin};
-use crate::wire::certificate_facts::CertificateFacts;
-
-/// A certificate that ends this soon is worth a warning. Ours: time for an order by hand.
-const SOON_DAYS: u64 = 14;
+use crate::wire::certificate::CertificateFacts;
 
 /// Names of databases in AWS end with one of these; the certificate and the IAM token are for such a name.
 const AWS_SUFFIXES: [&str; 4] = [".amazonaws.com", ".amazonaws.com.cn", ".amazonaws.eu", ".on.aws"];
@@ -59,49 +57,21 @@ fn lint(cluster: &ClusterSettings) -> Vec<(String, &'static str)> {
 pub(super) fn listeners(listeners: &[ListenSettings], now: SystemTime, report: &mut Report<'_>) {
     for listen in listeners {
         let path = listen.tls_cert_file.display();
-        let new_one = format!("Put a new certificate into {path} and reload.");
-        let chain = match CertificateFacts::read_file(&listen.tls_cert_file) {
-            Ok(chain) => chain,
+        match CertificateFacts::read_file(&listen.tls_cert_file) {
+            Ok(certificates) => {
+                let chain = Chain {
+                    what: &format!("the certificate in {path}"),
+                    certificates: &certificates,
+                    remedy: &format!("Put a new certificate into {path} and reload."),
+                    matters: "Clients that check certificates, as they should, cannot connect.",
+                    order: Some("Some clients put no chain together themselves."),
+                };
+                chain.tell(Link::ListenerCertificate, "", now, report);
+            }
             Err(error) => {
                 let remedy = "Name a PEM file with the whole chain in listen.tls_cert_file, leaf first.";
                 report.fail(Link::ListenerCertificate, Trouble::new(error.to_string(), remedy));
-                continue;
             }
-        };
-        let Some(leaf) = chain.first() else {
-            let trouble = Trouble::new(format!("{path} holds no certificate that can be read"), new_one);
-            report.fail(Link::ListenerCertificate, trouble);
-            continue;
-        };
-        // The chain is as good as its shortest-lived part.
-        let left = chain.iter().map(|one| one.days_left(now)).min().flatten();
-        let shown = format!(
-            "for {}, {} certificate(s), signed by {}",
-            if leaf.names.is_empty() { "no name at all".to_owned() } else { leaf.names.join(", ") },
-            chain.len(),
-            leaf.issuer
-        );
-        match left {
-            None => {
-                let trouble = Trouble::new(format!("the certificate in {path} has expired"), new_one)
-                    .because("Clients that check certificates, as they should, cannot connect.");
-                report.fail(Link::ListenerCertificate, trouble);
-            }
-            Some(_) if leaf.not_before > now => {
-                let trouble = Trouble::new(format!("the certificate in {path} is not valid yet"), new_one);
-                report.fail(Link::ListenerCertificate, trouble);
-            }
-            Some(_) if leaf.names.is_empty() => {
-                let trouble = Trouble::new(shown, new_one)
-                    .because("Clients look at subjectAltName only, so none can check this certificate.");
-                report.fail(Link::ListenerCertificate, trouble);
-            }
-            Some(days) if days < SOON_DAYS => {
-                let trouble =
-                    Trouble::new(format!("the certificate in {path} expires in {days} day(s)"), new_one);
-                report.warn(Link::ListenerCertificate, trouble);
-            }
-            Some(days) => report.ok(Link::ListenerCertificate, format!("{shown}, {days} days left")),
         }
     }
 }

@@ -10,7 +10,7 @@ pub(super) fn explain(error: &StsError, grant: &Grant, brought: &Brought) -> Tro
     let found = error.to_string();
     let (cause, remedy) = match error {
         StsError::Refused { code, message } => refused(code, message, grant, brought),
-        StsError::Misconfigured { code, .. } => misconfigured(code, grant),
+        StsError::Misconfigured { code, message } => misconfigured(code, message, grant, brought),
         StsError::Unavailable(why) => unavailable(why, grant),
         StsError::BadResponse(_) => (
             "The answer is not one that STS gives; nothing of it was used.".to_owned(),
@@ -34,17 +34,25 @@ fn refused(code: &str, message: &str, grant: &Grant, brought: &Brought) -> (Stri
     let said = |text: &str| message.contains(text);
     let printed = "`pgpassport policy` prints it";
     let (cause, remedy) = match code {
-        "AccessDenied" if said("sts:TagSession") || brought.tags => (
+        "AccessDenied" if said("sts:TagSession") => (
             format!("The token carries session tags, and the trust policy of {role} does not allow them, or not these."),
             format!("Let the trust policy allow sts:TagSession with the tag dbuser; {printed} with --session-tag."),
+        ),
+        "AccessDenied" if said("sts:SetSourceIdentity") => (
+            format!("The token carries https://aws.amazon.com/source_identity, and {role} does not allow that."),
+            "Let the trust policy allow sts:SetSourceIdentity, or the identity provider leave that claim out.".to_owned(),
         ),
         "AccessDenied" => (
             format!(
                 "The trust policy of {role} does not fit: another account's or issuer's provider in Principal, a \
-                 condition that does not hold ({}, aws:SourceIp, aws:SourceVpce), or there is no such role.",
-                compared(brought)
+                 condition that does not hold ({}, aws:SourceIp, aws:SourceVpce){}, or there is no such role.",
+                compared(brought),
+                if brought.tags { ", no sts:TagSession for the tags that the token carries" } else { "" }
             ),
-            format!("Compare the trust policy with what is needed; {printed}. Role and provider are in one account."),
+            format!(
+                "Compare the trust policy with what is needed; {printed}{}. Role and provider are in one account.",
+                if brought.tags { " with --session-tag" } else { "" }
+            ),
         ),
         "InvalidIdentityToken" if said("No OpenIDConnect provider") => (
             format!("The issuer is not registered in account {account}, or under a URL that differs in a slash."),
@@ -66,9 +74,12 @@ fn refused(code: &str, message: &str, grant: &Grant, brought: &Brought) -> (Stri
             "STS cannot use the issuer's discovery document.".to_owned(),
             format!("{issuer}/.well-known/openid-configuration has to be reachable from the internet, with this issuer."),
         ),
+        "InvalidIdentityToken" if brought.roles.as_ref().is_some_and(|roles| !roles.contains(role)) => (
+            format!("The token's claim https://aws.amazon.com/roles does not name {role}."),
+            "Let the identity provider put the role into that claim, or leave the claim out.".to_owned(),
+        ),
         "InvalidIdentityToken" => (
-            "STS could not verify the token with the issuer's keys, or the token names roles and this is none of them."
-                .to_owned(),
+            "STS could not verify the token with the issuer's keys.".to_owned(),
             "Read STS's words; the issuer's keys have to be public, at most 100 of a kind.".to_owned(),
         ),
         "ExpiredTokenException" | "ExpiredToken" => (
@@ -84,7 +95,7 @@ fn refused(code: &str, message: &str, grant: &Grant, brought: &Brought) -> (Stri
     (cause, remedy)
 }
 
-fn misconfigured(code: &str, grant: &Grant) -> (String, String) {
+fn misconfigured(code: &str, message: &str, grant: &Grant, brought: &Brought) -> (String, String) {
     let role = grant.role().as_str();
     match code {
         "RegionDisabledException" => (
@@ -99,9 +110,15 @@ fn misconfigured(code: &str, grant: &Grant) -> (String, String) {
             "STS does not take the session policy.".to_owned(),
             "Check cluster.resource_id and cluster.region; if they are right, report it.".to_owned(),
         ),
-        _ => (
-            "STS does not take a parameter, often cluster.sts_duration.".to_owned(),
+        _ if message.contains("DurationSeconds") || !brought.tags => (
+            "STS does not take a parameter of the call, most often cluster.sts_duration.".to_owned(),
             format!("Raise the maximum session duration of {role}, or shorten cluster.sts_duration."),
+        ),
+        _ => (
+            "STS does not take a parameter of the call, most likely the token's session tags: a value has at most 256 \
+             letters, digits, spaces and _.:/=+-@."
+                .to_owned(),
+            "Let the identity provider write other tags, or none.".to_owned(),
         ),
     }
 }
@@ -124,6 +141,14 @@ fn unavailable(why: &str, grant: &Grant) -> (String, String) {
             "STS asks to come back later: too many calls from this account and Region.".to_owned(),
             "Try again; if it stays, look for others who call STS, and ask AWS for a higher limit."
                 .to_owned(),
+        );
+    }
+    if why.contains("certificate") {
+        return (
+            "The certificate that is shown for STS is not trusted: an authority that this machine does not know, or \
+             something between here and STS that opens TLS."
+                .to_owned(),
+            "Set cluster.sts_ca_file to the authorities that sign it, or let calls to STS pass unopened.".to_owned(),
         );
     }
     if why.contains("not STS's") {

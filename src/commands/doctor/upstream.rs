@@ -1,11 +1,12 @@
 //! The database: its addresses, a connection, its certificate, the login.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::{Instant, timeout};
 
 use super::Trouble;
+use super::certificates::Chain;
 use super::report::{Link, Report};
 use crate::auth::Grant;
 use crate::client::startup::StartupParams;
@@ -19,10 +20,18 @@ use crate::upstream::login::{self, Upstream, UpstreamLoginError, Wanted};
 
 const SERVERS_WORDS: &str = "The server itself says no, in these words.";
 
+const RENEW: &str =
+    "Renew the server's certificate (aws rds modify-db-instance --ca-certificate-identifier).";
+
 pub(super) const LINKS: [Link; 4] = [Link::Dns, Link::Tcp, Link::Tls, Link::Login];
 
 /// A verified connection to the database, if there is one.
-pub(super) async fn dial(grant: &Grant, wait: Duration, report: &mut Report<'_>) -> Option<Dialed> {
+pub(super) async fn dial(
+    grant: &Grant,
+    wait: Duration,
+    now: SystemTime,
+    report: &mut Report<'_>,
+) -> Option<Dialed> {
     let cluster = grant.cluster();
     let dialer = match Dialer::new(cluster, wait, Resolver::system()) {
         Ok(dialer) => Arc::new(dialer),
@@ -54,12 +63,16 @@ pub(super) async fn dial(grant: &Grant, wait: Duration, report: &mut Report<'_>)
                 Link::Tcp,
                 format!("{} answers, {} ms with TLS", facts.addr, begun.elapsed().as_millis()),
             );
-            let names = facts.certificate.map_or_else(String::new, |certificate| {
-                format!(", for {}, signed by {}", certificate.names.join(", "), certificate.issuer)
-            });
             let authorities = cluster.ca_file.as_ref().map(|path| path.display().to_string());
             let authorities = authorities.unwrap_or_else(|| "the system's authorities".to_owned());
-            report.ok(Link::Tls, format!("{}{names}, verified by {authorities}", facts.protocol));
+            let chain = Chain {
+                what: "the server's certificate",
+                certificates: &facts.certificates,
+                remedy: RENEW,
+                matters: "No login is possible.",
+                order: None,
+            };
+            chain.tell(Link::Tls, &format!(", {}, verified by {authorities}", facts.protocol), now, report);
             Some(dialed)
         }
         Err(error) => {
@@ -91,7 +104,7 @@ fn unreachable(error: &DialError, report: &mut Report<'_>) {
             let remedy = if problem.contains("not valid for") {
                 "Write cluster.endpoint as AWS shows it (never a CNAME); an address to dial instead goes into hostaddr."
             } else if problem.contains("xpired") {
-                "Renew the server's certificate (aws rds modify-db-instance --ca-certificate-identifier)."
+                RENEW
             } else {
                 "Set cluster.ca_file to the authorities that sign the server's certificate: the RDS bundle, or Amazon's \
                  public roots for RDS Proxy."

@@ -11,7 +11,9 @@ const SOON_DAYS: u64 = 14;
 
 /// A chain that someone shows, its own certificate first.
 pub(super) struct Chain<'a> {
-    /// What it is in a sentence, as in "the certificate of issuer okta".
+    /// Who shows it, in front of every sentence, where that has to be said.
+    pub(super) whose: &'a str,
+    /// What it is in a sentence.
     pub(super) what: &'a str,
     pub(super) certificates: &'a [CertificateFacts],
     /// What to do when it is not good.
@@ -25,7 +27,8 @@ pub(super) struct Chain<'a> {
 impl Chain<'_> {
     /// Says how the chain is, as `link`; `more` is known of it besides.
     pub(super) fn tell(&self, link: Link, more: &str, now: SystemTime, report: &mut Report<'_>) {
-        let (what, trouble) = (self.what, |found: String| Trouble::new(found, self.remedy));
+        let (what, trouble) =
+            (format!("{}{}", self.whose, self.what), |found: String| Trouble::new(found, self.remedy));
         let Some(own) = self.certificates.first() else {
             return report.fail(link, trouble(format!("{what} cannot be read")));
         };
@@ -58,7 +61,12 @@ impl Chain<'_> {
 
     fn shown(&self, own: &CertificateFacts) -> String {
         let names = if own.names.is_empty() { "no name at all".to_owned() } else { own.names.join(", ") };
-        format!("for {names}, {} certificate(s), signed by {}", self.certificates.len(), own.issuer)
+        format!(
+            "{}for {names}, {} certificate(s), signed by {}",
+            self.whose,
+            self.certificates.len(),
+            own.issuer
+        )
     }
 }
 

@@ -95,7 +95,8 @@ fn certificate(
     };
     let certificates: Vec<_> = chain.iter().map_while(CertificateFacts::read).collect();
     let chain = Chain {
-        what: &format!("issuer {name}: its certificate"),
+        whose: &format!("issuer {name}: "),
+        what: "its certificate",
         certificates: &certificates,
         remedy: "Have the issuer's certificate renewed.",
         matters: "Neither pgpassport nor AWS STS can fetch the issuer's keys.",
@@ -106,22 +107,14 @@ fn certificate(
 
 fn fetching(name: &str, error: &FetchError) -> Trouble {
     let remedy = match error {
-        FetchError::Http { problem, .. }
-            if problem.contains("certificate") || problem.contains("Certificate") =>
-        {
-            "Set issuer.ca_file to the certificate authorities of the issuer, or renew its certificate. AWS STS checks \
-             it against public ones."
-        }
-        FetchError::Http { problem, .. } if problem.contains("private_network") => {
-            "If the issuer is in your own network, set issuer.private_network = true. AWS STS has to reach it too."
-        }
-        FetchError::Http { .. } | FetchError::TimedOut => {
-            "Let this machine reach the issuer: DNS, firewall, and issuer.url as it stands in the tokens. AWS STS has to \
-             reach it too."
-        }
+        FetchError::Http { problem, .. } => unreached(problem),
+        FetchError::TimedOut => REACH_IT,
         FetchError::Status { .. } => {
             "Check issuer.url: below it, /.well-known/openid-configuration has to answer with status 200, without a \
              redirect."
+        }
+        FetchError::Discovery(problem) if problem.contains("jwks_uri") => {
+            "Set issuer.jwks_url to where the keys are, if whoever is there may say whose tokens are good."
         }
         FetchError::Discovery(_) => {
             "Write issuer.url exactly as the issuer's discovery document and its tokens have it, a slash at the end \
@@ -132,4 +125,25 @@ fn fetching(name: &str, error: &FetchError) -> Trouble {
         }
     };
     Trouble::new(format!("issuer {name}: {error}"), remedy)
+}
+
+const REACH_IT: &str = "Let this machine reach the issuer: DNS, firewall, and issuer.url as it stands in the tokens. AWS \
+                        STS has to reach it too.";
+
+fn unreached(problem: &str) -> &'static str {
+    if problem.contains("not valid for name") {
+        "Write issuer.url with the name that the certificate is for, if that is iss of the tokens; or have a certificate \
+         made for this name."
+    } else if problem.contains("certificate expired") {
+        "Have the issuer's certificate renewed. AWS STS does not take it either."
+    } else if problem.contains("invalid peer certificate") {
+        "Set issuer.ca_file to the certificate authorities of the issuer. AWS STS knows public ones only, and of others \
+         the thumbprint in IAM."
+    } else if problem.contains("private_network") {
+        "If the issuer is in your own network, set issuer.private_network = true. AWS STS has to reach it too."
+    } else if problem.contains("length limit exceeded") {
+        "At most 512 KiB are read: is this the issuer's own answer?"
+    } else {
+        REACH_IT
+    }
 }

@@ -37,6 +37,8 @@ pub struct Question {
     pub database: Option<String>,
     /// Waits of the call to STS.
     pub sts_times: StsTimes,
+    /// A call to STS that takes longer is worth a warning: it is part of every first login.
+    pub sts_slow: Duration,
     /// Waits for the database's answers.
     pub patience: Duration,
 }
@@ -49,6 +51,7 @@ impl Question {
             cluster: None,
             database: None,
             sts_times: StsTimes::of(Duration::from_secs(10)),
+            sts_slow: Duration::from_secs(2),
             patience: Duration::from_mins(1),
         }
     }
@@ -56,7 +59,7 @@ impl Question {
 
 /// Examines everything, in the order of a login. The token is spent.
 pub async fn examine(config: Config, question: Question, clock: &Clock, report: &mut Report<'_>) {
-    let Question { jwt, cluster, database, sts_times, patience } = question;
+    let Question { jwt, cluster, database, sts_times, sts_slow, patience } = question;
     setup::config(&config, report);
     setup::listeners(&config.listeners, clock.now(), report);
     let usable = issuers::examine(&config.issuers, clock.now(), report).await;
@@ -77,7 +80,7 @@ pub async fn examine(config: Config, question: Question, clock: &Clock, report: 
         report.skip_all(&session::LINKS, "not tried: there is no session");
         return;
     };
-    let token = sts::examine(jwt, &grant, tags, sts_times, clock, report).await;
+    let token = sts::examine(jwt, &grant, tags, (sts_times, sts_slow), clock, report).await;
     let dialed = upstream::dial(&grant, config.limits.server_connect_timeout, clock.now(), report).await;
     match upstream::log_in(&grant, dialed, token, patience, report).await {
         Some(upstream) => session::examine(upstream, &grant, clock, patience, report).await,

@@ -60,6 +60,7 @@ pub(super) fn listeners(listeners: &[ListenSettings], now: SystemTime, report: &
         match CertificateFacts::read_file(&listen.tls_cert_file) {
             Ok(certificates) => {
                 let chain = Chain {
+                    whose: "",
                     what: &format!("the certificate in {path}"),
                     certificates: &certificates,
                     remedy: &format!("Put a new certificate into {path} and reload."),

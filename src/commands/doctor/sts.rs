@@ -21,15 +21,12 @@ use crate::secret::{IamToken, Jwt};
 
 pub(super) const LINKS: [Link; 3] = [Link::StsEndpoint, Link::Sts, Link::IamToken];
 
-/// Slower than this is worth a word: it is part of every first login.
-const SLOW: Duration = Duration::from_secs(2);
-
 /// The IAM token, if STS and the signer give one.
 pub(super) async fn examine(
     jwt: Jwt,
     grant: &Grant,
     brought: Brought,
-    times: StsTimes,
+    (times, slow): (StsTimes, Duration),
     clock: &Clock,
     report: &mut Report<'_>,
 ) -> Option<IamToken> {
@@ -65,7 +62,7 @@ pub(super) async fn examine(
         super::seconds(left),
         took.as_millis()
     );
-    if took > SLOW {
+    if took > slow {
         let remedy = "Use the Region's own endpoint or a VPC endpoint; a slow issuer makes STS slow too.";
         report.warn(Link::Sts, Trouble::new(found, remedy));
     } else {

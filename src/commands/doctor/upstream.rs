@@ -20,6 +20,12 @@ use crate::upstream::login::{self, Upstream, UpstreamLoginError, Wanted};
 
 const SERVERS_WORDS: &str = "The server itself says no, in these words.";
 
+/// The server has one text for every reason.
+const IAM_SAYS_NO: &str = "One of these, in the order of likelihood: the role's permission policy has to allow rds-db:connect \
+    as this user on the database's resource id (`pgpassport policy` prints it); cluster.resource_id has to be that id, as \
+    the session policy is made of it; cluster.endpoint has to be host and port as AWS shows them; this machine's clock \
+    has to be right. The database's log export iam-db-auth-error names the reason.";
+
 const RENEW: &str =
     "Renew the server's certificate (aws rds modify-db-instance --ca-certificate-identifier).";
 
@@ -66,6 +72,7 @@ pub(super) async fn dial(
             let authorities = cluster.ca_file.as_ref().map(|path| path.display().to_string());
             let authorities = authorities.unwrap_or_else(|| "the system's authorities".to_owned());
             let chain = Chain {
+                whose: "",
                 what: "the server's certificate",
                 certificates: &facts.certificates,
                 remedy: RENEW,
@@ -103,6 +110,9 @@ fn unreachable(error: &DialError, report: &mut Report<'_>) {
             report.ok(Link::Tcp, "the port takes connections");
             let remedy = if problem.contains("not valid for") {
                 "Write cluster.endpoint as AWS shows it (never a CNAME); an address to dial instead goes into hostaddr."
+            } else if problem.contains("ALPN") {
+                "Leave cluster.direct_tls out: it takes PostgreSQL 17 or later, or something in front that looks at the \
+                 server name."
             } else if problem.contains("xpired") {
                 RENEW
             } else {
@@ -176,6 +186,7 @@ fn refused(error: UpstreamLoginError, grant: &Grant) -> Trouble {
         UpstreamLoginError::Refused { sqlstate, .. } if sqlstate == "42501" => {
             format!("GRANT CONNECT ON DATABASE to \"{user}\".")
         }
+        UpstreamLoginError::Refused { sqlstate, .. } if sqlstate.starts_with("28") => IAM_SAYS_NO.to_owned(),
         UpstreamLoginError::Refused { sqlstate, .. } if sqlstate.starts_with("53") => {
             "The server is full: end sessions, or raise max_connections.".to_owned()
         }

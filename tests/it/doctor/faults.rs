@@ -1,14 +1,13 @@
 //! Every fault of the stand-ins, the link that has to be blamed, and the first words of what is said.
 #![expect(clippy::too_many_lines, reason = "tables")]
 
-use std::fs;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
-use aws_emulator::{Fault, Page};
+use aws_emulator::Ca;
+use aws_emulator::certs::ServerCert;
 use pgpassport::aws::retry::StsTimes;
 use pgpassport::commands::doctor::{Finding, State};
 use rcgen::{CertificateParams, KeyPair};
-use serde_json::json;
 
 use super::{Run, assert_complete};
 use crate::world::World;
@@ -17,9 +16,9 @@ use crate::world::World;
 pub(super) fn times() -> StsTimes {
     StsTimes {
         connect: Duration::from_secs(1),
-        attempt: Duration::from_millis(500),
-        operation: Duration::from_secs(1),
-        patience: Duration::from_secs(1),
+        attempt: Duration::from_secs(3),
+        operation: Duration::from_secs(3),
+        patience: Duration::from_secs(3),
         first_pause: Duration::from_millis(10),
         longest_pause: Duration::from_millis(100),
     }
@@ -69,48 +68,61 @@ pub(super) async fn examine(world: &World, token: &str) -> Vec<Finding> {
     Run::with(token).examine(world).await
 }
 
-fn certificate(world: &World, change: impl FnOnce(&mut CertificateParams)) -> String {
+/// A certificate for localhost that signs itself.
+pub(super) fn certificate(change: impl FnOnce(&mut CertificateParams)) -> ServerCert {
     let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
     change(&mut params);
     let key = KeyPair::generate().unwrap();
-    let path = world.folder().join("other.crt");
-    fs::write(&path, params.self_signed(&key).unwrap().pem()).unwrap();
-    fs::write(world.folder().join("other.key"), key.serialize_pem()).unwrap();
-    std::os::unix::fs::chown(world.folder().join("other.key"), None, None).unwrap();
-    let mode = <fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o600);
-    fs::set_permissions(world.folder().join("other.key"), mode).unwrap();
-    path.display().to_string()
+    let cert_pem = params.self_signed(&key).unwrap().pem();
+    ServerCert { cert_pem, key_pem: key.serialize_pem() }
+}
+
+/// One that ends within days.
+pub(super) fn about_to_expire(world: &World) -> ServerCert {
+    let now = UNIX_EPOCH + Duration::from_secs(u64::try_from(world.cloud.clock.unix()).unwrap());
+    certificate(|params| params.not_after = (now + Duration::from_hours(100)).into())
+}
+
+/// A good certificate of `ca` for localhost, behind which comes one that has nothing to do with it.
+pub(super) fn out_of_order(ca: &Ca) -> ServerCert {
+    let mut cert = ca.server(&["localhost"]).unwrap();
+    cert.cert_pem += &certificate(|_| {}).cert_pem;
+    cert
 }
 
 pub(super) async fn setup() -> Vec<String> {
     let world = World::start().await;
     let token = world.token("alice");
     let mut rows = Vec::new();
-    let now = std::time::UNIX_EPOCH + Duration::from_secs(u64::try_from(world.cloud.clock.unix()).unwrap());
-    for (fault, change, words) in [
-        (
-            "listener certificate about to expire",
-            Box::new(|params: &mut CertificateParams| {
-                params.not_after = (now + Duration::from_hours(100)).into();
-            }) as Box<dyn FnOnce(&mut CertificateParams)>,
-            "the certificate in … expires in ",
-        ),
+    for (fault, cert, words) in [
+        ("listener certificate about to expire", about_to_expire(&world), "the certificate in … expires in "),
         (
             "listener certificate expired",
-            Box::new(|params: &mut CertificateParams| params.not_after = rcgen::date_time_ymd(2020, 1, 1)),
+            certificate(|params| params.not_after = rcgen::date_time_ymd(2020, 1, 1)),
             "the certificate in … has expired",
         ),
         (
+            "listener certificate of the future",
+            certificate(|params| params.not_before = rcgen::date_time_ymd(2090, 1, 1)),
+            "the certificate in … is not valid yet",
+        ),
+        (
             "listener certificate without names",
-            Box::new(|params: &mut CertificateParams| params.subject_alt_names.clear()),
+            certificate(|params| params.subject_alt_names.clear()),
             "for no name at all",
         ),
+        (
+            "listener certificate in a chain out of order",
+            out_of_order(&Ca::new().unwrap()),
+            "the certificate in … comes in a chain that is out of order",
+        ),
     ] {
-        let cert = certificate(&world, change);
+        let files = cert.write(&world.folder(), "other").unwrap();
         let run = Run::with(&token).changing(move |toml| {
             let at = toml.find("tls_cert_file").unwrap();
             let own = toml[at..].split('"').nth(1).unwrap().to_owned();
-            toml.replace(&own, &cert).replace(&own.replace(".crt", ".key"), &cert.replace(".crt", ".key"))
+            let toml = toml.replace(&own, &files.cert.display().to_string());
+            toml.replace(&own.replace(".crt", ".key"), &files.key.display().to_string())
         });
         rows.push(row(fault, &run.examine(&world).await, "listener-certificate", words));
     }
@@ -121,92 +133,8 @@ pub(super) async fn setup() -> Vec<String> {
     let run = Run::with(&token).changing(|toml| toml.replace("resource_id", "# resource_id"));
     let findings = run.examine(&world).await;
     rows.push(row("no resource_id", &findings, "config", "cluster app has no resource_id"));
-    rows
-}
-
-pub(super) async fn issuer() -> Vec<String> {
-    let world = World::start().await;
-    let token = world.token("alice");
-    let issuer = &world.cloud.issuer;
-    let url = issuer.url();
-    let other_host = json!({ "issuer": url, "jwks_uri": "https://keys.example/jwks" }).to_string();
-    let mut rows = Vec::new();
-    let at_discovery = "issuer idp: …/.well-known/openid-configuration: ";
-    let at_keys = "issuer idp: …/jwks: ";
-    for (fault, page, shown, link, words) in [
-        ("issuer closes connections", Page::Discovery, Fault::Close, "issuer-discovery", at_discovery),
-        (
-            "issuer answers 503 with HTML",
-            Page::Discovery,
-            Fault::html(503),
-            "issuer-discovery",
-            "issuer idp: …: HTTP status 503",
-        ),
-        (
-            "issuer answers HTML",
-            Page::Discovery,
-            Fault::html(200),
-            "issuer-discovery",
-            "issuer idp: discovery document: ",
-        ),
-        (
-            "issuer never answers",
-            Page::Discovery,
-            Fault::Hang,
-            "issuer-discovery",
-            "issuer idp: no answer within 5 s",
-        ),
-        (
-            "issuer redirects",
-            Page::Discovery,
-            Fault::Redirect("https://elsewhere.example/".to_owned()),
-            "issuer-discovery",
-            "issuer idp: …: HTTP status 302",
-        ),
-        (
-            "discovery document of another issuer",
-            Page::Discovery,
-            Fault::json("{\"issuer\":\"https://other.example\",\"jwks_uri\":\"https://other.example/k\"}"),
-            "issuer-discovery",
-            "issuer idp: discovery document: its issuer is not",
-        ),
-        (
-            "keys at another host",
-            Page::Discovery,
-            Fault::json(other_host),
-            "issuer-discovery",
-            "issuer idp: discovery document: its jwks_uri is at another host",
-        ),
-        (
-            "key set that is no JSON",
-            Page::Jwks,
-            Fault::html(200),
-            "issuer-keys",
-            "issuer idp: the key set is ",
-        ),
-        (
-            "key set without keys",
-            Page::Jwks,
-            Fault::json("{\"keys\":[]}"),
-            "issuer-keys",
-            "issuer idp: the key set has no usable key",
-        ),
-        ("key set too large", Page::Jwks, Fault::oversize(600_000), "issuer-keys", at_keys),
-        ("key set that never ends", Page::Jwks, Fault::Endless, "issuer-keys", at_keys),
-        (
-            "key set missing",
-            Page::Jwks,
-            Fault::status(404),
-            "issuer-keys",
-            "issuer idp: …/jwks: HTTP status 404",
-        ),
-    ] {
-        issuer.fail(page, shown);
-        rows.push(row(fault, &examine(&world, &token).await, link, words));
-        issuer.heal();
-    }
-    issuer.rotate(false).unwrap();
-    let words = "issuer idp: no key with the token's kid";
-    rows.push(row("key rotated away", &examine(&world, &token).await, "token-signature", words));
+    let run = Run::with(&token).changing(|toml| toml.replace("resource_id", "pin = \"none\"\nresource_id"));
+    let findings = run.examine(&world).await;
+    rows.push(row("no pin", &findings, "config", "cluster app has pin = \"none\""));
     rows
 }

@@ -2,6 +2,7 @@
 //! in the words of `docs/doctor.md`.
 
 mod faults;
+mod issuer;
 mod sts;
 mod tokens;
 mod upstream;
@@ -11,6 +12,8 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use aws_emulator::sts::StsFault;
+use aws_emulator::{Fault, GateFault, SourceIp};
 use pgpassport::clock::Clock;
 use pgpassport::commands::doctor::{Finding, Link, Look, Question, Report, State, examine, json, text};
 use pgpassport::config::Config;
@@ -26,6 +29,10 @@ pub(crate) struct Run<'a> {
     database: Option<&'a str>,
     cluster: Option<&'a str>,
     clock: Clock,
+    /// How long the database's answers are waited for.
+    patience: Duration,
+    /// Which calls to STS are slow.
+    sts_slow: Duration,
     /// Changes the configuration file's text.
     change: Box<dyn Fn(String) -> String + Send + 'a>,
 }
@@ -37,6 +44,8 @@ impl<'a> Run<'a> {
             database: Some("app"),
             cluster: None,
             clock: Clock::system(),
+            patience: Duration::from_secs(20),
+            sts_slow: Duration::from_mins(1),
             change: Box::new(|text| text),
         }
     }
@@ -55,7 +64,8 @@ impl<'a> Run<'a> {
             cluster: self.cluster.map(str::to_owned),
             database: self.database.map(str::to_owned),
             sts_times: times(),
-            patience: Duration::from_secs(20),
+            sts_slow: self.sts_slow,
+            patience: self.patience,
             ..Question::new(Jwt::new(self.token.as_bytes().to_vec()))
         };
         let mut told = Vec::new();
@@ -81,8 +91,8 @@ pub(crate) fn assert_complete(findings: &[Finding]) {
     assert_eq!(links, Link::ALL, "{findings:#?}");
 }
 
-fn found(findings: &[Finding], link: Link) -> &Finding {
-    findings.iter().find(|finding| finding.link == link).unwrap()
+fn found<'f>(findings: &'f [Finding], link: &str) -> &'f Finding {
+    findings.iter().find(|finding| finding.link.id() == link).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -106,7 +116,7 @@ async fn a_good_chain_is_good_in_every_link() {
         (Link::RdsIam, "a member"),
         (Link::Writer, "a writer"),
     ] {
-        assert!(found(&findings, link).found.contains(words), "{words}: {findings:#?}");
+        assert!(found(&findings, link.id()).found.contains(words), "{words}: {findings:#?}");
     }
     assert_eq!(world.cloud.sts.count(), 1, "one call");
     let logins = database().gate.decisions_for("alice");
@@ -142,7 +152,7 @@ async fn several_clusters_need_a_name_and_a_name_is_enough() {
     ] {
         let findings = run.examine(&world).await;
         assert_complete(&findings);
-        let finding = found(&findings, Link::Cluster);
+        let finding = found(&findings, "cluster");
         assert_eq!(finding.state, State::Failed);
         assert_eq!(finding.remedy.as_deref(), Some("Name one with --cluster: app, other."));
     }
@@ -211,7 +221,8 @@ fn colours_are_for_terminals_of_those_who_want_them() {
 async fn every_fault_blames_its_link_in_the_words_of_the_docs() {
     let mut rows = Vec::new();
     rows.extend(faults::setup().await);
-    rows.extend(faults::issuer().await);
+    rows.extend(issuer::tls().await);
+    rows.extend(issuer::issuer().await);
     rows.extend(tokens::tokens().await);
     rows.extend(tokens::access().await);
     rows.extend(sts::sts_answers().await);
@@ -223,13 +234,90 @@ async fn every_fault_blames_its_link_in_the_words_of_the_docs() {
         "| fault | link | state | what is said | remedy |\n| --- | --- | --- | --- | --- |\n{}",
         rows.concat()
     );
+    written("faults", &table);
+}
+
+/// Part `name` of `docs/doctor.md` is `text`, or is made so.
+fn written(name: &str, text: &str) {
+    static PAGE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let _alone = PAGE.lock();
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/doctor.md");
     let page = fs::read_to_string(&path).unwrap();
-    let (before, rest) = page.split_once("<!-- faults -->\n").unwrap();
-    let (kept, after) = rest.split_once("<!-- end of faults -->").unwrap();
+    let (begin, end) = (format!("<!-- {name} -->\n"), format!("<!-- end of {name} -->"));
+    let (before, rest) = page.split_once(&begin).unwrap();
+    let (kept, after) = rest.split_once(&end).unwrap();
     if std::env::var_os("WRITE_DOCS").is_some() {
-        fs::write(&path, format!("{before}<!-- faults -->\n{table}<!-- end of faults -->{after}")).unwrap();
+        fs::write(&path, format!("{before}{begin}{text}{end}{after}")).unwrap();
     } else {
-        assert_eq!(kept, table, "docs/doctor.md is stale: run this test with WRITE_DOCS=1");
+        assert_eq!(kept, text, "docs/doctor.md is stale: run this test with WRITE_DOCS=1");
+    }
+}
+
+#[test]
+fn the_docs_list_every_link() {
+    let row = |link: Link| format!("| `{}` | {} |\n", link.id(), link.checks());
+    let rows: String = Link::ALL.into_iter().map(row).collect();
+    written("links", &format!("| link | what is checked |\n| --- | --- |\n{rows}"));
+}
+
+/// Each kind of fault that a stand-in can show has a row. A new kind does not compile before it is named here.
+#[test]
+fn every_kind_of_fault_has_its_row() {
+    let http = |fault: &Fault| match fault {
+        Fault::Close => ["issuer closes connections", "key set: connection closed", "STS: connection closed"],
+        Fault::Hang => ["issuer never answers", "key set: no answer", "STS: black hole"],
+        // The right answer, late.
+        Fault::Hold(_) => ["STS: slow", "STS: slow", "STS: slow"],
+        Fault::Answer { .. } => {
+            ["issuer answers 503 with HTML", "key set that is no JSON", "STS: 503 with HTML"]
+        }
+        Fault::Endless => {
+            ["discovery document that never ends", "key set that never ends", "STS: endless answer"]
+        }
+        Fault::Redirect(_) => ["issuer redirects", "key set: redirect", "STS: redirect"],
+    };
+    let sts = |fault: &StsFault| match fault {
+        StsFault::Http(fault) => http(fault)[2],
+        StsFault::Error { .. } => "STS: AccessDenied",
+        StsFault::WithoutCredentials => "STS: 200 without credentials",
+        StsFault::OtherSubject(_) => "STS: another subject",
+        StsFault::OtherProvider(_) => "STS: another provider",
+        StsFault::AlreadyExpired => "STS: expired credentials",
+        StsFault::Truncated => "STS: broken off",
+    };
+    let gate = |fault: &GateFault| match fault {
+        GateFault::Deny => "database denies IAM logins",
+        GateFault::Hold(_) => "IAM does not answer",
+        GateFault::Close => "IAM breaks off",
+    };
+    let source = |source: SourceIp| match source {
+        SourceIp::Peer | SourceIp::Fixed(_) | SourceIp::Absent | SourceIp::Vpce(_) => {
+            "call from another address than the trust policy's"
+        }
+    };
+    let hold = || aws_emulator::Hold::new();
+    let everywhere = [
+        Fault::Close,
+        Fault::Hang,
+        Fault::Hold(hold()),
+        Fault::html(503),
+        Fault::Endless,
+        Fault::Redirect(String::new()),
+    ];
+    let mut names: Vec<&str> = everywhere.iter().flat_map(http).collect();
+    let answers = [
+        StsFault::throttling(),
+        StsFault::WithoutCredentials,
+        StsFault::OtherSubject(String::new()),
+        StsFault::OtherProvider(String::new()),
+        StsFault::AlreadyExpired,
+        StsFault::Truncated,
+    ];
+    names.extend(answers.iter().map(sts));
+    names.extend([GateFault::Deny, GateFault::Hold(hold()), GateFault::Close].iter().map(gate));
+    names.push(source(SourceIp::Absent));
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/doctor.md")).unwrap();
+    for name in names {
+        assert!(page.contains(&format!("\n| {name} | `")), "no row for {name}");
     }
 }

@@ -1,12 +1,17 @@
 //! What STS answers and decides.
 #![expect(clippy::too_many_lines, reason = "tables")]
 
+use std::time::Duration;
+
 use aws_emulator::sts::StsFault;
-use aws_emulator::{Fault, Issuer, IssuerOptions, Provider, Template, names};
+use aws_emulator::{Ca, Fault, Issuer, IssuerOptions, Provider, Template, names};
+use pgpassport::commands::policy::{self, Source};
+use serde_json::json;
 
 use super::Run;
 use super::faults::{examine, row};
 use crate::world::World;
+use crate::world::front::Front;
 
 pub(super) async fn sts_answers() -> Vec<String> {
     let world = World::start().await;
@@ -72,6 +77,12 @@ pub(super) async fn sts_answers() -> Vec<String> {
         ),
         ("STS: connection closed", StsFault::Http(Fault::Close), "STS is unavailable: "),
         ("STS: black hole", StsFault::Http(Fault::Hang), "STS is unavailable: "),
+        ("STS: endless answer", StsFault::Http(Fault::Endless), "STS is unavailable: "),
+        (
+            "STS: redirect",
+            StsFault::Http(Fault::Redirect("https://elsewhere.example/".to_owned())),
+            "STS is unavailable: an answer that is not STS's",
+        ),
         ("STS: broken off", StsFault::Truncated, "STS answered wrongly: "),
         (
             "STS: 200 without credentials",
@@ -116,9 +127,76 @@ pub(super) async fn sts_decisions() -> Vec<String> {
         "sts-endpoint",
         "127.0.0.1:1: Connection refused",
     ));
+    let ca = Ca::new().unwrap();
+    let front = Front::start(&Ca::untrusted(&["localhost"]).unwrap(), sts.addr()).await;
+    let ca_file = ca.write(&world.folder()).unwrap().display().to_string();
+    let (plain, secured) = (sts.url(), format!("{}\"\nsts_ca_file = \"{ca_file}", front.url()));
+    let token = world.token("alice");
+    let run = Run::with(&token).changing(move |toml| toml.replace(&plain, &secured));
+    let words = "STS is unavailable: …invalid peer certificate";
+    rows.push(row("STS: certificate of an unknown authority", &run.examine(&world).await, "sts", words));
+    let token = world.token("alice");
+    let slow = Run { sts_slow: Duration::ZERO, ..Run::with(&token) }.examine(&world).await;
+    rows.push(row("STS: slow", &slow, "sts", "role arn:aws:iam::123456789012:role/"));
+
     let tagged = world.mint(world.claims("alice").tag("dbuser", "alice"));
     let words = "STS refused with AccessDenied: Not authorized to perform sts:TagSession";
     rows.push(row("tags without sts:TagSession", &examine(&world, &tagged).await, "sts", words));
+    let spoiled = world.mint(world.claims("alice").tag("team", "a\"b"));
+    let words = "STS cannot do what is configured, ValidationError: a session tag";
+    rows.push(row("session tag that AWS does not take", &examine(&world, &spoiled).await, "sts", words));
+    let source = world.mint(world.claims("alice").set("https://aws.amazon.com/source_identity", "alice"));
+    let words = "STS refused with AccessDenied: Not authorized to perform sts:SetSourceIdentity";
+    rows.push(row(
+        "source identity without sts:SetSourceIdentity",
+        &examine(&world, &source).await,
+        "sts",
+        words,
+    ));
+    let others = json!(["arn:aws:iam::123456789012:role/other"]);
+    let others = world.mint(world.claims("alice").set("https://aws.amazon.com/roles", others));
+    let words = "STS refused with InvalidIdentityToken";
+    rows.push(row("token for other roles", &examine(&world, &others).await, "sts", words));
+    let mut short = world.cloud.role(Template::Trust, Template::Permission);
+    let usual = short.clone();
+    short.max_session_duration = 3_600;
+    sts.put_role(&short).unwrap();
+    let token = world.token("alice");
+    let run =
+        Run::with(&token).changing(|toml| toml.replace("resource_id", "sts_duration = \"2h\"\nresource_id"));
+    let words = "STS cannot do what is configured, ValidationError: The requested DurationSeconds exceeds";
+    rows.push(row("sts_duration longer than the role's", &run.examine(&world).await, "sts", words));
+    sts.put_role(&usual).unwrap();
+    sts.forget_keys();
+    let nowhere = Some("http://127.0.0.1:1".to_owned());
+    let known = |audience: &str, fetch_url| Provider {
+        url: world.cloud.issuer.url(),
+        audiences: vec![audience.to_owned()],
+        fetch_url,
+    };
+    sts.put_provider(known(names::AUDIENCE, nowhere));
+    let words = "STS is unavailable: …Couldn't retrieve verification key";
+    let token = world.token("alice");
+    rows.push(row("issuer that STS cannot reach", &examine(&world, &token).await, "sts", words));
+    sts.put_provider(known("another-app", None));
+    let words = "STS refused with InvalidIdentityToken: Incorrect token audience";
+    rows.push(row("aud that IAM does not know", &examine(&world, &token).await, "sts", words));
+    sts.put_provider(known(names::AUDIENCE, None));
+    let form = policy::Wishes { source: Source::Ip(vec!["203.0.113.7".to_owned()]), ..Default::default() };
+    let narrow = World::wishes().policies(form).start().await;
+    let words = "STS refused with AccessDenied: Not authorized to perform sts:AssumeRoleWithWebIdentity";
+    let token = narrow.token("alice");
+    rows.push(row(
+        "call from another address than the trust policy's",
+        &examine(&narrow, &token).await,
+        "sts",
+        words,
+    ));
+    let token = world.token("alice");
+    let run =
+        Run::with(&token).changing(|toml| toml.replace(names::ROLE_ARN, &format!("{}-x", names::ROLE_ARN)));
+    rows.push(row("role that does not exist", &run.examine(&world).await, "sts", words));
+
     let elsewhere = world.token("alice");
     let run = Run::with(&elsewhere).changing(|toml| toml.replace(names::ACCOUNT, "999999999999"));
     let words = "STS refused with AccessDenied";

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use aws_emulator::{Ca, GateFault, Template, names};
+use aws_emulator::{Ca, GateFault, Hold, Template, names};
 use pgpassport::clock::Clock;
 use pgpassport::commands::doctor::Finding;
 
@@ -66,6 +66,15 @@ pub(super) async fn upstream() -> Vec<String> {
         let server = FakeServer::with_cert(cert, part).await;
         rows.push(row(fault, &at(&world, &server, &ca_file).await, link, words));
     }
+    let server = FakeServer::start(&ca, Part::Direct { alpn: false }).await;
+    let direct = |toml: String| toml.replace("resource_id", "direct_tls = true\nresource_id");
+    let words = "TLS handshake with …: the server does not take direct TLS";
+    rows.push(row(
+        "server without direct TLS",
+        &changed(&world, &server, &ca_file, direct).await,
+        "tls",
+        words,
+    ));
     let token = world.token("alice");
     let real = database().postgres.addr().to_string();
     let run = Run::with(&token).changing(|toml| toml.replace(&real, "127.0.0.1:1"));
@@ -91,12 +100,21 @@ pub(super) async fn upstream() -> Vec<String> {
 
 /// A run against a server that plays a part.
 async fn at(world: &World, server: &FakeServer, ca_file: &str) -> Vec<Finding> {
+    changed(world, server, ca_file, |toml| toml).await
+}
+
+async fn changed(
+    world: &World,
+    server: &FakeServer,
+    ca_file: &str,
+    change: impl Fn(String) -> String + Send + Sync,
+) -> Vec<Finding> {
     let (token, real) = (world.token("alice"), database().postgres.addr().to_string());
     let run = Run::with(&token).changing(|toml| {
         let at = toml.find("ca_file").unwrap();
         let own = toml[at..].split('"').nth(1).unwrap().to_owned();
         let toml = toml.replace(&real, &server.addr.to_string()).replace(&own, ca_file);
-        toml.replace("[limits]", "[limits]\nserver_connect_timeout = \"1s\"")
+        change(toml.replace("[limits]", "[limits]\nserver_connect_timeout = \"1s\""))
     });
     run.examine(world).await
 }
@@ -130,6 +148,28 @@ pub(super) async fn login() -> Vec<String> {
         "login",
         words,
     ));
+    database().gate.heal_user("unlucky");
+    database().gate.fail_user("unlucky", GateFault::Close);
+    rows.push(row("IAM breaks off", &examine(&world, &world.token("unlucky")).await, "login", words));
+    database().gate.heal_user("unlucky");
+    let (hold, token) = (Hold::new(), world.token("unlucky"));
+    database().gate.fail_user("unlucky", GateFault::Hold(hold.clone()));
+    let run = Run { patience: Duration::from_secs(1), ..Run::with(&token) };
+    let slow = "the server did not finish the login within 1 s";
+    rows.push(row("IAM does not answer", &run.examine(&world).await, "login", slow));
+    hold.release();
+    let token = world.token("alice");
+    let run = Run::with(&token).changing(|toml| toml.replace(names::RESOURCE_ID, "cluster-OTHER"));
+    rows.push(row("resource_id of another cluster", &run.examine(&world).await, "login", words));
+    let endpoint = format!("endpoint = \"{}\"", names::ENDPOINT);
+    let other_port = format!("endpoint = \"{}:5433\"", names::ENDPOINT_HOST);
+    let run = Run::with(&token).changing(|toml| toml.replace(&endpoint, &other_port));
+    rows.push(row(
+        "endpoint with another port than the server's",
+        &run.examine(&world).await,
+        "login",
+        words,
+    ));
     let broken = "the database did not follow the protocol";
     for (fault, part, words) in [
         (
@@ -154,6 +194,7 @@ pub(super) async fn login() -> Vec<String> {
 
 pub(super) async fn session() -> Vec<String> {
     let sql = "CREATE ROLE rds_superuser; CREATE ROLE mighty LOGIN CREATEROLE IN ROLE rds_iam, rds_superuser; \
+               CREATE ROLE almighty LOGIN SUPERUSER IN ROLE rds_iam; \
                CREATE ROLE disguised LOGIN IN ROLE rds_iam; GRANT bob TO disguised; ALTER ROLE disguised SET role = bob";
     tokio::task::spawn_blocking(move || database().postgres.sql(sql)).await.unwrap();
     let world = World::start().await;
@@ -165,6 +206,8 @@ pub(super) async fn session() -> Vec<String> {
         "privileges",
         words,
     ));
+    let words = "the user is superuser";
+    rows.push(row("superuser", &examine(&world, &world.token("almighty")).await, "privileges", words));
     let words = "current_user is \"bob\", session_user \"disguised\"";
     rows.push(row(
         "session under another role",

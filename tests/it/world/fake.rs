@@ -68,20 +68,7 @@ impl FakeServer {
 
     #[expect(clippy::unused_async, reason = "it needs a runtime, and its callers wait for it to listen")]
     pub(crate) async fn with_cert(cert: &ServerCert, part: Part) -> Self {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(
-                CertificateDer::pem_slice_iter(cert.cert_pem.as_bytes()).map(Result::unwrap).collect(),
-                PrivateKeyDer::from_pem_slice(cert.key_pem.as_bytes()).unwrap(),
-            )
-            .unwrap();
-        if matches!(part, Part::Direct { alpn: true }) {
-            config.alpn_protocols = vec![b"postgresql".to_vec()];
-        }
-        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let acceptor = acceptor(cert, matches!(part, Part::Direct { alpn: true }));
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let listener = socket.listen(2_048).unwrap(); // crowds come at once
@@ -135,6 +122,24 @@ impl FakeServer {
     pub(crate) fn heard(&self) -> Vec<u8> {
         self.heard.lock().unwrap().clone()
     }
+}
+
+/// Shows `cert`; with `alpn` it speaks PostgreSQL's protocol from the first byte.
+pub(super) fn acceptor(cert: &ServerCert, alpn: bool) -> TlsAcceptor {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(
+            CertificateDer::pem_slice_iter(cert.cert_pem.as_bytes()).map(Result::unwrap).collect(),
+            PrivateKeyDer::from_pem_slice(cert.key_pem.as_bytes()).unwrap(),
+        )
+        .unwrap();
+    if alpn {
+        config.alpn_protocols = vec![b"postgresql".to_vec()];
+    }
+    TlsAcceptor::from(Arc::new(config))
 }
 
 async fn play(

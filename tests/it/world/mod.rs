@@ -6,6 +6,7 @@ pub(crate) mod admin;
 mod canary;
 mod cancel;
 pub(crate) mod fake;
+pub(crate) mod front;
 pub(crate) mod log;
 mod psql;
 pub(crate) mod raw;

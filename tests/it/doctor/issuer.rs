@@ -1,0 +1,201 @@
+//! Faults of the issuer: its certificate, its discovery document, its keys.
+#![expect(clippy::too_many_lines, reason = "tables")]
+
+use aws_emulator::{Ca, Fault, Page};
+use pgpassport::commands::doctor::{Finding, State};
+use serde_json::json;
+
+use super::faults::{about_to_expire, certificate, examine, out_of_order, row};
+use super::{Run, found};
+use crate::world::World;
+use crate::world::front::Front;
+
+pub(super) async fn issuer() -> Vec<String> {
+    let world = World::start().await;
+    let token = world.token("alice");
+    let issuer = &world.cloud.issuer;
+    let url = issuer.url();
+    let other_host = json!({ "issuer": url, "jwks_uri": "https://keys.example/jwks" }).to_string();
+    let mut rows = Vec::new();
+    let at_discovery = "issuer idp: …/.well-known/openid-configuration: ";
+    let at_keys = "issuer idp: …/jwks: ";
+    for (fault, page, shown, link, words) in [
+        ("issuer closes connections", Page::Discovery, Fault::Close, "issuer-discovery", at_discovery),
+        (
+            "issuer answers 503 with HTML",
+            Page::Discovery,
+            Fault::html(503),
+            "issuer-discovery",
+            "issuer idp: …: HTTP status 503",
+        ),
+        (
+            "issuer answers HTML",
+            Page::Discovery,
+            Fault::html(200),
+            "issuer-discovery",
+            "issuer idp: discovery document: ",
+        ),
+        (
+            "issuer never answers",
+            Page::Discovery,
+            Fault::Hang,
+            "issuer-discovery",
+            "issuer idp: no answer within 5 s",
+        ),
+        (
+            "issuer redirects",
+            Page::Discovery,
+            Fault::Redirect("https://elsewhere.example/".to_owned()),
+            "issuer-discovery",
+            "issuer idp: …: HTTP status 302",
+        ),
+        (
+            "discovery document of another issuer",
+            Page::Discovery,
+            Fault::json("{\"issuer\":\"https://other.example\",\"jwks_uri\":\"https://other.example/k\"}"),
+            "issuer-discovery",
+            "issuer idp: discovery document: its issuer is not",
+        ),
+        (
+            "keys at another host",
+            Page::Discovery,
+            Fault::json(other_host),
+            "issuer-discovery",
+            "issuer idp: discovery document: its jwks_uri is at another host",
+        ),
+        (
+            "discovery document missing",
+            Page::Discovery,
+            Fault::status(404),
+            "issuer-discovery",
+            "issuer idp: …/.well-known/openid-configuration: HTTP status 404",
+        ),
+        (
+            "discovery document that never ends",
+            Page::Discovery,
+            Fault::Endless,
+            "issuer-discovery",
+            at_discovery,
+        ),
+        (
+            "key set that is no JSON",
+            Page::Jwks,
+            Fault::html(200),
+            "issuer-keys",
+            "issuer idp: the key set is ",
+        ),
+        (
+            "key set without keys",
+            Page::Jwks,
+            Fault::json("{\"keys\":[]}"),
+            "issuer-keys",
+            "issuer idp: the key set has no usable key",
+        ),
+        (
+            "key set too large",
+            Page::Jwks,
+            Fault::oversize(600_000),
+            "issuer-keys",
+            "issuer idp: …/jwks: …length limit exceeded",
+        ),
+        ("key set that never ends", Page::Jwks, Fault::Endless, "issuer-keys", at_keys),
+        ("key set: connection closed", Page::Jwks, Fault::Close, "issuer-keys", at_keys),
+        ("key set: no answer", Page::Jwks, Fault::Hang, "issuer-keys", "issuer idp: no answer within 5 s"),
+        (
+            "key set: redirect",
+            Page::Jwks,
+            Fault::Redirect("https://elsewhere.example/".to_owned()),
+            "issuer-keys",
+            "issuer idp: …/jwks: HTTP status 302",
+        ),
+        (
+            "key set missing",
+            Page::Jwks,
+            Fault::status(404),
+            "issuer-keys",
+            "issuer idp: …/jwks: HTTP status 404",
+        ),
+    ] {
+        issuer.fail(page, shown);
+        rows.push(row(fault, &examine(&world, &token).await, link, words));
+        issuer.heal();
+    }
+    issuer.rotate(false).unwrap();
+    let words = "issuer idp: no key with the token's kid";
+    rows.push(row("key rotated away", &examine(&world, &token).await, "token-signature", words));
+    rows
+}
+
+/// A run in which the issuer's keys are fetched at `url`, trusting the authorities of `ca_pem`.
+async fn over_tls(world: &World, url: &str, ca_pem: &str) -> Vec<Finding> {
+    let ca_file = world.folder().join("issuer-ca.pem");
+    std::fs::write(&ca_file, ca_pem).unwrap();
+    let token = world.token("alice");
+    let keys = format!("[[issuer]]\njwks_url = \"{url}/jwks\"\nca_file = \"{}\"", ca_file.display());
+    Run::with(&token).changing(move |toml| toml.replace("[[issuer]]", &keys)).examine(world).await
+}
+
+pub(super) async fn tls() -> Vec<String> {
+    let world = World::start().await;
+    let ca = Ca::new().unwrap();
+    let authorities = format!("{}{}", ca.pem(), certificate(|_| {}).cert_pem);
+    let ends = about_to_expire(&world);
+    let authorities = format!("{authorities}{}", ends.cert_pem);
+    let mut rows = Vec::new();
+    for (fault, cert, words) in [
+        (
+            "issuer's certificate of an unknown authority",
+            Ca::untrusted(&["localhost"]).unwrap(),
+            "issuer idp: https://localhost:…/jwks: …invalid peer certificate: ",
+        ),
+        (
+            "issuer's certificate for another name",
+            ca.server(&["other.example"]).unwrap(),
+            "issuer idp: https://localhost:…/jwks: …certificate not valid for name",
+        ),
+        (
+            "issuer's certificate expired",
+            ca.expired(&["localhost"]).unwrap(),
+            "issuer idp: https://localhost:…/jwks: …certificate expired",
+        ),
+        ("issuer's certificate about to expire", ends, "issuer idp: its certificate expires in "),
+        (
+            "issuer's certificate in a chain out of order",
+            out_of_order(&ca),
+            "issuer idp: its certificate comes in a chain that is out of order",
+        ),
+    ] {
+        let front = Front::start(&cert, world.cloud.issuer.addr()).await;
+        rows.push(row(fault, &over_tls(&world, &front.url(), &authorities).await, "issuer-tls", words));
+    }
+    let nobody = over_tls(&world, "https://localhost:1", ca.pem()).await;
+    rows.push(row("issuer: nobody listens", &nobody, "issuer-tls", "issuer idp: https://localhost:1/jwks: "));
+    rows
+}
+
+/// The same facts as of the listener and of the database.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_issuers_certificate_is_shown_with_names_chain_and_days() {
+    let world = World::start().await;
+    let ca = Ca::new().unwrap();
+    let mut cert = ca.server(&["localhost", "127.0.0.1"]).unwrap();
+    cert.cert_pem += ca.pem();
+    let front = Front::start(&cert, world.cloud.issuer.addr()).await;
+    let findings = over_tls(&world, &front.url(), ca.pem()).await;
+    assert!(findings.iter().all(|one| one.state == State::Ok), "{findings:#?}");
+    for (link, more) in [
+        ("listener-certificate", "for localhost, 127.0.0.1, 1 certificate(s)"),
+        ("issuer-tls", "issuer idp: for localhost, 127.0.0.1, 2 certificate(s)"),
+        ("issuer-tls", "verified by /"),
+        ("tls", aws_emulator::names::ENDPOINT_HOST),
+        ("tls", "1 certificate(s)"),
+        ("tls", "TLSv1_3, verified by /"),
+    ] {
+        let line = found(&findings, link);
+        assert!(line.found.contains(more), "{more}: {line:#?}");
+        assert!(line.found.contains("signed by CN=pgpassport test authority, "), "{line:#?}");
+        assert!(line.found.contains(" days left"), "{line:#?}");
+    }
+    let keys = found(&findings, "issuer-discovery");
+    assert!(keys.found.contains("jwks_url is configured") && keys.found.contains(&front.url()), "{keys:#?}");
+}

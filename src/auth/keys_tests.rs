@@ -1,10 +1,13 @@
 //! Key sets over time: rotation, outage, floods of unknown keys. Time is paused where it matters.
 
-use aws_emulator::{Fault, Issuer, IssuerOptions, Page};
+use aws_emulator::{Fault, Issuer, IssuerOptions, KeyChoice, Page};
 
 use super::*;
 use crate::auth::verify::tests::settings;
+use crate::auth::{Verifier, VerifyError};
+use crate::clock::Clock;
 use crate::config::SignatureAlgorithm;
+use crate::secret::Jwt;
 
 fn store(issuer: &Issuer, more: &str) -> KeyStore {
     let settings = settings(issuer, more);
@@ -15,34 +18,46 @@ async fn issuer() -> Issuer {
     tokio::task::spawn_blocking(|| Issuer::start(IssuerOptions::default()).unwrap()).await.unwrap()
 }
 
+/// Ten thousand tokens with as many unknown keys, in waves: those of the first wait for the one fetch that they are
+/// worth, and those of the others for nothing. Good tokens are accepted all the while.
 #[tokio::test(flavor = "multi_thread")]
 async fn p7_a_flood_of_unknown_keys_is_one_fetch() {
     let issuer = issuer().await;
     let store = Arc::new(store(&issuer, ""));
     assert_eq!(store.usable().await.unwrap().len(), 2);
     assert_eq!(issuer.count(Page::Jwks), 1);
-    let flood: Vec<_> = (0..500)
-        .map(|_| {
-            let store = Arc::clone(&store);
-            tokio::spawn(async move { store.refetched().await.is_some() })
-        })
-        .collect();
-    for one in flood {
-        assert!(one.await.unwrap());
+    let verifier = Verifier::new(vec![(settings(&issuer, ""), Arc::clone(&store))], Clock::system());
+    let verifier = Arc::new(verifier);
+    let good = issuer.token("alice");
+    let payload = serde_json::Value::from(issuer.default_claims("alice")).to_string();
+    for wave in 0..10 {
+        let flood: Vec<_> = (0..1_000)
+            .map(|number| {
+                let header = format!(r#"{{"alg":"RS256","kid":"nobody-{wave}-{number}"}}"#);
+                let forged = issuer.sign(&header, payload.as_bytes(), &KeyChoice::Bytes(vec![7; 256]));
+                let verifier = Arc::clone(&verifier);
+                tokio::spawn(async move { verifier.verify(&Jwt::new(forged.into_bytes())).await })
+            })
+            .collect();
+        verifier.verify(&Jwt::new(good.clone().into_bytes())).await.unwrap();
+        for one in flood {
+            let refused = one.await.unwrap().unwrap_err();
+            assert!(matches!(refused, VerifyError::KeyUnknown { .. }), "{refused}");
+        }
+        assert_eq!(issuer.count(Page::Jwks), 2, "wave {wave}");
     }
-    assert_eq!(issuer.count(Page::Jwks), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn p8_a_rotated_key_is_known_after_one_fetch_and_the_old_one_gone() {
     let issuer = issuer().await;
     let store = store(&issuer, "");
-    let old = issuer.kid(&aws_emulator::KeyChoice::Rs256);
+    let old = issuer.kid(&KeyChoice::Rs256);
     let knows =
         |keys: &KeySet, kid: &str| !keys.candidates(Some(kid), SignatureAlgorithm::Rs256).unwrap().is_empty();
     assert!(knows(&store.usable().await.unwrap(), &old));
     tokio::task::block_in_place(|| issuer.rotate(false).unwrap());
-    let new = issuer.kid(&aws_emulator::KeyChoice::Rs256);
+    let new = issuer.kid(&KeyChoice::Rs256);
     assert!(!knows(&store.usable().await.unwrap(), &new));
     let keys = store.refetched().await.unwrap();
     assert!(knows(&keys, &new) && !knows(&keys, &old));
@@ -268,17 +283,25 @@ async fn r16_a_certificate_that_is_not_trusted_is_no_answer() {
     assert!(server.await.unwrap().is_err());
 }
 
+/// Ten minutes of the steady clock, in each of which the issuer is asked in vain and a token verified.
 #[tokio::test]
 async fn r16_an_issuer_that_is_down_for_ten_minutes_leaves_its_keys_in_use() {
     let issuer = issuer().await;
-    let store = store(&issuer, "");
-    assert_eq!(store.usable().await.unwrap().len(), 2);
+    let store = Arc::new(store(&issuer, ""));
+    let verifier = Verifier::new(vec![(settings(&issuer, ""), Arc::clone(&store))], Clock::system());
+    let verified = async |name: &str| verifier.verify(&Jwt::new(issuer.token(name).into_bytes())).await;
+    verified("alice").await.unwrap();
     issuer.go_down();
-    for _ in 0..10 {
+    // The first attempt is due after the usual refresh, the others when the one before has failed.
+    for minute in 0..10 {
+        let asked = issuer.count(Page::Discovery);
         tokio::time::pause();
         tokio::time::advance(Duration::from_mins(1)).await;
         tokio::time::resume();
-        assert_eq!(store.usable().await.unwrap().len(), 2);
+        if minute >= 5 {
+            issuer.reaches(Page::Discovery, asked + 1).await;
+        }
+        verified(&format!("newcomer{minute}")).await.unwrap();
     }
     let status = store.status();
     assert!(status.usable && status.age.unwrap() >= Duration::from_mins(10), "{status:?}");

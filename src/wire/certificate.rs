@@ -135,10 +135,10 @@ mod tests {
     #[test]
     fn names_and_times_are_read() {
         let names = ["db.example".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
-        let mut params = rcgen::CertificateParams::new(names.clone()).unwrap();
+        let mut params = CertificateParams::new(names.clone()).unwrap();
         params.not_before = rcgen::date_time_ymd(2019, 1, 1);
         params.not_after = rcgen::date_time_ymd(2020, 1, 1);
-        let cert = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
+        let cert = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
         let facts = CertificateFacts::read(cert.der()).unwrap();
         assert_eq!(facts.names, names);
         assert_eq!(

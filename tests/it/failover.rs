@@ -1,13 +1,17 @@
 //! Names that move, clocks that jump, and the other things that happen around a proxy that runs for long.
 
 use std::net::SocketAddr;
+use std::os::unix::net::UnixDatagram;
 use std::sync::{Arc, Mutex};
 
-use aws_emulator::{Ca, Fault, names};
+use aws_emulator::{Ca, Fault, Page, names};
 use pgpassport::upstream::address::Resolver;
 
-use crate::world::World;
+use crate::lifecycle::Service;
+use crate::world::admin::until;
 use crate::world::fake::{FakeServer, Part, welcome};
+use crate::world::raw::PATIENCE;
+use crate::world::{RawClient, World};
 
 /// A name server whose one name a test can move.
 #[derive(Clone, Default)]
@@ -32,7 +36,7 @@ async fn server(ca: &Ca) -> FakeServer {
     FakeServer::start(ca, Part::AfterPassword(welcome())).await
 }
 
-async fn let_in(world: &World, token: &str) -> crate::world::RawClient {
+async fn let_in(world: &World, token: &str) -> RawClient {
     world.raw().await.login("alice", Some(names::DATABASE), token).await.unwrap().0
 }
 
@@ -97,6 +101,52 @@ async fn r7_a_bundle_of_old_and_new_authorities_spans_their_rotation() {
     drop(let_in(&both, &token).await);
     name.moves_to(&[before.addr]);
     drop(let_in(&both, &token).await);
+}
+
+/// The whole story with the binary: the server has a certificate of a new authority, people are told what is wrong, the
+/// file is replaced, SIGHUP, and the same process lets them in.
+#[tokio::test(flavor = "multi_thread")]
+async fn r7_a_new_authority_is_taken_at_a_hangup_without_a_restart() {
+    let (old, new) = (Ca::new().unwrap(), Ca::new().unwrap());
+    let server = server(&old).await;
+    let world = World::wishes().upstream(server.addr, &old).start().await;
+    let (folder, token) = (tempfile::tempdir().unwrap(), world.token("alice"));
+    let notices = UnixDatagram::bind(folder.path().join("notify")).unwrap();
+    notices.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut service = Service::start(&world.config_file(), &folder.path().join("notify"));
+    let log = service.log();
+    let mut state = [0; 512];
+    let read = notices.recv(&mut state).unwrap();
+    let ready = String::from_utf8_lossy(&state[..read]).into_owned();
+    let port = ready.split("127.0.0.1:").nth(1).unwrap().trim().parse().unwrap();
+    let login = async || {
+        let client = RawClient::connect(port, world.listener_ca()).await;
+        client.login("alice", Some(names::DATABASE), &token).await.map(|(client, _)| client)
+    };
+    let refused = async || {
+        let refusal = login().await.err().expect("a certificate that nobody vouches for");
+        assert_eq!(refusal.sqlstate(), "57P03");
+        assert_eq!(refusal.message(), "cannot connect now: database not trusted");
+        assert!(refusal.detail().starts_with("Stage upstream_tls: "), "{refusal:?}");
+        assert!(refusal.hint().contains("whoever runs the proxy"), "{refusal:?}");
+    };
+    let mut session = login().await.unwrap();
+    server.shows(&new.server(&[names::ENDPOINT_HOST]).unwrap());
+    refused().await;
+    new.write(&world.folder().join("upstream")).unwrap();
+    refused().await; // nothing is read before it is asked for
+    service.signal("HUP");
+    while !log.recv_timeout(PATIENCE).expect("a word about it").contains("the configuration is reloaded") {}
+    drop(login().await.unwrap());
+    // The old session has not noticed.
+    session.send(b"still there").await;
+    until("the session goes on", async || String::from_utf8_lossy(&server.heard()).contains("still there"))
+        .await;
+    // And what is wrong in another way is not taken either.
+    server.shows(&new.server(&["other.example"]).unwrap());
+    refused().await;
+    server.shows(&new.expired(&[names::ENDPOINT_HOST]).unwrap());
+    refused().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -171,17 +221,25 @@ async fn r29_a_partition_to_sts_leaves_known_tokens_until_their_credentials_end(
     drop(let_in(&world, &known).await);
 }
 
+/// Ten minutes by the clock, in each of which the keys are asked for in vain, and somebody new comes. (What the keys'
+/// age is by the steady clock, which a test of the whole cannot turn, is shown in `auth::keys`.)
 #[tokio::test(flavor = "multi_thread")]
 async fn r16_an_issuer_that_is_down_for_ten_minutes_costs_no_login() {
     let ca = Ca::new().unwrap();
     let server = server(&ca).await;
-    let world = World::wishes().upstream(server.addr, &ca).one_clock().start().await;
+    let world = World::wishes().upstream(server.addr, &ca).user("startup_user = \"ignore\"").one_clock();
+    let world = world.start().await;
     let token = world.token("alice");
     drop(let_in(&world, &token).await);
     world.cloud.issuer.go_down();
-    for _ in 0..10 {
+    for minute in 1..=10 {
         world.cloud.clock.advance(60);
+        let asked = world.cloud.issuer.count(Page::Discovery);
+        assert!(world.reloaded().await, "which has the keys fetched at once");
+        world.cloud.issuer.reaches(Page::Discovery, asked + 1).await;
+        world.log_line("the key set cannot be fetched").await;
         drop(let_in(&world, &token).await);
+        drop(let_in(&world, &world.token(&format!("newcomer{minute}"))).await);
     }
-    assert_eq!(world.cloud.sts.count(), 1);
+    assert_eq!(world.cloud.sts.count(), 11, "alice is known, the others are not");
 }

@@ -63,7 +63,7 @@ async fn a_stop_ends_an_open_transaction_with_57p01() {
 }
 
 /// The binary, ended with its test whatever happens.
-struct Service(Child);
+pub(crate) struct Service(Child);
 
 impl Drop for Service {
     fn drop(&mut self) {
@@ -73,7 +73,7 @@ impl Drop for Service {
 }
 
 impl Service {
-    fn start(config: &Path, notify: &Path) -> Self {
+    pub(crate) fn start(config: &Path, notify: &Path) -> Self {
         Self(Self::command(config, notify).spawn().unwrap())
     }
 
@@ -84,9 +84,14 @@ impl Service {
         command
     }
 
-    fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let id = self.0.id().to_string();
         assert!(Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
+    }
+
+    /// The lines of its log, from the first one.
+    pub(crate) fn log(&mut self) -> Receiver<String> {
+        lines(self.0.stderr.take().unwrap())
     }
 
     /// Its exit code, once its log has ended.
@@ -178,7 +183,7 @@ async fn sigterm_in_a_transaction_says_57p01_and_ends_with_exit_code_0() {
     };
     for signal in ["TERM", "INT", "QUIT"] {
         let mut service = Service::start(&world.config_file(), &socket_path);
-        let log = lines(service.0.stderr.take().unwrap());
+        let log = service.log();
         let state = told();
         assert!(state.contains("READY=1") && state.contains("STATUS=listening on 127.0.0.1:"), "{state}");
         // A session in the middle of a transaction.
@@ -251,7 +256,7 @@ async fn r18_a_second_signal_ends_at_once_and_r30_hangups_change_nothing() {
     let socket = UnixDatagram::bind(&socket_path).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut service = Service::start(&world.config_file(), &socket_path);
-    let log = lines(service.0.stderr.take().unwrap());
+    let log = service.log();
     let said = || {
         let mut state = [0; 512];
         let read = socket.recv(&mut state).unwrap();
@@ -295,7 +300,7 @@ async fn r27_the_watchdog_is_fed() {
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut command = Service::command(&world.config_file(), &socket_path);
     let mut service = Service(command.env("WATCHDOG_USEC", "100000").spawn().unwrap());
-    let log = lines(service.0.stderr.take().unwrap());
+    let log = service.log();
     let said = || {
         let mut state = [0; 512];
         let read = socket.recv(&mut state).expect("systemd is told something");

@@ -1,5 +1,7 @@
 //! Which connection leads to which cluster, who may use it, and with which settings its sessions begin.
 
+use aws_emulator::{Issuer, IssuerOptions, names};
+
 use crate::world::{ErrorFields, World};
 
 /// A second cluster at the same server, told apart by `keys`.
@@ -104,7 +106,7 @@ async fn only_those_come_in_whose_claims_a_rule_names() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_issuers_people_need_its_role_and_what_it_requires() {
-    let role = format!("role_arn = {{ idp = \"{}\" }}", aws_emulator::names::ROLE_ARN);
+    let role = format!("role_arn = {{ idp = \"{}\" }}", names::ROLE_ARN);
     let world = World::wishes()
         .role(&role)
         .issuer("require = { claim = \"scope\", all = [\"openid\", \"db\"] }\nuser_claim = \"login\"")
@@ -115,8 +117,29 @@ async fn an_issuers_people_need_its_role_and_what_it_requires() {
     let refusal = world.refusal("alice", &with("openid dbx")).await;
     assert_eq!(refusal.sqlstate(), "28P01");
     assert!(refusal.detail().contains("claim \"scope\" does not hold what is required: \"openid\", \"db\""));
-    let elsewhere = World::wishes().cluster("issuers = [\"idp\"]").start().await;
-    elsewhere.connect("alice", &elsewhere.token("alice")).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_is_for_the_people_of_its_issuers() {
+    let other =
+        tokio::task::spawn_blocking(|| Issuer::start(IssuerOptions::default()).unwrap()).await.unwrap();
+    let second = format!(
+        "[[issuer]]\nname = \"other\"\nurl = \"{}\"\naudience = \"{}\"\nprivate_network = true",
+        other.url(),
+        names::AUDIENCE
+    );
+    let one_role = format!("role_arn = {{ idp = \"{}\" }}", names::ROLE_ARN);
+    for (wishes, why) in [
+        (World::wishes().cluster("issuers = [\"idp\"]"), "cluster.issuers does not name the token's issuer"),
+        (World::wishes().role(&one_role), "cluster.role_arn has no role for the token's issuer"),
+    ] {
+        let world = wishes.issuer(&second).start().await;
+        world.connect("alice", &world.token("alice")).await.unwrap();
+        // A good token of a configured issuer, whose people have no business here.
+        let theirs = world.plant(other.token("alice"));
+        no_licence_to_look_around(&refused(&world, "app", &theirs).await, "app");
+        world.log_line(why).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

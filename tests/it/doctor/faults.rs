@@ -1,5 +1,4 @@
 //! Every fault of the stand-ins, the link that has to be blamed, and the first words of what is said.
-#![expect(clippy::too_many_lines, reason = "tables")]
 
 use std::time::{Duration, UNIX_EPOCH};
 

@@ -51,6 +51,7 @@ pub(crate) struct FakeServer {
     /// How many clients have come.
     clients: watch::Receiver<usize>,
     packets: Arc<Mutex<Vec<Vec<u8>>>>,
+    acceptor: Arc<Mutex<TlsAcceptor>>,
     task: JoinHandle<()>,
 }
 
@@ -69,6 +70,8 @@ impl FakeServer {
     #[expect(clippy::unused_async, reason = "it needs a runtime, and its callers wait for it to listen")]
     pub(crate) async fn with_cert(cert: &ServerCert, part: Part) -> Self {
         let acceptor = acceptor(cert, matches!(part, Part::Direct { alpn: true }));
+        let acceptor = Arc::new(Mutex::new(acceptor));
+        let shown = Arc::clone(&acceptor);
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let listener = socket.listen(2_048).unwrap(); // crowds come at once
@@ -82,13 +85,18 @@ impl FakeServer {
             loop {
                 let (tcp, _) = listener.accept().await.unwrap();
                 came.send_modify(|clients| *clients += 1);
-                let (acceptor, part) = (acceptor.clone(), part.clone());
+                let (acceptor, part) = (shown.lock().unwrap().clone(), part.clone());
                 let (ears, desk) = (Arc::clone(&ears), Arc::clone(&desk));
                 // A client that breaks off ends its part of the play.
                 tokio::spawn(async move { play(tcp, acceptor, part, ears, desk).await.ok() });
             }
         });
-        Self { addr, heard, clients, packets, task }
+        Self { addr, heard, clients, packets, acceptor, task }
+    }
+
+    /// Shows another certificate from now on.
+    pub(crate) fn shows(&self, cert: &ServerCert) {
+        *self.acceptor.lock().unwrap() = acceptor(cert, false);
     }
 
     /// How many clients have come so far.

@@ -1,5 +1,6 @@
 //! Crowds: how many calls AWS sees, who waits, and whom a failing STS or issuer costs a login. With `--nocapture` each
 //! says how long its logins took.
+#![expect(clippy::print_stdout, reason = "what was measured")]
 
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;

@@ -29,6 +29,7 @@ mod replicas;
 mod restart;
 mod routing;
 mod sts;
+mod terraform;
 mod tls;
 mod tokens;
 mod tracker;

@@ -283,23 +283,3 @@ fn unhex(line: &str) -> String {
         .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap());
     String::from_utf8(bytes.collect()).unwrap()
 }
-
-#[test]
-fn the_terraform_heredocs_hold_the_very_documents() {
-    let plan = example(&Wishes { session_tag: true, ..Wishes::default() });
-    let file = render(&plan, Format::Terraform, None).unwrap();
-    let documents: Vec<String> = file
-        .split("<<-JSON\n")
-        .skip(1)
-        .map(|rest| rest.split("\n  JSON\n").next().unwrap())
-        .map(|body| {
-            let lines: Vec<_> = body.lines().map(|line| line.strip_prefix("    ").unwrap()).collect();
-            let body = lines.join("\n");
-            assert_eq!(body.matches("${").count(), body.matches("$${").count(), "a template: {body}");
-            body.replace("$${", "${")
-        })
-        .collect();
-    let role = &plan.roles[0];
-    assert_eq!(documents, [role.trust.json(), role.permission.json()]);
-    assert_eq!(file.matches('{').count(), file.matches('}').count());
-}

@@ -44,7 +44,9 @@ fn register(out: &mut String, provider: &ProviderPlan) {
 fn create(out: &mut String, role: &RolePlan) {
     role.notes.iter().for_each(|note| remark(out, note));
     let (path, name) = role.arn.path_and_name();
-    let id = identifier(name);
+    // Roles of one name can be in two accounts.
+    let id = identifier(&format!("{name}_{}", role.arn.account()));
+    remark(out, &format!("In account {}", role.arn.account()));
     let _ = writeln!(out, "resource \"aws_iam_role\" \"{id}\" {{\n  name = {}", quoted(name));
     if path != "/" {
         let _ = writeln!(out, "  path = {}", quoted(path));
@@ -70,9 +72,11 @@ fn quoted(text: &str) -> String {
     format!("\"{}\"", escaped(&text.replace('\\', r"\\").replace('"', "\\\"")))
 }
 
-/// `${` and `%{` begin templates.
+/// `${` and `%{` begin templates unless the sign is doubled; one more in front would make it unclear which is which, so
+/// it is written by its number, as JSON and Terraform's texts both can.
 fn escaped(text: &str) -> String {
-    text.replace("${", "$${").replace("%{", "%%{")
+    let clear = text.replace("$${", r"\u0024${").replace("%%{", r"\u0025%{");
+    clear.replace("${", "$${").replace("%{", "%%{")
 }
 
 fn identifier(text: &str) -> String {

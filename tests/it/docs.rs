@@ -3,7 +3,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
+use aws_emulator::Ca;
 use clap::Parser;
 use pgpassport::cli::Cli;
 use pgpassport::commands::policy::Idp;
@@ -11,7 +13,12 @@ use pgpassport::config::Config;
 
 fn pages() -> Vec<(PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut pages = vec![root.join("README.md"), root.join("docs/aws-setup.md"), root.join("docs/doctor.md")];
+    let mut pages = vec![
+        root.join("README.md"),
+        root.join("docs/aws-setup.md"),
+        root.join("docs/doctor.md"),
+        root.join("docs/access.md"),
+    ];
     for name in ["okta", "entra", "keycloak", "auth0", "google", "cognito"] {
         pages.push(root.join(format!("docs/idp/{name}.md")));
     }
@@ -74,7 +81,7 @@ fn every_configuration_is_a_good_one() {
             seen += 1;
         }
     }
-    assert_eq!(seen, 8);
+    assert_eq!(seen, 9);
 }
 
 #[test]
@@ -98,4 +105,71 @@ fn every_snippet_is_the_printed_one() {
         let snippet = squeezed(&recipe.snippet.unwrap());
         assert!(page.contains(&snippet), "docs/idp/{name}.md does not hold what is printed:\n{snippet}");
     }
+}
+
+/// The setup page's configuration, in a folder of its own with the files that it names.
+fn set_up(page: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let own = format!("{}/", folder.path().display());
+    let toml = blocks(page, "toml").remove(0).replace("/etc/pgpassport/", &own);
+    fs::write(folder.path().join("proxy.toml"), toml).unwrap();
+    let ca = Ca::new().unwrap();
+    ca.server(&["db.acme.com"]).unwrap().write(folder.path(), "server").unwrap();
+    fs::write(folder.path().join("rds-global-bundle.pem"), ca.pem()).unwrap();
+    folder
+}
+
+/// What a stranger sees who does as the setup page says: `<!-- printed -->` stands in front of what the command before it
+/// prints, `<!-- printed by: … -->` names another one. A line of an ellipsis stands for any lines.
+#[test]
+fn what_the_setup_page_shows_is_what_is_printed() {
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/aws-setup.md")).unwrap();
+    let folder = set_up(&page);
+    let parts: Vec<_> = page.split("<!-- printed").collect();
+    for pair in parts.windows(2) {
+        let (named, shown) = pair[1].split_once("-->\n```\n").unwrap();
+        let command = named.trim().strip_prefix("by: ").map_or_else(
+            || blocks(pair[0], "sh").pop().unwrap().lines().last().unwrap().to_owned(),
+            str::to_owned,
+        );
+        let shown = shown.split_once("\n```").unwrap().0;
+        let output = Command::new(env!("CARGO_BIN_EXE_pgpassport"))
+            .args(words(&command).split_off(1))
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{command}: {output:?}");
+        let printed = String::from_utf8(output.stdout).unwrap();
+        let mut rest = printed.trim_end();
+        for piece in shown.split("\n…\n") {
+            let at = rest
+                .find(piece)
+                .unwrap_or_else(|| panic!("{command} does not print\n{piece}\nin\n{printed}"));
+            assert!(
+                at == 0 || rest.len() < printed.trim_end().len(),
+                "{command} begins otherwise:\n{printed}"
+            );
+            rest = &rest[at + piece.len()..];
+        }
+        assert_eq!(rest, "", "{command} prints more");
+    }
+    assert_eq!(parts.len(), 3, "two outputs");
+}
+
+/// Whatever is to be typed is good syntax of a POSIX shell.
+#[test]
+fn every_command_is_good_shell() {
+    let mut seen = 0;
+    for (path, page) in pages() {
+        for block in blocks(&page, "sh") {
+            // Names in angle brackets are for the reader to fill in.
+            let filled = block.replace(['<', '>'], "");
+            let script =
+                if block.contains("<id>") || block.contains("<ARN>") { filled } else { block.clone() };
+            let checked = Command::new("sh").args(["-n", "-c", &script]).output().unwrap();
+            assert!(checked.status.success(), "{}: {block}: {checked:?}", path.display());
+            seen += 1;
+        }
+    }
+    assert!(seen > 20, "{seen} blocks");
 }

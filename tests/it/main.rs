@@ -8,6 +8,7 @@ mod architecture;
 mod balancer;
 mod cancel;
 mod chain;
+mod derivation;
 mod device_flow;
 mod docs;
 mod doctor;

@@ -18,7 +18,7 @@ pub use self::documents::{Document, Source};
 use self::documents::{Reach, Tags, Trusted};
 pub use self::idp::{Idp, Recipe};
 pub use self::render::{Format, Part, render};
-use crate::config::{ClusterSettings, Config, IssuerSettings};
+use crate::config::{ClusterSettings, Config, EndpointKind, IssuerSettings};
 use crate::names::{DbUser, RoleArn};
 
 /// Longest session of a role that nobody has changed (IAM user guide, "Modify the maximum session duration").
@@ -296,10 +296,19 @@ fn role_plan(role: RoleArn, uses: &[Use<'_>], all: &[&ClusterSettings], wishes: 
 fn role_notes(clusters: &[&ClusterSettings], demanded: bool, wishes: &Wishes) -> Vec<String> {
     let mut notes = Vec::new();
     for cluster in clusters.iter().filter(|cluster| cluster.resource_id.is_none()) {
+        let command = match cluster.kind {
+            EndpointKind::Aurora => {
+                "describe-db-clusters --query 'DBClusters[].[Endpoint,DbClusterResourceId]'"
+            }
+            EndpointKind::Rds => {
+                "describe-db-instances --query 'DBInstances[].[Endpoint.Address,DbiResourceId]'"
+            }
+            EndpointKind::RdsProxy => "describe-db-proxies --query 'DBProxies[].[Endpoint,DBProxyArn]'",
+            EndpointKind::Dsql => continue, // its id is in its name
+        };
         notes.push(format!(
-            "{NO_RESOURCE_ID} has to be replaced by the resource id of cluster {}, which `aws rds describe-db-clusters \
-             --query 'DBClusters[].[Endpoint,DbClusterResourceId]'` shows. Set cluster.resource_id to it, and it \
-             stands here.",
+            "{NO_RESOURCE_ID} has to be replaced by the resource id of cluster {}, which `aws rds {command}` shows. Set \
+             cluster.resource_id to it, and it stands here.",
             cluster.name
         ));
     }

@@ -88,6 +88,17 @@ fn a_policy_without_a_resource_id_lets_nobody_in_and_says_so() {
     let plan = reference(&[], &Wishes::default());
     assert!(plan.roles[0].permission.json().contains(":dbuser:RESOURCE-ID/*"));
     assert!(plan.roles[0].notes[0].contains("RESOURCE-ID") && plan.roles[0].notes[0].contains("orders"));
+    let host = "orders.cluster-c1a2b3c4d5e6.eu-central-1.rds.amazonaws.com";
+    for (other, command) in [
+        (host, "describe-db-clusters"),
+        ("orders.c1a2b3c4d5e6.eu-central-1.rds.amazonaws.com", "describe-db-instances"),
+        ("orders.proxy-c1a2b3c4d5e6.eu-central-1.rds.amazonaws.com", "describe-db-proxies"),
+    ] {
+        let note = reference(&[(host, other)], &Wishes::default()).roles[0].notes[0].clone();
+        assert!(note.contains(command), "{note}");
+    }
+    let dsql = reference(&[(host, "abcdef.dsql.eu-central-1.on.aws")], &Wishes::default());
+    assert!(!dsql.roles[0].notes.join(" ").contains("RESOURCE-ID"));
 }
 
 #[test]

@@ -33,6 +33,17 @@ pub(crate) fn resident_kib(pids: &[u32]) -> f64 {
     pids.iter().map(of).sum()
 }
 
+/// The processors that this process may use, by their numbers.
+pub(crate) fn processors() -> Vec<u32> {
+    let status = fs::read_to_string("/proc/self/status").expect("this process lives");
+    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).expect("a list");
+    let range = |part: &str| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        first.parse().expect("a number")..=last.parse().expect("a number")
+    };
+    list.trim().split(',').flat_map(range).collect()
+}
+
 /// A count as a figure.
 #[expect(clippy::cast_precision_loss, reason = "no count here comes near to 2^52")]
 pub(crate) fn figure(count: usize) -> f64 {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::ground::{Contestant, Ground, KINDS, Kind, PROXIES, Server, Special};
 use crate::loads::{self, Figures};
-use crate::measure::{figure, percentile};
+use crate::measure::{figure, percentile, processors};
 use crate::quiet_server::QuietServer;
 use crate::report::{Row, Table};
 use crate::sessions::{Idle, Storm, Way};
@@ -212,15 +212,15 @@ fn cores(bench: &Bench, table: &mut Table) {
     let what =
         "64 clients: what two cores carry, to one (2 × transactions a CPU second with two threads, to one)";
     let row = Row::new("10", what, "times").at_least(1.8);
-    if std::thread::available_parallelism().map_or(1, std::num::NonZero::get) < 2 {
+    let [first, second, ..] = processors()[..] else {
         table.row(&row.not_measured("one processor"));
         return;
-    }
-    let on = |cores| {
-        let special = Special { before: &["taskset", "-c", cores], ..Special::default() };
+    };
+    let on = |cores: String| {
+        let special = Special { before: &["taskset", "-c", &cores], ..Special::default() };
         bench.ground.contestant(Kind::Pgpassport, &bench.ground.server, special)
     };
-    let (one, two) = (on("0"), on("0,1"));
+    let (one, two) = (on(format!("{first}")), on(format!("{first},{second}")));
     let load = |to: &Contestant| loads::queries(to, 64, bench.effort.seconds, bench.folder());
     let runs = interleaved(&[&one, &two], bench.effort.rounds, load);
     for (threads, runs) in ["one session thread", "two session threads"].iter().zip(&runs) {

@@ -51,6 +51,13 @@ fn the_table_of_refusals_for_want_of_a_place() {
         (full(alice), "53300", "too many connections for user \"alice\"", Stage::Limits, "is 7"),
         (full(app), "53300", "too many connections for cluster \"app\"", Stage::Limits, "is 7"),
         (
+            NoPlace::Descriptors.into(),
+            "53300",
+            "too many connections for the proxy",
+            Stage::Limits,
+            "run out of file descriptors",
+        ),
+        (
             NoPlace::Stopping.into(),
             "57P03",
             "cannot connect now: the proxy is shutting down",

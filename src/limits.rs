@@ -228,6 +228,9 @@ pub enum NoPlace {
     /// The service is stopping.
     #[error("the service is stopping")]
     Stopping,
+    /// The system gives no more file descriptors.
+    #[error("the process has run out of file descriptors")]
+    Descriptors,
 }
 
 /// There is not even a place for a refusal: the connection has to be closed without a word.

@@ -96,7 +96,9 @@ impl LoginError {
                 Whose::Address | Whose::User(_) => Fault::Client,
                 Whose::Clients | Whose::Logins | Whose::Cluster(_) | Whose::Group(_) => Fault::Operator,
             },
-            Self::Queue(_) | Self::Sts(StsError::Misconfigured { .. }) => Fault::Operator,
+            Self::NoPlace(NoPlace::Descriptors)
+            | Self::Queue(_)
+            | Self::Sts(StsError::Misconfigured { .. }) => Fault::Operator,
             Self::NoPlace(NoPlace::Stopping)
             | Self::Sts(_)
             | Self::Dial(_)
@@ -144,6 +146,8 @@ impl End {
     /// A line of its own where someone besides the client should act; the audit record has the rest.
     pub fn log(&self, session: SessionId) {
         match self {
+            // The shortage has a line of its own, and many are told.
+            Self::Refused(LoginError::NoPlace(NoPlace::Descriptors)) => {}
             Self::Refused(why) if why.fault() == Fault::Proxy => {
                 tracing::error!(%session, error = %why, "login failed by a fault of the proxy");
             }

@@ -22,6 +22,7 @@ fn ends() -> Vec<End> {
         End::NotWelcomed(WireError::Closed),
         End::Refused(AskError::Bearer(BearerError::Discovery).into()),
         End::Refused(NoPlace::Stopping.into()),
+        End::Refused(NoPlace::Descriptors.into()),
         End::Refused(NoPlace::Full(Full { of: Whose::Clients, max: 1 }).into()),
         carried(RelayEnd::ClientLeft),
         carried(RelayEnd::ClientLost(io())),

@@ -224,7 +224,12 @@ async fn carry(
     let clock = steps.clock.clone();
     drop(steps); // a long session must not keep alive what a reload has replaced
     let terms = Terms { settings, token, clock, drain, now, session, status };
-    let carried = relay(client, upstream.stream, terms).await;
+    let recall = async move || {
+        if let Some(recall) = upstream.recall {
+            recall.send().await;
+        }
+    };
+    let carried = relay(client, upstream.stream, terms, recall).await;
     trail.carried(carried.to_server, carried.to_client);
     drop((place, issued)); // others may have them from here on, and not before
     End::Carried(carried)

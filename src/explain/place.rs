@@ -20,6 +20,11 @@ pub(super) fn explain(why: &NoPlace) -> Refusal {
                 full.of.key(),
             )
         }
+        NoPlace::Descriptors => Refusal::too_many_connections(
+            "the proxy",
+            "the proxy has run out of file descriptors",
+            "LimitNOFILE of its service",
+        ),
         NoPlace::Stopping => Refusal::cannot_connect_now(
             "the proxy is shutting down",
             Stage::Session,

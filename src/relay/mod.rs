@@ -25,8 +25,8 @@ use crate::clock::Clock;
 pub use crate::config::SessionSettings;
 use crate::names::SessionId;
 use crate::wire::buffers::Buffer;
-use crate::wire::error_response;
 use crate::wire::tracker::{Standing, Tracker};
+use crate::wire::{error_response, limits};
 
 /// How long a session that has to end may take to reach the end of a message.
 const BOUNDARY_GRACE: Duration = Duration::from_secs(2);
@@ -81,8 +81,9 @@ pub struct Carried {
     pub end: RelayEnd,
 }
 
-/// Carries a session until a side ends or a rule of `terms` ends it.
-pub async fn relay<C, S>(client: C, server: S, terms: Terms) -> Carried
+/// Carries a session until a side ends or a rule of `terms` ends it. If a rule ends it while the server is at work,
+/// `recall` tells the server to stop: it would not notice before it next writes.
+pub async fn relay<C, S>(client: C, server: S, terms: Terms, recall: impl AsyncFnOnce()) -> Carried
 where
     C: AsyncRead + AsyncWrite + Unpin,
     S: AsyncRead + AsyncWrite + Unpin,
@@ -96,15 +97,25 @@ where
         server_told: false,
     };
     let mut watch = Watch::new(&terms);
+    let mut at_work = false;
     let end = match poll_fn(|cx| pair.poll_watched(cx, &mut watch, &terms)).await {
         Step::Over(end) => end,
         Step::End(cause) => RelayEnd::Ended { cause, told: true },
         // Finish the message that is under way; a client that reads too slowly for that is cut off.
-        Step::Cut(cause) => timeout(BOUNDARY_GRACE, poll_fn(|cx| pair.poll_to_boundary(cx, cause)))
-            .await
-            .unwrap_or(RelayEnd::Ended { cause, told: false }),
+        Step::Cut(cause) => {
+            at_work = true;
+            timeout(BOUNDARY_GRACE, poll_fn(|cx| pair.poll_to_boundary(cx, cause)))
+                .await
+                .unwrap_or(RelayEnd::Ended { cause, told: false })
+        }
     };
-    pair.finish(&end, terms.session).await;
+    let recall = async {
+        if at_work && matches!(end, RelayEnd::Ended { .. }) {
+            // Boxed, so that no session has to keep room for it.
+            let _ = timeout(limits::REFUSE_TIMEOUT, Box::pin(recall())).await; // it has been tried
+        }
+    };
+    tokio::join!(pair.finish(&end, terms.session), recall);
     Carried { to_server: pair.up.bytes, to_client: pair.down.bytes, end }
 }
 

@@ -1,6 +1,8 @@
 //! The rules of `[session]`, on sessions between in-memory pipes, with tokio's clock standing still until all
 //! wait for it.
 
+use std::sync::atomic::Ordering;
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep};
 
@@ -270,4 +272,32 @@ async fn r18_a_drain_waits_for_what_is_under_way_and_for_nothing_else() {
     endless.now.cancel();
     farewell(&mut endless).await;
     assert_eq!(cause(endless).await, Cause::Stopped);
+}
+
+/// A server at work is told to stop, when a rule ends the session and only then.
+#[tokio::test(start_paused = true)]
+async fn r18_what_the_server_does_for_nobody_is_recalled() {
+    for (asks, answer, stops, recalled) in [
+        (true, vec![], true, true),
+        (true, message(b'D', b"a row"), true, true),
+        (true, ready("T"), true, false),
+        (false, vec![], true, false),
+        (true, vec![], false, false),
+    ] {
+        let mut ends = start_with(256, plain());
+        if asks {
+            ends.client.write_all(&message(b'Q', b"q\0")).await.unwrap();
+            ends.server.read_exact(&mut [0; 7]).await.unwrap();
+        }
+        ends.server.write_all(&answer).await.unwrap();
+        ends.client.read_exact(&mut vec![0; answer.len()]).await.unwrap();
+        if stops {
+            ends.now.cancel();
+            farewell(&mut ends).await;
+        }
+        drop(ends.client); // a direct connection would not cancel for a client that has gone
+        drop(ends.server);
+        ends.relay.await.unwrap();
+        assert_eq!(ends.recalled.load(Ordering::Relaxed), recalled, "{asks} {answer:?} {stops}");
+    }
 }

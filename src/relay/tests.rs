@@ -2,6 +2,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::UNIX_EPOCH;
 
 use proptest::prelude::*;
@@ -27,6 +28,8 @@ pub(super) struct Ends {
     pub(super) drain: CancellationToken,
     pub(super) now: CancellationToken,
     pub(super) relay: JoinHandle<Carried>,
+    /// Whether the server has been told to stop its work.
+    pub(super) recalled: Arc<AtomicBool>,
 }
 
 /// The settings of a file without `[session]`.
@@ -59,8 +62,10 @@ pub(super) fn start_at(pipe: usize, settings: SessionSettings, clock: Clock) -> 
     let (client, near_client) = duplex(pipe);
     let (server, near_server) = duplex(pipe);
     let (drain, now) = (CancellationToken::new(), CancellationToken::new());
-    let relay = carry(near_client, near_server, settings, clock, drain.clone(), now.clone());
-    Ends { client, server, drain, now, relay }
+    let recalled = Arc::default();
+    let stop = (drain.clone(), now.clone());
+    let relay = carry(near_client, near_server, settings, clock, stop, Arc::clone(&recalled));
+    Ends { client, server, drain, now, relay, recalled }
 }
 
 fn carry<C, S>(
@@ -68,8 +73,8 @@ fn carry<C, S>(
     server: S,
     settings: SessionSettings,
     clock: Clock,
-    drain: CancellationToken,
-    now: CancellationToken,
+    (drain, now): (CancellationToken, CancellationToken),
+    recalled: Arc<AtomicBool>,
 ) -> JoinHandle<Carried>
 where
     C: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -86,7 +91,7 @@ where
             session: SessionId::random(),
             status: b'I',
         };
-        relay(client, server, terms).await
+        relay(client, server, terms, async || recalled.store(true, Ordering::Relaxed)).await
     })
 }
 
@@ -278,14 +283,7 @@ async fn r9_a_client_that_does_not_read_costs_a_few_buffers_and_no_more() {
         near_server
     )
     .unwrap();
-    let relay = carry(
-        near_client,
-        near_server,
-        plain(),
-        Clock::system(),
-        CancellationToken::new(),
-        CancellationToken::new(),
-    );
+    let relay = carry(near_client, near_server, plain(), Clock::system(), Default::default(), Arc::default());
     let (mut client, mut server) = (client, server);
     let row = message(b'D', &[b'x'; 1_000]);
     let mut sent = 0;

@@ -4,6 +4,7 @@ mod cores;
 pub mod descriptors;
 mod door;
 pub mod inherited;
+mod reserve;
 
 use std::future::poll_fn;
 use std::io;
@@ -13,12 +14,14 @@ use std::task::Poll;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use futures_util::FutureExt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until};
 
 use self::cores::Job;
 pub use self::cores::{Cores, Pulse};
 pub use self::door::{Door, Succession};
+use self::reserve::{Lent, Reserve, is_shortage};
 use crate::client::listener::Listener;
 use crate::lifecycle::Stopping;
 use crate::limits::{Counts, DoorLimits, NoPlace};
@@ -32,6 +35,9 @@ const MAX_PAUSE: Duration = Duration::from_secs(1);
 
 /// Accept errors are logged at most this often.
 const WARN_EVERY: Duration = Duration::from_secs(10);
+
+/// Clients that are taken from the queue in one go when there are no descriptors for them.
+const MAX_TURNED_AWAY: usize = 64;
 
 /// What a new connection meets: one configuration, whole. A reload makes another one.
 #[derive(Debug)]
@@ -67,7 +73,7 @@ impl Acceptor {
     /// Serves clients of `doors` until all of them are closed, as `stopping` says. Sessions go on.
     pub async fn run(&self, doors: Vec<Door>, stopping: &Stopping) {
         let mut doors: Vec<_> = doors.into_iter().enumerate().collect();
-        let mut trouble = Trouble::new();
+        let (mut trouble, mut reserve) = (Trouble::new(), Reserve::new());
         let mut turn = 0;
         let mut closing = false;
         while !doors.is_empty() {
@@ -96,24 +102,42 @@ impl Acceptor {
             match accepted {
                 Ok((tcp, peer, number, refuse)) => {
                     trouble.over();
-                    self.receive(tcp, peer, number, refuse).await;
+                    reserve.refill();
+                    self.receive(tcp, peer, number, refuse.then_some(NoPlace::Stopping)).await;
                 }
                 Err(error) => {
                     self.metrics.accept_failed();
                     trouble.met(&error);
+                    if is_shortage(&error) {
+                        self.turn_away(&doors, &mut turn, &mut reserve).await;
+                    }
                 }
             }
         }
     }
 
+    /// Serves whoever waits, when there is no descriptor for another client, with those of the reserve: some are told
+    /// so, and the others closed. Both are better than to wait for nothing.
+    async fn turn_away(&self, doors: &[(usize, Door)], turn: &mut usize, reserve: &mut Reserve) {
+        for _ in 0..MAX_TURNED_AWAY {
+            let Some(lent) = reserve.lend() else { return };
+            let Some(Ok((tcp, peer, number, _))) = next(doors, turn).now_or_never() else { break };
+            match lent {
+                Lent::ToTell => self.receive(tcp, peer, number, Some(NoPlace::Descriptors)).await,
+                Lent::ToClose => self.metrics.closed_unheard(),
+            }
+        }
+        reserve.refill();
+    }
+
     /// Closes doors when whoever is in their queues has been received.
     async fn close(&self, doors: Vec<(usize, Door)>) {
         for (number, door) in doors {
-            let refuse = !door.has_successor();
+            let refuse = (!door.has_successor()).then_some(NoPlace::Stopping);
             match door.into_waiting() {
                 Ok(waiting) => {
                     for (tcp, peer) in waiting {
-                        self.receive(tcp, peer, number, refuse).await;
+                        self.receive(tcp, peer, number, refuse.clone()).await;
                     }
                 }
                 Err(error) => tracing::warn!(%error, "clients in a listener's queue may be lost"),
@@ -121,10 +145,12 @@ impl Acceptor {
         }
     }
 
-    async fn receive(&self, tcp: TcpStream, peer: SocketAddr, number: usize, refuse: bool) {
+    async fn receive(&self, tcp: TcpStream, peer: SocketAddr, number: usize, refuse: Option<NoPlace>) {
         let now = self.current.load();
-        let place =
-            if refuse { self.counts.refuse(NoPlace::Stopping) } else { self.counts.admit(&now.limits) };
+        let place = match refuse {
+            Some(why) => self.counts.refuse(why),
+            None => self.counts.admit(&now.limits),
+        };
         match (place, now.listeners.get(number)) {
             (Some(place), Some(listener)) => {
                 let (steps, listener) = (Arc::clone(&now.steps), Arc::clone(listener));

@@ -53,6 +53,30 @@ pub async fn deliver(
     }
 }
 
+/// A session's own cancel: tells its server to give up a statement that nobody waits for any more.
+#[derive(Debug)]
+pub struct Recall {
+    dialer: Arc<Dialer>,
+    addr: SocketAddr,
+    key: CancelKey,
+}
+
+impl Recall {
+    /// For a session that `dialer` has led to `addr`, where it has this key.
+    pub(super) fn new(dialer: Arc<Dialer>, addr: SocketAddr, key: CancelKey) -> Self {
+        Self { dialer, addr, key }
+    }
+
+    /// Sends it. A server that cannot be told finds out by itself, when it next writes.
+    pub async fn send(self) {
+        let Ok(_slot) = self.dialer.recalls.acquire().await else { return };
+        let deadline = Instant::now() + limits::CANCEL_TIMEOUT;
+        if let Err(error) = tell(&self.dialer, self.addr, &self.key, deadline).await {
+            tracing::debug!(addr = %self.addr, %error, "a statement of an ended session may go on");
+        }
+    }
+}
+
 /// To whom the order is to be carried.
 async fn addressees<'a>(
     dialers: &'a Dialers,

@@ -10,6 +10,7 @@ use std::time::Duration;
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -27,6 +28,10 @@ use crate::wire::{has_early_bytes, socket};
 
 /// The SSLRequest packet (PostgreSQL manual, "Message Formats").
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
+
+/// Sessions of one cluster that are ended in mid-statement and whose server is told so at the same time; each of
+/// them is a connection more for a moment. The others wait for their turn.
+const MAX_RECALLS: usize = 64;
 
 /// Why the upstream could not be reached.
 #[derive(Debug, thiserror::Error)]
@@ -116,6 +121,7 @@ pub struct Dialer {
     server_name: ServerName<'static>,
     direct_tls: bool,
     takes_cancels: bool,
+    pub(super) recalls: Semaphore,
     connect_timeout: Duration,
     resolver: Resolver,
     tls: TlsConnectorDebug,
@@ -190,6 +196,7 @@ impl Dialer {
             server_name,
             direct_tls: cluster.direct_tls,
             takes_cancels: cluster.kind.takes_cancels(),
+            recalls: Semaphore::new(MAX_RECALLS),
             connect_timeout,
             resolver,
             tls: TlsConnectorDebug(TlsConnector::from(Arc::new(config))),

@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 use zeroize::Zeroizing;
 
+use super::cancel::Recall;
 use super::dial::{DialError, Dialed};
 use crate::cancel::Target;
 use crate::client::startup::StartupParams;
@@ -64,6 +65,8 @@ pub struct Upstream<S = Box<TlsStream<ReadAhead<TcpStream>>>> {
     pub greeting: Greeting,
     /// How to cancel its queries, when the server says.
     pub cancel: Option<Target>,
+    /// Cancels its queries when we have ended it ourselves.
+    pub recall: Option<Recall>,
 }
 
 /// Whom to log in as, and with which of the client's wishes.
@@ -97,8 +100,9 @@ pub async fn log_in(
     };
     let said = answer(&mut dialed.stream, wanted, question, token).await?;
     let (cluster, addr) = (dialed.dialer.cluster, dialed.addr);
+    let recall = said.key.clone().map(|key| Recall::new(dialed.dialer, addr, key));
     let cancel = said.key.map(|key| Target { cluster, addr, key });
-    Ok(Upstream { stream: dialed.stream, greeting: said.greeting, cancel })
+    Ok(Upstream { stream: dialed.stream, greeting: said.greeting, cancel, recall })
 }
 
 impl UpstreamLoginError {

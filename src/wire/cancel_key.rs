@@ -6,6 +6,7 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use zeroize::Zeroizing;
 
 /// The process id and the secret of a session.
+#[derive(Clone)]
 pub struct CancelKey {
     /// Process id of the server's process.
     pub pid: i32,

@@ -41,17 +41,23 @@ impl Stage {
     }
 }
 
-async fn log_in(world: &World) -> RawClient {
+pub(crate) async fn log_in(world: &World) -> RawClient {
     let token = world.token("alice");
     world.raw().await.login("alice", Some("app"), &token).await.unwrap().0
 }
 
 /// A session with the real server, and its process there.
-async fn log_in_with_pid(world: &World) -> (RawClient, i32) {
+pub(crate) async fn log_in_with_pid(world: &World) -> (RawClient, i32) {
     let token = world.token("alice");
     let (client, said) = world.raw().await.login("alice", Some("app"), &token).await.unwrap();
-    let (_, key) = said.into_iter().find(|(tag, _)| *tag == b'K').unwrap();
-    (client, i32::from_be_bytes(key[..4].try_into().unwrap()))
+    let pid = process_id(&said);
+    (client, pid)
+}
+
+/// The server's process, as a login's messages tell it.
+pub(crate) fn process_id(said: &[(u8, Vec<u8>)]) -> i32 {
+    let (_, key) = said.iter().find(|(tag, _)| *tag == b'K').unwrap();
+    i32::from_be_bytes(key[..4].try_into().unwrap())
 }
 
 /// Asks the server's superuser until the answer is `wanted`. The limit is for a broken build.
@@ -68,18 +74,18 @@ async fn until(sql: String, wanted: &str) {
     panic!("{sql} gives {answer:?} and never {wanted:?}");
 }
 
-async fn until_gone(pid: i32) {
+pub(crate) async fn until_gone(pid: i32) {
     until(format!("select count(*) from pg_stat_activity where pid = {pid}"), "0").await;
 }
 
-async fn read_all(client: &mut RawClient) -> Vec<u8> {
+pub(crate) async fn read_all(client: &mut RawClient) -> Vec<u8> {
     let mut bytes = Vec::new();
     let _ = client.stream.read_to_end(&mut bytes).await; // a cut connection has no close_notify
     bytes
 }
 
 /// The error that `bytes` are, and nothing besides.
-fn only_error(bytes: &[u8]) -> ErrorFields {
+pub(crate) fn only_error(bytes: &[u8]) -> ErrorFields {
     assert_eq!(bytes.first(), Some(&b'E'), "{bytes:?}");
     let length = u32::from_be_bytes(bytes[1..5].try_into().unwrap()) as usize;
     assert_eq!(bytes.len(), length + 1, "{bytes:?}");
@@ -348,39 +354,5 @@ async fn u8_the_last_word_is_never_said_inside_a_message() {
             let text = if *tag == b'D' { &body[6..] } else { &body[..body.len() - 1] };
             assert!(text.iter().all(|byte| *byte == b'x'));
         }
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn j14_a_session_ends_when_its_token_does() {
-    let world =
-        World::wishes().issuer("leeway = \"0s\"").session("on_token_expiry = \"close\"").start().await;
-    let claims = world.claims("alice");
-    let now = claims.get("iat").unwrap().as_u64().unwrap();
-    let token = world.mint(claims.set("exp", now + 5));
-    let (mut client, _) = world.raw().await.login("alice", Some("app"), &token).await.unwrap();
-    client.send(&query("begin; select 1")).await;
-    while client.message().await.unwrap().0 != b'Z' {}
-    let error = only_error(&read_all(&mut client).await);
-    assert_eq!((error.sqlstate(), error.message()), ("57P01", "terminating connection due to token expiry"));
-    assert!(error.hint().contains("fresh token"), "{error:?}");
-    drop(client);
-    let record = world.audit("end", "token_expired").await;
-    assert_eq!((record["outcome"].as_str(), record["sqlstate"].as_str()), (Some("session"), Some("57P01")));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn silent_clients_are_ended_as_postgresql_ends_them() {
-    let keys = "client_idle_timeout = \"1s\"\nidle_transaction_timeout = \"1s\"";
-    let world = World::wishes().session(keys).start().await;
-    for (sql, sqlstate, end) in [("select 1", "57P05", "idle"), ("begin", "25P03", "idle_in_transaction")] {
-        let (mut client, pid) = log_in_with_pid(&world).await;
-        client.send(&query(sql)).await;
-        while client.message().await.unwrap().0 != b'Z' {}
-        let error = only_error(&read_all(&mut client).await);
-        assert_eq!(error.sqlstate(), sqlstate);
-        until_gone(pid).await;
-        let record = world.audit("end", end).await;
-        assert_eq!(record["sqlstate"], sqlstate);
     }
 }

@@ -1,7 +1,6 @@
 //! Starting, stopping, and telling the service manager.
 
 use std::io::{BufRead, BufReader, Read};
-use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -9,6 +8,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use tokio::time::timeout;
 
 use crate::world::admin::until;
+use crate::world::binary::Notified;
 use crate::world::raw::{PATIENCE, query};
 use crate::world::{ErrorFields, RawClient, World, database};
 
@@ -174,17 +174,11 @@ async fn sigterm_in_a_transaction_says_57p01_and_ends_with_exit_code_0() {
     let world = World::wishes().limits("shutdown_timeout = \"0s\"").start().await;
     let folder = tempfile::tempdir().unwrap();
     let socket_path = folder.path().join("notify");
-    let socket = UnixDatagram::bind(&socket_path).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    let told = || {
-        let mut state = [0; 512];
-        let read = socket.recv(&mut state).expect("systemd is told something");
-        String::from_utf8_lossy(&state[..read]).into_owned()
-    };
+    let notified = Notified::at(&socket_path);
     for signal in ["TERM", "INT", "QUIT"] {
         let mut service = Service::start(&world.config_file(), &socket_path);
         let log = service.log();
-        let state = told();
+        let state = notified.next();
         assert!(state.contains("READY=1") && state.contains("STATUS=listening on 127.0.0.1:"), "{state}");
         // A session in the middle of a transaction.
         let port = state.split("127.0.0.1:").nth(1).unwrap().trim().parse().unwrap();
@@ -205,7 +199,7 @@ async fn sigterm_in_a_transaction_says_57p01_and_ends_with_exit_code_0() {
         drop(client);
         assert_eq!(service.ended(&log), Some(0), "{signal}");
         // The hangup's RELOADING and READY may come first.
-        assert!((0..4).any(|_| told().contains("STOPPING=1")), "{signal}");
+        assert!((0..4).any(|_| notified.next().contains("STOPPING=1")), "{signal}");
     }
 }
 
@@ -253,21 +247,14 @@ async fn r18_a_second_signal_ends_at_once_and_r30_hangups_change_nothing() {
     let world = World::wishes().limits("shutdown_timeout = \"1h\"").start().await;
     let folder = tempfile::tempdir().unwrap();
     let socket_path = folder.path().join("notify");
-    let socket = UnixDatagram::bind(&socket_path).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let notified = Notified::at(&socket_path);
     let mut service = Service::start(&world.config_file(), &socket_path);
     let log = service.log();
-    let said = || {
-        let mut state = [0; 512];
-        let read = socket.recv(&mut state).unwrap();
-        String::from_utf8_lossy(&state[..read]).into_owned()
-    };
-    let ready = said();
-    let port = ready.split("127.0.0.1:").nth(1).unwrap().trim().parse().unwrap();
+    let port = notified.port();
     service.signal("HUP");
-    let state = said();
+    let state = notified.next();
     assert!(state.contains("RELOADING=1") && state.contains("MONOTONIC_USEC="), "{state}");
-    assert!(said().contains("READY=1"));
+    assert!(notified.next().contains("READY=1"));
     let client = RawClient::connect(port, world.listener_ca()).await;
     let (mut client, _) = client.login("alice", Some("app"), &world.token("alice")).await.unwrap();
     client.send(&query("begin")).await;
@@ -277,7 +264,7 @@ async fn r18_a_second_signal_ends_at_once_and_r30_hangups_change_nothing() {
     }
     let mut states = Vec::new();
     while !states.last().is_some_and(|state: &String| state.contains("STOPPING=1")) {
-        states.push(said());
+        states.push(notified.next());
     }
     // It waits for the transaction, which goes on.
     client.send(&query("select 1")).await;
@@ -296,18 +283,12 @@ async fn r27_the_watchdog_is_fed() {
     let world = World::wishes().limits("shutdown_timeout = \"1h\"").start().await;
     let folder = tempfile::tempdir().unwrap();
     let socket_path = folder.path().join("notify");
-    let socket = UnixDatagram::bind(&socket_path).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let notified = Notified::at(&socket_path);
     let mut command = Service::command(&world.config_file(), &socket_path);
     let mut service = Service(command.env("WATCHDOG_USEC", "100000").spawn().unwrap());
     let log = service.log();
-    let said = || {
-        let mut state = [0; 512];
-        let read = socket.recv(&mut state).expect("systemd is told something");
-        String::from_utf8_lossy(&state[..read]).into_owned()
-    };
     let until = |word: &str| loop {
-        let state = said();
+        let state = notified.next();
         if state.contains(word) {
             break state;
         }
@@ -326,6 +307,6 @@ async fn r27_the_watchdog_is_fed() {
         until("WATCHDOG=1");
     }
     service.signal("TERM");
-    drop((client, socket)); // nobody reads it any more, and it would fill up
+    drop((client, notified)); // nobody reads it any more, and it would fill up
     assert_eq!(service.ended(&log), Some(0));
 }

@@ -1,8 +1,8 @@
 //! A new process takes over from an old one, and nobody is refused in between.
 
+use std::collections::VecDeque;
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -12,14 +12,21 @@ use std::time::Duration;
 use pgpassport::server::Door;
 use tempfile::TempDir;
 
-use crate::world::raw::{PATIENCE, query};
+use crate::world::binary::Notified;
+use crate::world::raw::query;
 use crate::world::{RawClient, World};
 
-/// How often the process is replaced.
+/// How often the process is replaced where the next one has to wait for the last one's end, which takes a second.
 const RESTARTS: usize = 5;
 
+/// How often where the two overlap.
+const OVERLAPPING_RESTARTS: usize = 100;
+
+/// Processes that may be about to end at the same time.
+const AT_ONCE: usize = 32;
+
 /// Logins that each process sees before it is replaced.
-const LOGINS: usize = 25;
+const LOGINS: usize = 5;
 
 /// Takes the place of the service manager.
 struct Manager {
@@ -41,9 +48,17 @@ impl Drop for Service {
 }
 
 impl Service {
-    fn end(mut self) {
+    fn end(self) {
+        self.stop();
+        self.ended();
+    }
+
+    fn stop(&self) {
         let id = self.0.id().to_string();
         assert!(Command::new("kill").args(["-s", "TERM", &id]).status().unwrap().success());
+    }
+
+    fn ended(mut self) {
         assert_eq!(self.0.wait().unwrap().code(), Some(0));
     }
 }
@@ -56,8 +71,7 @@ impl Manager {
     /// Starts the binary and waits until it says that it is ready.
     fn start(&self) -> Service {
         let path = self.folder.path().join(self.started.fetch_add(1, Ordering::Relaxed).to_string());
-        let notified = UnixDatagram::bind(&path).unwrap();
-        notified.set_read_timeout(Some(PATIENCE)).unwrap();
+        let notified = Notified::at(&path);
         let mut command = Command::new("sh");
         command.args(["-c", "exec 3<&0 0</dev/null; LISTEN_PID=$$ exec \"$@\"", "sh"]);
         if let Some(socket) = &self.socket {
@@ -73,9 +87,7 @@ impl Manager {
             .spawn()
             .unwrap();
         let service = Service(child);
-        let mut state = [0; 512];
-        let read = notified.recv(&mut state).unwrap();
-        assert!(String::from_utf8_lossy(&state[..read]).contains("READY=1"));
+        assert!(notified.next().contains("READY=1"));
         service
     }
 }
@@ -101,7 +113,7 @@ impl Logins {
     }
 }
 
-/// Six clients log in, ask, and leave, again and again, while `restart` goes on; every error ends the test.
+/// Three clients log in, ask, and leave, again and again, while `restart` goes on; every error ends the test.
 async fn clients_come_and_go<T: Send + 'static>(
     world: &World,
     port: u16,
@@ -119,7 +131,7 @@ async fn clients_come_and_go<T: Send + 'static>(
             logins.one_more();
         }
     };
-    let clients = futures_util::future::join_all((0..6).map(|_| client()));
+    let clients = futures_util::future::join_all((0..3).map(|_| client()));
     let restarting = async {
         let seen = Arc::clone(&logins);
         let last = tokio::task::spawn_blocking(move || restart(&seen)).await.unwrap();
@@ -167,13 +179,19 @@ async fn r25_a_restart_on_a_shared_port_refuses_nobody() {
     let manager = Manager::new(config, None);
     let mut service = manager.start();
     let last = clients_come_and_go(&world, port, move |logins| {
-        for _ in 0..RESTARTS {
+        let mut stopping = VecDeque::new();
+        for _ in 0..OVERLAPPING_RESTARTS {
             logins.wait_for_some_more();
             let next = manager.start();
-            service.end();
+            service.stop();
+            stopping.push_back(service);
             service = next;
+            if stopping.len() > AT_ONCE {
+                stopping.pop_front().into_iter().for_each(Service::ended);
+            }
         }
         logins.wait_for_some_more();
+        stopping.into_iter().for_each(Service::ended);
         service
     })
     .await;

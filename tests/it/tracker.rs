@@ -2,16 +2,13 @@
 //! is not, and it must see that it is idle when it is.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures_util::{SinkExt, TryStreamExt};
 use pgpassport::wire::tracker::{Copying, Standing, Tracker};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use crate::world::database;
@@ -24,6 +21,14 @@ struct Followed {
     tracker: Tracker,
     /// All that passed, for the report of a failure: `>` sent, `<` received.
     story: String,
+    record: Vec<Passed>,
+}
+
+/// Bytes that passed to one side, and how the session stood then.
+struct Passed {
+    to_server: bool,
+    bytes: Vec<u8>,
+    stands: (Standing, Option<Copying>, usize),
 }
 
 impl Followed {
@@ -32,17 +37,24 @@ impl Followed {
         let socket: PathBuf = postgres.data_dir().join(format!(".s.PGSQL.{}", postgres.addr().port()));
         let mut stream = UnixStream::connect(socket).await.unwrap();
         stream.write_all(&startup(&[("user", "postgres"), ("database", "app")])).await.unwrap();
-        let mut followed =
-            Self { stream, unread: Vec::new(), tracker: Tracker::new(b'?'), story: String::new() };
+        let (unread, story, record) = (Vec::new(), String::new(), Vec::new());
+        let mut followed = Self { stream, unread, tracker: Tracker::new(b'?'), story, record };
         while followed.receive().await.unwrap().0 != b'Z' {}
         followed.tracker = Tracker::new(b'I');
         followed.story.clear();
+        followed.record.clear();
         followed
+    }
+
+    fn passed(&mut self, to_server: bool, bytes: &[u8]) {
+        let stands = stands(&self.tracker);
+        self.record.push(Passed { to_server, bytes: bytes.to_vec(), stands });
     }
 
     async fn send(&mut self, messages: &[u8]) {
         // Noted first: the server must not be able to answer what the tracker has not seen.
         self.tracker.to_server(messages);
+        self.passed(true, messages);
         let mut rest = messages;
         while let [tag, a, b, c, d, ..] = rest {
             let length = u32::from_be_bytes([*a, *b, *c, *d]) as usize;
@@ -88,6 +100,7 @@ impl Followed {
             self.story
         );
         self.tracker.to_client(&message);
+        self.passed(false, &message);
         assert!(
             !answers || tag == b'Z' || self.tracker.standing() == Standing::Busy,
             "called {:?} behind an answer that is no ReadyForQuery:{}",
@@ -112,6 +125,10 @@ impl Followed {
         }
         self.tracker.standing()
     }
+}
+
+fn stands(tracker: &Tracker) -> (Standing, Option<Copying>, usize) {
+    (tracker.standing(), tracker.copying(), tracker.owed())
 }
 
 fn parse(sql: &str) -> Vec<u8> {
@@ -209,6 +226,62 @@ fn whatever_a_client_sends_ahead_the_tracker_agrees_with_the_server() {
         .unwrap();
 }
 
+/// What a real session of every kind looked like, read again in pieces that know nothing of messages.
+#[test]
+fn a_recording_reads_the_same_however_it_is_cut() {
+    let run = [bind(), execute(), one(b'S')].concat();
+    let conversation: [(&[u8], usize); 11] = [
+        (&query("create temp table t (n int); listen here; do $$ begin raise notice 'x'; end $$"), 1),
+        (&function_call(), 1),
+        (&[parse("select generate_series(1, 9)"), run.clone()].concat(), 1),
+        (
+            &[parse("select 1"), run.clone(), parse("select 1/0"), run.clone(), query("notify here")]
+                .concat(),
+            3,
+        ),
+        (&query("begin"), 1),
+        (&query("select 1/0"), 1),
+        (&query("rollback"), 1),
+        (&[query("copy t from stdin"), message(b'd', b"1\n2\n"), one(b'c')].concat(), 1),
+        (&query("copy t to stdout"), 1),
+        (&[query("copy t from stdin"), message(b'd', b"x\n"), one(b'c')].concat(), 1),
+        (&[parse("copy t to stdout"), run].concat(), 1),
+    ];
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (story, record) = runtime.block_on(async {
+        let mut session = Followed::start().await;
+        for (asks, answers) in conversation {
+            session.send(asks).await;
+            assert_ne!(session.ready(answers).await, Standing::Busy, "{}", session.story);
+        }
+        (session.story, session.record)
+    });
+    for kind in [">F <V", "<A", "<N", ">d", "<G", "<H", "<d", "<E <Z", "<D"] {
+        assert!(story.contains(kind), "no {kind} in {story}");
+    }
+    let mut runner = TestRunner::new(Config { cases: 200, failure_persistence: None, ..Config::default() });
+    let replay = |cuts: Vec<usize>| {
+        let (mut tracker, mut cuts) = (Tracker::new(b'I'), cuts.iter().cycle());
+        for passed in &record {
+            let mut rest = &passed.bytes[..];
+            while !rest.is_empty() {
+                let (piece, more) = rest.split_at((*cuts.next().unwrap()).min(rest.len()));
+                if passed.to_server {
+                    tracker.to_server(piece);
+                } else {
+                    tracker.to_client(piece);
+                }
+                rest = more;
+                // The last ReadyForQuery may be all but there.
+                prop_assert!(rest.is_empty() || passed.to_server || tracker.standing() == Standing::Busy);
+            }
+            prop_assert_eq!(stands(&tracker), passed.stands);
+        }
+        Ok(())
+    };
+    runner.run(&prop::collection::vec(1_usize..12, 1..60), replay).unwrap();
+}
+
 /// A COPY that fails at its second line, with a Sync before that line and one behind it: the server ignores the
 /// first and answers the second, and nobody can know where it failed before the answers are there.
 #[tokio::test(flavor = "multi_thread")]
@@ -227,121 +300,4 @@ async fn syncs_around_the_line_at_which_a_copy_fails() {
         session.send(&query("select 1")).await;
         assert_eq!(session.ready(1).await, Standing::Idle, "{}", session.story);
     }
-}
-
-/// A recording pass-through between a real client and the server.
-struct Wire {
-    port: u16,
-    tracker: Arc<Mutex<Option<Tracker>>>,
-}
-
-impl Wire {
-    async fn start() -> Self {
-        let server = tokio::task::spawn_blocking(database).await.unwrap().postgres.addr();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let tracker = Arc::new(Mutex::new(None::<Tracker>));
-        let shared = Arc::clone(&tracker);
-        tokio::spawn(async move {
-            let (client, _) = listener.accept().await.unwrap();
-            let server = TcpStream::connect(server).await.unwrap();
-            let (mut from_client, mut to_client) = client.into_split();
-            let (mut from_server, mut to_server) = server.into_split();
-            let up = Arc::clone(&shared);
-            tokio::spawn(async move {
-                let mut bytes = [0; 1_000];
-                while let Ok(read @ 1..) = from_client.read(&mut bytes).await {
-                    if let Some(tracker) = up.lock().unwrap().as_mut() {
-                        tracker.to_server(&bytes[..read]);
-                    }
-                    to_server.write_all(&bytes[..read]).await.unwrap();
-                }
-            });
-            let mut bytes = [0; 1_000];
-            while let Ok(read @ 1..) = from_server.read(&mut bytes).await {
-                {
-                    let mut tracker = shared.lock().unwrap();
-                    match tracker.as_mut() {
-                        Some(tracker) => tracker.to_client(&bytes[..read]),
-                        // The login ends with its first ReadyForQuery, and the client waits for it.
-                        None if bytes[..read].ends_with(b"Z\0\0\0\x05I") => {
-                            *tracker = Some(Tracker::new(b'I'));
-                        }
-                        None => {}
-                    }
-                }
-                to_client.write_all(&bytes[..read]).await.unwrap();
-            }
-        });
-        Self { port, tracker }
-    }
-
-    fn standing(&self) -> Standing {
-        self.tracker.lock().unwrap().as_ref().unwrap().standing()
-    }
-
-    /// Until the session stands like this: an error is told before the ReadyForQuery behind it. The limit is
-    /// for a broken build.
-    async fn until(&self, standing: Standing) {
-        for _ in 0..3_000 {
-            if self.standing() == standing {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        panic!("never {standing:?}: {:?}", self.tracker.lock().unwrap());
-    }
-
-    fn copying(&self) -> Option<Copying> {
-        self.tracker.lock().unwrap().as_ref().unwrap().copying()
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_real_client_is_followed_through_all_it_does() {
-    let wire = Wire::start().await;
-    let mut config = tokio_postgres::Config::new();
-    config.host("127.0.0.1").port(wire.port).user("carol").password("carol-password").dbname("app");
-    let (mut client, connection) = config.connect(tokio_postgres::NoTls).await.unwrap();
-    tokio::spawn(connection);
-    assert_eq!(wire.standing(), Standing::Idle);
-    client.batch_execute("create temp table t (n int); listen tracker").await.unwrap();
-    assert_eq!(wire.standing(), Standing::Idle);
-    let statement = client.prepare("select n from t where n = $1").await.unwrap();
-    assert_eq!(wire.standing(), Standing::Idle);
-    // Pipelined, with a failure among them.
-    let (a, b, c, d) = tokio::join!(
-        client.query(&statement, &[&1_i32]),
-        client.query("select 1/0", &[]),
-        client.simple_query("notify tracker, 'x'"),
-        client.query(&statement, &[&2_i32]),
-    );
-    assert!(a.is_ok() && b.is_err() && c.is_ok() && d.is_ok());
-    // Statements that are dropped are closed in the background; the next answer comes behind that.
-    client.simple_query("select 1").await.unwrap();
-    assert_eq!(wire.standing(), Standing::Idle);
-    let transaction = client.transaction().await.unwrap();
-    assert_eq!(wire.standing(), Standing::InTransaction);
-    transaction.simple_query("select 1/0").await.unwrap_err();
-    wire.until(Standing::InFailedTransaction).await;
-    transaction.rollback().await.unwrap();
-    assert_eq!(wire.standing(), Standing::Idle);
-
-    let mut sink = Box::pin(client.copy_in::<_, Bytes>("copy t from stdin").await.unwrap());
-    sink.send(Bytes::from_static(b"1\n2\n")).await.unwrap();
-    assert_eq!((wire.standing(), wire.copying()), (Standing::Busy, Some(Copying::In)));
-    assert_eq!(sink.as_mut().finish().await.unwrap(), 2);
-    client.simple_query("select 1").await.unwrap();
-    assert_eq!((wire.standing(), wire.copying()), (Standing::Idle, None));
-    let rows = client.copy_out("copy t to stdout").await.unwrap();
-    assert_eq!(rows.try_collect::<Vec<_>>().await.unwrap().concat(), b"1\n2\n");
-    client.batch_execute("select 1").await.unwrap();
-    assert_eq!((wire.standing(), wire.copying()), (Standing::Idle, None));
-
-    // A COPY that fails leaves a Sync in doubt; the next answer settles it.
-    let mut sink = Box::pin(client.copy_in::<_, Bytes>("copy t from stdin").await.unwrap());
-    sink.send(Bytes::from_static(b"x\n")).await.unwrap();
-    sink.as_mut().finish().await.unwrap_err();
-    client.simple_query("select 7").await.unwrap();
-    assert_eq!(wire.standing(), Standing::Idle);
 }

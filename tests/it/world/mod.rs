@@ -3,6 +3,7 @@
 //! all log lines and in everything its clients were told.
 
 pub(crate) mod admin;
+pub(crate) mod binary;
 mod canary;
 mod cancel;
 pub(crate) mod fake;

@@ -3,7 +3,7 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::world::raw::startup;
+use crate::world::raw::{cancel, startup};
 use crate::world::{ErrorFields, RawClient, World};
 
 /// Version 2, written for these tests alone: `client` by way of this machine, over IPv4.
@@ -97,4 +97,30 @@ async fn c3_a_balancer_that_stops_inside_its_header_is_cut_off() {
     }
     let record = world.audit_of("stalled", "outcome", "dropped").await;
     assert_eq!(record["reason"], "the peer said too little for too long");
+}
+
+/// Behind a balancer all connections have one peer; who is counted is the client that the header names.
+#[tokio::test(flavor = "multi_thread")]
+async fn c10_limits_are_for_the_address_in_the_header() {
+    let keys = "proxy_protocol_from = [\"127.0.0.0/8\"]";
+    let world = World::wishes().listen(keys).limits("max_logins_per_address = 1").start().await;
+    let from = async |client: [u8; 4]| {
+        let tcp = send(&world, &header(PROXY, client)).await;
+        RawClient::over(tcp, world.listener_ca()).await
+    };
+    let token = world.token("alice");
+    let _waits = from([192, 0, 2, 1]).await;
+    let refusal = from([192, 0, 2, 1]).await.login("alice", Some("app"), &token).await.err().unwrap();
+    assert_eq!((refusal.sqlstate(), refusal.message()), ("53300", "too many connections for your address"));
+    assert!(from([192, 0, 2, 2]).await.login("alice", Some("app"), &token).await.is_ok());
+    // So it is with cancels.
+    let guess = cancel(b"\0\0\0\x07what");
+    for _ in 0..6 {
+        answer(&world, &[header(PROXY, [192, 0, 2, 3]), guess.clone()].concat()).await;
+    }
+    let reason = "ignored: rate limited, too many cancels from this source";
+    assert_eq!(world.audit("reason", reason).await["client"], "192.0.2.3:5000");
+    answer(&world, &[header(PROXY, [192, 0, 2, 4]), guess].concat()).await;
+    let other = world.audit("client", "192.0.2.4:5000").await;
+    assert!(other["reason"].as_str().unwrap().starts_with("ignored: forged"), "{other}");
 }

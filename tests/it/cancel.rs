@@ -4,6 +4,7 @@ use aws_emulator::Ca;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::world::admin::until;
 use crate::world::fake::{FakeServer, Part, error, welcome_with};
 use crate::world::raw::{RawClient, cancel, query, startup};
 use crate::world::{World, database, shared_secret, until_asleep};
@@ -118,6 +119,41 @@ async fn u6_a_forged_key_cancels_nothing_and_dials_nobody() {
         assert!(reason.starts_with("ignored: forged"), "{reason}");
         assert_eq!(server.packets().len(), before, "the server was dialled");
     }
+}
+
+/// As a login, a cancel is for a server that proves who it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn u6_an_unverified_server_is_not_told_the_key() {
+    let (ca, other) = (Ca::new().unwrap(), Ca::new().unwrap());
+    let (_file, keys) = shared_secret();
+    let server = FakeServer::start(&ca, Part::Modern(4_097, vec![7; 32])).await;
+    let world = World::wishes().upstream(server.addr, &ca).cancel(&keys).start().await;
+    let distrustful = World::wishes().upstream(server.addr, &other).cancel(&keys).start().await;
+    for minor in [0, 2] {
+        let (_client, key) = session(&world, minor).await;
+        let reason = distrustful.cancel(&key).await;
+        assert!(reason.starts_with("failed: TLS handshake"), "{reason}");
+        assert_eq!(server.cancels().len(), 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn u6_a_key_dies_with_its_session() {
+    let world = World::start().await;
+    let mut stale = Vec::new();
+    for minor in [0, 2] {
+        let (client, key) = session(&world, minor).await;
+        drop(client);
+        stale.push(key);
+    }
+    world.metric_is("pgpassport_cl_active", 0.0).await;
+    let (mut client, _) = session(&world, 0).await;
+    client.send(&query("select pg_sleep(622)")).await;
+    until_asleep(&database().postgres, 622).await;
+    assert!(world.cancel(&stale[0]).await.starts_with("ignored: forged"));
+    // Only the server can tell that a sealed one is stale, and it does nothing.
+    assert!(world.cancel(&stale[1]).await.starts_with("forwarded to "));
+    until_asleep(&database().postgres, 622).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -259,7 +295,10 @@ async fn r18_a_draining_replicas_sessions_are_cancelled_through_another_one() {
         client.send(&query(&format!("select pg_sleep({seconds})"))).await;
         until_asleep(&database().postgres, seconds).await;
         world.stopping.drain.cancel();
-        world.log_line("the listener is closed").await;
+        until("its listener is closed", async || {
+            TcpStream::connect(("127.0.0.1", world.port)).await.is_err()
+        })
+        .await;
         other.cancel(&key).await;
         client.expect_57014().await;
     }

@@ -87,7 +87,10 @@ async fn r19_nobody_notices_a_hundred_reloads() {
         }
     };
     let reloading = async {
-        for number in 0..100 {
+        for number in 0.. {
+            if number >= 100 && queries.load(Ordering::Relaxed) >= 10_000 {
+                break;
+            }
             if number % 2 == 0 {
                 assert!(world.reloaded().await);
             } else {
@@ -100,7 +103,7 @@ async fn r19_nobody_notices_a_hundred_reloads() {
     };
     futures_util::future::join3(asking, coming, reloading).await;
     let (queries, logins) = (queries.into_inner(), logins.into_inner());
-    assert!(queries > 100 && logins > 10, "{queries} queries and {logins} logins are no proof");
+    assert!(queries >= 10_000 && logins > 10, "{queries} queries and {logins} logins are no proof");
     assert_eq!(world.cloud.sts.count(), 1, "what STS had answered was forgotten");
 }
 

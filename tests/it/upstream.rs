@@ -22,6 +22,12 @@ async fn r1_a_database_that_refuses_connections() {
     assert_eq!(refusal.message(), "cannot connect now: database unreachable");
     assert!(refusal.detail().starts_with("Stage upstream_connect: "), "{refusal:?}");
     assert!(refusal.hint().contains("Try again"), "{refusal:?}");
+    // However often it is tried again, STS is asked once for each token.
+    let token = world.token("bob");
+    for _ in 0..5 {
+        assert_eq!(world.refusal("bob", &token).await.sqlstate(), "57P03");
+    }
+    assert!(world.cloud.sts.count() <= 2, "{} calls for two tokens", world.cloud.sts.count());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -20,6 +20,7 @@ use crate::config::{
 };
 use crate::lifecycle::Stopping;
 use crate::limits::{Counts, DoorLimits};
+use crate::roll::Roll;
 use crate::server::Generation;
 use crate::session::{SessionLimits, Steps};
 use crate::telemetry::metrics::Metrics;
@@ -57,6 +58,8 @@ pub struct Host {
     pub counts: Arc<Counts>,
     /// What was counted.
     pub metrics: Arc<Metrics>,
+    /// Whose sessions there are.
+    pub roll: Arc<Roll>,
     cancels: Arc<CancelKeys>,
 }
 
@@ -79,6 +82,7 @@ impl Host {
             stopping,
             counts: Arc::default(),
             metrics: Arc::default(),
+            roll: Arc::default(),
             cancels: Arc::new(cancels),
         })
     }
@@ -114,6 +118,7 @@ impl Host {
             cancels: Arc::clone(&self.cancels),
             counts: Arc::clone(&self.counts),
             metrics: Arc::clone(&self.metrics),
+            roll: Arc::clone(&self.roll),
             clock: self.outside.clock.clone(),
             session: config.session,
             stopping: self.stopping.clone(),

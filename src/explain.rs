@@ -39,6 +39,7 @@ pub fn explain(why: &LoginError, user: &str) -> Refusal {
         }
         LoginError::Verify(why) => token(why, user),
         LoginError::Policy(why) => policy(why, user),
+        LoginError::Withdrawn(_) => place::withdrawn(user),
         LoginError::Sts(why) => sts(why, user),
         LoginError::Sign(_) => Refusal::internal(Stage::Signing),
         LoginError::Dial(why) => dial(why),

@@ -7,6 +7,7 @@ use super::*;
 use crate::auth::{AlgorithmFault, DeriveError};
 use crate::limits::{Full, NoPlace, Whose};
 use crate::names::DbUser;
+use crate::roll::Withdrawn;
 use crate::upstream::admission::QueueFull;
 
 fn addr() -> SocketAddr {
@@ -50,6 +51,7 @@ fn the_table_of_refusals_for_want_of_a_place() {
         (full(Whose::Address), "53300", "too many connections for your address", Stage::Limits, "is 7"),
         (full(alice), "53300", "too many connections for user \"alice\"", Stage::Limits, "is 7"),
         (full(app), "53300", "too many connections for cluster \"app\"", Stage::Limits, "is 7"),
+        (Withdrawn.into(), "28P01", FAILED, Stage::Authorization, "is withdrawn"),
         (
             NoPlace::Descriptors.into(),
             "53300",

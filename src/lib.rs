@@ -27,6 +27,7 @@
 //! | [`cancel`] | cancel keys | wire, names, secret |
 //! | [`relay`] | both directions, the rules of `[session]`, last words | wire, config |
 //! | [`upstream`] | dial, log in, carry cancels | wire, the proofs, cancel |
+//! | [`roll`] | whose sessions there are, whose access is withdrawn | config |
 //! | [`limits`] | who holds a place among how many | names |
 //! | [`session`], [`outcome`], [`explain`] | the order of the steps, how it ends, in whose words | every step |
 //! | [`server`], [`lifecycle`] | accept, cores, signals | session |
@@ -73,6 +74,7 @@ pub mod names;
 pub mod outcome;
 pub mod refusal;
 pub mod relay;
+pub mod roll;
 pub mod secret;
 pub mod server;
 pub mod session;

@@ -17,6 +17,7 @@ use crate::limits::{NoPlace, Whose};
 use crate::names::SessionId;
 use crate::refusal::{Refusal, Stage};
 use crate::relay::{Carried, Cause, RelayEnd};
+use crate::roll::Withdrawn;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::trail::Outcome;
 use crate::upstream::admission::QueueFull;
@@ -45,6 +46,9 @@ pub enum LoginError {
     /// The claims.
     #[error(transparent)]
     Policy(#[from] PolicyError),
+    /// Access that was given before is no longer.
+    #[error(transparent)]
+    Withdrawn(#[from] Withdrawn),
     /// STS.
     #[error(transparent)]
     Sts(#[from] StsError),
@@ -88,6 +92,7 @@ impl LoginError {
             | Self::Ask(_)
             | Self::Verify(_)
             | Self::Policy(_)
+            | Self::Withdrawn(_)
             | Self::Sts(StsError::Refused { .. })
             | Self::Upstream(UpstreamLoginError::NotIam { .. } | UpstreamLoginError::Refused { .. }) => {
                 Fault::Client
@@ -230,6 +235,7 @@ fn ended_by_us(cause: Cause, told: bool) -> Outcome {
         Cause::IdleInTransaction => ("idle_in_transaction", "session.idle_transaction_timeout passed"),
         Cause::Lifetime => ("lifetime", "session.max_lifetime, or that of its group, is reached"),
         Cause::TokenExpired => ("token_expired", "its token has expired"),
+        Cause::Withdrawn => ("withdrawn", "the access of its subject or token is withdrawn"),
         Cause::Drained => ("drained", "the proxy is stopping, and no transaction was open"),
         Cause::Stopped => ("stopped", "the proxy is stopping and waits no longer"),
     };

@@ -23,6 +23,7 @@ fn ends() -> Vec<End> {
         End::Refused(AskError::Bearer(BearerError::Discovery).into()),
         End::Refused(NoPlace::Stopping.into()),
         End::Refused(NoPlace::Descriptors.into()),
+        End::Refused(Withdrawn.into()),
         End::Refused(NoPlace::Full(Full { of: Whose::Clients, max: 1 }).into()),
         carried(RelayEnd::ClientLeft),
         carried(RelayEnd::ClientLost(io())),
@@ -35,6 +36,7 @@ fn ends() -> Vec<End> {
         Cause::IdleInTransaction,
         Cause::Lifetime,
         Cause::TokenExpired,
+        Cause::Withdrawn,
         Cause::Drained,
         Cause::Stopped,
     ];
@@ -76,8 +78,8 @@ fn every_end_is_counted_in_a_series_that_was_there_before() {
     };
     assert_eq!(sum("pgpassport_connections_total{"), ends.len());
     assert_eq!(sum("pgpassport_cancels_total{"), 3);
-    assert_eq!(sum("pgpassport_sessions_ended_total{"), 11);
-    assert_eq!(sum("pgpassport_logins_refused_total{"), 13);
+    assert_eq!(sum("pgpassport_sessions_ended_total{"), 12);
+    assert_eq!(sum("pgpassport_logins_refused_total{"), 15);
     assert_eq!(sum("pgpassport_closed_unheard_total"), 1);
-    assert_eq!(sum("pgpassport_relayed_bytes_total{direction=\"to_client\"}"), 22);
+    assert_eq!(sum("pgpassport_relayed_bytes_total{direction=\"to_client\"}"), 24);
 }

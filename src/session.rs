@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
 
-use crate::auth::{Asked, Grant, KeyStatus, Policy, Verifier};
+use crate::auth::{Asked, Grant, KeyStatus, Policy, VerifiedClaims, Verifier};
 use crate::aws::breaker::BreakerState;
 use crate::aws::federation::Federation;
 use crate::cancel::{CancelKeys, Ignored, Issued};
@@ -24,6 +25,7 @@ use crate::names::SessionId;
 use crate::outcome::{End, LoginError};
 use crate::refusal::Stage;
 use crate::relay::{SessionSettings, Terms, TokenTimes, relay};
+use crate::roll::{Entry, Person, Roll};
 use crate::telemetry::aws_metrics::{AwsSnapshot, StsSnapshot};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::trail::{Identity, Trail};
@@ -46,6 +48,7 @@ pub struct Steps {
     pub(crate) cancels: Arc<CancelKeys>,
     pub(crate) counts: Arc<Counts>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) roll: Arc<Roll>,
     pub(crate) clock: Clock,
     pub(crate) session: SessionSettings,
     pub(crate) stopping: Stopping,
@@ -71,6 +74,8 @@ struct LoggedIn {
     issued: Option<Issued>,
     /// Its place among the other sessions.
     place: SessionPlace,
+    /// Its place on the roll, and what ends it.
+    present: (Entry, CancellationToken),
     /// How long its token is good.
     token: TokenTimes,
     /// When it is ended all the same.
@@ -181,6 +186,8 @@ async fn log_in(
         subject: claims.subject().as_str(),
         token_id: claims.token_id(),
     });
+    let person = person(&claims);
+    steps.roll.admits(&person)?;
     let grant = steps.policy.authorise(claims, &asked(listener, client))?;
     trail.grant(&grant.cluster().name, grant.db_user().as_str(), grant.database().as_str());
     let place = steps.counts.session(&grant.cluster().name, grant.db_user(), &steps.ceilings(&grant))?;
@@ -201,14 +208,16 @@ async fn log_in(
     });
     let token = TokenTimes { expires: grant.expires_at(), accepted_until: grant.accepted_until() };
     let settings = steps.session.for_at_most(grant.group().and_then(|group| group.max_lifetime));
-    Ok(LoggedIn { upstream, issued, place, token, settings })
+    let out = steps.stopping.now.child_token();
+    let present = (steps.roll.enter(person, out.clone()), out);
+    Ok(LoggedIn { upstream, issued, place, present, token, settings })
 }
 
 /// From the welcome to the end.
 async fn carry(
     steps: Arc<Steps>,
     client: Pending<TcpStream>,
-    LoggedIn { upstream, issued, place, token, settings }: LoggedIn,
+    LoggedIn { upstream, issued, place, present: (entry, out), token, settings }: LoggedIn,
     due: Due,
     (session, trail): (SessionId, &mut Trail),
 ) -> End {
@@ -223,7 +232,7 @@ async fn carry(
     let Stopping { drain, now, .. } = steps.stopping.clone();
     let clock = steps.clock.clone();
     drop(steps); // a long session must not keep alive what a reload has replaced
-    let terms = Terms { settings, token, clock, drain, now, session, status };
+    let terms = Terms { settings, token, clock, drain, now, out, session, status };
     let recall = async move || {
         if let Some(recall) = upstream.recall {
             recall.send().await;
@@ -231,7 +240,7 @@ async fn carry(
     };
     let carried = relay(client, upstream.stream, terms, recall).await;
     trail.carried(carried.to_server, carried.to_client);
-    drop((place, issued)); // others may have them from here on, and not before
+    drop((place, entry, issued)); // others may have them from here on, and not before
     End::Carried(carried)
 }
 
@@ -272,6 +281,14 @@ fn asked<'a>(listener: &'a Listener, client: &'a Pending<TcpStream>) -> Asked<'a
         server_name: client.server_name(),
         options: startup.other("options").is_some(),
         settings: startup.settings(),
+    }
+}
+
+fn person(claims: &VerifiedClaims) -> Person {
+    Person {
+        issuer: claims.issuer_name().to_owned(),
+        subject: claims.subject().as_str().to_owned(),
+        token_id: claims.token_id().map(str::to_owned),
     }
 }
 

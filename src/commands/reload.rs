@@ -77,6 +77,13 @@ impl Reloader {
             bail!("the service is stopping");
         }
         self.current.store(Arc::new(next));
+        let ended = self.host.roll.deny(config.denied.clone());
+        if ended > 0 {
+            tracing::info!(
+                sessions = ended,
+                "the access of people with sessions is withdrawn; they are ended"
+            );
+        }
         if config.log.level != self.running.log.level {
             (self.set_level)(config.log.level);
         }

@@ -102,6 +102,7 @@ pub async fn serve(service: Service) -> anyhow::Result<()> {
     let Service { config, load, doors, admin, set_level, reload, stopping, outside } = service;
     warn(&config);
     let host = Arc::new(Host::new(outside, Handle::current(), stopping.clone(), &config.cancel)?);
+    host.roll.deny(config.denied.clone());
     let current = Arc::new(ArcSwap::from_pointee(host.build(config.clone(), None)?));
     let cores = Cores::start(thread::available_parallelism().map_or(1, std::num::NonZero::get))?;
     let pulse = cores.pulse();

@@ -8,6 +8,7 @@ use toml::de::DeTable;
 use super::admin::admin;
 use super::cancel::cancel;
 use super::cluster::clusters;
+use super::denied::denied;
 use super::issuer::issuers;
 use super::limits::limits;
 use super::listen::listeners;
@@ -49,11 +50,13 @@ fn whole(root: &Section<'_, '_>) -> Option<Config> {
     let cancel = cancel(&root.section("cancel"));
     let issuers = issuers(root);
     let listeners = listeners(root, issuers.as_deref());
+    let denied = denied(root, issuers.as_deref());
     let clusters = clusters(root);
     root.finish();
     let (listeners, issuers, clusters) = (listeners?, issuers?, clusters?);
     let warnings = Vec::new();
-    let config = Config { listeners, limits, admin, session, log, cancel, issuers, clusters, warnings };
+    let config =
+        Config { listeners, limits, admin, session, log, cancel, denied, issuers, clusters, warnings };
     names_are_known(root, &config);
     Some(config)
 }

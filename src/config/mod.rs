@@ -6,6 +6,7 @@ mod admin;
 mod cancel;
 mod cluster;
 mod convert;
+mod denied;
 mod endpoint;
 mod fixed;
 mod issuer;
@@ -26,6 +27,7 @@ use std::time::Duration;
 use regex::Regex;
 
 pub use access::{GroupSettings, OptionRules, Roles};
+pub use denied::DeniedSettings;
 pub use route::{NamePattern, Route, Way};
 pub use rules::ClaimRule;
 
@@ -46,6 +48,8 @@ pub struct Config {
     pub log: LogSettings,
     /// Cancel requests.
     pub cancel: CancelSettings,
+    /// Whose access is withdrawn.
+    pub denied: Vec<DeniedSettings>,
     /// The accepted issuers, at least one, no two with the same `url`.
     pub issuers: Vec<IssuerSettings>,
     /// The upstreams, at least one; no connection leads to two of them.

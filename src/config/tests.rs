@@ -45,6 +45,7 @@ fn the_reference_is_a_working_configuration() {
 fn every_commented_line_of_the_reference_is_the_default() {
     let examples = [
         "name",
+        "issuer",
         "issuers",
         "client_tls_ca_file",
         "jwks_url",
@@ -88,7 +89,7 @@ fn every_commented_line_of_the_reference_is_the_default() {
         let example = examples.contains(&key) || line.contains(":9127"); // admin.addr; listen.addr has a default
         assert_eq!(changed == shown(&base), !example, "{line}");
     }
-    assert_eq!(tried, 65, "commented keys of proxy.toml");
+    assert_eq!(tried, 68, "commented keys of proxy.toml");
 }
 
 /// The reader lists the keys it knows when it meets one it does not; each of them must be in the reference.
@@ -102,6 +103,7 @@ fn every_known_key_is_in_the_reference() {
         "[admin]",
         "[log]",
         "[cancel]",
+        "[denied]",
         "[[issuer]]",
         "[[cluster]]",
         "[cluster.user]",

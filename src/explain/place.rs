@@ -1,4 +1,4 @@
-//! Why there is no place for a login, in words for the person who made it.
+//! Why there is no place for a login, or none any more, in words for the person who made it.
 
 use crate::limits::{NoPlace, Whose};
 use crate::refusal::{Refusal, Stage};
@@ -32,4 +32,9 @@ pub(super) fn explain(why: &NoPlace) -> Refusal {
         )
         .hint("Connect to another host, or try again in a moment."),
     }
+}
+
+pub(super) fn withdrawn(user: &str) -> Refusal {
+    Refusal::authentication(user, Stage::Authorization, "the access of this subject or token is withdrawn")
+        .hint("Ask whoever runs the proxy.")
 }

@@ -27,6 +27,10 @@ impl Cause {
                 "the token that this session was opened with has expired",
             )
             .hint("Get a fresh token from your identity provider and connect again."),
+            Self::Withdrawn => Refusal::terminating(
+                "administrator command",
+                "the access of this session's subject or token is withdrawn",
+            ),
             Self::Drained | Self::Stopped => {
                 Refusal::terminating("administrator command", "the proxy is stopping")
             }

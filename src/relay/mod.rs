@@ -44,6 +44,8 @@ pub struct Terms {
     pub drain: CancellationToken,
     /// Ends every session.
     pub now: CancellationToken,
+    /// Ends this one; a child of `now`.
+    pub out: CancellationToken,
     /// Named in last words.
     pub session: SessionId,
     /// Transaction status of the server's ReadyForQuery that the client was welcomed with.

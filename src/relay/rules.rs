@@ -30,6 +30,8 @@ pub enum Cause {
     Lifetime,
     /// `on_token_expiry`
     TokenExpired,
+    /// `[denied]`
+    Withdrawn,
     /// The service is stopping, and the session was idle.
     Drained,
     /// The service is stopping, and waits no longer.
@@ -136,9 +138,9 @@ impl Rules {
         self.soft = Some(Cause::Drained);
     }
 
-    /// The service waits no longer.
-    pub(super) fn stop(&mut self) {
-        self.hard = Some(Cause::Stopped);
+    /// The session has to end now.
+    pub(super) fn stop(&mut self, cause: Cause) {
+        self.hard = Some(cause);
     }
 
     /// How the session stands, and whether the client has sent something since the last time.

@@ -87,6 +87,7 @@ where
             token: TokenTimes { expires, accepted_until: expires + LEEWAY },
             clock,
             drain,
+            out: now.child_token(),
             now,
             session: SessionId::random(),
             status: b'I',

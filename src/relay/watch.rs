@@ -10,7 +10,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::Terms;
-use super::rules::{Rules, Verdict};
+use super::rules::{Cause, Rules, Verdict};
 use crate::clock::Clock;
 use crate::wire::tracker::Standing;
 
@@ -36,7 +36,9 @@ pub(super) struct Watch {
     pub(super) rules: Rules,
     clock: Clock,
     drain: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
-    now: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    out: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    /// Tells whether the others are ended too.
+    now: CancellationToken,
     alarm: Option<Pin<Box<Sleep>>>,
     /// When the alarm rings; `None` when it is not set.
     armed: Option<Instant>,
@@ -50,7 +52,8 @@ impl Watch {
             rules: Rules::new(&terms.settings, terms.token, &terms.clock, Instant::now()),
             clock: terms.clock.clone(),
             drain: wait(&terms.drain),
-            now: wait(&terms.now),
+            out: wait(&terms.out),
+            now: terms.now.clone(),
             alarm: None,
             armed: None,
             bell: None,
@@ -100,9 +103,9 @@ impl Watch {
             self.drain = None;
             self.rules.drain();
         }
-        if self.now.as_mut().is_some_and(|now| now.as_mut().poll(&mut cx).is_ready()) {
-            self.now = None;
-            self.rules.stop();
+        if self.out.as_mut().is_some_and(|out| out.as_mut().poll(&mut cx).is_ready()) {
+            self.out = None;
+            self.rules.stop(if self.now.is_cancelled() { Cause::Stopped } else { Cause::Withdrawn });
         }
         if self.armed.is_some()
             && self.alarm.as_mut().is_some_and(|alarm| alarm.as_mut().poll(&mut cx).is_ready())

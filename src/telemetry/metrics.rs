@@ -35,7 +35,7 @@ const STAGES: [&str; 11] = [
 ];
 
 /// How sessions end: [`Outcome::end`] of a session.
-const ENDS: [&str; 10] = [
+const ENDS: [&str; 11] = [
     "client_left",
     "client_lost",
     "server_ended",
@@ -44,6 +44,7 @@ const ENDS: [&str; 10] = [
     "idle_in_transaction",
     "lifetime",
     "token_expired",
+    "withdrawn",
     "drained",
     "stopped",
 ];

@@ -32,7 +32,8 @@ pub struct Outcome {
     /// `session`, `refused`, `cancel`, `no_token`, `discovery`, `health_check`, `dropped`, `lost` or `aborted`.
     pub word: &'static str,
     /// How a session ended: `client_left`, `client_lost`, `server_ended`, `server_lost`, `idle`,
-    /// `idle_in_transaction`, `lifetime`, `token_expired`, `drained` or `stopped`; or what became of a cancel.
+    /// `idle_in_transaction`, `lifetime`, `token_expired`, `withdrawn`, `drained` or `stopped`; or what became of
+    /// a cancel.
     pub end: Option<&'static str>,
     /// The step that refused or broke.
     pub stage: Option<&'static str>,

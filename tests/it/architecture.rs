@@ -126,6 +126,7 @@ fn nobody_uses_what_the_house_forbids() {
         ("upstream", [&leaves[..], &["wire", "client", "auth", "config", "cancel", "upstream"]].concat()),
         ("relay", [&leaves[..], &["wire", "config"]].concat()),
         ("cancel", vec!["names", "secret", "wire"]),
+        ("roll", vec!["config"]),
         ("limits", vec!["names"]),
         ("admin", vec!["lifecycle", "limits", "server", "telemetry"]),
         ("telemetry", vec!["names", "config", "telemetry"]),

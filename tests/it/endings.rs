@@ -8,10 +8,11 @@ use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 
 use crate::world::fake::{FakeServer, Part, welcome};
-use crate::world::raw::{message, query};
+use crate::world::raw::{PATIENCE, message, query};
 use crate::world::{ErrorFields, RawClient, World, database};
 
 /// A world whose server is played by the test.
@@ -61,7 +62,7 @@ pub(crate) fn process_id(said: &[(u8, Vec<u8>)]) -> i32 {
 }
 
 /// Asks the server's superuser until the answer is `wanted`. The limit is for a broken build.
-async fn until(sql: String, wanted: &str) {
+pub(crate) async fn until(sql: String, wanted: &str) {
     let mut answer = String::new();
     for _ in 0..3_000 {
         let sql = sql.clone();
@@ -80,7 +81,8 @@ pub(crate) async fn until_gone(pid: i32) {
 
 pub(crate) async fn read_all(client: &mut RawClient) -> Vec<u8> {
     let mut bytes = Vec::new();
-    let _ = client.stream.read_to_end(&mut bytes).await; // a cut connection has no close_notify
+    // A cut connection has no close_notify.
+    let _ = timeout(PATIENCE, client.stream.read_to_end(&mut bytes)).await.expect("it goes on for ever");
     bytes
 }
 

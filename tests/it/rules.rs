@@ -1,6 +1,6 @@
 //! Sessions that the proxy ends: by a rule of `[session]`, by their token, or because it stops.
 
-use crate::endings::{log_in, log_in_with_pid, only_error, process_id, read_all, until_gone};
+use crate::endings::{log_in, log_in_with_pid, only_error, process_id, read_all, until, until_gone};
 use crate::world::raw::query;
 use crate::world::{World, database, until_asleep};
 
@@ -88,4 +88,40 @@ async fn rules_of_the_next_configuration_are_for_new_sessions() {
     let mut new = log_in(&world).await;
     assert_eq!(only_error(&read_all(&mut new).await).sqlstate(), "57P05");
     old.batch_execute("select 1").await.unwrap();
+}
+
+/// Access that is withdrawn by a reload ends at once, also in mid-statement; others go on, and come back.
+#[tokio::test(flavor = "multi_thread")]
+async fn j14_sessions_of_a_denied_subject_or_token_end() {
+    let world = World::start().await;
+    let bob = world.connect("bob", &world.token("bob")).await.unwrap();
+    let marked = world.mint(world.claims("bob").set("jti", "lost-laptop"));
+    let token = world.token("alice");
+    let (mut idle, _) = log_in_with_pid(&world).await;
+    let (mut busy, pid) = log_in_with_pid(&world).await;
+    busy.send(&query("begin; select pg_sleep(632)")).await;
+    until(format!("select wait_event from pg_stat_activity where pid = {pid}"), "PgSleep").await;
+    let (mut lost, _) = world.raw().await.login("bob", Some("app"), &marked).await.unwrap();
+    world.edit("[cancel]", "[denied]\nsubjects = [\"alice\"]\ntoken_ids = [\"lost-laptop\"]\n[cancel]");
+    assert!(world.reloaded().await);
+    for client in [&mut idle, &mut busy, &mut lost] {
+        let error = only_error(&read_all(client).await);
+        assert_eq!(error.sqlstate(), "57P01");
+        assert!(error.detail().contains("is withdrawn"), "{error:?}");
+    }
+    until_gone(pid).await;
+    drop((idle, busy, lost));
+    assert_eq!(world.audit("end", "withdrawn").await["sqlstate"], "57P01");
+    let calls = world.cloud.sts.count();
+    for (user, token) in [("alice", &token), ("bob", &marked)] {
+        let refusal = world.refusal(user, token).await;
+        assert_eq!(refusal.sqlstate(), "28P01");
+        assert!(refusal.detail().starts_with("Stage authorization: the access"), "{refusal:?}");
+    }
+    assert_eq!(world.cloud.sts.count(), calls, "STS was asked for them");
+    bob.batch_execute("select 1").await.unwrap();
+    world.connect("bob", &world.token("bob")).await.unwrap();
+    world.edit("subjects = [\"alice\"]", "");
+    assert!(world.reloaded().await);
+    world.connect("alice", &token).await.unwrap();
 }

@@ -1,0 +1,149 @@
+//! Whose sessions there are, so that access can be withdrawn from people who are logged in, and whose access is.
+//!
+//! One list for the whole process: a login that began before a reload is judged by what the reload has brought.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::config::DeniedSettings;
+
+/// Whom a verified token names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Person {
+    /// The operator's name for the issuer.
+    pub issuer: String,
+    /// `sub`.
+    pub subject: String,
+    /// `jti`, where the token has one.
+    pub token_id: Option<String>,
+}
+
+/// The person's access, or that of this very token, is withdrawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the access of this subject or token is withdrawn ([denied])")]
+pub struct Withdrawn;
+
+/// The sessions, each with its person; as many as there may be sessions.
+#[derive(Debug, Default)]
+pub struct Roll(Mutex<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    denied: Vec<DeniedSettings>,
+    present: HashMap<u64, (Person, CancellationToken)>,
+    next: u64,
+}
+
+/// A session on the roll; dropping it takes it off.
+#[derive(Debug)]
+pub struct Entry {
+    roll: Arc<Roll>,
+    number: u64,
+}
+
+impl Roll {
+    /// From now on nobody else than these is denied. Their sessions are told to end; gives how many.
+    pub fn deny(&self, denied: Vec<DeniedSettings>) -> usize {
+        let mut inner = self.lock();
+        inner.denied = denied;
+        let ended = inner.present.values().filter(|(person, _)| inner.denies(person));
+        ended.map(|(_, out)| out.cancel()).count()
+    }
+
+    /// Whether this person may come.
+    pub fn admits(&self, person: &Person) -> Result<(), Withdrawn> {
+        if self.lock().denies(person) { Err(Withdrawn) } else { Ok(()) }
+    }
+
+    /// Enters a session, which ends when `out` is cancelled: at once, if access was withdrawn during the login.
+    pub fn enter(self: &Arc<Self>, person: Person, out: CancellationToken) -> Entry {
+        let mut inner = self.lock();
+        if inner.denies(&person) {
+            out.cancel();
+        }
+        let number = inner.next;
+        inner.next += 1;
+        inner.present.insert(number, (person, out));
+        Entry { roll: Arc::clone(self), number }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // No code panics while it holds the lock, and the roll is whole at every moment.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn denies(&self, person: &Person) -> bool {
+        self.denied.iter().any(|denied| {
+            denied.issuer.as_ref().is_none_or(|issuer| *issuer == person.issuer)
+                && (denied.subjects.contains(&person.subject)
+                    || person.token_id.as_ref().is_some_and(|id| denied.token_ids.contains(id)))
+        })
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.roll.lock().present.remove(&self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn person(issuer: &str, subject: &str, token_id: Option<&str>) -> Person {
+        let token_id = token_id.map(str::to_owned);
+        Person { issuer: issuer.to_owned(), subject: subject.to_owned(), token_id }
+    }
+
+    fn denied(issuer: Option<&str>, subjects: &[&str], token_ids: &[&str]) -> DeniedSettings {
+        let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+        DeniedSettings {
+            issuer: issuer.map(str::to_owned),
+            subjects: owned(subjects),
+            token_ids: owned(token_ids),
+        }
+    }
+
+    #[test]
+    fn j14_people_are_denied_by_subject_or_token_at_one_issuer_or_all() {
+        let roll = Roll::default();
+        let alice = person("okta", "alice", Some("t1"));
+        assert_eq!(roll.admits(&alice), Ok(()));
+        for (list, is_denied) in [
+            (denied(None, &["alice"], &[]), true),
+            (denied(Some("okta"), &["bob", "alice"], &[]), true),
+            (denied(Some("entra"), &["alice"], &["t1"]), false),
+            (denied(None, &["t1", "Alice", "alic", ""], &["alice", "t2", ""]), false),
+            (denied(None, &[], &["t1"]), true),
+            (denied(None, &[], &[]), false),
+        ] {
+            roll.deny(vec![denied(Some("other"), &["alice"], &[]), list.clone()]);
+            assert_eq!(roll.admits(&alice).is_err(), is_denied, "{list:?}");
+        }
+        roll.deny(vec![denied(None, &[], &["", "t1"])]);
+        assert_eq!(roll.admits(&person("okta", "alice", None)), Ok(()), "a token without an id");
+    }
+
+    #[test]
+    fn j14_those_who_are_there_are_told_and_those_who_come_late_too() {
+        let roll = Arc::new(Roll::default());
+        let enter = |subject: &str| {
+            let out = CancellationToken::new();
+            (roll.enter(person("okta", subject, None), out.clone()), out)
+        };
+        let ((_alice, alice_out), (_bob, bob_out), (gone, gone_out)) =
+            (enter("alice"), enter("bob"), enter("alice"));
+        drop(gone);
+        assert_eq!(roll.deny(vec![denied(None, &["alice"], &[])]), 1);
+        assert!(alice_out.is_cancelled() && !bob_out.is_cancelled() && !gone_out.is_cancelled());
+        assert!(enter("alice").1.is_cancelled() && !enter("bob").1.is_cancelled());
+        assert_eq!(roll.lock().present.len(), 2, "who has left is remembered");
+        roll.deny(Vec::new());
+        assert!(!enter("alice").1.is_cancelled());
+    }
+}

@@ -41,11 +41,11 @@ pub(crate) struct Idle {
 /// How many logins at once went.
 #[derive(Clone)]
 pub(crate) struct Storm {
-    /// From the first to the last, seconds.
+    /// Until the last, seconds.
     pub(crate) whole: f64,
-    /// Of each that succeeded, seconds.
+    /// Of each that got its answer, seconds.
     pub(crate) times: Vec<f64>,
-    /// Those that were refused.
+    /// Those that did not.
     pub(crate) failed: usize,
 }
 
@@ -119,7 +119,8 @@ async fn open(way: &Way, count: usize) -> Vec<tokio_postgres::Client> {
     sessions
 }
 
-/// One login for each of `ways`, all at the same time.
+/// One login for each of `ways`, all at the same time, each to the answer of its first query: PgBouncer welcomes its
+/// clients before it has a server for them.
 pub(crate) fn storm(ways: Vec<Way>) -> Storm {
     runtime().block_on(async {
         let began = Instant::now();

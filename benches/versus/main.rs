@@ -28,7 +28,7 @@ mod sessions;
 mod tokens;
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use report::Table;
 use sections::{Bench, SECTIONS};
@@ -41,12 +41,10 @@ pub(crate) struct Effort {
     pub(crate) seconds: u32,
     /// Size of each table for COPY.
     pub(crate) bulk_mib: usize,
-    /// Clients, while the processors have other work too.
-    pub(crate) busy: &'static [usize],
+    /// Clients, while the processors have other work too, and rounds of that.
+    pub(crate) busy: (&'static [usize], usize),
     /// Idle sessions, and rounds of them.
     pub(crate) idle: &'static [(usize, usize)],
-    /// How long idle sessions are watched.
-    pub(crate) watched: Duration,
     /// Logins with a far STS or server, each way.
     pub(crate) far: usize,
     /// Rounds of small queries beside others.
@@ -61,9 +59,8 @@ const SHORT: Effort = Effort {
     rounds: 2,
     seconds: 2,
     bulk_mib: 64,
-    busy: &[16],
+    busy: (&[16], 2),
     idle: &[(400, 1)],
-    watched: Duration::from_secs(1),
     far: 8,
     neighbours: 1,
     queries_each: 100,
@@ -74,9 +71,8 @@ const FULL: Effort = Effort {
     rounds: 5,
     seconds: 4,
     bulk_mib: 256,
-    busy: &[1, 16, 64],
+    busy: (&[1, 16, 64], 3),
     idle: &[(400, 3), (4_000, 1)],
-    watched: Duration::from_secs(10),
     far: 30,
     neighbours: 3,
     queries_each: 400,

@@ -29,7 +29,9 @@ On a *busy machine* each processor has another process that only turns, at the l
 between two messages. Idle sessions are held against a server of the bench's own, because PostgreSQL needs a process for
 each; each has sent and received 40,000 bytes before. The cold logins with a far STS and server lead through relays that
 hold back each answer of STS, and the opening of each connection to the server. Beside a large result everything waits
-for a processor, with a direct connection as well: its column says how much of that is the machine's.
+for a processor, with a direct connection as well: its column says how much of that is the machine's. What two cores
+carry is reckoned from the cost of a transaction with one session thread and with two, because pgbench and PostgreSQL
+need the same cores. Callgrind counts what is executed in user space, TLS included.
 ";
 
 /// What it ran on.

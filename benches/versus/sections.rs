@@ -1,6 +1,7 @@
 //! What is measured, section by section, and what is wanted of each figure.
 
 use std::path::Path;
+use std::time::Duration;
 
 use crate::ground::{Contestant, Ground, KINDS, Kind, PROXIES, Server, Special};
 use crate::loads::{self, Figures};
@@ -55,13 +56,13 @@ impl Bench {
 
     /// Every contestant once a round, in an order that turns from round to round, so that what the machine does
     /// besides hits all alike. `runs[contestant][round]`.
-    fn interleaved<R: Clone>(&self, load: impl Fn(&Contestant) -> R) -> Vec<Vec<R>> {
-        interleaved(&self.contestants.iter().collect::<Vec<_>>(), self.effort.rounds, load)
+    fn interleaved<R: Clone>(&self, rounds: usize, load: impl Fn(&Contestant) -> R) -> Vec<Vec<R>> {
+        interleaved(&self.contestants.iter().collect::<Vec<_>>(), rounds, load)
     }
 
-    fn query_rows(&self, table: &mut Table, clients: usize, background: &str) {
+    fn query_rows(&self, table: &mut Table, clients: usize, rounds: usize, background: &str) {
         let (seconds, folder) = (self.effort.seconds, self.folder());
-        let runs = self.interleaved(|to| loads::queries(to, clients, seconds, folder));
+        let runs = self.interleaved(rounds, |to| loads::queries(to, clients, seconds, folder));
         let plural = if clients == 1 { "" } else { "s" };
         let load = format!("pgbench -S -M prepared, {clients} client{plural}{background}");
         let goal = if clients == 1 { "1" } else { "2" };
@@ -113,22 +114,23 @@ fn interleaved<R: Clone>(
 
 fn queries(bench: &Bench, table: &mut Table) {
     for clients in [1, 16, 64] {
-        bench.query_rows(table, clients, "");
+        bench.query_rows(table, clients, bench.effort.rounds, "");
     }
 }
 
 fn busy(bench: &Bench, table: &mut Table) {
     let _busy = background::busy();
-    for clients in bench.effort.busy {
-        bench.query_rows(table, *clients, ", busy machine");
+    let (clients, rounds) = bench.effort.busy;
+    for clients in clients {
+        bench.query_rows(table, *clients, rounds, ", busy machine");
     }
 }
 
 fn copy(bench: &Bench, table: &mut Table) {
     for (rows, size) in [("small", "20-byte rows"), ("large", "1 MiB rows")] {
         let (file, bytes) = loads::rows(bench.one(Kind::Direct), rows, bench.folder());
-        let out = bench.interleaved(|to| loads::copy_out(to, rows, bytes));
-        let back = bench.interleaved(|to| loads::copy_in(to, &file, bytes));
+        let out = bench.interleaved(bench.effort.rounds, |to| loads::copy_out(to, rows, bytes));
+        let back = bench.interleaved(bench.effort.rounds, |to| loads::copy_in(to, &file, bytes));
         for (way, runs) in [("out", out), ("in", back)] {
             let row = Row::new("5", format!("COPY {way}, {size}"), "s CPU a GB");
             let row = row.everyone(&bench.contestants, &runs, |run| run.cpu);
@@ -143,7 +145,8 @@ fn idle(bench: &Bench, table: &mut Table) {
     for (count, rounds) in bench.effort.idle {
         let mut row = Row::new("6", format!("{count} idle sessions after activity"), "KiB a session");
         for kind in PROXIES {
-            let runs = (0..*rounds).map(|_| watch_idle(bench, kind, *count, &quiet.server).kib);
+            let runs =
+                (0..*rounds).map(|_| watch_idle(bench, kind, *count, &quiet.server, Duration::ZERO).kib);
             row = row.of(kind, runs.collect());
         }
         table.row(&row.share_at_most(0.50, Kind::Pgbouncer).at_most(30.0));
@@ -151,15 +154,15 @@ fn idle(bench: &Bench, table: &mut Table) {
 }
 
 /// In a process of its own, which has no memory left over from before.
-fn watch_idle(bench: &Bench, kind: Kind, count: usize, server: &Server) -> Idle {
+fn watch_idle(bench: &Bench, kind: Kind, count: usize, server: &Server, watched: Duration) -> Idle {
     let to = bench.ground.contestant(kind, server, Special::default());
-    sessions::idle(&to, count, bench.effort.watched)
+    sessions::idle(&to, count, watched)
 }
 
 fn logins(bench: &Bench, table: &mut Table) {
     let (seconds, folder) = (bench.effort.seconds, bench.folder());
     let load = "logins, 8 clients, nothing pooled by pgpassport";
-    let runs = bench.interleaved(|to| loads::logins(to, 8, seconds, folder));
+    let runs = bench.interleaved(bench.effort.rounds, |to| loads::logins(to, 8, seconds, folder));
     let rate = Row::new("", load, "logins a second");
     table.row(&rate.everyone(&bench.contestants, &runs, |run| run.rate));
     let cpu = Row::new("8", load, "ms CPU a login");
@@ -254,13 +257,14 @@ fn beside_others(bench: &Bench, table: &mut Table) {
 }
 
 fn many_idle(bench: &Bench, table: &mut Table) {
+    const WATCHED: Duration = Duration::from_secs(10);
     if !bench.effort.rare {
         return;
     }
     let quiet = QuietServer::start(bench.folder());
     for count in [1_000, 5_000] {
         let both = [Kind::Pgbouncer, Kind::Pgpassport];
-        let runs = both.map(|kind| (kind, watch_idle(bench, kind, count, &quiet.server)));
+        let runs = both.map(|kind| (kind, watch_idle(bench, kind, count, &quiet.server, WATCHED)));
         let what = format!("{count} idle sessions");
         let memory = Row::new("R23", &what, "KiB a session").at_most(64.0);
         table.row(&runs.iter().fold(memory, |row, (kind, idle)| row.of(*kind, vec![idle.kib])));

@@ -17,6 +17,7 @@ use crate::client::oauthbearer::Discovery;
 use crate::clock::Clock;
 use crate::config::{
     CancelSettings, ClusterSettings, Config, IssuerSettings, LimitSettings, ListenAuth, ListenSettings,
+    PoolSettings,
 };
 use crate::lifecycle::Stopping;
 use crate::limits::{Counts, DoorLimits};
@@ -27,6 +28,8 @@ use crate::telemetry::metrics::Metrics;
 use crate::upstream::address::Resolver;
 use crate::upstream::admission::Admissions;
 use crate::upstream::dial::Dialers;
+use crate::upstream::pool::Pool;
+use crate::upstream::tally::Tally;
 use crate::wire::certificate::CertificateFacts;
 use crate::wire::tls::{self, TlsSetupError};
 
@@ -61,6 +64,7 @@ pub struct Host {
     /// Whose sessions there are.
     pub roll: Arc<Roll>,
     cancels: Arc<CancelKeys>,
+    pool_tally: Arc<Tally>,
 }
 
 impl Host {
@@ -84,6 +88,7 @@ impl Host {
             metrics: Arc::default(),
             roll: Arc::default(),
             cancels: Arc::new(cancels),
+            pool_tally: Arc::default(),
         })
     }
 
@@ -115,6 +120,8 @@ impl Host {
             federation,
             dialers,
             admissions,
+            pool: config.pool.map(|settings| self.pool(settings)),
+            pool_tally: Arc::clone(&self.pool_tally),
             cancels: Arc::clone(&self.cancels),
             counts: Arc::clone(&self.counts),
             metrics: Arc::clone(&self.metrics),
@@ -131,6 +138,11 @@ impl Host {
             shutdown_delay: limits.shutdown_delay,
             shutdown_timeout: limits.shutdown_timeout,
         })
+    }
+
+    fn pool(&self, settings: PoolSettings) -> Arc<Pool> {
+        let tally = Arc::clone(&self.pool_tally);
+        Pool::start(settings, tally, self.outside.clock.clone(), &self.control)
     }
 
     fn federation(

@@ -5,8 +5,9 @@
 //! ```text
 //! accept -> negotiate (direct TLS | SSLRequest | GSSENCRequest | CancelRequest) -> startup
 //!   -> ask (cleartext password | OAUTHBEARER) -> verify (JWT) -> authorise (database user = grant)
-//!   -> [dial upstream: TCP + TLS]  in parallel with  [federate: STS] -> sign: IAM token
-//!   -> log in upstream -> welcome the client -> relay -> end (one audit record, always)
+//!   -> a warm connection of the same person, or
+//!      [dial upstream: TCP + TLS]  in parallel with  [federate: STS] -> sign: IAM token -> log in upstream
+//!   -> welcome the client -> relay -> end (one audit record, always)
 //! ```
 //!
 //! [`session`] shows it from top to bottom; each step takes what the step before has proved: [`client::Pending`]
@@ -26,7 +27,7 @@
 //! | [`aws`] | STS, session policy, IAM token | auth's grant |
 //! | [`cancel`] | cancel keys | wire, names, secret |
 //! | [`relay`] | both directions, the rules of `[session]`, last words | wire, config |
-//! | [`upstream`] | dial, log in, carry cancels | wire, the proofs, cancel |
+//! | [`upstream`] | dial, log in, keep warm, carry cancels | wire, the proofs, cancel |
 //! | [`roll`] | whose sessions there are, whose access is withdrawn | config |
 //! | [`limits`] | who holds a place among how many | names |
 //! | [`session`], [`outcome`], [`explain`] | the order of the steps, how it ends, in whose words | every step |
@@ -56,6 +57,8 @@
 //! 9. There is no plaintext upstream and no unverified one (`p1_…`).
 //! 10. No global mutable state (a thread keeps spare buffers, which are empty), one clock, one place that exits
 //!     (`one_place_for_each_power`).
+//! 11. A connection to the server that is kept serves only the cluster, database, database user, issuer and subject
+//!     it was opened for, and only after it was reset; no cancel key reaches a later session (`u4_…`).
 
 pub mod admin;
 pub mod app;

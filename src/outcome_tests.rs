@@ -11,7 +11,7 @@ fn io() -> std::io::Error {
 
 /// One end of each kind.
 fn ends() -> Vec<End> {
-    let carried = |end| End::Carried(Carried { to_server: 1, to_client: 2, end });
+    let carried = |end| End::Carried(Carried { to_server: 1, to_client: 2, end, kept: None });
     let mut ends = vec![
         End::Dropped(Dropped::Silent),
         End::Dropped(Dropped::HealthCheck),

@@ -1,6 +1,8 @@
 //! The life of one connection, from top to bottom: negotiate, ask, verify, authorise, dial and federate, sign,
 //! log in, welcome, relay. Each step takes what the step before has proved.
 
+mod look;
+
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -10,10 +12,9 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::auth::{Asked, Grant, KeyStatus, Policy, VerifiedClaims, Verifier};
-use crate::aws::breaker::BreakerState;
+use crate::auth::{Asked, Grant, Policy, VerifiedClaims, Verifier};
 use crate::aws::federation::Federation;
-use crate::cancel::{CancelKeys, Ignored, Issued};
+use crate::cancel::{CancelKeys, Ignored, Issued, Reach};
 use crate::client::listener::Listener;
 use crate::client::negotiate::{Dropped, First, negotiate};
 use crate::client::proxy_protocol::{Origin, origin};
@@ -24,15 +25,17 @@ use crate::limits::{Counts, Place, SessionCeilings, SessionPlace, Unheard};
 use crate::names::SessionId;
 use crate::outcome::{End, LoginError};
 use crate::refusal::Stage;
-use crate::relay::{SessionSettings, Terms, TokenTimes, relay};
+use crate::relay::{Kept, SessionSettings, Terms, TokenTimes, relay};
 use crate::roll::{Entry, Person, Roll};
-use crate::telemetry::aws_metrics::{AwsSnapshot, StsSnapshot};
+use crate::secret::Jwt;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::trail::{Identity, Trail};
 use crate::upstream::admission::Admissions;
 use crate::upstream::cancel::{Entrance, deliver};
 use crate::upstream::dial::Dialers;
 use crate::upstream::login::{self, Upstream, Wanted};
+use crate::upstream::pool::{Left, Lent, Opened, Pool, Slot};
+use crate::upstream::tally::Tally;
 use crate::wire::cancel_key::CancelKey;
 use crate::wire::{WireError, socket};
 
@@ -45,6 +48,9 @@ pub struct Steps {
     pub(crate) federation: Federation,
     pub(crate) dialers: Dialers,
     pub(crate) admissions: Admissions,
+    /// Connections whose clients have left, where they are kept.
+    pub(crate) pool: Option<Arc<Pool>>,
+    pub(crate) pool_tally: Arc<Tally>,
     pub(crate) cancels: Arc<CancelKeys>,
     pub(crate) counts: Arc<Counts>,
     pub(crate) metrics: Arc<Metrics>,
@@ -70,6 +76,8 @@ pub struct SessionLimits {
 /// What a login has brought.
 struct LoggedIn {
     upstream: Upstream,
+    /// What becomes of the upstream afterwards, where connections are kept.
+    lent: Option<Lent>,
     /// The client's key to cancel its queries.
     issued: Option<Issued>,
     /// Its place among the other sessions.
@@ -164,8 +172,8 @@ async fn meet(
     }
 }
 
-/// From the token to a session on the upstream. Nothing is dialled and no AWS call is made before the token
-/// is verified; the server is reached and the role assumed at the same time.
+/// From the token to a session on the upstream: one that the same person has left, or a new one. Nothing is looked
+/// for, nothing is dialled and no AWS call is made before the token is verified and the login granted.
 async fn log_in(
     steps: &Steps,
     listener: &Listener,
@@ -192,38 +200,69 @@ async fn log_in(
     trail.grant(&grant.cluster().name, grant.db_user().as_str(), grant.database().as_str());
     let place = steps.counts.session(&grant.cluster().name, grant.db_user(), &steps.ceilings(&grant))?;
 
-    let (dialed, credentials) = tokio::try_join!(
-        within(due, Stage::UpstreamConnect, steps.dialers.dial(&grant)),
-        within(due, Stage::Sts, steps.federation.federate(jwt, &grant)),
-    )?;
-    trail.role_session_name(credentials.session_name());
-    let signed = credentials.iam_token(grant.cluster(), grant.db_user(), steps.clock.now())?;
-    within(due, Stage::Limits, steps.admissions.admit(&grant, signed.reused)).await?;
     let (startup, settings) = (client.startup(), grant.settings());
     let wanted = Wanted { user: grant.db_user(), database: grant.database(), startup, settings: &settings };
-    let mut upstream = within(due, Stage::UpstreamLogin, login::log_in(dialed, wanted, signed.token)).await?;
+    let slot = steps.pool.as_ref().map(|pool| pool.slot(&grant, wanted));
+    let warm = slot.as_ref().and_then(Slot::take);
+    trail.reused(slot.is_some().then_some(warm.is_some()));
+    let (mut upstream, opened) = match warm {
+        Some(warm) => warm,
+        None => open(steps, jwt, &grant, wanted, due, trail).await?,
+    };
+    trail.role_session_name(&opened.role_session_name);
+    let lent = slot.and_then(|slot| slot.lend(opened, &upstream.greeting));
+    // A server's process that may serve another session later must not be reached by the key of this one.
+    let reach = if lent.is_some() { Reach::ThisSession } else { Reach::AnyReplica };
     let issued = upstream.cancel.take().and_then(|target| {
         trail.upstream(target.addr, target.key.pid);
-        steps.cancels.issue(target, client.startup().protocol())
+        steps.cancels.issue(target, client.startup().protocol(), reach)
     });
     let token = TokenTimes { expires: grant.expires_at(), accepted_until: grant.accepted_until() };
     let settings = steps.session.for_at_most(grant.group().and_then(|group| group.max_lifetime));
     let out = steps.stopping.now.child_token();
     let present = (steps.roll.enter(person, out.clone()), out);
-    Ok(LoggedIn { upstream, issued, place, present, token, settings })
+    Ok(LoggedIn { upstream, lent, issued, place, present, token, settings })
+}
+
+/// A new session on the upstream: the server is reached and the role assumed at the same time.
+async fn open(
+    steps: &Steps,
+    jwt: Jwt,
+    grant: &Grant,
+    wanted: Wanted<'_>,
+    due: Due,
+    trail: &mut Trail,
+) -> Result<(Upstream, Opened), LoginError> {
+    let (dialed, credentials) = tokio::try_join!(
+        within(due, Stage::UpstreamConnect, steps.dialers.dial(grant)),
+        within(due, Stage::Sts, steps.federation.federate(jwt, grant)),
+    )?;
+    trail.role_session_name(credentials.session_name());
+    let signed = credentials.iam_token(grant.cluster(), grant.db_user(), steps.clock.now())?;
+    within(due, Stage::Limits, steps.admissions.admit(grant, signed.reused)).await?;
+    let upstream = within(due, Stage::UpstreamLogin, login::log_in(dialed, wanted, signed.token)).await?;
+    let opened = Opened {
+        at: Instant::now(),
+        credentials_expire_at: credentials.expires_at(),
+        role_session_name: credentials.session_name().to_owned(),
+    };
+    Ok((upstream, opened))
 }
 
 /// From the welcome to the end.
 async fn carry(
     steps: Arc<Steps>,
     client: Pending<TcpStream>,
-    LoggedIn { upstream, issued, place, present: (entry, out), token, settings }: LoggedIn,
+    LoggedIn { upstream, lent, issued, place, present: (entry, out), token, settings }: LoggedIn,
     due: Due,
     (session, trail): (SessionId, &mut Trail),
 ) -> End {
     let key = issued.as_ref().map(|issued| &issued.key);
-    let status = upstream.greeting.status_byte();
-    let client = match timeout_at(due.login, client.welcome(upstream.greeting, key)).await {
+    let Upstream { mut stream, greeting, mut recall, .. } = upstream;
+    let status = greeting.status_byte();
+    let welcomed = timeout_at(due.login, client.welcome(&greeting, key)).await;
+    drop(greeting);
+    let client = match welcomed {
         Ok(Ok(client)) => client,
         Ok(Err(error)) => return End::NotWelcomed(error),
         Err(_) => return End::NotWelcomed(WireError::Io(io::ErrorKind::TimedOut.into())),
@@ -232,15 +271,25 @@ async fn carry(
     let Stopping { drain, now, .. } = steps.stopping.clone();
     let clock = steps.clock.clone();
     drop(steps); // a long session must not keep alive what a reload has replaced
-    let terms = Terms { settings, token, clock, drain, now, out, session, status };
-    let recall = async move || {
-        if let Some(recall) = upstream.recall {
+    let terms = Terms { settings, token, clock, drain, now, out, session, status, keep: lent.is_some() };
+    let carried = relay(client, &mut stream, terms, async || {
+        if let Some(recall) = recall.take() {
             recall.send().await;
         }
-    };
-    let carried = relay(client, upstream.stream, terms, recall).await;
+    })
+    .await;
     trail.carried(carried.to_server, carried.to_client);
-    drop((place, entry, issued)); // others may have them from here on, and not before
+    drop((place, entry)); // others may have them from here on, and not before
+    let cancel = issued.map(Issued::retire).transpose(); // from here on the client's key cancels nothing
+    match (lent, carried.kept) {
+        (Some(lent), Some(Kept { told_parameter })) => {
+            let left = Left { stream, told_parameter, cancel, recall };
+            // Nobody waits for it: the client is gone, and its place is free.
+            drop(tokio::spawn(lent.come_back(left)));
+        }
+        (Some(lent), None) => lent.is_lost(),
+        (None, _) => {}
+    }
     End::Carried(carried)
 }
 
@@ -300,21 +349,11 @@ fn record_request(trail: &mut Trail, client: &Pending<TcpStream>) {
 }
 
 impl Steps {
-    /// The configured name of each issuer, and how its keys are.
-    pub fn key_sets(&self) -> impl Iterator<Item = (&str, KeyStatus)> {
-        self.verifier.issuers().map(|(settings, keys)| (settings.name.as_str(), keys.status()))
-    }
-
-    /// How STS is, and how many logins wait for AWS's limits.
-    pub fn aws(&self) -> AwsSnapshot {
-        let sts = self.federation.status().into_iter().map(|sts| StsSnapshot {
-            paused: sts.breaker != BreakerState::Closed,
-            tries: sts.tries.iter().map(|(outcome, count)| (outcome.word(), *count)).collect(),
-            clock_ahead: sts.clock_ahead,
-            host: sts.host,
-        });
-        let queued = self.admissions.queued();
-        AwsSnapshot { sts: sts.collect(), cache_hits: self.federation.cache_hits(), queued }
+    /// Closes what is idle and keeps nothing from here on.
+    pub fn close_pool(&self) {
+        if let Some(pool) = &self.pool {
+            pool.close();
+        }
     }
 
     fn ceilings(&self, grant: &Grant) -> SessionCeilings {

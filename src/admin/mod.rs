@@ -145,6 +145,7 @@ impl Admin {
             issuers: issuers.collect(),
             certificates: names.zip(current.certificates.iter().copied()).collect(),
             aws: current.steps.aws(),
+            pool: current.steps.pool(),
         }
     }
 }

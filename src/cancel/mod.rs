@@ -20,7 +20,7 @@ use self::seal::Sealer;
 pub use self::secret::{CancelSecret, CancelSecretError};
 use self::short::ShortSecrets;
 use self::sources::{ASKING, Budgets, Sources, UNKNOWN, WRONG};
-use crate::names::Endpoint;
+use crate::names::{Endpoint, random_bytes};
 use crate::wire::cancel_key::CancelKey;
 use crate::wire::protocol::Protocol;
 
@@ -41,6 +41,28 @@ pub struct Target {
     /// The server's own key.
     pub key: CancelKey,
 }
+
+impl Target {
+    /// Another one like it.
+    fn copy(&self) -> Self {
+        let key = CancelKey::new(self.key.pid, self.key.secret.to_vec());
+        Self { cluster: self.cluster, addr: self.addr, key }
+    }
+}
+
+/// How far a key carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Any replica with the same secret can carry out its cancels, as long as the server's process lives.
+    AnyReplica,
+    /// It is for one session, and only this process knows it: the server's process may serve another session
+    /// later, which the key must not reach.
+    ThisSession,
+}
+
+/// Length of the secret of a 3.2 key for one session: as long as PostgreSQL 18 makes its own
+/// (`MAX_CANCEL_KEY_LENGTH`, src/include/libpq/pqcomm.h), and not to be guessed.
+const SESSION_SECRET: usize = 32;
 
 /// A cluster as keys name it: by its endpoint, the same for every replica and after every reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,8 +94,20 @@ pub struct Issued {
     /// Its key.
     pub key: CancelKey,
     /// To be held as long as the session lives.
-    _place: Option<Place>,
+    place: Option<Place>,
 }
+
+impl Issued {
+    /// Ends the life of a key of [`Reach::ThisSession`]: from here on it cancels nothing. Gives the target back if
+    /// the key was never used.
+    pub fn retire(self) -> Result<Target, Used> {
+        self.place.and_then(Place::retire).ok_or(Used)
+    }
+}
+
+/// A cancel has been carried out for the session, and may arrive at its server at any time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Used;
 
 /// A cancel that is to be carried out.
 pub struct Order {
@@ -148,20 +182,35 @@ impl CancelKeys {
 
     /// The key for a client of `protocol` whose session `target` cancels. `None` when the server's secret does
     /// not fit into a key: better none than one that does nothing.
-    pub fn issue(&self, target: Target, protocol: Protocol) -> Option<Issued> {
+    pub fn issue(&self, target: Target, protocol: Protocol, reach: Reach) -> Option<Issued> {
+        if reach == Reach::ThisSession {
+            return Some(self.issue_for_session(target, protocol));
+        }
         if protocol >= Protocol::V3_2 {
             let Some(key) = self.sealer.seal(&target) else {
                 let bytes = target.key.secret.len();
                 tracing::warn!(addr = %target.addr, bytes, "the server's cancel secret is too long to be sealed");
                 return None;
             };
-            return Some(Issued { key, _place: None });
+            return Some(Issued { key, place: None });
         }
-        let Target { cluster, addr, key } = target;
-        let secret = key.secret.as_slice().try_into().ok()?;
-        let given = self.short.cover(cluster, key.pid, secret);
-        let place = self.live.enter(CancelKey::new(key.pid, given), (cluster, addr));
-        Some(Issued { key: CancelKey::new(key.pid, given), _place: Some(place) })
+        let secret = target.key.secret.as_slice().try_into().ok()?;
+        let given = self.short.cover(target.cluster, target.key.pid, secret);
+        Some(self.enter(target, &given))
+    }
+
+    /// Nothing of the server's secret is in it, so that it means nothing to other replicas and later.
+    fn issue_for_session(&self, target: Target, protocol: Protocol) -> Issued {
+        match protocol {
+            Protocol::V3_0 => self.enter(target, &random_bytes::<4>()),
+            Protocol::V3_2 => self.enter(target, &random_bytes::<SESSION_SECRET>()),
+        }
+    }
+
+    fn enter(&self, target: Target, given: &[u8]) -> Issued {
+        let pid = target.key.pid;
+        let place = self.live.enter(CancelKey::new(pid, given), target);
+        Issued { key: CancelKey::new(pid, given), place: Some(place) }
     }
 
     /// What to do with `key`, which came from `source`.
@@ -174,7 +223,10 @@ impl CancelKeys {
         }
         let to = match <[u8; 4]>::try_from(key.secret.as_slice()) {
             Ok(short) => self.judge_short(key, short, budgets, now)?,
-            Err(_) => self.sealer.open(key).map(Recipient::Server).ok_or_else(|| wrong(budgets, now))?,
+            Err(_) => {
+                let found = self.live.find(key).or_else(|| self.sealer.open(key));
+                found.map(Recipient::Server).ok_or_else(|| wrong(budgets, now))?
+            }
         };
         drop(sources);
         let slots = match to {
@@ -197,10 +249,7 @@ impl CancelKeys {
             return Err(Ignored::TooOften);
         }
         match self.live.find(key) {
-            Some((cluster, addr)) => {
-                let secret = self.short.uncover(cluster, key.pid, short);
-                Ok(Recipient::Server(Target { cluster, addr, key: CancelKey::new(key.pid, secret) }))
-            }
+            Some(target) => Ok(Recipient::Server(target)),
             // Without a shared secret no other replica can have given it out.
             None if !self.shared => Err(wrong(budgets, now)),
             None if budgets.unknown.spend(UNKNOWN, now) => {

@@ -115,7 +115,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pending<S> {
     /// one, ReadyForQuery. From here on the stream belongs to the relay.
     pub async fn welcome(
         mut self,
-        greeting: Greeting,
+        greeting: &Greeting,
         key: Option<&CancelKey>,
     ) -> Result<ClientStream<S>, WireError> {
         let mut out = BytesMut::with_capacity(greeting.messages.len() + 64);

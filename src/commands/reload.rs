@@ -71,12 +71,13 @@ impl Reloader {
                 fixed.join(", ")
             );
         }
-        descriptors::provide(config.limits.max_client_conn)?;
+        descriptors::provide(config.limits.max_client_conn, config.pool.map_or(0, |pool| pool.max_idle))?;
         let next = self.host.build(config.clone(), Some(&self.current.load())).context("not usable")?;
         if self.host.stopping.is_over() {
             bail!("the service is stopping");
         }
-        self.current.store(Arc::new(next));
+        let before = self.current.swap(Arc::new(next));
+        before.steps.close_pool(); // what was opened under other rules serves nobody under these
         let ended = self.host.roll.deny(config.denied.clone());
         if ended > 0 {
             tracing::info!(

@@ -58,7 +58,7 @@ pub fn run(config: Config, load: Load, set_level: SetLevel) -> anyhow::Result<()
         .enable_all()
         .build()
         .context("the control runtime cannot be started")?;
-    descriptors::provide(config.limits.max_client_conn)?;
+    descriptors::provide(config.limits.max_client_conn, config.pool.map_or(0, |pool| pool.max_idle))?;
     control.block_on(async {
         let (stopping, reload) = (Stopping::default(), Arc::new(Notify::new()));
         let signals = Signals::listen().context("signals cannot be listened to")?;
@@ -148,6 +148,7 @@ async fn live(acceptor: Acceptor, doors: Vec<Door>, stopping: &Stopping) {
         }
     }
     stopping.drain.cancel();
+    current.load().steps.close_pool();
     let patience = current.load().shutdown_timeout;
     let mut ended = std::pin::pin!(cores.ended());
     tokio::select! {

@@ -12,6 +12,7 @@ use super::denied::denied;
 use super::issuer::issuers;
 use super::limits::limits;
 use super::listen::listeners;
+use super::pool::pool;
 use super::problem::{Problem, Problems};
 use super::reader::{Reading, Section};
 use super::session::session;
@@ -48,6 +49,12 @@ fn whole(root: &Section<'_, '_>) -> Option<Config> {
     let session = session(&root.section("session"));
     let log = log(&root.section("log"));
     let cancel = cancel(&root.section("cancel"));
+    let pool = pool(&root.section("pool"));
+    if pool.is_some() && cancel.secret_file.is_some() {
+        let text = "with \"session\" a cancel works only at the replica that its session runs on, cancel.secret_file or \
+                    not; have cancels led there, or leave the pool off (docs/pool.md)";
+        root.section("pool").warn("mode", text);
+    }
     let issuers = issuers(root);
     let listeners = listeners(root, issuers.as_deref());
     let denied = denied(root, issuers.as_deref());
@@ -56,7 +63,7 @@ fn whole(root: &Section<'_, '_>) -> Option<Config> {
     let (listeners, issuers, clusters) = (listeners?, issuers?, clusters?);
     let warnings = Vec::new();
     let config =
-        Config { listeners, limits, admin, session, log, cancel, denied, issuers, clusters, warnings };
+        Config { listeners, limits, admin, session, log, cancel, denied, pool, issuers, clusters, warnings };
     names_are_known(root, &config);
     Some(config)
 }

@@ -13,6 +13,7 @@ mod issuer;
 mod limits;
 mod listen;
 mod partition;
+mod pool;
 pub mod problem;
 mod reader;
 mod route;
@@ -28,6 +29,7 @@ use regex::Regex;
 
 pub use access::{GroupSettings, OptionRules, Roles};
 pub use denied::DeniedSettings;
+pub use pool::PoolSettings;
 pub use route::{NamePattern, Route, Way};
 pub use rules::ClaimRule;
 
@@ -50,6 +52,8 @@ pub struct Config {
     pub cancel: CancelSettings,
     /// Whose access is withdrawn.
     pub denied: Vec<DeniedSettings>,
+    /// The warm pool; there is none when absent.
+    pub pool: Option<PoolSettings>,
     /// The accepted issuers, at least one, no two with the same `url`.
     pub issuers: Vec<IssuerSettings>,
     /// The upstreams, at least one; no connection leads to two of them.

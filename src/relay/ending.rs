@@ -51,7 +51,9 @@ where
             _ => None,
         };
         let last_word = last_word.map(|word| error_response::encode(&word, session));
-        let stays = !matches!(end, RelayEnd::ClientLeft | RelayEnd::ClientLost(_));
+        // Behind a goodbye that was held back the client's own end is still to come.
+        let stays =
+            !matches!(end, RelayEnd::ClientLeft | RelayEnd::ClientLost(_)) || self.client.says_goodbye();
         // Into a COPY it would be a breach of the protocol; closing alone ends the session too.
         let polite = matches!(end, RelayEnd::Ended { .. })
             && self.up.is_empty()
@@ -64,10 +66,14 @@ where
             self.client.shutdown().await?;
             // Closing with unread bytes would make the kernel send a reset, which can overtake the last word.
             let mut scratch = [0; 512];
-            while stays && self.client.read(&mut scratch).await? > 0 {}
+            let client = self.client.get_mut();
+            while stays && client.read(&mut scratch).await? > 0 {}
             std::io::Result::Ok(())
         };
         let leave = async {
+            if self.kept.is_some() {
+                return Ok(());
+            }
             if polite {
                 self.server.write_all(TERMINATE).await?;
             }

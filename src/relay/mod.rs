@@ -4,6 +4,7 @@
 
 mod direction;
 mod ending;
+mod leaving;
 mod rules;
 mod watch;
 
@@ -18,6 +19,8 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use self::direction::{Broken, Direction, Flow};
+use self::ending::TERMINATE;
+use self::leaving::Leaving;
 use self::rules::Verdict;
 pub use self::rules::{Cause, TokenTimes};
 use self::watch::Watch;
@@ -50,6 +53,8 @@ pub struct Terms {
     pub session: SessionId,
     /// Transaction status of the server's ReadyForQuery that the client was welcomed with.
     pub status: u8,
+    /// Whether the server's connection stays open when the client leaves it idle. Then its goodbye goes no further.
+    pub keep: bool,
 }
 
 /// How a relayed session ended.
@@ -81,6 +86,15 @@ pub struct Carried {
     pub to_client: u64,
     /// How it ended.
     pub end: RelayEnd,
+    /// The server's connection is open still, and as the client has left it.
+    pub kept: Option<Kept>,
+}
+
+/// A server's connection whose client has left: nothing is under way, and there is no transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// The server has told the client of a parameter; so not all are as they were at the login.
+    pub told_parameter: bool,
 }
 
 /// Carries a session until a side ends or a rule of `terms` ends it. If a rule ends it while the server is at work,
@@ -91,12 +105,13 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let mut pair = Pair {
-        client,
+        client: Leaving::new(client, terms.keep),
         server,
         up: Direction::new(),
         down: Direction::new(),
         tracker: Tracker::new(terms.status),
         server_told: false,
+        kept: None,
     };
     let mut watch = Watch::new(&terms);
     let mut at_work = false;
@@ -118,7 +133,7 @@ where
         }
     };
     tokio::join!(pair.finish(&end, terms.session), recall);
-    Carried { to_server: pair.up.bytes, to_client: pair.down.bytes, end }
+    Carried { to_server: pair.up.bytes, to_client: pair.down.bytes, end, kept: pair.kept }
 }
 
 /// Why carrying stops.
@@ -132,13 +147,14 @@ enum Step {
 }
 
 struct Pair<C, S> {
-    client: C,
+    client: Leaving<C>,
     server: S,
     up: Direction,
     down: Direction,
     tracker: Tracker,
     /// The server knows that the client will send no more.
     server_told: bool,
+    kept: Option<Kept>,
 }
 
 impl<C, S> Pair<C, S>
@@ -200,6 +216,17 @@ where
                 }
                 Ok(()) | Err(Broken::Read(_)) => self.up.flow = Flow::Done,
             }
+            if matches!(self.up.flow, Flow::Done) && self.client.may_be_kept() {
+                if self.standing() == Standing::Idle {
+                    self.kept = Some(Kept { told_parameter: self.tracker.told_parameter() });
+                    return Poll::Ready(Some(RelayEnd::ClientLeft));
+                }
+                if self.client.says_goodbye() {
+                    self.up.held = Some(Buffer::holding(TERMINATE)); // it is the server's after all
+                    self.up.flow = Flow::Ended(None);
+                    return self.poll_up(cx);
+                }
+            }
         }
         if !self.server_told {
             // Whether it hears us or not, it ends; its own direction tells how.
@@ -248,6 +275,8 @@ where
     }
 }
 
+#[cfg(test)]
+mod leaving_tests;
 #[cfg(test)]
 mod rules_tests;
 #[cfg(test)]

@@ -68,7 +68,7 @@ async fn a_silent_client_is_ended_as_postgresql_does_it() {
     let (word, at) = farewell(&mut ends).await;
     assert_eq!(word, "FATAL 57P05: terminating connection due to idle-session timeout");
     assert_eq!(at - idle_since, MINUTE);
-    assert_eq!(read_all(&mut ends.server).await, ending::TERMINATE);
+    assert_eq!(read_all(&mut ends.server).await, TERMINATE);
     assert_eq!(cause(ends).await, Cause::ClientIdle);
 }
 

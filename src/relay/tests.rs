@@ -91,6 +91,7 @@ where
             now,
             session: SessionId::random(),
             status: b'I',
+            keep: false,
         };
         relay(client, server, terms, async || recalled.store(true, Ordering::Relaxed)).await
     })

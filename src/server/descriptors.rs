@@ -25,15 +25,16 @@ pub struct TooFewDescriptors {
 }
 
 /// Raises the process's own limit as far as the system lets it, and looks whether that is enough for `clients`
-/// connections. A system that does not say is believed to have enough.
-pub fn provide(clients: usize) -> Result<(), TooFewDescriptors> {
-    let needed = clients.saturating_mul(PER_SESSION).saturating_add(RESERVE);
+/// connections and `idle` ones of the pool. A system that does not say is believed to have enough.
+pub fn provide(clients: usize, idle: usize) -> Result<(), TooFewDescriptors> {
+    let besides = RESERVE.saturating_add(idle);
+    let needed = clients.saturating_mul(PER_SESSION).saturating_add(besides);
     match raise() {
         Ok(allowed) if allowed < needed => Err(TooFewDescriptors {
             clients,
             needed,
             allowed,
-            possible: allowed.saturating_sub(RESERVE) / PER_SESSION,
+            possible: allowed.saturating_sub(besides) / PER_SESSION,
         }),
         Ok(_) => Ok(()),
         Err(error) => {

@@ -13,6 +13,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use super::aws_metrics::{AwsMetrics, AwsSnapshot};
+use super::pool_metrics::{PoolMetrics, PoolSnapshot};
 use super::trail::Outcome;
 
 /// How connections end: [`Outcome::word`].
@@ -91,6 +92,7 @@ struct Gauges {
     key_set_age: Family<Named, Gauge<f64, std::sync::atomic::AtomicU64>>,
     certificate_expiry: Family<Named, Gauge>,
     aws: AwsMetrics,
+    pool: PoolMetrics,
 }
 
 /// How things are when somebody asks.
@@ -110,6 +112,8 @@ pub struct Snapshot {
     pub certificates: Vec<(String, i64)>,
     /// STS and what waits for AWS.
     pub aws: AwsSnapshot,
+    /// The warm pool.
+    pub pool: PoolSnapshot,
 }
 
 impl Default for Metrics {
@@ -169,6 +173,7 @@ impl Metrics {
         let help = "When a listener's certificate expires, in seconds since 1970";
         registry.register("certificate_expiry_timestamp_seconds", help, now.certificate_expiry.clone());
         now.aws.register(registry);
+        now.pool.register(registry);
     }
 
     /// Counts a connection that has ended, with the bytes it carried to the server and to the client.
@@ -219,6 +224,7 @@ impl Gauges {
         self.max_clients.set(whole(now.max_clients));
         self.ready.set(i64::from(now.ready));
         self.aws.set(&now.aws);
+        self.pool.set(&now.pool);
         // A reload can take names away.
         self.key_set_usable.clear();
         self.key_set_keys.clear();

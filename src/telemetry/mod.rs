@@ -3,4 +3,5 @@
 pub mod aws_metrics;
 pub mod logging;
 pub mod metrics;
+pub mod pool_metrics;
 pub mod trail;

@@ -60,6 +60,7 @@ struct Facts {
     database: Option<String>,
     cluster: Option<String>,
     role_session_name: Option<String>,
+    upstream_reused: Option<bool>,
     upstream_addr: Option<SocketAddr>,
     upstream_pid: Option<i32>,
     to_server: u64,
@@ -148,6 +149,12 @@ impl Trail {
         self.facts.role_session_name = Some(field(name));
     }
 
+    /// Whether the connection to the server had served a session of the same person before; where none are kept,
+    /// there is nothing to say.
+    pub fn reused(&mut self, reused: Option<bool>) {
+        self.facts.upstream_reused = reused;
+    }
+
     /// The server that took the login.
     pub fn upstream(&mut self, addr: SocketAddr, pid: i32) {
         self.facts.upstream_addr = Some(addr);
@@ -199,6 +206,7 @@ impl Drop for Trail {
                     role_session_name = facts.role_session_name.as_deref(),
                     upstream = facts.upstream_addr.map(|addr| addr.to_string()),
                     upstream_pid = facts.upstream_pid,
+                    upstream_reused = facts.upstream_reused,
                     bytes_to_server = facts.to_server,
                     bytes_to_client = facts.to_client,
                     duration_ms,

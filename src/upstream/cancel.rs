@@ -133,7 +133,7 @@ mod tests {
 
     use super::*;
     use crate::aws::test_cluster::cluster;
-    use crate::cancel::{CancelKeys, CancelSecret, ClusterId, Target};
+    use crate::cancel::{CancelKeys, CancelSecret, ClusterId, Reach, Target};
     use crate::upstream::address::Resolver;
     use crate::wire::protocol::Protocol;
 
@@ -151,7 +151,7 @@ mod tests {
         let key = CancelKey::new(7, [0; 32]);
         let target = Target { cluster: id, addr: silent.local_addr().unwrap(), key };
         let keys = CancelKeys::new(&CancelSecret::random()).unwrap();
-        let given = keys.issue(target, Protocol::V3_2).unwrap().key;
+        let given = keys.issue(target, Protocol::V3_2, Reach::AnyReplica).unwrap().key;
         let order = keys.judge(&given, [127, 0, 0, 1].into(), Instant::now()).unwrap();
         let entrance = Entrance { listener: "main", server_name: None };
         let begun = Instant::now();

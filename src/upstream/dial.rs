@@ -138,12 +138,14 @@ pub struct DialedFacts {
     pub certificates: Vec<CertificateFacts>,
 }
 
+/// A verified TLS connection to a server. Boxed: each step that it passes through would keep room for another one.
+pub type ServerStream = Box<TlsStream<ReadAhead<TcpStream>>>;
+
 /// A verified TLS connection to the upstream on which nothing has been said yet. Only [`Dialer`] makes one.
 #[derive(Debug)]
 pub struct Dialed {
     pub(super) dialer: Arc<Dialer>,
-    /// Boxed: each step that it passes through would keep room for another one.
-    pub(super) stream: Box<TlsStream<ReadAhead<TcpStream>>>,
+    pub(super) stream: ServerStream,
     pub(super) addr: SocketAddr,
 }
 

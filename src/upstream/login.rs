@@ -5,17 +5,14 @@ use bytes::{BufMut, BytesMut};
 use pgwire::messages::response::{ErrorResponse, ReadyForQuery};
 use pgwire::messages::startup::{Authentication, BackendKeyData};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio_rustls::client::TlsStream;
 use zeroize::Zeroizing;
 
 use super::cancel::Recall;
-use super::dial::{DialError, Dialed};
+use super::dial::{DialError, Dialed, ServerStream};
 use crate::cancel::Target;
 use crate::client::startup::StartupParams;
 use crate::names::{DbName, DbUser, MAX_NAME_BYTES, printable};
 use crate::secret::IamToken;
-use crate::wire::buffers::ReadAhead;
 use crate::wire::cancel_key::CancelKey;
 use crate::wire::protocol::Protocol;
 use crate::wire::{Greeting, RawMessage, WireError, limits, message_length, put, read_message};
@@ -58,9 +55,9 @@ pub enum UpstreamLoginError {
 
 /// A session of the granted user on the upstream, at its first ReadyForQuery.
 #[derive(Debug)]
-pub struct Upstream<S = Box<TlsStream<ReadAhead<TcpStream>>>> {
+pub struct Upstream {
     /// The connection.
-    pub stream: S,
+    pub stream: ServerStream,
     /// What the client has to hear.
     pub greeting: Greeting,
     /// How to cancel its queries, when the server says.
@@ -252,7 +249,7 @@ impl LoginReader {
 
 /// Built from parsed values, never from the client's bytes as a whole: PostgreSQL takes the last of two
 /// `user` parameters.
-fn startup_packet(wanted: Wanted<'_>, protocol: Protocol) -> BytesMut {
+pub(super) fn startup_packet(wanted: Wanted<'_>, protocol: Protocol) -> BytesMut {
     let mut body = BytesMut::new();
     body.put_i32(protocol.number());
     let mut parameter = |name: &[u8], value: &[u8]| {

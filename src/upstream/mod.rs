@@ -1,4 +1,5 @@
-//! The upstream's side of a login: reach the server over verified TLS, log in with the IAM token, cancel.
+//! The upstream's side of a login: reach the server over verified TLS, log in with the IAM token, cancel,
+//! and keep what can serve the same person again.
 
 pub mod address;
 pub mod admission;
@@ -6,3 +7,8 @@ pub mod cancel;
 pub mod dial;
 mod known;
 pub mod login;
+pub mod pool;
+pub mod reset;
+mod resting;
+mod shelf;
+pub mod tally;

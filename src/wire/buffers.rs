@@ -107,6 +107,16 @@ impl<S> ReadAhead<S> {
     pub fn get_ref(&self) -> &S {
         &self.stream
     }
+
+    /// The connection itself, to be replaced by another way to the same peer.
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.stream
+    }
+
+    /// Whether nothing is read ahead.
+    pub fn is_empty(&self) -> bool {
+        self.ahead.is_none()
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for ReadAhead<S> {

@@ -64,6 +64,8 @@ pub struct Tracker {
     client: Frames,
     server: Frames,
     exchange: Exchange,
+    /// The server has told a parameter.
+    told_parameter: bool,
 }
 
 #[derive(Debug)]
@@ -107,7 +109,7 @@ impl Tracker {
             terminated: false,
             last_from_server: b'Z',
         };
-        Self { client: Frames::default(), server: Frames::default(), exchange }
+        Self { client: Frames::default(), server: Frames::default(), exchange, told_parameter: false }
     }
 
     /// Takes note of bytes that went to the server.
@@ -118,8 +120,11 @@ impl Tracker {
 
     /// Takes note of bytes that went to the client.
     pub fn to_client(&mut self, bytes: &[u8]) {
-        let exchange = &mut self.exchange;
-        self.server.feed(bytes, |tag, first| exchange.server_sent(tag, first));
+        let (exchange, told_parameter) = (&mut self.exchange, &mut self.told_parameter);
+        self.server.feed(bytes, |tag, first| {
+            *told_parameter |= tag == b'S';
+            exchange.server_sent(tag, first);
+        });
     }
 
     /// How the session stands.
@@ -169,6 +174,11 @@ impl Tracker {
     /// Whether the last whole message from the server was an error.
     pub fn server_ended_with_error(&self) -> bool {
         self.exchange.last_from_server == b'E' && self.server.at_boundary()
+    }
+
+    /// Whether the server has told a parameter (ParameterStatus) on the way.
+    pub fn told_parameter(&self) -> bool {
+        self.told_parameter
     }
 
     /// Whether the client has said goodbye.

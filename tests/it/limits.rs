@@ -35,7 +35,7 @@ impl World {
 /// and so do health and metrics. When the peers have gone, all is as before.
 #[tokio::test(flavor = "multi_thread")]
 async fn c7_a_flood_of_silent_peers_stops_at_the_limit_of_logins() {
-    descriptors::provide(4_000).unwrap();
+    descriptors::provide(4_000, 0).unwrap();
     let world = World::wishes()
         .limits("max_client_conn = 4000\nclient_login_timeout = \"1h\"\nlogin_timeout = \"1h\"")
         .start()

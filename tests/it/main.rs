@@ -26,6 +26,7 @@ mod memory;
 mod oauthbearer;
 mod packaging;
 mod policies;
+mod pool;
 mod refusals;
 mod reload;
 mod replicas;

@@ -50,7 +50,7 @@ impl World {
         let mut answer = Vec::new();
         tcp.read_to_end(&mut answer).await.unwrap();
         assert!(answer.is_empty(), "a cancel was answered: {answer:?}");
-        let record = log::audit(from, &self.listeners, "client", &addr.to_string()).await;
+        let record = log::audit(from, &self.listeners, "client", addr.to_string()).await;
         assert_eq!(record["outcome"], "cancel", "{record}");
         record["reason"].as_str().unwrap().to_owned()
     }

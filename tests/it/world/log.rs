@@ -61,11 +61,17 @@ async fn line(from: usize, text: &str) -> String {
 }
 
 /// The first audit record of one of `listeners` in which `field` is `value`.
-pub(crate) async fn audit(from: usize, listeners: &[String], field: &str, value: &str) -> serde_json::Value {
+pub(crate) async fn audit(
+    from: usize,
+    listeners: &[String],
+    field: &str,
+    value: impl Into<serde_json::Value>,
+) -> serde_json::Value {
+    let value = value.into();
     let wanted = |line: &str| {
         line.contains("\"target\":\"audit\"") && {
             let record: serde_json::Value = serde_json::from_str(line).unwrap();
-            record[field] == *value && listeners.iter().any(|name| record["listener"] == *name)
+            record[field] == value && listeners.iter().any(|name| record["listener"] == *name)
         }
     };
     serde_json::from_str(&find(from, &format!("an audit record with {field}={value}"), wanted).await).unwrap()
@@ -83,6 +89,15 @@ pub(crate) fn name_for(keys: &str) -> String {
 impl World {
     /// This world's audit record in which `field` is `value`; waits until it is written.
     pub(crate) async fn audit(&self, field: &str, value: &str) -> serde_json::Value {
+        audit(self.log_from, &self.listeners, field, value).await
+    }
+
+    /// As [`World::audit`], for a value that is no text.
+    pub(crate) async fn audit_json(
+        &self,
+        field: &str,
+        value: impl Into<serde_json::Value>,
+    ) -> serde_json::Value {
         audit(self.log_from, &self.listeners, field, value).await
     }
 

@@ -20,6 +20,7 @@ pub(crate) struct Wishes {
     pub(super) second: Option<String>,
     pub(super) limits: String,
     pub(super) session: String,
+    pool: String,
     pub(super) issuer: String,
     pub(super) role: String,
     pub(super) cluster: String,
@@ -43,6 +44,7 @@ impl Wishes {
             second: None,
             limits: String::new(),
             session: String::new(),
+            pool: String::new(),
             issuer: String::new(),
             role: format!("role_arn = \"{}\"", names::ROLE_ARN),
             cluster: String::new(),
@@ -74,6 +76,11 @@ impl Wishes {
     }
     pub(crate) fn session(mut self, keys: &str) -> Self {
         keys.clone_into(&mut self.session);
+        self
+    }
+    /// The warm pool, on, with `keys`.
+    pub(crate) fn pool(mut self, keys: &str) -> Self {
+        self.pool = format!("[pool]\nmode = \"session\"\n{keys}");
         self
     }
     pub(crate) fn issuer(mut self, keys: &str) -> Self {
@@ -178,6 +185,7 @@ impl Wishes {
             {limits}
             [session]
             {session}
+            {pool}
             [cancel]
             {cancel}
             [[issuer]]
@@ -208,6 +216,7 @@ impl Wishes {
             cancel = self.cancel,
             hostaddr = self.hostaddr(),
             session = self.session,
+            pool = self.pool,
             issuer_url = cloud.issuer.url(),
             audience = names::AUDIENCE,
             endpoint = self.endpoint,
@@ -218,7 +227,10 @@ impl Wishes {
             ca = ca.display(),
             sts = cloud.sts.url(),
             cluster = self.cluster,
-            user = self.user.replace("@upstream-ca@", &ca.display().to_string()),
+            user = self
+                .user
+                .replace("@upstream-ca@", &ca.display().to_string())
+                .replace("@sts@", &cloud.sts.url()),
         )
     }
 }

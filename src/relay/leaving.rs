@@ -1,0 +1,93 @@
+//! The client's side of a session whose server is kept: its Terminate is held back, and stands for its end.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::ending::TERMINATE;
+use crate::wire::frames::Frames;
+
+/// A client that is read up to its Terminate, if it ends with one.
+#[derive(Debug)]
+pub(super) struct Leaving<C> {
+    client: C,
+    /// Where its messages begin and end; `None` for a client whose every byte is passed on.
+    frames: Option<Frames>,
+    goodbye: bool,
+}
+
+impl<C> Leaving<C> {
+    pub(super) fn new(client: C, keep: bool) -> Self {
+        Self { client, frames: keep.then(Frames::default), goodbye: false }
+    }
+
+    /// Whether its server could be kept when it has ended. To be asked once: whoever is told yes and does not keep
+    /// it has to pass the goodbye on.
+    pub(super) fn may_be_kept(&mut self) -> bool {
+        self.frames.take().is_some()
+    }
+
+    /// Whether its Terminate has been held back.
+    pub(super) fn says_goodbye(&self) -> bool {
+        self.goodbye
+    }
+
+    /// The client itself, for what comes behind its end.
+    pub(super) fn get_mut(&mut self) -> &mut C {
+        &mut self.client
+    }
+}
+
+impl<C: AsyncRead + Unpin> AsyncRead for Leaving<C> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        space: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.goodbye {
+            return Poll::Ready(Ok(())); // its end, whatever comes behind
+        }
+        let before = space.filled().len();
+        let read = ready!(Pin::new(&mut self.client).poll_read(cx, space));
+        let this = &mut *self;
+        if let (Ok(()), Some(frames)) = (&read, &mut this.frames) {
+            let mut last = 0;
+            let new = space.filled().get(before..).unwrap_or_default();
+            frames.feed(new, |tag, _| last = tag);
+            // Only a whole one with nothing behind it; one that came in pieces goes on to the server.
+            if last == b'X' && frames.at_boundary() && new.ends_with(TERMINATE) {
+                this.goodbye = true;
+                space.set_filled(space.filled().len() - TERMINATE.len());
+            }
+        }
+        Poll::Ready(read)
+    }
+}
+
+impl<C: AsyncWrite + Unpin> AsyncWrite for Leaving<C> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.client).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.client).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.client.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.client).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.client).poll_shutdown(cx)
+    }
+}

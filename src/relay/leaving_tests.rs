@@ -1,0 +1,159 @@
+//! Sessions whose server is kept: when it is, and that it hears nothing of its client's end.
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::task::JoinHandle;
+
+use super::ending::TERMINATE;
+use super::tests::{message, plain, read_all};
+use super::*;
+use crate::config::SessionSettings;
+
+struct Ends {
+    client: DuplexStream,
+    server: DuplexStream,
+    relay: JoinHandle<Carried>,
+}
+
+fn start(settings: SessionSettings) -> Ends {
+    let (client, near_client) = duplex(1_024);
+    let (server, mut near_server) = duplex(1_024);
+    let expires = std::time::UNIX_EPOCH;
+    let terms = Terms {
+        settings,
+        token: TokenTimes { expires, accepted_until: expires },
+        clock: Clock::from_fn(|| std::time::UNIX_EPOCH),
+        drain: CancellationToken::new(),
+        now: CancellationToken::new(),
+        out: CancellationToken::new(),
+        session: SessionId::random(),
+        status: b'I',
+        keep: true,
+    };
+    let relay = tokio::spawn(async move { relay(near_client, &mut near_server, terms, async || {}).await });
+    Ends { client, server, relay }
+}
+
+impl Ends {
+    async fn client_says(&mut self, bytes: &[u8]) {
+        self.client.write_all(bytes).await.unwrap();
+        let mut heard = vec![0; bytes.len()];
+        self.server.read_exact(&mut heard).await.unwrap();
+        assert_eq!(heard, bytes);
+    }
+
+    async fn server_says(&mut self, bytes: &[u8]) {
+        self.server.write_all(bytes).await.unwrap();
+        let mut heard = vec![0; bytes.len()];
+        self.client.read_exact(&mut heard).await.unwrap();
+        assert_eq!(heard, bytes);
+    }
+
+    /// The end of the session, and what the server heard of it.
+    async fn end(mut self) -> (Carried, Vec<u8>) {
+        self.client.shutdown().await.unwrap();
+        let heard = read_all(&mut self.server).await;
+        drop(self.server);
+        (self.relay.await.unwrap(), heard)
+    }
+}
+
+#[tokio::test]
+async fn u4_a_goodbye_at_rest_stays_with_us_and_so_does_a_plain_end() {
+    for goodbye in [TERMINATE, b""] {
+        let mut ends = start(plain());
+        ends.client_says(&message(b'Q', b"select 1\0")).await;
+        ends.server_says(&message(b'Z', b"I")).await;
+        ends.client.write_all(goodbye).await.unwrap();
+        let (carried, heard) = ends.end().await;
+        assert!(matches!(carried.end, RelayEnd::ClientLeft), "{carried:?}");
+        assert_eq!(carried.kept, Some(Kept { told_parameter: false }));
+        assert_eq!((heard, carried.to_server), (vec![], 14));
+    }
+}
+
+/// When it leaves: what it asked, what it was answered, what it says last.
+type Case<'a> = (&'a str, &'a [u8], &'a [u8], &'a [u8]);
+
+#[tokio::test]
+async fn u4_whoever_leaves_in_the_middle_of_something_takes_the_server_along() {
+    let query = message(b'Q', b"select 1\0");
+    let begun = message(b'Z', b"T");
+    let failed = message(b'Z', b"E");
+    let copying = message(b'G', b"\0\0\0");
+    let parsed = message(b'1', b"");
+    let row = [message(b'D', b"a row"), message(b'T', b"half")[..6].to_vec()].concat();
+    let answered = message(b'Z', b"I");
+    let parse = message(b'P', b"\0select 1\0\0\0");
+    let half = message(b'Q', b"select")[..7].to_vec();
+    let unknown = message(b'!', b"");
+    let cases: [Case<'_>; 9] = [
+        ("in a transaction", &query, &begun, b""),
+        ("in a failed one", &query, &failed, b""),
+        ("in a COPY", &query, &copying, b""),
+        ("without a Sync", &parse, &parsed, b""),
+        ("without the answer", &query, b"", b""),
+        ("in the middle of the answer", &query, &row, b""),
+        ("in the middle of a request", &query, &answered, &half),
+        ("with one more request", &query, &answered, &query),
+        ("after what nobody understands", &unknown, b"", b""),
+    ];
+    for (when, asked, said, last) in cases {
+        for goodbye in [TERMINATE, b""] {
+            let mut ends = start(plain());
+            ends.client_says(asked).await;
+            ends.server_says(said).await;
+            // In one piece, as drivers write it.
+            ends.client.write_all(&[last, goodbye].concat()).await.unwrap();
+            let (carried, heard) = ends.end().await;
+            assert_eq!(carried.kept, None, "{when}");
+            assert_eq!(heard, [last, goodbye].concat(), "{when}: it is all the server's");
+        }
+    }
+}
+
+#[tokio::test]
+async fn u4_a_goodbye_is_one_where_a_message_begins_and_nowhere_else() {
+    // Inside a message it is text.
+    let mut ends = start(plain());
+    ends.client_says(&message(b'Q', TERMINATE)).await;
+    ends.server_says(&message(b'Z', b"I")).await;
+    assert!(ends.end().await.0.kept.is_some());
+    // With something behind it, or in pieces, it is the server's.
+    let more = [TERMINATE, b"Q"].concat();
+    for pieces in [&[&more[..]][..], &[&TERMINATE[..2], &TERMINATE[2..]]] {
+        let mut ends = start(plain());
+        for piece in pieces {
+            ends.client_says(piece).await;
+        }
+        assert_eq!(ends.end().await.0.kept, None, "{pieces:?}");
+    }
+}
+
+#[tokio::test]
+async fn u4_what_the_server_has_told_of_itself_is_noted() {
+    let mut ends = start(plain());
+    ends.server_says(&message(b'S', b"TimeZone\0UTC\0")).await;
+    ends.client.write_all(TERMINATE).await.unwrap();
+    assert_eq!(ends.end().await.0.kept, Some(Kept { told_parameter: true }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn u4_a_session_that_a_rule_ends_takes_the_server_along() {
+    let settings = SessionSettings { client_idle_timeout: Some(Duration::from_secs(9)), ..plain() };
+    let mut ends = start(settings);
+    let farewell = read_all(&mut ends.client).await;
+    assert!(!farewell.is_empty());
+    let (carried, heard) = ends.end().await;
+    assert_eq!((carried.kept, &heard[..]), (None, TERMINATE));
+}
+
+#[tokio::test(start_paused = true)]
+async fn c3_a_client_that_says_goodbye_and_stays_is_left_after_two_seconds() {
+    let mut ends = start(plain());
+    ends.client.write_all(TERMINATE).await.unwrap();
+    let begun = tokio::time::Instant::now();
+    let carried = ends.relay.await.unwrap();
+    assert!(carried.kept.is_some());
+    assert_eq!(begun.elapsed(), Duration::from_secs(2));
+    drop(ends.server);
+}

@@ -1,0 +1,38 @@
+//! What those see of the steps who run the service: the state of what each of them keeps, for health and metrics.
+
+use super::Steps;
+use crate::auth::KeyStatus;
+use crate::aws::breaker::BreakerState;
+use crate::telemetry::aws_metrics::{AwsSnapshot, StsSnapshot};
+use crate::telemetry::pool_metrics::PoolSnapshot;
+
+impl Steps {
+    /// The configured name of each issuer, and how its keys are.
+    pub fn key_sets(&self) -> impl Iterator<Item = (&str, KeyStatus)> {
+        self.verifier.issuers().map(|(settings, keys)| (settings.name.as_str(), keys.status()))
+    }
+
+    /// How STS is, and how many logins wait for AWS's limits.
+    pub fn aws(&self) -> AwsSnapshot {
+        let sts = self.federation.status().into_iter().map(|sts| StsSnapshot {
+            paused: sts.breaker != BreakerState::Closed,
+            tries: sts.tries.iter().map(|(outcome, count)| (outcome.word(), *count)).collect(),
+            clock_ahead: sts.clock_ahead,
+            host: sts.host,
+        });
+        let queued = self.admissions.queued();
+        AwsSnapshot { sts: sts.collect(), cache_hits: self.federation.cache_hits(), queued }
+    }
+
+    /// What became of logins and connections because of the pool.
+    pub fn pool(&self) -> PoolSnapshot {
+        let (hits, misses) = self.pool_tally.hits_and_misses();
+        PoolSnapshot {
+            hits,
+            misses,
+            kept: self.pool_tally.all_kept(),
+            closed: self.pool_tally.all_closed().collect(),
+            idle: self.pool.as_ref().map_or(0, |pool| pool.idle()),
+        }
+    }
+}

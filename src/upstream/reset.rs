@@ -1,0 +1,183 @@
+//! Giving a server's session back its beginning, and making sure of it: what is asked, which answers are good, and
+//! what the next client has to be told.
+
+use std::time::Duration;
+
+use bytes::{BufMut, BytesMut};
+use pgwire::messages::response::TransactionStatus;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+
+use crate::wire::{Greeting, RawMessage, WireError, message_length, read_message};
+
+/// How long a reset may take; temporary tables have to be dropped in it.
+pub const RESET_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Most bytes that a server may send until it is reset. What is still on its way to the client that has left is
+/// among them, such as notifications.
+pub const MAX_RESET_BYTES: usize = 64 * 1024;
+
+/// Most bytes of parameters, names and values, that are remembered for a connection. PostgreSQL 18 tells about 400.
+pub const MAX_PARAMETER_BYTES: usize = 8 * 1024;
+
+/// What is asked, and the tag of the good answer. `DISCARD ALL` is all that PostgreSQL has for it, and leaves out one
+/// thing: it ends `SET ROLE`, but does not go back to a role that the session began with (by `options`, by `ALTER
+/// ROLE … SET role`); `RESET ROLE` does.
+const COMMANDS: [(&str, &[u8]); 2] = [("DISCARD ALL", b"DISCARD ALL\0"), ("RESET ROLE", b"RESET\0")];
+
+/// The tag of SHOW.
+const SHOWN: &[u8] = b"SHOW\0";
+
+/// Why a connection is not as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum ResetError {
+    /// An error, an answer to something else, or not out of a transaction.
+    #[error("unexpected answer {0:?}")]
+    Unexpected(char),
+    /// More than [`MAX_RESET_BYTES`] or [`MAX_PARAMETER_BYTES`].
+    #[error("the server sends more than a reset holds")]
+    TooMuch,
+    /// No answer within [`RESET_TIMEOUT`].
+    #[error("no answer within {} seconds", RESET_TIMEOUT.as_secs())]
+    TimedOut,
+    /// It broke the protocol or the connection.
+    #[error(transparent)]
+    Wire(#[from] WireError),
+}
+
+/// What a server has told of itself, as it stands now: names and values.
+#[derive(Debug)]
+pub struct Parameters(Vec<(Vec<u8>, Vec<u8>)>);
+
+impl Parameters {
+    /// Those of a login. `None` if they cannot be read or are more than [`MAX_PARAMETER_BYTES`].
+    pub fn of(greeting: &Greeting) -> Option<Self> {
+        let mut parameters = Self(Vec::new());
+        let mut rest = &greeting.messages[..];
+        while let Some((&[tag, length @ ..], behind)) = rest.split_first_chunk::<5>() {
+            let length = usize::try_from(u32::from_be_bytes(length)).ok()?.checked_sub(4)?;
+            let (body, behind) = behind.split_at_checked(length)?;
+            rest = behind;
+            if tag == b'S' {
+                parameters.set(body).ok()?;
+            }
+        }
+        rest.is_empty().then_some(parameters)
+    }
+
+    /// As a login would bring them.
+    pub fn greeting(&self) -> Greeting {
+        let mut messages = BytesMut::new();
+        for (name, value) in &self.0 {
+            let body = [name, &b"\0"[..], value, b"\0"].concat();
+            RawMessage { tag: b'S', body }.encode_into(&mut messages);
+        }
+        Greeting { messages, status: TransactionStatus::Idle }
+    }
+
+    /// Takes note of a ParameterStatus.
+    fn set(&mut self, body: &[u8]) -> Result<(), ResetError> {
+        let parts: Vec<_> = body.split(|byte| *byte == 0).collect();
+        let [name, value, []] = parts[..] else { return Err(WireError::Malformed("ParameterStatus").into()) };
+        match self.0.iter_mut().find(|(known, _)| known == name) {
+            Some((_, known)) => *known = value.to_vec(),
+            None => self.0.push((name.to_vec(), value.to_vec())),
+        }
+        let bytes: usize = self.0.iter().map(|(name, value)| name.len() + value.len()).sum();
+        if bytes > MAX_PARAMETER_BYTES { Err(ResetError::TooMuch) } else { Ok(()) }
+    }
+}
+
+/// Resets the session on `stream` and brings `parameters` up to date. Of those that change by the reset the server
+/// tells by itself. With `ask` it is asked for all of them: one that it has told the client of meanwhile, and that has
+/// the same value still (after a promotion, or a reload of its configuration), is not told again.
+pub async fn reset<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    parameters: &mut Parameters,
+    ask: bool,
+) -> Result<(), ResetError> {
+    let mut names = Vec::new();
+    let mut questions = BytesMut::new();
+    for (sql, _) in COMMANDS {
+        put_query(sql, &mut questions);
+    }
+    if ask {
+        for (name, _) in &parameters.0 {
+            put_query(&format!("SHOW \"{}\"", plain(name)?), &mut questions);
+            names.push(name.clone());
+        }
+    }
+    stream.write_all(&questions).await.map_err(WireError::from)?;
+    stream.flush().await.map_err(WireError::from)?;
+    let mut answers = Answers { stream, parameters, bytes: 0 };
+    for (_, tag) in COMMANDS {
+        if answers.next(tag).await?.is_some() {
+            return Err(ResetError::Unexpected('D'));
+        }
+    }
+    for name in names {
+        let value = answers.next(SHOWN).await?.ok_or(ResetError::Unexpected('C'))?;
+        answers.parameters.set(&[&name[..], b"\0", &value, b"\0"].concat())?;
+    }
+    Ok(())
+}
+
+/// The name of a setting comes from the server, and goes back to it inside a command.
+fn plain(name: &[u8]) -> Result<&str, ResetError> {
+    let legal = |name: &&str| name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.'));
+    let name = std::str::from_utf8(name).ok().filter(legal);
+    name.ok_or(ResetError::Wire(WireError::Malformed("name of a parameter")))
+}
+
+fn put_query(sql: &str, out: &mut BytesMut) {
+    out.put_u8(b'Q');
+    out.put_slice(&message_length(sql.len() + 1));
+    out.put_slice(sql.as_bytes());
+    out.put_u8(0);
+}
+
+struct Answers<'a, S> {
+    stream: &'a mut S,
+    parameters: &'a mut Parameters,
+    bytes: usize,
+}
+
+impl<S: AsyncRead + Unpin> Answers<'_, S> {
+    /// The whole answer to one command, which has to be `tag` and ReadyForQuery out of a transaction; with the one
+    /// value that it may bring.
+    async fn next(&mut self, tag: &[u8]) -> Result<Option<Vec<u8>>, ResetError> {
+        let (mut complete, mut value) = (false, None);
+        loop {
+            let left = MAX_RESET_BYTES.saturating_sub(self.bytes);
+            let message = match read_message(self.stream, |_| Some(left.saturating_sub(5))).await {
+                Err(WireError::Length { .. }) => return Err(ResetError::TooMuch),
+                message => message?,
+            };
+            self.bytes += message.body.len() + 5;
+            if self.bytes > MAX_RESET_BYTES {
+                return Err(ResetError::TooMuch);
+            }
+            match (message.tag, &message.body[..]) {
+                (b'N' | b'A', _) => {} // for the client that has left
+                (b'S', body) => self.parameters.set(body)?,
+                (b'T', _) if !complete && value.is_none() => {}
+                (b'D', &[0, 1, ref length @ ..]) if !complete && value.is_none() => {
+                    value = Some(only_value(length).ok_or(WireError::Malformed("DataRow"))?);
+                }
+                (b'C', body) if !complete && body == tag => complete = true,
+                (b'Z', b"I") if complete => return Ok(value),
+                (tag, _) => return Err(ResetError::Unexpected(char::from(tag))),
+            }
+        }
+    }
+}
+
+/// The value of a row with one column.
+fn only_value(column: &[u8]) -> Option<Vec<u8>> {
+    let (length, value) = column.split_first_chunk::<4>()?;
+    let length = usize::try_from(i32::from_be_bytes(*length)).ok()?;
+    (value.len() == length && !value.contains(&0)).then(|| value.to_vec())
+}
+
+#[cfg(test)]
+#[path = "reset_tests.rs"]
+mod tests;

@@ -1,0 +1,154 @@
+//! Good answers to a reset, and every other kind.
+
+use tokio::io::{AsyncReadExt, DuplexStream, duplex};
+
+use super::*;
+
+fn message(tag: u8, body: &[u8]) -> Vec<u8> {
+    [&[tag], &message_length(body.len())[..], body].concat()
+}
+
+fn parameter(name: &str, value: &str) -> Vec<u8> {
+    message(b'S', format!("{name}\0{value}\0").as_bytes())
+}
+
+fn greeting(messages: &[Vec<u8>]) -> Greeting {
+    Greeting { messages: BytesMut::from(&messages.concat()[..]), status: TransactionStatus::Idle }
+}
+
+/// What PostgreSQL answers to one command.
+fn done(tag: &str) -> Vec<u8> {
+    [message(b'C', format!("{tag}\0").as_bytes()), message(b'Z', b"I")].concat()
+}
+
+fn shown(value: &str) -> Vec<u8> {
+    let length = u32::try_from(value.len()).unwrap().to_be_bytes();
+    let row = [&[0, 1], &length[..], value.as_bytes()].concat();
+    [message(b'T', b"what it is"), message(b'D', &row), done("SHOW")].concat()
+}
+
+/// Resets over a pipe whose other end says `answers`; gives what was asked too.
+async fn run(answers: &[u8], parameters: &mut Parameters, ask: bool) -> (Result<(), ResetError>, Vec<u8>) {
+    let (mut near, mut far): (DuplexStream, DuplexStream) = duplex(1 << 20);
+    far.write_all(answers).await.unwrap();
+    far.shutdown().await.unwrap();
+    let result = reset(&mut near, parameters, ask).await;
+    drop(near);
+    let mut asked = Vec::new();
+    far.read_to_end(&mut asked).await.unwrap();
+    (result, asked)
+}
+
+async fn judged(answers: &[Vec<u8>]) -> Result<(), ResetError> {
+    run(&answers.concat(), &mut Parameters(Vec::new()), false).await.0
+}
+
+fn good() -> Vec<u8> {
+    [done("DISCARD ALL"), done("RESET")].concat()
+}
+
+#[tokio::test]
+async fn what_is_asked_is_all_there_is() {
+    let (result, asked) = run(&good(), &mut Parameters(Vec::new()), false).await;
+    result.unwrap();
+    assert_eq!(asked, [message(b'Q', b"DISCARD ALL\0"), message(b'Q', b"RESET ROLE\0")].concat());
+}
+
+#[tokio::test]
+async fn u4_only_the_whole_good_answer_is_good() {
+    judged(&[good()]).await.unwrap();
+    let late = [message(b'N', b"a notice"), message(b'A', b"a notification"), parameter("TimeZone", "UTC")];
+    judged(&[late.concat(), good()]).await.unwrap();
+    let discarded = message(b'C', b"DISCARD ALL\0");
+    for bad in [
+        vec![],
+        good()[..good().len() - 1].to_vec(),
+        done("DISCARD ALL"),
+        [message(b'E', b"SERROR\0\0"), message(b'Z', b"I"), done("RESET")].concat(),
+        [discarded.clone(), message(b'E', b"SERROR\0\0"), message(b'Z', b"I"), done("RESET")].concat(),
+        [discarded.clone(), message(b'Z', b"T"), done("RESET")].concat(),
+        [discarded.clone(), message(b'Z', b"E"), done("RESET")].concat(),
+        [discarded.clone(), message(b'Z', b""), done("RESET")].concat(),
+        [message(b'Z', b"I"), good()].concat(), // the last answer of the session before
+        [done("SELECT 1"), good()].concat(),
+        [done("DISCARD"), done("RESET")].concat(),
+        [done("RESET"), done("DISCARD ALL")].concat(),
+        [discarded.clone(), discarded, message(b'Z', b"I"), done("RESET")].concat(),
+        [message(b'D', b"\0\x01\0\0\0\x01x"), good()].concat(),
+        [message(b'G', b"\0\0\0"), good()].concat(),
+        [done("DISCARD ALL"), message(b'E', b"SERROR\0\0"), message(b'Z', b"I")].concat(),
+        b"C\0\0\0\x03".to_vec(),
+    ] {
+        assert!(judged(std::slice::from_ref(&bad)).await.is_err(), "{:?}", String::from_utf8_lossy(&bad));
+    }
+}
+
+#[tokio::test]
+async fn u4_sixty_four_kibibytes_are_read_and_not_one_more() {
+    let filler = |bytes: usize| message(b'A', &vec![0; bytes - 5]);
+    let room = MAX_RESET_BYTES - good().len();
+    judged(&[filler(room), good()]).await.unwrap();
+    let many: Vec<u8> = (0..room / 16).flat_map(|_| filler(16)).collect();
+    judged(&[many.clone(), filler(room - many.len() + 16)[16..].to_vec(), good()]).await.unwrap_err();
+    assert!(matches!(judged(&[filler(room + 1), good()]).await, Err(ResetError::TooMuch)));
+    let endless = filler(16).repeat(MAX_RESET_BYTES / 16 + 1);
+    assert!(matches!(judged(&[endless]).await, Err(ResetError::TooMuch)));
+    assert!(matches!(judged(&[b"A\x7f\xff\xff\xff".to_vec()]).await, Err(ResetError::TooMuch)));
+}
+
+#[tokio::test]
+async fn u4_parameters_are_as_the_server_has_told_last() {
+    let login = [parameter("TimeZone", "Europe/Berlin"), message(b'N', b"hello"), parameter("a.b", "")];
+    let mut parameters = Parameters::of(&greeting(&login)).unwrap();
+    let told = [done("DISCARD ALL"), parameter("TimeZone", "UTC"), done("RESET"), parameter("new", "x")];
+    let answers = [told[..3].concat(), vec![]].concat();
+    run(&answers, &mut parameters, false).await.0.unwrap();
+    let now = [parameter("TimeZone", "UTC"), parameter("a.b", "")].concat();
+    assert_eq!(parameters.greeting().messages, now, "in their order, each once, and no notice");
+    assert_eq!(parameters.greeting().status_byte(), b'I');
+}
+
+#[tokio::test]
+async fn u4_a_server_that_has_told_of_something_is_asked_for_everything() {
+    let login = [parameter("in_hot_standby", "on"), parameter("TimeZone", "UTC")];
+    let mut parameters = Parameters::of(&greeting(&login)).unwrap();
+    let answers = [good(), shown("off"), shown("Asia/Tokyo")].concat();
+    let (result, asked) = run(&answers, &mut parameters, true).await;
+    result.unwrap();
+    assert!(asked.ends_with(&message(b'Q', b"SHOW \"TimeZone\"\0")), "{asked:?}");
+    let now = [parameter("in_hot_standby", "off"), parameter("TimeZone", "Asia/Tokyo")].concat();
+    assert_eq!(parameters.greeting().messages, now);
+    for bad in [
+        [good(), shown("off")].concat(),
+        [good(), done("SHOW"), done("SHOW")].concat(),
+        [good(), shown("off"), message(b'E', b"SERROR\0\0"), message(b'Z', b"I")].concat(),
+        [good(), shown("off"), message(b'D', b"\0\x01\xff\xff\xff\xff"), done("SHOW")].concat(),
+        [good(), shown("off"), message(b'D', b"\0\x02\0\0\0\x01x\0\0\0\x01y"), done("SHOW")].concat(),
+        [good(), shown("off"), message(b'D', b"\0\x01\0\0\0\x02x"), done("SHOW")].concat(),
+        [good(), shown("off"), shown("a\0b")].concat(),
+    ] {
+        let mut parameters = Parameters::of(&greeting(&login)).unwrap();
+        assert!(run(&bad, &mut parameters, true).await.0.is_err(), "{:?}", String::from_utf8_lossy(&bad));
+    }
+}
+
+#[tokio::test]
+async fn u4_a_name_from_the_server_is_no_command() {
+    let login = [parameter("x\"; drop table t; --", "1")];
+    let mut parameters = Parameters::of(&greeting(&login)).unwrap();
+    let (result, asked) = run(&good(), &mut parameters, true).await;
+    assert!(matches!(result, Err(ResetError::Wire(WireError::Malformed(_)))), "{result:?}");
+    assert!(asked.is_empty());
+}
+
+#[test]
+fn u4_what_cannot_be_remembered_is_not_kept() {
+    let long = |bytes: usize| Parameters::of(&greeting(&[parameter("n", &"v".repeat(bytes - 1))]));
+    assert!(long(MAX_PARAMETER_BYTES).is_some() && long(MAX_PARAMETER_BYTES + 1).is_none());
+    for bad in [&b"name\0"[..], b"name\0value", b"name\0value\0\0", b"", b"\0\0\0"] {
+        assert!(Parameters::of(&greeting(&[message(b'S', bad)])).is_none(), "{bad:?}");
+    }
+    for cut in [&b"S"[..], b"S\0\0\0\x09a\0b", b"S\0\0\0\x03", b"S\0\0\0\x08a\0b\0S"] {
+        assert!(Parameters::of(&greeting(&[cut.to_vec()])).is_none(), "{cut:?}");
+    }
+}

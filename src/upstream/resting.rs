@@ -1,0 +1,63 @@
+//! A connection that nobody uses: whether the server has left it alone, how it comes to another thread, and how it
+//! ends. Nothing waits for it meanwhile.
+
+use std::io::{self, Write};
+use std::mem::MaybeUninit;
+use std::thread::{self, ThreadId};
+
+use socket2::{SockRef, Socket};
+use tokio::net::TcpStream;
+
+use super::dial::ServerStream;
+
+/// Terminate (PostgreSQL manual, "Message Formats").
+const TERMINATE: &[u8] = b"X\0\0\0\x04";
+
+/// A connection at rest.
+#[derive(Debug)]
+pub(super) struct Resting {
+    stream: ServerStream,
+    /// Whose runtime it is registered with: each session thread has one of its own.
+    thread: ThreadId,
+}
+
+impl Resting {
+    /// To be called by the thread that has used it.
+    pub(super) fn new(stream: ServerStream) -> Self {
+        Self { stream, thread: thread::current().id() }
+    }
+
+    /// Whether the server has neither said anything since, nor closed it. Asks the kernel, not the runtime, which
+    /// learns of such things only when it comes to it.
+    pub(super) fn is_quiet(&mut self) -> bool {
+        let (socket, tls) = self.stream.get_mut();
+        let decrypted = tls.process_new_packets().map(|state| state.plaintext_bytes_to_read());
+        if !socket.is_empty() || !matches!(decrypted, Ok(0)) {
+            return false;
+        }
+        let peeked = SockRef::from(socket.get_ref()).peek(&mut [MaybeUninit::uninit()]);
+        matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// For use by the present thread: a socket is registered with one runtime for life, so another one gets it under
+    /// another number.
+    pub(super) fn wake(mut self) -> io::Result<ServerStream> {
+        if self.thread != thread::current().id() {
+            let tcp = self.stream.get_mut().0.get_mut();
+            let again = SockRef::from(&*tcp).try_clone()?;
+            *tcp = TcpStream::from_std(again.into())?;
+        }
+        Ok(self.stream)
+    }
+
+    /// Ends it as a client would, without waiting for anything: what little is to be said fits into the socket, or
+    /// closing has to do.
+    pub(super) fn say_goodbye(mut self) {
+        let (socket, tls) = self.stream.get_mut();
+        let socket = SockRef::from(socket.get_ref());
+        let mut socket: &Socket = &socket;
+        let _ = tls.writer().write_all(TERMINATE);
+        tls.send_close_notify();
+        while tls.wants_write() && tls.write_tls(&mut socket).is_ok_and(|written| written > 0) {}
+    }
+}

@@ -1,0 +1,159 @@
+//! Which ends of a session leave a connection that is kept, and which do not.
+
+use tokio::io::AsyncWriteExt;
+
+use super::visible::sql;
+use super::{Guest, HITS, IDLE, KEPT, TERMINATE, closed};
+use crate::world::World;
+use crate::world::raw::{message, query};
+
+/// Waits until the server's process is gone.
+pub(super) async fn until_gone(pid: &str) {
+    let asked = format!("select count(*) from pg_stat_activity where pid = {pid}");
+    crate::world::admin::until("a process of the server ends", async || sql(&asked).await == "0").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn u4_a_clean_end_is_a_goodbye_or_a_plain_end() {
+    let world = World::wishes().pool("").start().await;
+    let mut first = Guest::alice(&world).await;
+    let pid = first.pid().await;
+    first.leave_kept(&world).await;
+    // With TLS's own goodbye, and without.
+    for (polite, kept) in [(true, 2.0), (false, 3.0)] {
+        let mut next = Guest::alice(&world).await;
+        assert_eq!(next.pid().await, pid);
+        if polite {
+            next.client.stream.shutdown().await.unwrap();
+        } else {
+            next.client.stream.get_mut().0.shutdown().await.unwrap();
+        }
+        world.metric_is(KEPT, kept).await;
+    }
+    assert_eq!(Guest::alice(&world).await.pid().await, pid);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn u4_whatever_is_doubtful_is_closed() {
+    let world = World::wishes().pool("").start().await;
+    sql("create table if not exists pool_copied (line text); grant insert on pool_copied to alice").await;
+    let half = query("select 1")[..7].to_vec();
+    let parse = message(b'P', b"\0select 1\0\0\0");
+    let copy_in = query("copy pool_copied from stdin");
+    let copy_out = query("copy (select repeat('x', 1000) from generate_series(1, 100000)) to stdout");
+    let three = query("select 1").repeat(3);
+    let cases: [(&str, &[&str], &[u8]); 8] = [
+        ("an open transaction", &["begin"], b""),
+        ("a failed one", &["begin", "select 1/0"], b""),
+        ("COPY from the client", &[], &copy_in),
+        ("COPY to the client", &[], &copy_out),
+        ("half a message", &[], &half),
+        ("no Sync", &[], &parse),
+        ("answers that nobody waits for", &[], &three),
+        ("a message of no kind", &[], &[&b"!"[..], &4_u32.to_be_bytes()].concat()),
+    ];
+    let mut lost = 0.0;
+    for (what, statements, last) in cases {
+        for goodbye in [TERMINATE, b""] {
+            let mut guest = Guest::alice(&world).await;
+            let pid = guest.pid().await;
+            for statement in statements {
+                let _ = guest.try_ask(statement).await;
+            }
+            guest.client.send(&[last, goodbye].concat()).await;
+            drop(guest);
+            lost += 1.0;
+            world.metric_is(&closed("session"), lost).await;
+            until_gone(&pid).await;
+            assert!(world.metric(KEPT).await < 0.5, "{what}: kept");
+        }
+    }
+    world.metric_is("pgpassport_pool_misses_total", lost).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn u4_a_session_that_was_ended_is_closed() {
+    let world = World::wishes().pool("").session("client_idle_timeout = \"1s\"").start().await;
+    let mut by_rule = Guest::alice(&world).await;
+    let pid = by_rule.pid().await;
+    while by_rule.client.message().await.is_some() {}
+    world.metric_is(&closed("session"), 1.0).await;
+    until_gone(&pid).await;
+    let mut by_server = Guest::alice(&world).await;
+    let pid = by_server.pid().await;
+    let _ = sql(format!("select pg_terminate_backend({pid})")).await;
+    while by_server.client.message().await.is_some() {}
+    world.metric_is(&closed("session"), 2.0).await;
+    assert!(world.metric(KEPT).await < 0.5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn u4_a_server_that_died_while_idle_is_not_noticed_by_the_next() {
+    let world = World::wishes().pool("").start().await;
+    for round in 1..=5_u8 {
+        let mut first = Guest::alice(&world).await;
+        let pid = first.pid().await;
+        first.leave_kept(&world).await;
+        let _ = sql(format!("select pg_terminate_backend({pid})")).await;
+        until_gone(&pid).await;
+        let mut next = Guest::alice(&world).await;
+        assert_ne!(next.pid().await, pid);
+        world.metric_is(&closed("server"), round.into()).await;
+        next.client.send(&query("begin")).await;
+        drop(next);
+    }
+    assert!(world.metric(HITS).await < 0.5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn u4_a_drain_closes_what_is_idle_and_keeps_nothing_more() {
+    let mut world = World::wishes().pool("").start().await;
+    let mut pids = Vec::new();
+    for name in ["one", "two"] {
+        let pairs = [("user", "alice"), ("database", "app"), ("application_name", name)];
+        let mut guest = Guest::come(&world, &world.token("alice"), &pairs).await;
+        pids.push(guest.pid().await);
+        guest.leave_kept(&world).await;
+    }
+    let mut late = Guest::alice(&world).await;
+    pids.push(late.pid().await);
+    late.ask("begin").await;
+    world.stopping.drain.cancel();
+    world.metric_is(&closed("pool"), 2.0).await;
+    world.metric_is(IDLE, 0.0).await;
+    // One that leaves with nothing open during the drain is ended by it, or leaves for good.
+    late.client.send(&[query("commit"), TERMINATE.to_vec()].concat()).await;
+    drop(late);
+    world.serving.take().unwrap().await.unwrap().unwrap();
+    for pid in pids {
+        until_gone(&pid).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn u4_a_reload_closes_what_was_kept_under_other_rules() {
+    let world = World::wishes().pool("").start().await;
+    let mut first = Guest::alice(&world).await;
+    let pid = first.pid().await;
+    let old = Guest::alice(&world).await;
+    first.leave_kept(&world).await;
+    assert!(world.reloaded().await);
+    world.metric_is(&closed("pool"), 1.0).await;
+    until_gone(&pid).await;
+    // A session of the old rules leaves nothing for the new ones.
+    old.leave().await;
+    world.metric_is(&closed("pool"), 2.0).await;
+    world.metric_is(IDLE, 0.0).await;
+    let mut next = Guest::alice(&world).await;
+    let pid = next.pid().await;
+    next.leave_kept(&world).await;
+    assert_eq!(Guest::alice(&world).await.pid().await, pid, "the new ones have a pool of their own");
+    world.metric_is(KEPT, 2.0).await;
+    world.edit("mode = \"session\"", "mode = \"off\"");
+    assert!(world.reloaded().await);
+    let mut last = Guest::alice(&world).await;
+    let pid = last.pid().await;
+    last.leave().await;
+    until_gone(&pid).await;
+    world.metric_is(KEPT, 3.0).await;
+}

@@ -1,0 +1,77 @@
+//! A server that obliges: it answers the commands of a reset as PostgreSQL does, unless a test has it do otherwise.
+
+use std::collections::HashMap;
+
+use aws_emulator::Ca;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio_rustls::server::TlsStream;
+
+use crate::world::fake::{FakeServer, Part, welcome};
+use crate::world::raw::message;
+
+/// A server and its connections, in the order of their logins.
+pub(super) struct Server {
+    pub(super) fake: FakeServer,
+    connections: mpsc::UnboundedReceiver<TlsStream<TcpStream>>,
+}
+
+/// One of them.
+pub(super) struct Session {
+    stream: TlsStream<TcpStream>,
+    /// What SHOW answers.
+    pub(super) shows: HashMap<String, String>,
+}
+
+impl Server {
+    pub(super) async fn start(ca: &Ca) -> Self {
+        let (to, connections) = mpsc::unbounded_channel();
+        Self { fake: FakeServer::start(ca, Part::ThenHand(welcome(), to)).await, connections }
+    }
+
+    pub(super) async fn session(&mut self) -> Session {
+        Session { stream: self.connections.recv().await.unwrap(), shows: HashMap::new() }
+    }
+}
+
+impl Session {
+    pub(super) async fn say(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).await.unwrap();
+        self.stream.flush().await.unwrap();
+    }
+
+    /// The next message; `None` at the end.
+    pub(super) async fn hear(&mut self) -> Option<(u8, String)> {
+        let tag = self.stream.read_u8().await.ok()?;
+        let length = self.stream.read_u32().await.ok()?;
+        let mut body = vec![0; usize::try_from(length).unwrap() - 4];
+        self.stream.read_exact(&mut body).await.ok()?;
+        Some((tag, String::from_utf8(body).unwrap().trim_end_matches('\0').to_owned()))
+    }
+
+    /// Answers so many queries; gives them.
+    pub(super) async fn oblige(&mut self, queries: usize) -> Vec<String> {
+        let mut heard = Vec::new();
+        for _ in 0..queries {
+            let (tag, sql) = self.hear().await.expect("a query");
+            assert_eq!(tag, b'Q', "{sql}");
+            let answer = self.answer(&sql);
+            self.say(&answer).await;
+            heard.push(sql);
+        }
+        heard
+    }
+
+    fn answer(&self, sql: &str) -> Vec<u8> {
+        let row = sql.strip_prefix("SHOW ").map(|name| {
+            let value = &self.shows[name.trim_matches('"')];
+            let length = u32::try_from(value.len()).unwrap().to_be_bytes();
+            message(b'D', &[&[0, 1], &length[..], value.as_bytes()].concat())
+        });
+        let tag = sql.split(' ').next().unwrap();
+        let tag = if sql == "DISCARD ALL" { sql } else { tag };
+        let done = message(b'C', format!("{tag}\0").as_bytes());
+        [row.unwrap_or_default(), done, message(b'Z', b"I")].concat()
+    }
+}

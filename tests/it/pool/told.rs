@@ -1,0 +1,153 @@
+//! What only a server with a mind of its own does: it fails to be reset, speaks while it is idle, tells of changes that
+//! a reset does not undo, and outlives the credentials that it was opened with.
+
+use aws_emulator::Ca;
+
+use super::oblige::{Server, Session};
+use super::{Guest, HITS, IDLE, KEPT, closed};
+use crate::world::World;
+use crate::world::fake::error;
+use crate::world::raw::message;
+
+const COMMANDS: [&str; 2] = ["DISCARD ALL", "RESET ROLE"];
+
+async fn world(server: &Server, ca: &Ca) -> World {
+    World::wishes().pool("").upstream(server.fake.addr, ca).start().await
+}
+
+/// One visit, at a server that answers as it should.
+async fn visit(world: &World, server: &mut Server) -> Session {
+    let guest = Guest::alice(world).await;
+    let mut session = server.session().await;
+    let before = world.metric(KEPT).await;
+    guest.leave().await;
+    assert_eq!(session.oblige(2).await, COMMANDS);
+    world.metric_is(KEPT, before + 1.0).await;
+    session
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn u4_a_server_that_is_not_reset_as_it_should_be_is_closed() {
+    let ca = Ca::new().unwrap();
+    let mut server = Server::start(&ca).await;
+    let world = world(&server, &ca).await;
+    let discarded = message(b'C', b"DISCARD ALL\0");
+    for (count, bad) in (1_u8..).zip([
+        error("42501", "no"),
+        [message(b'C', b"DISCARD\0"), message(b'Z', b"I")].concat(),
+        [discarded.clone(), message(b'Z', b"T")].concat(),
+        message(b'A', &vec![0; pgpassport::upstream::reset::MAX_RESET_BYTES]),
+        [discarded.clone(), message(b'Z', b"I"), message(b'C', b"RESET\0"), message(b'Z', b"E")].concat(),
+        b"C\0\0\0\x03".to_vec(),
+    ]) {
+        let guest = Guest::alice(&world).await;
+        let mut session = server.session().await;
+        guest.leave().await;
+        for command in COMMANDS {
+            assert_eq!(session.hear().await, Some((b'Q', command.to_owned())));
+        }
+        session.say(&bad).await;
+        world.metric_is(&closed("reset"), count.into()).await;
+        assert_eq!(session.hear().await, Some((b'X', String::new())));
+    }
+    assert!(world.metric(KEPT).await < 0.5 && world.metric(HITS).await < 0.5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn u4_a_server_that_speaks_while_it_is_idle_is_closed() {
+    let ca = Ca::new().unwrap();
+    let mut server = Server::start(&ca).await;
+    let world = world(&server, &ca).await;
+    for (count, said) in (1_u8..).zip([
+        message(b'N', b"SNOTICE\0\0"),
+        message(b'A', b"\0\0\0\x01news\0\0"),
+        message(b'S', b"TimeZone\0UTC\0"),
+        error("57P01", "bye"),
+        b"N".to_vec(),
+    ]) {
+        let mut session = visit(&world, &mut server).await;
+        session.say(&said).await;
+        // Found by the next one, or by the look that is taken once a second.
+        let next = Guest::alice(&world).await;
+        assert!(next.greeting.iter().all(|(tag, _)| b"RSK".contains(tag)), "{:?}", next.greeting);
+        world.metric_is(&closed("server"), count.into()).await;
+        assert_eq!(server.fake.count(), 2 * usize::from(count), "it was used again");
+        drop((next, server.session().await));
+        world.metric_is(&closed("reset"), count.into()).await; // gone before it could be
+    }
+    assert!(world.metric(HITS).await < 0.5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn u4_the_next_greeting_tells_what_has_changed_for_good() {
+    let ca = Ca::new().unwrap();
+    let mut server = Server::start(&ca).await;
+    let world = world(&server, &ca).await;
+    let mut guest = Guest::alice(&world).await;
+    assert_eq!(guest.parameters(), ["server_version=16.3\0"]);
+    let mut session = server.session().await;
+    // An upgrade in the middle of a session, say; a reset does not bring it back, and so tells nothing.
+    session.say(&message(b'S', b"server_version\x0017.1\0")).await;
+    assert_eq!(guest.client.message().await.unwrap().0, b'S');
+    session.shows.insert("server_version".to_owned(), "17.1".to_owned());
+    guest.leave().await;
+    assert_eq!(session.oblige(3).await, [COMMANDS[0], COMMANDS[1], "SHOW \"server_version\""]);
+    world.metric_is(KEPT, 1.0).await;
+    let next = Guest::alice(&world).await;
+    assert_eq!(next.parameters(), ["server_version=17.1\0"]);
+    world.metric_is(HITS, 1.0).await;
+    // What it tells during the reset counts too.
+    next.leave().await;
+    assert_eq!(session.hear().await.unwrap().1, COMMANDS[0]);
+    let discarded = [message(b'C', b"DISCARD ALL\0"), message(b'S', b"new\0x\0"), message(b'Z', b"I")];
+    session.say(&discarded.concat()).await;
+    assert_eq!(session.oblige(1).await, [COMMANDS[1]]);
+    world.metric_is(KEPT, 2.0).await;
+    assert_eq!(Guest::alice(&world).await.parameters(), ["server_version=17.1\0", "new=x\0"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn u4_no_connection_outlives_the_credentials_it_was_opened_with() {
+    let ca = Ca::new().unwrap();
+    let mut server = Server::start(&ca).await;
+    let world = World::wishes().pool("").upstream(server.fake.addr, &ca).one_clock().start().await;
+    let mut session = visit(&world, &mut server).await;
+    // They are good for 900 seconds.
+    world.cloud.clock.advance(840);
+    let next = Guest::alice(&world).await;
+    world.metric_is(HITS, 1.0).await;
+    next.leave().await;
+    session.oblige(2).await;
+    world.metric_is(KEPT, 2.0).await;
+    world.cloud.clock.advance(60);
+    world.metric_is(&closed("credentials"), 1.0).await;
+    assert_eq!(session.hear().await, Some((b'X', String::new())));
+    // Nor is one kept whose credentials have expired meanwhile.
+    let guest = Guest::alice(&world).await;
+    let mut session = server.session().await;
+    world.cloud.clock.advance(900);
+    guest.leave().await;
+    world.metric_is(&closed("credentials"), 2.0).await;
+    assert_eq!(session.hear().await, Some((b'X', String::new())));
+    assert!(world.metric(HITS).await < 1.5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn u4_a_drain_says_goodbye_to_every_server() {
+    let ca = Ca::new().unwrap();
+    let mut server = Server::start(&ca).await;
+    let world = world(&server, &ca).await;
+    let mut idle = visit(&world, &mut server).await;
+    let pairs = [("user", "alice"), ("database", "app"), ("application_name", "other")];
+    let guest = Guest::come(&world, &world.token("alice"), &pairs).await;
+    let mut resetting = server.session().await;
+    guest.leave().await;
+    assert_eq!(resetting.hear().await.unwrap().1, COMMANDS[0]);
+    world.stopping.drain.cancel();
+    assert_eq!(idle.hear().await, Some((b'X', String::new())));
+    assert_eq!(idle.hear().await, None);
+    while let Some((tag, _)) = resetting.hear().await {
+        assert!(b"QX".contains(&tag));
+    }
+    world.metric_is(IDLE, 0.0).await;
+}

@@ -207,7 +207,13 @@ async fn log_in(
     trail.reused(slot.is_some().then_some(warm.is_some()));
     let (mut upstream, opened) = match warm {
         Some(warm) => warm,
-        None => open(steps, jwt, &grant, wanted, due, trail).await?,
+        None => open(steps, jwt, &grant, wanted, due, trail).await.inspect_err(|why| {
+            if let (LoginError::Upstream(why), Some(slot)) = (why, &slot)
+                && why.is_for_want_of_room()
+            {
+                slot.make_room();
+            }
+        })?,
     };
     trail.role_session_name(&opened.role_session_name);
     let lent = slot.and_then(|slot| slot.lend(opened, &upstream.greeting));

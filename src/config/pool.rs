@@ -33,3 +33,42 @@ pub(super) fn pool(section: &Section<'_, '_>) -> Option<PoolSettings> {
     section.finish();
     on.then_some(settings)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::tests::{problem, read, with};
+
+    #[test]
+    fn it_is_off_unless_it_is_on() {
+        assert_eq!(read(&with(&[])).unwrap().pool, None);
+        assert_eq!(read(&with(&[("max_idle", "max_idle = 7")])).unwrap().pool, None);
+        let on = read(&with(&[("mode", "mode = \"session\"")])).unwrap();
+        let defaults = PoolSettings {
+            max_idle: 100,
+            max_idle_per_login: 10,
+            server_idle_timeout: Duration::from_mins(1),
+            server_lifetime: Duration::from_mins(10),
+        };
+        assert_eq!((on.pool, on.warnings), (Some(defaults), vec![]));
+        let told = problem(&[("mode", "mode = \"transaction\"")]);
+        assert!(told.contains("pool.mode") && told.contains("\"session\""), "{told}");
+        for (key, wrong) in [
+            ("max_idle", "max_idle = 0"),
+            ("max_idle", "max_idle = 10001"),
+            ("max_idle_per_login", "max_idle_per_login = 0"),
+            ("server_idle_timeout", "server_idle_timeout = \"0s\""),
+            ("server_lifetime", "server_lifetime = 600"),
+        ] {
+            assert!(problem(&[(key, wrong)]).contains(&format!("pool.{key}")), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn replicas_that_share_a_secret_are_told_what_they_lose() {
+        let both = [("mode", "mode = \"session\""), ("secret_file", "secret_file = \"x\"")];
+        let warnings = read(&with(&both)).unwrap().warnings;
+        assert!(warnings.len() == 1 && warnings[0].contains("pool.mode"), "{warnings:?}");
+        assert_eq!(read(&with(&both[1..])).unwrap().warnings, [] as [&str; 0]);
+    }
+}

@@ -103,6 +103,12 @@ pub async fn log_in(
 }
 
 impl UpstreamLoginError {
+    /// Whether the server has no room for one more session of the user, or for any.
+    pub fn is_for_want_of_room(&self) -> bool {
+        // too_many_connections (PostgreSQL manual, "PostgreSQL Error Codes")
+        matches!(self, Self::Refused { sqlstate, .. } if sqlstate == "53300")
+    }
+
     /// Whether this, as the first word to a startup packet, can be meant for its version: PostgreSQL before
     /// 2018 refuses a version it does not know, PgBouncer before 1.23 closes.
     fn may_be_about_the_protocol(&self) -> bool {

@@ -129,14 +129,14 @@ impl Pool {
     /// Closes all that are idle, and keeps none from here on.
     pub fn close(&self) {
         self.closed.cancel();
-        let all = self.lock().extract(|_| true);
+        let all = self.lock().extract(|_, _| true);
         self.end(all.into_iter().map(|idle| (idle.resting, Closed::Pool)));
     }
 
     /// Closes those whose time is over, and those that their servers have closed.
     fn sweep(&self) {
         let mut reasons = Vec::new();
-        let gone = self.lock().extract(|idle| {
+        let gone = self.lock().extract(|_, idle| {
             let why = self.unfit(idle);
             reasons.extend(why);
             why.is_some()
@@ -231,6 +231,17 @@ impl Slot {
                 }
             }
         }
+    }
+
+    /// The server has no room for one more: what waits for the same person with other wishes is given up, so that the
+    /// next try finds some. What waits for others is theirs.
+    pub fn make_room(&self) {
+        let same_person = |key: &Key| {
+            (&key.cluster, &key.issuer, &key.subject)
+                == (&self.key.cluster, &self.key.issuer, &self.key.subject)
+        };
+        let given_up = self.pool.lock().extract(|key, _| same_person(key));
+        self.pool.end(given_up.into_iter().map(|idle| (idle.resting, Closed::Room)));
     }
 
     /// Remembers what is needed to keep a connection when its session ends. `None` for one that says too much of

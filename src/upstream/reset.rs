@@ -19,9 +19,9 @@ pub const MAX_RESET_BYTES: usize = 64 * 1024;
 /// Most bytes of parameters, names and values, that are remembered for a connection. PostgreSQL 18 tells about 400.
 pub const MAX_PARAMETER_BYTES: usize = 8 * 1024;
 
-/// What is asked, and the tag of the good answer. `DISCARD ALL` is all that PostgreSQL has for it, and leaves out one
-/// thing: it ends `SET ROLE`, but does not go back to a role that the session began with (by `options`, by `ALTER
-/// ROLE … SET role`); `RESET ROLE` does.
+/// What is asked, and the tag of the good answer. `DISCARD ALL` is all that PostgreSQL has for it. A session that began
+/// with a role (by `options`, by `ALTER ROLE … SET role`) has to go back to it: new releases do that by `DISCARD ALL` (15.18
+/// does), and all do it by `RESET ROLE`.
 const COMMANDS: [(&str, &[u8]); 2] = [("DISCARD ALL", b"DISCARD ALL\0"), ("RESET ROLE", b"RESET\0")];
 
 /// The tag of SHOW.

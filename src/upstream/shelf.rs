@@ -67,10 +67,10 @@ impl<K: Clone + Eq + Hash, T> Shelf<K, T> {
     }
 
     /// Takes out all those that `goes` is true of.
-    pub(super) fn extract(&mut self, mut goes: impl FnMut(&mut T) -> bool) -> Vec<T> {
+    pub(super) fn extract(&mut self, mut goes: impl FnMut(&K, &mut T) -> bool) -> Vec<T> {
         let mut gone = Vec::new();
-        for place in self.places.values_mut() {
-            gone.extend(place.idle.extract_if(.., &mut goes));
+        for (key, place) in &mut self.places {
+            gone.extend(place.idle.extract_if(.., |item| goes(key, item)));
         }
         self.taken -= gone.len();
         self.places.retain(|_, place| !place.is_empty());
@@ -128,8 +128,8 @@ mod tests {
         }
         assert_eq!(shelf.take(&'c'), None);
         assert_eq!((shelf.take(&'a'), shelf.take(&'a'), shelf.take(&'a')), (Some(2), Some(1), None));
-        assert_eq!(shelf.extract(|item| *item != 3), [0; 0]);
-        assert_eq!(shelf.extract(|item| *item == 3), [3]);
+        assert_eq!(shelf.extract(|key, _| *key == 'c'), [0; 0]);
+        assert_eq!(shelf.extract(|_, item| *item == 3), [3]);
         assert!(shelf.places.is_empty() && shelf.taken == 0, "{shelf:?}");
     }
 }

@@ -21,13 +21,15 @@ pub enum Closed {
     Credentials,
     /// The server closed it, or said something, while it was idle.
     Server,
+    /// The server had no room for another session of the same person.
+    Room,
     /// The service stops, or has another configuration.
     Pool,
 }
 
 impl Closed {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Session,
         Self::Cancelled,
         Self::Full,
@@ -36,6 +38,7 @@ impl Closed {
         Self::Lifetime,
         Self::Credentials,
         Self::Server,
+        Self::Room,
         Self::Pool,
     ];
 
@@ -50,6 +53,7 @@ impl Closed {
             Self::Lifetime => "lifetime",
             Self::Credentials => "credentials",
             Self::Server => "server",
+            Self::Room => "room",
             Self::Pool => "pool",
         }
     }

@@ -1,8 +1,11 @@
 //! How many connections are kept, and for how long.
 
 use super::ends::until_gone;
+use super::visible::sql;
 use super::{Guest, HITS, IDLE, KEPT, closed};
 use crate::world::World;
+use crate::world::admin::until;
+use crate::world::raw::startup;
 
 async fn come(world: &World, name: &str) -> Guest {
     let pairs = [("user", "alice"), ("database", "app"), ("application_name", name)];
@@ -44,6 +47,29 @@ async fn u4_those_whose_time_is_over_are_closed_though_nobody_comes() {
         until_gone(&pid).await;
         world.metric_is(IDLE, 0.0).await;
     }
+}
+
+/// What is kept for a person takes no place from that person for longer than one try.
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_connections_make_room_for_a_login_that_the_server_has_none_for() {
+    sql("create role pool_single login connection limit 2 in role rds_iam").await;
+    let world = World::wishes().pool("").start().await;
+    let pairs = |name| [("user", "pool_single"), ("database", "app"), ("application_name", name)];
+    let token = world.token("pool_single");
+    Guest::come(&world, &token, &pairs("a")).await.leave_kept(&world).await;
+    Guest::come(&world, &token, &pairs("b")).await.leave_kept(&world).await;
+    let mut other = come(&world, "a").await;
+    let pid = other.pid().await;
+    other.leave_kept(&world).await;
+    let again = async || {
+        let mut client = world.raw().await;
+        client.send(&startup(&pairs("c"))).await;
+        client.finish_login(&token).await
+    };
+    assert_eq!(again().await.err().expect("the server has no room").sqlstate(), "53300");
+    world.metric_is(&closed("room"), 2.0).await;
+    until("the server's processes end", async || again().await.is_ok()).await;
+    assert_eq!(come(&world, "a").await.pid().await, pid, "somebody else's connection was given up");
 }
 
 #[tokio::test(flavor = "multi_thread")]

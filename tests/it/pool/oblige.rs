@@ -6,10 +6,11 @@ use aws_emulator::Ca;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 
 use crate::world::fake::{FakeServer, Part, welcome};
-use crate::world::raw::message;
+use crate::world::raw::{PATIENCE, message};
 
 /// A server and its connections, in the order of their logins.
 pub(super) struct Server {
@@ -31,7 +32,8 @@ impl Server {
     }
 
     pub(super) async fn session(&mut self) -> Session {
-        Session { stream: self.connections.recv().await.unwrap(), shows: HashMap::new() }
+        let stream = timeout(PATIENCE, self.connections.recv()).await.expect("nobody logs in").unwrap();
+        Session { stream, shows: HashMap::new() }
     }
 }
 
@@ -41,8 +43,18 @@ impl Session {
         self.stream.flush().await.unwrap();
     }
 
+    /// As much of it as is wanted.
+    pub(super) async fn say_in_vain(&mut self, bytes: &[u8]) {
+        let _ = self.stream.write_all(bytes).await;
+        let _ = self.stream.flush().await;
+    }
+
     /// The next message; `None` at the end.
     pub(super) async fn hear(&mut self) -> Option<(u8, String)> {
+        timeout(PATIENCE, self.read()).await.expect("neither a message nor an end")
+    }
+
+    async fn read(&mut self) -> Option<(u8, String)> {
         let tag = self.stream.read_u8().await.ok()?;
         let length = self.stream.read_u32().await.ok()?;
         let mut body = vec![0; usize::try_from(length).unwrap() - 4];

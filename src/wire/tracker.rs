@@ -198,6 +198,9 @@ impl Exchange {
     }
 
     fn client_sent(&mut self, tag: u8) {
+        if tag == b'd' {
+            return; // data is data
+        }
         self.copy_in.ended |= matches!(tag, b'Q' | b'F' | b'P' | b'B' | b'D' | b'E' | b'C');
         match tag {
             b'Q' | b'F' => self.wait_for(Waiting::Query),
@@ -211,7 +214,7 @@ impl Exchange {
             // Behind a COPY that has failed it is ignored.
             b'c' | b'f' if matches!(self.waiting.back(), Some(Waiting::PerhapsSyncs(_))) => {}
             b'c' | b'f' => self.wait_for(Waiting::CopyEnd),
-            b'd' | b'H' => {} // data is data, and a Flush earns nothing
+            b'H' => {} // a Flush earns nothing
             b'X' => self.terminated = true,
             _ => self.lose(),
         }
@@ -250,6 +253,11 @@ impl Exchange {
     }
 
     fn server_sent(&mut self, tag: u8, first: u8) {
+        // Another row tells nothing that the one before has not told, whatever the client has sent meanwhile:
+        // that waits behind what the rows answer.
+        if matches!(tag, b'D' | b'd') && tag == self.last_from_server {
+            return;
+        }
         match tag {
             // Notice, notification and changed parameter come at any time and answer nothing.
             b'N' | b'A' | b'S' => return self.last_from_server = tag,

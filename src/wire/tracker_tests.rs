@@ -1,5 +1,7 @@
 //! The tracker on conversations as PostgreSQL's manual tells them; those of a real server are in `tests/it`.
 
+use proptest::prelude::*;
+
 use super::*;
 
 /// Lines of a conversation: `> QXd…` what the client sends, `< TDC…` what the server does, each letter one
@@ -164,4 +166,28 @@ fn in_the_middle_of_a_message_nothing_is_idle() {
     assert!(tracker.standing() == Standing::Idle && tracker.server_between_messages());
     tracker.to_server(b"Q\0\0\0");
     assert!(tracker.standing() == Standing::Busy && !tracker.client_between_messages());
+}
+
+proptest! {
+    /// The tracker passes over a row that follows another; a notice between them makes it look at both.
+    #[test]
+    fn a_row_behind_a_row_tells_nothing_whatever_the_client_sends(
+        before in "[QFPBDECSHcfd]{0,6}",
+        answers in "[TC12GHDdENZ]{0,6}",
+        between in "[QFPBDECSHcfdX]{0,6}",
+        row in prop::sample::select(vec![b'D', b'd']),
+    ) {
+        let message = |tag: u8| if tag == b'Z' { vec![tag, 0, 0, 0, 5, b'I'] } else { vec![tag, 0, 0, 0, 4] };
+        let ends = [&b""[..], b"N"].map(|notice| {
+            let mut tracker = Tracker::new(b'I');
+            before.bytes().for_each(|tag| tracker.to_server(&message(tag)));
+            answers.bytes().for_each(|tag| tracker.to_client(&message(tag)));
+            tracker.to_client(&message(row));
+            between.bytes().for_each(|tag| tracker.to_server(&message(tag)));
+            notice.iter().chain(&[row, b'N']).for_each(|tag| tracker.to_client(&message(*tag)));
+            // Which messages wait, and not what room they have.
+            format!("{:?}", tracker.exchange)
+        });
+        prop_assert_eq!(&ends[0], &ends[1]);
+    }
 }

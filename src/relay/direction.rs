@@ -31,6 +31,15 @@ pub(super) enum Flow {
     Broken,
 }
 
+/// What a read has left behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// There may be more.
+    More,
+    /// Nothing, and the reader wakes the task when more is there: to ask it again before that is for nothing.
+    Drained,
+}
+
 /// The state of one direction.
 #[derive(Debug)]
 pub(super) struct Direction {
@@ -69,10 +78,12 @@ impl Direction {
         R: AsyncRead + Unpin,
         W: AsyncWrite + Unpin,
     {
+        let mut source = Source::More;
         for _ in 0..TURN {
             ready!(self.poll_send(cx, writer, &mut note)).map_err(Broken::Write)?;
             match &mut self.flow {
-                Flow::Open => ready!(self.poll_read(cx, reader)),
+                Flow::Open if source == Source::Drained => return Poll::Pending,
+                Flow::Open => source = ready!(self.poll_read(cx, reader)),
                 Flow::Ended(error) => {
                     return Poll::Ready(error.take().map_or(Ok(()), |e| Err(Broken::Read(e))));
                 }
@@ -141,10 +152,11 @@ impl Direction {
     }
 
     /// Reads as much as there is, up to a buffer: one write for all of it is cheaper than one for each record.
-    pub(super) fn poll_read<R>(&mut self, cx: &mut Context<'_>, reader: &mut R) -> Poll<()>
+    pub(super) fn poll_read<R>(&mut self, cx: &mut Context<'_>, reader: &mut R) -> Poll<Source>
     where
         R: AsyncRead + Unpin,
     {
+        let mut source = Source::More;
         let mut buffer = Buffer::take();
         while !buffer.is_full() {
             match buffer.poll_fill(cx, reader) {
@@ -152,13 +164,13 @@ impl Direction {
                 Poll::Ready(Ok(_)) => continue,
                 Poll::Ready(Err(error)) => self.flow = Flow::Ended(Some(error)),
                 Poll::Pending if buffer.filled().is_empty() => return Poll::Pending,
-                Poll::Pending => {}
+                Poll::Pending => source = Source::Drained,
             }
             break;
         }
         if !buffer.filled().is_empty() {
             self.held = Some(buffer);
         }
-        Poll::Ready(())
+        Poll::Ready(source)
     }
 }

@@ -2,6 +2,7 @@
 //! ends it. What the other side still has to get is flushed first. Nothing is decoded; words of our own are said
 //! only between two messages of the server.
 
+mod bell;
 mod direction;
 mod ending;
 mod leaving;
@@ -18,6 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use self::bell::Bell;
 use self::direction::{Broken, Direction, Flow};
 use self::ending::TERMINATE;
 use self::leaving::Leaving;
@@ -114,8 +116,9 @@ where
         kept: None,
     };
     let mut watch = Watch::new(&terms);
+    let mut bells = Bells::default();
     let mut at_work = false;
-    let end = match poll_fn(|cx| pair.poll_watched(cx, &mut watch, &terms)).await {
+    let end = match poll_fn(|cx| pair.poll_watched(cx, &mut bells, &mut watch, &terms)).await {
         Step::Over(end) => end,
         Step::End(cause) => RelayEnd::Ended { cause, told: true },
         // Finish the message that is under way; a client that reads too slowly for that is cut off.
@@ -134,6 +137,13 @@ where
     };
     tokio::join!(pair.finish(&end, terms.session), recall);
     Carried { to_server: pair.up.bytes, to_client: pair.down.bytes, end, kept: pair.kept }
+}
+
+/// What each direction waits for.
+#[derive(Default)]
+struct Bells {
+    up: Bell,
+    down: Bell,
 }
 
 /// Why carrying stops.
@@ -162,9 +172,15 @@ where
     C: AsyncRead + AsyncWrite + Unpin,
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    fn poll_watched(&mut self, cx: &mut Context<'_>, watch: &mut Watch, terms: &Terms) -> Poll<Step> {
+    fn poll_watched(
+        &mut self,
+        cx: &mut Context<'_>,
+        bells: &mut Bells,
+        watch: &mut Watch,
+        terms: &Terms,
+    ) -> Poll<Step> {
         let before = self.up.bytes;
-        if let Poll::Ready(end) = self.poll(cx) {
+        if let Poll::Ready(end) = self.poll(cx, bells) {
             return Poll::Ready(Step::Over(end));
         }
         match watch.poll(cx, self.up.bytes != before, || self.standing()) {
@@ -177,15 +193,29 @@ where
             watch.rules.notice = false;
             let notice = error_response::token_expires(terms.token.expires, terms.clock.now(), terms.session);
             self.down.held = Some(Buffer::holding(&notice));
-            cx.waker().wake_by_ref();
+            bells.down.ring();
         }
         Poll::Pending
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<RelayEnd> {
-        if let Poll::Ready(Some(end)) = self.poll_up(cx) {
+    /// Moves the directions that have been called.
+    fn poll(&mut self, cx: &Context<'_>, bells: &mut Bells) -> Poll<RelayEnd> {
+        if bells.up.take_ring(cx)
+            && let Some(bell) = bells.up.waker()
+            && let Poll::Ready(Some(end)) = self.poll_up(&mut Context::from_waker(bell))
+        {
             return Poll::Ready(end);
         }
+        if bells.down.take_ring(cx)
+            && let Some(bell) = bells.down.waker()
+        {
+            return self.poll_down(&mut Context::from_waker(bell));
+        }
+        Poll::Pending
+    }
+
+    /// Server to client. Its end is the session's.
+    fn poll_down(&mut self, cx: &mut Context<'_>) -> Poll<RelayEnd> {
         let tracker = &mut self.tracker;
         let polled = self.down.poll(cx, &mut self.server, &mut self.client, |bytes| tracker.to_client(bytes));
         let end = ready!(polled);
@@ -257,7 +287,9 @@ where
                 return Poll::Ready(RelayEnd::Ended { cause, told: true });
             }
             match &mut self.down.flow {
-                Flow::Open => ready!(self.down.poll_read(cx, &mut self.server)),
+                Flow::Open => {
+                    let _ = ready!(self.down.poll_read(cx, &mut self.server)); // it is asked again in any case
+                }
                 Flow::Ended(error) => return Poll::Ready(RelayEnd::ServerLost(error.take())),
                 Flow::Done | Flow::Broken => return Poll::Ready(RelayEnd::ServerLost(None)),
             }

@@ -244,6 +244,23 @@ async fn each_direction_moves_while_the_others_reader_sleeps() {
     pass_a_reader_that_sleeps(down, up).await;
 }
 
+/// Nobody wakes the relay again for what has come before it looks: it has to go on until there is no more.
+#[tokio::test(start_paused = true)]
+async fn what_waits_already_is_carried_to_its_last_byte() {
+    for size in [1, BUFFER_BYTES - 1, BUFFER_BYTES, BUFFER_BYTES + 1, 3 * BUFFER_BYTES, 20 * BUFFER_BYTES + 7]
+    {
+        for down in [true, false] {
+            let ends = start(size);
+            let (mut from, mut to) =
+                if down { (ends.server, ends.client) } else { (ends.client, ends.server) };
+            from.write_all(&vec![b'd'; size]).await.unwrap();
+            let mut got = vec![0; size];
+            let all = timeout(Duration::from_mins(1), to.read_exact(&mut got)).await;
+            assert!(all.is_ok(), "{size} bytes, down: {down}: some are kept");
+        }
+    }
+}
+
 /// A self-signed pair of configurations.
 fn tls() -> (TlsAcceptor, TlsConnector) {
     let issued = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();

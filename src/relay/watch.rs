@@ -2,34 +2,16 @@
 //! wake-up from one by bytes, so that a message costs no look at clocks and tokens.
 
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Wake, Waker};
+use std::task::Context;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::Terms;
+use super::bell::Bell;
 use super::rules::{Cause, Rules, Verdict};
 use crate::clock::Clock;
 use crate::wire::tracker::Standing;
-
-/// Wakes the task, and remembers it.
-struct Bell {
-    rung: AtomicBool,
-    task: Waker,
-}
-
-impl Wake for Bell {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.rung.store(true, Ordering::Release);
-        self.task.wake_by_ref();
-    }
-}
 
 /// The rules, and what they wait for.
 pub(super) struct Watch {
@@ -42,7 +24,7 @@ pub(super) struct Watch {
     alarm: Option<Pin<Box<Sleep>>>,
     /// When the alarm rings; `None` when it is not set.
     armed: Option<Instant>,
-    bell: Option<Arc<Bell>>,
+    bell: Bell,
 }
 
 impl Watch {
@@ -56,7 +38,7 @@ impl Watch {
             now: terms.now.clone(),
             alarm: None,
             armed: None,
-            bell: None,
+            bell: Bell::default(),
         }
     }
 
@@ -67,7 +49,7 @@ impl Watch {
         client_spoke: bool,
         standing: impl FnOnce() -> Standing,
     ) -> Verdict {
-        let rung = self.take_ring(cx);
+        let rung = self.bell.take_ring(cx);
         if rung {
             self.look();
         }
@@ -83,22 +65,10 @@ impl Watch {
         self.rules.verdict(standing)
     }
 
-    /// Whether the bell has rung since the last time; a new one counts as rung.
-    fn take_ring(&mut self, cx: &Context<'_>) -> bool {
-        match &self.bell {
-            Some(bell) if bell.task.will_wake(cx.waker()) => bell.rung.swap(false, Ordering::Acquire),
-            _ => {
-                let task = cx.waker().clone();
-                self.bell = Some(Arc::new(Bell { rung: AtomicBool::new(false), task }));
-                true
-            }
-        }
-    }
-
     /// Finds out who has called, and leaves the bell with the others.
     fn look(&mut self) {
-        let Some(bell) = self.bell.clone().map(Waker::from) else { return };
-        let mut cx = Context::from_waker(&bell);
+        let Some(bell) = self.bell.waker() else { return };
+        let mut cx = Context::from_waker(bell);
         if self.drain.as_mut().is_some_and(|drain| drain.as_mut().poll(&mut cx).is_ready()) {
             self.drain = None;
             self.rules.drain();
@@ -121,12 +91,12 @@ impl Watch {
         if self.armed.is_some_and(|armed| armed <= next) {
             return;
         }
-        let Some(bell) = self.bell.clone().map(Waker::from) else { return };
+        let Some(bell) = self.bell.waker() else { return };
         let alarm = self.alarm.get_or_insert_with(|| Box::pin(sleep_until(next)));
         alarm.as_mut().reset(next);
         self.armed = Some(next);
-        if alarm.as_mut().poll(&mut Context::from_waker(&bell)).is_ready() {
-            bell.wake_by_ref(); // it is due already: look again at once
+        if alarm.as_mut().poll(&mut Context::from_waker(bell)).is_ready() {
+            self.bell.ring(); // it is due already: look again at once
         }
     }
 }

@@ -99,7 +99,7 @@ fn main() {
             section(&bench, &mut table);
         }
     }
-    let text = page::page(&bench.ground, &machine, &table.finish(), began.elapsed());
+    let text = page::page(&bench.ground, &machine, effort, &table.finish(), began.elapsed());
     println!("{text}");
     if has("--write") {
         std::fs::write(root.join("docs/benchmarks.md"), text).expect("docs/benchmarks.md");

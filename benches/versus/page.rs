@@ -5,6 +5,7 @@ use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
+use crate::Effort;
 use crate::ground::{Ground, Kind};
 
 /// How the page begins.
@@ -69,7 +70,13 @@ fn says(program: &str, arguments: &[&str]) -> String {
 }
 
 /// The whole page.
-pub(crate) fn page(ground: &Ground, machine: &Machine, table: &str, took: Duration) -> String {
+pub(crate) fn page(
+    ground: &Ground,
+    machine: &Machine,
+    effort: Effort,
+    table: &str,
+    took: Duration,
+) -> String {
     let mut text = format!("{ABOUT}\n{table}\n## Machine and versions\n\n| | |\n|---|---|\n");
     let binary = ground.root.join("target/release/pgpassport").display().to_string();
     let root = ground.root.display().to_string();
@@ -80,6 +87,7 @@ pub(crate) fn page(ground: &Ground, machine: &Machine, table: &str, took: Durati
         ("HAProxy", says("haproxy", &["-v"])),
         ("pgpassport", format!("{}, {commit}", says(&binary, &["--version"]))),
         ("the run took", format!("{} min {} s", took.as_secs() / 60, took.as_secs() % 60)),
+        ("rounds", format!("{} of {} s, {} MiB by COPY", effort.rounds, effort.seconds, effort.bulk_mib)),
     ];
     for (name, value) in machine.0.iter().chain(&versions) {
         let _ = writeln!(text, "| {name} | {value} |");

@@ -3,6 +3,7 @@
 use aws_emulator::sts::StsFault;
 use aws_emulator::{Fault, Template};
 
+use crate::world::admin::until;
 use crate::world::{ErrorFields, World};
 
 async fn refusal(world: &World, fault: impl Into<StsFault>) -> ErrorFields {
@@ -111,6 +112,17 @@ async fn r13_a_refusal_is_remembered_for_a_crowd() {
     assert_eq!(world.cloud.sts.count(), 1);
     world.cloud.sts.put_role(&role).unwrap();
     world.connect("alice", &world.token("alice")).await.unwrap();
+}
+
+/// Whoever mends the trust policy need not wait for long, and nobody needs a new token.
+#[tokio::test(flavor = "multi_thread")]
+async fn r13_a_refusal_is_forgotten_after_a_few_seconds() {
+    let world = World::start().await;
+    let token = world.token("alice");
+    world.cloud.sts.fail_times(1, StsFault::error(403, "AccessDenied", "not yet"));
+    world.refusal("alice", &token).await;
+    until("the refusal is forgotten", async || world.connect("alice", &token).await.is_ok()).await;
+    assert_eq!(world.cloud.sts.count(), 2, "asked once more, and not in the meantime");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -48,3 +48,34 @@ pub fn text(finding: &Finding, look: Look) -> String {
 pub fn json(finding: &Finding) -> String {
     serde_json::to_string(finding).unwrap_or_default() + "\n" // texts under text keys
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::report::Link;
+    use super::*;
+
+    #[test]
+    fn a_terminal_gets_marks_and_colours_and_a_pipe_plain_words() {
+        let finding = |state| Finding {
+            link: Link::Tcp,
+            state,
+            checked: "a connection",
+            found: "refused".to_owned(),
+            cause: None,
+            remedy: Some("open the port".to_owned()),
+        };
+        for (state, plain, mark, colour) in [
+            (State::Ok, "ok    tcp ", "✓", "32"),
+            (State::Warning, "warn  tcp ", "!", "33"),
+            (State::Failed, "FAIL  tcp ", "✗", "31"),
+            (State::Skipped, "skip  tcp ", "-", "2"),
+        ] {
+            let (piped, shown) = (text(&finding(state), Look::Plain), text(&finding(state), Look::Coloured));
+            assert!(piped.starts_with(plain) && piped.is_ascii() && !piped.contains('\u{1b}'), "{piped}");
+            assert!(shown.starts_with(&format!("\u{1b}[{colour}m{mark}\u{1b}[0m  tcp ")), "{shown}");
+            for line in [&piped, &shown] {
+                assert!(line.ends_with("      remedy   open the port\n"), "{line}");
+            }
+        }
+    }
+}

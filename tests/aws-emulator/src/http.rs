@@ -15,7 +15,7 @@ use hyper::{Request, Response, StatusCode, header};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::net::TcpListener;
+use tokio::net::TcpSocket;
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::Error;
@@ -24,6 +24,10 @@ use crate::sync::{Hold, runtime};
 
 /// The largest request or key set that is read.
 const LARGEST_BODY: usize = 1 << 20;
+
+/// How many connections may wait to be accepted. Crowds come at once, and whoever finds this queue full looks connected
+/// and hears nothing for seconds.
+const BACKLOG: u32 = 4_096;
 
 /// A fault that any of the HTTP stand-ins can show.
 #[derive(Clone, Debug)]
@@ -164,11 +168,11 @@ impl Server {
         F: Future<Output = ()> + Send + 'static,
     {
         let io = || Error::io(format!("listening on {bind}"));
-        let listener = std::net::TcpListener::bind(bind).map_err(io())?;
-        listener.set_nonblocking(true).map_err(io())?;
-        let addr = listener.local_addr().map_err(io())?;
         let _entered = runtime().enter();
-        let listener = TcpListener::from_std(listener).map_err(io())?;
+        let socket = if bind.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.map_err(io())?;
+        socket.set_reuseaddr(true).and_then(|()| socket.bind(bind)).map_err(io())?;
+        let listener = socket.listen(BACKLOG).map_err(io())?;
+        let addr = listener.local_addr().map_err(io())?;
         let task = runtime().spawn(async move {
             // Dropping the set ends the connections: aborting this one task stops everything.
             let mut open = JoinSet::new();

@@ -3,6 +3,7 @@
 
 mod faults;
 mod issuer;
+mod session;
 mod sts;
 mod tokens;
 mod upstream;
@@ -111,6 +112,7 @@ async fn a_good_chain_is_good_in_every_link() {
         (Link::DatabaseUser, "\"alice\", from claim \"sub\""),
         (Link::Sts, "alice-"),
         (Link::IamToken, aws_emulator::names::ENDPOINT),
+        (Link::IamToken, " bytes, signed for "),
         (Link::Tls, aws_emulator::names::ENDPOINT_HOST),
         (Link::CurrentUser, "\"alice\""),
         (Link::RdsIam, "a member"),

@@ -129,7 +129,9 @@ async fn r24_a_thousand_users_make_a_thousand_sts_calls() {
     world.metric_is("pgpassport_sts_tries_total{endpoint=\"127.0.0.1\",outcome=\"granted\"}", 1_001.0).await;
     let calls = world.cloud.sts.count() - 1;
     println!("1,000 users made {calls} calls, {again:.0} of them again");
-    assert_eq!(calls.to_string(), format!("{:.0}", 1_000.0 + again));
+    // Some of those that were made again have never arrived.
+    let most = 1_000 + format!("{again:.0}").parse::<usize>().unwrap();
+    assert!((1_000..=most).contains(&calls), "{calls} calls, {again} again");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

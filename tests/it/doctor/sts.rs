@@ -142,7 +142,7 @@ pub(super) async fn sts_decisions() -> Vec<String> {
     let tagged = world.mint(world.claims("alice").tag("dbuser", "alice"));
     let words = "STS refused with AccessDenied: Not authorized to perform sts:TagSession";
     rows.push(row("tags without sts:TagSession", &examine(&world, &tagged).await, "sts", words));
-    let spoiled = world.mint(world.claims("alice").tag("team", "a\"b"));
+    let spoiled = world.mint(world.claims("alice").flat_tag("team", "a\"b"));
     let words = "STS cannot do what is configured, ValidationError: a session tag";
     rows.push(row("session tag that AWS does not take", &examine(&world, &spoiled).await, "sts", words));
     let source = world.mint(world.claims("alice").set("https://aws.amazon.com/source_identity", "alice"));

@@ -147,8 +147,10 @@ async fn u4_a_reload_closes_what_was_kept_under_other_rules() {
     let mut next = Guest::alice(&world).await;
     let pid = next.pid().await;
     next.leave_kept(&world).await;
-    assert_eq!(Guest::alice(&world).await.pid().await, pid, "the new ones have a pool of their own");
-    world.metric_is(KEPT, 2.0).await;
+    let mut again = Guest::alice(&world).await;
+    assert_eq!(again.pid().await, pid, "the new ones have a pool of their own");
+    again.leave_kept(&world).await;
+    world.metric_is(KEPT, 3.0).await;
     world.edit("mode = \"session\"", "mode = \"off\"");
     assert!(world.reloaded().await);
     let mut last = Guest::alice(&world).await;

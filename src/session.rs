@@ -268,10 +268,14 @@ async fn carry(
     let status = greeting.status_byte();
     let welcomed = timeout_at(due.login, client.welcome(&greeting, key)).await;
     drop(greeting);
-    let client = match welcomed {
-        Ok(Ok(client)) => client,
-        Ok(Err(error)) => return End::NotWelcomed(error),
-        Err(_) => return End::NotWelcomed(WireError::Io(io::ErrorKind::TimedOut.into())),
+    let client = match welcomed.unwrap_or_else(|_| Err(WireError::Io(io::ErrorKind::TimedOut.into()))) {
+        Ok(client) => client,
+        Err(error) => {
+            if let Some(lent) = lent {
+                lent.is_lost();
+            }
+            return End::NotWelcomed(error);
+        }
     };
     let _welcomed = steps.counts.welcomed();
     let Stopping { drain, now, .. } = steps.stopping.clone();

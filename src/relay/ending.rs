@@ -6,10 +6,7 @@ use tokio::time::timeout;
 use super::{Cause, Pair, RelayEnd};
 use crate::names::SessionId;
 use crate::refusal::Refusal;
-use crate::wire::{error_response, limits};
-
-/// Terminate, as a client would send it (PostgreSQL manual, "Message Formats").
-pub(super) const TERMINATE: &[u8] = b"X\0\0\0\x04";
+use crate::wire::{TERMINATE, error_response, limits};
 
 impl Cause {
     /// What the client is told.

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::ending::TERMINATE;
+use crate::wire::TERMINATE;
 use crate::wire::frames::Frames;
 
 /// A client that is read up to its Terminate, if it ends with one.

@@ -3,10 +3,10 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::task::JoinHandle;
 
-use super::ending::TERMINATE;
 use super::tests::{message, plain, read_all};
 use super::*;
 use crate::config::SessionSettings;
+use crate::wire::TERMINATE;
 
 struct Ends {
     client: DuplexStream,

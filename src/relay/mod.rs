@@ -21,7 +21,6 @@ use tokio_util::sync::CancellationToken;
 
 use self::bell::Bell;
 use self::direction::{Broken, Direction, Flow};
-use self::ending::TERMINATE;
 use self::leaving::Leaving;
 use self::rules::Verdict;
 pub use self::rules::{Cause, TokenTimes};
@@ -31,7 +30,7 @@ pub use crate::config::SessionSettings;
 use crate::names::SessionId;
 use crate::wire::buffers::Buffer;
 use crate::wire::tracker::{Standing, Tracker};
-use crate::wire::{error_response, limits};
+use crate::wire::{TERMINATE, error_response, limits};
 
 /// How long a session that has to end may take to reach the end of a message.
 const BOUNDARY_GRACE: Duration = Duration::from_secs(2);

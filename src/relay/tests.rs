@@ -13,9 +13,9 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use super::ending::TERMINATE;
 use super::*;
 use crate::config::OnTokenExpiry;
+use crate::wire::TERMINATE;
 use crate::wire::buffers::{BUFFER_BYTES, ReadAhead};
 
 pub(super) fn message(tag: u8, body: &[u8]) -> Vec<u8> {

@@ -9,9 +9,7 @@ use socket2::{SockRef, Socket};
 use tokio::net::TcpStream;
 
 use super::dial::ServerStream;
-
-/// Terminate (PostgreSQL manual, "Message Formats").
-const TERMINATE: &[u8] = b"X\0\0\0\x04";
+use crate::wire::TERMINATE;
 
 /// A connection at rest.
 #[derive(Debug)]

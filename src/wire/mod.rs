@@ -108,6 +108,9 @@ impl Greeting {
     }
 }
 
+/// Terminate, whole (PostgreSQL manual, "Message Formats").
+pub const TERMINATE: &[u8] = b"X\0\0\0\x04";
+
 /// The length field of a message whose body has `body` bytes. Callers stay far below 4 GiB.
 pub fn message_length(body: usize) -> [u8; 4] {
     u32::try_from(body.saturating_add(4)).unwrap_or(u32::MAX).to_be_bytes()

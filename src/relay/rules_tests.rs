@@ -298,6 +298,29 @@ async fn r18_what_the_server_does_for_nobody_is_recalled() {
         drop(ends.client); // a direct connection would not cancel for a client that has gone
         drop(ends.server);
         ends.relay.await.unwrap();
-        assert_eq!(ends.recalled.load(Ordering::Relaxed), recalled, "{asks} {answer:?} {stops}");
+        assert_eq!(ends.seen.recalled.load(Ordering::Relaxed), recalled, "{asks} {answer:?} {stops}");
+    }
+}
+
+/// Between its messages a session sleeps until one of its times is over: nothing beats meanwhile.
+#[tokio::test(start_paused = true)]
+async fn r23_an_idle_session_is_not_woken() {
+    let limited = SessionSettings {
+        client_idle_timeout: Some(90 * MINUTE),
+        idle_transaction_timeout: Some(90 * MINUTE),
+        max_lifetime: Some(90 * MINUTE),
+        ..plain()
+    };
+    for (settings, status) in [(plain(), "I"), (plain(), "T"), (limited.clone(), "I"), (limited, "T")] {
+        let mut ends = start_with(256, settings.clone());
+        exchange(&mut ends, &ready(status)).await;
+        sleep(Duration::from_millis(1)).await; // the clock goes on when everybody sleeps
+        let before = ends.seen.woken.load(Ordering::Relaxed);
+        assert!(before > 0);
+        sleep(60 * MINUTE).await;
+        let woken = ends.seen.woken.load(Ordering::Relaxed) - before;
+        assert_eq!(woken, 0, "times in an hour of {settings:?} {status}");
+        exchange(&mut ends, &ready(status)).await;
+        assert!(ends.seen.woken.load(Ordering::Relaxed) > before, "it can be woken");
     }
 }

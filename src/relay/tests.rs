@@ -2,7 +2,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::UNIX_EPOCH;
 
 use proptest::prelude::*;
@@ -28,8 +28,16 @@ pub(super) struct Ends {
     pub(super) drain: CancellationToken,
     pub(super) now: CancellationToken,
     pub(super) relay: JoinHandle<Carried>,
+    pub(super) seen: Arc<Seen>,
+}
+
+/// What a test sees of a relay from outside.
+#[derive(Default)]
+pub(super) struct Seen {
     /// Whether the server has been told to stop its work.
-    pub(super) recalled: Arc<AtomicBool>,
+    pub(super) recalled: AtomicBool,
+    /// How often its task was woken.
+    pub(super) woken: AtomicUsize,
 }
 
 /// The settings of a file without `[session]`.
@@ -62,10 +70,10 @@ pub(super) fn start_at(pipe: usize, settings: SessionSettings, clock: Clock) -> 
     let (client, near_client) = duplex(pipe);
     let (server, near_server) = duplex(pipe);
     let (drain, now) = (CancellationToken::new(), CancellationToken::new());
-    let recalled = Arc::default();
+    let seen = Arc::default();
     let stop = (drain.clone(), now.clone());
-    let relay = carry(near_client, near_server, settings, clock, stop, Arc::clone(&recalled));
-    Ends { client, server, drain, now, relay, recalled }
+    let relay = carry(near_client, near_server, settings, clock, stop, Arc::clone(&seen));
+    Ends { client, server, drain, now, relay, seen }
 }
 
 fn carry<C, S>(
@@ -74,7 +82,7 @@ fn carry<C, S>(
     settings: SessionSettings,
     clock: Clock,
     (drain, now): (CancellationToken, CancellationToken),
-    recalled: Arc<AtomicBool>,
+    seen: Arc<Seen>,
 ) -> JoinHandle<Carried>
 where
     C: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -93,7 +101,13 @@ where
             status: b'I',
             keep: false,
         };
-        relay(client, server, terms, async || recalled.store(true, Ordering::Relaxed)).await
+        let recall = async || seen.recalled.store(true, Ordering::Relaxed);
+        let mut relaying = pin!(relay(client, server, terms, recall));
+        poll_fn(|cx| {
+            seen.woken.fetch_add(1, Ordering::Relaxed);
+            relaying.as_mut().poll(cx)
+        })
+        .await
     })
 }
 

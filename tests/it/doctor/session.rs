@@ -9,9 +9,9 @@ use tokio::sync::mpsc;
 use tokio_rustls::server::TlsStream;
 
 use super::{Run, assert_complete, found};
-use crate::world::World;
 use crate::world::fake::{FakeServer, Part, welcome};
 use crate::world::raw::message;
+use crate::world::{World, database};
 
 /// Answers of a server to the one question: in recovery, read-only, and whether `rds_iam` exists.
 #[derive(Clone, Copy)]
@@ -60,7 +60,7 @@ impl Server {
         ]
     }
 
-    /// Plays the rest of the session: a statement is prepared, then executed.
+    /// Plays the rest of the session: a command, then a statement is prepared and executed.
     async fn answer(self, mut tls: TlsStream<TcpStream>) {
         let row = self.row();
         let count = u16::try_from(row.len()).unwrap().to_be_bytes();
@@ -73,13 +73,14 @@ impl Server {
             values.extend(value);
         }
         let ready = message(b'Z', b"I");
+        let set = [message(b'C', b"SET\0"), ready.clone()];
         let prepared = [message(b'1', b""), message(b't', &[0, 0]), message(b'T', &columns), ready.clone()];
         let executed = [message(b'2', b""), message(b'D', &values), message(b'C', b"SELECT 1\0"), ready];
-        let mut answers = [prepared.concat(), executed.concat()].into_iter();
+        let mut answers = [set.concat(), prepared.concat(), executed.concat()].into_iter();
         while let Ok(tag) = tls.read_u8().await {
             let length = tls.read_u32().await.unwrap();
             tls.read_exact(&mut vec![0; usize::try_from(length).unwrap() - 4]).await.unwrap();
-            if tag == b'S'
+            if matches!(tag, b'Q' | b'S')
                 && let Some(answer) = answers.next()
             {
                 tls.write_all(&answer).await.unwrap();
@@ -119,4 +120,38 @@ async fn writer_and_reader_are_told_apart_and_a_missing_role_is_a_warning() {
     assert_eq!((role.state, &*role.found), (State::Warning, "the role rds_iam does not exist"));
     assert!(role.remedy.as_ref().unwrap().contains("GRANT rds_iam TO \"alice\""), "{role:?}");
     assert_eq!(found(&findings, "sts").state, State::Ok, "{}", names::ENDPOINT);
+}
+
+/// Someone who may do more than others, and whose `search_path` leads to things of their own that say otherwise.
+const EVIL: &str = "
+    create role evil login createrole createdb in role rds_iam;
+    create schema evil authorization evil;
+    set role evil;
+    set search_path to evil, pg_catalog;
+    create view pg_roles as select oid, rolname, false as rolsuper, false as rolcreaterole, false as rolcreatedb,
+        false as rolbypassrls, false as rolreplication from pg_catalog.pg_roles;
+    create function pg_has_role(name, oid, text) returns bool return false;
+    create function to_regrole(text) returns regrole return null::regrole;
+    create function current_setting(text) returns text return 'evil 1.0';
+    create function pg_is_in_recovery() returns bool return true;
+    create function clock_timestamp() returns timestamptz return 'epoch'::timestamptz;
+    create function differs(text, text) returns bool return $1 operator(pg_catalog.<>) $2;
+    create operator = (function = differs, leftarg = text, rightarg = text);
+    reset role;
+    alter role evil set search_path to evil, pg_catalog";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_search_path_of_the_users_own_changes_nothing_in_the_report() {
+    tokio::task::spawn_blocking(|| database().postgres.sql(EVIL)).await.unwrap();
+    let world = World::start().await;
+    let token = world.token("evil");
+    let findings = Run::with(&token).examine(&world).await;
+    assert_complete(&findings);
+    let alice = Run::with(&world.token("alice")).examine(&world).await;
+    for link in ["rds-iam", "server-version", "writer"] {
+        assert_eq!(found(&findings, link).found, found(&alice, link).found, "{link}");
+    }
+    assert_eq!(found(&findings, "clock").state, State::Ok, "{findings:#?}");
+    let privileges = found(&findings, "privileges");
+    assert_eq!((privileges.state, &*privileges.found), (State::Warning, "the user is CREATEROLE, CREATEDB"));
 }

@@ -1,16 +1,24 @@
 //! Which ends of a session leave a connection that is kept, and which do not.
 
+use std::time::Duration;
+
+use aws_emulator::Ca;
+use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 use super::visible::sql;
 use super::{Guest, HITS, IDLE, KEPT, TERMINATE, closed};
 use crate::world::World;
-use crate::world::raw::{message, query};
+use crate::world::admin::until;
+use crate::world::fake::{FakeServer, Part, welcome};
+use crate::world::raw::{PATIENCE, message, password, query};
 
 /// Waits until the server's process is gone.
 pub(super) async fn until_gone(pid: &str) {
     let asked = format!("select count(*) from pg_stat_activity where pid = {pid}");
-    crate::world::admin::until("a process of the server ends", async || sql(&asked).await == "0").await;
+    until("a process of the server ends", async || sql(&asked).await == "0").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -84,6 +92,40 @@ async fn u4_a_session_that_was_ended_is_closed() {
     let _ = sql(format!("select pg_terminate_backend({pid})")).await;
     while by_server.client.message().await.is_some() {}
     world.metric_is(&closed("session"), 2.0).await;
+    assert!(world.metric(KEPT).await < 0.5);
+}
+
+/// Whether the kernel has a connection between these ports of this machine, from the side of `local`.
+fn is_connected(local: u16, remote: u16) -> bool {
+    let table = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
+    let ends = format!("0100007F:{local:04X} 0100007F:{remote:04X} ");
+    table.contains(&ends)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn u4_a_client_that_is_gone_before_the_welcome_leaves_no_connection() {
+    let ca = Ca::new().unwrap();
+    let (to, mut logins) = mpsc::unbounded_channel();
+    let fake = FakeServer::start(&ca, Part::ThenHand(Vec::new(), to)).await;
+    let world = World::wishes().pool("").upstream(fake.addr, &ca).start().await;
+    let mut client = world.raw().await;
+    client.start("alice", Some("app")).await;
+    assert_eq!(client.message().await.unwrap().0, b'R');
+    client.send(&password(&world.token("alice"))).await;
+    let mut server = timeout(PATIENCE, logins.recv()).await.expect("nobody logs in").unwrap();
+    // The server has the password and has not answered: the client resets its connection now.
+    let tcp = client.stream.get_ref().0;
+    let port = tcp.local_addr().unwrap().port();
+    assert!(is_connected(world.port, port));
+    SockRef::from(tcp).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(client);
+    until("the reset arrives", async || !is_connected(world.port, port)).await;
+    server.write_all(&welcome()).await.unwrap();
+    server.flush().await.unwrap();
+    let record = world.audit("outcome", "lost").await;
+    let why = record["reason"].as_str().unwrap();
+    assert!(why.starts_with("the client left at the welcome: "), "{record}");
+    world.metric_is(&closed("session"), 1.0).await;
     assert!(world.metric(KEPT).await < 0.5);
 }
 

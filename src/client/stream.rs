@@ -5,10 +5,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use crate::wire::buffers::ReadAhead;
 use crate::wire::certificate;
+use crate::wire::socket::OverTcp;
 
 /// A connection to a client.
 #[derive(Debug)]
@@ -45,6 +47,15 @@ impl<S> ClientStream<S> {
         match self {
             Self::Tls(tls) => tls.get_ref().1.peer_certificates()?.first().map(certificate::subject),
             Self::Plain(_) => None,
+        }
+    }
+}
+
+impl<S: OverTcp> OverTcp for ClientStream<S> {
+    fn tcp(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Tls(tls) => tls.tcp(),
+            Self::Plain(plain) => plain.tcp(),
         }
     }
 }

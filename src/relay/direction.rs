@@ -2,16 +2,17 @@
 //! has read was taken, so that it never holds more than one buffer.
 
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::yield_now;
 
 use crate::wire::buffers::Buffer;
 
-/// Buffers moved in one turn. Then others get theirs: a bulk transfer must not hold up the other sessions of
-/// its thread for longer than about a millisecond.
-const TURN: usize = 8;
+/// Buffers moved in one turn. Then the thread's other sessions get theirs, those whose bytes have come meanwhile
+/// included: beside a bulk transfer they wait for some hundred microseconds at most.
+pub(super) const TURN: usize = 2;
 
 /// Why one direction cannot go on.
 #[derive(Debug)]
@@ -90,7 +91,8 @@ impl Direction {
                 Flow::Done | Flow::Broken => return Poll::Ready(Ok(())),
             }
         }
-        cx.waker().wake_by_ref();
+        // Woken at once, it would be polled dozens of times before the thread hears of anybody else's bytes.
+        let _ = pin!(yield_now()).poll(cx); // the first time is always pending
         Poll::Pending
     }
 

@@ -6,6 +6,7 @@ use tokio::time::timeout;
 use super::{Cause, Pair, RelayEnd};
 use crate::names::SessionId;
 use crate::refusal::Refusal;
+use crate::wire::socket::OverTcp;
 use crate::wire::{TERMINATE, error_response, limits};
 
 impl Cause {
@@ -37,8 +38,8 @@ impl Cause {
 
 impl<C, S> Pair<C, S>
 where
-    C: AsyncRead + AsyncWrite + Unpin,
-    S: AsyncRead + AsyncWrite + Unpin,
+    C: AsyncRead + AsyncWrite + OverTcp + Unpin,
+    S: AsyncRead + AsyncWrite + OverTcp + Unpin,
 {
     /// Tells both sides, at the same time, and gives each [`limits::REFUSE_TIMEOUT`] for it.
     pub(super) async fn finish(&mut self, end: &RelayEnd, session: SessionId) {

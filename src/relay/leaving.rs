@@ -5,9 +5,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 
 use crate::wire::TERMINATE;
 use crate::wire::frames::Frames;
+use crate::wire::socket::OverTcp;
 
 /// A client that is read up to its Terminate, if it ends with one.
 #[derive(Debug)]
@@ -37,6 +39,12 @@ impl<C> Leaving<C> {
     /// The client itself, for what comes behind its end.
     pub(super) fn get_mut(&mut self) -> &mut C {
         &mut self.client
+    }
+}
+
+impl<C: OverTcp> OverTcp for Leaving<C> {
+    fn tcp(&self) -> Option<&TcpStream> {
+        self.client.tcp()
     }
 }
 

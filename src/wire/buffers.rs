@@ -15,7 +15,7 @@ use super::socket::OverTcp;
 pub const BUFFER_BYTES: usize = 64 * 1024;
 
 /// Most buffers a thread keeps: two are in use for each direction that moves, and one task moves at a time.
-const MAX_KEPT: usize = 8;
+const MAX_KEPT: usize = 4;
 
 thread_local! {
     static KEPT: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };

@@ -9,18 +9,20 @@ use std::time::Instant;
 use aws_emulator::{Postgres, names};
 
 use crate::ground::Contestant;
-use crate::measure::{cpu_seconds, figure, percentile};
+use crate::measure::{cpu_seconds, figure, kernel_seconds, percentile};
 
 /// What one run of a load has shown.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Figures {
     /// CPU time of the contestant's processes for one unit: a transaction, a gigabyte, a login. Seconds.
     pub(crate) cpu: f64,
+    /// What the kernel has of that; of transactions only.
+    pub(crate) kernel: f64,
     /// Units a second.
     pub(crate) rate: f64,
     /// Median time of one unit as the client saw it, seconds.
     pub(crate) p50: f64,
-    /// 99 of 100 were faster, seconds.
+    /// 99 of 100 were faster, seconds; of transactions only.
     pub(crate) p99: f64,
 }
 
@@ -87,6 +89,7 @@ pub(crate) enum Length {
 /// What pgbench has reported.
 pub(crate) struct Bench {
     cpu: f64,
+    kernel: f64,
     count: f64,
     rate: f64,
     average: f64,
@@ -112,10 +115,11 @@ pub(crate) fn pgbench(
     if let Some(prefix) = &prefix {
         command.arg("-l").arg(format!("--log-prefix={}", prefix.display()));
     }
-    let before = cpu_seconds(&to.pids);
+    let before = (cpu_seconds(&to.pids), kernel_seconds(&to.pids));
     let report = run(&mut command, to);
     Bench {
-        cpu: cpu_seconds(&to.pids) - before,
+        cpu: cpu_seconds(&to.pids) - before.0,
+        kernel: kernel_seconds(&to.pids) - before.1,
         count: number_in(&report, "number of transactions actually processed: "),
         rate: number_in(&report, "tps = "),
         average: number_in(&report, "latency average = ") / 1e3,
@@ -133,6 +137,7 @@ pub(crate) fn queries(to: &Contestant, clients: usize, seconds: u32, folder: &Pa
     let mut whole = pgbench(to, clients, Length::Seconds(seconds), &SMALL_QUERIES, log);
     Figures {
         cpu: (whole.cpu - logins.cpu) / (whole.count - logins.count),
+        kernel: (whole.kernel - logins.kernel) / (whole.count - logins.count),
         rate: whole.rate,
         p50: percentile(&mut whole.times, 0.5),
         p99: percentile(&mut whole.times, 0.99),
@@ -145,7 +150,7 @@ pub(crate) fn logins(to: &Contestant, clients: usize, seconds: u32, folder: &Pat
     fs::write(&script, "select 1;\n").expect("a script");
     let file = script.display().to_string();
     let bench = pgbench(to, clients, Length::Seconds(seconds), &["-C", "-f", &file], None);
-    Figures { cpu: bench.cpu / bench.count, rate: bench.rate, p50: bench.average, p99: f64::NAN }
+    Figures { cpu: bench.cpu / bench.count, rate: bench.rate, p50: bench.average, ..Figures::default() }
 }
 
 /// `COPY … TO STDOUT` of a whole table.

@@ -25,6 +25,7 @@ mod quiet_server;
 mod report;
 mod sections;
 mod sessions;
+mod tls_alone;
 mod tokens;
 
 use std::path::Path;

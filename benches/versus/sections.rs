@@ -9,6 +9,7 @@ use crate::measure::{figure, percentile, processors};
 use crate::quiet_server::QuietServer;
 use crate::report::{Row, Table};
 use crate::sessions::{Idle, Storm, Way};
+use crate::tls_alone::Legs;
 use crate::{Effort, background, instructions, legs, neighbours, sessions, tokens};
 
 /// What turns the warm pool on, at the end of `proxy.toml`.
@@ -72,6 +73,11 @@ impl Bench {
             1 => cpu.share_at_most(0.80, Kind::Pgbouncer),
             _ => cpu.share_at_most(0.75, Kind::Pgbouncer).share_at_most(0.90, Kind::Haproxy),
         });
+        let kernel = Row::new("", format!("{load}, in the kernel"), "µs CPU a transaction");
+        table.row(&kernel.everyone(&self.contestants, &runs, |run| run.kernel * 1e6));
+        let mut legs = Legs::new();
+        let tls = (0..rounds).map(|_| legs.a_transaction());
+        table.row(&self.floor_and_tls(&load, "µs CPU a transaction", 1e6, &runs, tls));
         let goal = if clients == 16 { "3" } else { "" };
         let rate = Row::new(goal, &load, "transactions a second");
         let rate = rate.everyone(&self.contestants, &runs, |run| run.rate);
@@ -79,6 +85,22 @@ impl Bench {
         if clients == 1 {
             added_latency(table, &load, &runs);
         }
+    }
+
+    /// What would be there in pgpassport's place if it cost no more than the floor and, alone, TLS; `tls` has a figure a
+    /// round, in the seconds of `runs`.
+    fn floor_and_tls(
+        &self,
+        load: &str,
+        unit: &'static str,
+        scale: f64,
+        runs: &[Vec<Figures>],
+        tls: impl Iterator<Item = f64>,
+    ) -> Row {
+        let floor = runs[Kind::Floor as usize].iter();
+        let both = floor.zip(tls).map(|(floor, tls)| (floor.cpu + tls) * scale).collect();
+        let row = Row::new("", format!("{load}; the floor and TLS alone in the place of pgpassport"), unit);
+        row.everyone(&self.contestants, runs, |run| run.cpu * scale).of(Kind::Pgpassport, both)
     }
 }
 
@@ -127,14 +149,18 @@ fn busy(bench: &Bench, table: &mut Table) {
 }
 
 fn copy(bench: &Bench, table: &mut Table) {
+    let mut legs = Legs::new();
     for (rows, size) in [("small", "20-byte rows"), ("large", "1 MiB rows")] {
         let (file, bytes) = loads::rows(bench.one(Kind::Direct), rows, bench.folder());
         let out = bench.interleaved(bench.effort.rounds, |to| loads::copy_out(to, rows, bytes));
         let back = bench.interleaved(bench.effort.rounds, |to| loads::copy_in(to, &file, bytes));
         for (way, runs) in [("out", out), ("in", back)] {
-            let row = Row::new("5", format!("COPY {way}, {size}"), "s CPU a GB");
+            let load = format!("COPY {way}, {size}");
+            let row = Row::new("5", &load, "s CPU a GB");
             let row = row.everyone(&bench.contestants, &runs, |run| run.cpu);
             table.row(&row.share_at_most(0.60, Kind::Pgbouncer).share_at_most(1.10, Kind::Haproxy));
+            let tls = (0..bench.effort.rounds).map(|_| legs.a_gigabyte());
+            table.row(&bench.floor_and_tls(&load, "s CPU a GB", 1.0, &runs, tls));
         }
         let _ = std::fs::remove_file(file);
     }

@@ -124,29 +124,31 @@ async fn live(
     if let Err(error) = socket::tune(&tcp) {
         return End::Dropped(Dropped::Io(error));
     }
-    // Steps are boxed, so that their memory goes when they are done and not with the session.
+    // Steps are boxed: a connection has the memory of the one that it is in, and no room for the others.
     let met = Box::pin(meet(&steps, listener, (tcp, peer), &mut place, trail));
-    match timeout_at(due.client, met).await {
-        Err(_) => End::Dropped(Dropped::TimedOut), // no shared language yet, so no word either
-        Ok(Err(why)) => End::Dropped(why),
-        Ok(Ok((First::Cancel(stream, key), origin))) => {
+    let (first, origin) = match timeout_at(due.client, met).await {
+        Err(_) => return End::Dropped(Dropped::TimedOut), // no shared language yet, so no word either
+        Ok(Err(why)) => return End::Dropped(why),
+        Ok(Ok(met)) => met,
+    };
+    match first {
+        First::Cancel(stream, key) => {
             let entrance = Entrance { listener: &listener.name, server_name: stream.server_name() };
-            let end = cancel(&steps, entrance, &key, origin.client().ip()).await;
+            let end = Box::pin(cancel(&steps, entrance, &key, origin.client().ip())).await;
             client::hang_up(stream).await;
             end
         }
-        Ok(Ok((First::Unfit(stream, why), _))) => {
+        First::Unfit(stream, why) => {
             let why = LoginError::Startup(why);
-            client::refuse(stream, &why.refusal("", &listener.ask), session).await;
+            Box::pin(client::refuse(stream, &why.refusal("", &listener.ask), session)).await;
             End::Refused(why)
         }
-        Ok(Ok((First::Login(mut client), _))) => {
-            let logged_in = Box::pin(log_in(&steps, listener, &mut client, &mut place, due, trail)).await;
-            match logged_in {
-                Ok(logged_in) => carry(steps, client, logged_in, due, (session, trail)).await,
+        First::Login(mut client) => {
+            match Box::pin(log_in(&steps, listener, &mut client, &mut place, due, trail)).await {
+                Ok(login) => Box::pin(carry(steps, client, login, due, (session, trail))).await,
                 Err(why) => {
                     let refusal = why.refusal(client.startup().user(), &listener.ask);
-                    client.refuse(&refusal, session).await;
+                    Box::pin(client.refuse(&refusal, session)).await;
                     End::Refused(why)
                 }
             }
@@ -181,7 +183,7 @@ async fn log_in(
     place: &mut Place,
     due: Due,
     trail: &mut Trail,
-) -> Result<LoggedIn, LoginError> {
+) -> Result<Box<LoggedIn>, LoginError> {
     record_request(trail, client);
     let seat = place.seat()?;
     let jwt = timeout_at(due.client, client.ask_token(&listener.ask))
@@ -227,7 +229,7 @@ async fn log_in(
     let settings = steps.session.for_at_most(grant.group().and_then(|group| group.max_lifetime));
     let out = steps.stopping.now.child_token();
     let present = (steps.roll.enter(person, out.clone()), out);
-    Ok(LoggedIn { upstream, lent, issued, place, present, token, settings })
+    Ok(Box::new(LoggedIn { upstream, lent, issued, place, present, token, settings }))
 }
 
 /// A new session on the upstream: the server is reached and the role assumed at the same time.
@@ -259,40 +261,50 @@ async fn open(
 async fn carry(
     steps: Arc<Steps>,
     client: Pending<TcpStream>,
-    LoggedIn { upstream, lent, issued, place, present: (entry, out), token, settings }: LoggedIn,
+    mut login: Box<LoggedIn>,
     due: Due,
     (session, trail): (SessionId, &mut Trail),
 ) -> End {
-    let key = issued.as_ref().map(|issued| &issued.key);
-    let Upstream { mut stream, greeting, mut recall, .. } = upstream;
-    let status = greeting.status_byte();
+    let greeting = login.upstream.greeting;
+    let key = login.issued.as_ref().map(|issued| &issued.key);
     let welcomed = timeout_at(due.login, client.welcome(&greeting, key)).await;
+    let status = greeting.status_byte();
     drop(greeting);
     let client = match welcomed.unwrap_or_else(|_| Err(WireError::Io(io::ErrorKind::TimedOut.into()))) {
         Ok(client) => client,
         Err(error) => {
-            if let Some(lent) = lent {
+            if let Some(lent) = login.lent {
                 lent.is_lost();
             }
             return End::NotWelcomed(error);
         }
     };
     let _welcomed = steps.counts.welcomed();
-    let Stopping { drain, now, .. } = steps.stopping.clone();
-    let clock = steps.clock.clone();
+    let (entry, out) = login.present;
+    let terms = Terms {
+        settings: login.settings,
+        token: login.token,
+        clock: steps.clock.clone(),
+        drain: steps.stopping.drain.clone(),
+        now: steps.stopping.now.clone(),
+        out,
+        session,
+        status,
+        keep: login.lent.is_some(),
+    };
     drop(steps); // a long session must not keep alive what a reload has replaced
-    let terms = Terms { settings, token, clock, drain, now, out, session, status, keep: lent.is_some() };
-    let carried = relay(client, &mut stream, terms, async || {
-        if let Some(recall) = recall.take() {
+    let carried = relay(client, &mut login.upstream.stream, &terms, async || {
+        if let Some(recall) = login.upstream.recall.take() {
             recall.send().await;
         }
     })
     .await;
     trail.carried(carried.to_server, carried.to_client);
-    drop((place, entry)); // others may have them from here on, and not before
-    let cancel = issued.map(Issued::retire).transpose(); // from here on the client's key cancels nothing
-    match (lent, carried.kept) {
+    drop((login.place, entry)); // others may have them from here on, and not before
+    let cancel = login.issued.map(Issued::retire).transpose(); // from here on the client's key cancels nothing
+    match (login.lent, carried.kept) {
         (Some(lent), Some(Kept { told_parameter })) => {
+            let Upstream { stream, recall, .. } = login.upstream;
             let left = Left { stream, told_parameter, cancel, recall };
             // Nobody waits for it: the client is gone, and its place is free.
             drop(tokio::spawn(lent.come_back(left)));

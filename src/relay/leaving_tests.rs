@@ -29,7 +29,7 @@ fn start(settings: SessionSettings) -> Ends {
         status: b'I',
         keep: true,
     };
-    let relay = tokio::spawn(async move { relay(near_client, &mut near_server, terms, async || {}).await });
+    let relay = tokio::spawn(async move { relay(near_client, &mut near_server, &terms, async || {}).await });
     Ends { client, server, relay }
 }
 

@@ -103,7 +103,7 @@ pub struct Kept {
 
 /// Carries a session until a side ends or a rule of `terms` ends it. If a rule ends it while the server is at work,
 /// `recall` tells the server to stop: it would not notice before it next writes.
-pub async fn relay<C, S>(client: C, server: S, terms: Terms, recall: impl AsyncFnOnce()) -> Carried
+pub async fn relay<C, S>(client: C, server: S, terms: &Terms, recall: impl AsyncFnOnce()) -> Carried
 where
     C: AsyncRead + AsyncWrite + OverTcp + Unpin,
     S: AsyncRead + AsyncWrite + OverTcp + Unpin,
@@ -118,10 +118,10 @@ where
         server_told: false,
         kept: None,
     };
-    let mut watch = Watch::new(&terms);
+    let mut watch = Watch::new(terms);
     let mut bells = Bells::default();
     let mut at_work = false;
-    let step = poll_fn(|cx| pair.poll_watched(cx, &mut bells, &mut watch, &terms)).await;
+    let step = poll_fn(|cx| pair.poll_watched(cx, &mut bells, &mut watch, terms)).await;
     pair.gather_no_more();
     let end = match step {
         Step::Over(end) => end,
@@ -136,11 +136,11 @@ where
     };
     let recall = async {
         if at_work && matches!(end, RelayEnd::Ended { .. }) {
-            // Boxed, so that no session has to keep room for it.
-            let _ = timeout(limits::REFUSE_TIMEOUT, Box::pin(recall())).await; // it has been tried
+            let _ = timeout(limits::REFUSE_TIMEOUT, recall()).await; // it has been tried
         }
     };
-    tokio::join!(pair.finish(&end, terms.session), recall);
+    // Boxed, so that no session has to keep room for its end.
+    Box::pin(async { tokio::join!(pair.finish(&end, terms.session), recall) }).await;
     Carried { to_server: pair.up.bytes, to_client: pair.down.bytes, end, kept: pair.kept }
 }
 

@@ -102,7 +102,7 @@ where
             keep: false,
         };
         let recall = async || seen.recalled.store(true, Ordering::Relaxed);
-        let mut relaying = pin!(relay(client, server, terms, recall));
+        let mut relaying = pin!(relay(client, server, &terms, recall));
         poll_fn(|cx| {
             seen.woken.fetch_add(1, Ordering::Relaxed);
             relaying.as_mut().poll(cx)

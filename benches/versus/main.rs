@@ -69,10 +69,10 @@ const SHORT: Effort = Effort {
 };
 
 const FULL: Effort = Effort {
-    rounds: 5,
-    seconds: 4,
+    rounds: 11,
+    seconds: 2,
     bulk_mib: 256,
-    busy: (&[1, 16, 64], 3),
+    busy: (&[1, 16, 64], 7),
     idle: &[(400, 3), (4_000, 1)],
     far: 30,
     neighbours: 3,

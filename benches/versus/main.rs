@@ -75,7 +75,7 @@ const FULL: Effort = Effort {
     busy: (&[1, 16, 64], 7),
     idle: &[(400, 3), (4_000, 1)],
     far: 30,
-    neighbours: 3,
+    neighbours: 9,
     queries_each: 400,
     rare: true,
 };

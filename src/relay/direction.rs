@@ -10,10 +10,6 @@ use tokio::task::yield_now;
 
 use crate::wire::buffers::Buffer;
 
-/// Buffers moved in one turn. Then the thread's other sessions get theirs, those whose bytes have come meanwhile
-/// included: beside a bulk transfer they wait for some hundred microseconds at most.
-pub(super) const TURN: usize = 2;
-
 /// Why one direction cannot go on.
 #[derive(Debug)]
 pub(super) enum Broken {
@@ -80,10 +76,12 @@ impl Direction {
         W: AsyncWrite + Unpin,
     {
         let mut source = Source::More;
-        for _ in 0..TURN {
+        loop {
+            let moved = self.held.is_some();
             ready!(self.poll_send(cx, writer, &mut note)).map_err(Broken::Write)?;
             match &mut self.flow {
                 Flow::Open if source == Source::Drained => return Poll::Pending,
+                Flow::Open if moved => break,
                 Flow::Open => source = ready!(self.poll_read(cx, reader)),
                 Flow::Ended(error) => {
                     return Poll::Ready(error.take().map_or(Ok(()), |e| Err(Broken::Read(e))));
@@ -91,7 +89,9 @@ impl Direction {
                 Flow::Done | Flow::Broken => return Poll::Ready(Ok(())),
             }
         }
-        // Woken at once, it would be polled dozens of times before the thread hears of anybody else's bytes.
+        // One buffer a turn: then the thread's other sessions get theirs, so that beside a bulk transfer they wait for
+        // some hundred microseconds at most. Woken at once, it would be polled dozens of times before the thread
+        // hears of their bytes.
         let _ = pin!(yield_now()).poll(cx); // the first time is always pending
         Poll::Pending
     }

@@ -152,5 +152,6 @@ async fn others_are_heard_after_each_turn() {
         assert_eq!(near.read(&mut [0; 2]).await.unwrap(), 1);
     }
     let turns = carried.load(Ordering::Relaxed) / BUFFER_BYTES as u64;
-    assert!((1..=3 * TIMES).contains(&turns), "{turns} turns while {TIMES} bytes were heard of");
+    // Turns of two buffers would carry twice as many.
+    assert!((1..=TIMES * 3 / 2).contains(&turns), "{turns} turns while {TIMES} bytes were heard of");
 }

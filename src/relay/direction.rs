@@ -89,9 +89,8 @@ impl Direction {
                 Flow::Done | Flow::Broken => return Poll::Ready(Ok(())),
             }
         }
-        // One buffer a turn: then the thread's other sessions get theirs, so that beside a bulk transfer they wait for
-        // some hundred microseconds at most. Woken at once, it would be polled dozens of times before the thread
-        // hears of their bytes.
+        // One buffer a turn: then the thread's other sessions get theirs. Woken at once, it would be polled dozens of
+        // times before the thread hears of their bytes.
         let _ = pin!(yield_now()).poll(cx); // the first time is always pending
         Poll::Pending
     }

@@ -59,8 +59,39 @@ pub enum DeriveError {
     },
 }
 
-/// Names that belong to the administration of RDS and PostgreSQL; a star at the end stands for anything.
-const DENIED: [&str; 6] = ["postgres", "root", "admin", "rds*", "pg_*", "aurora*"];
+/// Administrators by their exact names, lower-case. None of these is a prefix: people are called `rdsouza` and `aurora`.
+///
+/// - `postgres`: PostgreSQL's bootstrap superuser (manual, "Database Roles") and the default master user of Aurora.
+/// - `admin`: the administrator of Aurora DSQL (DSQL user guide, "Authentication and authorization").
+/// - `root`: the administrator that other databases and images create.
+/// - `rds_superuser`, `rds_replication`, `rds_password`: Aurora user guide, "Understanding the `rds_superuser` role".
+/// - `rds_iam`: Aurora user guide, "Creating a database account using IAM authentication".
+/// - `rds_ad`: Aurora user guide, "Using Kerberos authentication with Aurora PostgreSQL".
+/// - `rds_extension`: RDS user guide, "Using Amazon RDS delegated extension support for PostgreSQL".
+/// - `rdsproxyadmin`: Aurora user guide, "Quotas and limitations for RDS Proxy".
+/// - `rdsadmin`, `rdsrepladmin`, `rdstopmgr`, `rdswriteforwarduser`, `rds_reserved`: rows of `pg_roles` on Aurora and
+///   RDS, created by AWS for its own use.
+const ADMINISTRATORS: [&str; 15] = [
+    "admin",
+    "postgres",
+    "rds_ad",
+    "rds_extension",
+    "rds_iam",
+    "rds_password",
+    "rds_replication",
+    "rds_reserved",
+    "rds_superuser",
+    "rdsadmin",
+    "rdsproxyadmin",
+    "rdsrepladmin",
+    "rdstopmgr",
+    "rdswriteforwarduser",
+    "root",
+];
+
+/// Prefix that PostgreSQL reserves for its own roles (manual, "CREATE ROLE"; `IsReservedName`,
+/// src/backend/catalog/catalog.c). CREATE ROLE refuses such a name.
+const RESERVED_PREFIX: &str = "pg_";
 
 /// Longest part of a claim that is shown.
 const MAX_SHOWN: usize = 256;
@@ -107,15 +138,19 @@ fn lower_case(name: &str) -> Result<String, DeriveError> {
     }
 }
 
+/// Compares without regard to ASCII case. In `more`, the operator's own names, a star at the end stands for anything.
 fn is_denied(name: &str, more: &[String]) -> bool {
     let name = name.to_ascii_lowercase();
-    DENIED.into_iter().chain(more.iter().map(String::as_str)).any(|denied| {
+    let configured = |denied: &String| {
         let denied = denied.to_ascii_lowercase();
         match denied.strip_suffix('*') {
             Some(prefix) => name.starts_with(prefix),
             None => name == denied,
         }
-    })
+    };
+    name.starts_with(RESERVED_PREFIX)
+        || ADMINISTRATORS.contains(&name.as_str())
+        || more.iter().any(configured)
 }
 
 #[cfg(test)]
@@ -133,21 +168,37 @@ mod tests {
     #[test]
     fn j12_administrators_are_denied_in_any_case() {
         let more = ["Master".to_owned(), "svc_*".to_owned()];
-        for name in [
-            "postgres",
-            "POSTGRES",
-            "rdsadmin",
-            "rds",
-            "RDS_x",
-            "pg_read_all_data",
-            "root",
-            "Admin",
-            "aurora_x",
-        ] {
+        for name in ADMINISTRATORS {
+            assert!(is_denied(name, &[]) && is_denied(&name.to_ascii_uppercase(), &[]), "{name}");
+        }
+        for name in ["pg_read_all_data", "pg_", "PG_monitor"] {
             assert!(is_denied(name, &[]), "{name}");
         }
         assert!(is_denied("master", &more) && is_denied("SVC_1", &more));
-        for name in ["alice", "admins", "rd", "pgx", "postgres2", "svc"] {
+    }
+
+    #[test]
+    fn j12_people_are_no_administrators() {
+        let more = ["Master".to_owned(), "svc_*".to_owned()];
+        for name in [
+            "alice",
+            "rdsouza",
+            "rdsmith",
+            "rds",
+            "rds_jones",
+            "rdsadmin2",
+            "aurora",
+            "aurora.smith",
+            "aurora_b",
+            "pgarcia",
+            "pg",
+            "admins",
+            "administrator.jones",
+            "roots",
+            "postgres2",
+            "master2",
+            "svc",
+        ] {
             assert!(!is_denied(name, &more), "{name}");
         }
     }

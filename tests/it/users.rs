@@ -92,6 +92,16 @@ async fn j12_nobody_becomes_an_administrator() {
     }
 }
 
+/// People have such names. The database has no role for them here, and it is the database that says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn j12_a_name_that_only_begins_like_an_administrators_reaches_the_database() {
+    let world = World::start().await;
+    for name in ["rdsouza", "rdsmith", "rds_jones", "aurora.smith", "pgarcia", "admins"] {
+        let refusal = world.refusal(name, &world.token(name)).await;
+        assert!(refusal.detail().starts_with("Stage upstream_login: "), "{name}: {refusal:?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn odd_names_reach_the_database_whole() {
     let world = World::start().await;

@@ -1,5 +1,7 @@
 //! Names of people, databases and AWS things: parsed once, then passed as types instead of strings.
 
+pub mod setting;
+
 use std::fmt;
 
 use unicode_normalization::is_nfc;

@@ -30,7 +30,7 @@ pub struct Asked<'a> {
     pub server_name: Option<&'a str>,
     /// Whether it sent the parameter `options`.
     pub options: bool,
-    /// Names of the settings it sets, by `options` or by name; lower-case.
+    /// Canonical names of the settings it sets, by `options` or by name.
     pub settings: Vec<String>,
 }
 

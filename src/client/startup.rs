@@ -4,6 +4,7 @@
 use std::fmt;
 
 use super::options;
+use crate::names::setting;
 use crate::wire::limits;
 use crate::wire::protocol::Protocol;
 
@@ -99,14 +100,14 @@ impl StartupParams {
         Some(String::from_utf8_lossy(value).into_owned())
     }
 
-    /// Names of all settings the client asks for, by `options` or each by its own name; lower-case.
+    /// Canonical names of all settings the client asks for, by `options` or each by its own name.
     pub fn settings(&self) -> Vec<String> {
         let mut names = Vec::new();
         for (name, value) in &self.others {
             if name.as_slice() == b"options" {
                 names.extend(options::settings(value));
             } else {
-                names.push(String::from_utf8_lossy(name).to_ascii_lowercase());
+                names.push(setting::canonical(&String::from_utf8_lossy(name)));
             }
         }
         names

@@ -7,7 +7,7 @@ use super::reader::Section;
 use super::route::{NamePattern, databases};
 use super::rules::{ClaimRule, rules};
 use super::values::{DAY, name, none_for_zero};
-use crate::names::RoleArn;
+use crate::names::{RoleArn, setting};
 
 /// The role that people assume: one for all, or one for each issuer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,7 +60,7 @@ pub struct GroupSettings {
 pub struct OptionRules {
     /// Whether the parameter `options` is refused as a whole.
     pub forbid_options: bool,
-    /// Settings that may not be set, by `options` or by name; lower-case.
+    /// Canonical names of the settings that may not be set, by `options` or by name.
     pub forbidden_settings: Vec<String>,
 }
 
@@ -92,7 +92,7 @@ pub(super) fn option_rules(section: &Section<'_, '_>) -> OptionRules {
         forbidden_settings: items
             .into_iter()
             .flat_map(|items| items.value)
-            .map(|item| item.value.to_ascii_lowercase())
+            .flat_map(|item| setting::with_equivalents(item.value))
             .collect(),
     }
 }

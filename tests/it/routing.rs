@@ -2,6 +2,7 @@
 
 use aws_emulator::{Issuer, IssuerOptions, names};
 
+use crate::world::raw::startup;
 use crate::world::{ErrorFields, World};
 
 /// A second cluster at the same server, told apart by `keys`.
@@ -170,16 +171,40 @@ async fn a_group_has_its_settings_whatever_the_client_asks_for() {
     assert!(psql.ok, "{psql:?}");
 }
 
+/// Every spelling that the server takes for a forbidden setting, in `options` and as a parameter of its own.
 #[tokio::test(flavor = "multi_thread")]
-async fn u3_forbidden_settings_are_refused_by_name() {
-    let world = World::wishes().cluster("forbidden_settings = [\"role\", \"search_path\"]").start().await;
+async fn u3_forbidden_settings_are_refused_by_every_name() {
+    let forbidden = "forbidden_settings = [\"role\", \"Search-Path\", \"work_mem\", \"enable_seqscan\"]";
+    let world = World::wishes().cluster(forbidden).start().await;
     let token = world.token("alice");
-    for options in ["-c role=rds_iam", "--role=rds_iam", "-crole=rds_iam", "-e -c search-path=x"] {
+    for options in [
+        "-c role=rds_iam",
+        "--role=rds_iam",
+        "-crole=rds_iam",
+        "-e -c search-path=x",
+        "-c ROLE=rds_iam",
+        "-c session_authorization=rds_iam",
+        "--session-authorization=rds_iam",
+        "-c sort_mem=64",
+        "-cSort_Mem=64",
+        "--sort-mem=64",
+        "-S 64",
+        "-S64",
+        "-c geqo=off -eS64",
+        "-fs",
+        "-f s",
+    ] {
         let before = world.cloud.sts.count();
         let psql = world.psql(&format!("user=alice dbname=app options='{options}'"), &token, &[]).await;
         assert!(psql.stderr.contains("password authentication failed for user \"alice\""), "{psql:?}");
-        assert!(psql.stderr.contains("which may not be set while connecting"), "{psql:?}");
+        assert!(psql.stderr.contains("which may not be set while connecting"), "{options}: {psql:?}");
         assert_eq!(world.cloud.sts.count(), before, "STS was asked");
+    }
+    for name in ["role", "Role", "session_authorization", "search_path", "sort_mem", "SORT_MEM", "work_mem"] {
+        let mut client = world.raw().await;
+        client.send(&startup(&[("user", "alice"), ("database", "app"), (name, "64")])).await;
+        let refusal = client.finish_login(&token).await.err().unwrap();
+        assert!(refusal.detail().contains("which may not be set while connecting"), "{name}: {refusal:?}");
     }
     let psql = world.psql("user=alice dbname=app options='-c geqo=off'", &token, &["-c", "show geqo"]).await;
     assert_eq!(psql.stdout.trim(), "off", "{psql:?}");
@@ -188,4 +213,24 @@ async fn u3_forbidden_settings_are_refused_by_name() {
     let psql = strict.psql("user=alice dbname=app options='-c geqo=off'", &strict.token("alice"), &[]).await;
     assert!(psql.stderr.contains("the connection sets \"options\""), "{psql:?}");
     assert!(strict.psql("user=alice dbname=app", &strict.token("alice"), &["-c", "select 1"]).await.ok);
+}
+
+/// The spellings above are the server's: where nothing is forbidden, each of them sets the setting.
+#[tokio::test(flavor = "multi_thread")]
+async fn u3_the_server_takes_these_spellings() {
+    let world = World::start().await;
+    let token = world.token("alice");
+    for (options, show, value) in [
+        ("-c sort_mem=77MB", "show work_mem", "77MB"),
+        ("--Sort-Mem=77MB", "show work_mem", "77MB"),
+        ("-S 78848", "show work_mem", "77MB"),
+        ("-c vacuum_mem=77MB", "show maintenance_work_mem", "77MB"),
+        ("-fs", "show enable_seqscan", "off"),
+        ("-f m", "show enable_mergejoin", "off"),
+        ("-e", "show datestyle", "ISO, DMY"),
+    ] {
+        let psql =
+            world.psql(&format!("user=alice dbname=app options='{options}'"), &token, &["-c", show]).await;
+        assert_eq!(psql.stdout.trim(), value, "{options}: {psql:?}");
+    }
 }

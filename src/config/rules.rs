@@ -33,7 +33,7 @@ pub(super) fn rules(section: &Section<'_, '_>, key: &'static str) -> Option<Vec<
 
 fn rule(section: &Section<'_, '_>) -> Option<ClaimRule> {
     let claim = claim_path(section, "claim");
-    if claim.is_none() {
+    if !section.has("claim") {
         section.missing("claim", "\"groups\"");
     }
     let values = |key: &'static str| -> Vec<String> {

@@ -325,6 +325,31 @@ fn claims_can_be_nested_or_hold_dots() {
     assert_eq!(claim("[\"https://acme.com/x\"]").unwrap(), ["https://acme.com/x"]);
     assert!(claim("\"a..b\"").is_err());
     assert!(claim("[]").is_err());
+    let zitadel = "\"urn:zitadel:iam:org:project:roles\"";
+    assert_eq!(claim(zitadel).unwrap(), ["urn:zitadel:iam:org:project:roles"]);
+}
+
+/// A URL as a text would be cut at the dots of its host: a claim that no token has, so that no rule holds.
+#[test]
+fn a_claim_that_is_a_url_is_a_list() {
+    let rule = |claim: &str| format!("{{ claim = {claim}, any = [\"x\"] }}");
+    for url in ["https://acme.com/groups", "acme.com/groups", "https://acme/x", "/groups", "a.b/c"] {
+        let group =
+            format!("[[cluster.group]]\nname = \"g\"\nwhen = {}\n[cluster.user]", rule(&format!("{url:?}")));
+        for (key, text) in [
+            ("claim", with(&[("claim", &format!("claim = {url:?}"))])),
+            ("user_claim", with(&[("user_claim", &format!("user_claim = {url:?}"))])),
+            ("claim", with(&[("require", &format!("require = {}", rule(&format!("{url:?}"))))])),
+            ("claim", with(&[("allow", &format!("allow = [{}]", rule(&format!("{url:?}"))))])),
+            ("claim", REFERENCE.replacen("[cluster.user]", &group, 1)),
+        ] {
+            let problems = read(&text).unwrap_err();
+            let remedy = format!("{key} = [{url:?}]");
+            assert_eq!(problems.list.len(), 1, "{problems}");
+            assert!(problems.list[0].text.contains(&remedy), "{problems}");
+        }
+        read(&with(&[("require", &format!("require = {}", rule(&format!("[{url:?}]"))))])).unwrap();
+    }
 }
 
 #[test]

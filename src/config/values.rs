@@ -72,12 +72,25 @@ pub(super) fn texts_or(section: &Section<'_, '_>, key: &'static str, default: &[
     }
 }
 
-/// `"a.b"` is claim b inside claim a; names that hold dots themselves are written as a list.
+/// `"a.b"` is claim b inside claim a; a name that holds dots itself is written as a list. A text with a slash is the
+/// name of one claim (RFC 7519, section 4.2, collision-resistant names) and would be cut at the dots of its host, so
+/// that the claim is never found: it is a problem.
 pub(super) fn claim_path(section: &Section<'_, '_>, key: &'static str) -> Option<Vec<String>> {
     let items = section.texts(key)?;
     let names: Vec<String> = match items.value.as_slice() {
         // A text covers the whole value; in a list each text is a name as it stands.
-        [one] if one.span == items.span => one.value.split('.').map(str::to_owned).collect(),
+        [one] if one.span == items.span => {
+            if one.value.contains('/') {
+                let text = format!(
+                    "a claim whose name is a URL is written as a list: {key} = [{:?}]; a text is a path that is cut \
+                     at its dots",
+                    one.value
+                );
+                section.reading.problem(&items.span, &items.key, text);
+                return None;
+            }
+            one.value.split('.').map(str::to_owned).collect()
+        }
         several => several.iter().map(|item| item.value.to_owned()).collect(),
     };
     if names.is_empty() || names.iter().any(String::is_empty) || names.len() > 8 {

@@ -21,11 +21,11 @@ use crate::config::{
 };
 use crate::lifecycle::Stopping;
 use crate::limits::{Counts, DoorLimits};
+use crate::resolver::Resolver;
 use crate::roll::Roll;
 use crate::server::Generation;
 use crate::session::{SessionLimits, Steps};
 use crate::telemetry::metrics::Metrics;
-use crate::upstream::address::Resolver;
 use crate::upstream::admission::Admissions;
 use crate::upstream::dial::Dialers;
 use crate::upstream::pool::Pool;
@@ -107,7 +107,8 @@ impl Host {
             Some(before) => before.steps.admissions.succeeded_by(&clusters),
             None => Admissions::new(&clusters),
         };
-        let fetchers = config.issuers.iter().map(KeyFetcher::new).collect::<Result<Vec<_>, _>>()?;
+        let fetchers = config.issuers.iter().map(|issuer| KeyFetcher::new(issuer, &self.outside.resolver));
+        let fetchers = fetchers.collect::<Result<Vec<_>, _>>()?;
 
         // Nothing fails from here on.
         let issuers = config.issuers.into_iter().zip(fetchers);
@@ -154,7 +155,10 @@ impl Host {
         let times = StsTimes::of(login_timeout);
         Ok(match before.map(|before| &before.steps) {
             Some(steps) => steps.federation.succeeded_by(clusters, steps.policy.clusters(), times)?,
-            None => Federation::new(clusters, times, self.outside.clock.clone(), self.control.clone())?,
+            None => {
+                let Outside { clock, resolver } = self.outside.clone();
+                Federation::new(clusters, times, clock, resolver, self.control.clone())?
+            }
         })
     }
 

@@ -21,6 +21,7 @@
 //! |---|---|---|
 //! | [`secret`], [`names`], [`refusal`], [`clock`] | values that everyone speaks of | each other |
 //! | [`config`] | `proxy.toml` to what the program believes | names |
+//! | [`resolver`] | names to addresses, for all outgoing connections | nothing |
 //! | [`wire`] | framing, TLS, limits, how a session stands | leaves |
 //! | [`client`] | balancer's header, first packets, token, welcome, refusal | wire |
 //! | [`auth`] | token to grant; no sockets but for key sets | config |
@@ -77,6 +78,7 @@ pub mod names;
 pub mod outcome;
 pub mod refusal;
 pub mod relay;
+pub mod resolver;
 pub mod roll;
 pub mod secret;
 pub mod server;

@@ -6,6 +6,7 @@ use aws_emulator::{Ca, Issuer, IssuerOptions, KeyChoice, names};
 use pgpassport::auth::{KeyFetcher, KeyStore, Verifier};
 use pgpassport::clock::Clock;
 use pgpassport::config::Config;
+use pgpassport::resolver::Resolver;
 use pgpassport::secret::Jwt;
 
 use crate::measure::{figure, own_cpu_seconds};
@@ -36,7 +37,7 @@ pub(crate) fn verification(rounds: usize) -> Option<[Vec<f64>; 2]> {
     );
     let settings = Config::from_toml(&text, "proxy.toml").expect("a configuration").issuers.remove(0);
     let control = runtime();
-    let fetcher = KeyFetcher::new(&settings).expect("an issuer that can be asked");
+    let fetcher = KeyFetcher::new(&settings, &Resolver::system()).expect("an issuer that can be asked");
     let keys = Arc::new(KeyStore::start(&settings, fetcher, control.handle()));
     let verifier = Verifier::new(vec![(settings, keys)], Clock::system());
     let sessions = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");

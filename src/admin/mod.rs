@@ -20,6 +20,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::lifecycle::Stopping;
 use crate::limits::Counts;
+use crate::resolver::Resolver;
 use crate::server::Generation;
 use crate::telemetry::metrics::{Metrics, Snapshot};
 
@@ -52,6 +53,8 @@ pub struct Admin {
     pub counts: Arc<Counts>,
     /// What was counted.
     pub metrics: Arc<Metrics>,
+    /// DNS.
+    pub resolver: Resolver,
 }
 
 /// Answers on `listener` until it is dropped.
@@ -146,8 +149,17 @@ impl Admin {
             certificates: names.zip(current.certificates.iter().copied()).collect(),
             aws: current.steps.aws(),
             pool: current.steps.pool(),
+            resolver: self.resolver.status(),
+            threads: threads(),
         }
     }
+}
+
+/// Threads of this process; 0 on a system that does not say (`proc_pid_status(5)`).
+fn threads() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("Threads:"));
+    line.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
 }
 
 fn say(status: StatusCode, kind: &'static str, text: impl Into<Bytes>) -> Response<Full<Bytes>> {

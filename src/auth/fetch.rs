@@ -25,6 +25,7 @@ use url::Url;
 use crate::auth::json::{self, JsonFault};
 use crate::auth::jwks::{KeySet, KeySetFault, MAX_BODY_BYTES};
 use crate::config::IssuerSettings;
+use crate::resolver::Resolver;
 
 /// TCP connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -43,7 +44,7 @@ pub struct KeyFetcher {
     private_network: bool,
 }
 
-type Connector = HttpsConnector<HttpConnector<Resolver>>;
+type Connector = HttpsConnector<HttpConnector<GuardedResolver>>;
 
 /// A key set and how long its issuer lets it be kept.
 #[derive(Debug)]
@@ -96,8 +97,8 @@ pub enum FetchError {
 }
 
 impl KeyFetcher {
-    /// Reads `ca_file`, or the system's certificate authorities.
-    pub fn new(settings: &IssuerSettings) -> Result<Self, SetupError> {
+    /// Reads `ca_file`, or the system's certificate authorities. `resolver` finds the issuer.
+    pub fn new(settings: &IssuerSettings, resolver: &Resolver) -> Result<Self, SetupError> {
         let roots = roots(settings)?;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let tls = ClientConfig::builder_with_provider(provider)
@@ -106,7 +107,8 @@ impl KeyFetcher {
             .with_root_certificates(roots)
             .with_no_client_auth();
         let private_network = settings.private_network;
-        let mut http = HttpConnector::new_with_resolver(Resolver { private_network });
+        let mut http =
+            HttpConnector::new_with_resolver(GuardedResolver { resolver: resolver.clone(), private_network });
         http.set_connect_timeout(Some(CONNECT_TIMEOUT));
         http.enforce_http(false);
         let connector = HttpsConnectorBuilder::new()
@@ -269,15 +271,16 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
-/// Resolves by the system and leaves out addresses that may not be asked.
-#[derive(Clone, Copy, Debug)]
-struct Resolver {
+/// Leaves out addresses that may not be asked.
+#[derive(Clone, Debug)]
+struct GuardedResolver {
+    resolver: Resolver,
     private_network: bool,
 }
 
 type Resolving = Pin<Box<dyn Future<Output = io::Result<std::vec::IntoIter<SocketAddr>>> + Send>>;
 
-impl tower_service::Service<Name> for Resolver {
+impl tower_service::Service<Name> for GuardedResolver {
     type Response = std::vec::IntoIter<SocketAddr>;
     type Error = io::Error;
     type Future = Resolving;
@@ -287,10 +290,11 @@ impl tower_service::Service<Name> for Resolver {
     }
 
     fn call(&mut self, name: Name) -> Resolving {
-        let private_network = self.private_network;
+        let (resolver, private_network) = (self.resolver.clone(), self.private_network);
         Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let usable: Vec<_> = found.filter(|addr| may_be_asked(addr.ip(), private_network)).collect();
+            let found = resolver.look_up(name.as_str(), 0).await.map_err(io::Error::other)?;
+            let usable: Vec<_> =
+                found.into_iter().filter(|addr| may_be_asked(addr.ip(), private_network)).collect();
             if usable.is_empty() {
                 let text = "the name has no address that may be asked; see private_network";
                 return Err(io::Error::other(text));

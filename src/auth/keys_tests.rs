@@ -7,11 +7,12 @@ use crate::auth::verify::tests::settings;
 use crate::auth::{Verifier, VerifyError};
 use crate::clock::Clock;
 use crate::config::SignatureAlgorithm;
+use crate::resolver::Resolver;
 use crate::secret::Jwt;
 
 fn store(issuer: &Issuer, more: &str) -> KeyStore {
     let settings = settings(issuer, more);
-    KeyStore::start(&settings, KeyFetcher::new(&settings).unwrap(), &Handle::current())
+    KeyStore::start(&settings, KeyFetcher::new(&settings, &Resolver::system()).unwrap(), &Handle::current())
 }
 
 async fn issuer() -> Issuer {
@@ -100,11 +101,11 @@ async fn renewing_fetches_at_once_and_keeps_the_keys_meanwhile() {
     let settings = settings(&issuer, "");
     let store = store(&issuer, "");
     assert_eq!(store.usable().await.unwrap().len(), 2);
-    store.renew(KeyFetcher::new(&settings).unwrap());
+    store.renew(KeyFetcher::new(&settings, &Resolver::system()).unwrap());
     issuer.reaches(Page::Jwks, 2).await;
     assert!(store.status().usable);
     issuer.go_down();
-    store.renew(KeyFetcher::new(&settings).unwrap());
+    store.renew(KeyFetcher::new(&settings, &Resolver::system()).unwrap());
     issuer.reaches(Page::Discovery, 3).await;
     assert_eq!(store.usable().await.unwrap().len(), 2, "an issuer that is down takes no keys away");
 }
@@ -123,14 +124,17 @@ async fn p5_a_document_of_another_issuer_or_host_is_not_followed() {
         issuer.heal();
         issuer.fail(Page::Discovery, Fault::json(&document));
         let settings = settings(&issuer, "");
-        let error = KeyFetcher::new(&settings).unwrap().fetch().await.unwrap_err();
+        let error = KeyFetcher::new(&settings, &Resolver::system()).unwrap().fetch().await.unwrap_err();
         assert!(matches!(error, FetchError::Discovery(_)), "{document}: {error}");
     }
     assert_eq!(issuer.count(Page::Jwks), 0);
     issuer.heal();
     let configured = settings(&issuer, &format!("jwks_url = \"{}\"", issuer.page_url(Page::Jwks)));
     let before = issuer.count(Page::Discovery);
-    assert_eq!(KeyFetcher::new(&configured).unwrap().fetch().await.unwrap().keys.len(), 2);
+    assert_eq!(
+        KeyFetcher::new(&configured, &Resolver::system()).unwrap().fetch().await.unwrap().keys.len(),
+        2
+    );
     assert_eq!(issuer.count(Page::Discovery), before, "a configured jwks_url spares discovery");
 }
 
@@ -139,7 +143,7 @@ async fn p5_a_private_address_needs_leave() {
     let issuer = issuer().await;
     let mut settings = settings(&issuer, "");
     settings.private_network = false;
-    let error = KeyFetcher::new(&settings).unwrap().fetch().await.unwrap_err();
+    let error = KeyFetcher::new(&settings, &Resolver::system()).unwrap().fetch().await.unwrap_err();
     assert!(error.to_string().contains("private_network"), "{error}");
     assert_eq!(issuer.count(Page::Discovery), 0);
 }
@@ -149,7 +153,7 @@ async fn p8_old_keys_are_used_until_the_stale_limit_and_not_after() {
     let settings = crate::auth::verify::tests::settings_for("http://127.0.0.1:1");
     let shared = Arc::new(Shared {
         issuer: settings.name.clone(),
-        fetcher: ArcSwap::from_pointee(KeyFetcher::new(&settings).unwrap()),
+        fetcher: ArcSwap::from_pointee(KeyFetcher::new(&settings, &Resolver::system()).unwrap()),
         current: ArcSwapOption::empty(),
         wanted: Notify::new(),
         progress: watch::Sender::new(Progress::default()),
@@ -173,7 +177,7 @@ async fn p7_an_unknown_key_is_worth_a_fetch_every_thirty_seconds() {
     let settings = crate::auth::verify::tests::settings_for("http://127.0.0.1:1");
     let shared = Arc::new(Shared {
         issuer: settings.name.clone(),
-        fetcher: ArcSwap::from_pointee(KeyFetcher::new(&settings).unwrap()),
+        fetcher: ArcSwap::from_pointee(KeyFetcher::new(&settings, &Resolver::system()).unwrap()),
         current: ArcSwapOption::empty(),
         wanted: Notify::new(),
         progress: watch::Sender::new(Progress::default()),
@@ -202,7 +206,8 @@ async fn p7_an_unknown_key_is_worth_a_fetch_every_thirty_seconds() {
 async fn p6_a_body_of_512_kib_is_read_and_one_byte_more_is_not() {
     let issuer = issuer().await;
     let url = issuer.page_url(Page::Jwks);
-    let fetcher = KeyFetcher::new(&settings(&issuer, &format!("jwks_url = \"{url}\""))).unwrap();
+    let fetcher =
+        KeyFetcher::new(&settings(&issuer, &format!("jwks_url = \"{url}\"")), &Resolver::system()).unwrap();
     let set = issuer.jwks().to_string();
     for (bytes, read) in [(524_288, true), (524_289, false)] {
         issuer.heal();
@@ -217,7 +222,7 @@ async fn p6_a_body_of_512_kib_is_read_and_one_byte_more_is_not() {
 async fn r15_an_issuer_that_never_answers_is_given_up_after_five_seconds() {
     let issuer = Issuer::start(IssuerOptions::default()).unwrap();
     issuer.fail(Page::Discovery, Fault::Hang);
-    let fetcher = KeyFetcher::new(&settings(&issuer, "")).unwrap();
+    let fetcher = KeyFetcher::new(&settings(&issuer, ""), &Resolver::system()).unwrap();
     let mut fetch = Box::pin(fetcher.fetch());
     tokio::select! {
         biased;
@@ -251,9 +256,9 @@ async fn r16_whatever_an_issuer_answers_the_old_keys_stay() {
             issuer.heal();
             issuer.fail(page, fault.clone());
             let settings = settings(&issuer, "");
-            let error = KeyFetcher::new(&settings).unwrap().fetch().await.unwrap_err();
+            let error = KeyFetcher::new(&settings, &Resolver::system()).unwrap().fetch().await.unwrap_err();
             assert!(!matches!(error, FetchError::TimedOut), "{page:?} {fault:?}: {error}");
-            store.renew(KeyFetcher::new(&settings).unwrap());
+            store.renew(KeyFetcher::new(&settings, &Resolver::system()).unwrap());
             assert_eq!(store.usable().await.unwrap().len(), 2, "{page:?} {fault:?}");
         }
     }
@@ -278,7 +283,8 @@ async fn r16_a_certificate_that_is_not_trusted_is_no_answer() {
         acceptor.accept(tcp).await.map(drop)
     });
     let settings = crate::auth::verify::tests::settings_for(&url);
-    let error = KeyFetcher::new(&settings).unwrap().fetch().await.unwrap_err().to_string();
+    let error =
+        KeyFetcher::new(&settings, &Resolver::system()).unwrap().fetch().await.unwrap_err().to_string();
     assert!(error.contains("certificate"), "{error}");
     assert!(server.await.unwrap().is_err());
 }

@@ -14,6 +14,7 @@ use crate::auth::fetch::KeyFetcher;
 use crate::auth::json::JsonFault;
 use crate::auth::token::{MAX_HEADER_BYTES, MAX_KEY_ID_BYTES, MAX_TOKEN_BYTES};
 use crate::config::Config;
+use crate::resolver::Resolver;
 
 /// Seconds since 1970 for everyone in these tests.
 const NOW: u64 = 1_800_000_000;
@@ -57,7 +58,7 @@ fn shared() -> &'static Issuer {
 
 fn verifier_with(more: &str) -> Verifier {
     let settings = settings(shared(), more);
-    let fetcher = KeyFetcher::new(&settings).unwrap();
+    let fetcher = KeyFetcher::new(&settings, &Resolver::system()).unwrap();
     let keys = KeyStore::start(&settings, fetcher, &tokio::runtime::Handle::current());
     let clock = Clock::from_fn(|| UNIX_EPOCH + Duration::from_secs(NOW));
     Verifier::new(vec![(settings, Arc::new(keys))], clock)
@@ -374,7 +375,7 @@ async fn several_issuers_are_told_apart() {
         let settings = settings(issuer, "");
         let keys = KeyStore::start(
             &settings,
-            KeyFetcher::new(&settings).unwrap(),
+            KeyFetcher::new(&settings, &Resolver::system()).unwrap(),
             &tokio::runtime::Handle::current(),
         );
         (settings, Arc::new(keys))

@@ -23,6 +23,7 @@ use crate::auth::policy::Grant;
 use crate::clock::Clock;
 use crate::config::ClusterSettings;
 use crate::names::{DbUser, Issuer, RoleArn};
+use crate::resolver::Resolver;
 use crate::secret::{Jwt, TokenDigest};
 
 /// Most entries; the least used goes first.
@@ -45,6 +46,7 @@ pub struct Federation {
     hits: Arc<AtomicU64>,
     control: Handle,
     clock: Clock,
+    resolver: Resolver,
 }
 
 /// By digest: a token does not belong into a map that lives longer than its login.
@@ -74,15 +76,16 @@ impl Expiry<Key, Entry> for Life {
 }
 
 impl Federation {
-    /// Calls run on `control`.
+    /// Calls run on `control`; `resolver` finds STS.
     pub fn new(
         clusters: &[Arc<ClusterSettings>],
         times: StsTimes,
         clock: Clock,
+        resolver: Resolver,
         control: Handle,
     ) -> Result<Self, StsSetupError> {
         let none = HashMap::new();
-        let sts = clients(clusters, &none, times, &clock)?;
+        let sts = clients(clusters, &none, times, (&clock, &resolver))?;
         let sts = sts.into_iter().map(|(name, client)| (name, (client, 0))).collect();
         Ok(Self {
             sts,
@@ -91,6 +94,7 @@ impl Federation {
             hits: Arc::default(),
             control,
             clock,
+            resolver,
         })
     }
 
@@ -104,7 +108,7 @@ impl Federation {
         times: StsTimes,
     ) -> Result<Self, StsSetupError> {
         let edition = self.edition + 1;
-        let clients = clients(clusters, &self.sts, times, &self.clock)?;
+        let clients = clients(clusters, &self.sts, times, (&self.clock, &self.resolver))?;
         let mut sts = HashMap::new();
         for cluster in clusters {
             let unchanged = self.sts.get(&cluster.name).filter(|_| before.contains(cluster));
@@ -120,6 +124,7 @@ impl Federation {
             hits: Arc::clone(&self.hits),
             control: self.control.clone(),
             clock: self.clock.clone(),
+            resolver: self.resolver.clone(),
         })
     }
 
@@ -200,7 +205,7 @@ fn clients(
     clusters: &[Arc<ClusterSettings>],
     before: &HashMap<String, (Arc<Sts>, u64)>,
     times: StsTimes,
-    clock: &Clock,
+    (clock, resolver): (&Clock, &Resolver),
 ) -> Result<HashMap<String, Arc<Sts>>, StsSetupError> {
     let mut shared: HashMap<(&Url, Option<&PathBuf>), Arc<Sts>> = HashMap::new();
     let mut clients = HashMap::new();
@@ -210,7 +215,8 @@ fn clients(
             Some(client) => Arc::clone(client),
             None => {
                 let known = before.values().find(|(sts, _)| sts.is_at(&cluster.sts_endpoint_url));
-                Arc::new(Sts::new(cluster, times, clock.clone(), known.map(|(sts, _)| &**sts))?)
+                let known = known.map(|(sts, _)| &**sts);
+                Arc::new(Sts::new(cluster, times, clock.clone(), resolver.clone(), known)?)
             }
         };
         shared.insert(endpoint, Arc::clone(&client));

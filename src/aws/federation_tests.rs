@@ -67,14 +67,16 @@ async fn world() -> World {
         UNIX_EPOCH + Duration::from_secs(now.checked_add_signed(by.load(Ordering::Relaxed)).unwrap())
     });
     let issuer = config.issuers.remove(0);
-    let keys = KeyStore::start(&issuer, KeyFetcher::new(&issuer).unwrap(), &Handle::current());
+    let keys =
+        KeyStore::start(&issuer, KeyFetcher::new(&issuer, &Resolver::system()).unwrap(), &Handle::current());
     let clusters: Vec<_> = config.clusters.into_iter().map(Arc::new).collect();
     let mut changed = clusters.clone();
     for cluster in &mut changed {
         Arc::make_mut(cluster).user.claim = vec!["nickname".to_owned()];
     }
     World {
-        federation: Federation::new(&clusters, times(), clock.clone(), Handle::current()).unwrap(),
+        federation: Federation::new(&clusters, times(), clock.clone(), Resolver::system(), Handle::current())
+            .unwrap(),
         verifier: Verifier::new(vec![(issuer, Arc::new(keys))], clock),
         policies: [Policy::new(clusters), Policy::new(changed)],
         cloud,
@@ -346,7 +348,8 @@ fn j13_credentials_serve_until_their_last_minute_and_never_past_the_token() {
 #[tokio::test]
 async fn the_cache_holds_ten_thousand_answers() {
     let clusters = [Arc::new(cluster("http://127.0.0.1:1"))];
-    let federation = Federation::new(&clusters, times(), Clock::system(), Handle::current()).unwrap();
+    let federation =
+        Federation::new(&clusters, times(), Clock::system(), Resolver::system(), Handle::current()).unwrap();
     let entry = || Entry {
         answer: Err(StsError::Refused { code: "AccessDenied".into(), message: String::new() }),
         life: REMEMBER_REFUSAL * 100,

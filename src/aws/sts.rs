@@ -21,6 +21,7 @@ use super::sts_status::{Outcome, StsStatus, Tries};
 use crate::clock::Clock;
 use crate::config::ClusterSettings;
 use crate::names::{Issuer, RoleArn, Subject, random_bytes};
+use crate::resolver::Resolver;
 use crate::secret::Jwt;
 
 /// Calls to one endpoint at the same time; more wait their turn.
@@ -92,12 +93,13 @@ impl Sts {
         cluster: &ClusterSettings,
         times: StsTimes,
         clock: Clock,
+        resolver: Resolver,
         before: Option<&Self>,
     ) -> Result<Self, StsSetupError> {
         let watch = before.map(|before| Arc::clone(&before.watch));
         let watch = watch.unwrap_or_else(|| Arc::new(ClockWatch::new(clock.clone())));
         Ok(Self {
-            client: sts_client::build(cluster, &times, Arc::clone(&watch))?,
+            client: sts_client::build(cluster, &times, resolver, Arc::clone(&watch))?,
             endpoint: cluster.sts_endpoint_url.clone(),
             times,
             known: before.map(|before| Arc::clone(&before.known)).unwrap_or_default(),

@@ -17,12 +17,14 @@ use aws_sdk_sts::error::BoxError;
 use aws_sdk_sts::primitives::{DateTime, DateTimeFormat};
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
+use aws_smithy_runtime_api::client::dns::{DnsFuture, ResolveDns, ResolveDnsError};
 use tokio::time::Instant;
 
 use super::retry::StsTimes;
 use super::sts::MAX_IN_FLIGHT;
 use crate::clock::Clock;
 use crate::config::ClusterSettings;
+use crate::resolver::Resolver;
 
 /// A difference between our clock and that of STS that is worth a warning: tokens, credentials and signatures
 /// are good for minutes.
@@ -51,13 +53,14 @@ pub enum StsSetupError {
 pub(super) fn build(
     cluster: &ClusterSettings,
     times: &StsTimes,
+    resolver: Resolver,
     watch: Arc<ClockWatch>,
 ) -> Result<Client, StsSetupError> {
     let config = aws_sdk_sts::Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(Region::new(cluster.region.as_str().to_owned()))
         .endpoint_url(cluster.sts_endpoint_url.as_str())
-        .http_client(http_client(cluster.sts_ca_file.as_deref())?)
+        .http_client(http_client(cluster.sts_ca_file.as_deref(), resolver)?)
         .allow_no_auth()
         .interceptor(SharedWatch(watch))
         .retry_config(RetryConfig::disabled())
@@ -67,7 +70,7 @@ pub(super) fn build(
     Ok(Client::from_conf(config.build()))
 }
 
-fn http_client(ca_file: Option<&Path>) -> Result<SharedHttpClient, StsSetupError> {
+fn http_client(ca_file: Option<&Path>, resolver: Resolver) -> Result<SharedHttpClient, StsSetupError> {
     let trust = match ca_file {
         None => TrustStore::default(),
         Some(path) => {
@@ -85,7 +88,20 @@ fn http_client(ca_file: Option<&Path>) -> Result<SharedHttpClient, StsSetupError
         .tls_context(context)
         // A burst of new people must not pay a TLS handshake for each call.
         .pool_max_idle_per_host(MAX_IN_FLIGHT)
-        .build_https())
+        .build_with_resolver(StsResolver(resolver)))
+}
+
+/// The process's resolver as the SDK wants it.
+#[derive(Clone, Debug)]
+struct StsResolver(Resolver);
+
+impl ResolveDns for StsResolver {
+    fn resolve_dns<'a>(&'a self, name: &'a str) -> DnsFuture<'a> {
+        DnsFuture::new(async move {
+            let found = self.0.look_up(name, 0).await.map_err(ResolveDnsError::new)?;
+            Ok(found.into_iter().map(|addr| addr.ip()).collect())
+        })
+    }
 }
 
 /// Compares the `Date` of answers with our clock.

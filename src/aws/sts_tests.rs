@@ -25,7 +25,7 @@ struct World {
 fn world_with(times: StsTimes) -> World {
     let cloud = Cloud::start(CloudOptions::default()).unwrap();
     let cluster = cluster(&cloud.sts.url());
-    let sts = Sts::new(&cluster, times, Clock::system(), None).unwrap();
+    let sts = Sts::new(&cluster, times, Clock::system(), Resolver::system(), None).unwrap();
     World { cloud, sts }
 }
 
@@ -249,7 +249,7 @@ async fn calls_wait_up_to_a_number_and_one_more_is_turned_away() {
 async fn r17_the_date_of_an_answer_is_compared_with_our_clock() {
     let world = world();
     let fast = Clock::from_fn(|| Clock::system().now() + Duration::from_mins(10));
-    let sts = Sts::new(&cluster(&world.cloud.sts.url()), TIMES, fast, None).unwrap();
+    let sts = Sts::new(&cluster(&world.cloud.sts.url()), TIMES, fast, Resolver::system(), None).unwrap();
     sts.assume(world.assume_as(world.cloud.issuer.token("alice"))).await.unwrap();
     let ahead = sts.status().clock_ahead;
     assert!((595..=660).contains(&ahead), "{ahead}");
@@ -278,7 +278,7 @@ async fn p11_credentials_that_outlive_every_session_are_refused() {
     let world = world();
     let cluster = cluster(&world.cloud.sts.url());
     let late = Clock::from_fn(|| SystemTime::UNIX_EPOCH);
-    let sts = Sts::new(&cluster, TIMES, late, None).unwrap();
+    let sts = Sts::new(&cluster, TIMES, late, Resolver::system(), None).unwrap();
     let error = sts.assume(world.assume_as(world.cloud.issuer.token("alice"))).await.unwrap_err();
     assert!(matches!(error, StsError::BadResponse(fact) if fact.contains("live longer")), "{error}");
 }
@@ -294,7 +294,9 @@ async fn r14_an_sts_that_is_away_or_silent_is_given_up() {
     }
     // A port that nobody listens on.
     let addr = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let away = Sts::new(&cluster(&format!("http://{addr}")), quick, Clock::system(), None).unwrap();
+    let away =
+        Sts::new(&cluster(&format!("http://{addr}")), quick, Clock::system(), Resolver::system(), None)
+            .unwrap();
     let error = away.assume(world.assume_as(world.cloud.issuer.token("alice"))).await.unwrap_err();
     assert!(matches!(error, StsError::Unavailable(_)), "{error}");
 }
@@ -324,7 +326,7 @@ async fn p11_twelve_hours_and_a_minute_are_believed_and_no_more() {
     use aws_sdk_sts::types::Credentials;
     let world = world();
     let clock = Clock::from_fn(|| SystemTime::UNIX_EPOCH);
-    let sts = Sts::new(&cluster(&world.cloud.sts.url()), TIMES, clock, None).unwrap();
+    let sts = Sts::new(&cluster(&world.cloud.sts.url()), TIMES, clock, Resolver::system(), None).unwrap();
     for (seconds, believed) in [(43_260, true), (43_261, false), (0, true), (-1, false)] {
         let credentials = Credentials::builder()
             .access_key_id("a")

@@ -115,7 +115,8 @@ pub async fn serve(service: Service) -> anyhow::Result<()> {
     let (counts, metrics) = (Arc::clone(&host.counts), Arc::clone(&host.metrics));
     let eyes = admin.map(|listener| {
         let (stopping, current) = (stopping.clone(), Arc::clone(&current));
-        let admin = Admin { stopping, current, counts: Arc::clone(&counts), metrics: Arc::clone(&metrics) };
+        let (counts, metrics) = (Arc::clone(&counts), Arc::clone(&metrics));
+        let admin = Admin { stopping, current, counts, metrics, resolver: host.outside.resolver.clone() };
         tokio::spawn(admin::serve(listener, Arc::new(admin)))
     });
     lifecycle::ready(&status);

@@ -14,7 +14,9 @@ use prometheus_client::registry::Registry;
 
 use super::aws_metrics::{AwsMetrics, AwsSnapshot};
 use super::pool_metrics::{PoolMetrics, PoolSnapshot};
+use super::resolver_metrics::ResolverMetrics;
 use super::trail::Outcome;
+use crate::resolver::ResolverStatus;
 
 /// How connections end: [`Outcome::word`].
 const OUTCOMES: [&str; 9] =
@@ -93,6 +95,8 @@ struct Gauges {
     certificate_expiry: Family<Named, Gauge>,
     aws: AwsMetrics,
     pool: PoolMetrics,
+    resolver: ResolverMetrics,
+    threads: Gauge,
 }
 
 /// How things are when somebody asks.
@@ -114,6 +118,10 @@ pub struct Snapshot {
     pub aws: AwsSnapshot,
     /// The warm pool.
     pub pool: PoolSnapshot,
+    /// DNS.
+    pub resolver: ResolverStatus,
+    /// Threads of the process.
+    pub threads: usize,
 }
 
 impl Default for Metrics {
@@ -174,6 +182,8 @@ impl Metrics {
         registry.register("certificate_expiry_timestamp_seconds", help, now.certificate_expiry.clone());
         now.aws.register(registry);
         now.pool.register(registry);
+        now.resolver.register(registry);
+        registry.register("threads", "Threads of the process", now.threads.clone());
     }
 
     /// Counts a connection that has ended, with the bytes it carried to the server and to the client.
@@ -225,6 +235,8 @@ impl Gauges {
         self.ready.set(i64::from(now.ready));
         self.aws.set(&now.aws);
         self.pool.set(&now.pool);
+        self.resolver.set(now.resolver);
+        self.threads.set(whole(now.threads));
         // A reload can take names away.
         self.key_set_usable.clear();
         self.key_set_keys.clear();

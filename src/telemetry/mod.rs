@@ -4,4 +4,5 @@ pub mod aws_metrics;
 pub mod logging;
 pub mod metrics;
 pub mod pool_metrics;
+mod resolver_metrics;
 pub mod trail;

@@ -1,12 +1,7 @@
 //! From the name of a server to a TCP connection: which addresses, in which order, and the race between them.
 
 use std::collections::VecDeque;
-use std::fmt;
-use std::future::Future;
-use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
@@ -14,6 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::dial::DialError;
+use crate::resolver::{ResolveError, Resolver};
 
 /// Most addresses of one name that are tried.
 pub(super) const MAX_ADDRESSES: usize = 8;
@@ -24,47 +20,17 @@ pub(super) const ADDRESS_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long an address is alone on its way before the next one is tried too (RFC 8305, section 5).
 const STAGGER: Duration = Duration::from_millis(250);
 
-type Resolving = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
-
-/// Says which addresses a name has. Asked afresh for each login, and nothing is remembered.
-#[derive(Clone)]
-pub struct Resolver(Arc<dyn Fn(String, u16) -> Resolving + Send + Sync>);
-
-impl Resolver {
-    /// The system's: `/etc/hosts` and DNS, in the order of RFC 6724.
-    pub fn system() -> Self {
-        Self::from_fn(|host, port| async move { Ok(tokio::net::lookup_host((host, port)).await?.collect()) })
-    }
-
-    /// One that answers what `resolve` says, for tests that move a name.
-    pub fn from_fn<F>(resolve: impl Fn(String, u16) -> F + Send + Sync + 'static) -> Self
-    where
-        F: Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'static,
-    {
-        Self(Arc::new(move |host, port| Box::pin(resolve(host, port))))
-    }
-
-    /// The addresses to try, in order; at least one.
-    pub(super) async fn resolve(
-        &self,
-        host: &str,
-        port: u16,
-        deadline: Instant,
-    ) -> Result<VecDeque<SocketAddr>, DialError> {
-        let problem = |problem: String| DialError::Resolve { host: host.to_owned(), problem };
-        match timeout_at(deadline, (self.0)(host.to_owned(), port)).await {
-            Err(_) => Err(problem("no answer from DNS in time".into())),
-            Ok(Err(error)) => Err(problem(error.to_string())),
-            Ok(Ok(found)) if found.is_empty() => Err(problem("the name has no address".into())),
-            Ok(Ok(found)) => Ok(in_turn(found)),
-        }
-    }
-}
-
-impl fmt::Debug for Resolver {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Resolver")
-    }
+/// The addresses of `host` to try, in order; at least one. DNS is asked afresh for each login.
+pub(super) async fn resolve(
+    resolver: &Resolver,
+    (host, port): (&str, u16),
+    deadline: Instant,
+) -> Result<VecDeque<SocketAddr>, DialError> {
+    let found =
+        timeout_at(deadline, resolver.look_up(host, port)).await.unwrap_or(Err(ResolveError::TimedOut));
+    let problem =
+        |error: ResolveError| DialError::Resolve { host: host.to_owned(), problem: error.to_string() };
+    Ok(in_turn(found.map_err(problem)?))
 }
 
 /// The families take turns, beginning with that of the first address (RFC 8305, section 4): if one of them leads

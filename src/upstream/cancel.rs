@@ -134,7 +134,7 @@ mod tests {
     use super::*;
     use crate::aws::test_cluster::cluster;
     use crate::cancel::{CancelKeys, CancelSecret, ClusterId, Reach, Target};
-    use crate::upstream::address::Resolver;
+    use crate::resolver::Resolver;
     use crate::wire::protocol::Protocol;
 
     #[tokio::test(start_paused = true)]

@@ -15,12 +15,13 @@ use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::address::{ADDRESS_TIMEOUT, Resolver, race};
+use super::address::{ADDRESS_TIMEOUT, race, resolve};
 use super::known::Known;
 use crate::auth::Grant;
 use crate::cancel::ClusterId;
 use crate::config::{ClusterSettings, Route};
 use crate::names::Endpoint;
+use crate::resolver::Resolver;
 use crate::wire::buffers::ReadAhead;
 use crate::wire::certificate::CertificateFacts;
 use crate::wire::tls::{self, TlsSetupError};
@@ -293,7 +294,8 @@ impl Dialer {
         if !self.hostaddr.is_empty() {
             return Ok(self.hostaddr.clone());
         }
-        Ok(self.resolver.resolve(self.endpoint.host(), self.endpoint.port(), deadline).await?.into())
+        let name = (self.endpoint.host(), self.endpoint.port());
+        Ok(resolve(&self.resolver, name, deadline).await?.into())
     }
 }
 

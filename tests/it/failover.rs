@@ -5,7 +5,7 @@ use std::os::unix::net::UnixDatagram;
 use std::sync::{Arc, Mutex};
 
 use aws_emulator::{Ca, Fault, Page, names};
-use pgpassport::upstream::address::Resolver;
+use pgpassport::resolver::Resolver;
 
 use crate::lifecycle::Service;
 use crate::world::admin::until;
@@ -24,10 +24,9 @@ impl Name {
 
     fn resolver(&self) -> Resolver {
         let name = self.clone();
-        Resolver::from_fn(move |host, port| {
-            assert_eq!(format!("{host}:{port}"), names::ENDPOINT);
-            let addresses = name.0.lock().unwrap().clone();
-            async move { Ok(addresses) }
+        Resolver::from_fn(move |host| {
+            assert_eq!(host, names::ENDPOINT_HOST);
+            Ok(name.0.lock().unwrap().clone())
         })
     }
 }

@@ -10,6 +10,7 @@ use super::report::{Link, Report};
 use crate::auth::KeyFetcher;
 use crate::auth::fetch::FetchError;
 use crate::config::IssuerSettings;
+use crate::resolver::Resolver;
 use crate::wire::certificate::CertificateFacts;
 
 /// What comes after the connection.
@@ -18,22 +19,28 @@ const LINKS: [Link; 2] = [Link::IssuerDiscovery, Link::IssuerKeys];
 /// The names of the issuers whose keys could be fetched.
 pub(super) async fn examine(
     issuers: &[IssuerSettings],
+    resolver: &Resolver,
     now: SystemTime,
     report: &mut Report<'_>,
 ) -> Vec<String> {
     let mut usable = Vec::new();
     for settings in issuers {
-        if one(settings, now, report).await.is_some() {
+        if one(settings, resolver, now, report).await.is_some() {
             usable.push(settings.name.clone());
         }
     }
     usable
 }
 
-async fn one(settings: &IssuerSettings, now: SystemTime, report: &mut Report<'_>) -> Option<()> {
+async fn one(
+    settings: &IssuerSettings,
+    resolver: &Resolver,
+    now: SystemTime,
+    report: &mut Report<'_>,
+) -> Option<()> {
     let name = &settings.name;
     let unreached = format!("issuer {name}: not tried, it cannot be reached");
-    let fetcher = match KeyFetcher::new(settings) {
+    let fetcher = match KeyFetcher::new(settings, resolver) {
         Ok(fetcher) => fetcher,
         Err(error) => {
             let remedy = "Correct issuer.url and issuer.ca_file.";

@@ -24,6 +24,7 @@ pub use self::report::{Finding, Link, Report, State};
 use crate::aws::retry::StsTimes;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::resolver::Resolver;
 use crate::secret::Jwt;
 
 /// What is to be examined.
@@ -60,10 +61,11 @@ impl Question {
 /// Examines everything, in the order of a login. The token is spent.
 pub async fn examine(config: Config, question: Question, clock: &Clock, report: &mut Report<'_>) {
     let Question { jwt, cluster, database, sts_times, sts_slow, patience } = question;
+    let resolver = Resolver::system();
     setup::config(&config, report);
     setup::listeners(&config.listeners, clock.now(), report);
-    let usable = issuers::examine(&config.issuers, clock.now(), report).await;
-    let claims = token::examine(&jwt, &config.issuers, &usable, clock, report).await;
+    let usable = issuers::examine(&config.issuers, &resolver, clock.now(), report).await;
+    let claims = token::examine(&jwt, &config.issuers, &usable, (clock, &resolver), report).await;
     let wanted = access::Wanted { cluster: cluster.as_deref(), database: database.as_deref() };
     let listener = config.listeners.first().map_or("", |listen| listen.name.as_str()).to_owned();
     let clusters: Vec<_> = config.clusters.into_iter().map(Arc::new).collect();
@@ -80,8 +82,9 @@ pub async fn examine(config: Config, question: Question, clock: &Clock, report: 
         report.skip_all(&session::LINKS, "not tried: there is no session");
         return;
     };
-    let token = sts::examine(jwt, &grant, tags, (sts_times, sts_slow), clock, report).await;
-    let dialed = upstream::dial(&grant, config.limits.server_connect_timeout, clock.now(), report).await;
+    let token = sts::examine(jwt, &grant, tags, (sts_times, sts_slow), (clock, &resolver), report).await;
+    let dialed =
+        upstream::dial(&grant, config.limits.server_connect_timeout, resolver, clock.now(), report).await;
     match upstream::log_in(&grant, dialed, token, patience, report).await {
         Some(upstream) => session::examine(upstream, &grant, clock, patience, report).await,
         None => report.skip_all(&session::LINKS, "not tried: there is no session"),

@@ -17,6 +17,7 @@ use crate::aws::federation::Federation;
 use crate::aws::iam_token::LIFETIME;
 use crate::aws::retry::StsTimes;
 use crate::clock::Clock;
+use crate::resolver::Resolver;
 use crate::secret::{IamToken, Jwt};
 
 pub(super) const LINKS: [Link; 3] = [Link::StsEndpoint, Link::Sts, Link::IamToken];
@@ -27,23 +28,24 @@ pub(super) async fn examine(
     grant: &Grant,
     brought: Brought,
     (times, slow): (StsTimes, Duration),
-    clock: &Clock,
+    (clock, resolver): (&Clock, &Resolver),
     report: &mut Report<'_>,
 ) -> Option<IamToken> {
-    let reached = endpoint(grant, times.connect, report).await;
+    let reached = endpoint(grant, resolver, times.connect, report).await;
     if !reached {
         report.skip_all(&LINKS[1..], "not tried: the STS endpoint cannot be reached");
         return None;
     }
     let clusters = [Arc::clone(grant.cluster())];
-    let federation = match Federation::new(&clusters, times, clock.clone(), Handle::current()) {
-        Ok(federation) => federation,
-        Err(error) => {
-            report.fail(Link::Sts, Trouble::new(error.to_string(), "Correct cluster.sts_ca_file."));
-            report.skip(Link::IamToken, "not tried: there are no credentials");
-            return None;
-        }
-    };
+    let federation =
+        match Federation::new(&clusters, times, clock.clone(), resolver.clone(), Handle::current()) {
+            Ok(federation) => federation,
+            Err(error) => {
+                report.fail(Link::Sts, Trouble::new(error.to_string(), "Correct cluster.sts_ca_file."));
+                report.skip(Link::IamToken, "not tried: there are no credentials");
+                return None;
+            }
+        };
     let begun = Instant::now();
     let credentials = match federation.federate(jwt, grant).await {
         Ok(credentials) => credentials,
@@ -92,17 +94,21 @@ pub(super) async fn examine(
 }
 
 /// TCP to the endpoint; TLS is part of the call.
-async fn endpoint(grant: &Grant, wait: Duration, report: &mut Report<'_>) -> bool {
+async fn endpoint(grant: &Grant, resolver: &Resolver, wait: Duration, report: &mut Report<'_>) -> bool {
     let url = &grant.cluster().sts_endpoint_url;
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
     let port = url.port_or_known_default().unwrap_or(443);
-    let problem = match timeout(wait, TcpStream::connect((host.as_str(), port))).await {
+    let connecting = async {
+        let found = resolver.look_up(&host, port).await.map_err(|error| error.to_string())?;
+        TcpStream::connect(found.as_slice()).await.map_err(|error| error.to_string())
+    };
+    let problem = match timeout(wait, connecting).await {
         Ok(Ok(stream)) => {
             let peer = stream.peer_addr().map_or_else(|_| host.clone(), |addr| addr.to_string());
             report.ok(Link::StsEndpoint, format!("{host}:{port} takes connections at {peer}"));
             return true;
         }
-        Ok(Err(error)) => error.to_string(),
+        Ok(Err(problem)) => problem,
         Err(_) => format!("no answer within {} s", wait.as_secs()),
     };
     let remedy = "Let this machine reach STS on port 443, or set cluster.sts_endpoint_url to a VPC endpoint of STS. STS \

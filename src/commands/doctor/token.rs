@@ -13,6 +13,7 @@ use crate::config::IssuerSettings;
 use crate::explain::explain;
 use crate::names::printable;
 use crate::outcome::LoginError;
+use crate::resolver::Resolver;
 use crate::secret::Jwt;
 
 /// Longest part of a claim that is shown.
@@ -32,7 +33,7 @@ pub(super) async fn examine(
     jwt: &Jwt,
     issuers: &[IssuerSettings],
     usable: &[String],
-    clock: &Clock,
+    (clock, resolver): (&Clock, &Resolver),
     report: &mut Report<'_>,
 ) -> Option<VerifiedClaims> {
     let look = match inspect::look(jwt, issuers, clock.unix_seconds()) {
@@ -52,7 +53,7 @@ pub(super) async fn examine(
     };
     let keys = look.settings.filter(|settings| usable.contains(&settings.name));
     let verdict = match keys {
-        Some(settings) => Some(verify(jwt, settings, clock).await),
+        Some(settings) => Some(verify(jwt, settings, (clock, resolver)).await),
         None => None,
     };
     let refused = verdict.as_ref().and_then(|verdict| verdict.as_ref().err());
@@ -68,9 +69,13 @@ pub(super) async fn examine(
 }
 
 /// The verdict of a login's own verifier.
-async fn verify(jwt: &Jwt, settings: &IssuerSettings, clock: &Clock) -> Result<VerifiedClaims, VerifyError> {
+async fn verify(
+    jwt: &Jwt,
+    settings: &IssuerSettings,
+    (clock, resolver): (&Clock, &Resolver),
+) -> Result<VerifiedClaims, VerifyError> {
     let unavailable = |_| VerifyError::KeysUnavailable { issuer: settings.name.clone() };
-    let fetcher = KeyFetcher::new(settings).map_err(unavailable)?;
+    let fetcher = KeyFetcher::new(settings, resolver).map_err(unavailable)?;
     let keys = KeyStore::start(settings, fetcher, &Handle::current());
     Verifier::new(vec![(settings.clone(), Arc::new(keys))], clock.clone()).verify(jwt).await
 }

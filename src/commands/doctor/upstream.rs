@@ -13,8 +13,8 @@ use crate::client::startup::StartupParams;
 use crate::explain::explain;
 use crate::names::printable;
 use crate::outcome::LoginError;
+use crate::resolver::Resolver;
 use crate::secret::IamToken;
-use crate::upstream::address::Resolver;
 use crate::upstream::dial::{DialError, Dialed, Dialer};
 use crate::upstream::login::{self, Upstream, UpstreamLoginError, Wanted};
 
@@ -35,11 +35,12 @@ pub(super) const LINKS: [Link; 4] = [Link::Dns, Link::Tcp, Link::Tls, Link::Logi
 pub(super) async fn dial(
     grant: &Grant,
     wait: Duration,
+    resolver: Resolver,
     now: SystemTime,
     report: &mut Report<'_>,
 ) -> Option<Dialed> {
     let cluster = grant.cluster();
-    let dialer = match Dialer::new(cluster, wait, Resolver::system()) {
+    let dialer = match Dialer::new(cluster, wait, resolver) {
         Ok(dialer) => Arc::new(dialer),
         Err(error) => {
             report.skip_all(&[Link::Dns, Link::Tcp], "not tried: cluster.ca_file cannot be used");

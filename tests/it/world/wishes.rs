@@ -9,7 +9,7 @@ use aws_emulator::{Ca, Cloud, names};
 use pgpassport::app::Outside;
 use pgpassport::clock::Clock;
 use pgpassport::commands::policy;
-use pgpassport::upstream::address::Resolver;
+use pgpassport::resolver::Resolver;
 
 use super::{World, log};
 

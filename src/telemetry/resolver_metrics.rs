@@ -1,0 +1,68 @@
+//! The resolver in metrics: look-ups in progress, callers that wait, failures, durations.
+
+use std::fmt;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use crate::resolver::{LookupDurations, ResolverStatus};
+
+/// The series.
+#[derive(Debug, Default)]
+pub(super) struct ResolverMetrics {
+    in_flight: Gauge,
+    queued: Gauge,
+    waiting: Gauge,
+    failed: Counter,
+    refused: Counter,
+    timed_out: Counter,
+    durations: Durations,
+}
+
+/// A histogram that is counted elsewhere.
+#[derive(Clone, Debug, Default)]
+struct Durations(Arc<Mutex<LookupDurations>>);
+
+impl EncodeMetric for Durations {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
+        let durations = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let LookupDurations { sum, count, classes } = &*durations;
+        encoder.encode_histogram::<NoLabelSet>(*sum, *count, classes, None)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Histogram
+    }
+}
+
+impl ResolverMetrics {
+    pub(super) fn register(&self, registry: &mut Registry) {
+        let help = "DNS look-ups in progress, each on a thread of its own";
+        registry.register("dns_lookups_in_flight", help, self.in_flight.clone());
+        registry.register("dns_names_queued", "Names that wait for a look-up thread", self.queued.clone());
+        registry.register("dns_waiting", "Logins and fetches that wait for DNS", self.waiting.clone());
+        registry.register("dns_lookups_failed", "DNS look-ups that found no address", self.failed.clone());
+        let help = "Look-ups refused because the queue was full or the system gave no thread";
+        registry.register("dns_refused", help, self.refused.clone());
+        let help = "Waits for DNS that ended at their limit";
+        registry.register("dns_timed_out", help, self.timed_out.clone());
+        let help = "Durations of DNS look-ups that have ended";
+        registry.register("dns_lookup_seconds", help, self.durations.clone());
+    }
+
+    pub(super) fn set(&self, now: ResolverStatus) {
+        let whole = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        self.in_flight.set(whole(now.in_flight));
+        self.queued.set(whole(now.queued));
+        self.waiting.set(whole(now.waiting));
+        self.failed.inner().store(now.failed, Ordering::Relaxed);
+        self.refused.inner().store(now.refused, Ordering::Relaxed);
+        self.timed_out.inner().store(now.timed_out, Ordering::Relaxed);
+        *self.durations.0.lock().unwrap_or_else(PoisonError::into_inner) = now.durations;
+    }
+}

@@ -219,8 +219,9 @@ fn policy(why: &PolicyError, user: &str) -> Refusal {
         // One text for both: a token is no licence to find out what there is.
         PolicyError::NoCluster { database } | PolicyError::NotAllowed { database, .. } => {
             refuse(&format!("database \"{database}\" is not served here, or not to you")).hint(
-                "Check the name. Who may use a database can depend on claims of the token, for example groups; the \
-                 proxy's log has the reason under the session id.",
+                "Check the name; a connection without one asks for the database that is named like its user. Who may \
+                 use a database can depend on claims of the token, for example groups; the proxy's log has the reason \
+                 under the session id.",
             )
         }
         PolicyError::ForbiddenSetting { name } => refuse(&format!(

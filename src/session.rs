@@ -202,9 +202,8 @@ async fn log_in(
     trail.grant(&grant.cluster().name, grant.db_user().as_str(), grant.database().as_str());
     let place = steps.counts.session(&grant.cluster().name, grant.db_user(), &steps.ceilings(&grant))?;
 
-    let (startup, settings) = (client.startup(), grant.settings());
-    let wanted = Wanted { user: grant.db_user(), database: grant.database(), startup, settings: &settings };
-    let slot = steps.pool.as_ref().map(|pool| pool.slot(&grant, wanted));
+    let wanted = Wanted::of(&grant, client.startup());
+    let slot = steps.pool.as_ref().map(|pool| pool.slot(&grant, client.startup()));
     let warm = slot.as_ref().and_then(Slot::take);
     trail.reused(slot.is_some().then_some(warm.is_some()));
     let (mut upstream, opened) = match warm {

@@ -38,7 +38,7 @@ fuzz_target!(|data: &[u8]| {
     };
     let startup = StartupParams::parse(asked).expect("a good packet");
     let (user, database) = (DbUser::parse("alice").expect("a name"), DbName::parse("app").expect("a name"));
-    let wanted = Wanted { user: &user, database: &database, startup: &startup, settings: &[] };
+    let wanted = Wanted::ungranted(&user, &database, &startup);
     let mut server = Scripted::new(says, cuts);
     let result = run(exchange(&mut server, wanted, IamToken::new("secret".to_owned())));
     assert!(server.read <= limits::MAX_LOGIN_BYTES + limits::MAX_LOGIN_MESSAGE + 5);

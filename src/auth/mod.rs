@@ -15,6 +15,7 @@ pub mod json;
 pub mod jwks;
 pub mod keys;
 pub mod policy;
+mod target;
 mod token;
 pub mod verify;
 
@@ -25,3 +26,13 @@ pub use fetch::{KeyFetcher, SetupError};
 pub use keys::{KeyStatus, KeyStore};
 pub use policy::{Asked, Grant, Policy, PolicyError};
 pub use verify::Verifier;
+
+/// Claims for tests of other parts: those of a token of issuer `settings` whose signature holds.
+#[cfg(test)]
+pub(crate) fn verified(
+    claims: &serde_json::Value,
+    settings: &crate::config::IssuerSettings,
+    now: u64,
+) -> VerifiedClaims {
+    claims::check(claims.as_object().unwrap().clone(), settings, now).unwrap()
+}

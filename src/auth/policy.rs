@@ -8,7 +8,8 @@ use serde_json::Value;
 use crate::auth::access;
 use crate::auth::claims::VerifiedClaims;
 use crate::auth::dbuser::{self, DeriveError};
-use crate::config::{ClusterSettings, GroupSettings, OptionRules, StartupUser, Way};
+use crate::auth::target::{self, Target};
+use crate::config::{ClusterSettings, GroupSettings, OptionRules, StartupUser};
 use crate::names::{DbName, DbUser, Issuer, MAX_NAME_BYTES, NameError, RoleArn, Subject, printable};
 
 /// Where people are led, and the rules there.
@@ -45,10 +46,18 @@ impl Policy {
         &self.clusters
     }
 
-    /// Decides where this goes and who it is there.
+    /// Decides where this goes and who it is there. The grant holds what the server will be asked for.
     pub fn authorise(&self, claims: VerifiedClaims, asked: &Asked<'_>) -> Result<Grant, PolicyError> {
-        let (cluster, role) = self.route(&claims, asked)?;
+        let Target { cluster, database } = target::choose(&self.clusters, &claims, asked)?;
+        let role = admit(cluster, &claims).map_err(|why| {
+            let shown = |name: &String| printable(name, MAX_NAME_BYTES);
+            PolicyError::NotAllowed {
+                database: database.as_ref().map_or_else(|_| target::shown(asked), shown),
+                why,
+            }
+        })?;
         check_settings(&cluster.options, asked)?;
+        let database = database?;
         let rules = &cluster.user;
         let db_user = dbuser::derive(&claims, rules)?;
         let placeholder = rules.placeholders.iter().any(|placeholder| placeholder == asked.user);
@@ -61,15 +70,11 @@ impl Policy {
         if cluster.pin.by_tag() {
             check_tag(&claims, &db_user)?;
         }
-        // PostgreSQL's own default is the user, and the user is the derived one.
-        let database = asked.database.unwrap_or(db_user.as_str());
-        let database = match cluster.route.aliases.get(database) {
-            Some(real) => real.clone(),
-            None => DbName::parse(database).map_err(PolicyError::Database)?,
-        };
+        let database = cluster.route.real_name(&database).map_err(PolicyError::Database)?;
         let group = cluster.groups.iter().position(|group| access::fits_any(&group.when, &claims));
-        let grant =
-            Grant { db_user, database, claims, cluster: Arc::clone(cluster), role: role.clone(), group };
+        let settings = group.and_then(|at| cluster.groups.get(at)).map(settings_of).unwrap_or_default();
+        let (cluster, role) = (Arc::clone(cluster), role.clone());
+        let grant = Grant { db_user, database, claims, cluster, role, group, settings };
         let known = grant.group().and_then(|group| group.databases.as_ref());
         if known.is_some_and(|known| !known.iter().any(|name| name.matches(grant.database.as_str()))) {
             let database = printable(grant.database.as_str(), MAX_NAME_BYTES);
@@ -77,33 +82,31 @@ impl Policy {
         }
         Ok(grant)
     }
+}
 
-    /// The cluster that this connection leads to, if this person may use it at all.
-    fn route(
-        &self,
-        claims: &VerifiedClaims,
-        asked: &Asked<'_>,
-    ) -> Result<(&Arc<ClusterSettings>, &RoleArn), PolicyError> {
-        let database = asked.database.unwrap_or(asked.user);
-        let way = Way { listener: asked.listener, server_name: asked.server_name, database };
-        let shown = || printable(database, MAX_NAME_BYTES);
-        let refuse = |why| PolicyError::NotAllowed { database: shown(), why };
-        let cluster = self
-            .clusters
-            .iter()
-            .find(|cluster| cluster.route.matches(way))
-            .ok_or_else(|| PolicyError::NoCluster { database: shown() })?;
-        let issuer = claims.issuer_name();
-        if cluster.issuers.as_ref().is_some_and(|issuers| !issuers.iter().any(|name| name == issuer)) {
-            return Err(refuse("cluster.issuers does not name the token's issuer"));
-        }
-        let role = cluster.roles.of(issuer);
-        let role = role.ok_or_else(|| refuse("cluster.role_arn has no role for the token's issuer"))?;
-        if cluster.allow.as_ref().is_some_and(|allow| !access::fits_any(allow, claims)) {
-            return Err(refuse("no rule of cluster.allow fits the token"));
-        }
-        Ok((cluster, role))
+/// The role of this person in `cluster`, if the person may use it at all; else the rule that says no.
+fn admit<'c>(cluster: &'c ClusterSettings, claims: &VerifiedClaims) -> Result<&'c RoleArn, &'static str> {
+    let issuer = claims.issuer_name();
+    if cluster.issuers.as_ref().is_some_and(|issuers| !issuers.iter().any(|name| name == issuer)) {
+        return Err("cluster.issuers does not name the token's issuer");
     }
+    let role = cluster.roles.of(issuer).ok_or("cluster.role_arn has no role for the token's issuer")?;
+    if cluster.allow.as_ref().is_some_and(|allow| !access::fits_any(allow, claims)) {
+        return Err("no rule of cluster.allow fits the token");
+    }
+    Ok(role)
+}
+
+/// Settings that a group's sessions begin with.
+fn settings_of(group: &GroupSettings) -> Vec<(&'static str, String)> {
+    let mut settings = Vec::new();
+    if group.read_only {
+        settings.push(("default_transaction_read_only", "on".to_owned()));
+    }
+    if !group.statement_timeout.is_zero() {
+        settings.push(("statement_timeout", group.statement_timeout.as_millis().to_string()));
+    }
+    settings
 }
 
 /// Some sites forbid changing what the session begins with, so that the audit record's user is the role.
@@ -171,6 +174,7 @@ pub struct Grant {
     cluster: Arc<ClusterSettings>,
     role: RoleArn,
     group: Option<usize>,
+    settings: Vec<(&'static str, String)>,
 }
 
 impl Grant {
@@ -236,16 +240,8 @@ impl Grant {
 
     /// Settings that the session begins with, whatever the client asks for. A user can change them later by
     /// `SET`: they are a convenience and no wall.
-    pub fn settings(&self) -> Vec<(&'static str, String)> {
-        let Some(group) = self.group() else { return Vec::new() };
-        let mut settings = Vec::new();
-        if group.read_only {
-            settings.push(("default_transaction_read_only", "on".to_owned()));
-        }
-        if !group.statement_timeout.is_zero() {
-            settings.push(("statement_timeout", group.statement_timeout.as_millis().to_string()));
-        }
-        settings
+    pub fn settings(&self) -> &[(&'static str, String)] {
+        &self.settings
     }
 }
 

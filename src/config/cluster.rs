@@ -43,6 +43,15 @@ pub(super) fn clusters(root: &Section<'_, '_>) -> Option<Vec<ClusterSettings>> {
                 );
                 section.wrong("databases", text);
             }
+            let both = cluster.route.default_database.is_some() && other.route.default_database.is_some();
+            if both && other.route.shares_way(&cluster.route) {
+                let text = format!(
+                    "a connection that names no database could mean this one and that of cluster {:?} as well; leave \
+                     one of them out, or tell the clusters apart by listeners or server_names",
+                    other.name
+                );
+                section.wrong("default_database", text);
+            }
         }
         clusters.push(cluster);
     }

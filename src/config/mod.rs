@@ -30,7 +30,7 @@ use regex::Regex;
 pub use access::{GroupSettings, OptionRules, Roles};
 pub use denied::DeniedSettings;
 pub use pool::PoolSettings;
-pub use route::{NamePattern, Route, Way};
+pub use route::{NamePattern, Route};
 pub use rules::ClaimRule;
 
 use crate::names::{Endpoint, Issuer, Region};

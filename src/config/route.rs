@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::reader::{Item, Section};
-use crate::names::DbName;
+use crate::names::{DbName, NameError};
 
 /// Database names: one, or all that begin alike.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,55 +56,65 @@ pub struct Route {
     pub server_names: Option<Vec<String>>,
     /// Databases as the client asks for them; the names of `aliases` are among them.
     pub databases: Option<Vec<NamePattern>>,
+    /// The database of a connection that names none, as clients name it; that of the derived user when absent.
+    pub default_database: Option<String>,
     /// What a database is called on the server, by the name clients ask for.
     pub aliases: BTreeMap<String, DbName>,
 }
 
-/// What is known of a connection before its cluster is.
-#[derive(Clone, Copy, Debug)]
-pub struct Way<'a> {
-    /// The listener's name.
-    pub listener: &'a str,
-    /// SNI.
-    pub server_name: Option<&'a str>,
-    /// The database asked for.
-    pub database: &'a str,
-}
-
 impl Route {
-    /// Whether a connection leads here.
-    pub fn matches(&self, way: Way<'_>) -> bool {
-        let fits = |listed: &Option<Vec<String>>, value: Option<&str>| match listed {
-            None => true,
-            Some(names) => {
-                value.is_some_and(|value| names.iter().any(|name| name.eq_ignore_ascii_case(value)))
-            }
-        };
-        fits(&self.listeners, Some(way.listener))
-            && fits(&self.server_names, way.server_name)
-            && self.databases.as_ref().is_none_or(|known| known.iter().any(|name| name.matches(way.database)))
+    /// Whether connections of this listener, with this server name in their TLS (SNI), reach the cluster.
+    pub fn is_reached_by(&self, listener: &str, server_name: Option<&str>) -> bool {
+        lists(self.listeners.as_ref(), Some(listener)) && lists(self.server_names.as_ref(), server_name)
+    }
+
+    /// Whether the cluster serves `database`, as clients name it.
+    pub fn serves(&self, database: &str) -> bool {
+        self.databases.as_ref().is_none_or(|known| known.iter().any(|name| name.matches(database)))
+    }
+
+    /// Whether the configuration has `database` by its whole name.
+    pub fn spells_out(&self, database: &str) -> bool {
+        let exact = |name: &NamePattern| matches!(name, NamePattern::Exact(exact) if exact == database);
+        self.databases.iter().flatten().any(exact)
+    }
+
+    /// The name on the server of `database`, as clients name it.
+    pub fn real_name(&self, database: &str) -> Result<DbName, NameError> {
+        self.aliases.get(database).map_or_else(|| DbName::parse(database), |real| Ok(real.clone()))
     }
 
     /// Whether some connection of this kind leads here, whatever database it is for. A connection in clear has no
     /// server name, so it may be any.
     pub fn admits(&self, listener: &str, server_name: Option<&str>) -> bool {
-        let fits = |listed: &Option<Vec<String>>, value: &str| {
-            listed.as_ref().is_none_or(|names| names.iter().any(|name| name.eq_ignore_ascii_case(value)))
-        };
-        fits(&self.listeners, listener) && server_name.is_none_or(|name| fits(&self.server_names, name))
+        lists(self.listeners.as_ref(), Some(listener))
+            && (server_name.is_none() || lists(self.server_names.as_ref(), server_name))
     }
 
     /// Whether some connection could lead to both.
     pub(super) fn overlaps(&self, other: &Self) -> bool {
-        fn meet<T>(a: Option<&Vec<T>>, b: Option<&Vec<T>>, same: impl Fn(&T, &T) -> bool) -> bool {
-            match (a, b) {
-                (Some(a), Some(b)) => a.iter().any(|one| b.iter().any(|two| same(one, two))),
-                _ => true,
-            }
-        }
+        self.shares_way(other)
+            && meet(self.databases.as_ref(), other.databases.as_ref(), NamePattern::overlaps)
+    }
+
+    /// Whether some listener and server name reach both.
+    pub(super) fn shares_way(&self, other: &Self) -> bool {
         meet(self.listeners.as_ref(), other.listeners.as_ref(), |a, b| a == b)
             && meet(self.server_names.as_ref(), other.server_names.as_ref(), |a, b| a == b)
-            && meet(self.databases.as_ref(), other.databases.as_ref(), NamePattern::overlaps)
+    }
+}
+
+/// Whether `listed`, which stands for anything when absent, has `value`.
+fn lists(listed: Option<&Vec<String>>, value: Option<&str>) -> bool {
+    let Some(names) = listed else { return true };
+    value.is_some_and(|value| names.iter().any(|name| name.eq_ignore_ascii_case(value)))
+}
+
+/// Whether two lists, each of which stands for anything when absent, have something in common.
+fn meet<T>(a: Option<&Vec<T>>, b: Option<&Vec<T>>, same: impl Fn(&T, &T) -> bool) -> bool {
+    match (a, b) {
+        (Some(a), Some(b)) => a.iter().any(|one| b.iter().any(|two| same(one, two))),
+        _ => true,
     }
 }
 
@@ -128,7 +138,17 @@ pub(super) fn route(section: &Section<'_, '_>) -> Route {
     if !aliases.is_empty() {
         databases.get_or_insert_default().extend(aliases.keys().cloned().map(NamePattern::Exact));
     }
-    Route { listeners, server_names, databases, aliases }
+    let default_database = section.parsed("default_database", |text| {
+        DbName::parse(text)
+            .map(|_| text.to_owned())
+            .map_err(|error| format!("{text:?} is no database name: {error}"))
+    });
+    let route = Route { listeners, server_names, databases, default_database, aliases };
+    if route.default_database.as_ref().is_some_and(|name| !route.serves(name)) {
+        let text = "databases has to list it: what is not listed is not served, whoever asks for it";
+        section.wrong("default_database", text);
+    }
+    route
 }
 
 /// A list of database names or patterns, if the key is there.
@@ -185,17 +205,18 @@ mod tests {
         let route = Route {
             listeners: Some(vec!["bi".into()]),
             server_names: Some(vec!["a.example".into()]),
-            databases: Some(vec![pattern("x")]),
+            databases: Some(vec![pattern("x"), pattern("y_*")]),
+            default_database: None,
             aliases: BTreeMap::new(),
         };
-        let way = Way { listener: "bi", server_name: Some("A.example"), database: "x" };
-        assert!(route.matches(way));
-        assert!(!route.matches(Way { listener: "main", ..way }));
+        assert!(route.is_reached_by("bi", Some("A.example")));
+        assert!(!route.is_reached_by("main", Some("a.example")));
+        assert!(!route.is_reached_by("bi", None) && !route.is_reached_by("bi", Some("b.example")));
         assert!(route.admits("bi", Some("A.example")) && route.admits("bi", None));
         assert!(!route.admits("main", None) && !route.admits("bi", Some("b.example")));
-        assert!(!route.matches(Way { server_name: None, ..way }));
-        assert!(!route.matches(Way { database: "y", ..way }));
-        assert!(Route::default().matches(Way { server_name: None, ..way }));
+        assert!(route.serves("x") && route.serves("y_1") && !route.serves("y"));
+        assert!(route.spells_out("x") && !route.spells_out("y_1"));
+        assert!(Route::default().is_reached_by("bi", None) && Route::default().serves("y"));
         let elsewhere = Route { listeners: Some(vec!["main".into()]), ..Route::default() };
         assert!(!route.overlaps(&elsewhere), "no connection comes in by two listeners");
         assert!(route.overlaps(&Route::default()));

@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 
 use super::cancel::Recall;
 use super::dial::{DialError, Dialed, ServerStream};
+use crate::auth::Grant;
 use crate::cancel::Target;
 use crate::client::startup::StartupParams;
 use crate::names::{DbName, DbUser, MAX_NAME_BYTES, printable};
@@ -66,18 +67,28 @@ pub struct Upstream {
     pub recall: Option<Recall>,
 }
 
-/// Whom to log in as, and with which of the client's wishes.
+/// A login as it was granted, and the client's own parameters.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted<'a> {
-    /// The granted user.
-    pub user: &'a DbUser,
-    /// The granted database.
-    pub database: &'a DbName,
-    /// The client's other parameters.
-    pub startup: &'a StartupParams,
+    user: &'a DbUser,
+    database: &'a DbName,
+    startup: &'a StartupParams,
     /// Settings that are not the client's to choose: they stand behind `options` and all other parameters, and
     /// the server lets the last one count.
-    pub settings: &'a [(&'static str, String)],
+    settings: &'a [(&'static str, String)],
+}
+
+impl<'a> Wanted<'a> {
+    /// What the server is asked for: user, database and settings of the grant, and all other parameters of `startup`.
+    pub fn of(grant: &'a Grant, startup: &'a StartupParams) -> Self {
+        Self { user: grant.db_user(), database: grant.database(), startup, settings: grant.settings() }
+    }
+
+    /// A login that nobody granted, for fuzzing.
+    #[doc(hidden)]
+    pub fn ungranted(user: &'a DbUser, database: &'a DbName, startup: &'a StartupParams) -> Self {
+        Self { user, database, startup, settings: &[] }
+    }
 }
 
 /// Logs in over `dialed`, spending `token`. The server is asked for the protocol that the client speaks, so that

@@ -12,3 +12,6 @@ pub mod reset;
 mod resting;
 mod shelf;
 pub mod tally;
+
+#[cfg(test)]
+mod granted_tests;

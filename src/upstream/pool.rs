@@ -18,6 +18,7 @@ use super::shelf::{Shelf, Sizes};
 use super::tally::{Closed, Tally};
 use crate::auth::Grant;
 use crate::cancel::{Target, Used};
+use crate::client::startup::StartupParams;
 use crate::clock::Clock;
 use crate::config::PoolSettings;
 use crate::names::{DbName, DbUser, Issuer, RoleArn, Subject};
@@ -108,15 +109,15 @@ impl Pool {
     }
 
     /// The slot of a login. The grant is the proof that the person may be let in.
-    pub fn slot(self: &Arc<Self>, grant: &Grant, wanted: Wanted<'_>) -> Slot {
+    pub fn slot(self: &Arc<Self>, grant: &Grant, startup: &StartupParams) -> Slot {
         let key = Key {
             cluster: grant.cluster().name.clone(),
-            database: wanted.database.clone(),
-            user: wanted.user.clone(),
+            database: grant.database().clone(),
+            user: grant.db_user().clone(),
             issuer: grant.issuer().clone(),
             subject: grant.subject().clone(),
             role: grant.role().clone(),
-            packet: startup_packet(wanted, wanted.startup.protocol()).to_vec(),
+            packet: startup_packet(Wanted::of(grant, startup), startup.protocol()).to_vec(),
         };
         Slot { pool: Arc::clone(self), key: Arc::new(key) }
     }

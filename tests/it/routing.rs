@@ -69,6 +69,40 @@ async fn a_database_name_leads_to_its_cluster_under_its_real_name() {
     assert_eq!(world.audit("database", "other_1").await["cluster"], "other");
 }
 
+/// The database of a connection that names none is decided once: the name that the list has is the name that is sent.
+#[tokio::test(flavor = "multi_thread")]
+async fn u1_a_connection_without_a_database_asks_for_a_listed_one() {
+    let current = async |world: &World, asked: &str| {
+        let sql = "select current_user || ' ' || current_database()";
+        world.psql(asked, &world.token("alice"), &["-c", sql]).await
+    };
+    // Neither by the name that stands in the connection string nor by the person's own.
+    let closed =
+        World::wishes().cluster("databases = [\"app\"]").user("startup_user = \"ignore\"").start().await;
+    let before = closed.cloud.sts.count();
+    for user in ["alice", "app"] {
+        let refusal = closed.raw().await.login(user, None, &closed.token("alice")).await.err().unwrap();
+        let expected = "Stage authorization: database \"alice\" is not served here, or not to you.";
+        assert_eq!((refusal.sqlstate(), &*refusal.detail()), ("28P01", expected), "{refusal:?}");
+        let empty = closed.raw().await.login(user, Some(""), &closed.token("alice")).await.err().unwrap();
+        assert_eq!(empty.detail(), refusal.detail());
+    }
+    assert_eq!(closed.cloud.sts.count(), before, "STS was asked");
+    // The configured one, by its name for clients.
+    let keys = "database_aliases = { sales = \"app\" }\ndefault_database = \"sales\"";
+    let open = World::wishes().cluster(keys).start().await;
+    for user in ["alice", "token"] {
+        let mut client = open.raw().await;
+        client.start(user, None).await;
+        client.finish_login(&open.token("alice")).await.unwrap();
+    }
+    // libpq sends the user's name where the database is left out.
+    let psql = current(&open, "user=token").await;
+    assert_eq!(psql.stdout.trim(), "alice app", "{psql:?}");
+    let psql = current(&open, "user=alice").await;
+    assert!(psql.stderr.contains("database \"alice\" is not served here, or not to you"), "{psql:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn listener_and_server_name_lead_to_their_clusters() {
     let world = World::wishes()

@@ -134,7 +134,7 @@ fn asked<'a>(
     Asked {
         user: derived.map_or("token", DbUser::as_str),
         // Every cluster has this one.
-        database: wanted.database.or(exact).or(Some("postgres")),
+        database: wanted.database.or(route.default_database.as_deref()).or(exact).or(Some("postgres")),
         listener: route.listeners.iter().flatten().next().map_or(listener, String::as_str),
         server_name: route.server_names.iter().flatten().next().map(String::as_str),
         options: false,

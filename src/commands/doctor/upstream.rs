@@ -149,9 +149,7 @@ pub(super) async fn log_in(
             return None;
         }
     };
-    let settings = grant.settings();
-    let wanted =
-        Wanted { user: grant.db_user(), database: grant.database(), startup: &startup, settings: &settings };
+    let wanted = Wanted::of(grant, &startup);
     match timeout(patience, login::log_in(dialed, wanted, token)).await {
         Ok(Ok(upstream)) => {
             let (user, database) = (grant.db_user().as_str(), grant.database().as_str());

@@ -1,0 +1,88 @@
+//! The one place that decides cluster and database of a login. The name that is looked up in `databases` is the name
+//! that is granted, whether the client gave it, the configuration, or the derived user.
+
+use std::sync::Arc;
+
+use crate::auth::claims::VerifiedClaims;
+use crate::auth::dbuser::{self, DeriveError};
+use crate::auth::policy::{Asked, PolicyError};
+use crate::config::ClusterSettings;
+use crate::names::{MAX_NAME_BYTES, printable};
+
+/// The cluster of a login, and the database there.
+pub(super) struct Target<'p> {
+    pub(super) cluster: &'p Arc<ClusterSettings>,
+    /// As clients name it; the cluster serves it. The error is why no database follows from the claims.
+    pub(super) database: Result<String, DeriveError>,
+}
+
+/// Where the name of a database comes from; an earlier one takes precedence over a later one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Source {
+    /// The client's `database`.
+    Client,
+    /// `cluster.default_database`.
+    Configuration,
+    /// The derived user's name, as in PostgreSQL.
+    User,
+}
+
+/// The target of what is asked for. No two clusters serve one database on one way, so that a name leads to at most one;
+/// a connection that names no database is refused where several could be meant.
+pub(super) fn choose<'p>(
+    clusters: &'p [Arc<ClusterSettings>],
+    claims: &VerifiedClaims,
+    asked: &Asked<'_>,
+) -> Result<Target<'p>, PolicyError> {
+    let reached = clusters.iter().filter(|it| it.route.is_reached_by(asked.listener, asked.server_name));
+    let reached: Vec<_> = reached.map(|cluster| (cluster, requested(cluster, claims, asked))).collect();
+    for source in [Source::Client, Source::Configuration, Source::User] {
+        let serving = reached.iter().filter_map(|(cluster, (from, name))| {
+            let name = name.as_ref().ok().filter(|name| cluster.route.serves(name))?;
+            (*from == source).then_some((*cluster, name))
+        });
+        match serving.collect::<Vec<_>>()[..] {
+            [] => {}
+            [(cluster, name)] => return Ok(Target { cluster, database: Ok(name.clone()) }),
+            _ => {
+                let why = "the connection names no database, and several clusters could be meant";
+                return Err(PolicyError::NotAllowed { database: shown(asked), why });
+            }
+        }
+    }
+    match &reached[..] {
+        // Whoever may use the cluster is told what is wrong with the claim.
+        [(cluster, (_, Err(why)))] => Ok(Target { cluster, database: Err(why.clone()) }),
+        [(_, (_, Ok(name)))] => Err(PolicyError::NoCluster { database: printable(name, MAX_NAME_BYTES) }),
+        _ => Err(PolicyError::NoCluster { database: shown(asked) }),
+    }
+}
+
+/// The database that this connection means in `cluster`.
+fn requested(
+    cluster: &ClusterSettings,
+    claims: &VerifiedClaims,
+    asked: &Asked<'_>,
+) -> (Source, Result<String, DeriveError>) {
+    if let Some(name) = named(cluster, asked) {
+        return (Source::Client, Ok(name.to_owned()));
+    }
+    if let Some(name) = &cluster.route.default_database {
+        return (Source::Configuration, Ok(name.clone()));
+    }
+    let user = dbuser::derive(claims, &cluster.user);
+    (Source::User, user.map(|user| user.as_str().to_owned()))
+}
+
+/// The database that the client names. libpq sends the user's name where the database is left out, so that a placeholder
+/// as user and database names none, unless the cluster has a database of that very name.
+fn named<'a>(cluster: &ClusterSettings, asked: &Asked<'a>) -> Option<&'a str> {
+    let name = asked.database?;
+    let placeholder = name == asked.user && cluster.user.placeholders.iter().any(|one| one == name);
+    (!placeholder || cluster.route.spells_out(name)).then_some(name)
+}
+
+/// What the client asked for, escaped and cut.
+pub(super) fn shown(asked: &Asked<'_>) -> String {
+    printable(asked.database.unwrap_or(asked.user), MAX_NAME_BYTES)
+}

@@ -60,6 +60,8 @@
 //!     (`one_place_for_each_power`).
 //! 11. A connection to the server that is kept serves only the cluster, database, database user, issuer and subject
 //!     it was opened for, and only after it was reset; no cancel key reaches a later session (`u4_…`).
+//! 12. A right cancel key is never limited as a stranger's
+//!     (`a_hundred_sessions_are_cancelled_at_once_behind_wrong_and_late_cancels`).
 
 pub mod admin;
 pub mod app;

@@ -333,6 +333,13 @@ impl Place {
             Self::Standing(standing) => Err(standing.why.clone()),
         }
     }
+
+    /// As [`Seat::verified`], for one that has a seat.
+    pub fn verified(&mut self) {
+        if let Self::Seat(seat) = self {
+            seat.verified();
+        }
+    }
 }
 
 impl Seat {

@@ -137,6 +137,8 @@ pub enum End {
     Refused(LoginError),
     /// A cancel that these servers were told of.
     CancelForwarded(Vec<SocketAddr>),
+    /// A cancel that another one of the same session carried out.
+    CancelTogether,
     /// A cancel that went nowhere.
     CancelIgnored(Ignored),
     /// A cancel that could not be delivered.
@@ -204,6 +206,9 @@ impl End {
             Self::CancelForwarded(told) => {
                 let told: Vec<_> = told.iter().map(ToString::to_string).collect();
                 cancel("forwarded", format!("forwarded to {}", told.join(", ")))
+            }
+            Self::CancelTogether => {
+                cancel("forwarded", "forwarded together with another cancel of the session".to_owned())
             }
             Self::CancelIgnored(why) => cancel("ignored", format!("ignored: {why}")),
             Self::CancelFailed(error) => cancel("failed", format!("failed: {error}")),

@@ -17,6 +17,7 @@ fn ends() -> Vec<End> {
         End::Dropped(Dropped::HealthCheck),
         End::Dropped(Dropped::Crowded),
         End::CancelForwarded(vec![SocketAddr::from(([10, 0, 0, 1], 5432))]),
+        End::CancelTogether,
         End::CancelIgnored(Ignored::Forged),
         End::CancelFailed(DialError::TimedOut),
         End::NotWelcomed(WireError::Closed),

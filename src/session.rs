@@ -1,10 +1,11 @@
 //! The life of one connection, from top to bottom: negotiate, ask, verify, authorise, dial and federate, sign,
 //! log in, welcome, relay. Each step takes what the step before has proved.
 
+mod cancel;
 mod look;
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::auth::{Asked, Grant, Policy, VerifiedClaims, Verifier};
 use crate::aws::federation::Federation;
-use crate::cancel::{CancelKeys, Ignored, Issued, Reach};
+use crate::cancel::{CancelKeys, Issued, Reach};
 use crate::client::listener::Listener;
 use crate::client::negotiate::{Dropped, First, negotiate};
 use crate::client::proxy_protocol::{Origin, origin};
@@ -31,12 +32,11 @@ use crate::secret::Jwt;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::trail::{Identity, Trail};
 use crate::upstream::admission::Admissions;
-use crate::upstream::cancel::{Entrance, deliver};
+use crate::upstream::cancel::Entrance;
 use crate::upstream::dial::Dialers;
 use crate::upstream::login::{self, Upstream, Wanted};
 use crate::upstream::pool::{Left, Lent, Opened, Pool, Slot};
 use crate::upstream::tally::Tally;
-use crate::wire::cancel_key::CancelKey;
 use crate::wire::{WireError, socket};
 
 /// Everything a connection passes through, built once by `app.rs`.
@@ -134,7 +134,8 @@ async fn live(
     match first {
         First::Cancel(stream, key) => {
             let entrance = Entrance { listener: &listener.name, server_name: stream.server_name() };
-            let end = Box::pin(cancel(&steps, entrance, &key, origin.client().ip())).await;
+            let source = origin.client().ip();
+            let end = Box::pin(cancel::carry_out(&steps, entrance, &key, source, &mut place)).await;
             client::hang_up(stream).await;
             end
         }
@@ -312,18 +313,6 @@ async fn carry(
         (None, _) => {}
     }
     End::Carried(carried)
-}
-
-/// Carries out a cancel. Whatever becomes of it, all that its sender sees is the end of the connection.
-async fn cancel(steps: &Steps, entrance: Entrance<'_>, key: &CancelKey, source: IpAddr) -> End {
-    match steps.cancels.judge(key, source, Instant::now()) {
-        Err(why) => End::CancelIgnored(why),
-        Ok(order) => match deliver(&steps.dialers, entrance, &order).await {
-            Ok(told) if told.is_empty() => End::CancelIgnored(Ignored::Nobody),
-            Ok(told) => End::CancelForwarded(told),
-            Err(error) => End::CancelFailed(error),
-        },
-    }
 }
 
 /// Runs one step inside the login's deadline; `stage` is to blame when it passes.

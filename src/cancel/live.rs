@@ -1,18 +1,43 @@
-//! Which keys were given to clients of this very process, and what they cancel. For keys that any replica can
-//! carry out this is a hint; a key of one session alone is nowhere else.
+//! The keys that this very process gave to clients: those of live sessions with what they cancel, and those of sessions
+//! that ended lately. For keys that any replica can carry out this is a hint; a key of one session alone is nowhere else.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::Target;
+use super::{KeyId, Target};
 use crate::wire::cancel_key::CancelKey;
 
-/// One entry a session at most, so the limit on sessions is its limit too.
+/// Keys of ended sessions that are remembered; beyond them the oldest are forgotten. An entry takes about 50 bytes.
+pub(super) const MAX_ENDED: usize = 16_384;
+
+/// The table of keys.
 #[derive(Debug, Default)]
 pub(super) struct Live {
-    entries: Mutex<HashMap<i32, Vec<Entry>>>,
+    keys: Mutex<Keys>,
     next: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Keys {
+    /// By process id. One entry a session at most, so the limit on sessions is its limit too.
+    live: HashMap<i32, Vec<Entry>>,
+    ended: Ended,
+}
+
+/// The keys of the last [`MAX_ENDED`] sessions that ended.
+#[derive(Debug, Default)]
+struct Ended {
+    known: HashSet<KeyId>,
+    oldest_first: VecDeque<KeyId>,
+}
+
+/// A key as this process knows it.
+pub(super) enum Found {
+    /// The key of a live session, which this cancels.
+    Live(Target),
+    /// The key of a session that ended lately.
+    Ended,
 }
 
 #[derive(Debug)]
@@ -36,33 +61,50 @@ impl Live {
     /// Enters the session that `target` cancels and whose client was given this key.
     pub(super) fn enter(self: &Arc<Self>, given: CancelKey, target: Target) -> Place {
         let (pid, number) = (given.pid, self.next.fetch_add(1, Ordering::Relaxed));
-        self.lock().entry(pid).or_default().push(Entry { number, given, target, found: false });
+        self.lock().live.entry(pid).or_default().push(Entry { number, given, target, found: false });
         Place { live: Arc::clone(self), pid, number }
     }
 
-    /// What cancels the session with this key.
-    pub(super) fn find(&self, key: &CancelKey) -> Option<Target> {
-        let mut entries = self.lock();
-        let mut same_pid = entries.get_mut(&key.pid)?.iter_mut();
-        let entry = same_pid.find(|entry| entry.given.has_secret(&key.secret))?;
-        entry.found = true;
-        Some(entry.target.copy())
+    /// The session with exactly this key; `None` when no live session has it and none had it lately.
+    pub(super) fn find(&self, key: &CancelKey) -> Option<Found> {
+        let mut keys = self.lock();
+        let same_pid = keys.live.get_mut(&key.pid).into_iter().flatten();
+        if let Some(entry) = same_pid.into_iter().find(|entry| entry.given.has_secret(&key.secret)) {
+            entry.found = true;
+            return Some(Found::Live(entry.target.copy()));
+        }
+        keys.ended.known.contains(&KeyId::of(key)).then_some(Found::Ended)
     }
 
     fn remove(&self, pid: i32, number: u64) -> Option<Entry> {
-        let mut entries = self.lock();
-        let same_pid = entries.get_mut(&pid)?;
+        let mut keys = self.lock();
+        let same_pid = keys.live.get_mut(&pid)?;
         let at = same_pid.iter().position(|entry| entry.number == number)?;
         let entry = same_pid.remove(at);
         if same_pid.is_empty() {
-            entries.remove(&pid);
+            keys.live.remove(&pid);
         }
+        keys.ended.remember(KeyId::of(&entry.given));
         Some(entry)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<i32, Vec<Entry>>> {
-        // No code panics while it holds the lock, and the map is whole at every moment.
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Keys> {
+        // No code panics while it holds the lock, and the tables are whole at every moment.
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Ended {
+    fn remember(&mut self, key: KeyId) {
+        if !self.known.insert(key) {
+            return;
+        }
+        self.oldest_first.push_back(key);
+        if self.oldest_first.len() > MAX_ENDED
+            && let Some(oldest) = self.oldest_first.pop_front()
+        {
+            self.known.remove(&oldest);
+        }
     }
 }
 
@@ -92,37 +134,64 @@ mod tests {
         Target { cluster: ClusterId([n; 8]), addr, key: CancelKey::new(7, [n; 4]) }
     }
 
-    #[test]
-    fn an_entry_is_found_by_its_whole_key_and_lives_as_long_as_its_session() {
-        let live = Arc::new(Live::default());
-        let find = |pid: i32, secret: &[u8; 4]| {
-            live.find(&CancelKey::new(pid, *secret)).map(|target| target.cluster)
-        };
-        let server = |n: u8| Some(ClusterId([n; 8]));
-        let one = live.enter(CancelKey::new(7, *b"one!"), target(1));
-        let two = live.enter(CancelKey::new(7, *b"two!"), target(2));
-        assert_eq!(find(7, b"one!"), server(1));
-        assert_eq!(find(7, b"two!"), server(2));
-        assert_eq!(find(8, b"one!"), None);
-        assert_eq!(find(7, b"else"), None);
-        drop(one);
-        assert_eq!((find(7, b"one!"), find(7, b"two!")), (None, server(2)));
-        let three = live.enter(CancelKey::new(7, *b"one!"), target(3));
-        drop(two);
-        assert_eq!(find(7, b"one!"), server(3));
-        drop(three);
-        assert!(live.lock().is_empty(), "an empty list is left behind");
+    #[derive(Debug, PartialEq)]
+    enum Known {
+        Live(ClusterId),
+        Ended,
+        No,
+    }
+
+    fn find(live: &Live, pid: i32, secret: &[u8]) -> Known {
+        match live.find(&CancelKey::new(pid, secret)) {
+            Some(Found::Live(target)) => Known::Live(target.cluster),
+            Some(Found::Ended) => Known::Ended,
+            None => Known::No,
+        }
     }
 
     #[test]
-    fn u4_whoever_was_found_once_is_not_given_back() {
+    fn an_entry_is_found_by_its_whole_key_and_lives_as_long_as_its_session() {
         let live = Arc::new(Live::default());
-        let key = CancelKey::new(7, *b"key!");
+        let server = |n: u8| Known::Live(ClusterId([n; 8]));
+        let one = live.enter(CancelKey::new(7, *b"one!"), target(1));
+        let two = live.enter(CancelKey::new(7, *b"two!"), target(2));
+        assert_eq!(find(&live, 7, b"one!"), server(1));
+        assert_eq!(find(&live, 7, b"two!"), server(2));
+        assert_eq!(find(&live, 8, b"one!"), Known::No);
+        assert_eq!(find(&live, 7, b"else"), Known::No);
+        drop(one);
+        assert_eq!((find(&live, 7, b"one!"), find(&live, 7, b"two!")), (Known::Ended, server(2)));
+        let three = live.enter(CancelKey::new(7, *b"one!"), target(3));
+        drop(two);
+        assert_eq!(find(&live, 7, b"one!"), server(3), "a live session goes before one that ended");
+        drop(three);
+        assert!(live.lock().live.is_empty(), "an empty list is left behind");
+        assert_eq!((find(&live, 7, b"one!"), find(&live, 7, b"two!")), (Known::Ended, Known::Ended));
+    }
+
+    #[test]
+    fn the_last_sessions_that_ended_are_remembered_and_no_more() {
+        let live = Arc::new(Live::default());
+        let key = |n: usize| u32::try_from(n).unwrap().to_be_bytes();
+        for n in 0..=MAX_ENDED {
+            drop(live.enter(CancelKey::new(7, key(n)), target(1)));
+            // A key that ended twice takes one place.
+            drop(live.enter(CancelKey::new(7, key(n)), target(1)));
+        }
+        assert_eq!(find(&live, 7, &key(0)), Known::No, "the oldest is forgotten");
+        assert_eq!((find(&live, 7, &key(1)), find(&live, 7, &key(MAX_ENDED))), (Known::Ended, Known::Ended));
+        let keys = live.lock();
+        assert_eq!((keys.ended.known.len(), keys.ended.oldest_first.len()), (MAX_ENDED, MAX_ENDED));
+    }
+
+    #[test]
+    fn u4_a_key_that_was_found_once_gives_its_target_to_nobody_else() {
+        let live = Arc::new(Live::default());
         let place = live.enter(CancelKey::new(7, *b"key!"), target(1));
         let other = live.enter(CancelKey::new(7, *b"else"), target(2));
         assert!(other.retire().is_some_and(|target| target.key.has_secret(&[2; 4])));
-        assert!(live.find(&key).is_some());
+        assert_eq!(find(&live, 7, b"key!"), Known::Live(ClusterId([1; 8])));
         assert!(place.retire().is_none());
-        assert!(live.find(&key).is_none() && live.lock().is_empty());
+        assert!(find(&live, 7, b"key!") == Known::Ended && live.lock().live.is_empty());
     }
 }

@@ -6,30 +6,33 @@ mod seal;
 mod secret;
 mod short;
 mod sources;
+mod turns;
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use aws_lc_rs::digest::{SHA256, digest};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::Instant;
+use aws_lc_rs::digest::{Context, SHA256, digest};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep_until};
 
-use self::live::{Live, Place};
+use self::live::{Found, Live, Place};
 use self::seal::Sealer;
 pub use self::secret::{CancelSecret, CancelSecretError};
 use self::short::ShortSecrets;
-use self::sources::{ASKING, Budgets, Sources, UNKNOWN, WRONG};
+use self::sources::{LOOK_UPS, Sources, UNKNOWN, WRONG};
+use self::turns::{Turn, Turns, UnderWay};
 use crate::names::{Endpoint, random_bytes};
 use crate::wire::cancel_key::CancelKey;
 use crate::wire::protocol::Protocol;
 
-/// Cancels under way at the same time whose key is proven; each one is a connection to a server.
-const MAX_PROVEN: usize = 64;
-
-/// Cancels under way at the same time whose key is not; each one is a connection to every server of the
-/// cluster that a stranger asked for.
+/// Cancels under way at the same time whose key nobody here can check; each one is a connection to every server of the
+/// cluster that a stranger asked for. The others wait for their turn.
 const MAX_UNPROVEN: usize = 8;
+
+/// Part of a cancel's time that is kept for its server.
+const TIME_TO_TELL: Duration = Duration::from_secs(1);
 
 /// Where and with which key a session's queries are cancelled.
 #[derive(Debug)]
@@ -76,6 +79,19 @@ impl ClusterId {
     }
 }
 
+/// A client's key in the tables of this process: a digest, so that a look-up tells nothing by its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct KeyId([u8; 16]);
+
+impl KeyId {
+    fn of(key: &CancelKey) -> Self {
+        let mut context = Context::new(&SHA256);
+        context.update(&key.pid.to_be_bytes());
+        context.update(&key.secret);
+        Self(context.finish().as_ref().first_chunk().copied().unwrap_or_default()) // it has 32 bytes
+    }
+}
+
 /// Makes the keys of clients and judges those that come back.
 pub struct CancelKeys {
     sealer: Sealer,
@@ -84,7 +100,7 @@ pub struct CancelKeys {
     shared: bool,
     live: Arc<Live>,
     sources: Mutex<Sources>,
-    proven: Arc<Semaphore>,
+    turns: Arc<Turns>,
     unproven: Arc<Semaphore>,
 }
 
@@ -109,10 +125,11 @@ impl Issued {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Used;
 
-/// A cancel that is to be carried out.
+/// A cancel that is to be carried out when its turn comes.
 pub struct Order {
     to: Recipient,
-    _slot: OwnedSemaphorePermit,
+    turn: Turn,
+    unproven: Arc<Semaphore>,
 }
 
 /// Who is to be told what.
@@ -133,6 +150,17 @@ impl Order {
         }
     }
 
+    /// Waits until no other cancel of the session is under way. `None` when another one, which began after this one
+    /// arrived, has carried it out.
+    pub async fn turn(&self, deadline: Instant) -> Result<Option<UnderWay<'_>>, Ignored> {
+        self.turn.begin(deadline).await
+    }
+
+    /// The places for cancels whose key is not proven, of all clusters together.
+    pub fn unproven(&self) -> &Semaphore {
+        &self.unproven
+    }
+
     /// The key for servers of `cluster`.
     pub fn key_for(&self, cluster: ClusterId) -> CancelKey {
         match &self.to {
@@ -151,18 +179,41 @@ impl fmt::Debug for Order {
 /// Why a cancel goes nowhere. The sender is not told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Ignored {
-    /// Made by nobody who has the secret, or for a session that has ended.
-    #[error("forged, or of a session that has ended, or of a replica with another cancel.secret_file")]
+    /// Made by nobody who has the secret.
+    #[error("forged, or of a session that ended long ago, or of a replica with another cancel.secret_file")]
     Forged,
+    /// As [`Self::Forged`], and not the first one of its source.
+    #[error(
+        "rate limited, a wrong key, and the source's budget of wrong keys (5 at once, then 5 a minute) is spent"
+    )]
+    WrongBudget,
+    /// The source has spent a budget, and too many of its keys wait to be looked up.
+    #[error(
+        "rate limited, the source has spent a budget, and too many of its 4-byte keys wait (100 a second are looked up)"
+    )]
+    LookUpBudget,
+    /// Nobody here can check the key, and the source sent too many of the kind.
+    #[error(
+        "rate limited, the source's budget of 4-byte keys of other replicas (200 at once, then 10 a second) is spent"
+    )]
+    UnknownBudget,
+    /// The key of a session that has ended.
+    #[error("of a session that has ended")]
+    Ended,
     /// Of a replica that serves another cluster, or of one whose name does not resolve.
     #[error("nobody to tell, the cluster is not served here, or has no address now")]
     Nobody,
-    /// The source asks too often, or was wrong too often.
-    #[error("rate limited, too many cancels from this source")]
-    TooOften,
-    /// Too many are under way.
-    #[error("too many cancels at the same time")]
-    TooMany,
+    /// The other cancels of the session take too long, or there are too many of them.
+    #[error("too many cancels at the same time, of this session (16, one after the other, 5 s each)")]
+    SessionBusy,
+    /// No place came free in time among those for keys that are proven.
+    #[error("too many cancels at the same time, of this cluster (64), and none ended within 5 s")]
+    ClusterBusy,
+    /// No place came free in time among those for keys that are not.
+    #[error(
+        "too many cancels at the same time, with 4-byte keys of other replicas (8), and none ended within 5 s"
+    )]
+    UnprovenBusy,
 }
 
 impl CancelKeys {
@@ -175,7 +226,7 @@ impl CancelKeys {
             shared: secret.is_shared(),
             live: Arc::default(),
             sources: Mutex::default(),
-            proven: Arc::new(Semaphore::new(MAX_PROVEN)),
+            turns: Arc::default(),
             unproven: Arc::new(Semaphore::new(MAX_UNPROVEN)),
         })
     }
@@ -213,56 +264,91 @@ impl CancelKeys {
         Issued { key: CancelKey::new(pid, given), place: Some(place) }
     }
 
-    /// What to do with `key`, which came from `source`.
-    pub fn judge(&self, key: &CancelKey, source: IpAddr, now: Instant) -> Result<Order, Ignored> {
-        // No code panics while it holds the lock, and the budgets are whole at every moment.
-        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
-        let budgets = sources.of(source);
-        if !budgets.asking.spend(ASKING, now) {
-            return Err(Ignored::TooOften);
-        }
+    /// Judges `key`, which came from `source`. A key of a live session and a sealed one are never limited. Any other is
+    /// charged to its source, and waits for its turn until `deadline` where that helps.
+    pub async fn judge(&self, key: &CancelKey, source: IpAddr, deadline: Instant) -> Result<Order, Ignored> {
         let to = match <[u8; 4]>::try_from(key.secret.as_slice()) {
-            Ok(short) => self.judge_short(key, short, budgets, now)?,
-            Err(_) => {
-                let found = self.live.find(key).or_else(|| self.sealer.open(key));
-                found.map(Recipient::Server).ok_or_else(|| wrong(budgets, now))?
-            }
+            Ok(short) => self.judge_short(key, short, source, deadline).await?,
+            Err(_) => self.judge_long(key)?,
         };
-        drop(sources);
-        let slots = match to {
-            Recipient::Server(_) => &self.proven,
-            Recipient::Everyone(..) => &self.unproven,
-        };
-        let slot = Arc::clone(slots).try_acquire_owned().map_err(|_| Ignored::TooMany)?;
-        Ok(Order { to, _slot: slot })
+        let turn = self.turns.enter(KeyId::of(key))?;
+        Ok(Order { to, turn, unproven: Arc::clone(&self.unproven) })
     }
 
-    /// A short key is a guess of 32 bits: after a few wrong ones no more are looked at.
-    fn judge_short(
+    /// A long key cannot be guessed, and so wrong ones need no budget.
+    fn judge_long(&self, key: &CancelKey) -> Result<Recipient, Ignored> {
+        match self.live.find(key) {
+            Some(Found::Live(target)) => Ok(Recipient::Server(target)),
+            Some(Found::Ended) => Err(Ignored::Ended),
+            None => self.sealer.open(key).map(Recipient::Server).ok_or(Ignored::Forged),
+        }
+    }
+
+    /// A short key is a guess of 32 bits: those of a source that has spent a budget are looked up one after the other.
+    async fn judge_short(
         &self,
         key: &CancelKey,
         short: [u8; 4],
-        budgets: &mut Budgets,
-        now: Instant,
+        source: IpAddr,
+        deadline: Instant,
     ) -> Result<Recipient, Ignored> {
-        if !budgets.wrong.has(WRONG, now) {
-            return Err(Ignored::TooOften);
+        let latest = deadline.checked_sub(TIME_TO_TELL).unwrap_or(deadline);
+        let mut looked_up = self.look_up(key, source, latest, false);
+        if let Short::Later(turn) = looked_up {
+            sleep_until(turn).await;
+            looked_up = self.look_up(key, source, latest, true);
         }
-        match self.live.find(key) {
-            Some(target) => Ok(Recipient::Server(target)),
-            // Without a shared secret no other replica can have given it out.
-            None if !self.shared => Err(wrong(budgets, now)),
-            None if budgets.unknown.spend(UNKNOWN, now) => {
+        match looked_up {
+            Short::Known(target) => Ok(Recipient::Server(target)),
+            Short::Ignored(why) => Err(why),
+            Short::Unknown(turn) => {
+                sleep_until(turn).await;
                 Ok(Recipient::Everyone(Arc::clone(&self.short), key.pid, short))
             }
-            None => Err(Ignored::TooOften),
+            Short::Later(_) => Err(Ignored::LookUpBudget), // it has waited
         }
+    }
+
+    /// One look into the table, and its price. No wait that follows ends after `latest`; `waited` tells that the key has
+    /// waited for this look.
+    fn look_up(&self, key: &CancelKey, source: IpAddr, latest: Instant, waited: bool) -> Short {
+        let now = Instant::now();
+        // Held for the whole look, so that sessions on other threads cannot look more often than the budget allows.
+        let mut sources = self.sources();
+        let budgets = sources.of(source);
+        if !waited && budgets.is_over(now) {
+            let turn = budgets.look_ups.reserve(LOOK_UPS, now, latest);
+            return turn.map_or(Short::Ignored(Ignored::LookUpBudget), Short::Later);
+        }
+        match self.live.find(key) {
+            Some(Found::Live(target)) => Short::Known(target),
+            Some(Found::Ended) => Short::Ignored(Ignored::Ended),
+            // Only with a shared secret can another replica have given it out.
+            None if self.shared => match budgets.unknown.reserve(UNKNOWN, now, latest) {
+                Some(turn) => Short::Unknown(turn),
+                None => Short::Ignored(Ignored::UnknownBudget),
+            },
+            None if budgets.wrong.spend(WRONG, now) => Short::Ignored(Ignored::Forged),
+            None => Short::Ignored(Ignored::WrongBudget),
+        }
+    }
+
+    fn sources(&self) -> MutexGuard<'_, Sources> {
+        // No code panics while it holds the lock, and the budgets are whole at every moment.
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn wrong(budgets: &mut Budgets, now: Instant) -> Ignored {
-    budgets.wrong.spend(WRONG, now);
-    Ignored::Forged
+/// A short key, looked up.
+enum Short {
+    /// A live session's, which this cancels.
+    Known(Target),
+    /// Perhaps another replica's, to be carried out from this moment on.
+    Unknown(Instant),
+    /// Nobody's.
+    Ignored(Ignored),
+    /// To be looked up at this moment: its source has spent a budget.
+    Later(Instant),
 }
 
 impl fmt::Debug for CancelKeys {

@@ -1,4 +1,5 @@
-//! How often one source may ask for cancels, and how often it may be wrong. Anyone can ask, without a login.
+//! Budgets of each source of cancels: wrong keys, and keys that nobody here can check. Anyone can send them, without a
+//! login. A key that is found or opened costs nothing.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -6,18 +7,18 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Cancels of one source, of whatever kind: 20 at once, then 20 a second.
-pub(super) const ASKING: Rate = Rate { burst: 20, every: Duration::from_millis(50) };
-
-/// Keys of one source that are wrong: 5 at once, then 5 a minute.
+/// 4-byte keys of one source that are wrong: 5 at once, then 5 a minute.
 pub(super) const WRONG: Rate = Rate { burst: 5, every: Duration::from_secs(12) };
 
-/// 4-byte keys of one source of which nobody here knows whether they are right: 20 at once, then one a second.
-/// Each of them is a question to every server of the cluster; at this rate it takes 136 years to go through all
-/// secrets of one process id.
-pub(super) const UNKNOWN: Rate = Rate { burst: 20, every: Duration::from_secs(1) };
+/// 4-byte keys of one source that may be another replica's: 200 at once, then 10 a second. Each of them is a question to
+/// every server of the cluster; at this rate all secrets of one process id take 13.6 years.
+pub(super) const UNKNOWN: Rate = Rate { burst: 200, every: Duration::from_millis(100) };
 
-/// Sources that are remembered; beyond them the oldest are forgotten. An entry takes about 80 bytes.
+/// Look-ups of 4-byte keys of one source that has spent one of the other budgets: 100 a second, the others wait for their
+/// turn. A right key is late, and not refused; all secrets of one process id take 1.4 years.
+pub(super) const LOOK_UPS: Rate = Rate { burst: 1, every: Duration::from_millis(10) };
+
+/// Sources that are remembered; beyond them the oldest are forgotten. An entry takes about 100 bytes.
 pub(super) const MAX_SOURCES: usize = 8_192;
 
 /// So many at once, then one every so often.
@@ -30,9 +31,16 @@ pub(super) struct Rate {
 /// What one source has left. Each budget is kept as the moment when it will be whole again (GCRA).
 #[derive(Default)]
 pub(super) struct Budgets {
-    pub(super) asking: Budget,
     pub(super) wrong: Budget,
     pub(super) unknown: Budget,
+    pub(super) look_ups: Budget,
+}
+
+impl Budgets {
+    /// Whether the source has sent so many keys that are wrong, or that nobody here can check, that one budget is spent at the moment.
+    pub(super) fn is_over(&self, now: Instant) -> bool {
+        !self.wrong.has(WRONG, now) || !self.unknown.has(UNKNOWN, now)
+    }
 }
 
 #[derive(Default)]
@@ -52,6 +60,17 @@ impl Budget {
             self.0 = Some(self.0.map_or(now, |whole| whole.max(now)) + rate.every);
         }
         has
+    }
+
+    /// Takes one at the first moment at which there is one; `None` when that is after `latest`.
+    pub(super) fn reserve(&mut self, rate: Rate, now: Instant, latest: Instant) -> Option<Instant> {
+        let whole = self.0.map_or(now, |whole| whole.max(now));
+        let turn = whole.checked_sub(rate.every * (rate.burst - 1)).map_or(now, |turn| turn.max(now));
+        if turn > latest {
+            return None;
+        }
+        self.0 = Some(whole + rate.every);
+        Some(turn)
     }
 }
 
@@ -98,7 +117,7 @@ mod tests {
     #[test]
     fn a_burst_then_one_by_one() {
         let (start, mut budget) = (Instant::now(), Budget::default());
-        for (rate, per_minute) in [(ASKING, 1_200), (WRONG, 5), (UNKNOWN, 60)] {
+        for (rate, per_minute) in [(WRONG, 5), (UNKNOWN, 600)] {
             let mut spend = |after: Duration| budget.spend(rate, start + after);
             for n in 0..rate.burst {
                 assert!(spend(Duration::ZERO), "{n} of {}", rate.burst);
@@ -110,6 +129,21 @@ mod tests {
             assert_eq!(Duration::from_mins(1).as_millis() / rate.every.as_millis(), per_minute);
             budget = Budget::default();
         }
+    }
+
+    #[test]
+    fn beyond_the_burst_turns_are_one_pause_apart_up_to_the_latest() {
+        let (now, mut budget) = (Instant::now(), Budget::default());
+        let latest = now + UNKNOWN.every * 3;
+        for n in 0..UNKNOWN.burst {
+            assert_eq!(budget.reserve(UNKNOWN, now, latest), Some(now), "{n}");
+        }
+        for n in 1..=3 {
+            assert_eq!(budget.reserve(UNKNOWN, now, latest), Some(now + UNKNOWN.every * n));
+        }
+        assert_eq!(budget.reserve(UNKNOWN, now, latest), None, "and a refusal takes nothing");
+        let later = now + UNKNOWN.every;
+        assert_eq!(budget.reserve(UNKNOWN, later, latest + UNKNOWN.every), Some(latest + UNKNOWN.every));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
 
 use super::dial::{DialError, Dialer, Dialers};
-use crate::cancel::Order;
+use crate::cancel::{Ignored, Order};
 use crate::wire::cancel_key::CancelKey;
 use crate::wire::{limits, put};
 
@@ -27,30 +27,57 @@ pub struct Entrance<'a> {
     pub server_name: Option<&'a str>,
 }
 
-/// Carries out the order; gives the servers that were told, none when there is nobody to tell. Servers answer by
-/// closing, whether or not there was something to cancel. Fails when no server could be told, with what the last
-/// one said.
+/// The end of a cancel that was carried out.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Delivered {
+    /// By telling these servers.
+    To(Vec<SocketAddr>),
+    /// By another cancel of the same session, which began after this one arrived.
+    Together,
+}
+
+/// The end of a cancel that was not.
+#[derive(Debug, thiserror::Error)]
+pub enum Undelivered {
+    /// It goes nowhere.
+    #[error(transparent)]
+    Ignored(#[from] Ignored),
+    /// No server could be told; this is what the last one said.
+    #[error(transparent)]
+    Failed(#[from] DialError),
+}
+
+/// Carries out the order when its turn comes, before `deadline`. Servers answer by closing, whether or not there was
+/// something to cancel.
 pub async fn deliver(
     dialers: &Dialers,
     entrance: Entrance<'_>,
     order: &Order,
-) -> Result<Vec<SocketAddr>, DialError> {
-    let deadline = Instant::now() + limits::CANCEL_TIMEOUT;
-    let addressees = addressees(dialers, entrance, order, deadline).await;
+    deadline: Instant,
+) -> Result<Delivered, Undelivered> {
+    let Some(mut under_way) = order.turn(deadline).await? else { return Ok(Delivered::Together) };
+    let (places, busy) = match order.server() {
+        Some((cluster, _)) => (&dialers.of(cluster).ok_or(Ignored::Nobody)?.cancels, Ignored::ClusterBusy),
+        None => (order.unproven(), Ignored::UnprovenBusy),
+    };
+    let Ok(Ok(_place)) = timeout_at(deadline, places.acquire()).await else { return Err(busy.into()) };
+    let recipients = recipients(dialers, entrance, order, deadline).await;
+    under_way.starts();
     let tell_one = async |(dialer, addr): (&Arc<Dialer>, SocketAddr)| {
         tell(dialer, addr, &order.key_for(dialer.cluster), deadline).await.map(|()| addr)
     };
     let (mut told, mut failed) = (Vec::new(), None);
-    for result in join_all(addressees.into_iter().map(tell_one)).await {
+    for result in join_all(recipients.into_iter().map(tell_one)).await {
         match result {
             Ok(addr) => told.push(addr),
             Err(error) => failed = Some(error),
         }
     }
-    match failed {
-        Some(error) if told.is_empty() => Err(error),
-        _ => Ok(told),
+    if told.is_empty() {
+        return Err(failed.map_or(Undelivered::Ignored(Ignored::Nobody), Undelivered::Failed));
     }
+    under_way.finish();
+    Ok(Delivered::To(told))
 }
 
 /// A session's own cancel: tells its server to give up a statement that nobody waits for any more.
@@ -77,8 +104,8 @@ impl Recall {
     }
 }
 
-/// To whom the order is to be carried.
-async fn addressees<'a>(
+/// The servers that the order is for.
+async fn recipients<'a>(
     dialers: &'a Dialers,
     entrance: Entrance<'_>,
     order: &Order,
@@ -152,10 +179,12 @@ mod tests {
         let target = Target { cluster: id, addr: silent.local_addr().unwrap(), key };
         let keys = CancelKeys::new(&CancelSecret::random()).unwrap();
         let given = keys.issue(target, Protocol::V3_2, Reach::AnyReplica).unwrap().key;
-        let order = keys.judge(&given, [127, 0, 0, 1].into(), Instant::now()).unwrap();
+        let deadline = Instant::now() + limits::CANCEL_TIMEOUT;
+        let order = keys.judge(&given, [127, 0, 0, 1].into(), deadline).await.unwrap();
         let entrance = Entrance { listener: "main", server_name: None };
         let begun = Instant::now();
-        assert!(matches!(deliver(&dialers, entrance, &order).await, Err(DialError::TimedOut)));
+        let result = deliver(&dialers, entrance, &order, deadline).await;
+        assert!(matches!(result, Err(Undelivered::Failed(DialError::TimedOut))), "{result:?}");
         let waited = begun.elapsed().as_millis();
         assert!((5_000..=5_001).contains(&waited), "{waited} ms");
     }

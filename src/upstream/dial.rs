@@ -34,6 +34,10 @@ const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 /// them is a connection more for a moment. The others wait for their turn.
 const MAX_RECALLS: usize = 64;
 
+/// Cancels of clients of one cluster that are under way at the same time and whose key is proven; each of them is a
+/// connection to a server. The others wait for their turn.
+const MAX_CANCELS: usize = 64;
+
 /// Why the upstream could not be reached.
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
@@ -123,6 +127,7 @@ pub struct Dialer {
     direct_tls: bool,
     takes_cancels: bool,
     pub(super) recalls: Semaphore,
+    pub(super) cancels: Semaphore,
     connect_timeout: Duration,
     resolver: Resolver,
     tls: TlsConnectorDebug,
@@ -200,6 +205,7 @@ impl Dialer {
             direct_tls: cluster.direct_tls,
             takes_cancels: cluster.kind.takes_cancels(),
             recalls: Semaphore::new(MAX_RECALLS),
+            cancels: Semaphore::new(MAX_CANCELS),
             connect_timeout,
             resolver,
             tls: TlsConnectorDebug(TlsConnector::from(Arc::new(config))),

@@ -118,7 +118,8 @@ async fn c10_limits_are_for_the_address_in_the_header() {
     for _ in 0..6 {
         answer(&world, &[header(PROXY, [192, 0, 2, 3]), guess.clone()].concat()).await;
     }
-    let reason = "ignored: rate limited, too many cancels from this source";
+    let reason = "ignored: rate limited, a wrong key, and the source's budget of wrong keys (5 at once, then 5 a \
+                  minute) is spent";
     assert_eq!(world.audit("reason", reason).await["client"], "192.0.2.3:5000");
     answer(&world, &[header(PROXY, [192, 0, 2, 4]), guess].concat()).await;
     let other = world.audit("client", "192.0.2.4:5000").await;

@@ -7,6 +7,7 @@ mod admin;
 mod architecture;
 mod balancer;
 mod cancel;
+mod cancel_crowds;
 mod chain;
 mod derivation;
 mod device_flow;

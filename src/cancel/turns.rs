@@ -1,0 +1,154 @@
+//! Turns of the cancels of one session: one is under way at a time, and those that arrive while another one waits are
+//! carried out by it.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::MutexGuard as TurnGuard;
+use tokio::time::{Instant, timeout_at};
+
+use super::{Ignored, KeyId};
+
+/// Cancels of one session at the same time; a session that sends more is not served faster.
+pub(super) const MAX_PER_SESSION: usize = 16;
+
+/// The sessions for which a cancel is under way; one entry for each, so the limit on connections is its limit too.
+#[derive(Debug, Default)]
+pub(super) struct Turns {
+    sessions: Mutex<HashMap<KeyId, Session>>,
+}
+
+#[derive(Debug, Default)]
+struct Session {
+    queue: Arc<Queue>,
+    /// Cancels in the queue, the one under way included.
+    cancels: usize,
+}
+
+/// The cancels of one session, in the order of their arrival.
+#[derive(Debug, Default)]
+struct Queue {
+    turn: tokio::sync::Mutex<()>,
+    arrived: AtomicU64,
+    /// Number of the last cancel that is carried out.
+    carried: AtomicU64,
+}
+
+/// The place of one cancel in the queue of its session; dropping it leaves the queue.
+#[derive(Debug)]
+pub(super) struct Turn {
+    turns: Arc<Turns>,
+    session: KeyId,
+    queue: Arc<Queue>,
+    number: u64,
+}
+
+/// The only cancel of its session that is under way.
+#[derive(Debug)]
+pub struct UnderWay<'a> {
+    queue: &'a Queue,
+    covers: u64,
+    _turn: TurnGuard<'a, ()>,
+}
+
+impl Turns {
+    /// A place for one more cancel of the session with this key.
+    pub(super) fn enter(self: &Arc<Self>, session: KeyId) -> Result<Turn, Ignored> {
+        let mut sessions = self.lock();
+        let entry = sessions.entry(session).or_default();
+        if entry.cancels >= MAX_PER_SESSION {
+            return Err(Ignored::SessionBusy);
+        }
+        entry.cancels += 1;
+        let queue = Arc::clone(&entry.queue);
+        let number = queue.arrived.fetch_add(1, Ordering::Relaxed) + 1;
+        Ok(Turn { turns: Arc::clone(self), session, queue, number })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<KeyId, Session>> {
+        // No code panics while it holds the lock, and the counts are right at every moment.
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Turn {
+    /// Waits for the turn of this cancel. `None` when another one of the session, which began after this one arrived,
+    /// carried it out.
+    pub(super) async fn begin(&self, deadline: Instant) -> Result<Option<UnderWay<'_>>, Ignored> {
+        let turn = timeout_at(deadline, self.queue.turn.lock()).await.map_err(|_| Ignored::SessionBusy)?;
+        if self.queue.carried.load(Ordering::Relaxed) >= self.number {
+            return Ok(None);
+        }
+        Ok(Some(UnderWay { queue: &self.queue, covers: self.number, _turn: turn }))
+    }
+}
+
+impl UnderWay<'_> {
+    /// The server is about to be told, on behalf of all cancels of the session that arrived until now.
+    pub fn starts(&mut self) {
+        self.covers = self.queue.arrived.load(Ordering::Relaxed);
+    }
+
+    /// The server was told.
+    pub fn finish(self) {
+        self.queue.carried.store(self.covers, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut sessions = self.turns.lock();
+        if let Some(session) = sessions.get_mut(&self.session) {
+            session.cancels -= 1;
+            if session.cancels == 0 {
+                sessions.remove(&self.session);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::wire::cancel_key::CancelKey;
+
+    fn session(pid: i32) -> KeyId {
+        KeyId::of(&CancelKey::new(pid, *b"keys"))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_that_arrive_before_one_starts_are_carried_out_by_it_and_later_ones_are_not() {
+        let turns = Arc::new(Turns::default());
+        let soon = Instant::now() + Duration::from_secs(5);
+        let (first, second) = (turns.enter(session(7)).unwrap(), turns.enter(session(7)).unwrap());
+        let mut under_way = first.begin(soon).await.unwrap().unwrap();
+        under_way.starts();
+        let third = turns.enter(session(7)).unwrap();
+        let other = turns.enter(session(8)).unwrap();
+        assert!(other.begin(soon).await.unwrap().is_some(), "another session has its own turns");
+        assert_eq!(third.begin(soon).await.unwrap_err(), Ignored::SessionBusy, "one at a time");
+        let soon = Instant::now() + Duration::from_secs(5);
+        under_way.finish();
+        assert!(second.begin(soon).await.unwrap().is_none());
+        let mut under_way = third.begin(soon).await.unwrap().expect("it arrived too late for the first");
+        under_way.starts();
+        drop(under_way); // it failed
+        let fourth = turns.enter(session(7)).unwrap();
+        assert!(fourth.begin(soon).await.unwrap().is_some());
+        drop((first, second, third, fourth, other));
+        assert!(turns.lock().is_empty(), "an entry is left behind");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_has_sixteen_at_the_same_time() {
+        let turns = Arc::new(Turns::default());
+        let mut held: Vec<_> = (0..MAX_PER_SESSION).map(|_| turns.enter(session(7)).unwrap()).collect();
+        assert_eq!(turns.enter(session(7)).unwrap_err(), Ignored::SessionBusy);
+        assert!(turns.enter(session(8)).is_ok());
+        held.pop();
+        assert!(turns.enter(session(7)).is_ok());
+    }
+}

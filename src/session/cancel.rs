@@ -1,0 +1,37 @@
+//! The connection of a cancel request, from its key to its end.
+
+use std::net::IpAddr;
+
+use tokio::time::Instant;
+
+use super::Steps;
+use crate::limits::Place;
+use crate::outcome::End;
+use crate::upstream::cancel::{Delivered, Entrance, Undelivered, deliver};
+use crate::wire::cancel_key::CancelKey;
+use crate::wire::limits;
+
+/// Carries out a cancel. Whatever becomes of it, all that its sender sees is the end of the connection.
+pub(super) async fn carry_out(
+    steps: &Steps,
+    entrance: Entrance<'_>,
+    key: &CancelKey,
+    source: IpAddr,
+    place: &mut Place,
+) -> End {
+    let deadline = Instant::now() + limits::CANCEL_TIMEOUT;
+    let delivered = async {
+        let order = steps.cancels.judge(key, source, deadline).await?;
+        if order.server().is_some() {
+            // The key proves as much as a token: strangers must not take its place.
+            place.verified();
+        }
+        deliver(&steps.dialers, entrance, &order, deadline).await
+    };
+    match delivered.await {
+        Ok(Delivered::To(told)) => End::CancelForwarded(told),
+        Ok(Delivered::Together) => End::CancelTogether,
+        Err(Undelivered::Ignored(why)) => End::CancelIgnored(why),
+        Err(Undelivered::Failed(error)) => End::CancelFailed(error),
+    }
+}

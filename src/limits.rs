@@ -3,6 +3,8 @@
 //!
 //! Counts outlive a reload of the configuration, and ceilings do not: each taking names the ceiling in force.
 
+mod eviction;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::Hash;
@@ -10,6 +12,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+pub use self::eviction::{Evicted, EvictionEntry, EvictionSet, EvictionSignal, Turn};
 use crate::names::{DbUser, MAX_NAME_BYTES, printable};
 
 /// Connections above a limit that are told so at the same time; more are closed without a word.
@@ -97,7 +100,7 @@ impl<K: Eq + Hash> Drop for HeldBy<K> {
 
 /// Where a connection comes from, as limits see it: an IPv6 host chooses freely among the addresses of its /64
 /// (RFC 4291, section 2.5.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Source(IpAddr);
 
 impl From<IpAddr> for Source {

@@ -1,0 +1,303 @@
+//! A bounded set of connections, in which the longest silent one makes room for a new one.
+//!
+//! Silence is the time since the client last finished a step, not since its last byte: a client that sends one byte a
+//! second is silent. Both count: how many connections a source has, and how long it has been silent. An address that
+//! floods loses its own connections, and neither an address with hundreds of clients that log in at once nor one with a
+//! single client pays for it.
+//!
+//! Connections whose next step is the proxy's are kept, with one exception: a source that holds more than half of all
+//! places loses them to other sources.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::Source;
+
+/// Microseconds since the set was made.
+type Moment = u64;
+
+/// The connections, each with the place `T` that it holds.
+#[derive(Debug)]
+pub struct EvictionSet<T> {
+    made: Instant,
+    members: Mutex<Members<T>>,
+}
+
+#[derive(Debug)]
+struct Members<T> {
+    all: HashMap<u64, Member<T>>,
+    next_id: u64,
+    waiting_for_client: SilenceRanking,
+    waiting_for_proxy: SilenceRanking,
+}
+
+#[derive(Debug)]
+struct Member<T> {
+    source: Source,
+    /// When it finished its last step.
+    since: Moment,
+    turn: Turn,
+    holds: T,
+    signal: EvictionSignal,
+}
+
+/// The side whose step comes next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// The client has to send something.
+    Client,
+    /// The proxy has to answer.
+    Proxy,
+}
+
+/// A connection of a set, until it is dropped or evicted.
+#[derive(Debug)]
+pub struct EvictionEntry<T> {
+    set: Arc<EvictionSet<T>>,
+    id: u64,
+}
+
+/// Tells a connection that it has been evicted.
+#[derive(Clone, Debug, Default)]
+pub struct EvictionSignal(Arc<Notify>);
+
+/// The connection that has made room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Evicted {
+    /// Its source.
+    pub source: Source,
+    /// The connections that its source still has in the set.
+    pub left: usize,
+}
+
+impl EvictionSignal {
+    /// Waits until the connection is evicted.
+    pub async fn received(&self) {
+        self.0.notified().await;
+    }
+}
+
+impl<T> Default for EvictionSet<T> {
+    fn default() -> Self {
+        let members = Members {
+            all: HashMap::new(),
+            next_id: 0,
+            waiting_for_client: SilenceRanking::default(),
+            waiting_for_proxy: SilenceRanking::default(),
+        };
+        Self { made: Instant::now(), members: Mutex::new(members) }
+    }
+}
+
+impl<T> EvictionSet<T> {
+    /// Adds a connection of `source` that holds `holds`. If there are `max` already, one is evicted; gives `holds` back if
+    /// none can be.
+    pub fn enter(
+        self: &Arc<Self>,
+        source: Source,
+        max: usize,
+        holds: T,
+        signal: &EvictionSignal,
+    ) -> Result<(EvictionEntry<T>, Option<Evicted>), T> {
+        let mut members = self.lock();
+        let now = self.now();
+        let mut evicted = None;
+        if members.all.len() >= max {
+            match members.evict(source, max, now) {
+                Some((_, who)) => evicted = Some(who),
+                None => return Err(holds),
+            }
+        }
+        let id =
+            members.add(Member { source, since: now, turn: Turn::Client, holds, signal: signal.clone() });
+        drop(members);
+        Ok((EvictionEntry { set: Arc::clone(self), id }, evicted))
+    }
+
+    /// Adds a connection of `source` that takes over what an evicted one held; `None` if none can be evicted.
+    pub fn replace(
+        self: &Arc<Self>,
+        source: Source,
+        max: usize,
+        signal: &EvictionSignal,
+    ) -> Option<(EvictionEntry<T>, Evicted)> {
+        let mut members = self.lock();
+        let now = self.now();
+        let (holds, evicted) = members.evict(source, max, now)?;
+        let id =
+            members.add(Member { source, since: now, turn: Turn::Client, holds, signal: signal.clone() });
+        drop(members);
+        Some((EvictionEntry { set: Arc::clone(self), id }, evicted))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Members<T>> {
+        // No code panics while it holds the lock, and the set is whole at every moment.
+        self.members.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asked with the lock held, so that no member is younger than the set's last change.
+    fn now(&self) -> Moment {
+        u64::try_from(self.made.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+}
+
+impl<T> EvictionEntry<T> {
+    /// The connection turns out to come from `source`.
+    pub fn relocate(&self, source: Source) {
+        self.change(|member, _| member.source = source);
+    }
+
+    /// A step is finished, and the next one is that of `turn`.
+    pub fn step(&self, turn: Turn) {
+        self.change(|member, now| (member.since, member.turn) = (now, turn));
+    }
+
+    /// Leaves the set, with the place that the connection holds; `None` if it has been evicted.
+    pub fn leave(self) -> Option<T> {
+        self.set.lock().remove(self.id).map(|member| member.holds)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Member<T>, Moment)) {
+        let mut members = self.set.lock();
+        let now = self.set.now();
+        if let Some(mut member) = members.remove(self.id) {
+            change(&mut member, now);
+            members.insert(self.id, member);
+        }
+    }
+}
+
+impl<T> Drop for EvictionEntry<T> {
+    fn drop(&mut self) {
+        drop(self.set.lock().remove(self.id));
+    }
+}
+
+impl<T> Members<T> {
+    fn add(&mut self, member: Member<T>) -> u64 {
+        let id = self.next_id;
+        self.next_id += 1;
+        self.insert(id, member);
+        id
+    }
+
+    fn insert(&mut self, id: u64, member: Member<T>) {
+        self.ranking(member.turn).insert(member.source, member.since, id);
+        self.all.insert(id, member);
+    }
+
+    fn remove(&mut self, id: u64) -> Option<Member<T>> {
+        let member = self.all.remove(&id)?;
+        self.ranking(member.turn).remove(member.source, member.since, id);
+        Some(member)
+    }
+
+    fn ranking(&mut self, turn: Turn) -> &mut SilenceRanking {
+        match turn {
+            Turn::Client => &mut self.waiting_for_client,
+            Turn::Proxy => &mut self.waiting_for_proxy,
+        }
+    }
+
+    /// Makes room for a connection of `newcomer`, in a set of `max`.
+    fn evict(&mut self, newcomer: Source, max: usize, now: Moment) -> Option<(T, Evicted)> {
+        let silent = self.waiting_for_client.first(now, max);
+        let of_others = |victim: &(Source, u64)| victim.0 != newcomer;
+        let (source, id) =
+            silent.or_else(|| self.waiting_for_proxy.first_of_majority(max).filter(of_others))?;
+        let member = self.remove(id)?;
+        member.signal.0.notify_one();
+        let left = self.waiting_for_client.count(source) + self.waiting_for_proxy.count(source);
+        Some((member.holds, Evicted { source, left }))
+    }
+}
+
+/// A client that takes less time for a step keeps its place while one other source has nearly all others, however quickly
+/// that source opens new connections.
+const QUICK_STEP: Duration = Duration::from_millis(500);
+
+/// Connections by source, for the choice of the one to evict.
+///
+/// It is that of the source with the greatest `count * (silence³ + QUICK_STEP³ / max)`. The third power makes a hundred
+/// connections that have been silent for a tenth of a second weigh less than one that has been silent for a second, and a
+/// hundred that have been silent for half a second more.
+///
+/// Of sources with the same count the one with the longest silence is first at any time, so that only one source of each
+/// count has to be compared. Among n connections there are fewer than √(2n) different counts.
+#[derive(Debug, Default)]
+struct SilenceRanking {
+    /// The connections of each source, the longest silent first.
+    sources: HashMap<Source, BTreeSet<(Moment, u64)>>,
+    /// The sources with each count of connections, by their longest silent one.
+    by_count: BTreeMap<usize, BTreeSet<(Moment, Source)>>,
+}
+
+impl SilenceRanking {
+    fn insert(&mut self, source: Source, since: Moment, id: u64) {
+        self.change(source, |connections| connections.insert((since, id)));
+    }
+
+    fn remove(&mut self, source: Source, since: Moment, id: u64) {
+        self.change(source, |connections| connections.remove(&(since, id)));
+    }
+
+    fn change(&mut self, source: Source, change: impl FnOnce(&mut BTreeSet<(Moment, u64)>) -> bool) {
+        let connections = self.sources.entry(source).or_default();
+        if let Some((since, _)) = connections.first()
+            && let Some(same) = self.by_count.get_mut(&connections.len())
+        {
+            same.remove(&(*since, source));
+            if same.is_empty() {
+                self.by_count.remove(&connections.len());
+            }
+        }
+        change(connections);
+        match connections.first() {
+            Some((since, _)) => {
+                self.by_count.entry(connections.len()).or_default().insert((*since, source));
+            }
+            None => drop(self.sources.remove(&source)),
+        }
+    }
+
+    fn count(&self, source: Source) -> usize {
+        self.sources.get(&source).map_or(0, BTreeSet::len)
+    }
+
+    /// The connection to evict at `now` from a set of `max`.
+    fn first(&self, now: Moment, max: usize) -> Option<(Source, u64)> {
+        let candidates = self.by_count.iter().filter_map(|(count, same)| {
+            let (since, source) = same.first()?;
+            Some((weight(*count, now.saturating_sub(*since), max), *source))
+        });
+        let (_, source) = candidates.max()?;
+        self.first_of(source)
+    }
+
+    /// The longest silent connection of the source that has more than half of `max` connections.
+    fn first_of_majority(&self, max: usize) -> Option<(Source, u64)> {
+        let (count, same) = self.by_count.last_key_value()?;
+        let (_, source) = same.first().filter(|_| *count > max / 2)?;
+        self.first_of(*source)
+    }
+
+    fn first_of(&self, source: Source) -> Option<(Source, u64)> {
+        let (_, id) = self.sources.get(&source)?.first()?;
+        Some((source, *id))
+    }
+}
+
+/// The weight of a source in the choice.
+fn weight(count: usize, silence: Moment, max: usize) -> u128 {
+    let wide = |number: usize| u128::try_from(number).unwrap_or(u128::MAX);
+    let quick = QUICK_STEP.as_micros().pow(3) / wide(max.max(1));
+    u128::from(silence).saturating_pow(3).saturating_add(quick).saturating_mul(wide(count))
+}
+
+#[cfg(test)]
+#[path = "eviction_tests.rs"]
+mod tests;

@@ -259,7 +259,7 @@ where
                 Ok(()) | Err(Broken::Read(_)) => self.up.flow = Flow::Done,
             }
             if matches!(self.up.flow, Flow::Done) && self.client.may_be_kept() {
-                if self.standing() == Standing::Idle {
+                if self.standing() == Standing::Idle && self.tracker.owed() == 0 {
                     self.kept = Some(Kept { told_parameter: self.tracker.told_parameter() });
                     return Poll::Ready(Some(RelayEnd::ClientLeft));
                 }

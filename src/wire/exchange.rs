@@ -1,0 +1,299 @@
+//! One course that an exchange of messages can have taken: the client's messages that the server has not answered,
+//! and what the server does with them. Pure: no I/O, no payload.
+//!
+//! A Query, a FunctionCall and a Sync each earn one ReadyForQuery. The messages of the extended protocol earn one
+//! completion each, until an error makes the server skip everything up to the next Sync. The server ignores Sync and
+//! Flush in COPY IN, and it ignores `CopyData`, CopyDone and CopyFail outside of it (PostgreSQL manual, "COPY
+//! Operations").
+
+use super::runs::{Runs, TooDeep, Waiting};
+use super::tracker::{Copying, Standing};
+
+/// One course of an exchange.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Exchange {
+    waiting: Runs,
+    /// Transaction status of the last ReadyForQuery.
+    status: u8,
+    /// Messages of the extended protocol have been answered since the last ReadyForQuery.
+    batch: bool,
+    /// The server skips everything up to the next Sync. So many Syncs may have ended that before.
+    skipping: Option<u32>,
+    copy: Option<Copying>,
+    copy_in: CopyIn,
+    /// The messages do not fit this course, or are not understood.
+    lost: bool,
+}
+
+/// The client's messages that the server reads, or has read, inside a COPY IN.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct CopyIn {
+    /// The end of the COPY, or a message that has no place in it: then the server ends the session, unless the
+    /// COPY fails before that.
+    ended: bool,
+    /// Syncs.
+    syncs: u32,
+}
+
+/// A second course that the messages allow from here on.
+pub(super) type Fork = Option<Box<Exchange>>;
+
+impl Exchange {
+    /// Begins behind a ReadyForQuery with this transaction status.
+    pub(super) fn new(status: u8) -> Self {
+        Self {
+            waiting: Runs::default(),
+            status,
+            batch: false,
+            skipping: None,
+            copy: None,
+            copy_in: CopyIn::default(),
+            lost: false,
+        }
+    }
+
+    pub(super) fn standing(&self) -> Standing {
+        // A Sync behind a ReadyForQuery does no work: whether it is still answered matters to nobody.
+        let done = self.waiting.iter().all(|run| matches!(run, Waiting::PerhapsSyncs(_)));
+        if !done || self.batch || self.skipping.is_some() || self.copy.is_some() || self.lost {
+            return Standing::Busy;
+        }
+        match self.status {
+            b'I' => Standing::Idle,
+            b'T' => Standing::InTransaction,
+            b'E' => Standing::InFailedTransaction,
+            _ => Standing::Busy,
+        }
+    }
+
+    pub(super) fn copying(&self) -> Option<Copying> {
+        self.copy
+    }
+
+    pub(super) fn owed(&self) -> u64 {
+        self.waiting.iter().map(|run| u64::from(run.owed())).sum()
+    }
+
+    pub(super) fn is_lost(&self) -> bool {
+        self.lost
+    }
+
+    #[cfg(test)]
+    pub(super) fn holds_much(&self) -> bool {
+        self.waiting.capacity() > super::runs::KEPT_RUNS
+    }
+
+    /// Gives up this course for good.
+    pub(super) fn lose(&mut self) {
+        *self = Self { lost: true, ..Self::new(self.status) };
+    }
+
+    /// Takes note of a whole message of the client.
+    pub(super) fn client_sent(&mut self, tag: u8) -> Fork {
+        if self.lost {
+            return None;
+        }
+        let in_open_copy = self.copy == Some(Copying::In) && !self.copy_in.ended;
+        match tag {
+            b'Q' | b'F' => {
+                self.copy_in.ended |= in_open_copy;
+                return self.wait_for(Waiting::Queries(1));
+            }
+            b'P' | b'B' | b'D' | b'E' | b'C' => {
+                self.copy_in.ended |= in_open_copy;
+                return self.wait_for(Waiting::Extended(1));
+            }
+            b'S' if in_open_copy => self.swallow(1),
+            b'S' => self.wait_for_sync(),
+            b'c' | b'f' if in_open_copy => self.copy_in.ended = true,
+            b'c' | b'f' => self.push(Waiting::CopyEnds(1)),
+            b'd' | b'H' | b'X' => {} // they earn nothing
+            _ => self.lose(),
+        }
+        None
+    }
+
+    /// Takes note of a message that a server ignores while it skips.
+    fn wait_for(&mut self, run: Waiting) -> Fork {
+        match self.skipping {
+            // Where a Sync inside the failed COPY has ended the skipping, it is read as usual.
+            Some(perhaps @ 1..) if self.waiting.is_empty() => {
+                self.skipping = Some(0);
+                let mut rest = Runs::default();
+                let _ = rest.push(run); // the first has room
+                Some(Box::new(self.read_from_sync(perhaps, rest)))
+            }
+            Some(_) if self.waiting.is_empty() => None,
+            _ => {
+                self.push(run);
+                None
+            }
+        }
+    }
+
+    fn wait_for_sync(&mut self) {
+        match self.waiting.back() {
+            // What the server is at stays open.
+            Some(Waiting::Extended(each)) if self.waiting.len() > 1 => {
+                self.waiting.pop_back();
+                self.push(Waiting::Batches { each, count: 1 });
+            }
+            Some(Waiting::PerhapsSyncs(perhaps)) => {
+                self.waiting.pop_back();
+                self.push(Waiting::Syncs(1));
+                self.waiting.put_perhaps_syncs(perhaps);
+            }
+            _ => self.push(Waiting::Syncs(1)),
+        }
+    }
+
+    fn push(&mut self, run: Waiting) {
+        if self.waiting.push(run) == Err(TooDeep) {
+            self.lose();
+        }
+    }
+
+    /// Takes note of a whole message of the server that answers something, and of the first byte of its body.
+    pub(super) fn server_sent(&mut self, tag: u8, first: u8) -> Fork {
+        if self.lost {
+            return None;
+        }
+        if tag == b'Z' {
+            self.ready(first);
+            return None;
+        }
+        // It cannot be a Sync's: a Sync behind a ReadyForQuery earns another one and nothing else.
+        if matches!(self.waiting.front(), Some(Waiting::PerhapsSyncs(_))) {
+            self.waiting.pop_front();
+        }
+        self.waiting.open_batch();
+        if tag == b'E' {
+            return self.failed();
+        }
+        self.answered(tag);
+        None
+    }
+
+    /// An answer that is neither an error nor ReadyForQuery.
+    fn answered(&mut self, tag: u8) {
+        use Waiting as W;
+        match (tag, self.waiting.front()) {
+            (b'D' | b'd' | b'c' | b't' | b'V' | b'T', Some(W::Queries(_) | W::Either(_)))
+            | (b'D' | b'd' | b'c' | b't', Some(W::Extended(_))) => {}
+            (b'C' | b'I', Some(W::Queries(_)))
+            | (b'1' | b'2' | b'3' | b'n' | b'C' | b'I' | b's', Some(W::Either(_))) => self.end_copy(),
+            (b'1' | b'2' | b'3' | b'n' | b'T' | b'C' | b'I' | b's', Some(W::Extended(_))) => {
+                self.end_copy();
+                self.batch = true;
+                self.waiting.take_front();
+                self.waiting.tidy();
+            }
+            (b'G', Some(W::Queries(_) | W::Extended(_))) => self.begin_copy_in(),
+            (b'H', Some(W::Queries(_) | W::Extended(_) | W::Either(_))) => self.copy = Some(Copying::Out),
+            (b'W', Some(W::Queries(_))) => self.copy = Some(Copying::Both),
+            _ => self.lose(),
+        }
+    }
+
+    /// The server has begun to read the client's next messages as data, up to the first end of a COPY.
+    fn begin_copy_in(&mut self) {
+        self.copy = Some(Copying::In);
+        self.copy_in = CopyIn::default();
+        // More of the same has been sent, and no end of the COPY between.
+        if matches!(self.waiting.front(), Some(Waiting::Extended(2..) | Waiting::Queries(2..))) {
+            self.copy_in.ended = true;
+            return;
+        }
+        while let Some(syncs) = self.waiting.take_syncs_behind_front() {
+            self.swallow(syncs);
+        }
+        self.copy_in.ended = self.waiting.len() > 1;
+        self.waiting.take_copy_end_behind_front();
+    }
+
+    /// Counts Syncs inside a COPY IN.
+    fn swallow(&mut self, syncs: u32) {
+        match self.copy_in.syncs.checked_add(syncs) {
+            Some(syncs) => self.copy_in.syncs = syncs,
+            None => self.lose(),
+        }
+    }
+
+    fn end_copy(&mut self) {
+        (self.copy, self.copy_in) = (None, CopyIn::default());
+    }
+
+    fn failed(&mut self) -> Fork {
+        let perhaps = self.copy_in.syncs;
+        self.end_copy();
+        match self.waiting.front() {
+            Some(Waiting::Extended(_)) => {
+                self.waiting.take_front();
+                return self.skip(perhaps);
+            }
+            Some(Waiting::Queries(_)) if perhaps > 0 => {
+                self.waiting.take_front();
+                self.waiting.put_perhaps_syncs(perhaps);
+                self.waiting.push_front(Waiting::Queries(1));
+            }
+            // The ReadyForQuery of each ends it.
+            Some(Waiting::Queries(_) | Waiting::Syncs(_) | Waiting::Either(_)) => {}
+            // It answers nothing: the server is about to end the session.
+            Some(Waiting::Batches { .. } | Waiting::PerhapsSyncs(_) | Waiting::CopyEnds(_)) | None => {
+                self.lose();
+            }
+        }
+        None
+    }
+
+    /// The server skips what waits, up to the next Sync. So many Syncs, in front of what waits, may be that one.
+    fn skip(&mut self, perhaps: u32) -> Fork {
+        let next = self.waiting.iter().find(|run| !matches!(run, Waiting::CopyEnds(_)));
+        let sync_is_next = matches!(next, None | Some(Waiting::Syncs(_)));
+        let fork = if perhaps == 0 || sync_is_next {
+            self.skipping = Some(perhaps);
+            None
+        } else {
+            self.skipping = Some(0);
+            Some(Box::new(self.read_from_sync(perhaps, self.waiting.clone())))
+        };
+        while let Some(run) = self.waiting.front() {
+            match run {
+                Waiting::Syncs(_) => break,
+                Waiting::Batches { .. } => self.waiting.open_batch(),
+                Waiting::Either(_) => self.lose(), // which of them has the next Sync is not known
+                Waiting::Extended(_)
+                | Waiting::Queries(_)
+                | Waiting::PerhapsSyncs(_)
+                | Waiting::CopyEnds(_) => self.waiting.pop_front(),
+            }
+        }
+        fork
+    }
+
+    /// The other course of a COPY that failed in the extended protocol: the first of `syncs`, which the server had
+    /// not read before, has ended the skipping, and `rest` is read as usual.
+    fn read_from_sync(&self, syncs: u32, mut rest: Runs) -> Self {
+        rest.put_perhaps_syncs(syncs - 1);
+        rest.push_front(Waiting::Syncs(1));
+        rest.tidy();
+        Self { waiting: rest, skipping: None, ..self.clone() }
+    }
+
+    fn ready(&mut self, status: u8) {
+        self.end_copy();
+        (self.status, self.batch) = (status, false);
+        let perhaps = self.skipping.take().unwrap_or(0);
+        match self.waiting.front() {
+            Some(Waiting::Queries(_) | Waiting::Syncs(_) | Waiting::Either(_) | Waiting::PerhapsSyncs(_)) => {
+                self.waiting.take_front();
+                self.waiting.put_perhaps_syncs(perhaps);
+            }
+            None if perhaps > 0 => self.waiting.put_perhaps_syncs(perhaps - 1),
+            Some(Waiting::Extended(_) | Waiting::Batches { .. } | Waiting::CopyEnds(_)) | None => {
+                return self.lose();
+            }
+        }
+        self.waiting.tidy();
+    }
+}

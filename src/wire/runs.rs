@@ -1,0 +1,203 @@
+//! The client's messages that the server has not answered, in their order, as runs of one kind.
+
+use std::collections::VecDeque;
+
+/// Most runs that are told apart. What comes behind them is counted as [`Waiting::Either`].
+pub(super) const MAX_RUNS: usize = 8_192;
+
+/// Places for runs that are kept when nothing waits.
+pub(super) const KEPT_RUNS: usize = 32;
+
+/// A run of client messages of one kind, at least one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Waiting {
+    /// Parse, Bind, Describe, Execute and Close, without the Sync that ends them.
+    Extended(u32),
+    /// `count` Syncs, with `each` messages of the extended protocol in front of each, at least one.
+    Batches { each: u32, count: u32 },
+    /// Query and FunctionCall.
+    Queries(u32),
+    /// Syncs with nothing in front of them.
+    Syncs(u32),
+    /// Batches, Queries and Syncs beyond [`MAX_RUNS`], in an order that is not kept.
+    Either(u32),
+    /// Syncs that the server may have ignored.
+    PerhapsSyncs(u32),
+    /// CopyDone and CopyFail: each ends a COPY IN, and is ignored where there is none.
+    CopyEnds(u32),
+}
+
+impl Waiting {
+    /// ReadyForQuery messages that it earns at most.
+    pub(super) fn owed(self) -> u32 {
+        match self {
+            Self::Extended(_) | Self::CopyEnds(_) => 0,
+            Self::Batches { count, .. }
+            | Self::Queries(count)
+            | Self::Syncs(count)
+            | Self::Either(count)
+            | Self::PerhapsSyncs(count) => count,
+        }
+    }
+
+    fn may_begin_copy(self) -> bool {
+        match self {
+            Self::Extended(_) | Self::Batches { .. } | Self::Queries(_) | Self::Either(_) => true,
+            Self::Syncs(_) | Self::PerhapsSyncs(_) | Self::CopyEnds(_) => false,
+        }
+    }
+
+    /// Both runs as one, where they are of one kind, or where there is no room (`full`) for another run. `None` too
+    /// when they are more than can be counted.
+    fn join(self, next: Self, full: bool) -> Option<Self> {
+        use Waiting as W;
+        match (self, next) {
+            (W::Extended(count), W::Extended(more)) => count.checked_add(more).map(W::Extended),
+            (W::Batches { each, count }, W::Batches { each: same, count: more }) if each == same => {
+                count.checked_add(more).map(|count| W::Batches { each, count })
+            }
+            (W::Queries(count), W::Queries(more)) => count.checked_add(more).map(W::Queries),
+            (W::Syncs(count), W::Syncs(more)) => count.checked_add(more).map(W::Syncs),
+            (W::CopyEnds(count), W::CopyEnds(more)) => count.checked_add(more).map(W::CopyEnds),
+            (
+                W::Batches { count, .. } | W::Queries(count) | W::Syncs(count) | W::Either(count),
+                W::Batches { count: more, .. } | W::Queries(more) | W::Syncs(more),
+            ) if full => count.checked_add(more).map(W::Either),
+            _ => None,
+        }
+    }
+}
+
+/// A queue of runs, at most two more than [`MAX_RUNS`]. No CopyDone and CopyFail stand in front of all that can begin
+/// a COPY: the server ignores them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Runs(VecDeque<Waiting>);
+
+/// There are more runs, or messages in a run, than can be counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct TooDeep;
+
+impl Runs {
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.0.capacity()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn front(&self) -> Option<Waiting> {
+        self.0.front().copied()
+    }
+
+    pub(super) fn back(&self) -> Option<Waiting> {
+        self.0.back().copied()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = Waiting> {
+        self.0.iter().copied()
+    }
+
+    /// Appends a run, to the last one where that is of its kind.
+    pub(super) fn push(&mut self, run: Waiting) -> Result<(), TooDeep> {
+        // The Sync behind it makes a batch of it, which the run before can take in.
+        let begins_batch = matches!(run, Waiting::Extended(_)) && self.len() == MAX_RUNS;
+        let full = self.len() >= MAX_RUNS && !begins_batch;
+        if matches!(run, Waiting::CopyEnds(_)) && !self.iter().any(Waiting::may_begin_copy) {
+            return Ok(());
+        }
+        match self.0.back_mut() {
+            Some(last) if let Some(joined) = last.join(run, full) => *last = joined,
+            _ if full => return Err(TooDeep),
+            _ => self.0.push_back(run),
+        }
+        Ok(())
+    }
+
+    pub(super) fn push_front(&mut self, run: Waiting) {
+        self.0.push_front(run);
+    }
+
+    pub(super) fn pop_front(&mut self) {
+        self.0.pop_front();
+    }
+
+    pub(super) fn pop_back(&mut self) {
+        self.0.pop_back();
+    }
+
+    /// Takes one message, or batch, of the first run.
+    pub(super) fn take_front(&mut self) {
+        if let Some(
+            Waiting::Extended(count @ 2..)
+            | Waiting::Batches { count: count @ 2.., .. }
+            | Waiting::Queries(count @ 2..)
+            | Waiting::Syncs(count @ 2..)
+            | Waiting::Either(count @ 2..)
+            | Waiting::PerhapsSyncs(count @ 2..)
+            | Waiting::CopyEnds(count @ 2..),
+        ) = self.0.front_mut()
+        {
+            *count -= 1;
+        } else {
+            self.0.pop_front();
+        }
+    }
+
+    /// Splits the first of the batches that stand at the front into its messages and its Sync.
+    pub(super) fn open_batch(&mut self) {
+        if let Some(Waiting::Batches { each, .. }) = self.front() {
+            self.take_front();
+            self.0.push_front(Waiting::Syncs(1));
+            self.0.push_front(Waiting::Extended(each));
+        }
+    }
+
+    /// Takes the second run, where it is one of Syncs, and gives their number.
+    pub(super) fn take_syncs_behind_front(&mut self) -> Option<u32> {
+        let Some(Waiting::Syncs(count) | Waiting::PerhapsSyncs(count)) = self.0.get(1).copied() else {
+            return None;
+        };
+        self.0.remove(1);
+        Some(count)
+    }
+
+    /// Takes one CopyDone or CopyFail that stands next behind the first run.
+    pub(super) fn take_copy_end_behind_front(&mut self) {
+        match self.0.get_mut(1) {
+            Some(Waiting::CopyEnds(count @ 2..)) => *count -= 1,
+            Some(Waiting::CopyEnds(_)) => drop(self.0.remove(1)),
+            _ => {}
+        }
+    }
+
+    /// Puts Syncs that may have been ignored first in the queue, but behind those that were not: one ReadyForQuery
+    /// is as good as another.
+    pub(super) fn put_perhaps_syncs(&mut self, count: u32) {
+        if count > 0 {
+            let sure = |run: &Waiting| matches!(run, Waiting::Syncs(_) | Waiting::CopyEnds(_));
+            let place = self.0.iter().take_while(|run| sure(run)).count();
+            self.0.insert(place, Waiting::PerhapsSyncs(count));
+        }
+    }
+
+    /// To be called when the front has changed. Gives memory back when nothing waits.
+    pub(super) fn tidy(&mut self) {
+        let mut at = 0;
+        while let Some(run) = self.0.get(at).filter(|run| !run.may_begin_copy()) {
+            if matches!(run, Waiting::CopyEnds(_)) {
+                self.0.remove(at);
+            } else {
+                at += 1;
+            }
+        }
+        if self.0.is_empty() && self.0.capacity() > KEPT_RUNS {
+            self.0 = VecDeque::new();
+        }
+    }
+}

@@ -1,5 +1,5 @@
 //! How many there may be of what a stranger can have several of: connections, logins under way, sessions of one
-//! user. A place is held by a guard and is free again when that is dropped, whatever happened to its holder.
+//! person. A place is held by a guard and is free again when that is dropped, whatever happened to its holder.
 //!
 //! Counts outlive a reload of the configuration, and ceilings do not: each taking names the ceiling in force.
 
@@ -131,7 +131,7 @@ pub enum Whose {
     Logins,
     /// Those of them that come from one address.
     Address,
-    /// One database user.
+    /// One person, by the database user of the login that is refused.
     User(DbUser),
     /// One cluster, by its name.
     Cluster(String),
@@ -177,7 +177,7 @@ pub struct DoorLimits {
 /// The ceilings behind the door: sessions, and logins whose token is good.
 #[derive(Clone, Debug, Default)]
 pub struct SessionCeilings {
-    /// Of one database user of one cluster; `None` for any number.
+    /// Of one person in all clusters; `None` for any number.
     pub per_user: Option<usize>,
     /// Of one cluster; `None` for any number.
     pub per_cluster: Option<usize>,
@@ -193,7 +193,7 @@ pub struct Counts {
     refusals: Arc<Count>,
     sessions: Arc<Count>,
     sources: Arc<CountBy<Source>>,
-    users: Arc<CountBy<(String, DbUser)>>,
+    people: Arc<CountBy<(String, String)>>,
     clusters: Arc<CountBy<String>>,
     groups: Arc<CountBy<(String, String)>>,
 }
@@ -243,7 +243,7 @@ pub struct Unheard;
 /// What a session holds besides its [`Seat`].
 #[derive(Debug)]
 pub struct SessionPlace {
-    _user: HeldBy<(String, DbUser)>,
+    _person: HeldBy<(String, String)>,
     _cluster: HeldBy<String>,
     _group: Option<HeldBy<(String, String)>>,
 }
@@ -285,20 +285,22 @@ impl Counts {
         Ok(Seat { _client: client, login: Some(login), source: None })
     }
 
-    /// A place for a login whose token is good, among those of its user, its group and its cluster.
+    /// A place for a login whose token is good, among those of its person (issuer and subject), its group and its
+    /// cluster.
     pub fn session(
         &self,
         cluster: &str,
+        (issuer, subject): (&str, &str),
         user: &DbUser,
         limits: &SessionCeilings,
     ) -> Result<SessionPlace, NoPlace> {
         let cluster = cluster.to_owned();
-        let key = (cluster.clone(), user.clone());
+        let person = (issuer.to_owned(), subject.to_owned());
         let in_cluster = self.clusters.take(&cluster, limits.per_cluster).ok_or_else(|| Full {
             of: Whose::Cluster(cluster.clone()),
             max: limits.per_cluster.unwrap_or_default(),
         })?;
-        let of_user = self.users.take(&key, limits.per_user).ok_or_else(|| Full {
+        let of_person = self.people.take(&person, limits.per_user).ok_or_else(|| Full {
             of: Whose::User(user.clone()),
             max: limits.per_user.unwrap_or_default(),
         })?;
@@ -309,7 +311,7 @@ impl Counts {
                 Some(held.ok_or_else(|| Full { of: Whose::Group(group.clone()), max: *max })?)
             }
         };
-        Ok(SessionPlace { _user: of_user, _cluster: in_cluster, _group: of_group })
+        Ok(SessionPlace { _person: of_person, _cluster: in_cluster, _group: of_group })
     }
 
     /// Counts a session from its welcome on; its seat is its limit.

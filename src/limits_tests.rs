@@ -92,32 +92,37 @@ fn c7_even_saying_no_has_a_limit() {
     assert!(counts.refuse(NoPlace::Stopping).is_some());
 }
 
+fn users() -> [DbUser; 2] {
+    ["alice", "bob"].map(|user| DbUser::parse(user).unwrap())
+}
+
 #[test]
-fn u7_sessions_of_one_user_are_limited_in_each_cluster() {
+fn u7_sessions_of_one_person_are_limited_in_all_clusters_together() {
     let counts = Counts::default();
     let limits = SessionCeilings { per_user: Some(2), ..NONE };
-    let [alice, bob] = ["alice", "bob"].map(|user| DbUser::parse(user).unwrap());
-    let one = counts.session("app", &alice, &limits).unwrap();
-    let two = counts.session("app", &alice, &limits).unwrap();
-    let full = full(counts.session("app", &alice, &limits));
+    let [alice, bob] = users();
+    let one = counts.session("app", ("idp", "1"), &alice, &limits).unwrap();
+    let two = counts.session("other", ("idp", "1"), &bob, &limits).unwrap();
+    let full = full(counts.session("app", ("idp", "1"), &alice, &limits));
     assert_eq!(full, Full { of: Whose::User(alice.clone()), max: 2 });
-    counts.session("other", &alice, &limits).unwrap();
-    counts.session("app", &bob, &limits).unwrap();
+    // Other people with the same database user, and those with the same subject of another issuer.
+    counts.session("app", ("idp", "2"), &alice, &limits).unwrap();
+    counts.session("app", ("other", "1"), &alice, &limits).unwrap();
     drop(one);
-    let again = counts.session("app", &alice, &limits).unwrap();
+    let again = counts.session("app", ("idp", "1"), &alice, &limits).unwrap();
     drop((again, two));
-    assert!(counts.users.lock().is_empty() && counts.clusters.lock().is_empty());
+    assert!(counts.people.lock().is_empty() && counts.clusters.lock().is_empty());
 }
 
 #[test]
 fn u7_sessions_of_one_cluster_are_limited_whoever_has_them() {
     let counts = Counts::default();
     let limits = SessionCeilings { per_cluster: Some(1), ..NONE };
-    let [alice, bob] = ["alice", "bob"].map(|user| DbUser::parse(user).unwrap());
-    let _one = counts.session("app", &alice, &limits).unwrap();
-    let full = full(counts.session("app", &bob, &limits));
+    let [alice, bob] = users();
+    let _one = counts.session("app", ("idp", "1"), &alice, &limits).unwrap();
+    let full = full(counts.session("app", ("idp", "2"), &bob, &limits));
     assert_eq!(full, Full { of: Whose::Cluster("app".into()), max: 1 });
-    counts.session("other", &bob, &limits).unwrap();
+    counts.session("other", ("idp", "2"), &bob, &limits).unwrap();
 }
 
 /// A ceiling that a reload lowers below what is taken lets nobody new in and throws nobody out.

@@ -69,7 +69,7 @@ pub struct SessionLimits {
     pub login_timeout: Duration,
     /// Connections from one address that have not shown a good token yet; any number when absent.
     pub max_logins_per_address: Option<usize>,
-    /// Sessions of one database user in one cluster; any number when absent.
+    /// Sessions of one person in all clusters; any number when absent.
     pub max_user_client_connections: Option<usize>,
 }
 
@@ -201,7 +201,8 @@ async fn log_in(
     steps.roll.admits(&person)?;
     let grant = steps.policy.authorise(claims, &asked(listener, client))?;
     trail.grant(&grant.cluster().name, grant.db_user().as_str(), grant.database().as_str());
-    let place = steps.counts.session(&grant.cluster().name, grant.db_user(), &steps.ceilings(&grant))?;
+    let who = (person.issuer.as_str(), person.subject.as_str());
+    let place = steps.counts.session(&grant.cluster().name, who, grant.db_user(), &steps.ceilings(&grant))?;
 
     let wanted = Wanted::of(&grant, client.startup());
     let slot = steps.pool.as_ref().map(|pool| pool.slot(&grant, client.startup()));

@@ -99,7 +99,7 @@ impl Ground {
         let files = files.expect("a certificate");
         let text = format!(
             "[listen]\naddr = \"127.0.0.1:0\"\ntls_cert_file = \"{}\"\ntls_key_file = \"{}\"\n[limits]\n\
-             max_client_conn = {MOST_SESSIONS}\n[log]\nlevel = \"error\"\n[[issuer]]\nname = \"idp\"\nurl = \"{}\"\n\
+             max_client_conn = {MOST_SESSIONS}\nmax_user_client_connections = 0\n[log]\nlevel = \"error\"\n[[issuer]]\nname = \"idp\"\nurl = \"{}\"\n\
              audience = \"{}\"\nprivate_network = true\n[[cluster]]\nname = \"app\"\nendpoint = \"{}\"\n\
              hostaddr = \"{}\"\nregion = \"{}\"\nrole_arn = \"{}\"\nca_file = \"{}\"\nsts_endpoint_url = \"{}\"\n{}\n",
             files.cert.display(),

@@ -10,13 +10,24 @@ use super::values::{DAY, HOUR, SECOND, none_for_zero};
 const MOST: usize = 1_000_000;
 
 pub(super) fn limits(section: &Section<'_, '_>) -> LimitSettings {
+    let max_client_conn = section.count("max_client_conn", 1_000, 2..=MOST);
+    let max_logins = section.count("max_logins", max_client_conn * 3 / 4, 1..=MOST);
+    if max_logins >= max_client_conn {
+        let text = format!(
+            "{max_logins} is not below max_client_conn ({max_client_conn}): connections without a good token could take \
+             every place; write at most {}, or leave it out for three quarters of max_client_conn",
+            max_client_conn - 1
+        );
+        section.wrong("max_logins", text);
+    }
+    let max_user = section.count("max_user_client_connections", max_client_conn / 2, 0..=MOST);
     let limits = LimitSettings {
         client_login_timeout: section.duration("client_login_timeout", 15 * SECOND, SECOND..=HOUR),
         login_timeout: section.duration("login_timeout", 60 * SECOND, SECOND..=HOUR),
         server_connect_timeout: section.duration("server_connect_timeout", 10 * SECOND, SECOND..=HOUR),
-        max_client_conn: section.count("max_client_conn", 1_000, 1..=MOST),
-        max_user_client_connections: none_for_zero(section.count("max_user_client_connections", 0, 0..=MOST)),
-        max_logins: section.count("max_logins", 1_024, 1..=MOST),
+        max_client_conn,
+        max_user_client_connections: none_for_zero(max_user),
+        max_logins,
         max_logins_per_address: none_for_zero(section.count("max_logins_per_address", 0, 0..=MOST)),
         shutdown_delay: section.duration("shutdown_delay", Duration::ZERO, Duration::ZERO..=HOUR),
         shutdown_timeout: section.duration("shutdown_timeout", 30 * SECOND, Duration::ZERO..=DAY),

@@ -119,9 +119,9 @@ pub struct LimitSettings {
     pub server_connect_timeout: Duration,
     /// Sessions at the same time, logins in progress included.
     pub max_client_conn: usize,
-    /// Sessions of one database user at the same time; any number when absent.
+    /// Sessions of one person at the same time, in all clusters together; any number when absent.
     pub max_user_client_connections: Option<usize>,
-    /// Connections that have not shown a good token yet, at the same time.
+    /// Connections that have not shown a good token yet, at the same time; below `max_client_conn`.
     pub max_logins: usize,
     /// Those of them that come from one address (IPv6: one /64); any number when absent.
     pub max_logins_per_address: Option<usize>,

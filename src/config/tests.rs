@@ -184,7 +184,8 @@ fn limits_of_values_hold_at_the_limit_and_past_it() {
         ("jwks_max_stale", "\"60s\"", "\"59s\""),
         ("sts_duration", "\"15m\"", "\"899s\""),
         ("sts_duration", "\"12h\"", "\"12h 1s\""),
-        ("max_client_conn", "1", "0"),
+        ("max_client_conn", "2", "1"),
+        ("max_logins", "999", "1000"),
         ("max_client_conn", "1000000", "1000001"),
         ("client_login_timeout", "\"1s\"", "\"999ms\""),
         ("client_login_timeout", "\"1m\"", "\"61s\""),
@@ -199,6 +200,30 @@ fn limits_of_values_hold_at_the_limit_and_past_it() {
         read(&with(&[(key, &format!("{key} = {good}"))])).unwrap_or_else(|problems| panic!("{problems}"));
         let report = problem(&[(key, &format!("{key} = {bad}"))]);
         assert!(report.contains(key), "{report}");
+    }
+}
+
+/// Neither strangers nor one person can take every place, however many places there are.
+#[test]
+fn c7_limits_that_are_not_set_follow_the_most_clients() {
+    for (clients, logins, user) in [(2, 1, 1), (3, 2, 1), (200, 150, 100), (1_000, 750, 500)] {
+        let config = read(&with(&[("max_client_conn", &format!("max_client_conn = {clients}"))])).unwrap();
+        let limits = config.limits;
+        assert_eq!(
+            (limits.max_logins, limits.max_user_client_connections),
+            (logins, Some(user)),
+            "{clients}"
+        );
+    }
+    let any = read(&with(&[("max_user_client_connections", "max_user_client_connections = 0")])).unwrap();
+    assert_eq!(any.limits.max_user_client_connections, None);
+    let both = [("max_client_conn", "max_client_conn = 300"), ("max_logins", "max_logins = 300")];
+    let report = problem(&both);
+    let line = with(&both).lines().position(|line| line == "max_logins = 300").unwrap() + 1;
+    for text in
+        [&format!("proxy.toml:{line}:14: limits.max_logins: "), "max_client_conn (300)", "at most 299"]
+    {
+        assert!(report.contains(text), "{report}");
     }
 }
 

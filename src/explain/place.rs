@@ -10,7 +10,7 @@ pub(super) fn explain(why: &NoPlace) -> Refusal {
                 Whose::Clients => "connections",
                 Whose::Logins => "logins in progress",
                 Whose::Address => "logins in progress from one address",
-                Whose::User(_) => "sessions of one user",
+                Whose::User(_) => "sessions of one person",
                 Whose::Cluster(_) => "sessions of this cluster",
                 Whose::Group(_) => "sessions of one group",
             };

@@ -38,7 +38,7 @@ impl World {
 async fn c7_a_flood_of_silent_peers_stops_at_the_limit_of_logins() {
     descriptors::provide(4_000, 0).unwrap();
     let world = World::wishes()
-        .limits("max_client_conn = 4000\nclient_login_timeout = \"1h\"\nlogin_timeout = \"1h\"")
+        .limits("max_client_conn = 4000\nmax_logins = 1024\nclient_login_timeout = \"1h\"\nlogin_timeout = \"1h\"")
         .start()
         .await;
     let live = world.connect("alice", &world.token("alice")).await.unwrap();
@@ -66,9 +66,10 @@ async fn c7_a_flood_of_silent_peers_stops_at_the_limit_of_logins() {
 #[tokio::test(flavor = "multi_thread")]
 async fn c7_more_than_can_be_told_no_are_closed_without_a_word() {
     let world =
-        World::wishes().limits("max_client_conn = 1\nclient_login_timeout = \"1h\"\nlogin_timeout = \"1h\"");
+        World::wishes().limits("max_client_conn = 2\nclient_login_timeout = \"1h\"\nlogin_timeout = \"1h\"");
     let world = world.start().await;
     let client = world.connect("alice", &world.token("alice")).await.unwrap();
+    let _other = world.connect("bob", &world.token("bob")).await.unwrap();
     let _standing = world.silent(64).await;
     let mut closed = world.silent(1).await.remove(0);
     let read = closed.read(&mut [0]).await;
@@ -91,6 +92,19 @@ async fn u7_one_user_has_so_many_sessions_and_no_more() {
     world.connect("bob", &world.token("bob")).await.unwrap();
     drop(one);
     until("a place for alice", async || world.connect("alice", &world.token("alice")).await.is_ok()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn u7_one_person_cannot_take_every_place_by_default() {
+    let world = World::wishes().limits("max_client_conn = 4").start().await;
+    let _two = [
+        world.connect("alice", &world.token("alice")).await.unwrap(),
+        world.connect("alice", &world.token("alice")).await.unwrap(),
+    ];
+    let refusal = world.refusal("alice", &world.token("alice")).await;
+    assert_eq!((refusal.sqlstate(), refusal.message()), ("53300", "too many connections for user \"alice\""));
+    assert!(refusal.detail().contains("the limit of sessions of one person is 2"), "{refusal:?}");
+    world.connect("bob", &world.token("bob")).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

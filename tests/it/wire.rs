@@ -285,7 +285,7 @@ async fn the_seat_past_the_limit_is_refused_clearly() {
     let world = World::wishes().limits("max_client_conn = 2").start().await;
     let token = world.token("alice");
     let one = world.connect("alice", &token).await.unwrap();
-    let _two = world.connect("alice", &token).await.unwrap();
+    let _two = world.connect("bob", &world.token("bob")).await.unwrap();
     let mut client = world.raw().await;
     client.start("alice", Some("app")).await;
     let (tag, body) = client.message().await.unwrap();
@@ -302,8 +302,9 @@ async fn the_seat_past_the_limit_is_refused_clearly() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn past_the_last_seat_64_are_told_so_and_the_next_is_closed_unheard() {
-    let world = World::wishes().limits("max_client_conn = 1").start().await;
-    let _seat = world.connect("alice", &world.token("alice")).await.unwrap();
+    let world = World::wishes().limits("max_client_conn = 2").start().await;
+    let _one = world.connect("alice", &world.token("alice")).await.unwrap();
+    let _two = world.connect("bob", &world.token("bob")).await.unwrap();
     let mut standing = Vec::new();
     for _ in 0..64 {
         standing.push(tcp(&world).await);

@@ -3,14 +3,15 @@
 //! Before a token's signature has held, nothing of its content is repeated.
 
 mod place;
+mod policy;
 
-use crate::auth::{DeriveError, PolicyError, VerifyError};
+use crate::auth::VerifyError;
+use crate::auth::access::ClaimDoubt;
 use crate::aws::sts::StsError;
 use crate::client::AskError;
 use crate::client::oauthbearer::BearerError;
 use crate::client::password::PasswordError;
 use crate::client::startup::StartupError;
-use crate::names::{MAX_NAME_BYTES, NameError};
 use crate::outcome::LoginError;
 use crate::refusal::{Refusal, Stage};
 use crate::upstream::dial::DialError;
@@ -38,7 +39,7 @@ pub fn explain(why: &LoginError, user: &str) -> Refusal {
             Refusal::malformed("expected an answer to the question for a token")
         }
         LoginError::Verify(why) => token(why, user),
-        LoginError::Policy(why) => policy(why, user),
+        LoginError::Policy(why) => policy::explain(why, user),
         LoginError::Withdrawn(_) => place::withdrawn(user),
         LoginError::Sts(why) => sts(why, user),
         LoginError::Sign(_) => Refusal::internal(Stage::Signing),
@@ -191,10 +192,15 @@ fn claims(why: &VerifyError, user: &str) -> Refusal {
             format!("the token's audience is {got}, expected {expected}"),
             "Ask your identity provider for a token with the expected audience.",
         ),
-        E::Required { claim, expected } => (
-            format!("the token's claim \"{claim}\" does not hold what is required: {expected}"),
-            "Ask your identity provider for a token with it: a scope to ask for, or a group to be put into.",
-        ),
+        E::Required { claim, expected, doubt } => {
+            let why = doubt.as_ref().map(|doubt| format!("; {doubt}")).unwrap_or_default();
+            let overage = doubt.as_ref().is_some_and(ClaimDoubt::is_groups_overage);
+            let other = "Ask your identity provider for a token with it: a scope to ask for, or a group to be put into.";
+            (
+                format!("the token's claim \"{claim}\" does not hold what is required: {expected}{why}"),
+                if overage { policy::GROUPS_LEFT_OUT } else { other },
+            )
+        }
         E::MissingClaim(name) => (
             format!("the token has no claim \"{name}\""),
             "Let the identity provider put this claim into its tokens.",
@@ -206,76 +212,6 @@ fn claims(why: &VerifyError, user: &str) -> Refusal {
         _ => ("the token is not accepted".to_owned(), FRESH_TOKEN),
     };
     Refusal::authentication(user, Stage::Token, &detail).hint(hint)
-}
-
-fn policy(why: &PolicyError, user: &str) -> Refusal {
-    let refuse = |detail: &str| Refusal::authentication(user, Stage::Authorization, detail);
-    match why {
-        PolicyError::Derive(why) => derive(why, user),
-        PolicyError::UserMismatch { asked, derived } => {
-            refuse(&format!("the connection asks for user \"{asked}\", and the token is for \"{derived}\""))
-                .hint(&format!("Put user={derived} into the connection string, or use your own token."))
-        }
-        // One text for both: a token is no licence to find out what there is.
-        PolicyError::NoCluster { database } | PolicyError::NotAllowed { database, .. } => {
-            refuse(&format!("database \"{database}\" is not served here, or not to you")).hint(
-                "Check the name; a connection without one asks for the database that is named like its user. Who may \
-                 use a database can depend on claims of the token, for example groups; the proxy's log has the reason \
-                 under the session id.",
-            )
-        }
-        PolicyError::ForbiddenSetting { name } => refuse(&format!(
-            "the connection sets \"{name}\", which may not be set while connecting"
-        ))
-        .hint("Leave it out of the connection string and of PGOPTIONS."),
-        PolicyError::Database(error) => refuse(&format!("the database name cannot be used: {error}"))
-            .hint("Put the name of an existing database into the connection string."),
-        PolicyError::TagMissing { derived } | PolicyError::TagMalformed { derived } => refuse(&format!(
-            "the token does not carry the session tag \"dbuser\" as one text, expected \"{derived}\""
-        ))
-        .hint(
-            "Let the identity provider put principal tag dbuser into claim https://aws.amazon.com/tags. \
-               Expected there: the database user.",
-        ),
-        PolicyError::TagMismatch { tag, derived } => refuse(&format!(
-            "the token's session tag \"dbuser\" is \"{tag}\", and the database user would be \"{derived}\""
-        ))
-        .hint("Let the identity provider fill the tag from the same attribute as the user claim."),
-    }
-}
-
-fn derive(why: &DeriveError, user: &str) -> Refusal {
-    let (detail, hint) = match why {
-        DeriveError::MissingClaim { claim } => (
-            format!("the token has no claim \"{claim}\" to take the database user from"),
-            "Let the identity provider put this claim into its tokens, or have cluster.user.claim changed.",
-        ),
-        DeriveError::NotText { claim } => (
-            format!("the token's claim \"{claim}\" is not a text"),
-            "Let the identity provider write one text there, or have cluster.user.claim changed.",
-        ),
-        DeriveError::NoMatch { claim, value } | DeriveError::EmptyCapture { claim, value } => (
-            format!("the token's claim \"{claim}\" is \"{value}\", from which no database user can be taken"),
-            "Log in with an account of the expected form, or have cluster.user.regex changed.",
-        ),
-        DeriveError::NotAscii { name } => (
-            format!("\"{name}\" is not ASCII and cannot be lower-cased without confusing people"),
-            "Have cluster.user.lowercase turned off, or use an ASCII name.",
-        ),
-        DeriveError::Name { name, error: NameError::TooLong(bytes) } => (
-            format!("\"{name}\" has {bytes} bytes, and a database user has at most {MAX_NAME_BYTES}"),
-            "Use a shorter claim, or have cluster.user.regex cut it.",
-        ),
-        DeriveError::Name { name, error } => (
-            format!("\"{name}\" cannot be a database user: {error}"),
-            "Use another claim, or have cluster.user.regex take the usable part.",
-        ),
-        DeriveError::Denied { name } => (
-            format!("nobody may log in as \"{name}\" with a token"),
-            "This name belongs to the database's administration. Use a personal account.",
-        ),
-    };
-    Refusal::authentication(user, Stage::Authorization, &detail).hint(hint)
 }
 
 fn sts(why: &StsError, user: &str) -> Refusal {

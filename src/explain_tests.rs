@@ -4,9 +4,9 @@ use std::io;
 use std::net::SocketAddr;
 
 use super::*;
-use crate::auth::{AlgorithmFault, DeriveError};
+use crate::auth::{AlgorithmFault, DeriveError, PolicyError};
 use crate::limits::{Full, NoPlace, Whose};
-use crate::names::DbUser;
+use crate::names::{DbUser, NameError};
 use crate::roll::Withdrawn;
 use crate::upstream::admission::QueueFull;
 
@@ -229,14 +229,14 @@ fn the_table_of_refusals_of_a_genuine_token_for_somebody_else() {
 fn the_table_of_refusals_of_those_who_are_not_let_through() {
     let rows: Vec<Row> = vec![
         (
-            PolicyError::NoCluster { database: "db".into() }.into(),
+            PolicyError::NoCluster { database: "db".into(), overage: false }.into(),
             "28P01",
             FAILED,
             Stage::Authorization,
             "\"db\" is not served here, or not to you",
         ),
         (
-            PolicyError::NotAllowed { database: "db".into(), why: "idp" }.into(),
+            PolicyError::NotAllowed { database: "db".into(), why: "idp".into(), overage: false }.into(),
             "28P01",
             FAILED,
             Stage::Authorization,
@@ -250,7 +250,7 @@ fn the_table_of_refusals_of_those_who_are_not_let_through() {
             "PGOPTIONS",
         ),
         (
-            VerifyError::Required { claim: "scope".into(), expected: "\"db\"".into() }.into(),
+            VerifyError::Required { claim: "scope".into(), expected: "\"db\"".into(), doubt: None }.into(),
             "28P01",
             FAILED,
             Stage::Token,

@@ -62,6 +62,10 @@
 //!     it was opened for, and only after it was reset; no cancel key reaches a later session (`u4_…`).
 //! 12. A right cancel key is never limited as a stranger's
 //!     (`a_hundred_sessions_are_cancelled_at_once_behind_wrong_and_late_cancels`).
+//! 13. User, database and cluster are decided in one place, and what was granted is what the server is asked for
+//!     (`u1_what_was_granted_is_what_the_server_is_asked_for`).
+//! 14. A restriction never falls away because a claim is missing or malformed: rules grant, or the login is refused
+//!     (`a_restriction_does_not_fall_away_with_its_claim`).
 
 pub mod admin;
 pub mod app;

@@ -1,88 +1,199 @@
-//! Whether verified claims fit a rule: one claim, and the values it must hold.
+//! Whether verified claims fit a rule: one claim, and the values it must hold. A claim that is absent or of another form
+//! decides nothing: a rule then neither holds nor fails, and nobody is let in, or let off a restriction, by that.
 
-use serde_json::Value;
+use std::fmt;
 
-use crate::auth::claims::VerifiedClaims;
-use crate::config::ClaimRule;
+use serde_json::{Map, Value};
+
+use crate::auth::claims::find;
+use crate::config::{ClaimRule, ClusterSettings};
+use crate::names::printable;
 
 /// Claims whose one text is a list with spaces between its values (RFC 9068, section 2.2.3; `scp` is Entra's and
 /// Okta's name for it).
 const SPACED: [&str; 2] = ["scope", "scp"];
 
-/// Whether one of the rules holds.
-pub fn fits_any(rules: &[ClaimRule], claims: &VerifiedClaims) -> bool {
-    rules.iter().any(|rule| fits(rule, |path| claims.claim(path)))
+/// Members that stand in for claims which the issuer keeps elsewhere (OpenID Connect Core 1.0, section 5.6.2). Entra
+/// ID leaves `groups` out so when its owner is in more than 200, and writes `hasgroups` in tokens of the implicit flow
+/// (Microsoft identity platform, "Access token claims reference", groups overage claim).
+const ELSEWHERE: &str = "_claim_names";
+const HAS_GROUPS: &str = "hasgroups";
+const GROUPS: &str = "groups";
+
+/// Longest part of a claim's name that is shown.
+const MAX_SHOWN: usize = 256;
+
+/// What a rule says of a token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It holds.
+    Holds,
+    /// It does not hold: the claim can be read, and holds something else.
+    Fails,
+    /// The claim cannot be read.
+    Undecided(ClaimDoubt),
 }
 
-/// Whether the claim that the rule names holds what it must. A claim that is absent holds nothing.
-pub(super) fn fits<'v>(rule: &ClaimRule, claim: impl FnOnce(&[String]) -> Option<&'v Value>) -> bool {
-    let Some(value) = claim(&rule.claim) else { return false };
-    let spaced = rule.claim.last().is_some_and(|name| SPACED.contains(&name.as_str()));
-    let holds = |wanted: &String| holds(value, wanted, spaced);
-    (rule.any.is_empty() || rule.any.iter().any(holds)) && rule.all.iter().all(holds)
+/// Why a claim does not say which values it holds. Texts are escaped and cut.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClaimDoubt {
+    claim: String,
+    why: Doubt,
 }
 
-/// Texts are compared byte for byte; a truth value is `true` or `false`, a whole number its digits.
-fn holds(value: &Value, wanted: &str, spaced: bool) -> bool {
-    match value {
-        Value::String(text) if spaced => text.split(' ').any(|word| word == wanted),
-        Value::String(text) => text == wanted,
-        Value::Bool(truth) => wanted == if *truth { "true" } else { "false" },
-        Value::Number(number) => number.is_u64() && number.to_string() == wanted,
-        Value::Array(values) => {
-            values.iter().any(|value| !value.is_array() && !value.is_object() && holds(value, wanted, false))
-        }
-        Value::Null | Value::Object(_) => false,
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Doubt {
+    Absent,
+    /// A claim whose name differs in case alone is there.
+    OtherCase(String),
+    /// The issuer keeps it elsewhere.
+    Elsewhere,
+    /// It is of this form.
+    Form(&'static str),
+}
+
+impl ClaimDoubt {
+    /// Whether the issuer has left the person's groups out and says so: the groups overage of Entra ID.
+    pub fn is_groups_overage(&self) -> bool {
+        self.why == Doubt::Elsewhere && self.claim == GROUPS
     }
+}
+
+impl fmt::Display for ClaimDoubt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "claim \"{}\" ", self.claim)?;
+        match &self.why {
+            Doubt::Absent => f.write_str("is absent"),
+            Doubt::OtherCase(name) => write!(f, "is absent; \"{name}\" is another claim"),
+            Doubt::Elsewhere => f.write_str(
+                "is not in the token, because its issuer keeps it elsewhere (_claim_names or hasgroups: the groups \
+                 overage of Microsoft Entra ID)",
+            ),
+            Doubt::Form(form) => write!(f, "is {form}"),
+        }
+    }
+}
+
+/// Whether one of the rules holds. Undecided when none holds and one cannot be decided.
+pub fn any_of(rules: &[ClaimRule], claims: &Map<String, Value>) -> Verdict {
+    let mut verdict = Verdict::Fails;
+    for rule in rules {
+        match (evaluate(rule, claims), &verdict) {
+            (Verdict::Holds, _) => return Verdict::Holds,
+            (undecided @ Verdict::Undecided(_), Verdict::Fails) => verdict = undecided,
+            _ => {}
+        }
+    }
+    verdict
+}
+
+/// The group that counts for these claims, by its place; none in a cluster without groups. It is the first that fits. An
+/// earlier one whose claims cannot be read might be the person's: then the later one counts only if it allows
+/// nothing that the earlier one does not. The error is the reason for the log.
+pub fn group(cluster: &ClusterSettings, claims: &Map<String, Value>) -> Result<Option<usize>, String> {
+    if cluster.groups.is_empty() {
+        return Ok(None);
+    }
+    let mut undecided = Vec::new();
+    for (at, group) in cluster.groups.iter().enumerate() {
+        match group.when.as_deref().map_or(Verdict::Holds, |rules| any_of(rules, claims)) {
+            Verdict::Fails => {}
+            Verdict::Undecided(doubt) => undecided.push((group, doubt)),
+            Verdict::Holds => {
+                return match undecided.into_iter().find(|(earlier, _)| !group.allows_no_more_than(earlier)) {
+                    None => Ok(Some(at)),
+                    Some((earlier, doubt)) => Err(format!(
+                        "whether the token belongs to group {} cannot be decided ({doubt}), and group {} allows more",
+                        earlier.name, group.name
+                    )),
+                };
+            }
+        }
+    }
+    let doubts: Vec<_> = undecided.iter().map(|(_, doubt)| format!("; {doubt}")).collect();
+    Err(format!("no [[cluster.group]] fits the token{}", doubts.concat()))
+}
+
+/// Whether the token says that the groups of its owner are left out of it.
+pub fn has_groups_overage(claims: &Map<String, Value>) -> bool {
+    is_elsewhere(claims, GROUPS)
+}
+
+/// Whether the claim that the rule names holds what it must.
+pub(super) fn evaluate(rule: &ClaimRule, claims: &Map<String, Value>) -> Verdict {
+    let (values, doubt) = values(rule, claims);
+    let holds = |wanted: &String| values.contains(wanted);
+    let any = rule.any.is_empty() || rule.any.iter().any(holds);
+    if any && rule.all.iter().all(holds) {
+        return Verdict::Holds;
+    }
+    doubt.map_or(Verdict::Fails, |why| {
+        let claim = printable(&rule.claim.join("."), MAX_SHOWN);
+        Verdict::Undecided(ClaimDoubt { claim, why })
+    })
+}
+
+/// The values of the rule's claim, and why there may be more. Texts are values byte for byte; a truth value is `true` or
+/// `false`, a whole number its digits.
+fn values(rule: &ClaimRule, claims: &Map<String, Value>) -> (Vec<String>, Option<Doubt>) {
+    let first = rule.claim.first().map(String::as_str).unwrap_or_default();
+    let elsewhere = is_elsewhere(claims, first).then_some(Doubt::Elsewhere);
+    let Some(value) = find(claims, &rule.claim) else {
+        return (Vec::new(), Some(elsewhere.unwrap_or_else(|| absent(claims, first))));
+    };
+    let of_form = |form| (Vec::new(), Some(Doubt::Form(form)));
+    let spaced = rule.claim.last().is_some_and(|name| SPACED.contains(&name.as_str()));
+    let (values, doubt) = match value {
+        Value::Object(members) if rule.keys => (members.keys().cloned().collect(), None),
+        _ if rule.keys => of_form("not an object, whose keys the rule asks for"),
+        Value::Object(_) => of_form("an object; a rule with keys = true takes its keys"),
+        Value::Null => of_form("null"),
+        Value::String(text) if spaced => (text.split(' ').map(str::to_owned).collect(), None),
+        Value::String(text) => (vec![text.clone()], joined(text)),
+        Value::Array(list) => {
+            let known: Vec<_> = list.iter().filter_map(plain).collect();
+            let doubt =
+                (known.len() < list.len()).then_some(Doubt::Form("a list that holds more than texts"));
+            (known, doubt)
+        }
+        Value::Bool(_) | Value::Number(_) => (
+            plain(value).into_iter().collect(),
+            plain(value).is_none().then_some(Doubt::Form("no whole number")),
+        ),
+    };
+    (values, doubt.or(elsewhere))
+}
+
+/// The value of a text, a truth value or a whole number.
+fn plain(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Bool(truth) => Some(truth.to_string()),
+        Value::Number(number) => number.is_u64().then(|| number.to_string()),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
+/// One text that could stand for several values.
+fn joined(text: &str) -> Option<Doubt> {
+    let separator = |c: char| c.is_whitespace() || matches!(c, ',' | ';' | '|');
+    text.contains(separator).then_some(Doubt::Form("one text that could stand for several values"))
+}
+
+fn absent(claims: &Map<String, Value>, name: &str) -> Doubt {
+    let similar = claims.keys().find(|other| *other != name && other.eq_ignore_ascii_case(name));
+    similar.map_or(Doubt::Absent, |other| Doubt::OtherCase(printable(other, MAX_SHOWN)))
+}
+
+fn is_elsewhere(claims: &Map<String, Value>, name: &str) -> bool {
+    let has_groups = || match claims.get(HAS_GROUPS) {
+        Some(Value::Bool(truth)) => *truth,
+        Some(Value::String(text)) => text.eq_ignore_ascii_case("true"),
+        _ => false,
+    };
+    claims.get(ELSEWHERE).is_some_and(|names| names.get(name).is_some()) || (name == GROUPS && has_groups())
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn rule(claim: &str, any: &[&str], all: &[&str]) -> ClaimRule {
-        let texts = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect();
-        ClaimRule { claim: vec![claim.to_owned()], any: texts(any), all: texts(all) }
-    }
-
-    #[test]
-    fn a_rule_holds_for_the_values_it_names_and_no_others() {
-        let claims = json!({
-            "groups": ["analysts", "db users", 7, ["nested"]],
-            "scope": "openid db",
-            "team": "db users",
-            "verified": true,
-            "level": 3,
-            "odd": {"a": 1},
-        });
-        let fits = |rule: ClaimRule| fits(&rule, |path| claims.get(&path[0]));
-        for good in [
-            rule("groups", &["x", "analysts"], &[]),
-            rule("groups", &[], &["analysts", "db users"]),
-            rule("groups", &["7"], &[]),
-            rule("scope", &["db"], &[]),
-            rule("team", &["db users"], &[]),
-            rule("verified", &["true"], &[]),
-            rule("level", &["3"], &[]),
-        ] {
-            assert!(fits(good.clone()), "{good:?}");
-        }
-        for bad in [
-            rule("groups", &["analyst"], &[]),
-            rule("groups", &["Analysts"], &[]),
-            rule("groups", &["db"], &[]),
-            rule("groups", &["nested"], &[]),
-            rule("groups", &["analysts"], &["x"]),
-            rule("scope", &["openid db"], &[]),
-            rule("team", &["db"], &[]),
-            rule("verified", &["false"], &[]),
-            rule("level", &["30"], &[]),
-            rule("odd", &["a"], &[]),
-            rule("absent", &["a"], &[]),
-        ] {
-            assert!(!fits(bad.clone()), "{bad:?}");
-        }
-    }
-}
+#[path = "access_tests.rs"]
+mod tests;

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value};
 
-use crate::auth::access;
+use crate::auth::access::{self, Verdict};
 use crate::auth::fault::VerifyError;
 use crate::config::IssuerSettings;
 use crate::names::{Issuer, Subject, printable};
@@ -87,13 +87,18 @@ impl VerifiedClaims {
         self.claims.keys().map(String::as_str)
     }
 
+    /// All claims, for rules.
+    pub(super) fn members(&self) -> &Map<String, Value> {
+        &self.claims
+    }
+
     /// The value of a claim: a member's name, or a path of names into nested objects.
     pub fn claim(&self, path: &[String]) -> Option<&Value> {
         find(&self.claims, path)
     }
 }
 
-fn find<'c>(claims: &'c Map<String, Value>, path: &[String]) -> Option<&'c Value> {
+pub(super) fn find<'c>(claims: &'c Map<String, Value>, path: &[String]) -> Option<&'c Value> {
     let (first, rest) = path.split_first()?;
     rest.iter().try_fold(claims.get(first)?, |value, name| value.get(name))
 }
@@ -147,13 +152,17 @@ fn subject(claims: &Map<String, Value>) -> Result<Subject, VerifyError> {
 }
 
 fn check_required(claims: &Map<String, Value>, settings: &IssuerSettings) -> Result<(), VerifyError> {
-    let Some(rule) = settings.require.iter().find(|rule| !access::fits(rule, |path| find(claims, path)))
-    else {
-        return Ok(());
-    };
-    let wanted: Vec<_> = rule.any.iter().chain(&rule.all).cloned().collect();
-    let claim = printable(&rule.claim.join("."), MAX_SHOWN);
-    Err(VerifyError::Required { claim, expected: list(&wanted) })
+    for rule in &settings.require {
+        let doubt = match access::evaluate(rule, claims) {
+            Verdict::Holds => continue,
+            Verdict::Fails => None,
+            Verdict::Undecided(doubt) => Some(doubt),
+        };
+        let wanted: Vec<_> = rule.any.iter().chain(&rule.all).cloned().collect();
+        let claim = printable(&rule.claim.join("."), MAX_SHOWN);
+        return Err(VerifyError::Required { claim, expected: list(&wanted), doubt });
+    }
+    Ok(())
 }
 
 fn audience(claims: &Map<String, Value>, expected: &[String]) -> Result<Vec<String>, VerifyError> {

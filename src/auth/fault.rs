@@ -1,5 +1,6 @@
 //! Every way in which a token can fail verification, as facts for others to explain.
 
+use crate::auth::access::ClaimDoubt;
 use crate::auth::json::JsonFault;
 use crate::config::SignatureAlgorithm;
 
@@ -105,12 +106,17 @@ pub enum VerifyError {
         max_seconds: u64,
     },
     /// A claim does not hold what `issuer.require` demands. Both texts are escaped and cut.
-    #[error("the token's claim {claim} does not hold what issuer.require demands: {expected}")]
+    #[error(
+        "the token's claim {claim} does not hold what issuer.require demands: {expected}{}",
+        doubt.as_ref().map(|doubt| format!("; {doubt}")).unwrap_or_default()
+    )]
     Required {
         /// Its path, dotted.
         claim: String,
         /// What it should hold.
         expected: String,
+        /// Why it cannot be read, if so.
+        doubt: Option<ClaimDoubt>,
     },
     /// `aud` has no configured value. Both texts are escaped and cut.
     #[error("the token's audience is {got}, expected {expected}")]

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use serde_json::Value;
 
-use crate::auth::access;
+use crate::auth::access::{self, Verdict};
 use crate::auth::claims::VerifiedClaims;
 use crate::auth::dbuser::{self, DeriveError};
 use crate::auth::target::{self, Target};
@@ -49,12 +49,12 @@ impl Policy {
     /// Decides where this goes and who it is there. The grant holds what the server will be asked for.
     pub fn authorise(&self, claims: VerifiedClaims, asked: &Asked<'_>) -> Result<Grant, PolicyError> {
         let Target { cluster, database } = target::choose(&self.clusters, &claims, asked)?;
-        let role = admit(cluster, &claims).map_err(|why| {
-            let shown = |name: &String| printable(name, MAX_NAME_BYTES);
-            PolicyError::NotAllowed {
-                database: database.as_ref().map_or_else(|_| target::shown(asked), shown),
-                why,
-            }
+        let named = database.as_ref().map_or_else(|_| target::shown(asked), |name| cut(name));
+        let overage = access::has_groups_overage(claims.members());
+        let role = admit(cluster, &claims).map_err(|why| PolicyError::NotAllowed {
+            database: named.clone(),
+            why,
+            overage,
         })?;
         check_settings(&cluster.options, asked)?;
         let database = database?;
@@ -62,39 +62,41 @@ impl Policy {
         let db_user = dbuser::derive(&claims, rules)?;
         let placeholder = rules.placeholders.iter().any(|placeholder| placeholder == asked.user);
         if rules.startup_user == StartupUser::Match && !placeholder && asked.user != db_user.as_str() {
-            return Err(PolicyError::UserMismatch {
-                asked: printable(asked.user, MAX_NAME_BYTES),
-                derived: shown(&db_user),
-            });
+            return Err(PolicyError::UserMismatch { asked: cut(asked.user), derived: shown(&db_user) });
         }
         if cluster.pin.by_tag() {
             check_tag(&claims, &db_user)?;
         }
         let database = cluster.route.real_name(&database).map_err(PolicyError::Database)?;
-        let group = cluster.groups.iter().position(|group| access::fits_any(&group.when, &claims));
+        let group = access::group(cluster, claims.members()).map_err(|why| PolicyError::NotAllowed {
+            database: named,
+            why,
+            overage,
+        })?;
         let settings = group.and_then(|at| cluster.groups.get(at)).map(settings_of).unwrap_or_default();
         let (cluster, role) = (Arc::clone(cluster), role.clone());
         let grant = Grant { db_user, database, claims, cluster, role, group, settings };
         let known = grant.group().and_then(|group| group.databases.as_ref());
         if known.is_some_and(|known| !known.iter().any(|name| name.matches(grant.database.as_str()))) {
-            let database = printable(grant.database.as_str(), MAX_NAME_BYTES);
-            return Err(PolicyError::NotAllowed { database, why: "the group's databases do not include it" });
+            let why = "the group's databases do not include it".to_owned();
+            return Err(PolicyError::NotAllowed { database: cut(grant.database.as_str()), why, overage });
         }
         Ok(grant)
     }
 }
 
 /// The role of this person in `cluster`, if the person may use it at all; else the rule that says no.
-fn admit<'c>(cluster: &'c ClusterSettings, claims: &VerifiedClaims) -> Result<&'c RoleArn, &'static str> {
+fn admit<'c>(cluster: &'c ClusterSettings, claims: &VerifiedClaims) -> Result<&'c RoleArn, String> {
     let issuer = claims.issuer_name();
     if cluster.issuers.as_ref().is_some_and(|issuers| !issuers.iter().any(|name| name == issuer)) {
-        return Err("cluster.issuers does not name the token's issuer");
+        return Err("cluster.issuers does not name the token's issuer".to_owned());
     }
     let role = cluster.roles.of(issuer).ok_or("cluster.role_arn has no role for the token's issuer")?;
-    if cluster.allow.as_ref().is_some_and(|allow| !access::fits_any(allow, claims)) {
-        return Err("no rule of cluster.allow fits the token");
+    match cluster.allow.as_deref().map_or(Verdict::Holds, |allow| access::any_of(allow, claims.members())) {
+        Verdict::Holds => Ok(role),
+        Verdict::Fails => Err("no rule of cluster.allow fits the token".to_owned()),
+        Verdict::Undecided(doubt) => Err(format!("no rule of cluster.allow fits the token; {doubt}")),
     }
-    Ok(role)
 }
 
 /// Settings that a group's sessions begin with.
@@ -116,7 +118,7 @@ fn check_settings(rules: &OptionRules, asked: &Asked<'_>) -> Result<(), PolicyEr
     }
     match asked.settings.iter().find(|name| rules.forbidden_settings.contains(name)) {
         None => Ok(()),
-        Some(name) => Err(PolicyError::ForbiddenSetting { name: printable(name, MAX_NAME_BYTES) }),
+        Some(name) => Err(PolicyError::ForbiddenSetting { name: cut(name) }),
     }
 }
 
@@ -139,9 +141,7 @@ pub fn check_tag(claims: &VerifiedClaims, db_user: &DbUser) -> Result<(), Policy
     match tag {
         None => Err(PolicyError::TagMalformed { derived: derived() }),
         Some(tag) if tag == db_user.as_str() => Ok(()),
-        Some(tag) => {
-            Err(PolicyError::TagMismatch { tag: printable(tag, MAX_NAME_BYTES), derived: derived() })
-        }
+        Some(tag) => Err(PolicyError::TagMismatch { tag: cut(tag), derived: derived() }),
     }
 }
 
@@ -162,7 +162,11 @@ fn one_text(tag: &Value) -> Option<&str> {
 }
 
 fn shown(user: &DbUser) -> String {
-    printable(user.as_str(), MAX_NAME_BYTES)
+    cut(user.as_str())
+}
+
+fn cut(name: &str) -> String {
+    printable(name, MAX_NAME_BYTES)
 }
 
 /// The decision that this subject may log in to this cluster, this database, as this database user.
@@ -264,6 +268,8 @@ pub enum PolicyError {
     NoCluster {
         /// What the client sent, escaped and cut.
         database: String,
+        /// Whether the token says that its owner's groups are left out of it.
+        overage: bool,
     },
     /// The cluster is not for this person.
     #[error("not allowed to use database \"{database}\": {why}")]
@@ -271,7 +277,9 @@ pub enum PolicyError {
         /// What the client sent, escaped and cut.
         database: String,
         /// The rule that says no, for the log.
-        why: &'static str,
+        why: String,
+        /// Whether the token says that its owner's groups are left out of it.
+        overage: bool,
     },
     /// The connection sets what it may not.
     #[error("the connection sets \"{name}\", which the cluster forbids")]

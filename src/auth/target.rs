@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use crate::auth::access;
 use crate::auth::claims::VerifiedClaims;
 use crate::auth::dbuser::{self, DeriveError};
 use crate::auth::policy::{Asked, PolicyError};
@@ -34,6 +35,7 @@ pub(super) fn choose<'p>(
     claims: &VerifiedClaims,
     asked: &Asked<'_>,
 ) -> Result<Target<'p>, PolicyError> {
+    let overage = access::has_groups_overage(claims.members());
     let reached = clusters.iter().filter(|it| it.route.is_reached_by(asked.listener, asked.server_name));
     let reached: Vec<_> = reached.map(|cluster| (cluster, requested(cluster, claims, asked))).collect();
     for source in [Source::Client, Source::Configuration, Source::User] {
@@ -45,16 +47,18 @@ pub(super) fn choose<'p>(
             [] => {}
             [(cluster, name)] => return Ok(Target { cluster, database: Ok(name.clone()) }),
             _ => {
-                let why = "the connection names no database, and several clusters could be meant";
-                return Err(PolicyError::NotAllowed { database: shown(asked), why });
+                let why = "the connection names no database, and several clusters could be meant".to_owned();
+                return Err(PolicyError::NotAllowed { database: shown(asked), why, overage });
             }
         }
     }
     match &reached[..] {
         // Whoever may use the cluster is told what is wrong with the claim.
         [(cluster, (_, Err(why)))] => Ok(Target { cluster, database: Err(why.clone()) }),
-        [(_, (_, Ok(name)))] => Err(PolicyError::NoCluster { database: printable(name, MAX_NAME_BYTES) }),
-        _ => Err(PolicyError::NoCluster { database: shown(asked) }),
+        [(_, (_, Ok(name)))] => {
+            Err(PolicyError::NoCluster { database: printable(name, MAX_NAME_BYTES), overage })
+        }
+        _ => Err(PolicyError::NoCluster { database: shown(asked), overage }),
     }
 }
 

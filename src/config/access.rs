@@ -41,8 +41,8 @@ impl Roles {
 pub struct GroupSettings {
     /// The operator's name for it.
     pub name: String,
-    /// A token belongs to it that fits one of these.
-    pub when: Vec<ClaimRule>,
+    /// A token belongs to it that fits one of these; every token does when absent.
+    pub when: Option<Vec<ClaimRule>>,
     /// The only databases, as they are called on the server; all when absent.
     pub databases: Option<Vec<NamePattern>>,
     /// Whether sessions begin with `default_transaction_read_only`.
@@ -53,6 +53,27 @@ pub struct GroupSettings {
     pub max_client_conn: Option<usize>,
     /// Longest life of a session, where it is shorter than that of all sessions.
     pub max_lifetime: Option<Duration>,
+}
+
+impl GroupSettings {
+    /// Whether people of this group may do nothing that people of `other` may not.
+    pub fn allows_no_more_than(&self, other: &Self) -> bool {
+        fn within<T: PartialOrd>(own: Option<T>, limit: Option<T>) -> bool {
+            limit.is_none_or(|limit| own.is_some_and(|own| own <= limit))
+        }
+        let timeout = |group: &Self| Some(group.statement_timeout).filter(|time| !time.is_zero());
+        let covered = |own: &NamePattern, all: &[NamePattern]| all.iter().any(|one| one.covers(own));
+        let databases = match (&self.databases, &other.databases) {
+            (_, None) => true,
+            (None, Some(_)) => false,
+            (Some(own), Some(all)) => own.iter().all(|name| covered(name, all)),
+        };
+        databases
+            && (self.read_only || !other.read_only)
+            && within(timeout(self), timeout(other))
+            && within(self.max_client_conn, other.max_client_conn)
+            && within(self.max_lifetime, other.max_lifetime)
+    }
 }
 
 /// What of PostgreSQL's settings clients may set while they connect.
@@ -105,6 +126,13 @@ pub(super) fn groups(section: &Section<'_, '_>) -> Vec<GroupSettings> {
         if groups.iter().any(|other| other.name == group.name) {
             section.wrong("name", "another group has this name");
         }
+        if let Some(all) = groups.iter().find(|other| other.when.is_none()) {
+            let text = format!(
+                "nobody is ever in this group, because everyone is in group {:?}; put that one last",
+                all.name
+            );
+            section.wrong("name", text);
+        }
         groups.push(group);
     }
     groups
@@ -112,9 +140,15 @@ pub(super) fn groups(section: &Section<'_, '_>) -> Vec<GroupSettings> {
 
 fn group(section: &Section<'_, '_>) -> Option<GroupSettings> {
     let name = section.required("name", "\"analysts\"", name);
+    let everyone = section.boolean("everyone", false);
     let when = rules(section, "when");
-    if when.is_none() {
-        section.missing("when", "{ claim = \"groups\", any = [\"analysts\"] }");
+    match (everyone, &when) {
+        (true, Some(_)) => section.wrong("everyone", "write either when or everyone = true"),
+        (false, None) => section.missing(
+            "when",
+            "{ claim = \"groups\", any = [\"analysts\"] }, or everyone = true in the last group, for all others",
+        ),
+        (true, None) | (false, Some(_)) => {}
     }
     let databases = databases(section, "databases");
     let read_only = section.boolean("read_only", false);
@@ -125,7 +159,7 @@ fn group(section: &Section<'_, '_>) -> Option<GroupSettings> {
     section.finish();
     Some(GroupSettings {
         name: name?,
-        when: when?,
+        when,
         databases,
         read_only,
         statement_timeout,

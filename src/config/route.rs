@@ -38,6 +38,15 @@ impl NamePattern {
         }
     }
 
+    /// Whether every name that `other` means is meant.
+    pub(super) fn covers(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Exact(_), Self::Prefix(_)) => false,
+            (all, Self::Exact(name)) => all.matches(name),
+            (Self::Prefix(all), Self::Prefix(prefix)) => prefix.starts_with(all.as_str()),
+        }
+    }
+
     fn overlaps(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Exact(a), Self::Exact(b)) => a == b,

@@ -15,6 +15,8 @@ pub struct ClaimRule {
     pub any: Vec<String>,
     /// And every one of these.
     pub all: Vec<String>,
+    /// Whether the claim is an object whose keys are its values, as Zitadel writes roles.
+    pub keys: bool,
 }
 
 /// The rules under `key`: inline tables, or one.
@@ -45,6 +47,7 @@ fn rule(section: &Section<'_, '_>) -> Option<ClaimRule> {
         let text = format!("write 1 to {MAX_RULES} values, as in any = [\"analysts\", \"engineers\"]");
         section.wrong("any", text);
     }
+    let keys = section.boolean("keys", false);
     section.finish();
-    Some(ClaimRule { claim: claim?, any, all })
+    Some(ClaimRule { claim: claim?, any, all, keys })
 }

@@ -121,8 +121,7 @@ impl Cluster {
         let user = self.user(login)?;
         let database = self.real(name);
         let as_asked = self.ignore || login.user == user || self.placeholders.contains(&login.user);
-        let in_group = self.group.as_ref().filter(|_| login.in_group);
-        let allowed = in_group.is_none_or(|list| fits_any(list, &database));
+        let allowed = self.group.as_ref().is_none_or(|list| login.in_group && fits_any(list, &database));
         (as_asked && allowed && self.lists(name)).then(|| (user.to_owned(), database))
     }
 }

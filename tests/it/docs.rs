@@ -81,7 +81,7 @@ fn every_configuration_is_a_good_one() {
             seen += 1;
         }
     }
-    assert_eq!(seen, 9);
+    assert_eq!(seen, 10);
 }
 
 #[test]

@@ -18,6 +18,7 @@ mod endpoints;
 mod failover;
 mod fidelity;
 mod followed;
+mod groups;
 mod keys;
 mod lifecycle;
 mod limits;

@@ -177,34 +177,6 @@ async fn a_cluster_is_for_the_people_of_its_issuers() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_group_has_its_settings_whatever_the_client_asks_for() {
-    let group = r#"
-        [[cluster.group]]
-        name = "analysts"
-        when = { claim = "groups", any = ["analysts"] }
-        databases = ["app"]
-        read_only = true
-        statement_timeout = "5m"
-    "#;
-    let world = World::wishes().user(group).start().await;
-    let analyst = world.mint(world.claims("alice").set("groups", serde_json::json!(["analysts"])));
-    let show = "select current_setting('default_transaction_read_only') || ' ' || current_setting('statement_timeout') \
-                || ' ' || current_setting('geqo')";
-    let asked = "user=alice dbname=app options='-c default_transaction_read_only=off -c statement_timeout=1 -c geqo=off'";
-    let psql = world.psql(asked, &analyst, &["-c", show]).await;
-    assert_eq!(psql.stdout.trim(), "on 5min off", "{psql:?}");
-    let psql = world.psql(asked, &world.token("alice"), &["-c", "show default_transaction_read_only"]).await;
-    assert_eq!(psql.stdout.trim(), "off", "others have what they ask for: {psql:?}");
-    let refusal = refused(&world, "postgres", &analyst).await;
-    no_licence_to_look_around(&refusal, "postgres");
-    // Not a wall, and the documentation says so.
-    let psql = world
-        .psql(asked, &analyst, &["-c", "set default_transaction_read_only = off; set statement_timeout = 0"])
-        .await;
-    assert!(psql.ok, "{psql:?}");
-}
-
 /// Every spelling that the server takes for a forbidden setting, in `options` and as a parameter of its own.
 #[tokio::test(flavor = "multi_thread")]
 async fn u3_forbidden_settings_are_refused_by_every_name() {

@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::commands::doctor::DoctorArgs;
 use crate::commands::policy::PolicyArgs;
+use crate::commands::reload::Load;
 use crate::commands::{check, serve};
 use crate::config::{LogFormat, LogLevel, LogSettings};
 use crate::server::descriptors::TooFewDescriptors;
@@ -121,13 +122,7 @@ impl Cli {
                     override_log(&mut config.log, log_level, log_format);
                     Ok(config)
                 };
-                match load() {
-                    Ok(config) => {
-                        let set_level = logging::start(&config.log);
-                        finish(serve::run(config, Arc::new(load), set_level))
-                    }
-                    Err(problems) => refuse(&problems),
-                }
+                serve(Arc::new(load))
             }
             Command::Doctor { config, question } => match check::read(&config.path) {
                 Ok(config) => match question.run(config) {
@@ -145,6 +140,34 @@ impl Cli {
             },
         }
     }
+}
+
+/// Runs the service. All its words go through the log's queue, so that nobody who reads them too slowly, or not at all,
+/// keeps it from starting, working or ending.
+fn serve(load: Load) -> ExitCode {
+    let config = match load() {
+        Ok(config) => config,
+        Err(problems) => {
+            logging::last_words(&problems);
+            return ExitCode::from(EX_CONFIG);
+        }
+    };
+    let log = match logging::start(&config.log) {
+        Ok(log) => log,
+        Err(error) => {
+            logging::last_words(&format!("pgpassport: the log cannot be started: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let code = serve::run(config, load, log.clone()).map_or_else(
+        |error| {
+            log.say(&format!("pgpassport: {error:#}"));
+            failure(&error)
+        },
+        |()| ExitCode::SUCCESS,
+    );
+    log.flush();
+    code
 }
 
 fn override_log(log: &mut LogSettings, level: Option<Level>, format: Option<Format>) {
@@ -170,9 +193,13 @@ fn finish(result: anyhow::Result<()>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             say(&mut std::io::stderr(), &format!("pgpassport: {error:#}"));
-            if error.is::<TooFewDescriptors>() { ExitCode::from(EX_CONFIG) } else { ExitCode::FAILURE }
+            failure(&error)
         }
     }
+}
+
+fn failure(error: &anyhow::Error) -> ExitCode {
+    if error.is::<TooFewDescriptors>() { ExitCode::from(EX_CONFIG) } else { ExitCode::FAILURE }
 }
 
 fn refuse(problems: &impl ToString) -> ExitCode {

@@ -22,6 +22,7 @@ use crate::lifecycle::Stopping;
 use crate::limits::{Counts, EvictionSet, EvictionSignal};
 use crate::resolver::Resolver;
 use crate::server::Generation;
+use crate::telemetry::logging::LogControl;
 use crate::telemetry::metrics::{Metrics, Snapshot};
 
 /// Connections at the same time. One more is accepted all the same: the longest silent one makes room, of the address
@@ -56,6 +57,8 @@ pub struct Admin {
     pub metrics: Arc<Metrics>,
     /// DNS.
     pub resolver: Resolver,
+    /// The running log.
+    pub log: LogControl,
 }
 
 /// Answers on `listener` until it is dropped. Accepting never waits for a connection to end.
@@ -164,6 +167,7 @@ impl Admin {
             pool: current.steps.pool(),
             resolver: self.resolver.status(),
             threads: threads(),
+            log: self.log.snapshot(),
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::app::Host;
 use crate::config::Config;
 use crate::lifecycle;
 use crate::server::{Generation, descriptors};
-use crate::telemetry::logging::SetLevel;
+use crate::telemetry::logging::LogControl;
 
 /// Reads the configuration and the files it names; an error says all that is wrong.
 pub type Load = Arc<dyn Fn() -> Result<Config, String> + Send + Sync>;
@@ -25,8 +25,8 @@ pub struct Reloader {
     pub running: Config,
     /// Where the next one comes from.
     pub load: Load,
-    /// Changes the level of logging.
-    pub set_level: SetLevel,
+    /// The running log.
+    pub log: LogControl,
     /// What systemd shows between reloads.
     pub status: String,
 }
@@ -86,7 +86,7 @@ impl Reloader {
             );
         }
         if config.log.level != self.running.log.level {
-            (self.set_level)(config.log.level);
+            self.log.set_level(config.log.level);
         }
         self.running = config;
         Ok(())

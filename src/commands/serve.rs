@@ -18,7 +18,7 @@ use crate::app::{Host, Outside};
 use crate::config::Config;
 use crate::lifecycle::{self, Signals, Stopping};
 use crate::server::{Acceptor, Cores, Door, descriptors, inherited};
-use crate::telemetry::logging::SetLevel;
+use crate::telemetry::logging::LogControl;
 
 /// Threads of the control plane: key sets, STS, health and metrics. Sessions have threads of their own.
 const CONTROL_THREADS: usize = 2;
@@ -40,8 +40,8 @@ pub struct Service {
     pub doors: Vec<Door>,
     /// The admin address, listened on.
     pub admin: Option<TcpListener>,
-    /// Takes the level of logging of the next configuration.
-    pub set_level: SetLevel,
+    /// The running log.
+    pub log: LogControl,
     /// Notified when the next configuration should be taken.
     pub reload: Arc<Notify>,
     /// How it is stopped.
@@ -50,8 +50,8 @@ pub struct Service {
     pub outside: Outside,
 }
 
-/// Serves until a signal ends it. `load` reads the configuration again, and `set_level` changes the log's level.
-pub fn run(config: Config, load: Load, set_level: SetLevel) -> anyhow::Result<()> {
+/// Serves until a signal ends it. `load` reads the configuration again.
+pub fn run(config: Config, load: Load, log: LogControl) -> anyhow::Result<()> {
     let control = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(CONTROL_THREADS)
         .thread_name("control")
@@ -69,17 +69,8 @@ pub fn run(config: Config, load: Load, set_level: SetLevel) -> anyhow::Result<()
         };
         let driving = (stopping.clone(), Arc::clone(&reload));
         tokio::spawn(async move { signals.drive(&driving.0, &driving.1).await });
-        serve(Service {
-            config,
-            load,
-            doors,
-            admin,
-            set_level,
-            reload,
-            stopping,
-            outside: Outside::default(),
-        })
-        .await
+        serve(Service { config, load, doors, admin, log, reload, stopping, outside: Outside::default() })
+            .await
     })
 }
 
@@ -99,7 +90,7 @@ pub(super) fn warn(config: &Config) {
 
 /// Serves clients until it is stopped. Runs on the control runtime.
 pub async fn serve(service: Service) -> anyhow::Result<()> {
-    let Service { config, load, doors, admin, set_level, reload, stopping, outside } = service;
+    let Service { config, load, doors, admin, log, reload, stopping, outside } = service;
     warn(&config);
     let host = Arc::new(Host::new(outside, Handle::current(), stopping.clone(), &config.cancel)?);
     host.roll.deny(config.denied.clone());
@@ -115,12 +106,13 @@ pub async fn serve(service: Service) -> anyhow::Result<()> {
     let (counts, metrics) = (Arc::clone(&host.counts), Arc::clone(&host.metrics));
     let eyes = admin.map(|listener| {
         let (stopping, current) = (stopping.clone(), Arc::clone(&current));
-        let (counts, metrics) = (Arc::clone(&counts), Arc::clone(&metrics));
-        let admin = Admin { stopping, current, counts, metrics, resolver: host.outside.resolver.clone() };
+        let (counts, metrics, log) = (Arc::clone(&counts), Arc::clone(&metrics), log.clone());
+        let resolver = host.outside.resolver.clone();
+        let admin = Admin { stopping, current, counts, metrics, resolver, log };
         tokio::spawn(admin::serve(listener, Arc::new(admin)))
     });
     lifecycle::ready(&status);
-    let reloader = Reloader { host, current: Arc::clone(&current), running: config, load, set_level, status };
+    let reloader = Reloader { host, current: Arc::clone(&current), running: config, load, log, status };
     tokio::spawn(reloader.run(reload));
 
     let acceptor = Acceptor { cores, current, counts, metrics };

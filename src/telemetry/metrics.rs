@@ -13,6 +13,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use super::aws_metrics::{AwsMetrics, AwsSnapshot};
+use super::log_metrics::{LogMetrics, LogSnapshot};
 use super::pool_metrics::{PoolMetrics, PoolSnapshot};
 use super::resolver_metrics::ResolverMetrics;
 use super::trail::Outcome;
@@ -97,6 +98,7 @@ struct Gauges {
     pool: PoolMetrics,
     resolver: ResolverMetrics,
     threads: Gauge,
+    log: LogMetrics,
 }
 
 /// How things are when somebody asks.
@@ -122,6 +124,8 @@ pub struct Snapshot {
     pub resolver: ResolverStatus,
     /// Threads of the process.
     pub threads: usize,
+    /// The log.
+    pub log: LogSnapshot,
 }
 
 impl Default for Metrics {
@@ -184,6 +188,7 @@ impl Metrics {
         now.pool.register(registry);
         now.resolver.register(registry);
         registry.register("threads", "Threads of the process", now.threads.clone());
+        now.log.register(registry);
     }
 
     /// Counts a connection that has ended, with the bytes it carried to the server and to the client.
@@ -237,6 +242,7 @@ impl Gauges {
         self.pool.set(&now.pool);
         self.resolver.set(now.resolver);
         self.threads.set(whole(now.threads));
+        self.log.set(&now.log);
         // A reload can take names away.
         self.key_set_usable.clear();
         self.key_set_keys.clear();

@@ -1,8 +1,12 @@
 //! What people read: log lines, the audit record, metrics. Nothing here steers the program.
 
 pub mod aws_metrics;
+pub mod log_metrics;
+pub mod log_queue;
+mod log_writer;
 pub mod logging;
 pub mod metrics;
+mod panics;
 pub mod pool_metrics;
 mod resolver_metrics;
 pub mod trail;

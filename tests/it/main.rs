@@ -24,6 +24,7 @@ mod lifecycle;
 mod limits;
 mod listeners;
 mod load;
+mod log;
 mod memory;
 mod oauthbearer;
 mod packaging;

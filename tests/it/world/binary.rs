@@ -1,13 +1,16 @@
-//! The binary as a process of its own, for what one process has but once: descriptors and memory.
+//! The binary as a process of its own, for what one process has but once: descriptors, memory, standard error.
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::io::ErrorKind;
+use std::net::SocketAddr;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
+use super::admin::{get, until};
 use super::raw::PATIENCE;
 use super::{ErrorFields, RawClient, World};
 
@@ -48,6 +51,47 @@ pub(crate) struct Binary {
     service: Child,
     pub(crate) port: u16,
     folder: TempDir,
+    notified: Notified,
+}
+
+/// The way in which a binary is started.
+pub(crate) struct Launch {
+    /// Lines behind the world's configuration.
+    pub(crate) config: String,
+    pub(crate) args: Vec<&'static str>,
+    /// Standard error; the file `log` in the binary's folder when absent.
+    pub(crate) stderr: Option<Stdio>,
+    /// A shell command that runs the program in `"$@"`, in the binary's folder, with `exec`.
+    pub(crate) shell: Option<&'static str>,
+}
+
+impl Launch {
+    /// As a service is started.
+    pub(crate) fn usual() -> Self {
+        Self { config: String::new(), args: Vec::new(), stderr: None, shell: None }
+    }
+
+    fn spawn(self, world: &World) -> (Child, TempDir, Notified) {
+        let folder = TempDir::new().unwrap();
+        let notified = Notified::at(&folder.path().join("notify"));
+        let config = folder.path().join("proxy.toml");
+        let text = std::fs::read_to_string(world.config_file()).unwrap();
+        std::fs::write(&config, format!("{text}\n{}", self.config)).unwrap();
+        let program = env!("CARGO_BIN_EXE_pgpassport");
+        let mut command = match self.shell {
+            Some(shell) => {
+                let mut command = Command::new("unshare");
+                command.args(["--mount", "sh", "-c", shell, "sh", program]);
+                command
+            }
+            None => Command::new(program),
+        };
+        command.args(["serve", "--config"]).arg(&config).args(self.args);
+        command.current_dir(folder.path()).env("NOTIFY_SOCKET", folder.path().join("notify"));
+        let log = || File::create(folder.path().join("log")).unwrap().into();
+        command.stderr(self.stderr.unwrap_or_else(log));
+        (command.spawn().unwrap(), folder, notified)
+    }
 }
 
 impl Drop for Binary {
@@ -60,16 +104,66 @@ impl Drop for Binary {
 impl Binary {
     /// Starts it, and waits until it says that it is ready.
     pub(crate) fn start(world: &World) -> Self {
-        let folder = TempDir::new().unwrap();
-        let notified = Notified::at(&folder.path().join("notify"));
-        let service = Command::new(env!("CARGO_BIN_EXE_pgpassport"))
-            .args(["serve", "--config"])
-            .arg(world.config_file())
-            .env("NOTIFY_SOCKET", folder.path().join("notify"))
-            .stderr(std::fs::File::create(folder.path().join("log")).unwrap())
-            .spawn()
-            .unwrap();
-        Self { service, port: notified.port(), folder }
+        Self::launch(world, Launch::usual())
+    }
+
+    /// As [`Binary::start`], in the way of `launch`.
+    pub(crate) fn launch(world: &World, launch: Launch) -> Self {
+        let (service, folder, notified) = launch.spawn(world);
+        Self { service, port: notified.port(), folder, notified }
+    }
+
+    /// The exit code of one that cannot start.
+    pub(crate) async fn exit_code(world: &World, launch: Launch) -> Option<i32> {
+        let (service, folder, notified) = launch.spawn(world);
+        Self { service, port: 0, folder, notified }.ended().await
+    }
+
+    /// What it tells the service manager next.
+    pub(crate) fn tells(&self) -> String {
+        self.notified.next()
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        let id = self.service.id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
+    }
+
+    /// Its exit code, once it has ended; `None` when a signal has killed it.
+    pub(crate) async fn ended(&mut self) -> Option<i32> {
+        until("the process ends", async || !self.runs()).await;
+        self.service.wait().unwrap().code()
+    }
+
+    /// A file of its folder, as the process sees it: it may have mounts of its own.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        let folder = self.folder.path().strip_prefix("/").unwrap();
+        self.proc("root").join(folder).join(name)
+    }
+
+    /// Where it answers for health and metrics: the other one of the ports that it listens on.
+    pub(crate) fn admin_addr(&self) -> SocketAddr {
+        let sockets: BTreeSet<String> = std::fs::read_dir(self.proc("fd"))
+            .unwrap()
+            .filter_map(|fd| std::fs::read_link(fd.unwrap().path()).ok())
+            .filter_map(|to| Some(to.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned()))
+            .collect();
+        let table = std::fs::read_to_string(self.proc("net/tcp")).unwrap();
+        let listening =
+            table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).filter(|fields| {
+                fields.get(3) == Some(&"0A") && fields.get(9).is_some_and(|inode| sockets.contains(*inode))
+            });
+        let ports =
+            listening.map(|fields| u16::from_str_radix(fields[1].split_once(':').unwrap().1, 16).unwrap());
+        let port = ports.into_iter().find(|port| *port != self.port).expect("a port of [admin]");
+        SocketAddr::from(([127, 0, 0, 1], port))
+    }
+
+    /// The value of one series, as it stands in the text before it.
+    pub(crate) async fn metric(&self, series: &str) -> f64 {
+        let (_, text) = get(self.admin_addr(), "/metrics").await;
+        let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        value.unwrap_or_else(|| panic!("no series {series} in\n{text}")).parse().unwrap()
     }
 
     /// From now on it may open descriptors below this number.
@@ -110,7 +204,17 @@ impl Binary {
 
     /// A login of alice.
     pub(crate) async fn login(&self, world: &World) -> Result<RawClient, ErrorFields> {
+        self.login_with(world, "alice", &world.token("alice")).await
+    }
+
+    /// A login with a token.
+    pub(crate) async fn login_with(
+        &self,
+        world: &World,
+        user: &str,
+        token: &str,
+    ) -> Result<RawClient, ErrorFields> {
         let client = RawClient::connect(self.port, world.listener_ca()).await;
-        client.login("alice", Some("app"), &world.token("alice")).await.map(|(client, _)| client)
+        client.login(user, Some("app"), token).await.map(|(client, _)| client)
     }
 }

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, Once};
 use std::time::Duration;
 
+use pgpassport::config::LogSettings;
+use pgpassport::telemetry::logging::{self, LogControl};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
@@ -44,6 +46,11 @@ pub(crate) fn start() -> usize {
         tracing::subscriber::set_global_default(subscriber).unwrap();
     });
     LOG.lock().unwrap().len()
+}
+
+/// A log for a service in this process, which logs everything by itself.
+pub(crate) fn unused(settings: &LogSettings) -> LogControl {
+    logging::build(settings, Box::new(io::sink()), false).unwrap().1
 }
 
 /// A copy of everything since `from`: whoever logs waits for the lock, so nobody may search while holding it.

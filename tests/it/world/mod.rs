@@ -103,12 +103,13 @@ impl World {
         let admin_addr = admin.local_addr().unwrap();
         let (stopping, reload) = (Stopping::default(), Arc::new(Notify::new()));
         let file = folder.path().join("proxy.toml");
+        let log = log::unused(&config.log);
         let serving = tokio::spawn(serve::serve(Service {
             config,
             load: Arc::new(move || check::load(&file)),
             doors,
             admin: Some(admin),
-            set_level: Arc::new(|_| {}), // this process logs everything
+            log,
             reload: Arc::clone(&reload),
             stopping: stopping.clone(),
             outside: wishes.outside(&cloud),

@@ -1,0 +1,66 @@
+//! Metrics of the log itself: lines that wait, lines that are lost, writes that fail.
+
+use std::sync::atomic::Ordering;
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use super::log_queue::QueueStatus;
+
+/// A word from a closed list.
+type Closed = [(&'static str, &'static str); 1];
+
+/// State of the log when metrics are asked for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LogSnapshot {
+    /// Standard error.
+    pub log: QueueStatus,
+    /// Whether it can be written.
+    pub log_writable: bool,
+}
+
+/// The series.
+#[derive(Debug, Default)]
+pub(super) struct LogMetrics {
+    lost: Family<Closed, Counter>,
+    failed_writes: Family<Closed, Counter>,
+    writer_panics: Family<Closed, Counter>,
+    lines: Family<Closed, Gauge>,
+    bytes: Family<Closed, Gauge>,
+    writable: Family<Closed, Gauge>,
+}
+
+impl LogMetrics {
+    pub(super) fn register(&self, registry: &mut Registry) {
+        self.set(&LogSnapshot::default());
+        let help = "Log lines and audit records lost, because they could not be written in time";
+        registry.register("log_lines_lost", help, self.lost.clone());
+        let help = "Failed writes of the log; a line that fails is tried again";
+        registry.register("log_write_errors", help, self.failed_writes.clone());
+        let help = "Panics of a thread that writes the log; it went on after each";
+        registry.register("log_writer_panics", help, self.writer_panics.clone());
+        registry.register("log_queue_lines", "Log lines that wait to be written", self.lines.clone());
+        registry.register("log_queue_bytes", "Bytes of log lines that wait", self.bytes.clone());
+        let help = "Whether the log can be written: the last write succeeded, and none is stalled";
+        registry.register("log_writable", help, self.writable.clone());
+    }
+
+    pub(super) fn set(&self, now: &LogSnapshot) {
+        self.set_sink("log", &now.log, now.log_writable);
+        for (kind, lost) in [("log", now.log.lost_lines), ("audit", now.log.lost_records)] {
+            self.lost.get_or_create(&[("kind", kind)]).inner().store(lost, Ordering::Relaxed);
+        }
+    }
+
+    fn set_sink(&self, sink: &'static str, status: &QueueStatus, writable: bool) {
+        let whole = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        let sink = [("sink", sink)];
+        self.failed_writes.get_or_create(&sink).inner().store(status.failed_writes, Ordering::Relaxed);
+        self.writer_panics.get_or_create(&sink).inner().store(status.writer_panics, Ordering::Relaxed);
+        self.lines.get_or_create(&sink).set(whole(status.lines));
+        self.bytes.get_or_create(&sink).set(whole(status.bytes));
+        self.writable.get_or_create(&sink).set(i64::from(writable));
+    }
+}

@@ -1,0 +1,222 @@
+//! The thread that writes: it owns the destination, and it alone waits when a reader stalls or a disk is full. A line
+//! whose write fails is kept and tried again; what comes meanwhile waits in the queue or is counted as lost.
+
+use std::io::{self, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::log_queue::{Entry, Line, LogQueue, QueueState, QueueStatus};
+
+/// Pause after a failed write, doubled up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Pause when a destination that never blocks (`O_NONBLOCK`) has no room.
+const NO_ROOM_PAUSE: Duration = Duration::from_millis(10);
+
+/// Reports of missed lines are at least this far apart.
+const REPORT_EVERY: Duration = Duration::from_secs(1);
+
+/// Reports that writes fail are at least this far apart, when they fail and succeed in turn.
+const FAILING_EVERY: Duration = Duration::from_secs(10);
+
+/// Change that an operator should read about.
+#[derive(Debug)]
+pub(super) enum Report {
+    /// Writes fail from now on.
+    Failing(io::Error),
+    /// Writing works, and since the last report this was missed.
+    Missed(Missed),
+}
+
+/// Lines and writes that failed between two reports.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Missed {
+    pub(super) lines: u64,
+    pub(super) records: u64,
+    pub(super) failed_writes: u64,
+}
+
+impl Missed {
+    fn between(before: &QueueStatus, now: &QueueStatus) -> Self {
+        Self {
+            lines: now.lost_lines - before.lost_lines,
+            records: now.lost_records - before.lost_records,
+            failed_writes: now.failed_writes - before.failed_writes,
+        }
+    }
+}
+
+/// Takes reports in the writer's thread; must not wait for the queue.
+pub(super) type Reporter = Box<dyn Fn(Report) + Send>;
+
+/// Starts a thread that writes what is pushed to `destination`. It ends when the queue is dropped.
+pub(super) fn start(
+    name: &str,
+    destination: Box<dyn Write + Send>,
+    reporter: Reporter,
+) -> io::Result<Arc<LogQueue>> {
+    let (sender, entries) = sync_channel(LogQueue::capacity());
+    let queue = Arc::new(LogQueue::new(sender));
+    let state = Arc::clone(queue.state());
+    let mut writer = Writer {
+        entries,
+        state,
+        destination,
+        reporter,
+        told: QueueStatus::default(),
+        told_at: None,
+        failing_told_at: None,
+        within_line: false,
+    };
+    thread::Builder::new().name(name.to_owned()).spawn(move || {
+        writer.state.writer_is(thread::current());
+        // A panic costs the line that was under way, and nothing else.
+        while catch_unwind(AssertUnwindSafe(|| writer.run())).is_err() {
+            writer.state.writer_panicked();
+        }
+    })?;
+    Ok(queue)
+}
+
+/// Waits until all that waits in `queues` is written, but not beyond `limit`.
+pub(super) fn flush<'q>(queues: impl IntoIterator<Item = &'q LogQueue>, limit: Duration) {
+    let due = Instant::now() + limit;
+    let asked: Vec<_> = queues.into_iter().filter_map(LogQueue::ask_to_flush).collect();
+    for flushed in asked {
+        let _ = flushed.recv_timeout(due.saturating_duration_since(Instant::now())); // the limit is the point
+    }
+}
+
+struct Writer {
+    entries: Receiver<Entry>,
+    state: Arc<QueueState>,
+    destination: Box<dyn Write + Send>,
+    reporter: Reporter,
+    /// State at the last report.
+    told: QueueStatus,
+    told_at: Option<Instant>,
+    failing_told_at: Option<Instant>,
+    /// Whether the destination ends in the middle of a line that was given up.
+    within_line: bool,
+}
+
+impl Writer {
+    fn run(&mut self) {
+        loop {
+            let entry = if self.missed() == Missed::default() {
+                self.entries.recv().map_err(|_| RecvTimeoutError::Disconnected)
+            } else {
+                self.entries.recv_timeout(REPORT_EVERY)
+            };
+            match entry {
+                Ok(Entry::Line(line)) => {
+                    let line = UnderWay { line, state: Arc::clone(&self.state), written: false };
+                    self.write(line);
+                }
+                Ok(Entry::Flush(done)) => {
+                    let _ = self.destination.flush();
+                    let _ = done.try_send(()); // nobody may be waiting any more
+                }
+                Ok(Entry::Replaced) => self.take_replacement(),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            self.report_missed();
+        }
+    }
+
+    /// Writes the line, however often it has to be tried.
+    fn write(&mut self, mut line: UnderWay) {
+        self.state.progressed();
+        let (mut done, mut pause) = (0, FIRST_PAUSE);
+        if self.within_line {
+            // What a panic has cut off must not run into this line.
+            self.within_line = self.destination.write(b"\n").is_err();
+        }
+        while let Some(rest) = line.line.bytes.get(done..).filter(|rest| !rest.is_empty()) {
+            self.within_line = done > 0;
+            let result = match self.destination.write(rest) {
+                Ok(0) => Err(io::ErrorKind::WriteZero.into()),
+                other => other,
+            };
+            match result {
+                Ok(written) => {
+                    done += written;
+                    pause = FIRST_PAUSE;
+                    self.state.progressed();
+                    continue;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    thread::park_timeout(NO_ROOM_PAUSE);
+                }
+                Err(error) => {
+                    self.failed(error);
+                    thread::park_timeout(pause);
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+            }
+            if let Some(destination) = self.state.take_replacement() {
+                // The new destination gets the whole line.
+                (self.destination, done) = (destination, 0);
+            }
+        }
+        self.within_line = false;
+        line.written = true;
+    }
+
+    fn failed(&mut self, error: io::Error) {
+        let is_first = self.state.write_failed(&error);
+        if is_first && self.failing_told_at.is_none_or(|at| at.elapsed() >= FAILING_EVERY) {
+            self.failing_told_at = Some(Instant::now());
+            (self.reporter)(Report::Failing(error));
+        }
+    }
+
+    fn take_replacement(&mut self) {
+        if let Some(destination) = self.state.take_replacement() {
+            (self.destination, self.within_line) = (destination, false);
+        }
+    }
+
+    fn missed(&self) -> Missed {
+        Missed::between(&self.told, &self.state.status())
+    }
+
+    /// Says what was missed, now that a line has been written; not for each line of a flood.
+    fn report_missed(&mut self) {
+        let now = self.state.status();
+        let missed = Missed::between(&self.told, &now);
+        let too_early = self.told_at.is_some_and(|at| at.elapsed() < REPORT_EVERY);
+        if missed == Missed::default() || too_early {
+            return;
+        }
+        (self.told, self.told_at) = (now, Some(Instant::now()));
+        (self.reporter)(Report::Missed(missed));
+    }
+}
+
+/// A line that has left the channel; it is counted as lost when a panic takes it.
+struct UnderWay {
+    line: Line,
+    state: Arc<QueueState>,
+    written: bool,
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        if self.written {
+            self.state.written(&self.line);
+        } else {
+            self.state.lose(&self.line);
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "log_writer_tests.rs"]
+mod tests;

@@ -7,6 +7,7 @@ mod policy;
 
 use crate::auth::VerifyError;
 use crate::auth::access::ClaimDoubt;
+use crate::auth::jwks::MAX_TRIES;
 use crate::aws::sts::StsError;
 use crate::client::AskError;
 use crate::client::oauthbearer::BearerError;
@@ -144,13 +145,13 @@ fn token(why: &VerifyError, user: &str) -> Refusal {
         E::BadEncoding { part } => {
             refuse(&format!("the token's {part} is damaged: it is not base64url"), TOKEN_AS_PASSWORD)
         }
-        E::BadHeader(_) | E::BadPayload(_) | E::CriticalHeader(_) => refuse(
-            "the token is not one that this proxy can read",
-            "Send a plain access or ID token. The proxy's log has the reason under the session id.",
-        ),
+        // The reasons hold no bytes of the token.
+        E::BadHeader(_) | E::BadPayload(_) | E::CriticalHeader(_) => {
+            refuse(&why.to_string(), "Send a plain access or ID token, as the identity provider issued it.")
+        }
         E::Algorithm(_) => refuse(
             "the token's signature algorithm is not accepted",
-            "Let the identity provider sign with RS256, RS384, RS512, ES256 or ES384; AWS STS accepts no others.",
+            "Let the identity provider sign with RS256, RS384, RS512, ES256, ES384 or ES512; AWS STS accepts no others.",
         ),
         E::TokenType => refuse(
             "the token's type (typ) is not accepted",
@@ -160,7 +161,11 @@ fn token(why: &VerifyError, user: &str) -> Refusal {
             "the token's issuer (iss) is not one that this proxy accepts",
             "Get the token from the identity provider that this proxy is set up for.",
         ),
-        E::KeyUnknown { .. } | E::NoKeyId { .. } | E::BadSignature => {
+        E::TooManyKeys { candidates, .. } => refuse(
+            &format!("the token's kid leaves {candidates} keys to try, more than {MAX_TRIES}"),
+            "Let the identity provider write a kid into its tokens, another for each key.",
+        ),
+        E::KeyUnknown { .. } | E::BadSignature => {
             refuse("the token's signature could not be verified", TOKEN_AS_PASSWORD)
         }
         _ => claims(why, user),

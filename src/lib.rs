@@ -22,6 +22,7 @@
 //! | [`secret`], [`names`], [`refusal`], [`clock`] | values that everyone speaks of | each other |
 //! | [`config`] | `proxy.toml` to what the program believes | names |
 //! | [`resolver`] | names to addresses, for all outgoing connections | nothing |
+//! | [`net`] | outgoing HTTPS: which addresses may be asked | resolver, leaves |
 //! | [`wire`] | framing, TLS, limits, how a session stands | leaves |
 //! | [`client`] | balancer's header, first packets, token, welcome, refusal | wire |
 //! | [`auth`] | token to grant; no sockets but for key sets | config |
@@ -81,6 +82,7 @@ pub mod explain;
 pub mod lifecycle;
 pub mod limits;
 pub mod names;
+pub mod net;
 pub mod outcome;
 pub mod refusal;
 pub mod relay;

@@ -151,17 +151,13 @@ impl Admin {
     fn snapshot(&self) -> Snapshot {
         let current = self.current.load();
         let names = current.listeners.iter().map(|listener| listener.name.clone());
-        let issuers = current
-            .steps
-            .key_sets()
-            .map(|(name, status)| (name.to_owned(), status.keys, status.age, status.usable));
         let active = self.counts.sessions();
         Snapshot {
             active,
             waiting: self.counts.clients().saturating_sub(active),
             max_clients: current.limits.clients,
             ready: self.ready().is_ok(),
-            issuers: issuers.collect(),
+            issuers: current.steps.issuers(),
             certificates: names.zip(current.certificates.iter().copied()).collect(),
             aws: current.steps.aws(),
             pool: current.steps.pool(),

@@ -2,6 +2,7 @@
 
 use crate::auth::access::ClaimDoubt;
 use crate::auth::json::JsonFault;
+use crate::auth::jwks::MAX_TRIES;
 use crate::config::SignatureAlgorithm;
 
 /// Why a token is not believed: facts for the session to explain. `Display` is for the log; it never holds
@@ -56,9 +57,11 @@ pub enum VerifyError {
         /// The operator's name for the issuer.
         issuer: String,
     },
-    /// The token names no key and the issuer has several.
-    #[error("issuer {issuer}: the token has no kid and the key set has {candidates} keys for its algorithm")]
-    NoKeyId {
+    /// The token's `kid` and `alg` leave more keys than are tried.
+    #[error(
+        "issuer {issuer}: {candidates} keys go with the token's kid and algorithm, and at most {MAX_TRIES} are tried"
+    )]
+    TooManyKeys {
         /// The operator's name for the issuer.
         issuer: String,
         /// How many keys it could mean.
@@ -154,8 +157,8 @@ pub enum HeaderFault {
     /// No `alg`.
     #[error("no alg")]
     NoAlgorithm,
-    /// `kid` is not a text, or a very long one.
-    #[error("a kid that cannot be one")]
+    /// `kid` is not a text.
+    #[error("a kid that is not a text")]
     KeyId,
 }
 
@@ -168,13 +171,13 @@ pub enum AlgorithmFault {
     /// `HS256`, `HS384`, `HS512`.
     #[error("symmetric (HS*)")]
     Symmetric,
-    /// Asymmetric, and refused by STS: `PS*`, `EdDSA`, `ES512`, `ES256K`.
+    /// Asymmetric, and refused by STS: `PS*`, `EdDSA`, `ES256K`.
     #[error("one that STS does not accept")]
     NotForSts,
     /// Any other text, lower-case spellings included.
     #[error("unknown")]
     Unknown,
     /// Known, and not on this issuer's list.
-    #[error("{0:?}, which is not on the issuer's list")]
+    #[error("{0}, which is not on the issuer's list")]
     NotListed(SignatureAlgorithm),
 }

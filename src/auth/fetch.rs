@@ -1,11 +1,8 @@
 //! Fetches an issuer's key set over HTTPS: discovery, bounds of the answer, and which addresses may be asked.
 
 use std::future::Future;
-use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,24 +11,28 @@ use hyper::{Request, Response, StatusCode, Uri, header};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::client::legacy::connect::dns::Name;
 use hyper_util::rt::TokioExecutor;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
+use tokio::time::Instant;
 use tower_service::Service as _;
 use url::Url;
 
 use crate::auth::json::{self, JsonFault};
-use crate::auth::jwks::{KeySet, KeySetFault, MAX_BODY_BYTES};
+use crate::auth::jwks::{KeySet, KeySetFault};
 use crate::config::IssuerSettings;
+use crate::net::guard::{GuardedResolver, is_allowed};
 use crate::resolver::Resolver;
 
 /// TCP connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Discovery and key set together.
-const TOTAL_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest head of an answer.
+const MAX_HEAD_BYTES: usize = 64 * 1024;
+
+/// How long a discovered `jwks_uri` is used without asking again.
+const KEEP_DISCOVERED: Duration = Duration::from_hours(1);
 
 /// Fetches the key set of one issuer. Holds the trust anchors; knows nothing of refreshing.
 #[derive(Debug)]
@@ -41,7 +42,11 @@ pub struct KeyFetcher {
     issuer: String,
     discovery: Url,
     jwks_url: Option<Url>,
+    /// The last discovered `jwks_uri`, and when it was.
+    discovered: Mutex<Option<(Url, Instant)>>,
     private_network: bool,
+    timeout: Duration,
+    max_bytes: usize,
 }
 
 type Connector = HttpsConnector<HttpConnector<GuardedResolver>>;
@@ -85,9 +90,14 @@ pub enum FetchError {
         /// The status.
         status: StatusCode,
     },
-    /// The whole took too long.
-    #[error("no answer within {} s", TOTAL_TIMEOUT.as_secs())]
-    TimedOut,
+    /// A request took longer than `jwks_timeout`.
+    #[error("{url}: no whole answer within {seconds} s (issuer.jwks_timeout)")]
+    TimedOut {
+        /// What was asked.
+        url: String,
+        /// The limit.
+        seconds: u64,
+    },
     /// The discovery document is not one for this issuer.
     #[error("discovery document: {0}")]
     Discovery(String),
@@ -108,7 +118,7 @@ impl KeyFetcher {
             .with_no_client_auth();
         let private_network = settings.private_network;
         let mut http =
-            HttpConnector::new_with_resolver(GuardedResolver { resolver: resolver.clone(), private_network });
+            HttpConnector::new_with_resolver(GuardedResolver::new(resolver.clone(), private_network));
         http.set_connect_timeout(Some(CONNECT_TIMEOUT));
         http.enforce_http(false);
         let connector = HttpsConnectorBuilder::new()
@@ -120,47 +130,73 @@ impl KeyFetcher {
         // The trailing slash of an issuer is not doubled (OpenID Connect Discovery 1.0, section 4).
         let discovery = format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
         Ok(Self {
-            client: Client::builder(TokioExecutor::new()).pool_max_idle_per_host(1).build(connector.clone()),
+            client: Client::builder(TokioExecutor::new())
+                .pool_max_idle_per_host(1)
+                .http1_max_buf_size(MAX_HEAD_BYTES)
+                .build(connector.clone()),
             connector,
             discovery: Url::parse(&discovery)
                 .map_err(|error| SetupError::Url(format!("{issuer}: {error}")))?,
             issuer,
             jwks_url: settings.jwks_url.clone(),
+            discovered: Mutex::default(),
             private_network,
+            timeout: settings.jwks_timeout,
+            max_bytes: settings.jwks_max_bytes,
         })
     }
 
-    /// Fetches the key set once.
-    pub async fn fetch(&self) -> Result<Fetched, FetchError> {
-        in_time(async { self.keys_at(&self.key_set_url().await?).await }).await
+    /// Fetches the key set once: from where it was found last, or after discovery. Discovery is repeated when the answer
+    /// there is not good any more, or when it holds no other keys than `missed_in`, in which a token's key was missed.
+    pub async fn fetch(&self, missed_in: Option<&KeySet>) -> Result<Fetched, FetchError> {
+        let Some(known) = self.known_url() else { return self.fetch_from(&self.locate().await?).await };
+        let fetched = self.fetch_from(&known).await;
+        let is_news = |keys: &KeySet| missed_in.is_none_or(|missed_in| !keys.same_keys(missed_in));
+        if self.jwks_url.is_some() || fetched.as_ref().is_ok_and(|fetched| is_news(&fetched.keys)) {
+            return fetched;
+        }
+        match self.locate().await {
+            Ok(url) if url != known => self.fetch_from(&url).await,
+            Ok(_) | Err(_) => fetched,
+        }
     }
 
     /// The certificates that the issuer shows, its own first, verified as in every fetch; none where it is asked in
     /// clear. It is the host of the key set where that is configured.
     pub async fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, FetchError> {
-        in_time(self.greet(self.jwks_url.as_ref().unwrap_or(&self.discovery))).await
+        let url = self.jwks_url.as_ref().unwrap_or(&self.discovery);
+        self.in_time(url, self.greet(url)).await
     }
 
-    /// The first half of [`KeyFetcher::fetch`]: where the key set is, as configured or discovered.
+    /// The first half of a fetch: where the key set is, as configured or discovered. A discovery that fails leaves what was
+    /// discovered before in use.
     pub async fn locate(&self) -> Result<Url, FetchError> {
-        in_time(self.key_set_url()).await
+        if let Some(url) = &self.jwks_url {
+            return Ok(url.clone());
+        }
+        let found = self.discover().await;
+        let mut discovered = self.discovered.lock().unwrap_or_else(PoisonError::into_inner);
+        match (found, discovered.as_ref()) {
+            (Ok(url), _) => {
+                *discovered = Some((url.clone(), Instant::now()));
+                Ok(url)
+            }
+            (Err(_), Some((before, _))) => Ok(before.clone()),
+            (Err(error), None) => Err(error),
+        }
     }
 
     /// The second half: the key set at an address that [`KeyFetcher::locate`] gave.
     pub async fn fetch_from(&self, url: &Url) -> Result<Fetched, FetchError> {
-        in_time(self.keys_at(url)).await
-    }
-
-    async fn key_set_url(&self) -> Result<Url, FetchError> {
-        match &self.jwks_url {
-            Some(url) => Ok(url.clone()),
-            None => self.discover().await,
-        }
-    }
-
-    async fn keys_at(&self, url: &Url) -> Result<Fetched, FetchError> {
         let (body, max_age) = self.get(url).await?;
         Ok(Fetched { keys: KeySet::parse(&body)?, max_age })
+    }
+
+    /// Where the key set is, if that needs no discovery.
+    fn known_url(&self) -> Option<Url> {
+        let discovered = self.discovered.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh = discovered.as_ref().filter(|(_, at)| at.elapsed() < KEEP_DISCOVERED);
+        self.jwks_url.as_ref().or(fresh.map(|(url, _)| url)).cloned()
     }
 
     /// Where the issuer says its keys are. It may not send us to another host: then `jwks_url` has to be
@@ -168,7 +204,7 @@ impl KeyFetcher {
     async fn discover(&self) -> Result<Url, FetchError> {
         let (body, _) = self.get(&self.discovery).await?;
         let fault = |fault: JsonFault| FetchError::Discovery(format!("it is {fault}"));
-        let document = json::parse_object(&body, MAX_BODY_BYTES).map_err(fault)?;
+        let document = json::parse_document(&body).map_err(fault)?;
         let text = |name: &str| document.get(name).and_then(serde_json::Value::as_str);
         if text("issuer") != Some(&self.issuer) {
             return Err(FetchError::Discovery("its issuer is not the configured url, byte for byte".into()));
@@ -190,7 +226,7 @@ impl KeyFetcher {
             Some(url::Host::Ipv6(ip)) => Some(IpAddr::V6(ip)),
             _ => None,
         };
-        if literal.is_some_and(|ip| !may_be_asked(ip, self.private_network)) {
+        if literal.is_some_and(|ip| !is_allowed(ip, self.private_network)) {
             return Err(failed(url, "this address may not be asked; see private_network".into()));
         }
         Ok(())
@@ -213,6 +249,19 @@ impl KeyFetcher {
     }
 
     async fn get(&self, url: &Url) -> Result<(Bytes, Option<Duration>), FetchError> {
+        self.in_time(url, self.ask(url)).await
+    }
+
+    async fn in_time<T>(
+        &self,
+        url: &Url,
+        work: impl Future<Output = Result<T, FetchError>>,
+    ) -> Result<T, FetchError> {
+        let late = || FetchError::TimedOut { url: url.to_string(), seconds: self.timeout.as_secs() };
+        tokio::time::timeout(self.timeout, work).await.unwrap_or_else(|_| Err(late()))
+    }
+
+    async fn ask(&self, url: &Url) -> Result<(Bytes, Option<Duration>), FetchError> {
         let failed = |problem: String| failed(url, problem);
         self.check_address(url)?;
         let request = Request::get(url.as_str())
@@ -226,17 +275,13 @@ impl KeyFetcher {
             return Err(FetchError::Status { url: url.to_string(), status: answer.status() });
         }
         let max_age = max_age(&answer);
-        let body = Limited::new(answer.into_body(), MAX_BODY_BYTES).collect().await;
+        let body = Limited::new(answer.into_body(), self.max_bytes).collect().await;
         Ok((body.map_err(|error| failed(chain(error.as_ref())))?.to_bytes(), max_age))
     }
 }
 
 fn failed(url: &Url, problem: String) -> FetchError {
     FetchError::Http { url: url.to_string(), problem }
-}
-
-async fn in_time<T>(work: impl Future<Output = Result<T, FetchError>>) -> Result<T, FetchError> {
-    tokio::time::timeout(TOTAL_TIMEOUT, work).await.unwrap_or(Err(FetchError::TimedOut))
 }
 
 fn roots(settings: &IssuerSettings) -> Result<RootCertStore, SetupError> {
@@ -260,7 +305,7 @@ fn roots(settings: &IssuerSettings) -> Result<RootCertStore, SetupError> {
 
 /// `max-age` of Cache-Control (RFC 9111, section 5.2.2.1).
 fn max_age<B>(answer: &Response<B>) -> Option<Duration> {
-    let value = answer.headers().get(header::CACHE_CONTROL)?.to_str().ok()?;
+    let value = answer.headers().get(header::CACHE_CONTROL)?.to_str().ok()?.to_ascii_lowercase();
     let seconds = value.split(',').find_map(|directive| directive.trim().strip_prefix("max-age="))?;
     seconds.trim_matches('"').parse().ok().map(Duration::from_secs)
 }
@@ -271,102 +316,15 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
-/// Leaves out addresses that may not be asked.
-#[derive(Clone, Debug)]
-struct GuardedResolver {
-    resolver: Resolver,
-    private_network: bool,
-}
-
-type Resolving = Pin<Box<dyn Future<Output = io::Result<std::vec::IntoIter<SocketAddr>>> + Send>>;
-
-impl tower_service::Service<Name> for GuardedResolver {
-    type Response = std::vec::IntoIter<SocketAddr>;
-    type Error = io::Error;
-    type Future = Resolving;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, name: Name) -> Resolving {
-        let (resolver, private_network) = (self.resolver.clone(), self.private_network);
-        Box::pin(async move {
-            let found = resolver.look_up(name.as_str(), 0).await.map_err(io::Error::other)?;
-            let usable: Vec<_> =
-                found.into_iter().filter(|addr| may_be_asked(addr.ip(), private_network)).collect();
-            if usable.is_empty() {
-                let text = "the name has no address that may be asked; see private_network";
-                return Err(io::Error::other(text));
-            }
-            Ok(usable.into_iter())
-        })
-    }
-}
-
-/// Addresses of cloud metadata services are never asked; private ones where the configuration says so.
-fn may_be_asked(ip: IpAddr, private_network: bool) -> bool {
-    let ip = ip.to_canonical();
-    let never = match ip {
-        IpAddr::V4(ip) => ip.is_link_local() || ip.is_unspecified() || ip.is_broadcast() || ip.is_multicast(),
-        IpAddr::V6(ip) => {
-            ip.is_unicast_link_local() || ip.is_unspecified() || ip.is_multicast() || is_ec2_metadata(ip)
-        }
-    };
-    let private = match ip {
-        IpAddr::V4(ip) => {
-            let [a, b, ..] = ip.octets();
-            ip.is_private() || ip.is_loopback() || a == 0 || (a == 100 && (64..128).contains(&b))
-        }
-        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local(),
-    };
-    !never && (!private || private_network)
-}
-
-/// `fd00:ec2::/32`, EC2's instance services over IPv6 (EC2 user guide, "Instance metadata").
-fn is_ec2_metadata(ip: Ipv6Addr) -> bool {
-    matches!(ip.segments(), [0xfd00, 0x0ec2, ..])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn p5_metadata_is_never_asked_and_private_addresses_by_leave_only() {
-        let ask = |ip: &str, private| may_be_asked(ip.parse().unwrap(), private);
-        for ip in [
-            "169.254.169.254",
-            "169.254.170.2",
-            "fd00:ec2::254",
-            "fe80::1",
-            "0.0.0.0",
-            "::",
-            "::ffff:169.254.1.1",
-        ] {
-            assert!(!ask(ip, false) && !ask(ip, true), "{ip}");
-        }
-        for ip in [
-            "127.0.0.1",
-            "10.1.2.3",
-            "172.16.0.1",
-            "192.168.0.1",
-            "100.64.0.1",
-            "::1",
-            "fd12::1",
-            "::ffff:10.0.0.1",
-        ] {
-            assert!(!ask(ip, false) && ask(ip, true), "{ip}");
-        }
-        for ip in ["1.1.1.1", "172.32.0.1", "100.128.0.1", "2606:4700::1111"] {
-            assert!(ask(ip, false) && ask(ip, true), "{ip}");
-        }
-    }
-
-    #[test]
     fn max_age_is_read_from_among_others() {
         let answer = |value: &str| Response::builder().header("cache-control", value).body(()).unwrap();
         assert_eq!(max_age(&answer("public, max-age=600, must-revalidate")), Some(Duration::from_mins(10)));
+        assert_eq!(max_age(&answer("Max-Age=\"60\"")), Some(Duration::from_mins(1)));
         assert_eq!(max_age(&answer("no-store")), None);
         assert_eq!(max_age(&answer("max-age=x")), None);
     }

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use super::claims;
 use super::fault::{AlgorithmFault, VerifyError};
 use super::json;
-use super::token::{MAX_PAYLOAD_BYTES, UnverifiedToken};
+use super::token::{MAX_PART_BYTES, UnverifiedToken};
 use crate::config::{IssuerSettings, SignatureAlgorithm};
 use crate::secret::Jwt;
 
@@ -34,7 +34,7 @@ pub fn look<'s>(jwt: &Jwt, issuers: &'s [IssuerSettings], now: u64) -> Result<Lo
     let token = UnverifiedToken::parse(jwt.expose())?;
     let settings = issuers.iter().find(|settings| settings.issuer.as_str() == token.issuer);
     let mut faults = Vec::new();
-    let claims = json::parse_object(&token.payload, MAX_PAYLOAD_BYTES)
+    let claims = json::parse_object(&token.payload, MAX_PART_BYTES)
         .map_err(|fault| faults.push(VerifyError::BadPayload(fault)))
         .unwrap_or_default();
     match settings {

@@ -10,11 +10,9 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-/// Objects and arrays inside each other, the outermost included. Ours: no known issuer nests deeper than 5.
-pub const MAX_DEPTH: usize = 32;
-
-/// Elements of a list that [`Member`] keeps; the longest defined list of texts, `key_ops`, has 8.
-const MAX_LIST: usize = 32;
+/// Objects and arrays inside each other, the outermost included: one less than `serde_json` reads (its recursion limit is
+/// 128). RFC 8259, section 9, lets every reader have such a limit; .NET's is 64.
+pub const MAX_DEPTH: usize = 126;
 
 /// Why a text is not the one strict JSON object that was expected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -32,7 +30,7 @@ pub enum JsonFault {
     #[error("a member occurs twice")]
     Duplicate,
     /// Nested deeper than [`MAX_DEPTH`].
-    #[error("nested too deeply")]
+    #[error("nested deeper than {MAX_DEPTH} levels")]
     TooDeep,
 }
 
@@ -56,6 +54,12 @@ pub fn check_object(bytes: &[u8], max_bytes: usize) -> Result<(), JsonFault> {
 pub fn parse_object(bytes: &[u8], max_bytes: usize) -> Result<Map<String, Value>, JsonFault> {
     check_object(bytes, max_bytes)?;
     serde_json::from_slice(bytes).map_err(|_| JsonFault::NotJson)
+}
+
+/// The strict JSON object in a page of an issuer, whose length the caller has bounded. A byte order mark before it is
+/// ignored, as RFC 8259, section 8.1, allows.
+pub fn parse_document(page: &[u8]) -> Result<Map<String, Value>, JsonFault> {
+    parse_object(page.strip_prefix("\u{feff}".as_bytes()).unwrap_or(page), usize::MAX)
 }
 
 /// Walks a value, builds nothing, and stops at the first fault.
@@ -134,49 +138,26 @@ impl<'de> Visitor<'de> for Checker<'_> {
     }
 }
 
-/// A member that should be a text or a list of texts. Reading it never fails for its type, so that one odd
-/// member does not spoil its surroundings; containers of other things are passed over, not built.
+/// A member that should be a text. Reading it never fails for its type, so that one odd member does not spoil its
+/// surroundings; lists and objects are passed over, not built.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Member {
-    /// There is none.
+    /// There is none, or it is `null`.
     #[default]
     Absent,
     /// A text.
     Text(String),
-    /// A list of at most [`MAX_LIST`] texts.
-    Texts(Vec<String>),
-    /// Anything else, `null` included.
+    /// Anything else.
     Other,
-}
-
-impl Member {
-    /// The text, if it is one.
-    pub fn text(&self) -> Option<&str> {
-        match self {
-            Self::Text(text) => Some(text),
-            _ => None,
-        }
-    }
 }
 
 impl<'de> serde::Deserialize<'de> for Member {
     fn deserialize<D: Deserializer<'de>>(value: D) -> Result<Self, D::Error> {
-        value.deserialize_any(MemberVisitor { lists: true })
+        value.deserialize_any(MemberVisitor)
     }
 }
 
-/// `lists` is off inside a list: a list of lists is not descended into.
-struct MemberVisitor {
-    lists: bool,
-}
-
-impl<'de> DeserializeSeed<'de> for MemberVisitor {
-    type Value = Member;
-
-    fn deserialize<D: Deserializer<'de>>(self, value: D) -> Result<Member, D::Error> {
-        value.deserialize_any(self)
-    }
-}
+struct MemberVisitor;
 
 impl<'de> Visitor<'de> for MemberVisitor {
     type Value = Member;
@@ -186,7 +167,7 @@ impl<'de> Visitor<'de> for MemberVisitor {
     }
 
     fn visit_unit<E>(self) -> Result<Member, E> {
-        Ok(Member::Other)
+        Ok(Member::Absent)
     }
 
     fn visit_bool<E>(self, _: bool) -> Result<Member, E> {
@@ -210,23 +191,8 @@ impl<'de> Visitor<'de> for MemberVisitor {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Member, A::Error> {
-        let mut texts = Some(Vec::new());
-        if !self.lists {
-            while list.next_element::<IgnoredAny>()?.is_some() {}
-            return Ok(Member::Other);
-        }
-        loop {
-            match list.next_element_seed(MemberVisitor { lists: false })? {
-                Some(Member::Text(text)) => {
-                    texts = texts.filter(|texts| texts.len() < MAX_LIST);
-                    if let Some(texts) = &mut texts {
-                        texts.push(text);
-                    }
-                }
-                Some(_) => texts = None,
-                None => return Ok(texts.map_or(Member::Other, Member::Texts)),
-            }
-        }
+        while list.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Member::Other)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Member, A::Error> {
@@ -261,13 +227,14 @@ mod tests {
     }
 
     #[test]
-    fn j1_nesting_ends_at_32() {
+    fn j1_nesting_ends_where_serde_json_ends() {
         let nested = |depth: usize| format!("{{\"a\":{}{}}}", "[".repeat(depth - 1), "]".repeat(depth - 1));
-        assert_eq!(check(&nested(32)), Ok(()));
-        assert_eq!(check(&nested(33)), Err(JsonFault::TooDeep));
+        assert_eq!(check(&nested(126)), Ok(()));
+        assert_eq!(check(&nested(127)), Err(JsonFault::TooDeep));
+        assert!(parse_object(nested(126).as_bytes(), 1 << 20).is_ok(), "what is checked can be read");
         let objects = |depth: usize| format!("{}1{}", "{\"a\":".repeat(depth), "}".repeat(depth));
-        assert_eq!(check(&objects(32)), Ok(()));
-        assert_eq!(check(&objects(33)), Err(JsonFault::TooDeep));
+        assert_eq!(check(&objects(126)), Ok(()));
+        assert_eq!(check(&objects(127)), Err(JsonFault::TooDeep));
         assert_eq!(check(&"[".repeat(10_000)), Err(JsonFault::TooDeep));
     }
 
@@ -298,6 +265,14 @@ mod tests {
     }
 
     #[test]
+    fn a_page_may_begin_with_a_byte_order_mark_and_a_token_may_not() {
+        let page = "\u{feff}{\"a\":1}".as_bytes();
+        assert_eq!(parse_document(page).unwrap()["a"], 1);
+        assert_eq!(parse_object(page, 100), Err(JsonFault::NotJson));
+        assert_eq!(parse_document("\u{feff}\u{feff}{}".as_bytes()), Err(JsonFault::NotJson));
+    }
+
+    #[test]
     fn j6_numbers_are_exact_or_refused_or_floats() {
         let number = |text: &str| {
             parse_object(format!("{{\"n\":{text}}}").as_bytes(), 1 << 20).map(|object| object["n"].clone())
@@ -316,14 +291,10 @@ mod tests {
     fn members_never_fail_for_their_type() {
         let member = |text: &str| serde_json::from_str::<Member>(text).unwrap();
         assert_eq!(member("\"a\\u0062\""), Member::Text("ab".into()));
-        assert_eq!(member("[\"a\",\"b\"]"), Member::Texts(vec!["a".into(), "b".into()]));
-        for text in ["1", "-1", "1.5", "true", "null", "{\"a\":[1]}", "[1]", "[\"a\",[\"b\"]]", "[\"a\",{}]"]
-        {
+        assert_eq!(member("null"), Member::Absent);
+        for text in ["1", "-1", "1.5", "true", "{\"a\":[1]}", "[\"a\"]", "[\"a\",[\"b\"]]", "[\"a\",{}]"] {
             assert_eq!(member(text), Member::Other, "{text}");
         }
-        let list = |items: usize| format!("[{}]", vec!["\"a\""; items].join(","));
-        assert!(matches!(member(&list(32)), Member::Texts(texts) if texts.len() == 32));
-        assert_eq!(member(&list(33)), Member::Other);
         let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
         assert!(serde_json::from_str::<Member>(&deep).is_ok(), "passed over without recursion");
     }

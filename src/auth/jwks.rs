@@ -1,46 +1,45 @@
-//! A JSON Web Key Set (RFC 7517): each key judged alone, so that one odd key does not spoil the others; only
-//! public keys for signatures that STS accepts remain.
+//! A JSON Web Key Set (RFC 7517): each key is judged alone, so that one odd key does not spoil the others. A key that
+//! cannot be used is left out and named with the reason.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::{Algorithm, DecodingKey};
-use serde_json::{Map, Value};
+use std::fmt;
+
+use serde_json::Value;
 
 use crate::auth::json::{self, JsonFault};
+use crate::auth::jwk::{self, Key, KeyFault};
 use crate::config::SignatureAlgorithm;
 
-/// Largest key set. STS reads at most 100 RSA and 100 EC keys; with certificate chains they stay below this.
-pub const MAX_BODY_BYTES: usize = 512 * 1024;
+/// Most keys of a type. STS refuses every token signed with a key of a type of which there are more (IAM user guide,
+/// "Create an `OpenID` Connect identity provider": 100 RSA keys and 100 EC keys).
+pub const MAX_KEYS_OF_A_TYPE: usize = 100;
 
-/// Most keys in a set (IAM user guide, "OIDC federation": 100 RSA and 100 EC keys).
-pub const MAX_KEYS: usize = 200;
+/// Most keys tried for one token, where its `kid` and `alg` do not decide.
+pub const MAX_TRIES: usize = 16;
 
-/// Most keys tried for one token, where several have its key id.
-pub const MAX_TRIES: usize = 4;
+/// Most left-out keys that are kept and named. More than STS reads of usable ones.
+pub const MAX_NAMED: usize = 200;
 
-/// RSA sizes that are neither broken nor a way to burn processor time.
-const RSA_BITS: std::ops::RangeInclusive<usize> = 2_048..=8_192;
-
-/// The usable keys of an issuer.
+/// The usable keys of an issuer, and those that were left out.
 #[derive(Debug, Default)]
 pub struct KeySet {
     keys: Vec<Key>,
+    left_out: Vec<LeftOut>,
+    unnamed: usize,
 }
 
-/// One public key.
-pub struct Key {
-    kid: Option<String>,
-    kind: Kind,
-    /// The only algorithm it is for, where the set says so.
-    algorithm: Option<SignatureAlgorithm>,
-    public: DecodingKey,
+/// A key that is not used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Its `kid`, or its place in the list where it has none. Escaped and cut.
+    pub name: String,
+    /// The reason.
+    pub fault: KeyFault,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Rsa,
-    P256,
-    P384,
+impl fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.name, self.fault)
+    }
 }
 
 /// Why a set cannot be used as a whole.
@@ -52,27 +51,58 @@ pub enum KeySetFault {
     /// No list of keys.
     #[error("the key set has no list \"keys\"")]
     NoKeys,
-    /// More than anyone publishes.
-    #[error("the key set has {0} keys, more than {MAX_KEYS}")]
-    TooMany(usize),
-    /// Nothing that could verify a token.
-    #[error("the key set has no usable key")]
-    NoneUsable,
+    /// Nothing that could verify a token. Holds the first reasons.
+    #[error("the key set has no usable key{0}")]
+    NoneUsable(String),
 }
 
 impl KeySet {
-    /// Reads a set and leaves out what cannot be used.
+    /// Reads a set and leaves out what cannot be used. The caller bounds the length of `body`.
     pub fn parse(body: &[u8]) -> Result<Self, KeySetFault> {
-        let set = json::parse_object(body, MAX_BODY_BYTES)?;
+        let set = json::parse_document(body)?;
         let list = set.get("keys").and_then(Value::as_array).ok_or(KeySetFault::NoKeys)?;
-        if list.len() > MAX_KEYS {
-            return Err(KeySetFault::TooMany(list.len()));
+        let mut parsed = Self::default();
+        let too_many = ["RSA", "EC"].into_iter().filter(|kind| count_of(list, kind) > MAX_KEYS_OF_A_TYPE);
+        let too_many: Vec<_> = too_many.collect();
+        for (place, jwk) in list.iter().enumerate() {
+            let key = match too_many.iter().find(|kind| is_of(jwk, kind)) {
+                Some(kind) => Err(KeyFault::TooMany(MAX_KEYS_OF_A_TYPE, kind)),
+                None => Key::parse(jwk),
+            };
+            match key {
+                // Told twice, it is one key.
+                Ok(key) if parsed.keys.contains(&key) => {}
+                Ok(key) => parsed.keys.push(key),
+                Err(fault) => parsed.leave_out(place, jwk, fault),
+            }
         }
-        if list.iter().any(|key| key.get("d").is_some()) {
-            tracing::warn!("a key set publishes a private key; it is not used, and should be replaced");
+        if parsed.keys.is_empty() {
+            return Err(KeySetFault::NoneUsable(parsed.first_reasons()));
         }
-        let keys: Vec<Key> = list.iter().filter_map(|key| Key::parse(key.as_object()?)).collect();
-        if keys.is_empty() { Err(KeySetFault::NoneUsable) } else { Ok(Self { keys }) }
+        Ok(parsed)
+    }
+
+    fn leave_out(&mut self, place: usize, jwk: &Value, fault: KeyFault) {
+        if self.left_out.len() == MAX_NAMED {
+            self.unnamed += 1;
+            return;
+        }
+        let kid = jwk.get("kid").and_then(Value::as_str).filter(|kid| !kid.is_empty());
+        let name = match kid {
+            Some(kid) => format!("key \"{}\"", jwk::shown(kid)),
+            None => format!("key number {}", place + 1),
+        };
+        self.left_out.push(LeftOut { name, fault });
+    }
+
+    fn first_reasons(&self) -> String {
+        let reasons: Vec<_> = self.left_out.iter().take(3).map(ToString::to_string).collect();
+        let more = self.left_out_count().saturating_sub(reasons.len());
+        match (reasons.is_empty(), more) {
+            (true, _) => String::new(),
+            (false, 0) => format!(" ({})", reasons.join("; ")),
+            (false, more) => format!(" ({}; and {more} more)", reasons.join("; ")),
+        }
     }
 
     /// How many keys there are.
@@ -85,110 +115,39 @@ impl KeySet {
         self.keys.is_empty()
     }
 
-    /// The keys that a token with this `kid` and `alg` may mean, at most [`MAX_TRIES`]. Without a `kid` there
-    /// has to be exactly one for the algorithm; otherwise the error says how many there are.
+    /// The keys that are not used, at most [`MAX_NAMED`].
+    pub fn left_out(&self) -> &[LeftOut] {
+        &self.left_out
+    }
+
+    /// The number of keys that are not used.
+    pub fn left_out_count(&self) -> usize {
+        self.left_out.len() + self.unnamed
+    }
+
+    /// Whether `other` has the same keys.
+    pub fn same_keys(&self, other: &Self) -> bool {
+        self.keys.len() == other.keys.len() && self.keys.iter().all(|key| other.keys.contains(key))
+    }
+
+    /// The keys that a token with this `kid` and `alg` may mean. `kid` is a hint: several keys may have it, and a key
+    /// without one may be meant by any token. The error is their number, where it is above [`MAX_TRIES`].
     pub fn candidates(&self, kid: Option<&str>, alg: SignatureAlgorithm) -> Result<Vec<&Key>, usize> {
-        let fitting = self.keys.iter().filter(|key| key.fits(alg));
-        match kid {
-            Some(kid) => Ok(fitting.filter(|key| key.kid.as_deref() == Some(kid)).take(MAX_TRIES).collect()),
-            None => {
-                let all: Vec<&Key> = fitting.collect();
-                if all.len() > 1 { Err(all.len()) } else { Ok(all) }
-            }
-        }
+        let meant = |key: &&Key| match (kid, key.kid()) {
+            (Some(kid), Some(own)) => own == kid,
+            (None, _) | (_, None) => true,
+        };
+        let found: Vec<&Key> = self.keys.iter().filter(|key| key.fits(alg)).filter(meant).collect();
+        if found.len() > MAX_TRIES { Err(found.len()) } else { Ok(found) }
     }
 }
 
-impl Key {
-    fn parse(jwk: &Map<String, Value>) -> Option<Self> {
-        let text = |name: &str| jwk.get(name).and_then(Value::as_str);
-        let usable = jwk.get("use").is_none_or(|usage| usage == "sig")
-            && jwk
-                .get("key_ops")
-                .is_none_or(|ops| ops.as_array().is_some_and(|ops| ops.iter().any(|op| op == "verify")))
-            && !jwk.contains_key("d");
-        let kid = match jwk.get("kid") {
-            None => None,
-            Some(kid) => Some(kid.as_str()?.to_owned()),
-        };
-        let algorithm = match jwk.get("alg") {
-            None => None,
-            Some(alg) => Some(known(alg.as_str()?)?),
-        };
-        let (kind, public) = match text("kty")? {
-            "RSA" => {
-                let (n, e) = (text("n")?, text("e")?);
-                rsa_is_sound(n, e)?;
-                (Kind::Rsa, DecodingKey::from_rsa_components(n, e).ok()?)
-            }
-            "EC" => {
-                let (kind, length) = match text("crv")? {
-                    "P-256" => (Kind::P256, 32),
-                    "P-384" => (Kind::P384, 48),
-                    _ => return None,
-                };
-                let (x, y) = (text("x")?, text("y")?);
-                let whole = |part: &str| URL_SAFE_NO_PAD.decode(part).is_ok_and(|part| part.len() == length);
-                (whole(x) && whole(y)).then_some(())?;
-                (kind, DecodingKey::from_ec_components(x, y).ok()?)
-            }
-            _ => return None,
-        };
-        let key = Self { kid, kind, algorithm, public };
-        (usable && algorithm.is_none_or(|alg| key.fits(alg))).then_some(key)
-    }
-
-    fn fits(&self, alg: SignatureAlgorithm) -> bool {
-        use SignatureAlgorithm::{Es256, Es384, Rs256, Rs384, Rs512};
-        let kind = match alg {
-            Rs256 | Rs384 | Rs512 => Kind::Rsa,
-            Es256 => Kind::P256,
-            Es384 => Kind::P384,
-        };
-        self.kind == kind && self.algorithm.is_none_or(|only| only == alg)
-    }
-
-    /// Whether this key made `signature` over `signed` with `alg`.
-    pub fn verifies(&self, signed: &[u8], signature: &[u8], alg: SignatureAlgorithm) -> bool {
-        let algorithm = match alg {
-            SignatureAlgorithm::Rs256 => Algorithm::RS256,
-            SignatureAlgorithm::Rs384 => Algorithm::RS384,
-            SignatureAlgorithm::Rs512 => Algorithm::RS512,
-            SignatureAlgorithm::Es256 => Algorithm::ES256,
-            SignatureAlgorithm::Es384 => Algorithm::ES384,
-        };
-        let signature = URL_SAFE_NO_PAD.encode(signature);
-        jsonwebtoken::crypto::verify(&signature, signed, &self.public, algorithm).unwrap_or(false)
-    }
+fn is_of(jwk: &Value, kind: &str) -> bool {
+    jwk.get("kty").and_then(Value::as_str) == Some(kind)
 }
 
-impl std::fmt::Debug for Key {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:?} key {:?}", self.kind, self.kid)
-    }
-}
-
-fn known(alg: &str) -> Option<SignatureAlgorithm> {
-    Some(match alg {
-        "RS256" => SignatureAlgorithm::Rs256,
-        "RS384" => SignatureAlgorithm::Rs384,
-        "RS512" => SignatureAlgorithm::Rs512,
-        "ES256" => SignatureAlgorithm::Es256,
-        "ES384" => SignatureAlgorithm::Es384,
-        _ => return None,
-    })
-}
-
-fn rsa_is_sound(n: &str, e: &str) -> Option<()> {
-    let n = URL_SAFE_NO_PAD.decode(n).ok()?;
-    let e = URL_SAFE_NO_PAD.decode(e).ok()?;
-    let significant = n.iter().skip_while(|byte| **byte == 0).count();
-    let first = n.iter().find(|byte| **byte != 0)?;
-    let bits = significant * 8 - usize::try_from(first.leading_zeros()).ok()?;
-    // Odd, at least 3, and of a size that costs no more than usual (65537 is).
-    let exponent =
-        (e.len() <= 4).then(|| e.iter().fold(0_u64, |value, byte| value << 8 | u64::from(*byte)))?;
-    (RSA_BITS.contains(&bits) && exponent >= 3 && exponent % 2 == 1).then_some(())
+fn count_of(list: &[Value], kind: &str) -> usize {
+    list.iter().filter(|jwk| is_of(jwk, kind)).count()
 }
 
 #[cfg(test)]

@@ -1,20 +1,19 @@
 //! Holds an issuer's keys and decides when they are fetched again and when they are too old.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::auth::fetch::{FetchError, Fetched, KeyFetcher};
-use crate::auth::jwks::KeySet;
+use crate::auth::jwks::{KeySet, LeftOut};
+use crate::auth::refetch::{Cause, FetchCounts, SpentTokens};
 use crate::config::IssuerSettings;
-
-/// Least time between two fetches for tokens with unknown keys: strangers can send any number of those.
-pub const UNKNOWN_KEY_PAUSE: Duration = Duration::from_secs(30);
+use crate::secret::TokenDigest;
 
 /// Shortest time a key set is kept, whatever its issuer says.
 const LEAST_REFRESH: Duration = Duration::from_secs(30);
@@ -34,10 +33,25 @@ pub struct KeyStore {
 pub struct KeyStatus {
     /// Keys in the last good set.
     pub keys: usize,
+    /// Keys of the last good set that are not used.
+    pub left_out: usize,
     /// Since the last good fetch; `None` when there was none.
     pub age: Option<Duration>,
     /// Whether there is a set and it is not too old: whether tokens can be verified.
     pub usable: bool,
+    /// Fetches since the start.
+    pub fetches: FetchCounts,
+}
+
+/// The answer to a token whose key is unknown or whose signature does not hold.
+#[derive(Debug)]
+pub(super) enum Refetched {
+    /// The set of a fetch that began after the question.
+    Keys(Arc<KeySet>),
+    /// That fetch failed: nobody knows whether the issuer has a new key.
+    Failed,
+    /// A fetch for this very token has been in vain lately.
+    InVain,
 }
 
 #[derive(Debug)]
@@ -47,8 +61,13 @@ struct Shared {
     current: ArcSwapOption<Loaded>,
     wanted: Notify,
     progress: watch::Sender<Progress>,
+    spent: SpentTokens,
+    /// Keys that the log has named.
+    named: Mutex<Vec<LeftOut>>,
     refresh: Duration,
     max_stale: Duration,
+    /// Least time between two fetches for tokens: strangers can send any number of those.
+    refetch_interval: Duration,
 }
 
 #[derive(Debug)]
@@ -60,26 +79,39 @@ struct Loaded {
 /// What waiting logins look at.
 #[derive(Clone, Copy, Debug, Default)]
 struct Progress {
+    /// Fetches that have begun.
+    begun: u64,
     /// Fetches that have ended, well or badly.
     ended: u64,
-    /// Whether one is under way or has been asked for.
-    under_way: bool,
-    /// When a token with an unknown key last caused one.
-    for_unknown_key: Option<Instant>,
+    /// Whether the last one that has ended failed.
+    failed: bool,
+    /// Whether the next fetch is not to wait at all.
+    at_once: bool,
+    /// A token asks for the next fetch.
+    asked: Option<Cause>,
+    /// When the last fetch that a token had asked for began.
+    last_asked: Option<Instant>,
+    counts: FetchCounts,
+}
+
+impl Progress {
+    /// When the next fetch begins, if it would begin at `regular` without being asked for.
+    fn due(&self, regular: Instant, now: Instant, interval: Duration) -> Instant {
+        if self.at_once {
+            return now;
+        }
+        match (self.asked, self.last_asked) {
+            (None, _) => regular,
+            (Some(_), None) => now,
+            (Some(_), Some(last)) => regular.min(now.max(last + interval)),
+        }
+    }
 }
 
 impl KeyStore {
     /// Starts the refreshing task on `runtime`; does not wait for the issuer and does not need it to be up.
     pub fn start(settings: &IssuerSettings, fetcher: KeyFetcher, runtime: &Handle) -> Self {
-        let shared = Arc::new(Shared {
-            issuer: settings.name.clone(),
-            fetcher: ArcSwap::from_pointee(fetcher),
-            current: ArcSwapOption::empty(),
-            wanted: Notify::new(),
-            progress: watch::Sender::new(Progress { under_way: true, ..Progress::default() }),
-            refresh: settings.jwks_refresh,
-            max_stale: settings.jwks_max_stale,
-        });
+        let shared = Arc::new(Shared::new(settings, fetcher));
         let stop = CancellationToken::new();
         let (keeper, stopped) = (Arc::clone(&shared), stop.clone());
         runtime.spawn(async move {
@@ -95,7 +127,7 @@ impl KeyStore {
     /// may have changed. The keys there are stay in use meanwhile.
     pub fn renew(&self, fetcher: KeyFetcher) {
         self.shared.fetcher.store(Arc::new(fetcher));
-        self.shared.progress.send_modify(|progress| progress.under_way = true);
+        self.shared.progress.send_modify(|progress| progress.at_once = true);
         self.shared.wanted.notify_one();
     }
 
@@ -104,65 +136,99 @@ impl KeyStore {
         let current = self.shared.current.load_full();
         KeyStatus {
             keys: current.as_ref().map_or(0, |loaded| loaded.keys.len()),
+            left_out: current.as_ref().map_or(0, |loaded| loaded.keys.left_out_count()),
             age: current.as_ref().map(|loaded| loaded.at.elapsed()),
             usable: self.shared.usable().is_some(),
+            fetches: self.shared.progress.borrow().counts,
         }
     }
 
     /// The key set, unless there is none or it is too old; waits for a fetch that is under way when there is
     /// none yet.
     pub(super) async fn usable(&self) -> Option<Arc<KeySet>> {
-        if let Some(keys) = self.shared.usable() {
-            return Some(keys);
+        match self.shared.usable() {
+            Some(keys) => Some(keys),
+            None => {
+                self.after_running().await;
+                self.shared.usable()
+            }
         }
-        let progress = *self.shared.progress.borrow();
-        if progress.under_way {
-            self.shared.fetch_after(progress.ended).await;
-        }
-        self.shared.usable()
     }
 
-    /// The key set after a fetch that an unknown key is worth: one that is under way, or a new one, at most
-    /// every [`UNKNOWN_KEY_PAUSE`]. Nothing is waited for when neither is due.
-    pub(super) async fn refetched(&self) -> Option<Arc<KeySet>> {
-        let mut wait_for = None;
-        let now = Instant::now();
+    /// The key set after the fetch that is under way; `None` when there is none under way, or it fails.
+    pub(super) async fn after_running(&self) -> Option<Arc<KeySet>> {
+        let progress = *self.shared.progress.borrow();
+        let (first, running) = (progress.begun == 0, progress.begun > progress.ended);
+        if !first && !running && !progress.at_once {
+            return None;
+        }
+        let failed = self.shared.after(progress.ended + 1).await;
+        self.shared.usable().filter(|_| !failed)
+    }
+
+    /// The key set of a fetch that begins after this call. Many callers share it. Fetches for tokens begin at least
+    /// `jwks_refetch_interval` apart, and the caller waits for its turn, so that no flood of made-up tokens keeps the
+    /// bearer of a new key out. One token is worth one such fetch in [`TOKEN_PAUSE`](crate::auth::refetch::TOKEN_PAUSE).
+    pub(super) async fn refetched(&self, token: TokenDigest, cause: Cause) -> Refetched {
+        if self.shared.spent.contains(token, Instant::now()) {
+            return Refetched::InVain;
+        }
+        let mut next = 0;
         self.shared.progress.send_if_modified(|progress| {
-            let paused = progress.for_unknown_key.is_some_and(|last| now - last < UNKNOWN_KEY_PAUSE);
-            if progress.under_way || !paused {
-                wait_for = Some(progress.ended);
-            }
-            if !progress.under_way && !paused {
-                progress.under_way = true;
-                progress.for_unknown_key = Some(now);
-                self.shared.wanted.notify_one();
-            }
+            next = progress.begun + 1;
+            progress.asked.get_or_insert(cause);
             false
         });
-        if let Some(ended) = wait_for {
-            self.shared.fetch_after(ended).await;
+        self.shared.wanted.notify_one();
+        let failed = self.shared.after(next).await;
+        match self.shared.usable() {
+            Some(keys) if !failed => {
+                self.shared.spent.add(token, Instant::now());
+                Refetched::Keys(keys)
+            }
+            _ => Refetched::Failed,
         }
-        self.shared.usable()
     }
 }
 
 impl Shared {
+    fn new(settings: &IssuerSettings, fetcher: KeyFetcher) -> Self {
+        Self {
+            issuer: settings.name.clone(),
+            fetcher: ArcSwap::from_pointee(fetcher),
+            current: ArcSwapOption::empty(),
+            wanted: Notify::new(),
+            progress: watch::Sender::new(Progress::default()),
+            spent: SpentTokens::default(),
+            named: Mutex::default(),
+            refresh: settings.jwks_refresh,
+            max_stale: settings.jwks_max_stale,
+            refetch_interval: settings.jwks_refetch_interval,
+        }
+    }
+
     fn usable(&self) -> Option<Arc<KeySet>> {
         let loaded = self.current.load_full()?;
         (loaded.at.elapsed() <= self.max_stale).then(|| Arc::clone(&loaded.keys))
     }
 
-    /// Waits until more than `ended` fetches have ended.
-    async fn fetch_after(&self, ended: u64) {
+    /// Waits until `number` fetches have ended; whether the last one failed.
+    async fn after(&self, number: u64) -> bool {
         let mut progress = self.progress.subscribe();
-        let _ = progress.wait_for(|progress| progress.ended > ended).await; // the sender lives as long as we
+        // The sender lives as long as we.
+        progress.wait_for(|progress| progress.ended >= number).await.is_ok_and(|progress| progress.failed)
     }
 
     async fn keep_fresh(&self) {
         let mut retry = FIRST_RETRY;
         loop {
+            let asked = self.begin();
             let fetcher = self.fetcher.load_full();
-            let pause = match fetcher.fetch().await {
+            // What a token has missed may be elsewhere by now.
+            let missed_in = asked.and_then(|_| self.usable());
+            let fetched = fetcher.fetch(missed_in.as_deref()).await;
+            let failed = fetched.is_err();
+            let pause = match fetched {
                 Ok(fetched) => {
                     retry = FIRST_RETRY;
                     self.take(fetched)
@@ -174,23 +240,66 @@ impl Shared {
                     pause
                 }
             };
-            self.progress.send_modify(|progress| {
-                progress.ended += 1;
-                progress.under_way = false;
-            });
+            self.end(failed);
+            self.rest(pause).await;
+        }
+    }
+
+    /// Notes that a fetch begins; what it was asked for, where a token did.
+    fn begin(&self) -> Option<Cause> {
+        let mut asked = None;
+        self.progress.send_modify(|progress| {
+            progress.begun += 1;
+            progress.at_once = false;
+            asked = progress.asked.take();
+            if let Some(cause) = asked {
+                progress.last_asked = Some(Instant::now());
+                progress.counts.asked(cause);
+            }
+        });
+        asked
+    }
+
+    fn end(&self, failed: bool) {
+        self.progress.send_modify(|progress| {
+            progress.ended = progress.begun;
+            progress.failed = failed;
+            progress.counts.ended(failed);
+        });
+    }
+
+    /// Waits until the next fetch is due: after `pause`, or earlier if it is asked for.
+    async fn rest(&self, pause: Duration) {
+        let regular = Instant::now() + pause;
+        loop {
+            let due = self.progress.borrow().due(regular, Instant::now(), self.refetch_interval);
             tokio::select! {
-                () = sleep(pause) => {}
+                () = sleep_until(due) => return,
                 () = self.wanted.notified() => {}
             }
-            self.progress.send_modify(|progress| progress.under_way = true);
         }
     }
 
     fn take(&self, fetched: Fetched) -> Duration {
-        let keys = fetched.keys.len();
+        let (keys, left_out) = (fetched.keys.len(), fetched.keys.left_out_count());
+        self.name_left_out(fetched.keys.left_out());
         self.current.store(Some(Arc::new(Loaded { keys: Arc::new(fetched.keys), at: Instant::now() })));
-        tracing::debug!(issuer = self.issuer, keys, "key set fetched");
+        tracing::debug!(issuer = self.issuer, keys, left_out, "key set fetched");
         fetched.max_age.unwrap_or(self.refresh).clamp(LEAST_REFRESH, self.refresh.max(LEAST_REFRESH))
+    }
+
+    /// Names each key that is not used, once.
+    fn name_left_out(&self, left_out: &[LeftOut]) {
+        let mut named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
+        for LeftOut { name, fault } in left_out.iter().filter(|one| !named.contains(one)) {
+            let issuer = &self.issuer;
+            if fault.is_other_purpose() {
+                tracing::info!(issuer, key = name, reason = %fault, "a key of the issuer is not for tokens");
+            } else {
+                tracing::warn!(issuer, key = name, reason = %fault, "a key of the issuer cannot be used");
+            }
+        }
+        *named = left_out.to_vec();
     }
 
     fn report(&self, error: &FetchError) {

@@ -1,10 +1,10 @@
-//! Key sets over time: rotation, outage, floods of unknown keys. Time is paused where it matters.
+//! Key sets over time: rotation, outage, slow and wrong answers. Time is paused where it matters.
 
-use aws_emulator::{Fault, Issuer, IssuerOptions, KeyChoice, Page};
+use aws_emulator::{Fault, Hold, Issuer, IssuerOptions, KeyChoice, Page};
 
 use super::*;
+use crate::auth::Verifier;
 use crate::auth::verify::tests::settings;
-use crate::auth::{Verifier, VerifyError};
 use crate::clock::Clock;
 use crate::config::SignatureAlgorithm;
 use crate::resolver::Resolver;
@@ -15,38 +15,18 @@ fn store(issuer: &Issuer, more: &str) -> KeyStore {
     KeyStore::start(&settings, KeyFetcher::new(&settings, &Resolver::system()).unwrap(), &Handle::current())
 }
 
-async fn issuer() -> Issuer {
-    tokio::task::spawn_blocking(|| Issuer::start(IssuerOptions::default()).unwrap()).await.unwrap()
+/// What a token of its own gets when it asks for a fetch.
+async fn refetched(store: &KeyStore) -> Option<Arc<KeySet>> {
+    let token = Jwt::new(crate::names::random_bytes::<8>().to_vec()).digest();
+    match store.refetched(token, Cause::UnknownKey).await {
+        Refetched::Keys(keys) => Some(keys),
+        Refetched::Failed => None,
+        Refetched::InVain => panic!("no token asks twice"),
+    }
 }
 
-/// Ten thousand tokens with as many unknown keys, in waves: those of the first wait for the one fetch that they are
-/// worth, and those of the others for nothing. Good tokens are accepted all the while.
-#[tokio::test(flavor = "multi_thread")]
-async fn p7_a_flood_of_unknown_keys_is_one_fetch() {
-    let issuer = issuer().await;
-    let store = Arc::new(store(&issuer, ""));
-    assert_eq!(store.usable().await.unwrap().len(), 2);
-    assert_eq!(issuer.count(Page::Jwks), 1);
-    let verifier = Verifier::new(vec![(settings(&issuer, ""), Arc::clone(&store))], Clock::system());
-    let verifier = Arc::new(verifier);
-    let good = issuer.token("alice");
-    let payload = serde_json::Value::from(issuer.default_claims("alice")).to_string();
-    for wave in 0..10 {
-        let flood: Vec<_> = (0..1_000)
-            .map(|number| {
-                let header = format!(r#"{{"alg":"RS256","kid":"nobody-{wave}-{number}"}}"#);
-                let forged = issuer.sign(&header, payload.as_bytes(), &KeyChoice::Bytes(vec![7; 256]));
-                let verifier = Arc::clone(&verifier);
-                tokio::spawn(async move { verifier.verify(&Jwt::new(forged.into_bytes())).await })
-            })
-            .collect();
-        verifier.verify(&Jwt::new(good.clone().into_bytes())).await.unwrap();
-        for one in flood {
-            let refused = one.await.unwrap().unwrap_err();
-            assert!(matches!(refused, VerifyError::KeyUnknown { .. }), "{refused}");
-        }
-        assert_eq!(issuer.count(Page::Jwks), 2, "wave {wave}");
-    }
+async fn issuer() -> Issuer {
+    tokio::task::spawn_blocking(|| Issuer::start(IssuerOptions::default()).unwrap()).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -60,7 +40,7 @@ async fn p8_a_rotated_key_is_known_after_one_fetch_and_the_old_one_gone() {
     tokio::task::block_in_place(|| issuer.rotate(false).unwrap());
     let new = issuer.kid(&KeyChoice::Rs256);
     assert!(!knows(&store.usable().await.unwrap(), &new));
-    let keys = store.refetched().await.unwrap();
+    let keys = refetched(&store).await.unwrap();
     assert!(knows(&keys, &new) && !knows(&keys, &old));
 }
 
@@ -78,7 +58,8 @@ async fn p6_a_bad_answer_leaves_the_old_keys() {
         let store = store(&issuer, "");
         assert_eq!(store.usable().await.unwrap().len(), 2);
         issuer.fail(Page::Jwks, fault.clone());
-        assert_eq!(store.refetched().await.unwrap().len(), 2, "{fault:?}");
+        assert!(refetched(&store).await.is_none(), "{fault:?}");
+        assert_eq!(store.usable().await.unwrap().len(), 2, "{fault:?}");
         assert_eq!(store.status().keys, 2);
     }
 }
@@ -89,9 +70,10 @@ async fn r15_an_issuer_that_is_down_at_start_is_waited_for() {
     issuer.go_down();
     let store = store(&issuer, "");
     assert!(store.usable().await.is_none());
-    assert_eq!(store.status(), KeyStatus { keys: 0, age: None, usable: false });
+    let status = store.status();
+    assert_eq!((status.keys, status.age, status.usable), (0, None, false));
     issuer.heal();
-    assert!(store.refetched().await.is_some(), "a login makes it be asked again");
+    assert!(refetched(&store).await.is_some(), "a token makes it be asked again");
     assert!(store.status().usable);
 }
 
@@ -124,7 +106,7 @@ async fn p5_a_document_of_another_issuer_or_host_is_not_followed() {
         issuer.heal();
         issuer.fail(Page::Discovery, Fault::json(&document));
         let settings = settings(&issuer, "");
-        let error = KeyFetcher::new(&settings, &Resolver::system()).unwrap().fetch().await.unwrap_err();
+        let error = KeyFetcher::new(&settings, &Resolver::system()).unwrap().fetch(None).await.unwrap_err();
         assert!(matches!(error, FetchError::Discovery(_)), "{document}: {error}");
     }
     assert_eq!(issuer.count(Page::Jwks), 0);
@@ -132,7 +114,7 @@ async fn p5_a_document_of_another_issuer_or_host_is_not_followed() {
     let configured = settings(&issuer, &format!("jwks_url = \"{}\"", issuer.page_url(Page::Jwks)));
     let before = issuer.count(Page::Discovery);
     assert_eq!(
-        KeyFetcher::new(&configured, &Resolver::system()).unwrap().fetch().await.unwrap().keys.len(),
+        KeyFetcher::new(&configured, &Resolver::system()).unwrap().fetch(None).await.unwrap().keys.len(),
         2
     );
     assert_eq!(issuer.count(Page::Discovery), before, "a configured jwks_url spares discovery");
@@ -143,7 +125,7 @@ async fn p5_a_private_address_needs_leave() {
     let issuer = issuer().await;
     let mut settings = settings(&issuer, "");
     settings.private_network = false;
-    let error = KeyFetcher::new(&settings, &Resolver::system()).unwrap().fetch().await.unwrap_err();
+    let error = KeyFetcher::new(&settings, &Resolver::system()).unwrap().fetch(None).await.unwrap_err();
     assert!(error.to_string().contains("private_network"), "{error}");
     assert_eq!(issuer.count(Page::Discovery), 0);
 }
@@ -151,15 +133,7 @@ async fn p5_a_private_address_needs_leave() {
 #[tokio::test(start_paused = true)]
 async fn p8_old_keys_are_used_until_the_stale_limit_and_not_after() {
     let settings = crate::auth::verify::tests::settings_for("http://127.0.0.1:1");
-    let shared = Arc::new(Shared {
-        issuer: settings.name.clone(),
-        fetcher: ArcSwap::from_pointee(KeyFetcher::new(&settings, &Resolver::system()).unwrap()),
-        current: ArcSwapOption::empty(),
-        wanted: Notify::new(),
-        progress: watch::Sender::new(Progress::default()),
-        refresh: settings.jwks_refresh,
-        max_stale: settings.jwks_max_stale,
-    });
+    let shared = Shared::new(&settings, KeyFetcher::new(&settings, &Resolver::system()).unwrap());
     let pause = shared.take(Fetched { keys: KeySet::default(), max_age: None });
     assert_eq!(pause, settings.jwks_refresh);
     tokio::time::advance(settings.jwks_max_stale).await;
@@ -172,34 +146,25 @@ async fn p8_old_keys_are_used_until_the_stale_limit_and_not_after() {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn p7_an_unknown_key_is_worth_a_fetch_every_thirty_seconds() {
-    let settings = crate::auth::verify::tests::settings_for("http://127.0.0.1:1");
-    let shared = Arc::new(Shared {
-        issuer: settings.name.clone(),
-        fetcher: ArcSwap::from_pointee(KeyFetcher::new(&settings, &Resolver::system()).unwrap()),
-        current: ArcSwapOption::empty(),
-        wanted: Notify::new(),
-        progress: watch::Sender::new(Progress::default()),
-        refresh: settings.jwks_refresh,
-        max_stale: settings.jwks_max_stale,
-    });
-    let store = KeyStore { shared: Arc::clone(&shared), _task: CancellationToken::new().drop_guard() };
-    for (pause, fetched) in [(0, true), (29_999, false), (1, true), (30_000, true)] {
-        tokio::time::advance(Duration::from_millis(pause)).await;
-        let keeper = async {
-            shared.wanted.notified().await;
-            shared.progress.send_modify(|progress| {
-                progress.ended += 1;
-                progress.under_way = false;
-            });
-        };
-        tokio::select! {
-            biased;
-            _ = store.refetched() => assert!(!fetched, "a fetch was due after {pause} ms more"),
-            () = keeper => assert!(fetched, "a fetch was not due after {pause} ms more"),
-        }
-    }
+/// Whoever asks for a fetch has one soon, however often others have asked; and others cannot have them made more often.
+#[test]
+fn p7_fetches_that_tokens_ask_for_begin_an_interval_apart() {
+    let now = Instant::now();
+    let at = |seconds: u64| now + Duration::from_secs(seconds);
+    let interval = Duration::from_secs(5);
+    let mut progress = Progress::default();
+    let due = |progress: &Progress, now| progress.due(at(300), now, interval);
+    assert_eq!(due(&progress, at(0)), at(300), "the regular refresh");
+    progress.asked = Some(Cause::UnknownKey);
+    assert_eq!(due(&progress, at(0)), at(0), "the first who asks");
+    progress.last_asked = Some(at(0));
+    assert_eq!(due(&progress, at(1)), at(5), "the next waits for its turn");
+    assert_eq!(due(&progress, at(7)), at(7));
+    assert_eq!(due(&progress, at(299)), at(299));
+    progress.last_asked = Some(at(298));
+    assert_eq!(due(&progress, at(299)), at(300), "the regular refresh is not put off");
+    progress.at_once = true;
+    assert_eq!(due(&progress, at(299)), at(299), "a reload waits for nothing");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -212,18 +177,18 @@ async fn p6_a_body_of_512_kib_is_read_and_one_byte_more_is_not() {
     for (bytes, read) in [(524_288, true), (524_289, false)] {
         issuer.heal();
         issuer.fail(Page::Jwks, Fault::json(format!("{set}{}", " ".repeat(bytes - set.len()))));
-        let result = fetcher.fetch().await;
+        let result = fetcher.fetch(None).await;
         assert_eq!(result.is_ok(), read, "{bytes}");
         assert!(read || matches!(result.unwrap_err(), FetchError::Http { .. }), "it is not even read whole");
     }
 }
 
 #[tokio::test]
-async fn r15_an_issuer_that_never_answers_is_given_up_after_five_seconds() {
+async fn r15_an_issuer_that_never_answers_is_given_up_after_its_own_limit() {
     let issuer = Issuer::start(IssuerOptions::default()).unwrap();
     issuer.fail(Page::Discovery, Fault::Hang);
-    let fetcher = KeyFetcher::new(&settings(&issuer, ""), &Resolver::system()).unwrap();
-    let mut fetch = Box::pin(fetcher.fetch());
+    let fetcher = KeyFetcher::new(&settings(&issuer, "jwks_timeout = \"7s\""), &Resolver::system()).unwrap();
+    let mut fetch = Box::pin(fetcher.fetch(None));
     tokio::select! {
         biased;
         result = &mut fetch => panic!("{result:?}"),
@@ -232,9 +197,55 @@ async fn r15_an_issuer_that_never_answers_is_given_up_after_five_seconds() {
     // It has the question; from here on nothing but time passes.
     tokio::time::pause();
     let begun = Instant::now();
-    assert!(matches!(fetch.await, Err(FetchError::TimedOut)));
+    assert!(matches!(fetch.await, Err(FetchError::TimedOut { seconds: 7, .. })));
     // The timer counts whole milliseconds, so it may be one late.
-    assert!(begun.elapsed() < Duration::from_millis(5_010), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_millis(7_010), "{:?}", begun.elapsed());
+}
+
+/// Discovery and key set have a limit each: an issuer that takes most of it for every page gets its keys read.
+#[tokio::test]
+async fn an_issuer_may_take_the_limit_for_each_page() {
+    let issuer = Issuer::start(IssuerOptions::default()).unwrap();
+    let holds = [(Page::Discovery, Hold::new()), (Page::Jwks, Hold::new())];
+    for (page, hold) in &holds {
+        issuer.fail(*page, Fault::Hold(hold.clone()));
+    }
+    let fetcher = KeyFetcher::new(&settings(&issuer, "jwks_timeout = \"5s\""), &Resolver::system()).unwrap();
+    let mut fetch = Box::pin(fetcher.fetch(None));
+    for (_, hold) in &holds {
+        tokio::select! {
+            biased;
+            result = &mut fetch => panic!("{result:?}"),
+            () = hold.arrived(1) => {}
+        }
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(4)).await;
+        tokio::time::resume();
+        hold.release();
+    }
+    assert_eq!(fetch.await.unwrap().keys.len(), 2);
+}
+
+/// The place of the keys is remembered: a later fetch is one request, and needs no discovery page.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_discovered_place_is_remembered_until_it_is_no_good() {
+    let issuer = issuer().await;
+    let fetcher = KeyFetcher::new(&settings(&issuer, ""), &Resolver::system()).unwrap();
+    let first = fetcher.fetch(None).await.unwrap().keys;
+    issuer.fail(Page::Discovery, Fault::status(500));
+    assert_eq!(fetcher.fetch(None).await.unwrap().keys.len(), 2);
+    assert_eq!((issuer.count(Page::Discovery), issuer.count(Page::Jwks)), (1, 2));
+    // A token has missed its key in these, and they are the same as before: are they elsewhere now?
+    assert!(fetcher.fetch(Some(&first)).await.unwrap().keys.same_keys(&first));
+    assert_eq!((issuer.count(Page::Discovery), issuer.count(Page::Jwks)), (2, 3));
+    // So it is, and where it was there is nothing any more.
+    let elsewhere = self::issuer().await;
+    issuer.heal();
+    issuer.fail(Page::Jwks, Fault::status(404));
+    let document = serde_json::json!({ "issuer": issuer.url(), "jwks_uri": elsewhere.page_url(Page::Jwks) });
+    issuer.fail(Page::Discovery, Fault::json(document.to_string()));
+    assert!(!fetcher.fetch(None).await.unwrap().keys.same_keys(&first));
+    assert_eq!(elsewhere.count(Page::Jwks), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -256,8 +267,9 @@ async fn r16_whatever_an_issuer_answers_the_old_keys_stay() {
             issuer.heal();
             issuer.fail(page, fault.clone());
             let settings = settings(&issuer, "");
-            let error = KeyFetcher::new(&settings, &Resolver::system()).unwrap().fetch().await.unwrap_err();
-            assert!(!matches!(error, FetchError::TimedOut), "{page:?} {fault:?}: {error}");
+            let error =
+                KeyFetcher::new(&settings, &Resolver::system()).unwrap().fetch(None).await.unwrap_err();
+            assert!(!matches!(error, FetchError::TimedOut { .. }), "{page:?} {fault:?}: {error}");
             store.renew(KeyFetcher::new(&settings, &Resolver::system()).unwrap());
             assert_eq!(store.usable().await.unwrap().len(), 2, "{page:?} {fault:?}");
         }
@@ -284,7 +296,7 @@ async fn r16_a_certificate_that_is_not_trusted_is_no_answer() {
     });
     let settings = crate::auth::verify::tests::settings_for(&url);
     let error =
-        KeyFetcher::new(&settings, &Resolver::system()).unwrap().fetch().await.unwrap_err().to_string();
+        KeyFetcher::new(&settings, &Resolver::system()).unwrap().fetch(None).await.unwrap_err().to_string();
     assert!(error.contains("certificate"), "{error}");
     assert!(server.await.unwrap().is_err());
 }

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use crate::auth::claims::{self, VerifiedClaims};
 use crate::auth::fault::{AlgorithmFault, VerifyError};
 use crate::auth::json;
+use crate::auth::jwk::Key;
 use crate::auth::jwks::KeySet;
-use crate::auth::keys::KeyStore;
-use crate::auth::token::{MAX_PAYLOAD_BYTES, UnverifiedToken};
+use crate::auth::keys::{KeyStore, Refetched};
+use crate::auth::refetch::Cause;
+use crate::auth::token::{MAX_PART_BYTES, UnverifiedToken};
 use crate::clock::Clock;
 use crate::config::IssuerSettings;
 use crate::secret::Jwt;
@@ -30,8 +32,8 @@ impl Verifier {
         self.issuers.iter().map(|(settings, keys)| (settings, keys))
     }
 
-    /// Verifies one token. Waits for the issuer only when its key is not known yet, and never longer than one
-    /// fetch takes. Dropping the future leaves nothing behind.
+    /// Verifies one token. Waits for the issuer only when no known key made the signature: for its turn among such
+    /// tokens and for the fetch. Dropping the future leaves nothing behind.
     pub async fn verify(&self, jwt: &Jwt) -> Result<VerifiedClaims, VerifyError> {
         let token = UnverifiedToken::parse(jwt.expose())?;
         let (settings, keys) = self
@@ -45,37 +47,64 @@ impl Verifier {
         if !token.has_type(&settings.token_types) {
             return Err(VerifyError::TokenType);
         }
-        check_signature(&token, settings, keys).await?;
-        let claims =
-            json::parse_object(&token.payload, MAX_PAYLOAD_BYTES).map_err(VerifyError::BadPayload)?;
+        check_signature(jwt, &token, settings, keys).await?;
+        let claims = json::parse_object(&token.payload, MAX_PART_BYTES).map_err(VerifyError::BadPayload)?;
         claims::check(claims, settings, self.clock.unix_seconds())
     }
 }
 
-/// One of the issuer's keys made the signature. An unknown key may be a new one: that is worth one fetch.
+/// One of the issuer's keys made the signature. An unknown key may be a new one, and a signature that does not hold may be
+/// that of a new key under an old name: each is worth one fetch.
 async fn check_signature(
+    jwt: &Jwt,
     token: &UnverifiedToken<'_>,
     settings: &IssuerSettings,
     store: &KeyStore,
 ) -> Result<(), VerifyError> {
-    let name = || settings.name.clone();
-    let unavailable = || VerifyError::KeysUnavailable { issuer: name() };
-    let mut keys = store.usable().await.ok_or_else(unavailable)?;
-    let candidates = |keys: &KeySet| match keys.candidates(token.key_id.as_deref(), token.algorithm) {
-        Ok(candidates) => Ok(candidates.len()),
-        Err(candidates) => Err(VerifyError::NoKeyId { issuer: name(), candidates }),
-    };
-    if candidates(&keys)? == 0 {
-        keys = store.refetched().await.ok_or_else(unavailable)?;
-        if candidates(&keys)? == 0 {
-            return Err(VerifyError::KeyUnknown { issuer: name() });
+    let unavailable = || VerifyError::KeysUnavailable { issuer: settings.name.clone() };
+    let keys = store.usable().await.ok_or_else(unavailable)?;
+    let Err(mut missed) = signed_by(&keys, token, settings)? else { return Ok(()) };
+    if let Some(keys) = store.after_running().await {
+        match signed_by(&keys, token, settings)? {
+            Ok(()) => return Ok(()),
+            Err(cause) => missed = cause,
         }
     }
-    let candidates = keys.candidates(token.key_id.as_deref(), token.algorithm).unwrap_or_default();
-    let holds = candidates.iter().any(|key| key.verifies(token.signed, &token.signature, token.algorithm));
-    if holds { Ok(()) } else { Err(VerifyError::BadSignature) }
+    match store.refetched(jwt.digest(), missed).await {
+        Refetched::Failed => return Err(unavailable()),
+        Refetched::InVain => {}
+        Refetched::Keys(keys) => match signed_by(&keys, token, settings)? {
+            Ok(()) => return Ok(()),
+            Err(cause) => missed = cause,
+        },
+    }
+    Err(match missed {
+        Cause::UnknownKey => VerifyError::KeyUnknown { issuer: settings.name.clone() },
+        Cause::BadSignature => VerifyError::BadSignature,
+    })
+}
+
+/// Whether one of `keys` made the signature; if not, what other keys might help.
+fn signed_by(
+    keys: &KeySet,
+    token: &UnverifiedToken<'_>,
+    settings: &IssuerSettings,
+) -> Result<Result<(), Cause>, VerifyError> {
+    let candidates = keys
+        .candidates(token.key_id.as_deref(), token.algorithm)
+        .map_err(|candidates| VerifyError::TooManyKeys { issuer: settings.name.clone(), candidates })?;
+    let verifies = |key: &&Key| key.verifies(token.signed, &token.signature, token.algorithm);
+    Ok(match candidates.iter().any(verifies) {
+        true => Ok(()),
+        false if candidates.is_empty() => Err(Cause::UnknownKey),
+        false => Err(Cause::BadSignature),
+    })
 }
 
 #[cfg(test)]
 #[path = "verify_tests.rs"]
 pub(crate) mod tests;
+
+#[cfg(test)]
+#[path = "rotation_tests.rs"]
+mod rotation_tests;

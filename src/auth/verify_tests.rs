@@ -12,7 +12,7 @@ use super::*;
 use crate::auth::fault::HeaderFault;
 use crate::auth::fetch::KeyFetcher;
 use crate::auth::json::JsonFault;
-use crate::auth::token::{MAX_HEADER_BYTES, MAX_KEY_ID_BYTES, MAX_TOKEN_BYTES};
+use crate::auth::token::MAX_TOKEN_BYTES;
 use crate::config::Config;
 use crate::resolver::Resolver;
 
@@ -57,7 +57,8 @@ fn shared() -> &'static Issuer {
 }
 
 fn verifier_with(more: &str) -> Verifier {
-    let settings = settings(shared(), more);
+    let mut settings = settings(shared(), more);
+    settings.jwks_refetch_interval = Duration::ZERO; // these tests send many bad tokens
     let fetcher = KeyFetcher::new(&settings, &Resolver::system()).unwrap();
     let keys = KeyStore::start(&settings, fetcher, &tokio::runtime::Handle::current());
     let clock = Clock::from_fn(|| UNIX_EPOCH + Duration::from_secs(NOW));
@@ -135,14 +136,15 @@ async fn j1_sizes_at_the_limit_and_past_it() {
     let long = |bytes: usize| "x".repeat(bytes);
     assert!(matches!(fault(&verifier, &long(MAX_TOKEN_BYTES)).await, VerifyError::NotAJwt { .. }));
     assert_eq!(fault(&verifier, &long(MAX_TOKEN_BYTES + 1)).await, VerifyError::TooLong { bytes: 20_001 });
-    let padded = |bytes: usize| {
-        let empty = header(r#","x":"""#).len();
-        header(&format!(r#","x":"{}""#, "x".repeat(bytes - empty)))
-    };
-    assert_eq!(padded(MAX_HEADER_BYTES).len(), 4_096);
-    verify(&verifier, &signed(&padded(MAX_HEADER_BYTES), &payload())).await.unwrap();
-    let error = fault(&verifier, &signed(&padded(MAX_HEADER_BYTES + 1), &payload())).await;
-    assert_eq!(error, VerifyError::BadHeader(HeaderFault::Json(JsonFault::TooLong)));
+    // The token's own limit is the only one: a certificate chain in x5c, a long key id, many members.
+    let members = (0..1_000).fold(String::new(), |all, number| all + &format!(r#","{number}":0"#));
+    for more in [format!(r#","x5c":["{}"]"#, long(12_000)), members] {
+        verify(&verifier, &signed(&header(&more), &payload())).await.unwrap();
+    }
+    let deep = |levels: usize| header(&format!(r#","x":{}{}"#, "[".repeat(levels), "]".repeat(levels)));
+    verify(&verifier, &signed(&deep(125), &payload())).await.unwrap();
+    let error = fault(&verifier, &signed(&deep(126), &payload())).await;
+    assert_eq!(error, VerifyError::BadHeader(HeaderFault::Json(JsonFault::TooDeep)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -201,9 +203,13 @@ async fn j2_algorithms_come_from_the_configuration() {
 async fn j3_the_header_cannot_bring_keys_or_extensions() {
     let verifier = verifier_with("");
     for member in ["crit", "b64", "zip"] {
-        let token = signed(&header(&format!(r#","{member}":["x"]"#)), &payload());
-        assert_eq!(fault(&verifier, &token).await, VerifyError::CriticalHeader(member));
+        for value in [r#"["x"]"#, "[]", "false", "0", "\"\""] {
+            let token = signed(&header(&format!(r#","{member}":{value}"#)), &payload());
+            assert_eq!(fault(&verifier, &token).await, VerifyError::CriticalHeader(member), "{value}");
+        }
     }
+    let nothing = header(r#","crit":null,"b64":null,"zip":null,"typ":null"#);
+    verify(&verifier, &signed(&nothing, &payload())).await.unwrap();
     // A key of the attacker's own, offered in every way there is: not even looked at.
     let own = Issuer::start(IssuerOptions::default()).unwrap();
     let offered = format!(
@@ -235,15 +241,15 @@ async fn j3_the_header_cannot_bring_keys_or_extensions() {
 async fn j4_a_key_id_is_a_name_and_nothing_else() {
     let verifier = verifier_with("");
     let with = |kid: &str| signed(&json!({ "alg": "RS256", "kid": kid }).to_string(), &payload());
-    for kid in ["../../etc/passwd", "a\0b", "' or 1=1 --", "", &"k".repeat(MAX_KEY_ID_BYTES)] {
+    for kid in ["../../etc/passwd", "a\0b", "' or 1=1 --", &"k".repeat(10_000)] {
         assert!(matches!(fault(&verifier, &with(kid)).await, VerifyError::KeyUnknown { .. }), "{kid}");
     }
-    let long = fault(&verifier, &with(&"k".repeat(MAX_KEY_ID_BYTES + 1))).await;
-    assert_eq!(long, VerifyError::BadHeader(HeaderFault::KeyId));
     let number = fault(&verifier, &signed(r#"{"alg":"RS256","kid":7}"#, &payload())).await;
     assert_eq!(number, VerifyError::BadHeader(HeaderFault::KeyId));
     // Without one, the only RSA key is meant.
-    verify(&verifier, &signed(r#"{"alg":"RS256"}"#, &payload())).await.unwrap();
+    for header in [r#"{"alg":"RS256"}"#, r#"{"alg":"RS256","kid":null}"#, r#"{"alg":"RS256","kid":""}"#] {
+        verify(&verifier, &signed(header, &payload())).await.unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -263,10 +269,10 @@ async fn j5_issuer_and_audience_are_exact() {
         list.push(json!("pgpassport"));
         Value::from(list)
     };
-    for good in [json!("a"), json!(["x", "a"]), many(32)] {
+    for good in [json!("a"), json!(["x", "a"]), many(1_000)] {
         verify(&verifier, &aud(good)).await.unwrap();
     }
-    for bad in [many(33), json!([1, "a"]), json!({ "a": 1 }), json!(true), json!(null)] {
+    for bad in [json!([1, "a"]), json!({ "a": 1 }), json!(true), json!(null)] {
         assert_eq!(fault(&verifier, &aud(bad)).await, VerifyError::BadClaim("aud"));
     }
     for other in [json!("A"), json!("aa"), json!([]), json!(["x"])] {
@@ -307,9 +313,7 @@ async fn j6_times_at_the_second() {
         assert_eq!(fault(&verifier, &with(name, json!(value))).await, expected, "{name} {value}");
     }
     for name in ["exp", "nbf", "iat"] {
-        for odd in
-            [json!("1800000600"), json!(1.5), json!(-1), json!(null), json!([NOW]), json!({}), json!(true)]
-        {
+        for odd in [json!("1800000600"), json!(1.5), json!(-1), json!([NOW]), json!({}), json!(true)] {
             let error = fault(&verifier, &with(name, odd)).await;
             assert!(
                 error
@@ -324,6 +328,13 @@ async fn j6_times_at_the_second() {
             fault(&verifier, &with(name, json!((1_u64 << 53) + 1))).await,
             VerifyError::BadClaim(_)
         ));
+        let absent = verify(&verifier, &with(name, json!(null))).await.map(drop);
+        let expected = match name {
+            "exp" => Err(VerifyError::MissingClaim("exp")),
+            "iat" => Err(VerifyError::MissingClaim("iat")),
+            _ => Ok(()),
+        };
+        assert_eq!(absent, expected, "null is absent");
         for spelled in ["1e9", "1800000600.0", "1e400"] {
             let text = payload().replace(&format!("\"{name}\":"), &format!("\"{name}\":{spelled},\"was\":"));
             let error = fault(&verifier, &signed(&header(""), &text)).await;
@@ -366,26 +377,4 @@ async fn j15_no_error_holds_any_of_the_token() {
             assert!(!shown.contains(&part[..8]), "{shown}");
         }
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn several_issuers_are_told_apart() {
-    let other = Arc::new(Issuer::start(IssuerOptions::default()).unwrap());
-    let issuers = [shared(), &other].map(|issuer| {
-        let settings = settings(issuer, "");
-        let keys = KeyStore::start(
-            &settings,
-            KeyFetcher::new(&settings, &Resolver::system()).unwrap(),
-            &tokio::runtime::Handle::current(),
-        );
-        (settings, Arc::new(keys))
-    });
-    let clock = Clock::from_fn(|| UNIX_EPOCH + Duration::from_secs(NOW));
-    let verifier = Verifier::new(issuers.into(), clock);
-    assert_eq!(verifier.issuers().count(), 2);
-    let own = other.mint(claims().set("iss", other.url()));
-    assert_eq!(verify(&verifier, &own).await.unwrap().issuer().as_str(), other.url());
-    // The other's key does not make it the first one's token.
-    let crossed = other.mint(claims());
-    assert!(matches!(fault(&verifier, &crossed).await, VerifyError::KeyUnknown { .. }));
 }

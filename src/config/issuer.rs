@@ -2,11 +2,52 @@
 
 use std::time::Duration;
 
+use super::IssuerSettings;
 use super::reader::Section;
 use super::rules::rules;
 use super::values::{DAY, HOUR, SECOND, claim_path, name, required_texts, texts_or, web_address};
-use super::{IssuerSettings, SignatureAlgorithm};
 use crate::names::Issuer;
+
+/// Signature algorithms that STS accepts too (API reference, `AssumeRoleWithWebIdentity`, `WebIdentityToken`);
+/// a token with another one could never log in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "the names of RFC 7518, section 3.1")]
+pub enum SignatureAlgorithm {
+    Rs256,
+    Rs384,
+    Rs512,
+    Es256,
+    Es384,
+    Es512,
+}
+
+impl SignatureAlgorithm {
+    /// All of them.
+    pub const ALL: [Self; 6] = [Self::Rs256, Self::Rs384, Self::Rs512, Self::Es256, Self::Es384, Self::Es512];
+
+    /// The name in `alg`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Rs256 => "RS256",
+            Self::Rs384 => "RS384",
+            Self::Rs512 => "RS512",
+            Self::Es256 => "ES256",
+            Self::Es384 => "ES384",
+            Self::Es512 => "ES512",
+        }
+    }
+
+    /// The algorithm of this name, byte for byte.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|algorithm| algorithm.name() == name)
+    }
+}
+
+impl std::fmt::Display for SignatureAlgorithm {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
 
 pub(super) fn issuers(root: &Section<'_, '_>) -> Option<Vec<IssuerSettings>> {
     let sections = root.sections("issuer");
@@ -39,10 +80,13 @@ fn issuer(section: &Section<'_, '_>) -> Option<IssuerSettings> {
     let algorithms = algorithms(section);
     let token_types = texts_or(section, "token_types", &["JWT", "at+jwt"]);
     let leeway = section.duration("leeway", 30 * SECOND, Duration::ZERO..=300 * SECOND);
-    let max_token_lifetime = section.duration("max_token_lifetime", DAY, 60 * SECOND..=DAY);
+    let max_token_lifetime = section.duration("max_token_lifetime", DAY, 60 * SECOND..=7 * DAY);
     let ca_file = section.path("ca_file");
     let jwks_refresh = section.duration("jwks_refresh", 300 * SECOND, 30 * SECOND..=DAY);
     let jwks_max_stale = section.duration("jwks_max_stale", HOUR, 60 * SECOND..=DAY);
+    let jwks_timeout = section.duration("jwks_timeout", 10 * SECOND, SECOND..=60 * SECOND);
+    let jwks_max_bytes = section.count("jwks_max_bytes", 512 * 1024, 16 * 1024..=16 * 1024 * 1024);
+    let jwks_refetch_interval = section.duration("jwks_refetch_interval", 2 * SECOND, SECOND..=300 * SECOND);
     let require = rules(section, "require").unwrap_or_default();
     let user_claim = claim_path(section, "user_claim");
     section.finish();
@@ -59,23 +103,23 @@ fn issuer(section: &Section<'_, '_>) -> Option<IssuerSettings> {
         private_network,
         jwks_refresh,
         jwks_max_stale,
+        jwks_timeout,
+        jwks_max_bytes,
+        jwks_refetch_interval,
         require,
         user_claim,
     })
 }
 
 fn algorithms(section: &Section<'_, '_>) -> Vec<SignatureAlgorithm> {
-    use SignatureAlgorithm::{Es256, Es384, Rs256, Rs384, Rs512};
-    let all = [("RS256", Rs256), ("RS384", Rs384), ("RS512", Rs512), ("ES256", Es256), ("ES384", Es384)];
-    let default = || all.iter().map(|(_, algorithm)| *algorithm).collect();
-    let Some(items) = section.texts("algorithms") else { return default() };
+    let Some(items) = section.texts("algorithms") else { return SignatureAlgorithm::ALL.to_vec() };
     let mut chosen = Vec::new();
     for item in &items.value {
-        match all.iter().find(|(word, _)| *word == item.value) {
-            Some((_, algorithm)) => chosen.push(*algorithm),
+        match SignatureAlgorithm::named(item.value) {
+            Some(algorithm) => chosen.push(algorithm),
             None => {
                 let text = format!(
-                    "{:?} cannot be used: AWS STS accepts RS256, RS384, RS512, ES256 and ES384 only",
+                    "{:?} cannot be used: AWS STS accepts RS256, RS384, RS512, ES256, ES384 and ES512 only",
                     item.value
                 );
                 section.reading.problem(&item.span, &item.key, text);

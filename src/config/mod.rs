@@ -29,6 +29,7 @@ use regex::Regex;
 
 pub use access::{GroupSettings, OptionRules, Roles};
 pub use denied::DeniedSettings;
+pub use issuer::SignatureAlgorithm;
 pub use pool::PoolSettings;
 pub use route::{NamePattern, Route};
 pub use rules::ClaimRule;
@@ -231,22 +232,16 @@ pub struct IssuerSettings {
     pub jwks_refresh: Duration,
     /// How long the last good key set is used while fetching fails.
     pub jwks_max_stale: Duration,
+    /// Longest time of one request for the discovery document or the key set.
+    pub jwks_timeout: Duration,
+    /// Longest discovery document and key set, in bytes.
+    pub jwks_max_bytes: usize,
+    /// Least time between two fetches that tokens with unknown keys or bad signatures ask for.
+    pub jwks_refetch_interval: Duration,
     /// Every one of these must hold for a token to be accepted.
     pub require: Vec<ClaimRule>,
     /// The claim that names the person in this issuer's tokens, instead of the cluster's.
     pub user_claim: Option<Vec<String>>,
-}
-
-/// Signature algorithms that STS accepts too (API reference, `AssumeRoleWithWebIdentity`, `WebIdentityToken`);
-/// a token with another one could never log in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[expect(missing_docs, reason = "the names of RFC 7518, section 3.1")]
-pub enum SignatureAlgorithm {
-    Rs256,
-    Rs384,
-    Rs512,
-    Es256,
-    Es384,
 }
 
 /// One `[[cluster]]`

@@ -90,7 +90,7 @@ fn every_commented_line_of_the_reference_is_the_default() {
         let example = examples.contains(&key) || line.contains(":9127"); // admin.addr; listen.addr has a default
         assert_eq!(changed == shown(&base), !example, "{line}");
     }
-    assert_eq!(tried, 74, "commented keys of proxy.toml");
+    assert_eq!(tried, 77, "commented keys of proxy.toml");
 }
 
 /// The reader lists the keys it knows when it meets one it does not; each of them must be in the reference.
@@ -176,7 +176,10 @@ fn a_problem_is_shown_with_its_line() {
 fn limits_of_values_hold_at_the_limit_and_past_it() {
     for (key, good, bad) in [
         ("leeway", "\"300s\"", "\"301s\""),
-        ("max_token_lifetime", "\"24h\"", "\"24h 1s\""),
+        ("max_token_lifetime", "\"7d\"", "\"7d 1s\""),
+        ("jwks_timeout", "\"1s\"", "\"999ms\""),
+        ("jwks_max_bytes", "16777216", "16777217"),
+        ("jwks_refetch_interval", "\"1s\"", "\"999ms\""),
         ("max_token_lifetime", "\"60s\"", "\"59s\""),
         ("jwks_refresh", "\"30s\"", "\"29s\""),
         ("jwks_refresh", "\"24h\"", "\"24h 1s\""),

@@ -4,12 +4,30 @@ use super::Steps;
 use crate::auth::KeyStatus;
 use crate::aws::breaker::BreakerState;
 use crate::telemetry::aws_metrics::{AwsSnapshot, StsSnapshot};
+use crate::telemetry::issuer_metrics::IssuerSnapshot;
 use crate::telemetry::pool_metrics::PoolSnapshot;
 
 impl Steps {
     /// The configured name of each issuer, and how its keys are.
     pub fn key_sets(&self) -> impl Iterator<Item = (&str, KeyStatus)> {
         self.verifier.issuers().map(|(settings, keys)| (settings.name.as_str(), keys.status()))
+    }
+
+    /// The issuers, for metrics.
+    pub fn issuers(&self) -> Vec<IssuerSnapshot> {
+        let snapshot = |(name, status): (&str, KeyStatus)| IssuerSnapshot {
+            name: name.to_owned(),
+            keys: status.keys,
+            left_out: status.left_out,
+            age: status.age,
+            usable: status.usable,
+            fetches: [("good", status.fetches.good), ("failed", status.fetches.failed)],
+            refetches: [
+                ("unknown_key", status.fetches.for_unknown_key),
+                ("bad_signature", status.fetches.for_bad_signature),
+            ],
+        };
+        self.key_sets().map(snapshot).collect()
     }
 
     /// How STS is, and how many logins wait for AWS's limits.

@@ -3,7 +3,6 @@
 //! there from the start, so that the first event is a step from 0 to 1 and not an absence.
 
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -13,6 +12,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use super::aws_metrics::{AwsMetrics, AwsSnapshot};
+use super::issuer_metrics::{IssuerMetrics, IssuerSnapshot};
 use super::log_metrics::{LogMetrics, LogSnapshot};
 use super::pool_metrics::{PoolMetrics, PoolSnapshot};
 use super::resolver_metrics::ResolverMetrics;
@@ -90,9 +90,7 @@ struct Gauges {
     waiting: Gauge,
     max_clients: Gauge,
     ready: Gauge,
-    key_set_usable: Family<Named, Gauge>,
-    key_set_keys: Family<Named, Gauge>,
-    key_set_age: Family<Named, Gauge<f64, std::sync::atomic::AtomicU64>>,
+    issuers: IssuerMetrics,
     certificate_expiry: Family<Named, Gauge>,
     aws: AwsMetrics,
     pool: PoolMetrics,
@@ -112,8 +110,8 @@ pub struct Snapshot {
     pub max_clients: usize,
     /// Whether new clients should come.
     pub ready: bool,
-    /// Of each issuer: its configured name, keys in the set, their age, whether they are used.
-    pub issuers: Vec<(String, usize, Option<Duration>, bool)>,
+    /// The issuers.
+    pub issuers: Vec<IssuerSnapshot>,
     /// Of each listener: its configured name, and when its certificate expires, in seconds since 1970.
     pub certificates: Vec<(String, i64)>,
     /// STS and what waits for AWS.
@@ -177,11 +175,7 @@ impl Metrics {
         registry.register("cl_waiting", "Connections that are not sessions yet", now.waiting.clone());
         registry.register("max_client_conn", "limits.max_client_conn", now.max_clients.clone());
         registry.register("ready", "Whether /readyz says yes", now.ready.clone());
-        let help = "Whether an issuer's tokens can be verified";
-        registry.register("key_set_usable", help, now.key_set_usable.clone());
-        registry.register("key_set_keys", "Keys of an issuer", now.key_set_keys.clone());
-        let help = "Time since an issuer's keys were last fetched";
-        registry.register("key_set_age_seconds", help, now.key_set_age.clone());
+        now.issuers.register(registry);
         let help = "When a listener's certificate expires, in seconds since 1970";
         registry.register("certificate_expiry_timestamp_seconds", help, now.certificate_expiry.clone());
         now.aws.register(registry);
@@ -240,20 +234,12 @@ impl Gauges {
         self.ready.set(i64::from(now.ready));
         self.aws.set(&now.aws);
         self.pool.set(&now.pool);
+        self.issuers.set(&now.issuers);
         self.resolver.set(now.resolver);
         self.threads.set(whole(now.threads));
         self.log.set(&now.log);
         // A reload can take names away.
-        self.key_set_usable.clear();
-        self.key_set_keys.clear();
-        self.key_set_age.clear();
         self.certificate_expiry.clear();
-        for (name, keys, age, usable) in now.issuers {
-            let issuer = [("issuer", name)];
-            self.key_set_usable.get_or_create(&issuer).set(i64::from(usable));
-            self.key_set_keys.get_or_create(&issuer).set(whole(keys));
-            self.key_set_age.get_or_create(&issuer).set(age.map_or(f64::NAN, |age| age.as_secs_f64()));
-        }
         for (name, expires) in now.certificates {
             self.certificate_expiry.get_or_create(&[("listener", name)]).set(expires);
         }

@@ -1,6 +1,7 @@
 //! What people read: log lines, the audit record, metrics. Nothing here steers the program.
 
 pub mod aws_metrics;
+pub mod issuer_metrics;
 pub mod log_metrics;
 pub mod log_queue;
 mod log_writer;

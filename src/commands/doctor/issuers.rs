@@ -9,6 +9,7 @@ use super::certificates::Chain;
 use super::report::{Link, Report};
 use crate::auth::KeyFetcher;
 use crate::auth::fetch::FetchError;
+use crate::auth::jwks::{KeySet, LeftOut};
 use crate::config::IssuerSettings;
 use crate::resolver::Resolver;
 use crate::wire::certificate::CertificateFacts;
@@ -73,13 +74,31 @@ async fn one(
     report.ok(Link::IssuerDiscovery, format!("issuer {name}: {how}the keys are at {url}"));
     match fetcher.fetch_from(&url).await {
         Ok(fetched) => {
-            report.ok(Link::IssuerKeys, format!("issuer {name}: {} usable key(s)", fetched.keys.len()));
+            keys(name, &fetched.keys, report);
             Some(())
         }
         Err(error) => {
             report.fail(Link::IssuerKeys, fetching(name, &error));
             None
         }
+    }
+}
+
+/// The usable keys, and each of the others with the reason.
+fn keys(name: &str, keys: &KeySet, report: &mut Report<'_>) {
+    let found = format!("issuer {name}: {} usable key(s)", keys.len());
+    let (other_purpose, broken): (Vec<_>, Vec<_>) =
+        keys.left_out().iter().partition(|one| one.fault.is_other_purpose());
+    let list =
+        |left_out: &[&LeftOut]| left_out.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    if !broken.is_empty() {
+        let remedy = "Have the issuer publish these keys as RFC 7518 says, or no longer. Tokens signed with them are refused.";
+        let found = format!("{found}; {} cannot be used: {}", broken.len(), list(&broken));
+        report.warn(Link::IssuerKeys, Trouble::new(found, remedy));
+    } else if other_purpose.is_empty() {
+        report.ok(Link::IssuerKeys, found);
+    } else {
+        report.ok(Link::IssuerKeys, format!("{found}; not for tokens: {}", list(&other_purpose)));
     }
 }
 
@@ -115,7 +134,7 @@ fn certificate(
 fn fetching(name: &str, error: &FetchError) -> Trouble {
     let remedy = match error {
         FetchError::Http { problem, .. } => unreached(problem),
-        FetchError::TimedOut => REACH_IT,
+        FetchError::TimedOut { .. } => SLOW,
         FetchError::Status { .. } => {
             "Check issuer.url: below it, /.well-known/openid-configuration has to answer with status 200, without a \
              redirect."
@@ -128,11 +147,14 @@ fn fetching(name: &str, error: &FetchError) -> Trouble {
              included."
         }
         FetchError::KeySet(_) => {
-            "The issuer has to publish RSA (2048 to 8192 bits), P-256 or P-384 keys for signatures."
+            "The issuer has to publish RSA (2048 to 8192 bits), P-256, P-384 or P-521 keys for signatures."
         }
     };
     Trouble::new(format!("issuer {name}: {error}"), remedy)
 }
+
+const SLOW: &str = "Let this machine reach the issuer: DNS, firewall, and issuer.url as it stands in the tokens. AWS STS has to reach it \
+                    too, and waits for about 5 seconds. Set issuer.jwks_timeout for an issuer that is slow and answers.";
 
 const REACH_IT: &str = "Let this machine reach the issuer: DNS, firewall, and issuer.url as it stands in the tokens. AWS \
                         STS has to reach it too.";
@@ -149,7 +171,7 @@ fn unreached(problem: &str) -> &'static str {
     } else if problem.contains("private_network") {
         "If the issuer is in your own network, set issuer.private_network = true. AWS STS has to reach it too."
     } else if problem.contains("length limit exceeded") {
-        "At most 512 KiB are read: is this the issuer's own answer?"
+        "Is this the issuer's own answer? issuer.jwks_max_bytes says how many bytes are read."
     } else {
         REACH_IT
     }

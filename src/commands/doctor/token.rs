@@ -122,7 +122,7 @@ fn shape(jwt: &Jwt, look: &Look<'_>) -> String {
     let key = if look.has_key_id { "a key id" } else { "no key id" };
     let mut names: Vec<_> = look.claims.keys().map(|name| shown(name)).collect();
     names.sort();
-    format!("{} bytes, {:?}, {kind}, {key}; claims {}", jwt.length(), look.algorithm, shown(&names.join(" ")))
+    format!("{} bytes, {}, {kind}, {key}; claims {}", jwt.length(), look.algorithm, shown(&names.join(" ")))
 }
 
 fn times(claims: &Map<String, Value>, clock: &Clock) -> String {
@@ -196,7 +196,7 @@ fn link_of(fault: &VerifyError) -> Link {
         | E::TokenType => Link::Token,
         E::NoIssuer | E::UnknownIssuer => Link::TokenIssuer,
         E::KeysUnavailable { .. } => Link::IssuerKeys,
-        E::KeyUnknown { .. } | E::NoKeyId { .. } | E::BadSignature => Link::TokenSignature,
+        E::KeyUnknown { .. } | E::TooManyKeys { .. } | E::BadSignature => Link::TokenSignature,
         E::MissingClaim("aud") | E::BadClaim("aud") | E::Audience { .. } => Link::TokenAudience,
         E::MissingClaim("exp" | "iat" | "nbf") | E::BadClaim("exp" | "iat" | "nbf") => Link::TokenTimes,
         E::Expired { .. } | E::NotYetValid { .. } | E::IssuedInFuture { .. } | E::LifetimeTooLong { .. } => {
@@ -227,9 +227,7 @@ fn trouble(fault: &VerifyError, look: Option<&Look<'_>>, issuers: &[IssuerSettin
              issuer does not publish the key it signs with.",
         )
         .because("The key was rotated away, or was never the issuer's."),
-        E::NoKeyId { .. } => {
-            Trouble::new(fault.to_string(), "Let the issuer write kid into the header of its tokens.")
-        }
+        E::TooManyKeys { .. } => Trouble::new(fault.to_string(), hint),
         E::BadSignature => Trouble::new(
             fault.to_string(),
             "Take the token whole and unchanged, with all three parts, from the issuer itself.",

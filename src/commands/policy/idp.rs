@@ -321,7 +321,7 @@ fn cognito(claims: &[String], tag: bool) -> Advice {
 fn other(claims: &[String], tag: bool) -> Advice {
     let mut steps = vec![format!(
         "Let tokens carry {} as a text, \"aud\" with a configured audience, \"iat\" and \"exp\" as whole numbers, signed \
-         with RS256, RS384, RS512, ES256 or ES384.",
+         with RS256, RS384, RS512, ES256, ES384 or ES512.",
         named(claims)
     )];
     if tag {

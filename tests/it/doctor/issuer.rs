@@ -11,9 +11,14 @@ use crate::world::World;
 use crate::world::front::Front;
 
 pub(super) async fn issuer() -> Vec<String> {
-    let world = World::start().await;
+    let world = World::wishes().issuer("jwks_timeout = \"2s\"").start().await;
     let token = world.token("alice");
     let issuer = &world.cloud.issuer;
+    let with_broken = |key: serde_json::Value| {
+        let mut set = issuer.jwks();
+        set["keys"].as_array_mut().unwrap().push(key);
+        Fault::json(set.to_string())
+    };
     let url = issuer.url();
     let other_host = json!({ "issuer": url, "jwks_uri": "https://keys.example/jwks" }).to_string();
     let mut rows = Vec::new();
@@ -40,7 +45,7 @@ pub(super) async fn issuer() -> Vec<String> {
             Page::Discovery,
             Fault::Hang,
             "issuer-discovery",
-            "issuer idp: no answer within 5 s",
+            "issuer idp: …: no whole answer within 2 s",
         ),
         (
             "issuer redirects",
@@ -98,9 +103,29 @@ pub(super) async fn issuer() -> Vec<String> {
             "issuer-keys",
             "issuer idp: …/jwks: …length limit exceeded",
         ),
+        (
+            "key set with a key that is damaged",
+            Page::Jwks,
+            with_broken(json!({ "kty": "RSA", "kid": "broken", "n": "AQAB", "e": "AQAB" })),
+            "issuer-keys",
+            "issuer idp: 2 usable key(s); 1 cannot be used: key \"broken\": its RSA modulus has 17 bits",
+        ),
+        (
+            "key set with a private key",
+            Page::Jwks,
+            with_broken(json!({ "kty": "RSA", "kid": "secret", "n": "AQAB", "e": "AQAB", "d": "AQAB" })),
+            "issuer-keys",
+            "issuer idp: 2 usable key(s); 1 cannot be used: key \"secret\": it is a private key",
+        ),
         ("key set that never ends", Page::Jwks, Fault::Endless, "issuer-keys", at_keys),
         ("key set: connection closed", Page::Jwks, Fault::Close, "issuer-keys", at_keys),
-        ("key set: no answer", Page::Jwks, Fault::Hang, "issuer-keys", "issuer idp: no answer within 5 s"),
+        (
+            "key set: no answer",
+            Page::Jwks,
+            Fault::Hang,
+            "issuer-keys",
+            "issuer idp: …: no whole answer within 2 s",
+        ),
         (
             "key set: redirect",
             Page::Jwks,

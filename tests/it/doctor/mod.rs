@@ -107,7 +107,7 @@ async fn a_good_chain_is_good_in_every_link() {
     }
     for (link, words) in [
         (Link::ListenerCertificate, "localhost, 127.0.0.1"),
-        (Link::Token, "Rs256"),
+        (Link::Token, "RS256"),
         (Link::StsAudience, "no azp, so STS compares aud: \"pgpassport\""),
         (Link::DatabaseUser, "\"alice\", from claim \"sub\""),
         (Link::Sts, "alice-"),

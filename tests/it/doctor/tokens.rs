@@ -38,7 +38,7 @@ pub(super) async fn tokens() -> Vec<String> {
             "claim twice",
             sign(&header, &twice, &KeyChoice::Rs256),
             "token",
-            "the token is not one that this proxy can",
+            "the token's payload is unusable: a member occurs twice",
         ),
         (
             "logout token",

@@ -1,0 +1,322 @@
+//! One JSON Web Key (RFC 7517, RFC 7518 section 6): a public key for signatures that STS accepts, or the reason why it
+//! is none.
+//!
+//! The reading is lenient where two readers cannot disagree about the number: `null`, `""` and `[]` count as absent,
+//! base64 may have padding or the standard alphabet, numbers may have leading zero bytes or lack them.
+
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ECDSA_P521_SHA512_FIXED, EcdsaVerificationAlgorithm,
+    ParsedPublicKey,
+};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::{Algorithm, DecodingKey};
+use serde_json::{Map, Value};
+
+use crate::config::SignatureAlgorithm;
+use crate::names::printable;
+
+/// RSA sizes that the signature library verifies with: `RSA_PKCS1_2048_8192_SHA256` and its siblings (aws-lc-rs,
+/// src/signature.rs).
+const RSA_BITS: std::ops::RangeInclusive<usize> = 2_048..=8_192;
+
+/// Longest RSA exponent that the signature library takes (AWS-LC, crypto/fipsmodule/rsa/rsa.c,
+/// `is_public_component_of_rsa_key_good`).
+const MAX_EXPONENT_BITS: usize = 33;
+
+/// Longest text of a key that a log line or a report repeats.
+const MAX_SHOWN: usize = 64;
+
+/// Members that only private keys have (RFC 7518, sections 6.2.2 and 6.3.2).
+const PRIVATE: [&str; 7] = ["d", "p", "q", "dp", "dq", "qi", "oth"];
+
+/// Accepted values of `use`: `sig` (RFC 7517, section 4.2) and `jwt-svid` (SPIFFE Trust Domain and Bundle, section
+/// 4.2.2).
+const USES: [&str; 2] = ["sig", "jwt-svid"];
+
+/// One public key of an issuer.
+pub struct Key {
+    kid: Option<String>,
+    kind: Kind,
+    /// The only algorithm it is for, where the set says so.
+    algorithm: Option<SignatureAlgorithm>,
+    /// Modulus and exponent, or the point: with `kid` and `algorithm` the identity of the key.
+    material: Vec<u8>,
+    public: Public,
+}
+
+/// The key as its library takes it.
+enum Public {
+    /// For `jsonwebtoken`.
+    Decoding(DecodingKey),
+    /// For aws-lc-rs itself: `jsonwebtoken` has no ES512.
+    P521(ParsedPublicKey),
+}
+
+/// Type and curve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Rsa,
+    P256,
+    P384,
+    P521,
+}
+
+/// The reason why a key of a set is not used. Texts of the issuer are escaped and cut.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeyFault {
+    /// Not a JSON object.
+    #[error("it is not an object")]
+    NotAnObject,
+    /// A private key.
+    #[error("it is a private key (\"{0}\"), which nobody may know: replace it")]
+    Private(&'static str),
+    /// `use` is for something else.
+    #[error("its use is \"{0}\"")]
+    Use(String),
+    /// `key_ops` is for something else.
+    #[error("its key_ops have no \"verify\"")]
+    Operations,
+    /// `alg` is none that STS accepts.
+    #[error("its alg is \"{0}\", which AWS STS does not accept")]
+    Algorithm(String),
+    /// `alg` is for another type or curve.
+    #[error("its alg {0} does not go with its type or curve")]
+    Mismatch(SignatureAlgorithm),
+    /// No `kty`.
+    #[error("it has no kty")]
+    NoType,
+    /// `kty` is neither RSA nor EC.
+    #[error("its kty is \"{0}\", and not RSA or EC")]
+    Type(String),
+    /// `crv` is none that STS accepts.
+    #[error("its crv is \"{0}\", and not P-256, P-384 or P-521")]
+    Curve(String),
+    /// A member has another JSON type.
+    #[error("its {0} is not a text")]
+    NotText(&'static str),
+    /// A number is missing.
+    #[error("it has no {0}")]
+    Missing(&'static str),
+    /// Only a certificate.
+    #[error("it has no {0}; a certificate alone (x5c) is not read")]
+    CertificateOnly(&'static str),
+    /// A number is not base64.
+    #[error("its {0} is not base64url")]
+    Encoding(&'static str),
+    /// An RSA modulus of an unusable size.
+    #[error("its RSA modulus has {0} bits; 2048 to 8192 are supported")]
+    RsaBits(usize),
+    /// An even RSA modulus.
+    #[error("its RSA modulus is even")]
+    Modulus,
+    /// An unusable RSA exponent.
+    #[error("its RSA exponent is even, below 3 or longer than {MAX_EXPONENT_BITS} bits")]
+    Exponent,
+    /// A coordinate that is too long for the curve.
+    #[error("its {0} is longer than the curve's numbers")]
+    Coordinate(&'static str),
+    /// A point that is not on the curve.
+    #[error("its x and y are no point of the curve")]
+    Point,
+    /// One more than STS reads of its type.
+    #[error("it is one of more than {0} {1} keys, and AWS STS refuses every token signed with such a key")]
+    TooMany(usize, &'static str),
+}
+
+impl KeyFault {
+    /// Whether the key is well-formed and for another purpose: every issuer publishes such keys.
+    pub fn is_other_purpose(&self) -> bool {
+        match self {
+            Self::Use(_) | Self::Operations | Self::Algorithm(_) | Self::Type(_) | Self::Curve(_) => true,
+            Self::NotAnObject
+            | Self::Mismatch(_)
+            | Self::Private(_)
+            | Self::NoType
+            | Self::NotText(_)
+            | Self::Missing(_)
+            | Self::CertificateOnly(_)
+            | Self::Encoding(_)
+            | Self::RsaBits(_)
+            | Self::Modulus
+            | Self::Exponent
+            | Self::Coordinate(_)
+            | Self::Point
+            | Self::TooMany(..) => false,
+        }
+    }
+}
+
+impl Key {
+    pub(super) fn parse(jwk: &Value) -> Result<Self, KeyFault> {
+        let jwk = Members(jwk.as_object().ok_or(KeyFault::NotAnObject)?);
+        if let Some(name) = PRIVATE.into_iter().find(|name| jwk.get(name).is_some()) {
+            return Err(KeyFault::Private(name));
+        }
+        if let Some(usage) = jwk.text("use")?.filter(|usage| !USES.contains(usage)) {
+            return Err(KeyFault::Use(shown(usage)));
+        }
+        let verifies =
+            |ops: &Value| ops.as_array().is_some_and(|ops| ops.iter().any(|operation| operation == "verify"));
+        if jwk.get("key_ops").is_some_and(|ops| !verifies(ops)) {
+            return Err(KeyFault::Operations);
+        }
+        let algorithm = jwk.text("alg")?;
+        let algorithm = algorithm
+            .map(|alg| SignatureAlgorithm::named(alg).ok_or_else(|| KeyFault::Algorithm(shown(alg))))
+            .transpose()?;
+        let (kind, material, public) = match jwk.text("kty")?.ok_or(KeyFault::NoType)? {
+            "RSA" => rsa(&jwk)?,
+            "EC" => ec(&jwk)?,
+            other => return Err(KeyFault::Type(shown(other))),
+        };
+        match algorithm.filter(|alg| kind != Kind::of(*alg)) {
+            Some(alg) => Err(KeyFault::Mismatch(alg)),
+            None => Ok(Self { kid: jwk.text("kid")?.map(str::to_owned), kind, algorithm, material, public }),
+        }
+    }
+
+    /// The key id.
+    pub(super) fn kid(&self) -> Option<&str> {
+        self.kid.as_deref()
+    }
+
+    /// Whether the key may have made signatures of `alg`.
+    pub(super) fn fits(&self, alg: SignatureAlgorithm) -> bool {
+        self.kind == Kind::of(alg) && self.algorithm.is_none_or(|only| only == alg)
+    }
+
+    /// Whether this key made `signature` over `signed` with `alg`.
+    pub fn verifies(&self, signed: &[u8], signature: &[u8], alg: SignatureAlgorithm) -> bool {
+        let algorithm = match alg {
+            SignatureAlgorithm::Rs256 => Algorithm::RS256,
+            SignatureAlgorithm::Rs384 => Algorithm::RS384,
+            SignatureAlgorithm::Rs512 => Algorithm::RS512,
+            SignatureAlgorithm::Es256 => Algorithm::ES256,
+            SignatureAlgorithm::Es384 => Algorithm::ES384,
+            SignatureAlgorithm::Es512 => {
+                return match &self.public {
+                    Public::P521(key) => self.fits(alg) && key.verify_sig(signed, signature).is_ok(),
+                    Public::Decoding(_) => false,
+                };
+            }
+        };
+        let Public::Decoding(key) = &self.public else { return false };
+        let signature = URL_SAFE_NO_PAD.encode(signature);
+        self.fits(alg) && jsonwebtoken::crypto::verify(&signature, signed, key, algorithm).unwrap_or(false)
+    }
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        self.kid == other.kid
+            && self.kind == other.kind
+            && self.algorithm == other.algorithm
+            && self.material == other.material
+    }
+}
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?} key {:?}", self.kind, self.kid)
+    }
+}
+
+impl Kind {
+    fn of(alg: SignatureAlgorithm) -> Self {
+        use SignatureAlgorithm::{Es256, Es384, Es512, Rs256, Rs384, Rs512};
+        match alg {
+            Rs256 | Rs384 | Rs512 => Self::Rsa,
+            Es256 => Self::P256,
+            Es384 => Self::P384,
+            Es512 => Self::P521,
+        }
+    }
+}
+
+/// The members of a key. `null`, an empty text and an empty list count as absent.
+struct Members<'k>(&'k Map<String, Value>);
+
+impl<'k> Members<'k> {
+    fn get(&self, name: &str) -> Option<&'k Value> {
+        self.0.get(name).filter(|value| match value {
+            Value::Null => false,
+            Value::String(text) => !text.is_empty(),
+            Value::Array(list) => !list.is_empty(),
+            Value::Bool(_) | Value::Number(_) | Value::Object(_) => true,
+        })
+    }
+
+    fn text(&self, name: &'static str) -> Result<Option<&'k str>, KeyFault> {
+        match self.get(name) {
+            None => Ok(None),
+            Some(value) => value.as_str().map(Some).ok_or(KeyFault::NotText(name)),
+        }
+    }
+
+    /// An unsigned number in big-endian bytes (RFC 7518, section 2), without leading zero bytes.
+    fn number(&self, name: &'static str) -> Result<Vec<u8>, KeyFault> {
+        let missing = || match self.get("x5c") {
+            Some(_) => KeyFault::CertificateOnly(name),
+            None => KeyFault::Missing(name),
+        };
+        let text = self.text(name)?.ok_or_else(missing)?;
+        let text = text.trim_end_matches('=').replace('+', "-").replace('/', "_");
+        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| KeyFault::Encoding(name))?;
+        Ok(bytes.into_iter().skip_while(|byte| *byte == 0).collect())
+    }
+}
+
+fn rsa(jwk: &Members<'_>) -> Result<(Kind, Vec<u8>, Public), KeyFault> {
+    let (n, e) = (jwk.number("n")?, jwk.number("e")?);
+    let bits = bits(&n);
+    if !RSA_BITS.contains(&bits) {
+        return Err(KeyFault::RsaBits(bits));
+    }
+    let is_odd = |number: &[u8]| number.last().is_some_and(|byte| byte % 2 == 1);
+    if !is_odd(&n) {
+        return Err(KeyFault::Modulus);
+    }
+    if !is_odd(&e) || e == [1] || self::bits(&e) > MAX_EXPONENT_BITS {
+        return Err(KeyFault::Exponent);
+    }
+    let public = DecodingKey::from_rsa_raw_components(&n, &e);
+    let material = [n, vec![0], e].concat();
+    Ok((Kind::Rsa, material, Public::Decoding(public)))
+}
+
+fn bits(number: &[u8]) -> usize {
+    let zeros = number.first().map_or(0, |first| first.leading_zeros());
+    (number.len() * 8).saturating_sub(usize::try_from(zeros).unwrap_or_default())
+}
+
+fn ec(jwk: &Members<'_>) -> Result<(Kind, Vec<u8>, Public), KeyFault> {
+    let (kind, length, curve): (_, usize, &'static EcdsaVerificationAlgorithm) =
+        match jwk.text("crv")?.ok_or(KeyFault::Missing("crv"))? {
+            "P-256" => (Kind::P256, 32, &ECDSA_P256_SHA256_FIXED),
+            "P-384" => (Kind::P384, 48, &ECDSA_P384_SHA384_FIXED),
+            "P-521" => (Kind::P521, 66, &ECDSA_P521_SHA512_FIXED),
+            other => return Err(KeyFault::Curve(shown(other))),
+        };
+    let coordinate = |name| {
+        let number = jwk.number(name)?;
+        let zeros = length.checked_sub(number.len()).ok_or(KeyFault::Coordinate(name))?;
+        Ok([vec![0; zeros], number].concat())
+    };
+    let (x, y) = (coordinate("x")?, coordinate("y")?);
+    // An uncompressed point (SEC 1, section 2.3.3).
+    let point = [&[4], x.as_slice(), &y].concat();
+    let parsed = ParsedPublicKey::new(curve, &point).map_err(|_| KeyFault::Point)?;
+    let public = if kind == Kind::P521 {
+        Public::P521(parsed)
+    } else {
+        let (x, y) = (URL_SAFE_NO_PAD.encode(&x), URL_SAFE_NO_PAD.encode(&y));
+        Public::Decoding(DecodingKey::from_ec_components(&x, &y).map_err(|_| KeyFault::Point)?)
+    };
+    Ok((kind, point, public))
+}
+
+/// A text of the issuer, for a log line or a report.
+pub(super) fn shown(text: &str) -> String {
+    printable(text, MAX_SHOWN)
+}

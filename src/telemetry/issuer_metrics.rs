@@ -1,0 +1,85 @@
+//! The state of each issuer's keys when somebody asks for metrics: their number and age, and the fetches.
+
+use std::time::Duration;
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+/// An issuer's name, from the configuration.
+type Name = [(&'static str, String); 1];
+
+/// A name, and a word from a closed list.
+type NameAndWord = [(&'static str, String); 2];
+
+/// One issuer.
+#[derive(Clone, Debug, Default)]
+pub struct IssuerSnapshot {
+    /// Its configured name.
+    pub name: String,
+    /// Keys in the set.
+    pub keys: usize,
+    /// Keys in the set that are not used.
+    pub left_out: usize,
+    /// Time since the last good fetch.
+    pub age: Option<Duration>,
+    /// Whether its tokens can be verified.
+    pub usable: bool,
+    /// Fetches, by how they ended: `good`, `failed`.
+    pub fetches: [(&'static str, u64); 2],
+    /// Fetches that tokens asked for, by reason: `unknown_key`, `bad_signature`.
+    pub refetches: [(&'static str, u64); 2],
+}
+
+/// The series.
+#[derive(Debug, Default)]
+pub(super) struct IssuerMetrics {
+    usable: Family<Name, Gauge>,
+    keys: Family<Name, Gauge>,
+    left_out: Family<Name, Gauge>,
+    age: Family<Name, Gauge<f64, std::sync::atomic::AtomicU64>>,
+    fetches: Family<NameAndWord, Counter>,
+    refetches: Family<NameAndWord, Counter>,
+}
+
+impl IssuerMetrics {
+    pub(super) fn register(&self, registry: &mut Registry) {
+        let help = "Whether an issuer's tokens can be verified";
+        registry.register("key_set_usable", help, self.usable.clone());
+        registry.register("key_set_keys", "Keys of an issuer", self.keys.clone());
+        let help = "Keys that an issuer publishes and that are not used; the log names each with the reason";
+        registry.register("key_set_left_out", help, self.left_out.clone());
+        let help = "Time since an issuer's keys were last fetched";
+        registry.register("key_set_age_seconds", help, self.age.clone());
+        let help = "Fetches of an issuer's keys, by outcome";
+        registry.register("key_set_fetches", help, self.fetches.clone());
+        let help = "Fetches of an issuer's keys that tokens asked for, by reason";
+        registry.register("key_set_refetches", help, self.refetches.clone());
+    }
+
+    pub(super) fn set(&self, issuers: &[IssuerSnapshot]) {
+        let whole = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        // A reload can take names away.
+        self.usable.clear();
+        self.keys.clear();
+        self.left_out.clear();
+        self.age.clear();
+        self.fetches.clear();
+        self.refetches.clear();
+        for one in issuers {
+            let issuer = [("issuer", one.name.clone())];
+            self.usable.get_or_create(&issuer).set(i64::from(one.usable));
+            self.keys.get_or_create(&issuer).set(whole(one.keys));
+            self.left_out.get_or_create(&issuer).set(whole(one.left_out));
+            self.age.get_or_create(&issuer).set(one.age.map_or(f64::NAN, |age| age.as_secs_f64()));
+            let words = |label, word: &str| [("issuer", one.name.clone()), (label, word.to_owned())];
+            for (outcome, count) in one.fetches {
+                self.fetches.get_or_create(&words("outcome", outcome)).inc_by(count);
+            }
+            for (reason, count) in one.refetches {
+                self.refetches.get_or_create(&words("reason", reason)).inc_by(count);
+            }
+        }
+    }
+}

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::auth::claims::VerifiedClaims;
-use crate::config::UserSettings;
+use crate::config::UserRules;
 use crate::names::{DbUser, NameError, printable};
 
 /// Why no database user follows from the claims. Texts are signed by the issuer, escaped and cut.
@@ -51,6 +51,17 @@ pub enum DeriveError {
         /// What is wrong with it.
         error: NameError,
     },
+    /// The cluster has no rule for people of this issuer.
+    #[error("no [[cluster.user]] is for the token's issuer")]
+    NoRule,
+    /// Names that begin so are for people of another issuer.
+    #[error("\"{name}\" begins with \"{prefix}\", the prefix of another issuer's users")]
+    ForeignPrefix {
+        /// The name.
+        name: String,
+        /// Prefix of the other rule.
+        prefix: String,
+    },
     /// Nobody may become this user.
     #[error("\"{name}\" is a denied name")]
     Denied {
@@ -96,14 +107,16 @@ const RESERVED_PREFIX: &str = "pg_";
 /// Longest part of a claim that is shown.
 const MAX_SHOWN: usize = 256;
 
-/// The database user of these claims.
-pub fn derive(claims: &VerifiedClaims, settings: &UserSettings) -> Result<DbUser, DeriveError> {
-    let path = claims.user_claim().unwrap_or(&settings.claim);
+/// The database user of these claims, by the rule for their issuer.
+pub fn derive(claims: &VerifiedClaims, rules: &UserRules) -> Result<DbUser, DeriveError> {
+    let settings = rules.of(claims.issuer_name()).ok_or(DeriveError::NoRule)?;
+    let path = settings.claim_for(claims.user_claim());
     let claim = || printable(&path.join("."), MAX_SHOWN);
     let value = match claims.claim(path) {
         None => return Err(DeriveError::MissingClaim { claim: claim() }),
-        Some(Value::String(value)) => value.as_str(),
-        Some(_) => return Err(DeriveError::NotText { claim: claim() }),
+        Some(value) => {
+            one_text(value, settings.list_of_one).ok_or_else(|| DeriveError::NotText { claim: claim() })?
+        }
     };
     let shown = || printable(value, MAX_SHOWN);
     let name = match &settings.regex {
@@ -121,12 +134,30 @@ pub fn derive(claims: &VerifiedClaims, settings: &UserSettings) -> Result<DbUser
         }
     };
     let name = if settings.lowercase { lower_case(name)? } else { name.to_owned() };
+    let name = format!("{}{name}", settings.prefix);
     let user = DbUser::parse(&name)
         .map_err(|error| DeriveError::Name { name: printable(&name, MAX_SHOWN), error })?;
     if is_denied(&name, &settings.denied) {
         return Err(DeriveError::Denied { name: printable(&name, MAX_SHOWN) });
     }
+    if let Some(prefix) = rules.foreign_prefix(settings, &name) {
+        return Err(DeriveError::ForeignPrefix {
+            name: printable(&name, MAX_SHOWN),
+            prefix: prefix.to_owned(),
+        });
+    }
     Ok(user)
+}
+
+/// The text of a claim; of a list, where that is allowed, the one text that it holds.
+pub(super) fn one_text(value: &Value, list_of_one: bool) -> Option<&str> {
+    match value {
+        Value::Array(list) if list_of_one => match list.as_slice() {
+            [one] => one.as_str(),
+            _ => None,
+        },
+        other => other.as_str(),
+    }
 }
 
 /// ASCII only: Unicode maps several letters to one (KELVIN SIGN to k), and one to several.

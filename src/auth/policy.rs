@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use serde_json::Value;
-
 use crate::auth::access::{self, Verdict};
 use crate::auth::claims::VerifiedClaims;
 use crate::auth::dbuser::{self, DeriveError};
@@ -58,8 +56,8 @@ impl Policy {
         })?;
         check_settings(&cluster.options, asked)?;
         let database = database?;
-        let rules = &cluster.user;
-        let db_user = dbuser::derive(&claims, rules)?;
+        let db_user = dbuser::derive(&claims, &cluster.user)?;
+        let rules = cluster.user.of(claims.issuer_name()).ok_or(DeriveError::NoRule)?;
         let placeholder = rules.placeholders.iter().any(|placeholder| placeholder == asked.user);
         if rules.startup_user == StartupUser::Match && !placeholder && asked.user != db_user.as_str() {
             return Err(PolicyError::UserMismatch { asked: cut(asked.user), derived: shown(&db_user) });
@@ -134,7 +132,7 @@ pub fn check_tag(claims: &VerifiedClaims, db_user: &DbUser) -> Result<(), Policy
     let derived = || shown(db_user);
     let tag = match (claims.claim(&nested), claims.claim(&[FLAT_TAG.to_owned()])) {
         (None, None) => return Err(PolicyError::TagMissing { derived: derived() }),
-        (Some(tag), None) | (None, Some(tag)) => one_text(tag),
+        (Some(tag), None) | (None, Some(tag)) => dbuser::one_text(tag, true),
         // Which one AWS would take is not documented.
         (Some(_), Some(_)) => None,
     };
@@ -148,17 +146,6 @@ pub fn check_tag(claims: &VerifiedClaims, db_user: &DbUser) -> Result<(), Policy
 /// Whether AWS will find session tags in the token: then the role's trust policy has to allow them.
 pub fn carries_tags(claims: &VerifiedClaims) -> bool {
     claims.names().any(|name| name == TAGS || name.starts_with(FLAT_TAGS))
-}
-
-/// A tag is a text, or a list of exactly one.
-fn one_text(tag: &Value) -> Option<&str> {
-    match tag {
-        Value::Array(values) => match values.as_slice() {
-            [one] => one.as_str(),
-            _ => None,
-        },
-        other => other.as_str(),
-    }
 }
 
 fn shown(user: &DbUser) -> String {

@@ -68,7 +68,7 @@ fn requested(
     claims: &VerifiedClaims,
     asked: &Asked<'_>,
 ) -> (Source, Result<String, DeriveError>) {
-    if let Some(name) = named(cluster, asked) {
+    if let Some(name) = named(cluster, claims, asked) {
         return (Source::Client, Ok(name.to_owned()));
     }
     if let Some(name) = &cluster.route.default_database {
@@ -80,9 +80,11 @@ fn requested(
 
 /// The database that the client names. libpq sends the user's name where the database is left out, so that a placeholder
 /// as user and database names none, unless the cluster has a database of that very name.
-fn named<'a>(cluster: &ClusterSettings, asked: &Asked<'a>) -> Option<&'a str> {
+fn named<'a>(cluster: &ClusterSettings, claims: &VerifiedClaims, asked: &Asked<'a>) -> Option<&'a str> {
     let name = asked.database?;
-    let placeholder = name == asked.user && cluster.user.placeholders.iter().any(|one| one == name);
+    let rule = cluster.user.of(claims.issuer_name());
+    let placeholder =
+        name == asked.user && rule.is_some_and(|rule| rule.placeholders.iter().any(|one| one == name));
     (!placeholder || cluster.route.spells_out(name)).then_some(name)
 }
 

@@ -70,10 +70,9 @@ async fn world() -> World {
     let keys =
         KeyStore::start(&issuer, KeyFetcher::new(&issuer, &Resolver::system()).unwrap(), &Handle::current());
     let clusters: Vec<_> = config.clusters.into_iter().map(Arc::new).collect();
-    let mut changed = clusters.clone();
-    for cluster in &mut changed {
-        Arc::make_mut(cluster).user.claim = vec!["nickname".to_owned()];
-    }
+    let more = more.replace("\"db_user\"", "\"nickname\"");
+    let changed = self::config(&cloud.sts.url(), &cloud.issuer.url(), &more).clusters;
+    let changed = changed.into_iter().map(Arc::new).collect();
     World {
         federation: Federation::new(&clusters, times(), clock.clone(), Resolver::system(), Handle::current())
             .unwrap(),

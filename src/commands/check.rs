@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::app::listener_files;
 use crate::cancel::CancelSecret;
-use crate::config::{ClusterSettings, Config, Pin};
+use crate::config::{ClusterSettings, Config, Pin, UserSettings};
 use crate::names::RoleArn;
 use crate::wire::tls;
 
@@ -50,14 +50,24 @@ fn describe(cluster: &ClusterSettings) -> String {
         Pin::None => "nothing but the role's own policy",
     };
     let roles: Vec<_> = cluster.roles.all().into_iter().map(RoleArn::as_str).collect();
+    let claims: Vec<_> = cluster.user.all().iter().map(claim_of).collect();
     format!(
         "\n  cluster  {} at {} in {}\n  role     {}\n  user     from claim {}, pinned by {pin}",
         cluster.name,
         cluster.endpoint,
         cluster.region.as_str(),
         roles.join(", "),
-        cluster.user.claim.join("."),
+        claims.join(", "),
     )
+}
+
+/// The claim of a rule, and whom it is for.
+fn claim_of(rule: &UserSettings) -> String {
+    let claim = rule.claim.join(".");
+    match &rule.issuers {
+        Some(issuers) => format!("{claim} ({})", issuers.join(", ")),
+        None => claim,
+    }
 }
 
 /// Problems of the files that the configuration names, one text each.

@@ -2,21 +2,16 @@
 
 use std::time::Duration;
 
-use regex::RegexBuilder;
-
 use super::access::{groups, option_rules, roles};
 use super::endpoint::{check_partition, server};
 use super::partition::sts_url;
 use super::reader::Section;
 use super::route::route;
 use super::rules::rules;
-use super::values::{claim_path, name, none_for_zero, texts_or, web_address};
-use super::{ClusterSettings, EndpointKind, Pin, StartupUser, UserRegex, UserSettings};
+use super::user::user_rules;
+use super::values::{name, none_for_zero, web_address};
+use super::{ClusterSettings, EndpointKind, Pin};
 use crate::names::Region;
-
-/// Longest `regex` and its largest compiled size: a pattern is for names, not for programs.
-const MAX_PATTERN: usize = 1_024;
-const MAX_COMPILED: usize = 1 << 20;
 
 /// Every `[[cluster]]`. No connection may lead to two of them.
 pub(super) fn clusters(root: &Section<'_, '_>) -> Option<Vec<ClusterSettings>> {
@@ -88,7 +83,7 @@ fn cluster(section: &Section<'_, '_>) -> Option<ClusterSettings> {
              database says which users a role may become. Give each group of users a role of its own",
         );
     }
-    let user = user(&section.section("user"), pin);
+    let user = user_rules(section, pin);
     let route = route(section);
     let issuers = section.texts("issuers");
     let issuers = issuers.map(|items| items.value.into_iter().map(|item| item.value.to_owned()).collect());
@@ -136,52 +131,4 @@ fn sts_endpoint_url(section: &Section<'_, '_>, region: Option<&Region>) -> Optio
     let key = if fips { "sts_use_fips_endpoint" } else { "region" };
     let url = sts_url(region?, fips, dual_stack).and_then(|url| web_address(&url, false));
     url.map_err(|text| section.wrong(key, text)).ok()
-}
-
-fn user(section: &Section<'_, '_>, pin: Pin) -> Option<UserSettings> {
-    let claim =
-        if section.has("claim") { claim_path(section, "claim") } else { Some(vec!["sub".to_owned()]) };
-    let regex = section.text("regex").map(|item| (user_regex(item.value), item));
-    let lowercase = section.boolean("lowercase", false);
-    let startup_user = section.choice(
-        "startup_user",
-        StartupUser::Match,
-        &[("match", StartupUser::Match), ("ignore", StartupUser::Ignore)],
-    );
-    let placeholders = texts_or(section, "placeholders", &["token"]);
-    let denied = texts_or(section, "denied", &[]);
-    if pin.by_tag() && (regex.is_some() || lowercase) {
-        let text = "regex and lowercase cannot be set with pin = \"session-tag\" or \"both\": AWS compares the \
-                    token's tag with the database user byte for byte, so nothing may change the claim on the way";
-        section.reading.problem(&section.span, "cluster.user", text);
-    }
-    let regex = match regex {
-        None => None,
-        Some((Ok(regex), _)) => Some(regex),
-        Some((Err(text), item)) => {
-            section.reading.problem(&item.span, &item.key, text);
-            None
-        }
-    };
-    section.finish();
-    Some(UserSettings { claim: claim?, regex, lowercase, startup_user, placeholders, denied })
-}
-
-fn user_regex(pattern: &str) -> Result<UserRegex, String> {
-    if pattern.len() > MAX_PATTERN {
-        return Err(format!("the pattern has {} bytes; at most {MAX_PATTERN} are taken", pattern.len()));
-    }
-    // Compiled alone first: a pattern such as "a)(b" must not become whole by our anchors.
-    let compile = |pattern: &str| RegexBuilder::new(pattern).size_limit(MAX_COMPILED).build();
-    compile(pattern).map_err(|error| format!("the pattern cannot be used: {error}"))?;
-    let regex = compile(&format!("^(?:{pattern})$")).map_err(|error| error.to_string())?;
-    let named = regex.capture_names().position(|name| name == Some("user"));
-    match (named, regex.captures_len()) {
-        (Some(group), _) => Ok(UserRegex { regex, group }),
-        (None, 2) => Ok(UserRegex { regex, group: 1 }),
-        (None, groups) => Err(format!(
-            "the pattern has {} capture groups; write one around the user, or name one (?<user>…)",
-            groups - 1
-        )),
-    }
 }

@@ -16,6 +16,7 @@ use super::pool::pool;
 use super::problem::{Problem, Problems};
 use super::reader::{Reading, Section};
 use super::session::session;
+use super::user::warn_of_shared_names;
 use super::{Config, LogFormat, LogLevel, LogSettings, Roles};
 
 impl Config {
@@ -89,6 +90,13 @@ fn names_are_known(root: &Section<'_, '_>, config: &Config) {
             let text = format!("there is no [[issuer]] with the name {name:?}");
             section.wrong("issuers", text);
         }
+        for (rule, section) in cluster.user.all().iter().zip(section.one_or_several("user")) {
+            for name in rule.issuers.iter().flatten().filter(|name| !issuer(name)) {
+                let text = format!("there is no [[issuer]] with the name {name:?}");
+                section.wrong("issuer", text);
+            }
+        }
+        warn_of_shared_names(&section, cluster, &config.issuers);
     }
 }
 

@@ -19,13 +19,12 @@ mod reader;
 mod route;
 mod rules;
 mod session;
+mod user;
 mod values;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
-
-use regex::Regex;
 
 pub use access::{GroupSettings, OptionRules, Roles};
 pub use denied::DeniedSettings;
@@ -33,6 +32,7 @@ pub use issuer::SignatureAlgorithm;
 pub use pool::PoolSettings;
 pub use route::{NamePattern, Route};
 pub use rules::ClaimRule;
+pub use user::{StartupUser, UserRegex, UserRules, UserSettings};
 
 use crate::names::{Endpoint, Issuer, Region};
 
@@ -278,8 +278,8 @@ pub struct ClusterSettings {
     pub max_logins_per_second: usize,
     /// How the database user is tied to the credentials.
     pub pin: Pin,
-    /// How the database user is derived.
-    pub user: UserSettings,
+    /// How the database user is derived, by issuer.
+    pub user: UserRules,
     /// Which connections lead here.
     pub route: Route,
     /// Names of the issuers whose people may come; all when absent.
@@ -290,47 +290,6 @@ pub struct ClusterSettings {
     pub options: OptionRules,
     /// Settings by claim; the first group that fits counts.
     pub groups: Vec<GroupSettings>,
-}
-
-/// `[cluster.user]`
-#[derive(Clone, Debug, PartialEq)]
-pub struct UserSettings {
-    /// The claim that names the person: a member's name, or a path of names for a nested one.
-    pub claim: Vec<String>,
-    /// Matches the whole claim (anchors are already in place); its capture is the user.
-    pub regex: Option<UserRegex>,
-    /// Whether ASCII letters are lower-cased.
-    pub lowercase: bool,
-    /// What the `user` of the connection string must be.
-    pub startup_user: StartupUser,
-    /// Startup users that mean "whoever the token says".
-    pub placeholders: Vec<String>,
-    /// Names nobody may become, besides the built-in ones; compared ignoring ASCII case, `x*` is a prefix.
-    pub denied: Vec<String>,
-}
-
-/// A compiled `[cluster.user] regex`.
-#[derive(Clone, Debug)]
-pub struct UserRegex {
-    /// The expression, anchored at both ends.
-    pub regex: Regex,
-    /// Index of the capture group that holds the user.
-    pub group: usize,
-}
-
-impl PartialEq for UserRegex {
-    fn eq(&self, other: &Self) -> bool {
-        self.regex.as_str() == other.regex.as_str() && self.group == other.group
-    }
-}
-
-/// Rule for the `user` of the connection string.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StartupUser {
-    /// It must be the derived user or a placeholder.
-    Match,
-    /// It is not looked at.
-    Ignore,
 }
 
 /// What is behind an endpoint.

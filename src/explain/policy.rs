@@ -58,7 +58,8 @@ fn derive(why: &DeriveError, user: &str) -> Refusal {
         ),
         DeriveError::NotText { claim } => (
             format!("the token's claim \"{claim}\" is not a text"),
-            "Let the identity provider write one text there, or have cluster.user.claim changed.",
+            "Let the identity provider write one text there, or have cluster.user.claim changed (list_of_one takes a \
+             list that holds exactly one text).",
         ),
         DeriveError::NoMatch { claim, value } | DeriveError::EmptyCapture { claim, value } => (
             format!("the token's claim \"{claim}\" is \"{value}\", from which no database user can be taken"),
@@ -75,6 +76,16 @@ fn derive(why: &DeriveError, user: &str) -> Refusal {
         DeriveError::Name { name, error } => (
             format!("\"{name}\" cannot be a database user: {error}"),
             "Use another claim, or have cluster.user.regex take the usable part.",
+        ),
+        DeriveError::NoRule => (
+            "people of the token's issuer are no database users here".to_owned(),
+            "Use a token of another issuer, or have a [[cluster.user]] written for this one.",
+        ),
+        DeriveError::ForeignPrefix { name, prefix } => (
+            format!(
+                "\"{name}\" begins with \"{prefix}\", as the database users of another issuer's people do"
+            ),
+            "Use another claim, or have cluster.user.prefix changed.",
         ),
         DeriveError::Denied { name } => (
             format!("nobody may log in as \"{name}\" with a token"),

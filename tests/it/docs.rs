@@ -68,6 +68,28 @@ fn every_command_line_is_understood() {
     assert!(Cli::try_parse_from(words("pgpassport doctor --what")).is_err());
 }
 
+/// Every claim that names a database user is one that `docs/access.md` calls safe at this kind of issuer, or an own one.
+fn users_are_named_safely(config: &Config, path: &Path) {
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/access.md")).unwrap();
+    let table = page.split("## Which claim names a person").nth(1).unwrap().split("\n## ").next().unwrap();
+    for issuer in &config.issuers {
+        let idp = Idp::of(&issuer.issuer).label();
+        let row = table.lines().find(|line| line.starts_with(&format!("| {idp} |")));
+        let safe = row.unwrap_or_else(|| panic!("no row for {idp}")).split('|').nth(2).unwrap();
+        let theirs = config.clusters.iter().filter(|cluster| {
+            cluster.issuers.as_ref().is_none_or(|names| names.contains(&issuer.name))
+                && cluster.roles.of(&issuer.name).is_some()
+        });
+        for rule in theirs.filter_map(|cluster| cluster.user.of(&issuer.name)) {
+            let claim = rule.claim_for(issuer.user_claim.as_deref()).join(".");
+            let known = safe.contains(&format!("`{claim}`")) || claim.contains("://");
+            assert!(known, "{}: {idp} and claim {claim}", path.display());
+            let verified = issuer.require.iter().any(|rule| rule.claim == ["email_verified"]);
+            assert!(claim != "email" || verified, "{}: anybody's e-mail address", path.display());
+        }
+    }
+}
+
 #[test]
 fn every_configuration_is_a_good_one() {
     let mut seen = 0;
@@ -75,19 +97,20 @@ fn every_configuration_is_a_good_one() {
         for block in blocks(&page, "toml") {
             let listen = "[listen]\ntls_cert_file = \"a\"\ntls_key_file = \"b\"\n";
             let whole = if block.contains("[listen]") { block } else { format!("{listen}{block}") };
-            if let Err(problems) = Config::from_toml(&whole, &path) {
-                panic!("{problems}");
-            }
+            let config = Config::from_toml(&whole, &path).unwrap_or_else(|problems| panic!("{problems}"));
+            assert!(config.warnings.is_empty(), "{}: {:?}", path.display(), config.warnings);
+            users_are_named_safely(&config, &path);
             seen += 1;
         }
     }
-    assert_eq!(seen, 10);
+    assert_eq!(seen, 11);
 }
 
 #[test]
 fn every_snippet_is_the_printed_one() {
     let claims = |idp| match idp {
         Idp::Auth0 => vec!["https://acme.com/db_user".to_owned()],
+        Idp::Entra => vec!["oid".to_owned()],
         _ => vec!["preferred_username".to_owned()],
     };
     let squeezed = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");

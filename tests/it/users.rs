@@ -1,5 +1,8 @@
 //! Who becomes which database user, and who does not.
 
+use aws_emulator::{Issuer, IssuerOptions, names};
+use serde_json::json;
+
 use crate::world::{ErrorFields, World};
 
 async fn refused(world: &World, asked: &str, token: &str) -> ErrorFields {
@@ -116,4 +119,54 @@ async fn without_a_database_name_it_is_the_users() {
     let world = World::start().await;
     let error = world.raw().await.login("alice", None, &world.token("alice")).await.err().unwrap();
     assert_eq!(error.message(), "database \"alice\" does not exist");
+}
+
+/// `alice` of one issuer is not `alice` of another: each has a rule of its own, and a name that begins with the prefix of one
+/// issuer's people is theirs alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_issuers_with_one_subject_are_two_users() {
+    let other =
+        tokio::task::spawn_blocking(|| Issuer::start(IssuerOptions::default()).unwrap()).await.unwrap();
+    let second = format!(
+        "[[issuer]]\nname = \"other\"\nurl = \"{}\"\naudience = \"{}\"\nprivate_network = true",
+        other.url(),
+        names::AUDIENCE
+    );
+    let rules = |theirs: &str| {
+        format!("[[cluster.user]]\nissuer = \"idp\"\nprefix = \"al\"\nstartup_user = \"ignore\"\n{theirs}")
+    };
+    let world = World::wishes()
+        .issuer(&second)
+        .user(&rules("[[cluster.user]]\nissuer = \"other\"\nstartup_user = \"ignore\""))
+        .start()
+        .await;
+    assert_eq!(current_user(&world, "x", &world.token("ice")).await, "alice");
+    let refusal = refused(&world, "x", &world.plant(other.token("alice"))).await;
+    assert!(refusal.detail().contains("\"alice\" begins with \"al\""), "{refusal:?}");
+    // An issuer for whose people there is no rule.
+    let world = World::wishes().issuer(&second).user(&rules("")).start().await;
+    let refusal = refused(&world, "x", &world.plant(other.token("bob"))).await;
+    assert!(refusal.detail().contains("are no database users here"), "{refusal:?}");
+    assert!(refusal.hint().contains("[[cluster.user]]"), "{refusal:?}");
+}
+
+/// A list of exactly one text is a text where the rule says so, and nothing else is.
+#[tokio::test(flavor = "multi_thread")]
+async fn j8_a_list_of_one_text_is_a_user_where_the_rule_says_so() {
+    let world = World::wishes().user("claim = \"uid\"\nlist_of_one = true").start().await;
+    let with = |value: serde_json::Value| world.mint(world.claims("x").set("uid", value));
+    for good in [json!(["alice"]), json!("alice")] {
+        assert_eq!(current_user(&world, "alice", &with(good)).await, "alice");
+    }
+    for bad in [
+        json!([]),
+        json!(["alice", "bob"]),
+        json!(["alice", 1]),
+        json!([["alice"]]),
+        json!([7]),
+        json!({"alice": 1}),
+    ] {
+        let refusal = refused(&world, "alice", &with(bad)).await;
+        assert!(refusal.detail().contains("is not a text"), "{refusal:?}");
+    }
 }

@@ -6,7 +6,7 @@ use super::Trouble;
 use super::report::{Link, Report};
 use crate::auth::policy::{carries_tags, check_tag};
 use crate::auth::{Asked, Grant, Policy, PolicyError, VerifiedClaims, dbuser};
-use crate::config::{ClusterSettings, NamePattern};
+use crate::config::{ClusterSettings, NamePattern, UserSettings};
 use crate::explain::explain;
 use crate::names::{DbUser, printable};
 use crate::outcome::LoginError;
@@ -58,7 +58,8 @@ pub(super) fn examine(
         }
     };
     let brought = Brought::by(&claims);
-    let claim = claims.user_claim().unwrap_or(&cluster.user.claim).join(".");
+    let rule = cluster.user.of(claims.issuer_name());
+    let claim = rule.map(|rule| rule.claim_for(claims.user_claim()).join(".")).unwrap_or_default();
     let derived = dbuser::derive(&claims, &cluster.user);
     let tag = derived.as_ref().ok().map(|user| check_tag(&claims, user));
     let asked = asked(cluster, wanted, listener, derived.as_ref().ok());
@@ -83,7 +84,7 @@ pub(super) fn examine(
         ),
     }
     match &derived {
-        Ok(user) => report.ok(Link::DatabaseUser, why(user, &claim, cluster)),
+        Ok(user) => report.ok(Link::DatabaseUser, why(user, &claim, rule)),
         Err(fault) => report.fail(Link::DatabaseUser, refused(&PolicyError::Derive(fault.clone()))),
     }
     session_tag(cluster, tag, &brought, report);
@@ -142,13 +143,17 @@ fn asked<'a>(
     }
 }
 
-fn why(user: &DbUser, claim: &str, cluster: &ClusterSettings) -> String {
+fn why(user: &DbUser, claim: &str, rule: Option<&UserSettings>) -> String {
     let mut text = format!("\"{}\", from claim \"{}\"", printable(user.as_str(), 63), printable(claim, 256));
-    if cluster.user.regex.is_some() {
+    let Some(rule) = rule else { return text };
+    if rule.regex.is_some() {
         text += ", by cluster.user.regex";
     }
-    if cluster.user.lowercase {
+    if rule.lowercase {
         text += ", lower-cased";
+    }
+    if !rule.prefix.is_empty() {
+        text += ", behind cluster.user.prefix";
     }
     text
 }

@@ -137,7 +137,7 @@ fn okta(claims: &[String], tag: bool) -> Advice {
     for claim in extra(claims) {
         steps.push(format!(
             "Claims, Add Claim: name {claim}, include in Access Token, Always, value type Expression, value for example \
-             user.email or user.login."
+             user.login."
         ));
     }
     if tag {
@@ -153,11 +153,13 @@ fn entra(claims: &[String], tag: bool) -> Advice {
         "Expose an API in an app registration and ask for its scope: tokens for Microsoft Graph cannot be verified by \
          anyone else."
             .to_owned(),
-        "\"sub\" is another one in each application: use \"preferred_username\" or \"oid\" for the database user \
-         (cluster.user.claim)."
+        "\"sub\" is another one in each application, and \"preferred_username\", \"upn\" and \"email\" can change and be \
+         given to somebody else: use \"oid\" for the database user (cluster.user.claim)."
             .to_owned(),
     ];
-    if let [first, ..] = extra(claims)[..] {
+    if let Some(first) =
+        extra(claims).into_iter().find(|claim| !["oid", "preferred_username"].contains(claim))
+    {
         steps.push(format!(
             "Token configuration, Add optional claim, Access: {first} (and any other you use)."
         ));
@@ -239,11 +241,11 @@ fn auth0(claims: &[String], tag: bool) -> Advice {
     ];
     let mut lines = vec!["exports.onExecutePostLogin = async (event, api) => {".to_owned()];
     for claim in extra(claims) {
-        lines.push(format!("  api.accessToken.setCustomClaim('{claim}', event.user.nickname);"));
+        lines.push(format!("  api.accessToken.setCustomClaim('{claim}', event.user.app_metadata.db_user);"));
     }
     if tag {
         lines.push("  api.accessToken.setCustomClaim('https://aws.amazon.com/tags', {".to_owned());
-        lines.push("    principal_tags: { dbuser: [event.user.nickname] },".to_owned());
+        lines.push("    principal_tags: { dbuser: [event.user.app_metadata.db_user] },".to_owned());
         lines.push("  });".to_owned());
     }
     if lines.len() == 1 {
@@ -291,11 +293,9 @@ fn cognito(claims: &[String], tag: bool) -> Advice {
             .to_owned(),
     ];
     if let [first, ..] = extra(claims)[..]
-        && !["cognito:username", "email"].contains(&first)
+        && first != "cognito:username"
     {
-        steps.push(format!(
-            "Let the trigger below write \"{first}\" too, or use \"cognito:username\" or \"email\"."
-        ));
+        steps.push(format!("Let the trigger below write \"{first}\" too, or use \"cognito:username\"."));
     }
     if tag {
         steps.push(

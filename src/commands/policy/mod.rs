@@ -325,10 +325,11 @@ fn role_notes(clusters: &[&ClusterSettings], demanded: bool, wishes: &Wishes) ->
                 .to_owned(),
         );
     }
-    if demanded && clusters.iter().any(|cluster| cluster.user.regex.is_some() || cluster.user.lowercase) {
+    let mut rules = clusters.iter().flat_map(|cluster| cluster.user.all());
+    if demanded && rules.any(|rule| rule.regex.is_some() || rule.lowercase || !rule.prefix.is_empty()) {
         notes.push(
-            "The tag is compared with the database user byte for byte: take cluster.user.regex and lowercase out, and \
-             let claim and tag hold the user itself."
+            "The tag is compared with the database user byte for byte: take regex, lowercase and prefix out of \
+             cluster.user, and let claim and tag hold the user itself."
                 .to_owned(),
         );
     }
@@ -366,7 +367,8 @@ fn claims(issuers: &[IssuerSettings], clusters: &[&ClusterSettings], wishes: &Wi
         }
         let mut claims: Vec<String> = mine
             .iter()
-            .map(|cluster| issuer.user_claim.as_ref().unwrap_or(&cluster.user.claim).join("."))
+            .filter_map(|cluster| cluster.user.of(&issuer.name))
+            .map(|rule| rule.claim_for(issuer.user_claim.as_deref()).join("."))
             .collect();
         claims.sort();
         claims.dedup();

@@ -96,6 +96,7 @@ impl Wishes {
         keys.clone_into(&mut self.cluster);
         self
     }
+    /// Keys of `[cluster.user]`, or several `[[cluster.user]]` with their headers.
     pub(crate) fn user(mut self, keys: &str) -> Self {
         keys.clone_into(&mut self.user);
         self
@@ -204,7 +205,7 @@ impl Wishes {
             ca_file = "{ca}"
             sts_endpoint_url = "{sts}"
             {cluster}
-            [cluster.user]
+            {user_header}
             {user}
             "#,
             cert = files.cert.display(),
@@ -227,6 +228,7 @@ impl Wishes {
             ca = ca.display(),
             sts = cloud.sts.url(),
             cluster = self.cluster,
+            user_header = if self.user.starts_with("[[cluster.user]]") { "" } else { "[cluster.user]" },
             user = self
                 .user
                 .replace("@upstream-ca@", &ca.display().to_string())

@@ -1,0 +1,262 @@
+//! `[cluster.user]`, or one `[[cluster.user]]` for each issuer: how the database user follows from a token. A name means
+//! something at its issuer alone, so that each issuer can have rules of its own.
+
+use regex::{Regex, RegexBuilder};
+
+use super::reader::Section;
+use super::values::{claim_path, texts_or};
+use super::{ClusterSettings, IssuerSettings, Pin};
+use crate::names::DbUser;
+
+/// Longest `regex` and its largest compiled size: a pattern is for names, not for programs.
+const MAX_PATTERN: usize = 1_024;
+const MAX_COMPILED: usize = 1 << 20;
+
+/// The rules of one cluster. No two of them are for one issuer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct UserRules(Vec<UserSettings>);
+
+/// One `[[cluster.user]]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct UserSettings {
+    /// Names of the issuers that it is for; those that no other rule names when absent.
+    pub issuers: Option<Vec<String>>,
+    /// The claim that names the person: a member's name, or a path of names for a nested one.
+    pub claim: Vec<String>,
+    /// Whether `claim` is written for these very issuers, and goes before `issuer.user_claim`.
+    pub claim_is_theirs: bool,
+    /// Whether the claim may be a list that holds exactly one text.
+    pub list_of_one: bool,
+    /// Matches the whole claim (anchors are already in place); its capture is the user.
+    pub regex: Option<UserRegex>,
+    /// Whether ASCII letters are lower-cased.
+    pub lowercase: bool,
+    /// Stands in front of the user, and of no user that follows from another rule of the cluster.
+    pub prefix: String,
+    /// Whether a name is the same person at whichever of its issuers, as the operator says.
+    pub issuers_share_names: bool,
+    /// What the `user` of the connection string must be.
+    pub startup_user: StartupUser,
+    /// Startup users that mean "whoever the token says".
+    pub placeholders: Vec<String>,
+    /// Names nobody may become, besides the built-in ones; compared ignoring ASCII case, `x*` is a prefix.
+    pub denied: Vec<String>,
+}
+
+/// A compiled `[cluster.user] regex`.
+#[derive(Clone, Debug)]
+pub struct UserRegex {
+    /// The expression, anchored at both ends.
+    pub regex: Regex,
+    /// Index of the capture group that holds the user.
+    pub group: usize,
+}
+
+impl PartialEq for UserRegex {
+    fn eq(&self, other: &Self) -> bool {
+        self.regex.as_str() == other.regex.as_str() && self.group == other.group
+    }
+}
+
+/// Rule for the `user` of the connection string.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartupUser {
+    /// It must be the derived user or a placeholder.
+    Match,
+    /// It is not looked at.
+    Ignore,
+}
+
+impl UserRules {
+    /// The rule for people of this issuer: the one that names it, or the one that names none.
+    pub fn of(&self, issuer_name: &str) -> Option<&UserSettings> {
+        let names = |rule: &&UserSettings| {
+            rule.issuers.as_ref().is_some_and(|names| names.iter().any(|name| name == issuer_name))
+        };
+        self.0.iter().find(names).or_else(|| self.0.iter().find(|rule| rule.issuers.is_none()))
+    }
+
+    /// All rules, in the order of the file.
+    pub fn all(&self) -> &[UserSettings] {
+        &self.0
+    }
+
+    /// The prefix of another rule than `own` that `user` begins with.
+    pub fn foreign_prefix(&self, own: &UserSettings, user: &str) -> Option<&str> {
+        let others = self.0.iter().map(|rule| rule.prefix.as_str()).filter(|prefix| *prefix != own.prefix);
+        others.into_iter().find(|prefix| !prefix.is_empty() && user.starts_with(prefix))
+    }
+}
+
+impl UserSettings {
+    /// The claim that names people of an issuer whose `user_claim` is `theirs`.
+    pub fn claim_for<'s>(&'s self, theirs: Option<&'s [String]>) -> &'s [String] {
+        theirs.filter(|_| !self.claim_is_theirs).unwrap_or(&self.claim)
+    }
+}
+
+pub(super) fn user_rules(cluster: &Section<'_, '_>, pin: Pin) -> Option<UserRules> {
+    let mut rules: Vec<UserSettings> = Vec::new();
+    let mut whole = true;
+    for section in cluster.one_or_several("user") {
+        let Some(rule) = user(&section, pin) else {
+            whole = false;
+            continue;
+        };
+        for other in &rules {
+            let twice = match (&rule.issuers, &other.issuers) {
+                (Some(own), Some(theirs)) => own.iter().any(|name| theirs.contains(name)),
+                (None, None) => true,
+                _ => false,
+            };
+            if twice {
+                let text = "another [[cluster.user]] is for the same issuer; give each the names of its own, and at most \
+                            one none";
+                section.wrong("issuer", text);
+            }
+            let (own, theirs) = (&rule.prefix, &other.prefix);
+            let both = !own.is_empty() && !theirs.is_empty();
+            if both && (own.starts_with(theirs.as_str()) || theirs.starts_with(own.as_str())) {
+                let text = format!(
+                    "the prefix of another [[cluster.user]] is {theirs:?}, so that a name could be of either; choose \
+                     prefixes that do not begin with each other"
+                );
+                section.wrong("prefix", text);
+            }
+        }
+        rules.push(rule);
+    }
+    whole.then_some(UserRules(rules))
+}
+
+fn user(section: &Section<'_, '_>, pin: Pin) -> Option<UserSettings> {
+    let issuers = section.texts("issuer");
+    let issuers: Option<Vec<_>> =
+        issuers.map(|items| items.value.into_iter().map(|item| item.value.to_owned()).collect());
+    if issuers.as_ref().is_some_and(Vec::is_empty) {
+        section
+            .wrong("issuer", "write the name of an [[issuer]], or several in a list, or leave the key out");
+    }
+    let has_claim = section.has("claim");
+    let claim = if has_claim { claim_path(section, "claim") } else { Some(vec!["sub".to_owned()]) };
+    let list_of_one = section.boolean("list_of_one", false);
+    let regex = section.text("regex").map(|item| (user_regex(item.value), item));
+    let lowercase = section.boolean("lowercase", false);
+    let prefix = section.parsed("prefix", prefix).unwrap_or_default();
+    let issuers_share_names = section.boolean("issuers_share_names", false);
+    let startup_user = section.choice(
+        "startup_user",
+        StartupUser::Match,
+        &[("match", StartupUser::Match), ("ignore", StartupUser::Ignore)],
+    );
+    let placeholders = texts_or(section, "placeholders", &["token"]);
+    let denied = texts_or(section, "denied", &[]);
+    if pin.by_tag() && (regex.is_some() || lowercase || !prefix.is_empty()) {
+        let text = "regex, lowercase and prefix cannot be set with pin = \"session-tag\" or \"both\": AWS compares the \
+                    token's tag with the database user byte for byte, so nothing may change the claim on the way";
+        section.reading.problem(&section.span, "cluster.user", text);
+    }
+    let regex = match regex {
+        None => None,
+        Some((Ok(regex), _)) => Some(regex),
+        Some((Err(text), item)) => {
+            section.reading.problem(&item.span, &item.key, text);
+            None
+        }
+    };
+    section.finish();
+    let claim_is_theirs = has_claim && issuers.is_some();
+    Some(UserSettings {
+        issuers,
+        claim: claim?,
+        claim_is_theirs,
+        list_of_one,
+        regex,
+        lowercase,
+        prefix,
+        issuers_share_names,
+        startup_user,
+        placeholders,
+        denied,
+    })
+}
+
+fn prefix(text: &str) -> Result<String, String> {
+    DbUser::parse(text).map(|_| text.to_owned()).map_err(|error| {
+        format!("{text:?} cannot begin a database user: {error}; write it as in \"partner_\"")
+    })
+}
+
+fn user_regex(pattern: &str) -> Result<UserRegex, String> {
+    if pattern.len() > MAX_PATTERN {
+        return Err(format!("the pattern has {} bytes; at most {MAX_PATTERN} are taken", pattern.len()));
+    }
+    // Compiled alone first: a pattern such as "a)(b" must not become whole by our anchors.
+    let compile = |pattern: &str| RegexBuilder::new(pattern).size_limit(MAX_COMPILED).build();
+    compile(pattern).map_err(|error| format!("the pattern cannot be used: {error}"))?;
+    let regex = compile(&format!("^(?:{pattern})$")).map_err(|error| error.to_string())?;
+    let named = regex.capture_names().position(|name| name == Some("user"));
+    match (named, regex.captures_len()) {
+        (Some(group), _) => Ok(UserRegex { regex, group }),
+        (None, 2) => Ok(UserRegex { regex, group: 1 }),
+        (None, groups) => Err(format!(
+            "the pattern has {} capture groups; write one around the user, or name one (?<user>…)",
+            groups - 1
+        )),
+    }
+}
+
+/// Issuers whose people come to `cluster` by one rule although their names are their own: `alice` of one would be `alice`
+/// of the other. Also people for whom there is no rule.
+pub(super) fn warn_of_shared_names(
+    section: &Section<'_, '_>,
+    cluster: &ClusterSettings,
+    issuers: &[IssuerSettings],
+) {
+    let admitted = |issuer: &&IssuerSettings| {
+        cluster.issuers.as_ref().is_none_or(|names| names.contains(&issuer.name))
+            && cluster.roles.of(&issuer.name).is_some()
+    };
+    let mut ruled: Vec<(&UserSettings, &[String], Vec<&str>)> = Vec::new();
+    for issuer in issuers.iter().filter(admitted) {
+        let Some(rule) = cluster.user.of(&issuer.name) else {
+            let text = format!(
+                "people of issuer {:?} are refused: no [[cluster.user]] is for them. Write one, or name the others in \
+                 cluster.issuers",
+                issuer.name
+            );
+            section.warn("user", text);
+            continue;
+        };
+        let claim = rule.claim_for(issuer.user_claim.as_deref());
+        let same = |(other, theirs, _): &&mut (&UserSettings, &[String], Vec<&str>)| {
+            std::ptr::eq(*other, rule) || (*theirs == claim && other.makes_the_same_of_a_claim(rule))
+        };
+        match ruled.iter_mut().find(same) {
+            Some((_, _, names)) => names.push(&issuer.name),
+            None => ruled.push((rule, claim, vec![&issuer.name])),
+        }
+    }
+    for (rule, _, names) in
+        ruled.iter().filter(|(rule, _, names)| names.len() > 1 && !rule.issuers_share_names)
+    {
+        let text = format!(
+            "people of issuers {} become database users by one rule, {}: the same name at two of them is one user. Write \
+             a [[cluster.user]] with issuer and prefix for each, or issuers_share_names = true if a name is the same \
+             person at all of them",
+            names.join(", "),
+            if rule.issuers.is_some() { "or by rules that do the same" } else { "that of [cluster.user]" },
+        );
+        section.warn("user", text);
+    }
+}
+
+impl UserSettings {
+    fn makes_the_same_of_a_claim(&self, other: &Self) -> bool {
+        (&self.regex, self.lowercase, &self.prefix) == (&other.regex, other.lowercase, &other.prefix)
+    }
+}
+
+#[cfg(test)]
+#[path = "user_tests.rs"]
+mod tests;

@@ -3,6 +3,7 @@
 
 mod cancel;
 mod look;
+mod open;
 
 use std::io;
 use std::net::SocketAddr;
@@ -28,14 +29,13 @@ use crate::outcome::{End, LoginError};
 use crate::refusal::Stage;
 use crate::relay::{Kept, SessionSettings, Terms, TokenTimes, relay};
 use crate::roll::{Entry, Person, Roll};
-use crate::secret::Jwt;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::trail::{Identity, Trail};
 use crate::upstream::admission::Admissions;
 use crate::upstream::cancel::Entrance;
 use crate::upstream::dial::Dialers;
-use crate::upstream::login::{self, Upstream, Wanted};
-use crate::upstream::pool::{Left, Lent, Opened, Pool, Slot};
+use crate::upstream::login::{Upstream, Wanted};
+use crate::upstream::pool::{Left, Lent, Pool};
 use crate::upstream::tally::Tally;
 use crate::wire::{WireError, socket};
 
@@ -206,17 +206,14 @@ async fn log_in(
 
     let wanted = Wanted::of(&grant, client.startup());
     let slot = steps.pool.as_ref().map(|pool| pool.slot(&grant, client.startup()));
-    let warm = slot.as_ref().and_then(Slot::take);
+    let warm = match &slot {
+        Some(slot) => slot.take().await,
+        None => None,
+    };
     trail.reused(slot.is_some().then_some(warm.is_some()));
     let (mut upstream, opened) = match warm {
         Some(warm) => warm,
-        None => open(steps, jwt, &grant, wanted, due, trail).await.inspect_err(|why| {
-            if let (LoginError::Upstream(why), Some(slot)) = (why, &slot)
-                && why.is_for_want_of_room()
-            {
-                slot.make_room();
-            }
-        })?,
+        None => open::open(steps, jwt, &grant, (wanted, slot.as_ref()), due, trail).await?,
     };
     trail.role_session_name(&opened.role_session_name);
     let lent = slot.and_then(|slot| slot.lend(opened, &upstream.greeting));
@@ -231,31 +228,6 @@ async fn log_in(
     let out = steps.stopping.now.child_token();
     let present = (steps.roll.enter(person, out.clone()), out);
     Ok(Box::new(LoggedIn { upstream, lent, issued, place, present, token, settings }))
-}
-
-/// A new session on the upstream: the server is reached and the role assumed at the same time.
-async fn open(
-    steps: &Steps,
-    jwt: Jwt,
-    grant: &Grant,
-    wanted: Wanted<'_>,
-    due: Due,
-    trail: &mut Trail,
-) -> Result<(Upstream, Opened), LoginError> {
-    let (dialed, credentials) = tokio::try_join!(
-        within(due, Stage::UpstreamConnect, steps.dialers.dial(grant)),
-        within(due, Stage::Sts, steps.federation.federate(jwt, grant)),
-    )?;
-    trail.role_session_name(credentials.session_name());
-    let signed = credentials.iam_token(grant.cluster(), grant.db_user(), steps.clock.now())?;
-    within(due, Stage::Limits, steps.admissions.admit(grant, signed.reused)).await?;
-    let upstream = within(due, Stage::UpstreamLogin, login::log_in(dialed, wanted, signed.token)).await?;
-    let opened = Opened {
-        at: Instant::now(),
-        credentials_expire_at: credentials.expires_at(),
-        role_session_name: credentials.session_name().to_owned(),
-    };
-    Ok((upstream, opened))
 }
 
 /// From the welcome to the end.

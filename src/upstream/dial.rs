@@ -158,6 +158,30 @@ pub struct Dialed {
 impl Dialed {
     /// Connects once more to where this connection led.
     pub(super) async fn again(self) -> Result<Self, DialError> {
+        self.way().dial().await
+    }
+
+    /// The way to the same server.
+    pub fn way(&self) -> Way {
+        Way { dialer: Arc::clone(&self.dialer), addr: self.addr }
+    }
+}
+
+/// The way to one server, which somebody was led before.
+#[derive(Debug)]
+pub struct Way {
+    dialer: Arc<Dialer>,
+    addr: SocketAddr,
+}
+
+impl Way {
+    /// The server's address.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Connects to the server once more.
+    pub async fn dial(&self) -> Result<Dialed, DialError> {
         self.dialer.dial_addr(self.addr, Instant::now() + ADDRESS_TIMEOUT).await
     }
 }

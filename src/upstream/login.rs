@@ -54,6 +54,17 @@ pub enum UpstreamLoginError {
     Wire(#[from] WireError),
 }
 
+/// The kind of places that a server has too few of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shortage {
+    /// `max_connections`, less those that are reserved for others.
+    Server,
+    /// `CONNECTION LIMIT` of the role.
+    Role,
+    /// `CONNECTION LIMIT` of the database.
+    Database,
+}
+
 /// A session of the granted user on the upstream, at its first ReadyForQuery.
 #[derive(Debug)]
 pub struct Upstream {
@@ -114,10 +125,19 @@ pub async fn log_in(
 }
 
 impl UpstreamLoginError {
-    /// Whether the server has no room for one more session of the user, or for any.
-    pub fn is_for_want_of_room(&self) -> bool {
-        // too_many_connections (PostgreSQL manual, "PostgreSQL Error Codes")
-        matches!(self, Self::Refused { sqlstate, .. } if sqlstate == "53300")
+    /// The places that the server has too few of, if it refused for want of one. Its limits for a role and for a
+    /// database are told apart by its English words; in another language each counts as that of the whole server.
+    pub fn shortage(&self) -> Option<Shortage> {
+        match self {
+            // too_many_connections (PostgreSQL manual, "PostgreSQL Error Codes"); the words are those of
+            // src/backend/utils/init/postinit.c and src/backend/storage/lmgr/proc.c.
+            Self::Refused { sqlstate, message, .. } if sqlstate == "53300" => Some(match message {
+                words if words.starts_with("too many connections for role ") => Shortage::Role,
+                words if words.starts_with("too many connections for database ") => Shortage::Database,
+                _ => Shortage::Server,
+            }),
+            _ => None,
+        }
     }
 
     /// Whether this, as the first word to a startup packet, can be meant for its version: PostgreSQL before
@@ -267,6 +287,11 @@ impl LoginReader {
 /// Built from parsed values, never from the client's bytes as a whole: PostgreSQL takes the last of two
 /// `user` parameters.
 pub(super) fn startup_packet(wanted: Wanted<'_>, protocol: Protocol) -> BytesMut {
+    packet_of(wanted, protocol, |_| true)
+}
+
+/// The startup packet with those of the client's parameters whose names `keep` is true of.
+pub(super) fn packet_of(wanted: Wanted<'_>, protocol: Protocol, keep: impl Fn(&[u8]) -> bool) -> BytesMut {
     let mut body = BytesMut::new();
     body.put_i32(protocol.number());
     let mut parameter = |name: &[u8], value: &[u8]| {
@@ -279,7 +304,7 @@ pub(super) fn startup_packet(wanted: Wanted<'_>, protocol: Protocol) -> BytesMut
     parameter(b"database", wanted.database.as_str().as_bytes());
     let ours =
         |name: &[u8]| wanted.settings.iter().any(|(ours, _)| ours.as_bytes().eq_ignore_ascii_case(name));
-    for (name, value) in wanted.startup.others().iter().filter(|(name, _)| !ours(name)) {
+    for (name, value) in wanted.startup.others().iter().filter(|(name, _)| keep(name) && !ours(name)) {
         parameter(name, value);
     }
     for (name, value) in wanted.settings {

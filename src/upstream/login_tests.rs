@@ -236,3 +236,32 @@ async fn a_server_may_name_an_older_protocol_and_nothing_else() {
     let error = speaking(Protocol::V3_2, cleartext(), late).await.0.err().unwrap();
     assert!(error.to_string().contains("unexpected message 'v'"), "{error}");
 }
+
+#[test]
+fn a_shortage_is_that_of_the_server_unless_it_says_otherwise() {
+    let refused = |sqlstate: &str, message: &str| {
+        let (sqlstate, message) = (sqlstate.to_owned(), message.to_owned());
+        UpstreamLoginError::Refused {
+            sqlstate,
+            message,
+            detail: String::new(),
+            hint: None,
+            authenticated: true,
+        }
+        .shortage()
+    };
+    for (words, shortage) in [
+        ("sorry, too many clients already", Shortage::Server),
+        ("remaining connection slots are reserved for roles with the SUPERUSER attribute", Shortage::Server),
+        (
+            "remaining connection slots are reserved for non-replication superuser connections",
+            Shortage::Server,
+        ),
+        ("zu viele Verbindungen für Rolle »alice«", Shortage::Server),
+        ("too many connections for role \"alice\"", Shortage::Role),
+        ("too many connections for database \"app\"", Shortage::Database),
+    ] {
+        assert_eq!(refused("53300", words), Some(shortage), "{words}");
+    }
+    assert_eq!(refused("53400", "too many connections for role \"alice\""), None);
+}

@@ -8,6 +8,7 @@ pub mod dial;
 mod known;
 pub mod login;
 pub mod pool;
+mod pool_key;
 pub mod reset;
 mod resting;
 mod shelf;

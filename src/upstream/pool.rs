@@ -2,43 +2,37 @@
 //! be kept, for whom, and for how long.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
 use tokio::runtime::Handle;
-use tokio::time::{Instant, interval, timeout};
+use tokio::time::{Instant, interval, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::cancel::Recall;
 use super::dial::ServerStream;
-use super::login::{Upstream, Wanted, startup_packet};
-use super::reset::{Parameters, RESET_TIMEOUT, ResetError, reset};
+use super::login::{Shortage, Upstream};
+use super::pool_key::Key;
+use super::reset::{CHECK_TIMEOUT, Parameters, RESET_TIMEOUT, ResetError, check, reset};
 use super::resting::Resting;
-use super::shelf::{Shelf, Sizes};
+use super::shelf::{Reserved, Shelf, Sizes};
 use super::tally::{Closed, Tally};
 use crate::auth::Grant;
 use crate::cancel::{Target, Used};
 use crate::client::startup::StartupParams;
 use crate::clock::Clock;
 use crate::config::PoolSettings;
-use crate::names::{DbName, DbUser, Issuer, RoleArn, Subject};
 use crate::wire::Greeting;
 
 /// How often it is looked whose time is over, and which servers have closed.
 pub const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
-/// Whom a connection may serve: exactly the one it was opened for, asking for exactly the same.
-#[derive(Clone, PartialEq, Eq, Hash)]
-struct Key {
-    cluster: String,
-    database: DbName,
-    user: DbUser,
-    issuer: Issuer,
-    subject: Subject,
-    role: RoleArn,
-    /// The startup packet: protocol version and all parameters, in their order, forced settings included.
-    packet: Vec<u8>,
-}
+/// How long it may take to free a place at a server.
+const ROOM_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Pause between two looks for an idle connection while one is being reset.
+const RESET_PAUSE: Duration = Duration::from_millis(10);
 
 /// How a connection was opened.
 #[derive(Clone, Debug)]
@@ -56,7 +50,7 @@ pub struct Pool {
     settings: PoolSettings,
     clock: Clock,
     tally: Arc<Tally>,
-    idle: Mutex<Shelf<Arc<Key>, Idle>>,
+    idle: Mutex<Shelf<Key, Idle>>,
     closed: CancellationToken,
 }
 
@@ -75,6 +69,8 @@ struct Idle {
 pub struct Slot {
     pool: Arc<Pool>,
     key: Arc<Key>,
+    /// The `application_name` that the session has to have.
+    name: Option<String>,
 }
 
 /// What is remembered of a connection while it serves a session.
@@ -110,16 +106,8 @@ impl Pool {
 
     /// The slot of a login. The grant is the proof that the person may be let in.
     pub fn slot(self: &Arc<Self>, grant: &Grant, startup: &StartupParams) -> Slot {
-        let key = Key {
-            cluster: grant.cluster().name.clone(),
-            database: grant.database().clone(),
-            user: grant.db_user().clone(),
-            issuer: grant.issuer().clone(),
-            subject: grant.subject().clone(),
-            role: grant.role().clone(),
-            packet: startup_packet(Wanted::of(grant, startup), startup.protocol()).to_vec(),
-        };
-        Slot { pool: Arc::clone(self), key: Arc::new(key) }
+        let (key, name) = Key::of(grant, startup);
+        Slot { pool: Arc::clone(self), key: Arc::new(key), name }
     }
 
     /// How many connections are idle.
@@ -177,6 +165,13 @@ impl Pool {
         })
     }
 
+    /// Closes all that are idle at a server that does not answer: each of them would cost a login as much time.
+    fn give_up(&self, server: SocketAddr) {
+        tracing::warn!(addr = %server, "a server with idle connections does not answer; they are closed");
+        let gone = self.lock().extract(|_, idle| idle.resting.leads_to(server));
+        self.end(gone.into_iter().map(|idle| (idle.resting, Closed::Check)));
+    }
+
     fn end(&self, connections: impl Iterator<Item = (Resting, Closed)>) {
         for (resting, why) in connections {
             self.tally.closed(why);
@@ -184,7 +179,7 @@ impl Pool {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Shelf<Arc<Key>, Idle>> {
+    fn lock(&self) -> MutexGuard<'_, Shelf<Key, Idle>> {
         // No code panics while it holds the lock, and the shelf is whole at every moment.
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -203,46 +198,79 @@ async fn keep_tidy(pool: Weak<Pool>) {
 }
 
 impl Slot {
-    /// A connection that was opened for the same person and the same wishes, as good as a new one. Those that turn
-    /// out not to be good are closed.
-    pub fn take(&self) -> Option<(Upstream, Opened)> {
-        let taken = self.find();
+    /// A connection that was opened for the same person and the same wishes, as good as a new one: its server was
+    /// asked. Those that turn out not to be good are closed.
+    pub async fn take(&self) -> Option<(Upstream, Opened)> {
+        let taken = self.find().await;
         self.pool.tally.looked(taken.is_some());
         taken
     }
 
-    fn find(&self) -> Option<(Upstream, Opened)> {
+    async fn find(&self) -> Option<(Upstream, Opened)> {
+        let wanted = |idle: &Idle| self.name.as_deref().is_none_or(|name| idle.parameters.has_name(name));
+        let deadline = Instant::now() + CHECK_TIMEOUT;
         loop {
-            let mut idle = self.pool.lock().take(&self.key)?;
+            let mut idle = self.pool.lock().take(&self.key, wanted)?;
             if let Some(why) = self.pool.unfit(&mut idle) {
                 self.pool.end(std::iter::once((idle.resting, why)));
                 continue;
             }
-            let Idle { resting, parameters, cancel, recall, opened, .. } = idle;
-            match resting.wake() {
-                Ok(stream) => {
-                    return Some((
-                        Upstream { stream, greeting: parameters.greeting(), cancel, recall },
-                        opened,
-                    ));
-                }
+            let server = idle.resting.server();
+            let Idle { resting, mut parameters, cancel, recall, opened, .. } = idle;
+            let mut stream = match resting.wake() {
+                Ok(stream) => stream,
                 Err(error) => {
                     tracing::warn!(%error, "an idle connection cannot be used");
                     self.pool.tally.closed(Closed::Server);
+                    continue;
+                }
+            };
+            match timeout_at(deadline, check(&mut stream, &mut parameters, self.name.as_deref())).await {
+                Ok(Ok(())) => {
+                    let greeting = parameters.greeting();
+                    return Some((Upstream { stream, greeting, cancel, recall }, opened));
+                }
+                Ok(Err(error)) => {
+                    tracing::debug!(%error, "an idle connection is not as it was and is closed");
+                    self.pool.end(std::iter::once((Resting::new(stream), Closed::Check)));
+                }
+                Err(_) => {
+                    self.pool.end(std::iter::once((Resting::new(stream), Closed::Check)));
+                    if let Some(server) = server {
+                        self.pool.give_up(server);
+                    }
+                    return None;
                 }
             }
         }
     }
 
-    /// The server has no room for one more: what waits for the same person with other wishes is given up, so that the
-    /// next try finds some. What waits for others is theirs.
-    pub fn make_room(&self) {
-        let same_person = |key: &Key| {
-            (&key.cluster, &key.issuer, &key.subject)
-                == (&self.key.cluster, &self.key.issuer, &self.key.subject)
+    /// Frees one place at a server that refused a login of this slot for want of it: the connection that is idle there for
+    /// the longest time is closed, whoever it is kept for. `false` when none would help.
+    pub async fn make_room(&self, shortage: Shortage, server: SocketAddr) -> bool {
+        let helps = |key: &Key| match shortage {
+            Shortage::Server => true,
+            Shortage::Role => key.user == self.key.user,
+            Shortage::Database => key.database == self.key.database,
         };
-        let given_up = self.pool.lock().extract(|key, _| same_person(key));
-        self.pool.end(given_up.into_iter().map(|idle| (idle.resting, Closed::Room)));
+        let deadline = Instant::now() + ROOM_TIMEOUT;
+        loop {
+            let (oldest, more) = {
+                let mut shelf = self.pool.lock();
+                let oldest = shelf.take_oldest(|key, idle| helps(key) && idle.resting.leads_to(server));
+                (oldest, shelf.awaits(|key| helps(key) && key.cluster == self.key.cluster))
+            };
+            match oldest {
+                Some(idle) => {
+                    self.pool.tally.closed(Closed::Room);
+                    idle.resting.end(ROOM_TIMEOUT).await;
+                    return true;
+                }
+                // One is being reset.
+                None if more && Instant::now() < deadline => sleep(RESET_PAUSE).await,
+                None => return false,
+            }
+        }
     }
 
     /// Remembers what is needed to keep a connection when its session ends. `None` for one that says too much of
@@ -255,7 +283,7 @@ impl Slot {
 impl Lent {
     /// Resets the connection and keeps it, or closes it. The client is gone and waits for nothing.
     pub async fn come_back(self, left: Left) {
-        let Self { slot: Slot { pool, key }, opened, mut parameters } = self;
+        let Self { slot: Slot { pool, key, .. }, opened, mut parameters } = self;
         let Left { mut stream, told_parameter, cancel, recall } = left;
         let resetting = async {
             let cancel = cancel.map_err(|Used| Closed::Cancelled)?;
@@ -296,8 +324,9 @@ impl<'a> Room<'a> {
         if pool.closed.is_cancelled() {
             return Err(Closed::Pool);
         }
-        if !pool.lock().reserve(key) {
-            return Err(Closed::Full);
+        let reserved = pool.lock().reserve(key).ok_or(Closed::Full)?;
+        if let Reserved::InsteadOf(idle) = reserved {
+            pool.end(std::iter::once((idle.resting, Closed::Full)));
         }
         Ok(Self { pool, key, filled: false })
     }
@@ -320,12 +349,6 @@ impl Drop for Room<'_> {
         if !self.filled {
             self.pool.lock().release(self.key);
         }
-    }
-}
-
-impl fmt::Debug for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Key of {:?} in {}", self.user, self.cluster)
     }
 }
 

@@ -1,5 +1,5 @@
-//! Giving a server's session back its beginning, and making sure of it: what is asked, which answers are good, and
-//! what the next client has to be told.
+//! Giving a server's session back its beginning, and making sure of it, when a client leaves and when the next one
+//! comes: what is asked, which answers are good, and what the next client has to be told.
 
 use std::time::Duration;
 
@@ -11,6 +11,10 @@ use crate::wire::{Greeting, RawMessage, WireError, message_length, read_message}
 
 /// How long a reset may take; temporary tables have to be dropped in it.
 pub const RESET_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a login may spend on checks of idle connections, each of which is one round trip. A server that takes longer
+/// counts as dead.
+pub const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Most bytes that a server may send until it is reset. What is still on its way to the client that has left is
 /// among them, such as notifications.
@@ -24,8 +28,17 @@ pub const MAX_PARAMETER_BYTES: usize = 8 * 1024;
 /// does), and all do it by `RESET ROLE`.
 const COMMANDS: [(&str, &[u8]); 2] = [("DISCARD ALL", b"DISCARD ALL\0"), ("RESET ROLE", b"RESET\0")];
 
+/// Sync, whole (PostgreSQL manual, "Message Formats").
+const SYNC: &[u8] = b"S\0\0\0\x04";
+
+/// The setting that logins of one person may differ in and use the same connection.
+const APPLICATION_NAME: &[u8] = b"application_name";
+
 /// The tag of SHOW.
 const SHOWN: &[u8] = b"SHOW\0";
+
+/// The tag of SET.
+const SET: &[u8] = b"SET\0";
 
 /// Why a connection is not as it was.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +52,9 @@ pub enum ResetError {
     /// No answer within [`RESET_TIMEOUT`].
     #[error("no answer within {} seconds", RESET_TIMEOUT.as_secs())]
     TimedOut,
+    /// The server says that `application_name` is another one than was set.
+    #[error("application_name is not what was set")]
+    Name,
     /// It broke the protocol or the connection.
     #[error(transparent)]
     Wire(#[from] WireError),
@@ -72,6 +88,15 @@ impl Parameters {
             RawMessage { tag: b'S', body }.encode_into(&mut messages);
         }
         Greeting { messages, status: TransactionStatus::Idle }
+    }
+
+    /// Whether the server has told that `application_name` is this one.
+    pub fn has_name(&self, name: &str) -> bool {
+        self.name() == Some(name.as_bytes())
+    }
+
+    fn name(&self) -> Option<&[u8]> {
+        self.0.iter().find(|(name, _)| name == APPLICATION_NAME).map(|(_, value)| value.as_slice())
     }
 
     /// Takes note of a ParameterStatus.
@@ -121,6 +146,40 @@ pub async fn reset<S: AsyncRead + AsyncWrite + Unpin>(
     Ok(())
 }
 
+/// Checks that the server of an idle connection is alive and out of a transaction, and brings `parameters` up to date:
+/// PostgreSQL tells of all that changed meanwhile before its ReadyForQuery (a reload of its configuration, a promotion).
+/// With `name` the session's `application_name` is set in the same round trip.
+pub async fn check<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    parameters: &mut Parameters,
+    name: Option<&str>,
+) -> Result<(), ResetError> {
+    let name = name.filter(|name| !parameters.has_name(name));
+    let mut question = BytesMut::new();
+    match name {
+        Some(name) => put_query(&format!("SET application_name = {}", literal(name)), &mut question),
+        None => question.put_slice(SYNC),
+    }
+    stream.write_all(&question).await.map_err(WireError::from)?;
+    stream.flush().await.map_err(WireError::from)?;
+    let mut answers = Answers { stream, parameters, bytes: 0 };
+    let Some(name) = name else { return answers.ready().await };
+    if answers.next(SET).await?.is_some() {
+        return Err(ResetError::Unexpected('D'));
+    }
+    // A server that never tells of it is believed.
+    if parameters.name().is_some() && !parameters.has_name(name) {
+        return Err(ResetError::Name);
+    }
+    Ok(())
+}
+
+/// A string constant in which quotes and backslashes mean themselves, whatever `standard_conforming_strings` says. The
+/// text is printable ASCII, so that no client encoding reads it otherwise.
+fn literal(text: &str) -> String {
+    format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
+}
+
 /// The name of a setting comes from the server, and goes back to it inside a command.
 fn plain(name: &[u8]) -> Result<&str, ResetError> {
     let legal = |name: &&str| name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.'));
@@ -147,6 +206,31 @@ impl<S: AsyncRead + Unpin> Answers<'_, S> {
     async fn next(&mut self, tag: &[u8]) -> Result<Option<Vec<u8>>, ResetError> {
         let (mut complete, mut value) = (false, None);
         loop {
+            let message = self.message().await?;
+            match (message.tag, &message.body[..]) {
+                (b'T', _) if !complete && value.is_none() => {}
+                (b'D', &[0, 1, ref length @ ..]) if !complete && value.is_none() => {
+                    value = Some(only_value(length).ok_or(WireError::Malformed("DataRow"))?);
+                }
+                (b'C', body) if !complete && body == tag => complete = true,
+                (b'Z', b"I") if complete => return Ok(value),
+                (tag, _) => return Err(ResetError::Unexpected(char::from(tag))),
+            }
+        }
+    }
+
+    /// The answer to a Sync: ReadyForQuery out of a transaction.
+    async fn ready(&mut self) -> Result<(), ResetError> {
+        let message = self.message().await?;
+        match (message.tag, &message.body[..]) {
+            (b'Z', b"I") => Ok(()),
+            (tag, _) => Err(ResetError::Unexpected(char::from(tag))),
+        }
+    }
+
+    /// The next message that is an answer.
+    async fn message(&mut self) -> Result<RawMessage, ResetError> {
+        loop {
             let left = MAX_RESET_BYTES.saturating_sub(self.bytes);
             let message = match read_message(self.stream, |_| Some(left.saturating_sub(5))).await {
                 Err(WireError::Length { .. }) => return Err(ResetError::TooMuch),
@@ -159,13 +243,7 @@ impl<S: AsyncRead + Unpin> Answers<'_, S> {
             match (message.tag, &message.body[..]) {
                 (b'N' | b'A', _) => {} // for the client that has left
                 (b'S', body) => self.parameters.set(body)?,
-                (b'T', _) if !complete && value.is_none() => {}
-                (b'D', &[0, 1, ref length @ ..]) if !complete && value.is_none() => {
-                    value = Some(only_value(length).ok_or(WireError::Malformed("DataRow"))?);
-                }
-                (b'C', body) if !complete && body == tag => complete = true,
-                (b'Z', b"I") if complete => return Ok(value),
-                (tag, _) => return Err(ResetError::Unexpected(char::from(tag))),
+                _ => return Ok(message),
             }
         }
     }

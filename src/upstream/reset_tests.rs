@@ -152,3 +152,79 @@ fn u4_what_cannot_be_remembered_is_not_kept() {
         assert!(Parameters::of(&greeting(&[cut.to_vec()])).is_none(), "{cut:?}");
     }
 }
+
+/// Checks over a pipe whose other end says `answers`; gives what was asked too.
+async fn run_check(
+    answers: &[Vec<u8>],
+    parameters: &mut Parameters,
+    name: Option<&str>,
+) -> (Result<(), ResetError>, Vec<u8>) {
+    let (mut near, mut far): (DuplexStream, DuplexStream) = duplex(1 << 20);
+    far.write_all(&answers.concat()).await.unwrap();
+    far.shutdown().await.unwrap();
+    let result = check(&mut near, parameters, name).await;
+    drop(near);
+    let mut asked = Vec::new();
+    far.read_to_end(&mut asked).await.unwrap();
+    (result, asked)
+}
+
+#[tokio::test]
+async fn u4_a_check_is_one_sync_and_brings_what_has_changed() {
+    let login = [parameter("application_name", "psql"), parameter("in_hot_standby", "off")];
+    let ready = message(b'Z', b"I");
+    for name in [None, Some("psql")] {
+        let mut parameters = Parameters::of(&greeting(&login)).unwrap();
+        let answers = [message(b'N', b"a notice"), parameter("in_hot_standby", "on"), ready.clone()];
+        let (result, asked) = run_check(&answers, &mut parameters, name).await;
+        result.unwrap();
+        assert_eq!(asked, message(b'S', b""));
+        let now = [parameter("application_name", "psql"), parameter("in_hot_standby", "on")].concat();
+        assert_eq!(parameters.greeting().messages, now);
+    }
+    for bad in [
+        vec![],
+        vec![message(b'Z', b"T")],
+        vec![message(b'Z', b"E")],
+        vec![message(b'E', b"SFATAL\0\0")],
+        vec![message(b'C', b"SELECT 1\0"), ready.clone()],
+        vec![message(b'S', b"no value\0"), ready.clone()],
+        vec![ready[..5].to_vec()],
+        vec![message(b'A', &vec![0; MAX_RESET_BYTES]), ready],
+    ] {
+        let mut parameters = Parameters::of(&greeting(&login)).unwrap();
+        assert!(run_check(&bad, &mut parameters, None).await.0.is_err(), "{bad:?}");
+    }
+}
+
+#[tokio::test]
+async fn u4_a_name_is_set_as_it_is_and_has_to_be_told() {
+    let login = [parameter("application_name", "psql")];
+    for (name, constant) in [
+        ("a", "E'a'"),
+        ("", "E''"),
+        ("it's", "E'it''s'"),
+        ("\\", "E'\\\\'"),
+        ("\\'; drop table t; --", "E'\\\\''; drop table t; --'"),
+    ] {
+        let mut parameters = Parameters::of(&greeting(&login)).unwrap();
+        let answers = [parameter("application_name", name), done("SET")];
+        let (result, asked) = run_check(&answers, &mut parameters, Some(name)).await;
+        result.unwrap();
+        assert_eq!(asked, message(b'Q', format!("SET application_name = {constant}\0").as_bytes()));
+        assert!(parameters.has_name(name));
+    }
+    for bad in [
+        vec![done("SET")],
+        vec![parameter("application_name", "b"), done("SET")],
+        vec![parameter("application_name", "a"), message(b'Z', b"I")],
+        vec![parameter("application_name", "a"), done("SELECT 1")],
+        vec![message(b'E', b"SERROR\0\0"), message(b'Z', b"I")],
+    ] {
+        let mut parameters = Parameters::of(&greeting(&login)).unwrap();
+        assert!(run_check(&bad, &mut parameters, Some("a")).await.0.is_err(), "{bad:?}");
+    }
+    // A server that never tells of it.
+    let mut parameters = Parameters(Vec::new());
+    run_check(&[done("SET")], &mut parameters, Some("a")).await.0.unwrap();
+}

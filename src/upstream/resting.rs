@@ -3,10 +3,14 @@
 
 use std::io::{self, Write};
 use std::mem::MaybeUninit;
+use std::net::SocketAddr;
 use std::thread::{self, ThreadId};
+use std::time::Duration;
 
 use socket2::{SockRef, Socket};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use super::dial::ServerStream;
 use crate::wire::TERMINATE;
@@ -15,6 +19,8 @@ use crate::wire::TERMINATE;
 #[derive(Debug)]
 pub(super) struct Resting {
     stream: ServerStream,
+    /// The server's address; `None` when the connection broke before it came here.
+    server: Option<SocketAddr>,
     /// Whose runtime it is registered with: each session thread has one of its own.
     thread: ThreadId,
 }
@@ -22,7 +28,8 @@ pub(super) struct Resting {
 impl Resting {
     /// To be called by the thread that has used it.
     pub(super) fn new(stream: ServerStream) -> Self {
-        Self { stream, thread: thread::current().id() }
+        let server = stream.get_ref().0.get_ref().peer_addr().ok();
+        Self { stream, server, thread: thread::current().id() }
     }
 
     /// Whether the server has neither said anything since, nor closed it. Asks the kernel, not the runtime, which
@@ -37,6 +44,16 @@ impl Resting {
         matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
+    /// Whether it leads to the server at this address.
+    pub(super) fn leads_to(&self, server: SocketAddr) -> bool {
+        self.server == Some(server)
+    }
+
+    /// The server's address.
+    pub(super) fn server(&self) -> Option<SocketAddr> {
+        self.server
+    }
+
     /// For use by the present thread: a socket is registered with one runtime for life, so another one gets it under
     /// another number.
     pub(super) fn wake(mut self) -> io::Result<ServerStream> {
@@ -46,6 +63,23 @@ impl Resting {
             *tcp = TcpStream::from_std(again.into())?;
         }
         Ok(self.stream)
+    }
+
+    /// Ends it as a client would, and waits until the server's process is gone, for `limit` at most. PostgreSQL leaves the
+    /// socket open until the process ends, and its place is free before (`socket_close`, src/backend/libpq/pqcomm.c).
+    pub(super) async fn end(self, limit: Duration) {
+        let ended = async {
+            let mut stream = self.wake()?;
+            stream.write_all(TERMINATE).await?;
+            stream.flush().await?;
+            let mut scratch = [0; 512];
+            // TLS ends before the connection does.
+            while stream.read(&mut scratch).await.is_ok_and(|read| read > 0) {}
+            let tcp = stream.get_mut().0.get_mut();
+            while tcp.read(&mut scratch).await? > 0 {}
+            io::Result::Ok(())
+        };
+        let _ = timeout(limit, ended).await; // a server that is gone has no place to free
     }
 
     /// Ends it as a client would, without waiting for anything: what little is to be said fits into the socket, or

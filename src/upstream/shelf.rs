@@ -1,7 +1,16 @@
-//! Idle things by key: how many there may be of each key and in all. Knows nothing of connections.
+//! Idle things by key, each key with an owner: how many there may be of each key and in all, and which one gives way.
+//! Knows nothing of connections.
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::sync::Arc;
+
+/// A key that belongs to somebody; owners share the places fairly.
+pub(super) trait Owned: Eq + Hash {
+    type Owner: Clone + Eq + Hash;
+
+    fn owner(&self) -> &Self::Owner;
+}
 
 /// How many there may be.
 #[derive(Clone, Copy, Debug)]
@@ -12,69 +21,121 @@ pub(super) struct Sizes {
 
 /// What is there, and what is about to come.
 #[derive(Debug)]
-pub(super) struct Shelf<K, T> {
-    places: HashMap<K, Place<T>>,
+pub(super) struct Shelf<K: Owned, T> {
+    places: HashMap<Arc<K>, Place<T>>,
+    /// Places of each owner, those of things that are about to come included.
+    owners: HashMap<K::Owner, usize>,
     sizes: Sizes,
     taken: usize,
+    /// Counts what was put; the smaller the number, the longer it is idle.
+    puts: u64,
 }
 
 #[derive(Debug)]
 struct Place<T> {
-    idle: Vec<T>,
+    idle: Vec<(u64, T)>,
     coming: usize,
 }
 
-impl<K: Clone + Eq + Hash, T> Shelf<K, T> {
+/// Room that was kept for one.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Reserved<T> {
+    /// There was some.
+    Free,
+    /// This one gave way.
+    InsteadOf(T),
+}
+
+impl<K: Owned, T> Shelf<K, T> {
     pub(super) fn new(sizes: Sizes) -> Self {
-        Self { places: HashMap::new(), sizes, taken: 0 }
+        Self { places: HashMap::new(), owners: HashMap::new(), sizes, taken: 0, puts: 0 }
     }
 
-    /// Keeps room for one, if there is any: to be followed by [`Shelf::put`] or [`Shelf::release`].
-    pub(super) fn reserve(&mut self, key: &K) -> bool {
+    /// Keeps room for one, to be followed by [`Shelf::put`] or [`Shelf::release`]. When all places are taken, the one
+    /// that is idle for the longest time gives way; that of the same owner, if the owner has its equal share of the
+    /// places already. `None` when the key has all that it may have, or nothing is idle.
+    pub(super) fn reserve(&mut self, key: &Arc<K>) -> Option<Reserved<T>> {
         let of_key = self.places.get(key).map_or(0, |place| place.idle.len() + place.coming);
-        if self.taken >= self.sizes.in_all || of_key >= self.sizes.per_key {
-            return false;
+        if of_key >= self.sizes.per_key {
+            return None;
         }
-        let place = self.places.entry(key.clone()).or_insert_with(|| Place { idle: Vec::new(), coming: 0 });
+        let reserved = if self.taken < self.sizes.in_all {
+            Reserved::Free
+        } else {
+            let owner = key.owner();
+            let mine = self.owners.get(owner).copied().unwrap_or_default();
+            let owners = self.owners.len() + usize::from(mine == 0);
+            let has_its_share = mine >= (self.sizes.in_all / owners).max(1);
+            Reserved::InsteadOf(self.take_oldest(|key, _| !has_its_share || key.owner() == owner)?)
+        };
+        let place =
+            self.places.entry(Arc::clone(key)).or_insert_with(|| Place { idle: Vec::new(), coming: 0 });
         place.coming += 1;
         self.taken += 1;
-        true
+        *self.owners.entry(key.owner().clone()).or_default() += 1;
+        Some(reserved)
     }
 
     /// Puts one where room was kept for it.
-    pub(super) fn put(&mut self, key: &K, item: T) {
+    pub(super) fn put(&mut self, key: &Arc<K>, item: T) {
         if let Some(place) = self.places.get_mut(key) {
             place.coming -= 1;
-            place.idle.push(item);
+            self.puts += 1;
+            place.idle.push((self.puts, item));
         }
     }
 
     /// Gives up a room.
-    pub(super) fn release(&mut self, key: &K) {
+    pub(super) fn release(&mut self, key: &Arc<K>) {
         if let Some(place) = self.places.get_mut(key) {
             place.coming -= 1;
-            self.taken -= 1;
-            self.forget_empty(key);
+            self.is_gone(key);
         }
     }
 
-    /// The one that came last: the others may get old enough to go.
-    pub(super) fn take(&mut self, key: &K) -> Option<T> {
-        let item = self.places.get_mut(key)?.idle.pop()?;
-        self.taken -= 1;
-        self.forget_empty(key);
+    /// The one that came last, of those that are `liked` if there are any: the others may get old enough to go.
+    pub(super) fn take(&mut self, key: &Arc<K>, liked: impl Fn(&T) -> bool) -> Option<T> {
+        let idle = &mut self.places.get_mut(key)?.idle;
+        let at = idle.iter().rposition(|(_, item)| liked(item)).or_else(|| idle.len().checked_sub(1))?;
+        let (_, item) = idle.remove(at);
+        self.is_gone(key);
+        Some(item)
+    }
+
+    /// Takes out the one that is idle for the longest time of those that `may_go` is true of.
+    pub(super) fn take_oldest(&mut self, may_go: impl Fn(&K, &T) -> bool) -> Option<T> {
+        let of_key = |(key, place): (&Arc<K>, &Place<T>)| {
+            // In the order of their numbers.
+            let (number, _) = place.idle.iter().find(|(_, item)| may_go(key, item))?;
+            Some((*number, Arc::clone(key)))
+        };
+        let (number, key) = self.places.iter().filter_map(of_key).min_by_key(|(number, _)| *number)?;
+        let idle = &mut self.places.get_mut(&key)?.idle;
+        let at = idle.iter().position(|(other, _)| *other == number)?;
+        let (_, item) = idle.remove(at);
+        self.is_gone(&key);
         Some(item)
     }
 
     /// Takes out all those that `goes` is true of.
     pub(super) fn extract(&mut self, mut goes: impl FnMut(&K, &mut T) -> bool) -> Vec<T> {
         let mut gone = Vec::new();
+        let mut keys = Vec::new();
         for (key, place) in &mut self.places {
-            gone.extend(place.idle.extract_if(.., |item| goes(key, item)));
+            for (_, item) in place.idle.extract_if(.., |(_, item)| goes(key, item)) {
+                gone.push(item);
+                keys.push(Arc::clone(key));
+            }
         }
-        self.taken -= gone.len();
-        self.places.retain(|_, place| !place.is_empty());
+        for key in keys {
+            self.is_gone(&key);
+        }
         gone
+    }
+
+    /// Whether one of those keys has something that is about to come.
+    pub(super) fn awaits(&self, of: impl Fn(&K) -> bool) -> bool {
+        self.places.iter().any(|(key, place)| place.coming > 0 && of(key))
     }
 
     /// How many are idle.
@@ -82,7 +143,15 @@ impl<K: Clone + Eq + Hash, T> Shelf<K, T> {
         self.places.values().map(|place| place.idle.len()).sum()
     }
 
-    fn forget_empty(&mut self, key: &K) {
+    /// Counts one less of this key.
+    fn is_gone(&mut self, key: &Arc<K>) {
+        self.taken -= 1;
+        if let Some(count) = self.owners.get_mut(key.owner()) {
+            *count -= 1;
+            if *count == 0 {
+                self.owners.remove(key.owner());
+            }
+        }
         if self.places.get(key).is_some_and(Place::is_empty) {
             self.places.remove(key);
         }
@@ -99,37 +168,98 @@ impl<T> Place<T> {
 mod tests {
     use super::*;
 
-    fn shelf(per_key: usize, in_all: usize) -> Shelf<char, u32> {
+    /// An owner and the number of the key.
+    type Key = (char, u8);
+
+    impl Owned for Key {
+        type Owner = char;
+
+        fn owner(&self) -> &char {
+            &self.0
+        }
+    }
+
+    fn shelf(per_key: usize, in_all: usize) -> Shelf<Key, u32> {
         Shelf::new(Sizes { per_key, in_all })
+    }
+
+    fn key(owner: char) -> Arc<Key> {
+        Arc::new((owner, 0))
+    }
+
+    /// Puts one of `owner`; gives the one that gave way.
+    fn put(shelf: &mut Shelf<Key, u32>, key: &Arc<Key>, item: u32) -> Option<u32> {
+        let reserved = shelf.reserve(key).expect("room");
+        shelf.put(key, item);
+        match reserved {
+            Reserved::Free => None,
+            Reserved::InsteadOf(gone) => Some(gone),
+        }
     }
 
     #[test]
     fn u4_sizes_hold_at_the_limit_and_not_one_past_it() {
         let mut shelf = shelf(2, 3);
-        assert!(shelf.reserve(&'a') && shelf.reserve(&'a'));
-        assert!(!shelf.reserve(&'a'), "the third of one key");
-        shelf.put(&'a', 1);
-        assert!(!shelf.reserve(&'a'), "one that is there counts as one that comes");
-        assert!(shelf.reserve(&'b'));
-        assert!(!shelf.reserve(&'c'), "the fourth in all");
-        shelf.release(&'b');
-        assert!(shelf.reserve(&'c'));
-        assert_eq!((shelf.idle(), shelf.taken), (1, 3));
-        assert_eq!(shelf.take(&'a'), Some(1));
-        assert!(shelf.reserve(&'a'), "room again");
+        let [a, b, c] = ['a', 'b', 'c'].map(key);
+        assert_eq!((shelf.reserve(&a), shelf.reserve(&a)), (Some(Reserved::Free), Some(Reserved::Free)));
+        assert_eq!(shelf.reserve(&a), None, "the third of one key");
+        shelf.put(&a, 1);
+        assert_eq!(shelf.reserve(&a), None, "one that is there counts as one that comes");
+        assert_eq!(shelf.reserve(&b), Some(Reserved::Free));
+        assert_eq!(shelf.reserve(&c), Some(Reserved::InsteadOf(1)), "the fourth in all");
+        assert_eq!(shelf.reserve(&key('d')), None, "and nothing is idle");
+        shelf.release(&b);
+        assert_eq!(shelf.reserve(&c), Some(Reserved::Free));
+        assert_eq!((shelf.idle(), shelf.taken), (0, 3));
+        shelf.put(&a, 2);
+        assert_eq!(shelf.take(&a, |_| true), Some(2));
+        assert_eq!(shelf.reserve(&a), Some(Reserved::Free), "room again");
     }
 
     #[test]
     fn u4_each_key_has_its_own_and_nothing_is_left_of_those_that_are_gone() {
         let mut shelf = shelf(9, 9);
-        for (key, item) in [('a', 1), ('a', 2), ('b', 3)] {
-            assert!(shelf.reserve(&key));
-            shelf.put(&key, item);
+        let [a, b, c] = ['a', 'b', 'c'].map(key);
+        for (key, item) in [(&a, 1), (&a, 2), (&b, 3), (&a, 4)] {
+            assert_eq!(put(&mut shelf, key, item), None);
         }
-        assert_eq!(shelf.take(&'c'), None);
-        assert_eq!((shelf.take(&'a'), shelf.take(&'a'), shelf.take(&'a')), (Some(2), Some(1), None));
-        assert_eq!(shelf.extract(|key, _| *key == 'c'), [0; 0]);
+        assert_eq!(shelf.take(&c, |_| true), None);
+        assert_eq!(shelf.take(&a, |item| *item < 3), Some(2), "the last one that is liked");
+        assert_eq!(shelf.take(&a, |item| *item > 9), Some(4), "or else the last one");
+        assert_eq!((shelf.take(&a, |_| true), shelf.take(&a, |_| true)), (Some(1), None));
+        assert_eq!(shelf.extract(|key, _| key.0 == 'c'), [0; 0]);
         assert_eq!(shelf.extract(|_, item| *item == 3), [3]);
-        assert!(shelf.places.is_empty() && shelf.taken == 0, "{shelf:?}");
+        assert!(shelf.places.is_empty() && shelf.owners.is_empty() && shelf.taken == 0, "{shelf:?}");
+    }
+
+    #[test]
+    fn the_one_that_is_idle_for_the_longest_time_gives_way() {
+        let mut shelf = shelf(9, 3);
+        for (owner, item) in [('a', 1), ('b', 2), ('c', 3)] {
+            assert_eq!(put(&mut shelf, &key(owner), item), None);
+        }
+        assert_eq!(put(&mut shelf, &key('d'), 4), Some(1));
+        assert_eq!(shelf.take(&key('b'), |_| true), Some(2));
+        assert_eq!(put(&mut shelf, &key('b'), 5), None);
+        assert_eq!(put(&mut shelf, &key('e'), 6), Some(3), "it was used less lately than b");
+        assert_eq!(shelf.take_oldest(|key, _| key.0 != 'd'), Some(5));
+        assert_eq!(shelf.take_oldest(|key, _| key.0 == 'a'), None);
+        assert_eq!((shelf.idle(), shelf.taken), (2, 2));
+    }
+
+    #[test]
+    fn an_owner_with_its_equal_share_makes_room_for_itself() {
+        let mut shelf = shelf(9, 6);
+        let keys: Vec<_> = (0..9).map(|number| Arc::new(('a', number))).collect();
+        assert_eq!(put(&mut shelf, &key('b'), 100), None);
+        for (item, key) in (0..5).zip(&keys) {
+            assert_eq!(put(&mut shelf, key, item), None);
+        }
+        // Five of six places: its own first one goes, though that of b is older.
+        assert_eq!(put(&mut shelf, &keys[5], 5), Some(0));
+        // For others the oldest of all goes.
+        assert_eq!(put(&mut shelf, &key('c'), 200), Some(100));
+        assert_eq!(put(&mut shelf, &key('d'), 300), Some(1));
+        assert_eq!(put(&mut shelf, &keys[6], 6), Some(2));
     }
 }

@@ -9,7 +9,7 @@ pub enum Closed {
     Session,
     /// Its session was sent a cancel.
     Cancelled,
-    /// There was no room.
+    /// There was no room, or it gave its place to a connection that was used later.
     Full,
     /// It could not be reset.
     Reset,
@@ -21,7 +21,9 @@ pub enum Closed {
     Credentials,
     /// The server closed it, or said something, while it was idle.
     Server,
-    /// The server had no room for another session of the same person.
+    /// The server did not answer the check at checkout, or not as it has to.
+    Check,
+    /// The server had no room for a login.
     Room,
     /// The service stops, or has another configuration.
     Pool,
@@ -29,7 +31,7 @@ pub enum Closed {
 
 impl Closed {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Session,
         Self::Cancelled,
         Self::Full,
@@ -38,6 +40,7 @@ impl Closed {
         Self::Lifetime,
         Self::Credentials,
         Self::Server,
+        Self::Check,
         Self::Room,
         Self::Pool,
     ];
@@ -53,6 +56,7 @@ impl Closed {
             Self::Lifetime => "lifetime",
             Self::Credentials => "credentials",
             Self::Server => "server",
+            Self::Check => "check",
             Self::Room => "room",
             Self::Pool => "pool",
         }

@@ -31,10 +31,11 @@ async fn u4_another_wish_is_another_connection() {
     let world = World::wishes().pool("").start().await;
     let (alice, bob) = (world.token("alice"), world.token("bob"));
     let pid = waiting(&world, &alice).await;
-    let cases: [(&str, &str, Pairs<'_>); 7] = [
+    let cases: [(&str, &str, Pairs<'_>); 8] = [
         ("user", &bob, &[("user", "bob"), ("database", "app"), ("application_name", "a")]),
         ("database", &alice, &[("user", "alice"), ("database", "postgres"), ("application_name", "a")]),
-        ("value", &alice, &[("user", "alice"), ("database", "app"), ("application_name", "b")]),
+        ("value", &alice, &[USUAL[0], USUAL[1], USUAL[2], ("DateStyle", "German")]),
+        ("a name that the server changes", &alice, &[USUAL[0], USUAL[1], ("application_name", "B\u{fc}ro")]),
         ("none", &alice, &[("user", "alice"), ("database", "app")]),
         ("one more", &alice, &[USUAL[0], USUAL[1], USUAL[2], ("TimeZone", "UTC")]),
         ("options", &alice, &[USUAL[0], USUAL[1], USUAL[2], ("options", "-c work_mem=7MB")]),

@@ -151,8 +151,8 @@ async fn u4_a_server_that_died_while_idle_is_not_noticed_by_the_next() {
 async fn u4_a_drain_closes_what_is_idle_and_keeps_nothing_more() {
     let mut world = World::wishes().pool("").start().await;
     let mut pids = Vec::new();
-    for name in ["one", "two"] {
-        let pairs = [("user", "alice"), ("database", "app"), ("application_name", name)];
+    for zone in ["UTC", "Asia/Tokyo"] {
+        let pairs = [("user", "alice"), ("database", "app"), ("TimeZone", zone)];
         let mut guest = Guest::come(&world, &world.token("alice"), &pairs).await;
         pids.push(guest.pid().await);
         guest.leave_kept(&world).await;

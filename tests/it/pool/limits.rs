@@ -1,11 +1,8 @@
 //! How many connections are kept, and for how long.
 
 use super::ends::until_gone;
-use super::visible::sql;
 use super::{Guest, HITS, IDLE, KEPT, closed};
 use crate::world::World;
-use crate::world::admin::until;
-use crate::world::raw::startup;
 
 async fn come(world: &World, name: &str) -> Guest {
     let pairs = [("user", "alice"), ("database", "app"), ("application_name", name)];
@@ -15,25 +12,53 @@ async fn come(world: &World, name: &str) -> Guest {
 #[tokio::test(flavor = "multi_thread")]
 async fn u4_as_many_are_kept_of_one_login_and_in_all_as_there_may_be() {
     let world = World::wishes().pool("max_idle = 3\nmax_idle_per_login = 2").start().await;
+    let bob = [("user", "bob"), ("database", "app")];
     let mut guests = Vec::new();
-    for name in ["a", "a", "a", "b", "c"] {
-        guests.push((name, come(&world, name).await));
+    for name in ["a", "b", "c"] {
+        guests.push(come(&world, name).await);
     }
-    let (mut kept, mut full) = (0.0, 0.0);
-    for (number, (name, mut guest)) in guests.into_iter().enumerate() {
-        let pid = guest.pid().await;
+    guests.push(Guest::alice(&world).await);
+    guests.push(Guest::come(&world, &world.token("bob"), &bob).await);
+    let (mut pids, mut kept) = (Vec::new(), 0.0);
+    for (number, mut guest) in guests.into_iter().enumerate() {
+        pids.push(guest.pid().await);
         guest.leave().await;
-        if matches!(number, 2 | 4) {
-            full += 1.0;
-            world.metric_is(&closed("full"), full).await;
-            until_gone(&pid).await;
-        } else {
-            kept += 1.0;
-            world.metric_is(KEPT, kept).await;
+        match number {
+            2 => world.metric_is(&closed("full"), 1.0).await, // the third of one login
+            _ => {
+                kept += 1.0;
+                world.metric_is(KEPT, kept).await;
+            }
         }
-        assert!((world.metric(KEPT).await - kept).abs() < 0.5, "{number}: {name}");
     }
+    // The fourth in all has the place of the one that was used least lately.
+    world.metric_is(&closed("full"), 2.0).await;
     world.metric_is(IDLE, 3.0).await;
+    until_gone(&pids[0]).await;
+    until_gone(&pids[2]).await;
+    assert_eq!(Guest::come(&world, &world.token("bob"), &bob).await.pid().await, pids[4]);
+    assert_eq!(Guest::alice(&world).await.pid().await, pids[3]);
+    assert_eq!(come(&world, "b").await.pid().await, pids[1]);
+}
+
+/// Whoever comes lately finds a place: those who came first do not keep them all.
+#[tokio::test(flavor = "multi_thread")]
+async fn places_are_shared_by_all_who_come() {
+    let world = World::wishes().pool("max_idle = 5").user("claim = \"login\"").start().await;
+    let token = |number: usize| world.mint(world.claims(&format!("person{number}")).set("login", "alice"));
+    let pairs = [("user", "alice"), ("database", "app")];
+    let mut pids = Vec::new();
+    for number in 0..15 {
+        let mut guest = Guest::come(&world, &token(number), &pairs).await;
+        pids.push(guest.pid().await);
+        guest.leave_kept(&world).await;
+    }
+    world.metric_is(&closed("full"), 10.0).await;
+    for (number, pid) in pids.iter().enumerate().skip(10) {
+        let mut guest = Guest::come(&world, &token(number), &pairs).await;
+        assert_eq!(guest.pid().await, *pid, "person{number} has no place");
+    }
+    world.metric_is(HITS, 5.0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -47,29 +72,6 @@ async fn u4_those_whose_time_is_over_are_closed_though_nobody_comes() {
         until_gone(&pid).await;
         world.metric_is(IDLE, 0.0).await;
     }
-}
-
-/// What is kept for a person takes no place from that person for longer than one try.
-#[tokio::test(flavor = "multi_thread")]
-async fn idle_connections_make_room_for_a_login_that_the_server_has_none_for() {
-    sql("create role pool_single login connection limit 2 in role rds_iam").await;
-    let world = World::wishes().pool("").start().await;
-    let pairs = |name| [("user", "pool_single"), ("database", "app"), ("application_name", name)];
-    let token = world.token("pool_single");
-    Guest::come(&world, &token, &pairs("a")).await.leave_kept(&world).await;
-    Guest::come(&world, &token, &pairs("b")).await.leave_kept(&world).await;
-    let mut other = come(&world, "a").await;
-    let pid = other.pid().await;
-    other.leave_kept(&world).await;
-    let again = async || {
-        let mut client = world.raw().await;
-        client.send(&startup(&pairs("c"))).await;
-        client.finish_login(&token).await
-    };
-    assert_eq!(again().await.err().expect("the server has no room").sqlstate(), "53300");
-    world.metric_is(&closed("room"), 2.0).await;
-    until("the server's processes end", async || again().await.is_ok()).await;
-    assert_eq!(come(&world, "a").await.pid().await, pid, "somebody else's connection was given up");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,15 +1,20 @@
 //! The warm pool: what it is for, and what the tests of it have in common.
 
 mod apart;
+mod checkout;
 mod ends;
 mod keys;
 mod limits;
+mod names;
 mod oblige;
+mod room;
 mod told;
 mod visible;
 
+use aws_emulator::{Postgres, PostgresOptions};
+
 use crate::world::raw::{ErrorFields, message, query, startup};
-use crate::world::{RawClient, World};
+use crate::world::{RawClient, World, database};
 
 const TERMINATE: &[u8] = b"X\0\0\0\x04";
 const KEPT: &str = "pgpassport_pool_kept_total";
@@ -18,6 +23,26 @@ const IDLE: &str = "pgpassport_pool_idle";
 
 fn closed(reason: &str) -> String {
     format!("pgpassport_pool_closed_total{{reason=\"{reason}\"}}")
+}
+
+/// A server of the test's own, with the shared one's users and gate.
+async fn own_server(change: impl FnOnce(&mut PostgresOptions) + Send + 'static) -> Postgres {
+    let start = move || {
+        let shared = database();
+        let cert = shared.ca.server(&[aws_emulator::names::ENDPOINT_HOST]).unwrap();
+        let mut options = PostgresOptions::new(shared.gate.addr(), Some(cert));
+        change(&mut options);
+        Postgres::start(&options).unwrap()
+    };
+    tokio::task::spawn_blocking(start).await.unwrap()
+}
+
+/// As the superuser of that server, one statement after the other.
+async fn sql_at(server: &Postgres, statements: &[&str]) {
+    for statement in statements {
+        let (server, statement) = (server.clone(), (*statement).to_owned());
+        tokio::task::spawn_blocking(move || server.sql(&statement)).await.unwrap();
+    }
 }
 
 /// A session, and what it was greeted with.

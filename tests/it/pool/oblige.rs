@@ -62,6 +62,12 @@ impl Session {
         Some((tag, String::from_utf8(body).unwrap().trim_end_matches('\0').to_owned()))
     }
 
+    /// Answers the check of a login that is given this connection, telling it `news` first.
+    pub(super) async fn is_checked(&mut self, news: &[u8]) {
+        assert_eq!(self.hear().await, Some((b'S', String::new())), "a Sync");
+        self.say(&[news, &message(b'Z', b"I")].concat()).await;
+    }
+
     /// Answers so many queries; gives them.
     pub(super) async fn oblige(&mut self, queries: usize) -> Vec<String> {
         let mut heard = Vec::new();

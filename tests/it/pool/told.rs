@@ -15,6 +15,11 @@ async fn world(server: &Server, ca: &Ca) -> World {
     World::wishes().pool("").upstream(server.fake.addr, ca).start().await
 }
 
+/// alice again, on this connection, whose server tells her `news` as she comes.
+async fn again(world: &World, session: &mut Session, news: &[u8]) -> Guest {
+    tokio::join!(Guest::alice(world), session.is_checked(news)).0
+}
+
 /// One visit, at a server that answers as it should.
 async fn visit(world: &World, server: &mut Server) -> Session {
     let guest = Guest::alice(world).await;
@@ -112,7 +117,7 @@ async fn u4_the_next_greeting_tells_what_has_changed_for_good() {
     guest.leave().await;
     assert_eq!(session.oblige(3).await, [COMMANDS[0], COMMANDS[1], "SHOW \"server_version\""]);
     world.metric_is(KEPT, 1.0).await;
-    let next = Guest::alice(&world).await;
+    let next = again(&world, &mut session, b"").await;
     assert_eq!(next.parameters(), ["server_version=17.1\0"]);
     world.metric_is(HITS, 1.0).await;
     // What it tells during the reset counts too.
@@ -122,7 +127,74 @@ async fn u4_the_next_greeting_tells_what_has_changed_for_good() {
     session.say(&discarded.concat()).await;
     assert_eq!(session.oblige(1).await, [COMMANDS[1]]);
     world.metric_is(KEPT, 2.0).await;
-    assert_eq!(Guest::alice(&world).await.parameters(), ["server_version=17.1\0", "new=x\0"]);
+    let next = again(&world, &mut session, b"").await;
+    assert_eq!(next.parameters(), ["server_version=17.1\0", "new=x\0"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn u4_the_greeting_tells_what_has_changed_while_the_connection_was_idle() {
+    let ca = Ca::new().unwrap();
+    let mut server = Server::start(&ca).await;
+    let world = world(&server, &ca).await;
+    let mut session = visit(&world, &mut server).await;
+    let news = [message(b'S', b"in_hot_standby\0on\0"), message(b'S', b"server_version\x0017.1\0")];
+    let next = again(&world, &mut session, &news.concat()).await;
+    assert_eq!(next.parameters(), ["server_version=17.1\0", "in_hot_standby=on\0"]);
+    world.metric_is(HITS, 1.0).await;
+    assert_eq!(server.fake.count(), 1, "no new login");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn u4_a_server_that_is_not_idle_when_it_is_asked_is_closed_and_the_login_is_a_new_one() {
+    let ca = Ca::new().unwrap();
+    let mut server = Server::start(&ca).await;
+    let world = world(&server, &ca).await;
+    for (count, bad) in (1_u8..).zip([
+        error("57P01", "terminating connection due to administrator command"),
+        message(b'Z', b"T"),
+        message(b'C', b"SELECT 1\0"),
+        message(b'A', &vec![0; pgpassport::upstream::reset::MAX_RESET_BYTES]),
+        b"Z\0\0\0\x03".to_vec(),
+    ]) {
+        let mut session = visit(&world, &mut server).await;
+        let asked = async {
+            assert_eq!(session.hear().await, Some((b'S', String::new())));
+            session.say_in_vain(&bad).await;
+        };
+        let (next, ()) = tokio::join!(Guest::alice(&world), asked);
+        assert_eq!(next.parameters(), ["server_version=16.3\0"]);
+        world.metric_is(&closed("check"), count.into()).await;
+        assert_eq!(server.fake.count(), 2 * usize::from(count), "it was used again");
+        drop((next, server.session().await));
+        world.metric_is(&closed("reset"), count.into()).await;
+    }
+    assert!(world.metric(HITS).await < 0.5);
+}
+
+/// A machine that vanished without a word costs one login a second, and none of those behind it.
+#[tokio::test(flavor = "multi_thread")]
+async fn u4_a_server_that_says_nothing_is_given_up_with_all_that_waits_there() {
+    let ca = Ca::new().unwrap();
+    let mut server = Server::start(&ca).await;
+    let world = world(&server, &ca).await;
+    let guests = [Guest::alice(&world).await, Guest::alice(&world).await, Guest::alice(&world).await];
+    let mut sessions = [server.session().await, server.session().await, server.session().await];
+    for (guest, session) in guests.into_iter().zip(&mut sessions) {
+        guest.leave().await;
+        session.oblige(2).await;
+    }
+    world.metric_is(KEPT, 3.0).await;
+    let next = Guest::alice(&world).await;
+    assert_eq!(next.parameters(), ["server_version=16.3\0"]);
+    world.metric_is(&closed("check"), 3.0).await;
+    let mut asked = 0;
+    for session in &mut sessions {
+        let first = session.hear().await.unwrap();
+        asked += usize::from(first.0 == b'S');
+        assert!(first.0 == b'S' || first.0 == b'X', "{first:?}");
+    }
+    assert_eq!((asked, server.fake.count()), (1, 4), "one was asked, and then came a new login");
+    assert!(world.metric(HITS).await < 0.5);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -133,7 +205,7 @@ async fn u4_no_connection_outlives_the_credentials_it_was_opened_with() {
     let mut session = visit(&world, &mut server).await;
     // They are good for 900 seconds.
     world.cloud.clock.advance(840);
-    let next = Guest::alice(&world).await;
+    let next = again(&world, &mut session, b"").await;
     world.metric_is(HITS, 1.0).await;
     next.leave().await;
     session.oblige(2).await;

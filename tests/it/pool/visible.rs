@@ -47,6 +47,29 @@ async fn u4_temporary_tables_are_gone() {
     let left =
         "select count(*) from pg_class where relnamespace = pg_my_temp_schema() and relkind in ('r', 'S')";
     assert_eq!(next.ask(left).await, "0");
+    // Its schema stays, as docs/pool.md says.
+    assert_ne!(next.ask("select pg_my_temp_schema()").await, "0");
+}
+
+/// As docs/pool.md says.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_with_a_kept_connection_is_in_use() {
+    let server = super::own_server(|_| {}).await;
+    super::sql_at(&server, &["create database pool_used"]).await;
+    let world = World::wishes().upstream(server.addr(), &database().ca).pool("").start().await;
+    let pairs = [("user", "alice"), ("database", "pool_used")];
+    Guest::come(&world, &world.token("alice"), &pairs).await.leave_kept(&world).await;
+    super::sql_at(&server, &["alter role alice superuser"]).await;
+    let mut other = Guest::alice(&world).await;
+    for statement in ["drop database pool_used", "create database copy template pool_used"] {
+        assert_eq!(other.try_ask(statement).await.unwrap_err().sqlstate(), "55006", "{statement}");
+    }
+    // Under a configuration that is loaded again nothing is kept; the process of the server ends by itself.
+    assert!(world.reloaded().await);
+    crate::world::admin::until("the database is free", async || {
+        other.try_ask("drop database pool_used").await.is_ok()
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

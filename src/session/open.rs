@@ -1,0 +1,62 @@
+//! A new session on the upstream: from the grant to the server's ReadyForQuery.
+
+use tokio::time::{Instant, timeout_at};
+
+use super::{Due, Steps, within};
+use crate::auth::Grant;
+use crate::outcome::LoginError;
+use crate::refusal::Stage;
+use crate::secret::Jwt;
+use crate::telemetry::trail::Trail;
+use crate::upstream::dial::{Dialed, Way};
+use crate::upstream::login::{self, Upstream, Wanted};
+use crate::upstream::pool::{Opened, Slot};
+
+/// Most logins that are tried at a server that refuses for want of a place, each after an idle connection was closed.
+const MAX_TRIES: usize = 10;
+
+/// Logs in. The server is reached and the role assumed at the same time. A server that is full is tried again, within the
+/// login's time, as long as `slot` can free a place there.
+pub(super) async fn open(
+    steps: &Steps,
+    jwt: Jwt,
+    grant: &Grant,
+    (wanted, slot): (Wanted<'_>, Option<&Slot>),
+    due: Due,
+    trail: &mut Trail,
+) -> Result<(Upstream, Opened), LoginError> {
+    let (mut dialed, credentials) = tokio::try_join!(
+        within(due, Stage::UpstreamConnect, steps.dialers.dial(grant)),
+        within(due, Stage::Sts, steps.federation.federate(jwt, grant)),
+    )?;
+    trail.role_session_name(credentials.session_name());
+    let mut tries = 1;
+    let upstream = loop {
+        let signed = credentials.iam_token(grant.cluster(), grant.db_user(), steps.clock.now())?;
+        within(due, Stage::Limits, steps.admissions.admit(grant, signed.reused)).await?;
+        let way = dialed.way();
+        let logging_in = login::log_in(dialed, wanted, signed.token);
+        dialed = match within(due, Stage::UpstreamLogin, logging_in).await {
+            Ok(upstream) => break upstream,
+            Err(why) if tries < MAX_TRIES => dial_again(slot, &way, due, why).await?,
+            Err(why) => return Err(why),
+        };
+        tries += 1;
+    };
+    let opened = Opened {
+        at: Instant::now(),
+        credentials_expire_at: credentials.expires_at(),
+        role_session_name: credentials.session_name().to_owned(),
+    };
+    Ok((upstream, opened))
+}
+
+/// Connects again to a server that refused for want of a place, after one was freed there. Fails with the refusal, `why`,
+/// where that is not so.
+async fn dial_again(slot: Option<&Slot>, way: &Way, due: Due, why: LoginError) -> Result<Dialed, LoginError> {
+    let (Some(slot), LoginError::Upstream(refusal)) = (slot, &why) else { return Err(why) };
+    let Some(shortage) = refusal.shortage() else { return Err(why) };
+    let again =
+        async { if slot.make_room(shortage, way.addr()).await { way.dial().await.ok() } else { None } };
+    timeout_at(due.login, again).await.ok().flatten().ok_or(why)
+}

@@ -206,6 +206,10 @@ fn claims(why: &VerifyError, user: &str) -> Refusal {
                 if overage { policy::GROUPS_LEFT_OUT } else { other },
             )
         }
+        E::Tenant => (
+            "the token's claim \"tid\" is not the tenant of its issuer (iss)".to_owned(),
+            "Get the token from your own tenant's issuer.",
+        ),
         E::MissingClaim(name) => (
             format!("the token has no claim \"{name}\""),
             "Let the identity provider put this claim into its tokens.",

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::auth::access::{self, Verdict};
 use crate::auth::fault::VerifyError;
-use crate::config::IssuerSettings;
+use crate::config::{AcceptedIssuer, IssuerSettings};
 use crate::names::{Issuer, Subject, printable};
 
 /// Longest `sub` (OpenID Connect Core 1.0, section 2).
@@ -104,19 +104,21 @@ pub(super) fn find<'c>(claims: &'c Map<String, Value>, path: &[String]) -> Optio
 pub(super) fn check(
     claims: Map<String, Value>,
     settings: &IssuerSettings,
+    accepted: AcceptedIssuer,
     now: u64,
 ) -> Result<VerifiedClaims, VerifyError> {
     // Chosen by it already; checked again here so that this file alone shows what is required.
-    if claims.get("iss").and_then(Value::as_str) != Some(settings.issuer.as_str()) {
+    if claims.get("iss").and_then(Value::as_str) != Some(accepted.issuer.as_str()) {
         return Err(VerifyError::UnknownIssuer);
     }
+    check_tenant(&claims, accepted.tenant.as_deref())?;
     let audience = audience(&claims, &settings.audience)?;
     let expires_at = check_times(&claims, settings, now)?;
     let subject = subject(&claims)?;
     check_required(&claims, settings)?;
     let text = |name: &str| claims.get(name).and_then(Value::as_str).map(str::to_owned);
     Ok(VerifiedClaims {
-        issuer: settings.issuer.clone(),
+        issuer: accepted.issuer,
         issuer_name: settings.name.clone(),
         subject,
         token_id: text("jti"),
@@ -131,13 +133,25 @@ pub(super) fn check(
 
 /// Every fault that [`check`] could find in these claims, where it stops at the first. No proof of anything.
 pub(super) fn faults(claims: &Map<String, Value>, settings: &IssuerSettings, now: u64) -> Vec<VerifyError> {
+    let accepted = claims.get("iss").and_then(Value::as_str).and_then(|iss| settings.accepts(iss));
     let faults = [
+        check_tenant(claims, accepted.and_then(|accepted| accepted.tenant).as_deref()).err(),
         audience(claims, &settings.audience).err(),
         check_times(claims, settings, now).err(),
         subject(claims).err(),
         check_required(claims, settings).err(),
     ];
     faults.into_iter().flatten().collect()
+}
+
+/// The tenant in `iss` and the token's own `tid` are the same.
+fn check_tenant(claims: &Map<String, Value>, tenant: Option<&str>) -> Result<(), VerifyError> {
+    let Some(tenant) = tenant else { return Ok(()) };
+    match claims.get("tid") {
+        None => Err(VerifyError::MissingClaim("tid")),
+        Some(Value::String(tid)) if tid == tenant => Ok(()),
+        Some(_) => Err(VerifyError::Tenant),
+    }
 }
 
 fn subject(claims: &Map<String, Value>) -> Result<Subject, VerifyError> {

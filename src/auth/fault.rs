@@ -79,6 +79,9 @@ pub enum VerifyError {
     /// A claim that every token must have is absent.
     #[error("the token has no {0} claim")]
     MissingClaim(&'static str),
+    /// `tid` is not the tenant in `iss`.
+    #[error("the token's tid is not the tenant of its issuer")]
+    Tenant,
     /// A claim has the wrong type or an impossible value.
     #[error("the token's {0} claim is malformed")]
     BadClaim(&'static str),
@@ -143,6 +146,7 @@ impl VerifyError {
                 | Self::IssuedInFuture { .. }
                 | Self::LifetimeTooLong { .. }
                 | Self::Audience { .. }
+                | Self::Tenant
                 | Self::Required { .. }
         )
     }

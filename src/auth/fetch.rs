@@ -128,7 +128,8 @@ impl KeyFetcher {
             .wrap_connector(http);
         let issuer = settings.issuer.as_str().to_owned();
         // The trailing slash of an issuer is not doubled (OpenID Connect Discovery 1.0, section 4).
-        let discovery = format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
+        let base = settings.discovery_base();
+        let discovery = format!("{}/.well-known/openid-configuration", base.trim_end_matches('/'));
         Ok(Self {
             client: Client::builder(TokioExecutor::new())
                 .pool_max_idle_per_host(1)

@@ -40,6 +40,9 @@ pub struct Key {
     kind: Kind,
     /// The only algorithm it is for, where the set says so.
     algorithm: Option<SignatureAlgorithm>,
+    /// The only issuer whose tokens it signs, where the set says so (member `issuer` of Entra ID). Empty when it is not a
+    /// text, which is no issuer.
+    issuer: Option<String>,
     /// Modulus and exponent, or the point: with `kid` and `algorithm` the identity of the key.
     material: Vec<u8>,
     public: Public,
@@ -172,13 +175,22 @@ impl Key {
         };
         match algorithm.filter(|alg| kind != Kind::of(*alg)) {
             Some(alg) => Err(KeyFault::Mismatch(alg)),
-            None => Ok(Self { kid: jwk.text("kid")?.map(str::to_owned), kind, algorithm, material, public }),
+            None => {
+                let kid = jwk.text("kid")?.map(str::to_owned);
+                let issuer = jwk.get("issuer").map(|issuer| issuer.as_str().unwrap_or_default().to_owned());
+                Ok(Self { kid, kind, algorithm, issuer, material, public })
+            }
         }
     }
 
     /// The key id.
     pub(super) fn kid(&self) -> Option<&str> {
         self.kid.as_deref()
+    }
+
+    /// The issuer whose tokens it signs, where the set says so; a template for all tenants has `{tenantid}` in it.
+    pub(super) fn issuer(&self) -> Option<&str> {
+        self.issuer.as_deref()
     }
 
     /// Whether the key may have made signatures of `alg`.
@@ -212,6 +224,7 @@ impl PartialEq for Key {
         self.kid == other.kid
             && self.kind == other.kind
             && self.algorithm == other.algorithm
+            && self.issuer == other.issuer
             && self.material == other.material
     }
 }

@@ -36,5 +36,6 @@ pub(crate) fn verified(
     settings: &crate::config::IssuerSettings,
     now: u64,
 ) -> VerifiedClaims {
-    claims::check(claims.as_object().unwrap().clone(), settings, now).unwrap()
+    let accepted = settings.accepts(claims["iss"].as_str().unwrap()).unwrap();
+    claims::check(claims.as_object().unwrap().clone(), settings, accepted, now).unwrap()
 }

@@ -11,7 +11,7 @@ use crate::auth::keys::{KeyStore, Refetched};
 use crate::auth::refetch::Cause;
 use crate::auth::token::{MAX_PART_BYTES, UnverifiedToken};
 use crate::clock::Clock;
-use crate::config::IssuerSettings;
+use crate::config::{AcceptedIssuer, IssuerSettings};
 use crate::secret::Jwt;
 
 /// Checks tokens of the configured issuers. One for the process, shared by every core.
@@ -36,10 +36,10 @@ impl Verifier {
     /// tokens and for the fetch. Dropping the future leaves nothing behind.
     pub async fn verify(&self, jwt: &Jwt) -> Result<VerifiedClaims, VerifyError> {
         let token = UnverifiedToken::parse(jwt.expose())?;
-        let (settings, keys) = self
+        let (settings, keys, accepted) = self
             .issuers
             .iter()
-            .find(|(settings, _)| settings.issuer.as_str() == token.issuer)
+            .find_map(|(settings, keys)| Some((settings, keys, settings.accepts(&token.issuer)?)))
             .ok_or(VerifyError::UnknownIssuer)?;
         if !settings.algorithms.contains(&token.algorithm) {
             return Err(VerifyError::Algorithm(AlgorithmFault::NotListed(token.algorithm)));
@@ -47,9 +47,9 @@ impl Verifier {
         if !token.has_type(&settings.token_types) {
             return Err(VerifyError::TokenType);
         }
-        check_signature(jwt, &token, settings, keys).await?;
+        check_signature(jwt, &token, (settings, &accepted), keys).await?;
         let claims = json::parse_object(&token.payload, MAX_PART_BYTES).map_err(VerifyError::BadPayload)?;
-        claims::check(claims, settings, self.clock.unix_seconds())
+        claims::check(claims, settings, accepted, self.clock.unix_seconds())
     }
 }
 
@@ -58,14 +58,15 @@ impl Verifier {
 async fn check_signature(
     jwt: &Jwt,
     token: &UnverifiedToken<'_>,
-    settings: &IssuerSettings,
+    issuer: (&IssuerSettings, &AcceptedIssuer),
     store: &KeyStore,
 ) -> Result<(), VerifyError> {
+    let (settings, _) = issuer;
     let unavailable = || VerifyError::KeysUnavailable { issuer: settings.name.clone() };
     let keys = store.usable().await.ok_or_else(unavailable)?;
-    let Err(mut missed) = signed_by(&keys, token, settings)? else { return Ok(()) };
+    let Err(mut missed) = signed_by(&keys, token, issuer)? else { return Ok(()) };
     if let Some(keys) = store.after_running().await {
-        match signed_by(&keys, token, settings)? {
+        match signed_by(&keys, token, issuer)? {
             Ok(()) => return Ok(()),
             Err(cause) => missed = cause,
         }
@@ -73,7 +74,7 @@ async fn check_signature(
     match store.refetched(jwt.digest(), missed).await {
         Refetched::Failed => return Err(unavailable()),
         Refetched::InVain => {}
-        Refetched::Keys(keys) => match signed_by(&keys, token, settings)? {
+        Refetched::Keys(keys) => match signed_by(&keys, token, issuer)? {
             Ok(()) => return Ok(()),
             Err(cause) => missed = cause,
         },
@@ -84,15 +85,17 @@ async fn check_signature(
     })
 }
 
-/// Whether one of `keys` made the signature; if not, what other keys might help.
+/// Whether one of `keys` made the signature; if not, what other keys might help. A key that says whose tokens it signs is
+/// not tried for those of another tenant.
 fn signed_by(
     keys: &KeySet,
     token: &UnverifiedToken<'_>,
-    settings: &IssuerSettings,
+    (settings, accepted): (&IssuerSettings, &AcceptedIssuer),
 ) -> Result<Result<(), Cause>, VerifyError> {
-    let candidates = keys
+    let mut candidates = keys
         .candidates(token.key_id.as_deref(), token.algorithm)
         .map_err(|candidates| VerifyError::TooManyKeys { issuer: settings.name.clone(), candidates })?;
+    candidates.retain(|key| accepted.trusts_key_of(key.issuer()));
     let verifies = |key: &&Key| key.verifies(token.signed, &token.signature, token.algorithm);
     Ok(match candidates.iter().any(verifies) {
         true => Ok(()),
@@ -108,3 +111,7 @@ pub(crate) mod tests;
 #[cfg(test)]
 #[path = "rotation_tests.rs"]
 mod rotation_tests;
+
+#[cfg(test)]
+#[path = "tenant_tests.rs"]
+mod tenant_tests;

@@ -27,7 +27,7 @@ pub(crate) fn settings_for(url: &str) -> IssuerSettings {
     settings_at(url, "")
 }
 
-fn settings_at(url: &str, more: &str) -> IssuerSettings {
+pub(super) fn settings_at(url: &str, more: &str) -> IssuerSettings {
     let text = format!(
         r#"
         [listen]

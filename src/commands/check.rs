@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::app::listener_files;
 use crate::cancel::CancelSecret;
-use crate::config::{ClusterSettings, Config, Pin, UserSettings};
+use crate::config::{ClusterSettings, Config, IssuerSettings, Pin, UserSettings};
 use crate::names::RoleArn;
 use crate::wire::tls;
 
@@ -26,7 +26,8 @@ pub fn load(path: &Path) -> Result<Config, String> {
 
 /// What `check` says when all is well.
 pub fn summary(path: &Path, config: &Config) -> String {
-    let issuers: Vec<_> = config.issuers.iter().map(|issuer| issuer.issuer.as_str()).collect();
+    let accepted: Vec<_> = config.issuers.iter().flat_map(IssuerSettings::accepted).collect();
+    let issuers: Vec<_> = accepted.iter().map(|accepted| accepted.issuer.as_str()).collect();
     let addresses: Vec<_> = config.listeners.iter().map(|listen| listen.addr.to_string()).collect();
     let clusters: String = config.clusters.iter().map(describe).collect();
     let mut warnings = String::new();

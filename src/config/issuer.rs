@@ -49,6 +49,71 @@ impl std::fmt::Display for SignatureAlgorithm {
     }
 }
 
+/// An accepted `iss`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AcceptedIssuer {
+    /// The `iss`, byte for byte.
+    pub issuer: Issuer,
+    /// The tenant in it, for a template.
+    pub tenant: Option<String>,
+}
+
+impl IssuerSettings {
+    /// Stands in `issuer` for the id of a tenant, as in the discovery document of Entra ID for all tenants (Microsoft
+    /// identity platform, "Access tokens", validate the issuer).
+    pub const TENANT: &str = "{tenantid}";
+
+    /// What this `iss` is, if it is accepted: `issuer` itself, or its template with one of the listed tenants.
+    pub fn accepts(&self, iss: &str) -> Option<AcceptedIssuer> {
+        let tenant = match self.issuer.as_str().split_once(Self::TENANT) {
+            None if self.issuer.as_str() == iss => None,
+            None => return None,
+            Some((before, after)) => {
+                let tenant = iss.strip_prefix(before)?.strip_suffix(after)?;
+                Some(self.tenants.iter().find(|known| *known == tenant)?.clone())
+            }
+        };
+        Some(AcceptedIssuer { issuer: Issuer::new(iss), tenant })
+    }
+
+    /// Every accepted `iss`.
+    pub fn accepted(&self) -> Vec<AcceptedIssuer> {
+        let (url, of_tenant) = (self.issuer.as_str(), |tenant: &String| AcceptedIssuer {
+            issuer: Issuer::new(in_place_of_tenant(self.issuer.as_str(), tenant)),
+            tenant: Some(tenant.clone()),
+        });
+        match self.tenants.as_slice() {
+            [] => vec![AcceptedIssuer { issuer: Issuer::new(url), tenant: None }],
+            tenants => tenants.iter().map(of_tenant).collect(),
+        }
+    }
+
+    /// The address below which the discovery document is. That of a template is the one for all tenants, which Entra
+    /// ID calls `common`.
+    pub fn discovery_base(&self) -> String {
+        in_place_of_tenant(self.issuer.as_str(), "common")
+    }
+}
+
+impl AcceptedIssuer {
+    /// Whether a key may sign tokens of this issuer that says itself, in its member `issuer`, whose tokens it signs. Only
+    /// the keys for all tenants of a template say so (Microsoft identity platform, "Access tokens", validate the
+    /// issuer).
+    pub fn trusts_key_of(&self, key_issuer: Option<&str>) -> bool {
+        match (&self.tenant, key_issuer) {
+            (None, _) | (_, None) => true,
+            (Some(tenant), Some(named)) => in_place_of_tenant(named, tenant) == self.issuer.as_str(),
+        }
+    }
+}
+
+fn in_place_of_tenant(template: &str, tenant: &str) -> String {
+    template.replace(IssuerSettings::TENANT, tenant)
+}
+
+/// Most tenants of one issuer. Ours: they are looked through at every login.
+const MAX_TENANTS: usize = 256;
+
 pub(super) fn issuers(root: &Section<'_, '_>) -> Option<Vec<IssuerSettings>> {
     let sections = root.sections("issuer");
     if sections.is_empty() {
@@ -61,8 +126,14 @@ pub(super) fn issuers(root: &Section<'_, '_>) -> Option<Vec<IssuerSettings>> {
             whole = false;
             continue;
         };
-        if issuers.iter().any(|other| other.issuer == issuer.issuer || other.name == issuer.name) {
-            let text = "another [[issuer]] has the same url or name; give each its own";
+        let accepted = issuer.accepted();
+        let same = |other: &IssuerSettings| {
+            other.name == issuer.name
+                || other.issuer == issuer.issuer
+                || accepted.iter().any(|accepted| other.accepts(accepted.issuer.as_str()).is_some())
+        };
+        if issuers.iter().any(same) {
+            let text = "another [[issuer]] has the same url or name, or the same tenant; give each its own";
             root.reading.problem(&section.span, "issuer", text);
         }
         issuers.push(issuer);
@@ -75,6 +146,7 @@ fn issuer(section: &Section<'_, '_>) -> Option<IssuerSettings> {
     let private_network = section.boolean("private_network", false);
     let web = |text: &str| web_address(text, private_network).map(|_| Issuer::new(text));
     let issuer = section.required("url", "\"https://acme.okta.com/oauth2/default\"", web);
+    let tenants = tenants(section, issuer.as_ref());
     let jwks_url = section.parsed("jwks_url", |text| web_address(text, private_network));
     let audience = required_texts(section, "audience", "[\"api://aurora\"]");
     let algorithms = algorithms(section);
@@ -93,6 +165,7 @@ fn issuer(section: &Section<'_, '_>) -> Option<IssuerSettings> {
     Some(IssuerSettings {
         name: name?,
         issuer: issuer?,
+        tenants: tenants?,
         jwks_url,
         audience: audience?,
         algorithms,
@@ -109,6 +182,60 @@ fn issuer(section: &Section<'_, '_>) -> Option<IssuerSettings> {
         require,
         user_claim,
     })
+}
+
+/// `tenants`, which go with a template in `url`.
+fn tenants(section: &Section<'_, '_>, issuer: Option<&Issuer>) -> Option<Vec<String>> {
+    let places = issuer.map_or(0, |issuer| issuer.as_str().matches(IssuerSettings::TENANT).count());
+    let items = section.texts("tenants");
+    let example = "tenants = [\"11111111-2222-3333-4444-555555555555\"]";
+    match (&items, places) {
+        (None, 0) => return Some(Vec::new()),
+        (None, _) => {
+            section.wrong("url", format!("a template for tenants needs the list of yours: {example}"));
+            return None;
+        }
+        (Some(items), 1) if (1..=MAX_TENANTS).contains(&items.value.len()) => {}
+        (Some(items), 1) => {
+            section.reading.problem(
+                &items.span,
+                &items.key,
+                format!("write 1 to {MAX_TENANTS}, as in {example}"),
+            );
+            return None;
+        }
+        (Some(items), _) => {
+            let text = format!(
+                "this needs {0} once in url, as in \"https://login.microsoftonline.com/{0}/v2.0\"",
+                IssuerSettings::TENANT
+            );
+            section.reading.problem(&items.span, &items.key, text);
+            return None;
+        }
+    }
+    let mut tenants = Vec::new();
+    for item in items.into_iter().flat_map(|items| items.value) {
+        let tenant = item.value.to_ascii_lowercase();
+        if !is_guid(&tenant) {
+            let text = format!(
+                "{:?} is no tenant id; write it as it stands in \"tid\" of the tokens, a GUID. common, organizations and \
+                 domain names are none",
+                item.value
+            );
+            section.reading.problem(&item.span, &item.key, text);
+        } else if tenants.contains(&tenant) {
+            section.reading.problem(&item.span, &item.key, "this tenant is listed twice");
+        }
+        tenants.push(tenant);
+    }
+    Some(tenants)
+}
+
+/// 8, 4, 4, 4 and 12 hexadecimal digits (RFC 9562, section 4).
+fn is_guid(text: &str) -> bool {
+    let groups: Vec<_> = text.split('-').collect();
+    let lengths = groups.iter().map(|group| group.len());
+    lengths.eq([8, 4, 4, 4, 12]) && groups.concat().bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 fn algorithms(section: &Section<'_, '_>) -> Vec<SignatureAlgorithm> {
@@ -135,3 +262,7 @@ fn algorithms(section: &Section<'_, '_>) -> Vec<SignatureAlgorithm> {
     }
     chosen
 }
+
+#[cfg(test)]
+#[path = "issuer_tests.rs"]
+mod tests;

@@ -122,6 +122,14 @@ fn auth(
             }
         },
     };
+    if !issuer.tenants.is_empty() {
+        let text = format!(
+            "clients cannot be sent to a template for tenants ({}): name an [[issuer]] of one tenant",
+            issuer.name
+        );
+        section.wrong(if section.has("oauth_issuer") { "oauth_issuer" } else { "auth" }, text);
+        return None;
+    }
     if issuer.issuer.as_str().len() + scope.len() > MAX_DISCOVERY {
         let text = format!("issuer and oauth_scope together have more than {MAX_DISCOVERY} bytes");
         section.wrong("oauth_scope", text);

@@ -28,7 +28,7 @@ use std::time::Duration;
 
 pub use access::{GroupSettings, OptionRules, Roles};
 pub use denied::DeniedSettings;
-pub use issuer::SignatureAlgorithm;
+pub use issuer::{AcceptedIssuer, SignatureAlgorithm};
 pub use pool::PoolSettings;
 pub use route::{NamePattern, Route};
 pub use rules::ClaimRule;
@@ -210,8 +210,11 @@ pub enum LogFormat {
 pub struct IssuerSettings {
     /// The operator's name for it, in logs.
     pub name: String,
-    /// The exact `iss`; the discovery document is below it.
+    /// The exact `iss`, or with `tenants` the template of it; the discovery document is below it.
     pub issuer: Issuer,
+    /// Tenants whose ids may stand in place of [`TENANT`](IssuerSettings::TENANT) in `issuer`, lower-case; none for an
+    /// `issuer` that is no template.
+    pub tenants: Vec<String>,
     /// Where the key set is, when discovery is not to be asked.
     pub jwks_url: Option<url::Url>,
     /// Accepted `aud` values, at least one.

@@ -217,7 +217,7 @@ pub(super) fn warn_of_shared_names(
         cluster.issuers.as_ref().is_none_or(|names| names.contains(&issuer.name))
             && cluster.roles.of(&issuer.name).is_some()
     };
-    let mut ruled: Vec<(&UserSettings, &[String], Vec<&str>)> = Vec::new();
+    let mut shared: Vec<(&[String], Vec<(&UserSettings, &IssuerSettings)>)> = Vec::new();
     for issuer in issuers.iter().filter(admitted) {
         let Some(rule) = cluster.user.of(&issuer.name) else {
             let text = format!(
@@ -229,25 +229,39 @@ pub(super) fn warn_of_shared_names(
             continue;
         };
         let claim = rule.claim_for(issuer.user_claim.as_deref());
-        let same = |(other, theirs, _): &&mut (&UserSettings, &[String], Vec<&str>)| {
-            std::ptr::eq(*other, rule) || (*theirs == claim && other.makes_the_same_of_a_claim(rule))
+        let same = |(theirs, uses): &&mut (&[String], Vec<(&UserSettings, &IssuerSettings)>)| {
+            let does_the_same =
+                |other: &UserSettings| *theirs == claim && other.makes_the_same_of_a_claim(rule);
+            uses.iter().any(|(other, _)| std::ptr::eq(*other, rule) || does_the_same(other))
         };
-        match ruled.iter_mut().find(same) {
-            Some((_, _, names)) => names.push(&issuer.name),
-            None => ruled.push((rule, claim, vec![&issuer.name])),
+        match shared.iter_mut().find(same) {
+            Some((_, uses)) => uses.push((rule, issuer)),
+            None => shared.push((claim, vec![(rule, issuer)])),
         }
     }
-    for (rule, _, names) in
-        ruled.iter().filter(|(rule, _, names)| names.len() > 1 && !rule.issuers_share_names)
-    {
+    for (_, uses) in shared {
+        // Each tenant of an issuer gives names of its own.
+        let name_spaces: usize = uses.iter().map(|(_, issuer)| issuer.tenants.len().max(1)).sum();
+        if name_spaces < 2 || uses.iter().all(|(rule, _)| rule.issuers_share_names) {
+            continue;
+        }
+        let names: Vec<_> = uses.iter().map(|(_, issuer)| who(issuer)).collect();
+        let one = uses.iter().all(|(rule, _)| uses.iter().all(|(other, _)| std::ptr::eq(*rule, *other)));
         let text = format!(
-            "people of issuers {} become database users by one rule, {}: the same name at two of them is one user. Write \
-             a [[cluster.user]] with issuer and prefix for each, or issuers_share_names = true if a name is the same \
-             person at all of them",
-            names.join(", "),
-            if rule.issuers.is_some() { "or by rules that do the same" } else { "that of [cluster.user]" },
+            "people of {} become database users by {}: the same name at two of them is one user. Write a \
+             [[cluster.user]] with issuer and prefix for each (a tenant can be an [[issuer]] of its own), or \
+             issuers_share_names = true if a name is the same person at all of them",
+            names.join(" and "),
+            if one { "one rule" } else { "rules that do the same" },
         );
         section.warn("user", text);
+    }
+}
+
+fn who(issuer: &IssuerSettings) -> String {
+    match issuer.tenants.len() {
+        0 | 1 => format!("issuer {:?}", issuer.name),
+        tenants => format!("the {tenants} tenants of issuer {:?}", issuer.name),
     }
 }
 

@@ -139,13 +139,13 @@ fn rules_that_contradict_each_other_are_problems() {
 #[test]
 fn two_issuers_by_one_rule_are_a_warning() {
     let rule = |keys: &str| format!("[[cluster.user]]\n{keys}\n");
-    let one_rule = "people of issuers okta, partner become database users by one rule";
+    let one_rule = "people of issuer \"okta\" and issuer \"partner\" become database users by one rule";
     let two = rule("issuer = \"okta\"\nclaim = \"login\"") + &rule("issuer = \"partner\"\nclaim = \"login\"");
     for (rules, words) in [
         ("[cluster.user]\nclaim = \"email\"".to_owned(), one_rule),
         (String::new(), one_rule),
         (rule("issuer = [\"okta\", \"partner\"]"), one_rule),
-        (two.clone(), "or by rules that do the same"),
+        (two.clone(), "become database users by rules that do the same"),
         (rule("issuer = \"okta\""), "people of issuer \"partner\" are refused"),
         ("[cluster.user]\nissuers_share_names = true".to_owned(), ""),
         (two.replace("\"partner\"\n", "\"partner\"\nprefix = \"partner_\"\n"), ""),

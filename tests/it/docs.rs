@@ -103,7 +103,7 @@ fn every_configuration_is_a_good_one() {
             seen += 1;
         }
     }
-    assert_eq!(seen, 11);
+    assert_eq!(seen, 12);
 }
 
 #[test]

@@ -194,7 +194,7 @@ fn link_of(fault: &VerifyError) -> Link {
         | E::Algorithm(_)
         | E::CriticalHeader(_)
         | E::TokenType => Link::Token,
-        E::NoIssuer | E::UnknownIssuer => Link::TokenIssuer,
+        E::NoIssuer | E::UnknownIssuer | E::Tenant | E::MissingClaim("tid") => Link::TokenIssuer,
         E::KeysUnavailable { .. } => Link::IssuerKeys,
         E::KeyUnknown { .. } | E::TooManyKeys { .. } | E::BadSignature => Link::TokenSignature,
         E::MissingClaim("aud") | E::BadClaim("aud") | E::Audience { .. } => Link::TokenAudience,
@@ -213,7 +213,8 @@ fn trouble(fault: &VerifyError, look: Option<&Look<'_>>, issuers: &[IssuerSettin
     let hint = refusal.hint.unwrap_or_default();
     match fault {
         E::UnknownIssuer => {
-            let known: Vec<_> = issuers.iter().map(|issuer| format!("\"{}\"", issuer.issuer.as_str())).collect();
+            let known: Vec<_> = issuers.iter().flat_map(IssuerSettings::accepted).collect();
+            let known: Vec<_> = known.iter().map(|known| format!("\"{}\"", known.issuer.as_str())).collect();
             let issuer = look.map_or_else(String::new, |look| shown(&look.issuer));
             Trouble::new(
                 format!("the token's iss is \"{issuer}\", configured is {}", known.join(", ")),

@@ -61,7 +61,7 @@ pub struct Plan {
 /// An identity provider in one account.
 #[derive(Debug)]
 pub struct ProviderPlan {
-    /// The operator's name for the issuer.
+    /// The operator's name for the issuer, with the tenant behind it where there are several.
     pub issuer: String,
     /// Its URL, byte for byte.
     pub url: String,
@@ -193,21 +193,25 @@ fn providers(assumed: &[(&RoleArn, Vec<Use<'_>>)], wishes: &Wishes) -> Vec<Provi
     let mut providers: Vec<ProviderPlan> = Vec::new();
     for (role, uses) in assumed {
         for (issuer, _) in uses {
-            let arn = documents::provider_arn(role, &issuer.issuer);
-            let built_in = documents::is_built_in(&issuer.issuer);
-            let known = |other: &ProviderPlan| other.arn == arn && other.account == role.account();
-            if providers.iter().any(known) {
-                continue;
+            for accepted in issuer.accepted() {
+                let arn = documents::provider_arn(role, &accepted.issuer);
+                let known = |other: &ProviderPlan| other.arn == arn && other.account == role.account();
+                if providers.iter().any(known) {
+                    continue;
+                }
+                providers.push(ProviderPlan {
+                    issuer: match &accepted.tenant {
+                        Some(tenant) => format!("{}-{tenant}", issuer.name),
+                        None => issuer.name.clone(),
+                    },
+                    url: accepted.issuer.as_str().to_owned(),
+                    built_in: documents::is_built_in(&accepted.issuer),
+                    arn,
+                    account: role.account().to_owned(),
+                    audiences: audiences(issuer, wishes),
+                    notes: provider_notes(issuer, wishes),
+                });
             }
-            providers.push(ProviderPlan {
-                issuer: issuer.name.clone(),
-                url: issuer.issuer.as_str().to_owned(),
-                arn,
-                account: role.account().to_owned(),
-                audiences: audiences(issuer, wishes),
-                built_in,
-                notes: provider_notes(issuer, wishes),
-            });
         }
     }
     providers
@@ -262,10 +266,14 @@ fn role_plan(role: RoleArn, uses: &[Use<'_>], all: &[&ClusterSettings], wishes: 
     };
     let audiences: BTreeMap<&str, Vec<String>> =
         issuers.iter().map(|issuer| (issuer.name.as_str(), audiences(issuer, wishes))).collect();
-    let trusted: Vec<_> = issuers
+    let accepted: Vec<_> = issuers
         .iter()
-        .map(|issuer| Trusted {
-            issuer: &issuer.issuer,
+        .flat_map(|issuer| issuer.accepted().into_iter().map(move |accepted| (*issuer, accepted.issuer)))
+        .collect();
+    let trusted: Vec<_> = accepted
+        .iter()
+        .map(|(issuer, accepted)| Trusted {
+            issuer: accepted,
             audiences: audiences.get(issuer.name.as_str()).map_or(&[][..], Vec::as_slice),
             tags: match (demanded, tagged(issuer)) {
                 (true, _) => Tags::Demanded,

@@ -198,3 +198,20 @@ fn each_recipe_tells_of_the_tag_only_where_it_is_wanted() {
     let google = format!("{:?}", Idp::Google.recipe("x", &claims, true));
     assert!(google.contains("no session tag"), "{google}");
 }
+
+#[test]
+fn each_tenant_is_a_provider_of_its_own() {
+    let tenants = ["11111111-2222-3333-4444-555555555555", "99999999-8888-7777-6666-abcdefabcdef"];
+    let url = |tenant: &str| format!("https://login.microsoftonline.com/{tenant}/v2.0");
+    let list = format!("url = \"{}\"\ntenants = {tenants:?}", url("{tenantid}"));
+    let plan = reference(&[("url = \"https://acme.okta.com/oauth2/default\"", &list)], &Wishes::default());
+    let providers: Vec<_> =
+        plan.providers.iter().map(|one| (one.issuer.as_str(), one.url.as_str())).collect();
+    let (first, second) = (format!("okta-{}", tenants[0]), format!("okta-{}", tenants[1]));
+    assert_eq!(providers, [(&*first, &*url(tenants[0])), (&*second, &*url(tenants[1]))]);
+    let trust = plan.roles[0].trust.json();
+    for tenant in tenants {
+        assert!(trust.contains(&format!("login.microsoftonline.com/{tenant}/v2.0:aud")), "{trust}");
+    }
+    assert!(!trust.contains("tenantid"), "{trust}");
+}

@@ -28,6 +28,9 @@ pub struct IssuerOptions {
     pub path_prefix: String,
     /// The issuer URL, when others reach it under another name than the listening address.
     pub url: Option<String>,
+    /// Whether it is an issuer for all tenants, as Entra ID's `common`: its discovery document names the template
+    /// `{tenantid}` where its own address has `common`.
+    pub all_tenants: bool,
     /// The `aud` of tokens.
     pub audience: String,
     /// Users of the token endpoint: client id (which becomes `sub`) and secret.
@@ -44,6 +47,7 @@ impl Default for IssuerOptions {
             bind: SocketAddr::from(([127, 0, 0, 1], 0)),
             path_prefix: String::new(),
             url: None,
+            all_tenants: false,
             audience: names::AUDIENCE.to_owned(),
             clients: BTreeMap::new(),
             mint_endpoint: false,
@@ -102,6 +106,8 @@ struct State {
     /// Keys of earlier days that are still published.
     old: Mutex<Vec<Value>>,
     cache_control: Mutex<Option<String>>,
+    /// The member `issuer` of each current key.
+    key_issuer: Mutex<Option<Value>>,
     pages: [PageState; 4],
 }
 
@@ -114,6 +120,7 @@ impl Issuer {
             keys: Mutex::new(Arc::new(Keys::unused()?)),
             old: Mutex::default(),
             cache_control: Mutex::default(),
+            key_issuer: Mutex::default(),
             pages: Default::default(),
             options,
         });
@@ -216,6 +223,11 @@ impl Issuer {
         Ok(())
     }
 
+    /// Says with each key, in member `issuer`, whose tokens it signs.
+    pub fn set_key_issuer(&self, issuer: impl Into<Value>) {
+        *lock(&self.state.key_issuer) = Some(issuer.into());
+    }
+
     /// Sends this `Cache-Control` with discovery document and key set.
     pub fn set_cache_control(&self, value: Option<&str>) {
         *lock(&self.state.cache_control) = value.map(str::to_owned);
@@ -283,6 +295,11 @@ impl State {
 
     fn jwks(&self) -> Value {
         let mut keys = self.keys().jwks();
+        if let Some(issuer) = &*lock(&self.key_issuer) {
+            for key in keys.iter_mut().filter_map(Value::as_object_mut) {
+                key.insert("issuer".to_owned(), issuer.clone());
+            }
+        }
         keys.extend(lock(&self.old).iter().cloned());
         json!({ "keys": keys })
     }

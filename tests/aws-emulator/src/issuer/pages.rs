@@ -38,8 +38,10 @@ pub(super) async fn serve(state: &State, request: Request<Incoming>) -> Answer {
 fn discovery(state: &State) -> Value {
     let issuer = state.url();
     let base = issuer.trim_end_matches('/');
+    let named =
+        if state.options.all_tenants { issuer.replace("common", "{tenantid}") } else { issuer.clone() };
     json!({
-        "issuer": issuer,
+        "issuer": named,
         "jwks_uri": format!("{base}{}", Page::Jwks.path()),
         "token_endpoint": format!("{base}{}", Page::Token.path()),
         "response_types_supported": ["id_token"],

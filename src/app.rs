@@ -25,6 +25,7 @@ use crate::resolver::Resolver;
 use crate::roll::Roll;
 use crate::server::Generation;
 use crate::session::{SessionLimits, Steps};
+use crate::supervisor::{TaskRules, TaskSupervisor};
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::admission::Admissions;
 use crate::upstream::dial::Dialers;
@@ -40,11 +41,13 @@ pub struct Outside {
     pub clock: Clock,
     /// Finds servers.
     pub resolver: Resolver,
+    /// Times of supervision, and panics that a test orders.
+    pub tasks: TaskRules,
 }
 
 impl Default for Outside {
     fn default() -> Self {
-        Self { clock: Clock::system(), resolver: Resolver::system() }
+        Self { clock: Clock::system(), resolver: Resolver::system(), tasks: TaskRules::default() }
     }
 }
 
@@ -55,6 +58,8 @@ pub struct Host {
     pub outside: Outside,
     /// The runtime for fetching keys and asking STS.
     pub control: Handle,
+    /// The owner of the tasks that live as long as the process.
+    pub supervisor: TaskSupervisor,
     /// How the service ends.
     pub stopping: Stopping,
     /// Who is there.
@@ -81,6 +86,7 @@ impl Host {
         };
         let cancels = CancelKeys::new(&secret).context("cancel keys cannot be derived")?;
         Ok(Self {
+            supervisor: TaskSupervisor::new(control.clone(), outside.tasks.clone()),
             outside,
             control,
             stopping,
@@ -143,7 +149,7 @@ impl Host {
 
     fn pool(&self, settings: PoolSettings) -> Arc<Pool> {
         let tally = Arc::clone(&self.pool_tally);
-        Pool::start(settings, tally, self.outside.clock.clone(), &self.control)
+        Pool::start(settings, tally, self.outside.clock.clone(), &self.supervisor)
     }
 
     fn federation(
@@ -156,7 +162,7 @@ impl Host {
         Ok(match before.map(|before| &before.steps) {
             Some(steps) => steps.federation.succeeded_by(clusters, steps.policy.clusters(), times)?,
             None => {
-                let Outside { clock, resolver } = self.outside.clone();
+                let Outside { clock, resolver, .. } = self.outside.clone();
                 Federation::new(clusters, times, clock, resolver, self.control.clone())?
             }
         })
@@ -174,7 +180,7 @@ impl Host {
                 keys.renew(fetcher);
                 Arc::clone(keys)
             }
-            None => Arc::new(KeyStore::start(&settings, fetcher, &self.control)),
+            None => Arc::new(KeyStore::start(&settings, fetcher, &self.supervisor)),
         };
         (settings, keys)
     }

@@ -33,6 +33,7 @@
 //! | [`roll`] | whose sessions there are, whose access is withdrawn | config |
 //! | [`limits`] | who holds a place among how many | names |
 //! | [`session`], [`outcome`], [`explain`] | the order of the steps, how it ends, in whose words | every step |
+//! | [`supervisor`] | owner of every task that lives as long as the process | names |
 //! | [`server`], [`lifecycle`] | accept, cores, signals | session |
 //! | [`telemetry`] | log lines, the audit record, metrics; written, never read | names |
 //! | [`admin`] | health and metrics over HTTP | server, telemetry |
@@ -91,6 +92,7 @@ pub mod roll;
 pub mod secret;
 pub mod server;
 pub mod session;
+pub mod supervisor;
 pub mod telemetry;
 pub mod upstream;
 pub mod wire;

@@ -1,11 +1,22 @@
 //! Signals and the service manager: when to stop, how patiently, when to reload, and telling systemd.
 
+use std::ffi::OsStr;
 use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::Duration;
 
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
+use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
+
+use crate::supervisor::{TaskName, TaskSupervisor};
+
+/// Time between two looks at the health of the tasks.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
 
 /// The three degrees of stopping, each of which includes the ones before.
 #[derive(Clone, Debug, Default)]
@@ -47,19 +58,26 @@ impl Signals {
 
     /// Turns signals into `stopping`: the first SIGTERM or SIGINT asks everybody to leave, the second one, or a
     /// SIGQUIT, ends everything at once. Until then each SIGHUP wakes whoever waits for `reload`; those that come
-    /// while it is busy are one. Returns when nothing more can be asked for.
-    pub async fn drive(mut self, stopping: &Stopping, reload: &Notify) {
-        if self.next(Some(reload)).await == Asked::Drain {
-            tracing::info!("stopping: no new clients; a second signal ends all sessions at once");
-            notify(&[NotifyState::Stopping, NotifyState::Status("stopping: sessions may end by themselves")]);
-            stopping.asked.cancel();
+    /// while it is busy are one. Returns when nothing more can be asked for. Can be called again after a panic: what
+    /// has been asked for is in `stopping`, and is done before it is told.
+    pub async fn drive(&mut self, stopping: &Stopping, reload: &Notify) {
+        let first = if stopping.asked.is_cancelled() { Asked::Drain } else { self.next(Some(reload)).await };
+        if first == Asked::Drain {
+            if !stopping.asked.is_cancelled() {
+                stopping.asked.cancel();
+                tracing::info!("stopping: no new clients; a second signal ends all sessions at once");
+                notify(&[
+                    NotifyState::Stopping,
+                    NotifyState::Status("stopping: sessions may end by themselves"),
+                ]);
+            }
             self.next(None).await;
         }
-        tracing::info!("stopping at once");
-        notify(&[NotifyState::Stopping, NotifyState::Status("stopping at once")]);
         stopping.asked.cancel();
         stopping.drain.cancel();
         stopping.now.cancel();
+        tracing::info!("stopping at once");
+        notify(&[NotifyState::Stopping, NotifyState::Status("stopping at once")]);
     }
 
     async fn next(&mut self, reload: Option<&Notify>) -> Asked {
@@ -99,20 +117,45 @@ pub fn reloading() {
     }
 }
 
-/// Tells systemd that the service is well, as long as `pulse` says so, at half the interval it asks for, if it
-/// asks. Never returns.
-pub async fn feed_watchdog<F: Future<Output = ()>>(pulse: impl Fn() -> F) {
-    let Some(interval) = sd_notify::watchdog_enabled() else { return std::future::pending().await };
-    let mut beat = tokio::time::interval(interval / 2);
+/// Looks at the health of all tasks every second, logs each fault and its end, and tells systemd that the service is
+/// well as long as there is none, at least at half the interval it asks for, if it asks. Never returns.
+pub async fn monitor(supervisor: &TaskSupervisor) {
+    let watchdog = sd_notify::watchdog_enabled();
+    let mut beat = interval(watchdog.map_or(CHECK_EVERY, |limit| CHECK_EVERY.min(limit / 2)));
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut told: Vec<TaskName> = Vec::new();
     loop {
         beat.tick().await;
-        pulse().await;
-        notify(&[NotifyState::Watchdog]);
+        let faults = supervisor.faults();
+        for fault in faults.iter().filter(|fault| !told.contains(&fault.task)) {
+            tracing::error!(task = %fault.task, %fault, "a task of the service does not work");
+        }
+        for task in told.iter().filter(|task| faults.iter().all(|fault| fault.task != **task)) {
+            tracing::info!(%task, "a task of the service works again");
+        }
+        if faults.is_empty() && watchdog.is_some() {
+            notify(&[NotifyState::Watchdog]);
+        }
+        told = faults.into_iter().map(|fault| fault.task).collect();
     }
 }
 
+/// Tells the service manager, if one listens. A manager that does not read is not waited for.
 fn notify(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::debug!(%error, "the service manager cannot be told");
+    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
+    if let Err(error) = send(path.as_bytes(), states) {
+        tracing::warn!(%error, "the service manager cannot be told");
     }
+}
+
+/// One datagram with a line for each state (`sd_notify(3)`); `@` begins the name of an abstract socket.
+fn send(path: &[u8], states: &[NotifyState<'_>]) -> io::Result<()> {
+    let addr = match path {
+        [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
+        path => SocketAddr::from_pathname(OsStr::from_bytes(path))?,
+    };
+    let socket = UnixDatagram::unbound()?;
+    socket.set_nonblocking(true)?;
+    let lines: Vec<_> = states.iter().map(ToString::to_string).collect();
+    socket.send_to_addr(lines.join("\n").as_bytes(), &addr).map(drop)
 }

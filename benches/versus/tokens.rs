@@ -8,6 +8,7 @@ use pgpassport::clock::Clock;
 use pgpassport::config::Config;
 use pgpassport::resolver::Resolver;
 use pgpassport::secret::Jwt;
+use pgpassport::supervisor::{TaskRules, TaskSupervisor};
 
 use crate::measure::{figure, own_cpu_seconds};
 use crate::sessions::runtime;
@@ -38,7 +39,8 @@ pub(crate) fn verification(rounds: usize) -> Option<[Vec<f64>; 2]> {
     let settings = Config::from_toml(&text, "proxy.toml").expect("a configuration").issuers.remove(0);
     let control = runtime();
     let fetcher = KeyFetcher::new(&settings, &Resolver::system()).expect("an issuer that can be asked");
-    let keys = Arc::new(KeyStore::start(&settings, fetcher, control.handle()));
+    let supervisor = TaskSupervisor::new(control.handle().clone(), TaskRules::default());
+    let keys = Arc::new(KeyStore::start(&settings, fetcher, &supervisor));
     let verifier = Verifier::new(vec![(settings, keys)], Clock::system());
     let sessions = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let cost = |jwt: &Jwt| {

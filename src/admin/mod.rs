@@ -22,6 +22,7 @@ use crate::lifecycle::Stopping;
 use crate::limits::{Counts, EvictionSet, EvictionSignal};
 use crate::resolver::Resolver;
 use crate::server::Generation;
+use crate::supervisor::TaskSupervisor;
 use crate::telemetry::logging::LogControl;
 use crate::telemetry::metrics::{Metrics, Snapshot};
 
@@ -59,10 +60,12 @@ pub struct Admin {
     pub resolver: Resolver,
     /// The running log.
     pub log: LogControl,
+    /// The tasks that live as long as the process.
+    pub supervisor: TaskSupervisor,
 }
 
-/// Answers on `listener` until it is dropped. Accepting never waits for a connection to end.
-pub async fn serve(listener: TcpListener, admin: Arc<Admin>) {
+/// Answers on `listener`. Never returns. Accepting never waits for a connection to end.
+pub async fn serve(listener: &TcpListener, admin: Arc<Admin>) {
     let connections: Arc<EvictionSet<()>> = Arc::default();
     loop {
         match listener.accept().await {
@@ -123,7 +126,10 @@ impl Admin {
             return response;
         }
         match request.uri().path() {
-            "/livez" => say(StatusCode::OK, TEXT, "alive\n"),
+            "/livez" => match self.alive() {
+                Ok(()) => say(StatusCode::OK, TEXT, "alive\n"),
+                Err(faults) => say(StatusCode::SERVICE_UNAVAILABLE, TEXT, faults),
+            },
             "/readyz" => match self.ready() {
                 Ok(()) => say(StatusCode::OK, TEXT, "ready\n"),
                 Err(why) => say(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{why}\n")),
@@ -134,6 +140,12 @@ impl Admin {
             },
             _ => say(StatusCode::NOT_FOUND, TEXT, "there are /livez, /readyz and /metrics\n"),
         }
+    }
+
+    /// Whether all tasks of the process work; if not, a line for each that does not.
+    fn alive(&self) -> Result<(), String> {
+        let faults: Vec<_> = self.supervisor.faults().iter().map(ToString::to_string).collect();
+        if faults.is_empty() { Ok(()) } else { Err(faults.join("\n") + "\n") }
     }
 
     /// Whether new clients should come, or why not.
@@ -162,6 +174,7 @@ impl Admin {
             aws: current.steps.aws(),
             pool: current.steps.pool(),
             resolver: self.resolver.status(),
+            tasks: self.supervisor.status(),
             threads: threads(),
             log: self.log.snapshot(),
         }

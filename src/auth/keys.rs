@@ -4,7 +4,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -14,6 +13,7 @@ use crate::auth::jwks::{KeySet, LeftOut};
 use crate::auth::refetch::{Cause, FetchCounts, SpentTokens};
 use crate::config::IssuerSettings;
 use crate::secret::TokenDigest;
+use crate::supervisor::{TaskKind, TaskName, TaskSupervisor};
 
 /// Shortest time a key set is kept, whatever its issuer says.
 const LEAST_REFRESH: Duration = Duration::from_secs(30);
@@ -109,17 +109,16 @@ impl Progress {
 }
 
 impl KeyStore {
-    /// Starts the refreshing task on `runtime`; does not wait for the issuer and does not need it to be up.
-    pub fn start(settings: &IssuerSettings, fetcher: KeyFetcher, runtime: &Handle) -> Self {
+    /// Starts the refreshing task; does not wait for the issuer and does not need it to be up.
+    pub fn start(settings: &IssuerSettings, fetcher: KeyFetcher, supervisor: &TaskSupervisor) -> Self {
         let shared = Arc::new(Shared::new(settings, fetcher));
         let stop = CancellationToken::new();
-        let (keeper, stopped) = (Arc::clone(&shared), stop.clone());
-        runtime.spawn(async move {
-            tokio::select! {
-                () = stopped.cancelled() => {}
-                () = keeper.keep_fresh() => {}
-            }
-        });
+        let refresher = Arc::clone(&shared);
+        let refresh = move || {
+            let refresher = Arc::clone(&refresher);
+            async move { refresher.keep_fresh().await }
+        };
+        supervisor.spawn(TaskName::of(TaskKind::KeyRefresher, &settings.name), stop.clone(), refresh);
         Self { shared, _task: stop.drop_guard() }
     }
 
@@ -222,12 +221,12 @@ impl Shared {
     async fn keep_fresh(&self) {
         let mut retry = FIRST_RETRY;
         loop {
-            let asked = self.begin();
+            let (asked, mut fetching) = self.begin();
             let fetcher = self.fetcher.load_full();
             // What a token has missed may be elsewhere by now.
             let missed_in = asked.and_then(|_| self.usable());
             let fetched = fetcher.fetch(missed_in.as_deref()).await;
-            let failed = fetched.is_err();
+            fetching.failed = fetched.is_err();
             let pause = match fetched {
                 Ok(fetched) => {
                     retry = FIRST_RETRY;
@@ -240,13 +239,13 @@ impl Shared {
                     pause
                 }
             };
-            self.end(failed);
+            drop(fetching);
             self.rest(pause).await;
         }
     }
 
     /// Notes that a fetch begins; what it was asked for, where a token did.
-    fn begin(&self) -> Option<Cause> {
+    fn begin(&self) -> (Option<Cause>, Fetching<'_>) {
         let mut asked = None;
         self.progress.send_modify(|progress| {
             progress.begun += 1;
@@ -257,7 +256,7 @@ impl Shared {
                 progress.counts.asked(cause);
             }
         });
-        asked
+        (asked, Fetching { shared: self, failed: true })
     }
 
     fn end(&self, failed: bool) {
@@ -305,6 +304,18 @@ impl Shared {
     fn report(&self, error: &FetchError) {
         let usable = self.usable().is_some();
         tracing::warn!(issuer = self.issuer, %error, usable, "the key set cannot be fetched");
+    }
+}
+
+/// A fetch in progress. It ends when this is dropped, also by a panic, and those who wait for it go on.
+struct Fetching<'a> {
+    shared: &'a Shared,
+    failed: bool,
+}
+
+impl Drop for Fetching<'_> {
+    fn drop(&mut self) {
+        self.shared.end(self.failed);
     }
 }
 

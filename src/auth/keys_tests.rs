@@ -2,6 +2,8 @@
 
 use aws_emulator::{Fault, Hold, Issuer, IssuerOptions, KeyChoice, Page};
 
+use tokio::runtime::Handle;
+
 use super::*;
 use crate::auth::Verifier;
 use crate::auth::verify::tests::settings;
@@ -9,10 +11,12 @@ use crate::clock::Clock;
 use crate::config::SignatureAlgorithm;
 use crate::resolver::Resolver;
 use crate::secret::Jwt;
+use crate::supervisor::TaskRules;
 
 fn store(issuer: &Issuer, more: &str) -> KeyStore {
     let settings = settings(issuer, more);
-    KeyStore::start(&settings, KeyFetcher::new(&settings, &Resolver::system()).unwrap(), &Handle::current())
+    let supervisor = TaskSupervisor::new(Handle::current(), TaskRules::default());
+    KeyStore::start(&settings, KeyFetcher::new(&settings, &Resolver::system()).unwrap(), &supervisor)
 }
 
 /// What a token of its own gets when it asks for a fetch.

@@ -18,6 +18,7 @@ use super::*;
 use crate::auth::fetch::KeyFetcher;
 use crate::config::SignatureAlgorithm;
 use crate::resolver::Resolver;
+use crate::supervisor::{TaskRules, TaskSupervisor};
 
 async fn issuer() -> Issuer {
     tokio::task::spawn_blocking(|| Issuer::start(IssuerOptions::default()).unwrap()).await.unwrap()
@@ -30,7 +31,7 @@ fn verifier(issuer: &Issuer, interval: Duration) -> (Arc<Verifier>, Arc<KeyStore
     let keys = KeyStore::start(
         &settings,
         KeyFetcher::new(&settings, &Resolver::system()).unwrap(),
-        &Handle::current(),
+        &TaskSupervisor::new(Handle::current(), TaskRules::default()),
     );
     let keys = Arc::new(keys);
     (Arc::new(Verifier::new(vec![(settings, Arc::clone(&keys))], Clock::system())), keys)
@@ -259,7 +260,7 @@ async fn several_issuers_are_told_apart() {
         let keys = KeyStore::start(
             &settings,
             KeyFetcher::new(&settings, &Resolver::system()).unwrap(),
-            &Handle::current(),
+            &TaskSupervisor::new(Handle::current(), TaskRules::default()),
         );
         (settings, Arc::new(keys))
     });

@@ -10,6 +10,7 @@ use super::tests::settings_at;
 use super::*;
 use crate::auth::fetch::KeyFetcher;
 use crate::resolver::Resolver;
+use crate::supervisor::{TaskRules, TaskSupervisor};
 
 const FIRST: &str = "11111111-2222-3333-4444-555555555555";
 const SECOND: &str = "99999999-8888-7777-6666-abcdefabcdef";
@@ -37,7 +38,8 @@ fn verifier(issuer: &Issuer) -> Verifier {
     let tenants = format!("tenants = [\"{FIRST}\", \"{}\"]", SECOND.to_uppercase());
     let settings = settings_at(&of(issuer, IssuerSettings::TENANT), &tenants);
     let fetcher = KeyFetcher::new(&settings, &Resolver::system()).unwrap();
-    let keys = KeyStore::start(&settings, fetcher, &Handle::current());
+    let keys =
+        KeyStore::start(&settings, fetcher, &TaskSupervisor::new(Handle::current(), TaskRules::default()));
     Verifier::new(vec![(settings, Arc::new(keys))], Clock::system())
 }
 

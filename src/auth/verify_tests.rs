@@ -7,6 +7,7 @@ use aws_emulator::{Claims, Issuer, IssuerOptions, KeyChoice, Page};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
+use tokio::runtime::Handle;
 
 use super::*;
 use crate::auth::fault::HeaderFault;
@@ -15,6 +16,7 @@ use crate::auth::json::JsonFault;
 use crate::auth::token::MAX_TOKEN_BYTES;
 use crate::config::Config;
 use crate::resolver::Resolver;
+use crate::supervisor::{TaskRules, TaskSupervisor};
 
 /// Seconds since 1970 for everyone in these tests.
 const NOW: u64 = 1_800_000_000;
@@ -60,7 +62,8 @@ fn verifier_with(more: &str) -> Verifier {
     let mut settings = settings(shared(), more);
     settings.jwks_refetch_interval = Duration::ZERO; // these tests send many bad tokens
     let fetcher = KeyFetcher::new(&settings, &Resolver::system()).unwrap();
-    let keys = KeyStore::start(&settings, fetcher, &tokio::runtime::Handle::current());
+    let supervisor = TaskSupervisor::new(Handle::current(), TaskRules::default());
+    let keys = KeyStore::start(&settings, fetcher, &supervisor);
     let clock = Clock::from_fn(|| UNIX_EPOCH + Duration::from_secs(NOW));
     Verifier::new(vec![(settings, Arc::new(keys))], clock)
 }

@@ -12,6 +12,7 @@ use super::*;
 use crate::auth::{Asked, KeyFetcher, KeyStore, Policy, Verifier};
 use crate::aws::sts_status::Outcome;
 use crate::aws::test_cluster::{cluster, config};
+use crate::supervisor::{TaskRules, TaskSupervisor};
 
 const SECOND_ROLE: &str = "arn:aws:iam::123456789012:role/other";
 
@@ -67,8 +68,8 @@ async fn world() -> World {
         UNIX_EPOCH + Duration::from_secs(now.checked_add_signed(by.load(Ordering::Relaxed)).unwrap())
     });
     let issuer = config.issuers.remove(0);
-    let keys =
-        KeyStore::start(&issuer, KeyFetcher::new(&issuer, &Resolver::system()).unwrap(), &Handle::current());
+    let supervisor = TaskSupervisor::new(Handle::current(), TaskRules::default());
+    let keys = KeyStore::start(&issuer, KeyFetcher::new(&issuer, &Resolver::system()).unwrap(), &supervisor);
     let clusters: Vec<_> = config.clusters.into_iter().map(Arc::new).collect();
     let more = more.replace("\"db_user\"", "\"nickname\"");
     let changed = self::config(&cloud.sts.url(), &cloud.issuer.url(), &more).clusters;

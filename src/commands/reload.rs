@@ -1,16 +1,23 @@
 //! Taking a changed configuration while serving: the whole of it for new connections, or nothing of it.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use arc_swap::ArcSwap;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::timeout;
 
 use crate::app::Host;
 use crate::config::Config;
 use crate::lifecycle;
 use crate::server::{Generation, descriptors};
 use crate::telemetry::logging::LogControl;
+
+/// Longest time for reading the configuration and its files. A file on a network can take for ever.
+const READ_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Reads the configuration and the files it names; an error says all that is wrong.
 pub type Load = Arc<dyn Fn() -> Result<Config, String> + Send + Sync>;
@@ -22,19 +29,33 @@ pub struct Reloader {
     /// What is replaced.
     pub current: Arc<ArcSwap<Generation>>,
     /// The configuration it was built from.
-    pub running: Config,
+    pub running: Mutex<Config>,
     /// Where the next one comes from.
     pub load: Load,
     /// The running log.
     pub log: LogControl,
     /// What systemd shows between reloads.
     pub status: String,
+    /// A reload is under way, and has to be reported even if its task panics.
+    pub under_way: AtomicBool,
+    /// A thread reads files.
+    pub reading: Arc<AtomicBool>,
+}
+
+/// A configuration that can be taken, and what is built from it.
+struct Prepared {
+    config: Config,
+    generation: Generation,
 }
 
 impl Reloader {
-    /// Reloads each time `wanted` is notified, until the service stops. Wakes that come during a reload are one.
-    pub async fn run(mut self, wanted: Arc<Notify>) {
-        let stopping = self.host.stopping.clone();
+    /// Reloads each time `wanted` is notified, until the service stops. Wakes that come during a reload are one. Can be
+    /// called again after a panic.
+    pub async fn run(&self, wanted: &Notify) {
+        if self.under_way.load(Ordering::Relaxed) {
+            self.report(&Err(anyhow!("the last reload has broken down")));
+        }
+        let stopping = &self.host.stopping;
         loop {
             tokio::select! {
                 biased;
@@ -42,41 +63,52 @@ impl Reloader {
                 () = stopping.drain.cancelled() => return,
                 () = wanted.notified() => {}
             }
+            self.under_way.store(true, Ordering::Relaxed);
             lifecycle::reloading();
-            let host = Arc::clone(&self.host);
-            let (self_again, result) = match tokio::task::spawn_blocking(move || self.reload()).await {
-                Ok(done) => done,
-                Err(error) => {
-                    tracing::error!(%error, "reloading has broken down; restart to change the configuration");
-                    host.metrics.reloaded(false);
-                    return;
-                }
+            let result = match self.prepared().await {
+                Ok(prepared) => self.take(prepared),
+                Err(error) => Err(error),
             };
-            self = self_again;
             self.report(&result);
         }
     }
 
-    fn reload(mut self) -> (Self, anyhow::Result<()>) {
-        let result = self.replace();
-        (self, result)
+    /// Reads and builds on a thread of its own, because files block. A thread that does not end in time is left alone:
+    /// what it brings is not taken, and no second one is started beside it.
+    async fn prepared(&self) -> anyhow::Result<Prepared> {
+        if self.reading.swap(true, Ordering::Relaxed) {
+            bail!("the files of the reload before are still being read");
+        }
+        let reading = Reading(Arc::clone(&self.reading));
+        let (sender, receiver) = oneshot::channel();
+        let (host, load, current) =
+            (Arc::clone(&self.host), Arc::clone(&self.load), self.current.load_full());
+        let running = self.running().clone();
+        let prepare = move || {
+            let (sender, reading) = (sender, reading); // at a panic, the last one goes first
+            let _runtime = host.control.enter();
+            let prepared = prepare(&host, &load, &running, &current);
+            drop(reading);
+            let _ = sender.send(prepared); // nobody waits for one that is too late
+        };
+        thread::Builder::new()
+            .name("reload".to_owned())
+            .spawn(prepare)
+            .context("no thread for the reload")?;
+        match timeout(READ_TIMEOUT, receiver).await {
+            Ok(Ok(prepared)) => prepared,
+            Ok(Err(_)) => bail!("reading the configuration has broken down"),
+            Err(_) => bail!("the files cannot be read within {} s", READ_TIMEOUT.as_secs()),
+        }
     }
 
-    fn replace(&mut self) -> anyhow::Result<()> {
-        let config = (self.load)().map_err(|problems| anyhow!(problems))?;
-        let fixed = config.needs_restart(&self.running);
-        if !fixed.is_empty() {
-            bail!(
-                "{} cannot change while the service runs: restart it, or take the change back",
-                fixed.join(", ")
-            );
-        }
-        descriptors::provide(config.limits.max_client_conn, config.pool.map_or(0, |pool| pool.max_idle))?;
-        let next = self.host.build(config.clone(), Some(&self.current.load())).context("not usable")?;
+    /// Nothing is left that could fail, but for a service that has begun to stop.
+    fn take(&self, prepared: Prepared) -> anyhow::Result<()> {
+        let Prepared { config, generation } = prepared;
         if self.host.stopping.is_over() {
             bail!("the service is stopping");
         }
-        let before = self.current.swap(Arc::new(next));
+        let before = self.current.swap(Arc::new(generation));
         before.steps.close_pool(); // what was opened under other rules serves nobody under these
         let ended = self.host.roll.deny(config.denied.clone());
         if ended > 0 {
@@ -85,19 +117,21 @@ impl Reloader {
                 "the access of people with sessions is withdrawn; they are ended"
             );
         }
-        if config.log.level != self.running.log.level {
+        let mut running = self.running();
+        if config.log.level != running.log.level {
             self.log.set_level(config.log.level);
         }
-        self.running = config;
+        *running = config;
         Ok(())
     }
 
     fn report(&self, result: &anyhow::Result<()>) {
+        self.under_way.store(false, Ordering::Relaxed);
         self.host.metrics.reloaded(result.is_ok());
         let status = match result {
             Ok(()) => {
                 tracing::info!("the configuration is reloaded; new connections meet it");
-                super::serve::warn(&self.running);
+                super::serve::warn(&self.running());
                 self.status.clone()
             }
             Err(error) => {
@@ -109,5 +143,32 @@ impl Reloader {
         if !self.host.stopping.is_over() {
             lifecycle::ready(&status);
         }
+    }
+
+    fn running(&self) -> std::sync::MutexGuard<'_, Config> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn prepare(host: &Host, load: &Load, running: &Config, current: &Generation) -> anyhow::Result<Prepared> {
+    let config = load().map_err(|problems| anyhow!(problems))?;
+    let fixed = config.needs_restart(running);
+    if !fixed.is_empty() {
+        bail!(
+            "{} cannot change while the service runs: restart it, or take the change back",
+            fixed.join(", ")
+        );
+    }
+    descriptors::provide(config.limits.max_client_conn, config.pool.map_or(0, |pool| pool.max_idle))?;
+    let generation = host.build(config.clone(), Some(current)).context("not usable")?;
+    Ok(Prepared { config, generation })
+}
+
+/// The thread that reads, until it ends.
+struct Reading(Arc<AtomicBool>);
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
     }
 }

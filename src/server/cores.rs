@@ -2,17 +2,24 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread::{self, JoinHandle};
+use std::thread;
 
+use futures_util::FutureExt;
+use futures_util::future::select_ok;
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, oneshot};
+use tokio::runtime::Builder;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{Mutex, mpsc};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::client::listener::Listener;
 use crate::limits::Place;
 use crate::session::{self, Steps};
+use crate::supervisor::{Heartbeat, TaskKind, TaskName, TaskSupervisor};
 
 /// Accepted connections on their way to a core.
 const HAND_OUT: usize = 64;
@@ -27,124 +34,144 @@ pub(super) struct Job {
     pub(super) place: Place,
 }
 
-enum Message {
-    Serve(Box<Job>),
-    /// Dropped by a core that still runs.
-    Pulse(oneshot::Sender<()>),
-}
+/// A job that is counted as a session of its core.
+type Counted = (Box<Job>, Count);
 
 /// The threads that sessions live on.
 #[derive(Debug)]
-pub struct Cores(Vec<Core>);
+pub struct Cores {
+    cores: Vec<Core>,
+    /// No new sessions come.
+    closing: CancellationToken,
+}
 
 #[derive(Debug)]
 struct Core {
-    messages: mpsc::Sender<Message>,
+    jobs: mpsc::Sender<Counted>,
     sessions: Arc<AtomicUsize>,
-    idle: oneshot::Receiver<()>,
-    thread: JoinHandle<()>,
-}
-
-/// Tells whether all cores still run.
-#[derive(Debug)]
-pub struct Pulse(Vec<mpsc::WeakSender<Message>>);
-
-impl Pulse {
-    /// Waits until each core has taken a message. A core that has ended because it was told to is well.
-    pub async fn feel(&self) {
-        for core in self.0.iter().filter_map(mpsc::WeakSender::upgrade) {
-            let (sender, taken) = oneshot::channel();
-            if core.send(Message::Pulse(sender)).await.is_ok() {
-                drop(core);
-                let _ = taken.await; // an error is the sign of life: the core has dropped it
-            }
-        }
-    }
+    heartbeat: Heartbeat,
+    /// The thread has ended, and its sessions with it.
+    ended: CancellationToken,
 }
 
 impl Cores {
-    /// Starts `count` threads, at least one.
-    pub fn start(count: usize) -> io::Result<Self> {
-        (0..count.max(1)).map(Core::start).collect::<io::Result<_>>().map(Self)
+    /// Starts `count` threads, at least one. Each is a task of `supervisor`, whose receiving end begins again after a
+    /// fault while its sessions go on.
+    pub fn start(count: usize, supervisor: &TaskSupervisor) -> io::Result<Self> {
+        let closing = CancellationToken::new();
+        let cores = (0..count.max(1)).map(|number| Core::start(number, supervisor, &closing));
+        Ok(Self { cores: cores.collect::<io::Result<_>>()?, closing })
     }
 
     /// How many threads there are.
     pub fn count(&self) -> usize {
-        self.0.len()
+        self.cores.len()
     }
 
     /// How many sessions there are, those that are logging in included.
     pub fn sessions(&self) -> usize {
-        self.0.iter().map(|core| core.sessions.load(Ordering::Relaxed)).sum()
+        self.cores.iter().map(|core| core.sessions.load(Ordering::Relaxed)).sum()
     }
 
-    /// For the watchdog.
-    pub fn pulse(&self) -> Pulse {
-        Pulse(self.0.iter().map(|core| core.messages.downgrade()).collect())
-    }
-
-    /// To the core with the fewest sessions: hashing by the kernel would leave a few sessions on one core.
+    /// To the core with the fewest sessions: hashing by the kernel would leave a few sessions on one core. A core that
+    /// does not answer, has ended or has no room for one more is passed over.
     pub(super) async fn serve(&self, job: Job) {
-        let Some(core) = self.0.iter().min_by_key(|core| core.sessions.load(Ordering::Relaxed)) else {
-            return;
-        };
-        core.sessions.fetch_add(1, Ordering::Relaxed);
-        if core.messages.send(Message::Serve(Box::new(job))).await.is_err() {
-            core.sessions.fetch_sub(1, Ordering::Relaxed);
-            tracing::error!("a session thread has ended; its connection is closed");
+        let mut cores: Vec<_> = self.cores.iter().collect();
+        cores.sort_by_key(|core| (!core.heartbeat.is_recent(), core.sessions.load(Ordering::Relaxed)));
+        let mut job = Box::new(job);
+        for core in &cores {
+            match core.jobs.try_send((job, Count::one(&core.sessions))) {
+                Ok(()) => return,
+                Err(TrySendError::Full((back, _)) | TrySendError::Closed((back, _))) => job = back,
+            }
+        }
+        let room = cores.into_iter().map(|core| {
+            Box::pin(async move { core.jobs.reserve().await.map(|room| (room, Count::one(&core.sessions))) })
+        });
+        match select_ok(room).await {
+            Ok(((room, count), _)) => room.send((job, count)),
+            Err(_) => tracing::error!("all session threads have ended; a connection is closed"),
         }
     }
 
-    /// Waits for the last session. No new ones can come.
-    pub async fn ended(self) {
-        for core in self.0 {
-            drop(core.messages);
-            let _ = core.idle.await; // an error means the thread has ended, and its sessions with it
-            let _ = core.thread.join();
+    /// Waits for the last session. New ones are not taken any more.
+    pub async fn ended(&self) {
+        self.closing.cancel();
+        for core in &self.cores {
+            core.ended.cancelled().await;
         }
     }
 }
 
 impl Core {
-    fn start(number: usize) -> io::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let (messages, mut incoming) = mpsc::channel(HAND_OUT);
-        let (all_ended, idle) = oneshot::channel();
-        let sessions = Arc::new(AtomicUsize::new(0));
-        let count = Arc::clone(&sessions);
+    fn start(number: usize, supervisor: &TaskSupervisor, closing: &CancellationToken) -> io::Result<Self> {
+        // Sessions block in nothing.
+        let runtime = Builder::new_current_thread().enable_all().max_blocking_threads(1).build()?;
+        let (jobs, incoming) = mpsc::channel(HAND_OUT);
+        let entry = supervisor.register(TaskName::of(TaskKind::SessionThread, number));
+        let (heartbeat, ended) = (entry.heartbeat(), CancellationToken::new());
+        let (closing, end) = (closing.clone(), ended.clone());
         let run = move || {
-            runtime.block_on(async move {
-                let tasks = TaskTracker::new();
-                while let Some(message) = incoming.recv().await {
-                    match message {
-                        Message::Serve(job) => drop(tasks.spawn(run(*job, Counted(Arc::clone(&count))))),
-                        Message::Pulse(alive) => drop(alive),
-                    }
-                }
-                tasks.close();
-                tasks.wait().await;
-            });
-            let _ = all_ended.send(()); // nobody may be waiting
+            let _end = end.clone().drop_guard(); // also when the thread dies
+            let (incoming, tasks) = (Mutex::new(incoming), TaskTracker::new());
+            let receive = || async {
+                receive(&mut *incoming.lock().await, &closing, &tasks).await;
+                end.cancel();
+            };
+            runtime.block_on(entry.run_thread(&end, receive));
         };
-        let thread = thread::Builder::new().name(format!("sessions-{number}")).spawn(run)?;
-        Ok(Self { messages, sessions, idle, thread })
+        thread::Builder::new().name(format!("sessions-{number}")).spawn(run)?;
+        Ok(Self { jobs, sessions: Arc::default(), heartbeat, ended })
     }
 }
 
-async fn run(job: Job, session: Counted) {
+/// Begins sessions until no more can come, and waits for their end.
+async fn receive(incoming: &mut mpsc::Receiver<Counted>, closing: &CancellationToken, tasks: &TaskTracker) {
+    loop {
+        let received = tokio::select! {
+            biased;
+            received = incoming.recv() => received,
+            () = closing.cancelled(), if !incoming.is_closed() => {
+                incoming.close(); // those who are in the queue are served
+                continue;
+            }
+        };
+        let Some((job, count)) = received else { break };
+        drop(tasks.spawn(run(*job, count)));
+    }
+    tasks.close();
+    tasks.wait().await;
+}
+
+/// Serves one connection. A panic ends it, and nothing else.
+async fn run(job: Job, count: Count) {
     let Job { tcp, peer, steps, listener, place } = job;
+    let metrics = Arc::clone(&steps.metrics);
     // Accepted on another runtime's reactor: its socket has to be registered with this one.
     match tcp.into_std().and_then(TcpStream::from_std) {
-        Ok(tcp) => Box::pin(session::serve(steps, &listener, (tcp, peer), place)).await,
+        Ok(tcp) => {
+            let serving = Box::pin(session::serve(steps, &listener, (tcp, peer), place));
+            if AssertUnwindSafe(serving).catch_unwind().await.is_err() {
+                metrics.connection_aborted();
+            }
+        }
         Err(error) => tracing::warn!(%error, "a connection could not be handed to its core"),
     }
-    drop(session);
+    drop(count);
 }
 
-/// Counts a session out when it ends, also by a panic.
-struct Counted(Arc<AtomicUsize>);
+/// One session of a core, until it is dropped: at its end, also by a panic, or with a job that no core takes.
+#[derive(Debug)]
+struct Count(Arc<AtomicUsize>);
 
-impl Drop for Counted {
+impl Count {
+    fn one(sessions: &Arc<AtomicUsize>) -> Self {
+        sessions.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(sessions))
+    }
+}
+
+impl Drop for Count {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }

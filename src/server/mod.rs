@@ -18,8 +18,8 @@ use futures_util::FutureExt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until};
 
+pub use self::cores::Cores;
 use self::cores::Job;
-pub use self::cores::{Cores, Pulse};
 pub use self::door::{Door, Succession};
 use self::reserve::{Lent, Reserve, is_shortage};
 use crate::client::listener::Listener;
@@ -69,34 +69,42 @@ pub struct Acceptor {
     pub metrics: Arc<Metrics>,
 }
 
+/// The doors that are open, with their numbers.
+#[derive(Debug)]
+pub struct Doors(Vec<(usize, Door)>);
+
+impl Doors {
+    /// All doors, in the order of the configuration's listeners.
+    pub fn new(doors: Vec<Door>) -> Self {
+        Self(doors.into_iter().enumerate().collect())
+    }
+}
+
 impl Acceptor {
-    /// Serves clients of `doors` until all of them are closed, as `stopping` says. Sessions go on.
-    pub async fn run(&self, doors: Vec<Door>, stopping: &Stopping) {
-        let mut doors: Vec<_> = doors.into_iter().enumerate().collect();
+    /// Serves clients of `doors` until all of them are closed, as `stopping` says. Sessions go on. Can be called again
+    /// after a panic, with the doors that are left.
+    pub async fn run(&self, Doors(doors): &mut Doors, stopping: &Stopping) {
         let (mut trouble, mut reserve) = (Trouble::new(), Reserve::new());
         let mut turn = 0;
-        let mut closing = false;
         while !doors.is_empty() {
             let next_close = doors.iter().filter_map(|(_, door)| door.closes).min();
             let accepted = tokio::select! {
                 biased;
-                () = stopping.drain.cancelled() => return,
-                () = stopping.asked.cancelled(), if !closing => {
-                    closing = true;
+                () = stopping.drain.cancelled() => return doors.clear(),
+                () = stopping.asked.cancelled(), if next_close.is_none() => {
                     let delay = self.current.load().shutdown_delay;
-                    for (_, door) in &mut doors {
+                    for (_, door) in &mut *doors {
                         door.close_after(delay);
                     }
                     continue;
                 }
                 () = until(next_close) => {
                     let now = Instant::now();
-                    let (due, open) = doors.into_iter().partition(|(_, door)| door.closes.is_some_and(|at| at <= now));
-                    doors = open;
+                    let due = doors.extract_if(.., |(_, door)| door.closes.is_some_and(|at| at <= now)).collect();
                     self.close(due).await;
                     continue;
                 }
-                accepted = next(&doors, &mut turn), if !trouble.is_pausing() => accepted,
+                accepted = next(doors, &mut turn), if !trouble.is_pausing() => accepted,
                 () = trouble.pause() => continue,
             };
             match accepted {
@@ -109,7 +117,7 @@ impl Acceptor {
                     self.metrics.accept_failed();
                     trouble.met(&error);
                     if is_shortage(&error) {
-                        self.turn_away(&doors, &mut turn, &mut reserve).await;
+                        self.turn_away(doors, &mut turn, &mut reserve).await;
                     }
                 }
             }
@@ -259,7 +267,7 @@ mod tests {
             Host::new(Outside::default(), control.handle().clone(), Stopping::default(), &config.cancel);
         let host = host.unwrap();
         Acceptor {
-            cores: Cores::start(1).unwrap(),
+            cores: Cores::start(1, &host.supervisor).unwrap(),
             current: Arc::new(ArcSwap::from_pointee(host.build(config, None).unwrap())),
             counts: host.counts,
             metrics: host.metrics,
@@ -281,7 +289,7 @@ mod tests {
         Builder::new_current_thread().enable_all().start_paused(true).build().unwrap().block_on(async {
             let door = Door::bind("127.0.0.1:0".parse().unwrap(), false).unwrap();
             SockRef::from(&door.socket).shutdown(std::net::Shutdown::Read).unwrap();
-            let stopping = Stopping::default();
+            let (stopping, mut doors) = (Stopping::default(), Doors::new(vec![door]));
             let minute = async {
                 // Step by step, because the clock does not go on by itself for those who do not sleep.
                 for _ in 0..Duration::from_mins(1).as_millis() / STEP.as_millis() {
@@ -291,7 +299,7 @@ mod tests {
                 stopping.drain.cancel(); // which it hears in a pause too
                 tries
             };
-            let ((), tries) = tokio::join!(acceptor.run(vec![door], &stopping), minute);
+            let ((), tries) = tokio::join!(acceptor.run(&mut doors, &stopping), minute);
             // Pauses of 10, 20, … 640 ms take 1.27 s; then one a second, each at most a step late.
             assert!((60..=66).contains(&tries), "{tries} tries in a minute");
         });

@@ -16,8 +16,10 @@ use super::issuer_metrics::{IssuerMetrics, IssuerSnapshot};
 use super::log_metrics::{LogMetrics, LogSnapshot};
 use super::pool_metrics::{PoolMetrics, PoolSnapshot};
 use super::resolver_metrics::ResolverMetrics;
+use super::task_metrics::TaskMetrics;
 use super::trail::Outcome;
 use crate::resolver::ResolverStatus;
+use crate::supervisor::TaskStatus;
 
 /// How connections end: [`Outcome::word`].
 const OUTCOMES: [&str; 9] =
@@ -95,6 +97,7 @@ struct Gauges {
     aws: AwsMetrics,
     pool: PoolMetrics,
     resolver: ResolverMetrics,
+    tasks: TaskMetrics,
     threads: Gauge,
     log: LogMetrics,
 }
@@ -120,6 +123,8 @@ pub struct Snapshot {
     pub pool: PoolSnapshot,
     /// DNS.
     pub resolver: ResolverStatus,
+    /// The tasks that live as long as the process.
+    pub tasks: Vec<TaskStatus>,
     /// Threads of the process.
     pub threads: usize,
     /// The log.
@@ -181,6 +186,7 @@ impl Metrics {
         now.aws.register(registry);
         now.pool.register(registry);
         now.resolver.register(registry);
+        now.tasks.register(registry);
         registry.register("threads", "Threads of the process", now.threads.clone());
         now.log.register(registry);
     }
@@ -196,6 +202,11 @@ impl Metrics {
         };
         self.bytes.get_or_create(&TO_SERVER).inc_by(to_server);
         self.bytes.get_or_create(&TO_CLIENT).inc_by(to_client);
+    }
+
+    /// Counts a connection that a fault of ours has ended.
+    pub fn connection_aborted(&self) {
+        self.connections.get_or_create(&[("outcome", "aborted")]).inc();
     }
 
     /// Counts a connection that was closed without a word.
@@ -236,6 +247,7 @@ impl Gauges {
         self.pool.set(&now.pool);
         self.issuers.set(&now.issuers);
         self.resolver.set(now.resolver);
+        self.tasks.set(&now.tasks);
         self.threads.set(whole(now.threads));
         self.log.set(&now.log);
         // A reload can take names away.

@@ -10,4 +10,5 @@ pub mod metrics;
 mod panics;
 pub mod pool_metrics;
 mod resolver_metrics;
+mod task_metrics;
 pub mod trail;

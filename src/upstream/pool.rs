@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
-use tokio::runtime::Handle;
 use tokio::time::{Instant, interval, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
@@ -23,6 +22,7 @@ use crate::cancel::{Target, Used};
 use crate::client::startup::StartupParams;
 use crate::clock::Clock;
 use crate::config::PoolSettings;
+use crate::supervisor::{TaskKind, TaskSupervisor};
 use crate::wire::Greeting;
 
 /// How often it is looked whose time is over, and which servers have closed.
@@ -95,12 +95,18 @@ pub struct Left {
 }
 
 impl Pool {
-    /// An empty one. Its timekeeper runs on `control`.
-    pub fn start(settings: PoolSettings, tally: Arc<Tally>, clock: Clock, control: &Handle) -> Arc<Self> {
+    /// An empty one, which a task of `supervisor` keeps tidy.
+    pub fn start(
+        settings: PoolSettings,
+        tally: Arc<Tally>,
+        clock: Clock,
+        supervisor: &TaskSupervisor,
+    ) -> Arc<Self> {
         let sizes = Sizes { per_key: settings.max_idle_per_login, in_all: settings.max_idle };
         let idle = Mutex::new(Shelf::new(sizes));
         let pool = Arc::new(Self { settings, clock, tally, idle, closed: CancellationToken::new() });
-        control.spawn(keep_tidy(Arc::downgrade(&pool)));
+        let keeper = Arc::downgrade(&pool);
+        supervisor.spawn(TaskKind::PoolKeeper, pool.closed.clone(), move || keep_tidy(Weak::clone(&keeper)));
         pool
     }
 
@@ -185,14 +191,20 @@ impl Pool {
     }
 }
 
-/// As long as there is a pool to keep tidy.
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.closed.cancel(); // ends the task that keeps it tidy
+    }
+}
+
+/// Ends with the pool, which cancels it.
 async fn keep_tidy(pool: Weak<Pool>) {
     let mut beat = interval(SWEEP_EVERY);
     loop {
         beat.tick().await;
         match pool.upgrade() {
             Some(pool) if !pool.closed.is_cancelled() => pool.sweep(),
-            _ => return,
+            _ => return std::future::pending().await,
         }
     }
 }

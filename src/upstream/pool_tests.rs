@@ -2,11 +2,14 @@
 
 use std::time::UNIX_EPOCH;
 
+use tokio::runtime::Handle;
+
 use super::*;
+use crate::supervisor::TaskRules;
 
 const NOON: SystemTime = UNIX_EPOCH;
 
-fn pool(control: &Handle) -> Arc<Pool> {
+fn pool() -> Arc<Pool> {
     let settings = PoolSettings {
         max_idle: 9,
         max_idle_per_login: 9,
@@ -15,7 +18,8 @@ fn pool(control: &Handle) -> Arc<Pool> {
     };
     let begun = Instant::now();
     let clock = Clock::from_fn(move || NOON + begun.elapsed());
-    Pool::start(settings, Arc::default(), clock, control)
+    let supervisor = TaskSupervisor::new(Handle::current(), TaskRules::default());
+    Pool::start(settings, Arc::default(), clock, &supervisor)
 }
 
 fn opened(credentials_last: Duration) -> Opened {
@@ -28,7 +32,7 @@ fn opened(credentials_last: Duration) -> Opened {
 
 #[tokio::test(start_paused = true)]
 async fn u4_a_connection_is_as_old_as_it_may_be_and_not_a_millisecond_older() {
-    let pool = pool(&Handle::current());
+    let pool = pool();
     let (tick, hour) = (Duration::from_millis(1), Duration::from_hours(1));
     let all_but_a_tick = async |minutes: u64| {
         tokio::time::advance(Duration::from_millis(minutes * 60_000 - 1)).await;

@@ -123,19 +123,24 @@ fn nobody_uses_what_the_house_forbids() {
         ("wire", leaves.to_vec()),
         ("config", vec!["names", "secret", "config"]),
         ("client", [&leaves[..], &["wire", "client"]].concat()),
-        ("auth", [&leaves[..], &["auth", "config", "net", "resolver"]].concat()),
+        ("auth", [&leaves[..], &["auth", "config", "net", "resolver", "supervisor"]].concat()),
         ("aws", [&leaves[..], &["aws", "auth", "config", "net", "resolver"]].concat()),
         (
             "upstream",
-            [&leaves[..], &["wire", "client", "auth", "config", "cancel", "resolver", "upstream"]].concat(),
+            [
+                &leaves[..],
+                &["wire", "client", "auth", "config", "cancel", "resolver", "supervisor", "upstream"],
+            ]
+            .concat(),
         ),
         ("relay", [&leaves[..], &["wire", "config"]].concat()),
         ("cancel", vec!["names", "secret", "wire"]),
         ("roll", vec!["config"]),
         ("limits", vec!["names"]),
-        ("admin", vec!["lifecycle", "limits", "resolver", "server", "telemetry"]),
-        ("telemetry", vec!["names", "config", "resolver", "telemetry"]),
-        ("lifecycle", vec![]),
+        ("admin", vec!["lifecycle", "limits", "resolver", "server", "supervisor", "telemetry"]),
+        ("telemetry", vec!["names", "config", "resolver", "supervisor", "telemetry"]),
+        ("lifecycle", vec!["supervisor"]),
+        ("supervisor", vec!["names"]),
     ]);
     let know_all = ["app", "cli", "commands", "explain", "lib", "main", "outcome", "server", "session"];
     let mut checked = 0;

@@ -37,6 +37,7 @@ mod restart;
 mod routing;
 mod rules;
 mod sts;
+mod supervision;
 mod terraform;
 mod tls;
 mod tokens;

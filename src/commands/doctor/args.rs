@@ -47,7 +47,8 @@ impl DoctorArgs {
             let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush()); // a closed pipe is no reason to stop
         };
         let mut report = Report::new(&mut tell);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build()?;
         runtime.block_on(examine(config, question, &Clock::system(), &mut report));
         Ok(report.all_well())
     }

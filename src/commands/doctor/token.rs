@@ -15,6 +15,7 @@ use crate::names::printable;
 use crate::outcome::LoginError;
 use crate::resolver::Resolver;
 use crate::secret::Jwt;
+use crate::supervisor::{TaskRules, TaskSupervisor};
 
 /// Longest part of a claim that is shown.
 const MAX_SHOWN: usize = 128;
@@ -76,7 +77,8 @@ async fn verify(
 ) -> Result<VerifiedClaims, VerifyError> {
     let unavailable = |_| VerifyError::KeysUnavailable { issuer: settings.name.clone() };
     let fetcher = KeyFetcher::new(settings, resolver).map_err(unavailable)?;
-    let keys = KeyStore::start(settings, fetcher, &Handle::current());
+    let supervisor = TaskSupervisor::new(Handle::current(), TaskRules::default());
+    let keys = KeyStore::start(settings, fetcher, &supervisor);
     Verifier::new(vec![(settings.clone(), Arc::new(keys))], clock.clone()).verify(jwt).await
 }
 

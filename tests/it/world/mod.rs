@@ -104,7 +104,8 @@ impl World {
         let (stopping, reload) = (Stopping::default(), Arc::new(Notify::new()));
         let file = folder.path().join("proxy.toml");
         let log = log::unused(&config.log);
-        let serving = tokio::spawn(serve::serve(Service {
+        let change = wishes.change.take();
+        let mut service = Service {
             config,
             load: Arc::new(move || check::load(&file)),
             doors,
@@ -112,8 +113,13 @@ impl World {
             log,
             reload: Arc::clone(&reload),
             stopping: stopping.clone(),
+            signals: None,
             outside: wishes.outside(&cloud),
-        }));
+        };
+        if let Some(change) = change {
+            change(&mut service);
+        }
+        let serving = tokio::spawn(serve::serve(service));
         Self {
             cloud,
             port: ports[0],

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use aws_emulator::certs::CertFiles;
@@ -9,9 +10,12 @@ use aws_emulator::{Ca, Cloud, names};
 use pgpassport::app::Outside;
 use pgpassport::clock::Clock;
 use pgpassport::commands::policy;
+use pgpassport::commands::serve::Service;
 use pgpassport::resolver::Resolver;
 
 use super::{World, log};
+
+type Change = Arc<dyn Fn(&mut Service) + Send + Sync>;
 
 /// How a world differs from the usual one.
 #[derive(Clone)]
@@ -31,6 +35,7 @@ pub(crate) struct Wishes {
     resource: String,
     pub(super) resolver: Option<Resolver>,
     one_clock: bool,
+    pub(super) change: Option<Change>,
     pub(super) issuer_down: bool,
     pub(super) ca: Option<Ca>,
     pub(super) printed: policy::Wishes,
@@ -55,6 +60,7 @@ impl Wishes {
             resource: format!("resource_id = \"{}\"", names::RESOURCE_ID),
             resolver: None,
             one_clock: false,
+            change: None,
             issuer_down: false,
             ca: None,
             printed: policy::Wishes::default(),
@@ -134,6 +140,11 @@ impl Wishes {
     /// The proxy's clock is that of issuer and STS, which a test can move. The database's is not.
     pub(crate) fn one_clock(mut self) -> Self {
         self.one_clock = true;
+        self
+    }
+    /// What the service is started with is changed by `change`: its clock, its rules for tasks, how it reloads.
+    pub(crate) fn service_with(mut self, change: impl Fn(&mut Service) + Send + Sync + 'static) -> Self {
+        self.change = Some(Arc::new(change));
         self
     }
     /// The issuer is down when the proxy starts.

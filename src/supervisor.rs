@@ -1,0 +1,338 @@
+//! The owner of every task that lives as long as the process. A task that panics or returns too early is counted,
+//! logged and begun again after a pause; the health of all of them is one answer for `/livez` and the watchdog.
+
+mod failpoints;
+mod watched;
+
+use std::any::Any;
+use std::fmt;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio_util::sync::CancellationToken;
+
+pub use self::failpoints::Failpoints;
+use self::watched::Watched;
+pub use self::watched::{Heartbeat, TaskFault, Trouble};
+use crate::names::visible;
+
+/// Longest message of a panic in the log.
+const MAX_MESSAGE: usize = 500;
+
+/// Functions of the process that must not end before it does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TaskKind {
+    /// Accepts clients of all listeners.
+    Acceptor,
+    /// Accepts connections of the admin address.
+    AdminServer,
+    /// Looks at the health of all tasks, logs it, and feeds the systemd watchdog.
+    HealthMonitor,
+    /// Keeps the keys of one issuer fresh.
+    KeyRefresher,
+    /// Closes what the pool may not keep any longer.
+    PoolKeeper,
+    /// Takes changed configurations.
+    Reloader,
+    /// Takes connections for one thread of sessions.
+    SessionThread,
+    /// Ends the sessions when the listeners are closed.
+    Shutdown,
+    /// Turns signals into stopping and reloading.
+    SignalDriver,
+}
+
+impl TaskKind {
+    /// All kinds.
+    pub const ALL: [Self; 9] = [
+        Self::Acceptor,
+        Self::AdminServer,
+        Self::HealthMonitor,
+        Self::KeyRefresher,
+        Self::PoolKeeper,
+        Self::Reloader,
+        Self::SessionThread,
+        Self::Shutdown,
+        Self::SignalDriver,
+    ];
+
+    /// The name in metrics, log lines and the answer of `/livez`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Acceptor => "acceptor",
+            Self::AdminServer => "admin_server",
+            Self::HealthMonitor => "health_monitor",
+            Self::KeyRefresher => "key_refresher",
+            Self::PoolKeeper => "pool_keeper",
+            Self::Reloader => "reloader",
+            Self::SessionThread => "session_thread",
+            Self::Shutdown => "shutdown",
+            Self::SignalDriver => "signal_driver",
+        }
+    }
+}
+
+/// The name of one task.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TaskName {
+    /// The kind.
+    pub kind: TaskKind,
+    /// The issuer's name or the thread's number, where there are several of a kind.
+    pub which: Option<String>,
+}
+
+impl TaskName {
+    /// One of several.
+    pub fn of(kind: TaskKind, which: impl fmt::Display) -> Self {
+        Self { kind, which: Some(which.to_string()) }
+    }
+}
+
+impl From<TaskKind> for TaskName {
+    fn from(kind: TaskKind) -> Self {
+        Self { kind, which: None }
+    }
+}
+
+impl fmt::Display for TaskName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.which {
+            Some(which) => write!(f, "{} {which}", self.kind.name()),
+            None => f.write_str(self.kind.name()),
+        }
+    }
+}
+
+/// Times and counts of supervision.
+#[derive(Clone, Debug)]
+pub struct TaskRules {
+    /// Pause after a first failure, doubled for each further one in a row.
+    pub first_pause: Duration,
+    /// Longest pause.
+    pub longest_pause: Duration,
+    /// A task that has run for this long works: its next failure is a first one.
+    pub stable_after: Duration,
+    /// Failures in a row from which on the task is a fault of the process.
+    pub failing_after: u32,
+    /// Longest time that a task may take for one step, and a session thread for one heartbeat.
+    pub stuck_after: Duration,
+    /// Panics that a test orders; none in the service.
+    pub failpoints: Failpoints,
+}
+
+impl Default for TaskRules {
+    fn default() -> Self {
+        Self {
+            first_pause: Duration::from_millis(100),
+            longest_pause: Duration::from_secs(10),
+            stable_after: Duration::from_secs(10),
+            failing_after: 5,
+            stuck_after: Duration::from_secs(10),
+            failpoints: Failpoints::default(),
+        }
+    }
+}
+
+/// The tasks of one kind, for metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TaskStatus {
+    /// The kind.
+    pub kind: TaskKind,
+    /// Restarts since the process began.
+    pub restarts: u64,
+    /// Whether all of them run.
+    pub up: bool,
+}
+
+/// The supervisor of a process; clones are the same one.
+#[derive(Clone, Debug)]
+pub struct TaskSupervisor(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    control: Handle,
+    rules: TaskRules,
+    restarts: [AtomicU64; TaskKind::ALL.len()],
+    tasks: Mutex<Vec<Arc<Watched>>>,
+}
+
+impl TaskSupervisor {
+    /// A supervisor without tasks; it runs them on `control` unless they are run elsewhere.
+    pub fn new(control: Handle, rules: TaskRules) -> Self {
+        Self(Arc::new(Shared { control, rules, restarts: Default::default(), tasks: Mutex::default() }))
+    }
+
+    /// Runs a task on the control runtime until `until` is cancelled. See [`TaskEntry::run`].
+    pub fn spawn<F, Fut>(&self, name: impl Into<TaskName>, until: CancellationToken, run: F) -> JoinHandle<()>
+    where
+        F: FnMut() -> Fut + Send + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        let entry = self.register(name);
+        self.0.control.spawn(async move { entry.run(&until, run).await })
+    }
+
+    /// Runs a task in the caller's own task. See [`TaskEntry::run`].
+    pub async fn run<F, Fut>(&self, name: impl Into<TaskName>, until: &CancellationToken, run: F)
+    where
+        F: FnMut() -> Fut,
+        Fut: Future<Output = ()>,
+    {
+        self.register(name).run(until, run).await;
+    }
+
+    /// Enters a task into the list, before it runs.
+    pub fn register(&self, name: impl Into<TaskName>) -> TaskEntry {
+        let watched = Arc::new(Watched::new(name.into(), &self.0.rules));
+        self.0.tasks().push(Arc::clone(&watched));
+        TaskEntry { supervisor: self.clone(), watched }
+    }
+
+    /// What is wrong with tasks at the moment; nothing in a healthy process.
+    pub fn faults(&self) -> Vec<TaskFault> {
+        self.0.tasks().iter().filter_map(|task| task.fault(&self.0.rules)).collect()
+    }
+
+    /// All kinds, also those without a task.
+    pub fn status(&self) -> Vec<TaskStatus> {
+        let tasks = self.0.tasks();
+        let status = |(kind, restarts): (TaskKind, &AtomicU64)| {
+            let mut of_kind = tasks.iter().filter(|task| task.name.kind == kind);
+            TaskStatus {
+                kind,
+                restarts: restarts.load(Ordering::Relaxed),
+                up: of_kind.all(|task| task.is_up(&self.0.rules)),
+            }
+        };
+        TaskKind::ALL.into_iter().zip(&self.0.restarts).map(status).collect()
+    }
+}
+
+impl Shared {
+    fn tasks(&self) -> MutexGuard<'_, Vec<Arc<Watched>>> {
+        // No code panics while it holds the lock.
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn count_restart(&self, kind: TaskKind) {
+        for (known, restarts) in TaskKind::ALL.into_iter().zip(&self.restarts) {
+            if known == kind {
+                restarts.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+/// A task in the list. One that is dropped by a panic stays there as dead.
+#[derive(Debug)]
+pub struct TaskEntry {
+    supervisor: TaskSupervisor,
+    watched: Arc<Watched>,
+}
+
+impl TaskEntry {
+    /// Runs the task until `until` is cancelled. `run` makes the task's future; when that panics or returns while
+    /// `until` is not cancelled, it is made again after a pause that grows with failures in a row.
+    pub async fn run<F, Fut>(self, until: &CancellationToken, mut run: F)
+    where
+        F: FnMut() -> Fut,
+        Fut: Future<Output = ()>,
+    {
+        loop {
+            self.watched.begins();
+            let problem = tokio::select! {
+                biased;
+                () = until.cancelled() => return,
+                problem = self.once(async { run().await }) => problem,
+            };
+            if until.is_cancelled() {
+                return;
+            }
+            let pause = self.watched.failed(&self.supervisor.0.rules);
+            self.supervisor.0.count_restart(self.watched.name.kind);
+            tracing::error!(
+                task = %self.watched.name,
+                problem,
+                pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX),
+                "a task of the service has failed; it begins again after a pause"
+            );
+            tokio::select! {
+                () = until.cancelled() => return,
+                () = sleep(pause) => {}
+            }
+        }
+    }
+
+    /// Runs the task as [`TaskEntry::run`] does, on a thread's own runtime, with a heartbeat of that runtime.
+    pub async fn run_thread<F, Fut>(self, until: &CancellationToken, run: F)
+    where
+        F: FnMut() -> Fut,
+        Fut: Future<Output = ()>,
+    {
+        let watched = Arc::clone(&self.watched);
+        let beats = async {
+            let mut beat = interval(watched.beat_every());
+            beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                beat.tick().await;
+                watched.beat();
+            }
+        };
+        tokio::select! {
+            () = self.run(until, run) => {}
+            () = beats => {}
+        }
+    }
+
+    /// The task's heartbeat, for a task of [`TaskEntry::run_thread`].
+    pub fn heartbeat(&self) -> Heartbeat {
+        Heartbeat::of(&self.watched)
+    }
+
+    /// Waits for the end of one run, and says how it ended.
+    async fn once(&self, task: impl Future<Output = ()>) -> String {
+        let mut task = pin!(task);
+        let failpoints = &self.supervisor.0.rules.failpoints;
+        std::future::poll_fn(|cx| {
+            let _step = self.watched.steps();
+            let polled = catch_unwind(AssertUnwindSafe(|| {
+                failpoints.pass(&self.watched.name, cx.waker());
+                task.as_mut().poll(cx)
+            }));
+            match polled {
+                Ok(Poll::Pending) => Poll::Pending,
+                Ok(Poll::Ready(())) => Poll::Ready("it returned".to_owned()),
+                Err(panic) => Poll::Ready(format!("it panicked: {}", message(&*panic))),
+            }
+        })
+        .await
+    }
+}
+
+impl Drop for TaskEntry {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return self.watched.died();
+        }
+        self.supervisor.0.tasks().retain(|task| !Arc::ptr_eq(task, &self.watched));
+    }
+}
+
+/// The words of a panic, cut at [`MAX_MESSAGE`].
+fn message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    visible(text.unwrap_or("no message"), MAX_MESSAGE)
+}
+
+#[cfg(test)]
+#[path = "supervisor/tests.rs"]
+mod tests;

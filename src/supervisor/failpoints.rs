@@ -1,0 +1,60 @@
+//! Panics that a test orders in supervised tasks.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Waker;
+
+use super::{TaskKind, TaskName};
+
+/// Panics to come. The default has none and can get none.
+#[derive(Clone, Debug, Default)]
+pub struct Failpoints(Option<Arc<Mutex<Orders>>>);
+
+#[derive(Debug, Default)]
+struct Orders {
+    panics: HashMap<TaskKind, u32>,
+    /// Wakes tasks that have nothing to do.
+    wakers: HashMap<TaskName, Waker>,
+}
+
+impl Failpoints {
+    /// Failpoints that take orders.
+    pub fn enabled() -> Self {
+        Self(Some(Arc::default()))
+    }
+
+    /// Makes tasks of `kind` panic at their next `times` steps, wherever they are then, and wakes them for it.
+    pub fn order(&self, kind: TaskKind, times: u32) {
+        let Some(orders) = &self.0 else { return };
+        let mut orders = orders.lock().unwrap_or_else(PoisonError::into_inner);
+        orders.panics.insert(kind, times);
+        orders.wakers.retain(|task, waker| {
+            if task.kind == kind {
+                waker.wake_by_ref();
+            }
+            task.kind != kind
+        });
+    }
+
+    /// Orders that have not been carried out yet.
+    pub fn ordered(&self, kind: TaskKind) -> u32 {
+        let Some(orders) = &self.0 else { return 0 };
+        orders.lock().unwrap_or_else(PoisonError::into_inner).panics.get(&kind).copied().unwrap_or(0)
+    }
+
+    /// A step of `task`, which panics if that has been ordered.
+    #[expect(clippy::panic, reason = "that is its purpose, and only tests can order it")]
+    pub(super) fn pass(&self, task: &TaskName, waker: &Waker) {
+        let Some(orders) = &self.0 else { return };
+        let mut orders = orders.lock().unwrap_or_else(PoisonError::into_inner);
+        match orders.panics.get_mut(&task.kind) {
+            Some(times) if *times > 0 => *times -= 1,
+            _ => {
+                orders.wakers.insert(task.clone(), waker.clone());
+                return;
+            }
+        }
+        drop(orders);
+        panic!("failpoint of {task}");
+    }
+}

@@ -26,6 +26,7 @@ use crate::roll::Roll;
 use crate::server::Generation;
 use crate::session::{SessionLimits, Steps};
 use crate::supervisor::{TaskRules, TaskSupervisor};
+use crate::telemetry::logging::LogControl;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::admission::Admissions;
 use crate::upstream::dial::Dialers;
@@ -68,6 +69,8 @@ pub struct Host {
     pub metrics: Arc<Metrics>,
     /// Whose sessions there are.
     pub roll: Arc<Roll>,
+    /// The running log.
+    pub log: LogControl,
     cancels: Arc<CancelKeys>,
     pool_tally: Arc<Tally>,
 }
@@ -78,6 +81,7 @@ impl Host {
         outside: Outside,
         control: Handle,
         stopping: Stopping,
+        log: LogControl,
         cancel: &CancelSettings,
     ) -> anyhow::Result<Self> {
         let secret = match &cancel.secret_file {
@@ -93,6 +97,7 @@ impl Host {
             counts: Arc::default(),
             metrics: Arc::default(),
             roll: Arc::default(),
+            log,
             cancels: Arc::new(cancels),
             pool_tally: Arc::default(),
         })
@@ -133,6 +138,7 @@ impl Host {
             counts: Arc::clone(&self.counts),
             metrics: Arc::clone(&self.metrics),
             roll: Arc::clone(&self.roll),
+            audit: self.log.audit_gate(config.audit.when_unwritable),
             clock: self.outside.clock.clone(),
             session: config.session,
             stopping: self.stopping.clone(),

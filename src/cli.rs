@@ -152,10 +152,10 @@ fn serve(load: Load) -> ExitCode {
             return ExitCode::from(EX_CONFIG);
         }
     };
-    let log = match logging::start(&config.log) {
+    let log = match logging::start(&config.log, &config.audit) {
         Ok(log) => log,
         Err(error) => {
-            logging::last_words(&format!("pgpassport: the log cannot be started: {error}"));
+            logging::last_words(&format!("pgpassport: {error}"));
             return ExitCode::FAILURE;
         }
     };

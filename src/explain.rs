@@ -42,6 +42,7 @@ pub fn explain(why: &LoginError, user: &str) -> Refusal {
         LoginError::Verify(why) => token(why, user),
         LoginError::Policy(why) => policy::explain(why, user),
         LoginError::Withdrawn(_) => place::withdrawn(user),
+        LoginError::Audit(_) => place::audit_unwritable(),
         LoginError::Sts(why) => sts(why, user),
         LoginError::Sign(_) => Refusal::internal(Stage::Signing),
         LoginError::Dial(why) => dial(why),

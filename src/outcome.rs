@@ -18,6 +18,7 @@ use crate::names::SessionId;
 use crate::refusal::{Refusal, Stage};
 use crate::relay::{Carried, Cause, RelayEnd};
 use crate::roll::Withdrawn;
+use crate::telemetry::log_queue::Unwritable;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::trail::Outcome;
 use crate::upstream::admission::QueueFull;
@@ -49,6 +50,9 @@ pub enum LoginError {
     /// Access that was given before is no longer.
     #[error(transparent)]
     Withdrawn(#[from] Withdrawn),
+    /// Its audit record may be lost.
+    #[error("audit records cannot be written: {0}")]
+    Audit(#[from] Unwritable),
     /// STS.
     #[error(transparent)]
     Sts(#[from] StsError),
@@ -102,6 +106,7 @@ impl LoginError {
                 Whose::Clients | Whose::Logins | Whose::Cluster(_) | Whose::Group(_) => Fault::Operator,
             },
             Self::NoPlace(NoPlace::Descriptors)
+            | Self::Audit(_)
             | Self::Queue(_)
             | Self::Sts(StsError::Misconfigured { .. }) => Fault::Operator,
             Self::NoPlace(NoPlace::Stopping)

@@ -53,6 +53,7 @@ fn ends() -> Vec<End> {
         Stage::UpstreamTls,
         Stage::UpstreamLogin,
         Stage::Limits,
+        Stage::Audit,
         Stage::Session,
     ];
     ends.extend(stages.map(|stage| End::Refused(LoginError::TimedOut(stage))));
@@ -78,9 +79,9 @@ fn every_end_is_counted_in_a_series_that_was_there_before() {
         of.map(|line| line.rsplit_once(' ').unwrap().1.parse::<usize>().unwrap()).sum()
     };
     assert_eq!(sum("pgpassport_connections_total{"), ends.len());
-    assert_eq!(sum("pgpassport_cancels_total{"), 3);
+    assert_eq!(sum("pgpassport_cancels_total{"), 4);
     assert_eq!(sum("pgpassport_sessions_ended_total{"), 12);
-    assert_eq!(sum("pgpassport_logins_refused_total{"), 15);
+    assert_eq!(sum("pgpassport_logins_refused_total{"), 16);
     assert_eq!(sum("pgpassport_closed_unheard_total"), 1);
     assert_eq!(sum("pgpassport_relayed_bytes_total{direction=\"to_client\"}"), 24);
 }

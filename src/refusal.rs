@@ -32,6 +32,8 @@ pub enum Stage {
     UpstreamLogin,
     /// Our limits.
     Limits,
+    /// The audit log.
+    Audit,
     /// Waiting too long, stopping, ending.
     Session,
 }
@@ -50,6 +52,7 @@ impl Stage {
             Self::UpstreamTls => "upstream_tls",
             Self::UpstreamLogin => "upstream_login",
             Self::Limits => "limits",
+            Self::Audit => "audit",
             Self::Session => "session",
         }
     }

@@ -29,6 +29,7 @@ use crate::outcome::{End, LoginError};
 use crate::refusal::Stage;
 use crate::relay::{Kept, SessionSettings, Terms, TokenTimes, relay};
 use crate::roll::{Entry, Person, Roll};
+use crate::telemetry::audit_file::AuditGate;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::trail::{Identity, Trail};
 use crate::upstream::admission::Admissions;
@@ -55,6 +56,7 @@ pub struct Steps {
     pub(crate) counts: Arc<Counts>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) roll: Arc<Roll>,
+    pub(crate) audit: AuditGate,
     pub(crate) clock: Clock,
     pub(crate) session: SessionSettings,
     pub(crate) stopping: Stopping,
@@ -187,6 +189,7 @@ async fn log_in(
 ) -> Result<Box<LoggedIn>, LoginError> {
     record_request(trail, client);
     let seat = place.seat()?;
+    steps.audit.admits()?;
     let jwt = timeout_at(due.client, client.ask_token(&listener.ask))
         .await
         .map_err(|_| LoginError::ClientTimedOut)??;
@@ -223,6 +226,7 @@ async fn log_in(
         trail.upstream(target.addr, target.key.pid);
         steps.cancels.issue(target, client.startup().protocol(), reach)
     });
+    steps.audit.admits()?; // nobody is let in whose record may be lost
     let token = TokenTimes { expires: grant.expires_at(), accepted_until: grant.accepted_until() };
     let settings = steps.session.for_at_most(grant.group().and_then(|group| group.max_lifetime));
     let out = steps.stopping.now.child_token();

@@ -157,6 +157,9 @@ impl Admin {
         if !current.steps.key_sets().any(|(_, status)| status.usable) {
             return Err("no issuer has usable keys");
         }
+        if !current.steps.admits_records() {
+            return Err("audit records cannot be written");
+        }
         Ok(())
     }
 

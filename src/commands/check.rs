@@ -87,6 +87,9 @@ pub(super) fn file_problems(config: &Config) -> Vec<String> {
             problems.push(format!("listen.tls_key_file: {}: {error}", key.display()));
         }
     }
+    if let Some(Err(error)) = config.audit.file.as_deref().map(audit_file) {
+        problems.push(format!("audit.to: {error}"));
+    }
     let mut authorities = Vec::new();
     for cluster in &config.clusters {
         authorities.push(("cluster.ca_file", cluster.ca_file.as_ref()));
@@ -106,6 +109,18 @@ pub(super) fn file_problems(config: &Config) -> Vec<String> {
         }
     }
     problems
+}
+
+/// The file is made when the service starts; its folder has to be there.
+fn audit_file(path: &Path) -> Result<(), String> {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    if path.is_dir() {
+        Err(format!("{} is a folder; name a file in it", path.display()))
+    } else if folder.is_dir() {
+        Ok(())
+    } else {
+        Err(format!("there is no folder {}; make it, writable by the service", folder.display()))
+    }
 }
 
 /// A key that others can read is not a secret (PostgreSQL's own rule for `ssl_key_file`).

@@ -1,5 +1,6 @@
 //! Taking a changed configuration while serving: the whole of it for new connections, or nothing of it.
 
+use std::fs::File;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -14,7 +15,6 @@ use crate::app::Host;
 use crate::config::Config;
 use crate::lifecycle;
 use crate::server::{Generation, descriptors};
-use crate::telemetry::logging::LogControl;
 
 /// Longest time for reading the configuration and its files. A file on a network can take for ever.
 const READ_TIMEOUT: Duration = Duration::from_mins(1);
@@ -32,8 +32,6 @@ pub struct Reloader {
     pub running: Mutex<Config>,
     /// Where the next one comes from.
     pub load: Load,
-    /// The running log.
-    pub log: LogControl,
     /// What systemd shows between reloads.
     pub status: String,
     /// A reload is under way, and has to be reported even if its task panics.
@@ -46,6 +44,8 @@ pub struct Reloader {
 struct Prepared {
     config: Config,
     generation: Generation,
+    /// The file of audit records, opened again.
+    audit: Option<File>,
 }
 
 impl Reloader {
@@ -104,11 +104,14 @@ impl Reloader {
 
     /// Nothing is left that could fail, but for a service that has begun to stop.
     fn take(&self, prepared: Prepared) -> anyhow::Result<()> {
-        let Prepared { config, generation } = prepared;
+        let Prepared { config, generation, audit } = prepared;
         if self.host.stopping.is_over() {
             bail!("the service is stopping");
         }
         let before = self.current.swap(Arc::new(generation));
+        if let Some(file) = audit {
+            self.host.log.redirect_audit(file);
+        }
         before.steps.close_pool(); // what was opened under other rules serves nobody under these
         let ended = self.host.roll.deny(config.denied.clone());
         if ended > 0 {
@@ -119,7 +122,7 @@ impl Reloader {
         }
         let mut running = self.running();
         if config.log.level != running.log.level {
-            self.log.set_level(config.log.level);
+            self.host.log.set_level(config.log.level);
         }
         *running = config;
         Ok(())
@@ -161,7 +164,8 @@ fn prepare(host: &Host, load: &Load, running: &Config, current: &Generation) -> 
     }
     descriptors::provide(config.limits.max_client_conn, config.pool.map_or(0, |pool| pool.max_idle))?;
     let generation = host.build(config.clone(), Some(current)).context("not usable")?;
-    Ok(Prepared { config, generation })
+    let audit = host.log.open_audit_file()?;
+    Ok(Prepared { config, generation, audit })
 }
 
 /// The thread that reads, until it ends.

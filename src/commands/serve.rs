@@ -117,7 +117,7 @@ pub(super) fn warn(config: &Config) {
 pub async fn serve(service: Service) -> anyhow::Result<()> {
     let Service { config, load, doors, admin, log, reload, stopping, signals, outside } = service;
     warn(&config);
-    let host = Arc::new(Host::new(outside, Handle::current(), stopping.clone(), &config.cancel)?);
+    let host = Arc::new(Host::new(outside, Handle::current(), stopping.clone(), log, &config.cancel)?);
     let supervisor = host.supervisor.clone();
     if let Some(signals) = signals {
         drive(&supervisor, signals, &stopping, &reload);
@@ -134,7 +134,7 @@ pub async fn serve(service: Service) -> anyhow::Result<()> {
 
     let ended = CancellationToken::new();
     let _ended = ended.clone().drop_guard();
-    let looks = admin.map(|listener| look(listener, &host, &current, (&log, &ended)));
+    let looks = admin.map(|listener| look(listener, &host, &current, &ended));
     let monitored = supervisor.clone();
     let monitor = move || {
         let supervisor = monitored.clone();
@@ -153,7 +153,6 @@ pub async fn serve(service: Service) -> anyhow::Result<()> {
         current,
         running: Mutex::new(config),
         load,
-        log,
         status,
         under_way: AtomicBool::new(false),
         reading: Arc::default(),
@@ -183,7 +182,7 @@ fn look(
     listener: TcpListener,
     host: &Host,
     current: &Arc<ArcSwap<Generation>>,
-    (log, ended): (&LogControl, &CancellationToken),
+    ended: &CancellationToken,
 ) -> JoinHandle<()> {
     let admin = Arc::new(Admin {
         stopping: host.stopping.clone(),
@@ -192,7 +191,7 @@ fn look(
         metrics: Arc::clone(&host.metrics),
         resolver: host.outside.resolver.clone(),
         supervisor: host.supervisor.clone(),
-        log: log.clone(),
+        log: host.log.clone(),
     });
     let listener = Arc::new(listener);
     host.supervisor.spawn(TaskKind::AdminServer, ended.clone(), move || {

@@ -6,6 +6,7 @@ use std::path::Path;
 use toml::de::DeTable;
 
 use super::admin::admin;
+use super::audit::audit;
 use super::cancel::cancel;
 use super::cluster::clusters;
 use super::denied::denied;
@@ -49,6 +50,7 @@ fn whole(root: &Section<'_, '_>) -> Option<Config> {
     let admin = admin(&root.section("admin"));
     let session = session(&root.section("session"));
     let log = log(&root.section("log"));
+    let audit = audit(&root.section("audit"));
     let cancel = cancel(&root.section("cancel"));
     let pool = pool(&root.section("pool"));
     if pool.is_some() && cancel.secret_file.is_some() {
@@ -63,8 +65,20 @@ fn whole(root: &Section<'_, '_>) -> Option<Config> {
     root.finish();
     let (listeners, issuers, clusters) = (listeners?, issuers?, clusters?);
     let warnings = Vec::new();
-    let config =
-        Config { listeners, limits, admin, session, log, cancel, denied, pool, issuers, clusters, warnings };
+    let config = Config {
+        listeners,
+        limits,
+        admin,
+        session,
+        log,
+        audit,
+        cancel,
+        denied,
+        pool,
+        issuers,
+        clusters,
+        warnings,
+    };
     names_are_known(root, &config);
     Some(config)
 }

@@ -1,5 +1,5 @@
-//! What a running service cannot change: the sockets it listens on, the secret of its cancel keys, and the shape of
-//! its log.
+//! What a running service cannot change: the sockets it listens on, the secret of its cancel keys, the shape of its
+//! log, and where audit records go.
 
 use super::Config;
 
@@ -21,6 +21,9 @@ impl Config {
         }
         if self.log.format != running.log.format {
             keys.push("log.format");
+        }
+        if self.audit.file != running.audit.file {
+            keys.push("audit.to");
         }
         keys
     }
@@ -60,6 +63,7 @@ mod tests {
         other.admin.addr = Some("127.0.0.1:1".parse().unwrap());
         other.cancel.secret_file = Some("elsewhere".into());
         other.log.format = crate::config::LogFormat::Json;
+        other.audit.file = Some("elsewhere".into());
         let mut keys: Vec<_> = other
             .needs_restart(&running)
             .iter()

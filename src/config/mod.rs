@@ -3,6 +3,7 @@
 
 mod access;
 mod admin;
+mod audit;
 mod cancel;
 mod cluster;
 mod convert;
@@ -27,6 +28,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use access::{GroupSettings, OptionRules, Roles};
+pub use audit::{AuditSettings, WhenUnwritable};
 pub use denied::DeniedSettings;
 pub use issuer::{AcceptedIssuer, SignatureAlgorithm};
 pub use pool::PoolSettings;
@@ -49,6 +51,8 @@ pub struct Config {
     pub session: SessionSettings,
     /// Logging.
     pub log: LogSettings,
+    /// Audit records.
+    pub audit: AuditSettings,
     /// Cancel requests.
     pub cancel: CancelSettings,
     /// Whose access is withdrawn.

@@ -38,3 +38,12 @@ pub(super) fn withdrawn(user: &str) -> Refusal {
     Refusal::authentication(user, Stage::Authorization, "the access of this subject or token is withdrawn")
         .hint("Ask whoever runs the proxy.")
 }
+
+pub(super) fn audit_unwritable() -> Refusal {
+    Refusal::cannot_connect_now(
+        "audit log unavailable",
+        Stage::Audit,
+        "audit records cannot be written, and nobody is let in without one",
+    )
+    .hint("Nothing is wrong with your token. Connect to another host, or try again in a moment.")
+}

@@ -246,6 +246,7 @@ mod tests {
     use super::*;
     use crate::app::{Host, Outside};
     use crate::config::Config;
+    use crate::telemetry::logging;
     use crate::telemetry::metrics::Snapshot;
 
     /// An acceptor whose clients would meet the smallest configuration that there is. What runs on `control` are its
@@ -263,8 +264,9 @@ mod tests {
         let text = include_str!("../../tests/config/valid/smallest.toml");
         let config = Config::from_toml(text, folder.path().join("proxy.toml")).unwrap();
         let _context = control.enter();
+        let log = logging::build(&config.log, &config.audit, Box::new(io::sink()), false).unwrap().1;
         let host =
-            Host::new(Outside::default(), control.handle().clone(), Stopping::default(), &config.cancel);
+            Host::new(Outside::default(), control.handle().clone(), Stopping::default(), log, &config.cancel);
         let host = host.unwrap();
         Acceptor {
             cores: Cores::start(1, &host.supervisor).unwrap(),

@@ -8,6 +8,11 @@ use crate::telemetry::issuer_metrics::IssuerSnapshot;
 use crate::telemetry::pool_metrics::PoolSnapshot;
 
 impl Steps {
+    /// Whether logins are let in as far as audit records are concerned.
+    pub fn admits_records(&self) -> bool {
+        self.audit.admits().is_ok()
+    }
+
     /// The configured name of each issuer, and how its keys are.
     pub fn key_sets(&self) -> impl Iterator<Item = (&str, KeyStatus)> {
         self.verifier.issuers().map(|(settings, keys)| (settings.name.as_str(), keys.status()))

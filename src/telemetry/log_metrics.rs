@@ -19,6 +19,10 @@ pub struct LogSnapshot {
     pub log: QueueStatus,
     /// Whether it can be written.
     pub log_writable: bool,
+    /// The file of audit records; nothing of it where they are lines of the log.
+    pub audit: QueueStatus,
+    /// Whether audit records can be written, wherever they go.
+    pub audit_writable: bool,
 }
 
 /// The series.
@@ -49,7 +53,10 @@ impl LogMetrics {
 
     pub(super) fn set(&self, now: &LogSnapshot) {
         self.set_sink("log", &now.log, now.log_writable);
-        for (kind, lost) in [("log", now.log.lost_lines), ("audit", now.log.lost_records)] {
+        self.set_sink("audit", &now.audit, now.audit_writable);
+        let lines = now.log.lost_lines + now.audit.lost_lines;
+        let records = now.log.lost_records + now.audit.lost_records;
+        for (kind, lost) in [("log", lines), ("audit", records)] {
             self.lost.get_or_create(&[("kind", kind)]).inner().store(lost, Ordering::Relaxed);
         }
     }

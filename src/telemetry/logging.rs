@@ -1,80 +1,141 @@
-//! Log lines from the code to standard error: what they look like, which are written, and the queue between. Levels
-//! below `debug` of other crates stay silent whatever is configured: some of them print what passes through them.
+//! The running log: lines to standard error, audit records among them or to a file of their own, and the end of both.
 
 use std::fmt;
+use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::Metadata;
-use tracing_subscriber::filter::filter_fn;
-use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::{EnvFilter, Layer, registry, reload};
-
+use super::audit_file::{self, AuditGate};
+pub use super::lines::{AUDIT, AnySubscriber};
+use super::lines::{AUDIT_GAP, LevelHandle, NOTICE, filter, subscriber};
 use super::log_metrics::LogSnapshot;
 use super::log_queue::{LineKind, LogQueue};
 use super::log_writer::{self, Report};
 use super::panics;
-use crate::config::{LogFormat, LogLevel, LogSettings};
-
-/// The target of audit records; they are written at every level of logging, those of routine at `debug`.
-pub const AUDIT: &str = "audit";
-
-/// The target of reports about the log itself and of panics; they are written at every level of logging.
-pub(super) const NOTICE: &str = "pgpassport::log";
+use crate::config::{AuditSettings, LogLevel, LogSettings, WhenUnwritable};
 
 /// Longest time that the end of the process waits for lines to be written.
 pub const FLUSH_LIMIT: Duration = Duration::from_secs(1);
 
-/// A subscriber of any type.
-pub type AnySubscriber = Box<dyn tracing::Subscriber + Send + Sync>;
-
-type SetLevel = Arc<dyn Fn(LogLevel) + Send + Sync>;
-
-/// The running log: its level, its queue, its end.
+/// The running log: its level, its queues, its end.
 #[derive(Clone)]
 pub struct LogControl {
-    set_level: SetLevel,
+    level: LevelHandle,
+    log: Arc<LogQueue>,
+    audit: Option<AuditFile>,
+}
+
+/// The file of audit records.
+#[derive(Clone)]
+struct AuditFile {
+    path: PathBuf,
     queue: Arc<LogQueue>,
+}
+
+/// Why the log cannot be started.
+#[derive(Debug, thiserror::Error)]
+pub enum LogStartError {
+    /// The system gives no thread.
+    #[error("the log cannot be started: {0}")]
+    Thread(#[source] io::Error),
+    /// The file of audit records.
+    #[error(transparent)]
+    AuditFile(#[from] AuditFileError),
+}
+
+/// The file of audit records cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("audit.to: {}: {error}", .path.display())]
+pub struct AuditFileError {
+    path: PathBuf,
+    error: io::Error,
 }
 
 impl LogControl {
     /// Counts and state for metrics.
     pub fn snapshot(&self) -> LogSnapshot {
-        LogSnapshot { log: self.queue.status(), log_writable: self.queue.writable().is_ok() }
+        LogSnapshot {
+            log: self.log.status(),
+            log_writable: self.log.writable().is_ok(),
+            audit: self.audit.as_ref().map(|audit| audit.queue.status()).unwrap_or_default(),
+            audit_writable: self.records().audit_writable().is_ok(),
+        }
     }
 
     /// Writes lines of this level and above from now on.
     pub fn set_level(&self, level: LogLevel) {
-        (self.set_level)(level);
+        if let Err(error) = self.level.reload(filter(level)) {
+            tracing::debug!(%error, "the level of logging cannot be changed"); // the subscriber is gone
+        }
+    }
+
+    /// The rule for logins while audit records cannot be written.
+    pub fn audit_gate(&self, when_unwritable: WhenUnwritable) -> AuditGate {
+        AuditGate::new(Arc::clone(self.records()), when_unwritable)
+    }
+
+    /// Opens the file of audit records by its name, if they have one.
+    pub fn open_audit_file(&self) -> Result<Option<File>, AuditFileError> {
+        self.audit.as_ref().map(|audit| open(&audit.path)).transpose()
+    }
+
+    /// Writes audit records to `file` from now on.
+    pub fn redirect_audit(&self, file: File) {
+        if let Some(audit) = &self.audit {
+            audit.queue.redirect(Box::new(file));
+        }
     }
 
     /// Writes `text` as it is.
     pub fn say(&self, text: &str) {
-        self.queue.push(LineKind::Notice, format!("{}\n", text.trim_end()).as_bytes());
+        say(&self.log, text);
     }
 
     /// Waits until everything is written, at most for [`FLUSH_LIMIT`].
     pub fn flush(&self) {
-        log_writer::flush([&*self.queue], FLUSH_LIMIT);
+        let audit = self.audit.as_ref().map(|audit| &*audit.queue);
+        log_writer::flush([&*self.log].into_iter().chain(audit), FLUSH_LIMIT);
     }
+
+    /// The queue of audit records.
+    fn records(&self) -> &Arc<LogQueue> {
+        self.audit.as_ref().map_or(&self.log, |audit| &audit.queue)
+    }
+}
+
+impl AuditFile {
+    fn start(path: &Path) -> Result<Self, LogStartError> {
+        let file = Box::new(open(path)?);
+        let queue = log_writer::start("audit-writer", file, Box::new(report_audit));
+        Ok(Self { path: path.to_owned(), queue: queue.map_err(LogStartError::Thread)? })
+    }
+}
+
+fn open(path: &Path) -> Result<File, AuditFileError> {
+    audit_file::open(path).map_err(|error| AuditFileError { path: path.to_owned(), error })
 }
 
 impl fmt::Debug for LogControl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.queue.fmt(f)
+        self.snapshot().fmt(f)
     }
 }
 
-/// Sends log lines and messages of panics to standard error from here on. The first call in a process wins.
-pub fn start(settings: &LogSettings) -> io::Result<LogControl> {
+/// Sends log lines and messages of panics to standard error, and audit records to where they belong, from here on. The
+/// first call in a process wins.
+pub fn start(settings: &LogSettings, audit: &AuditSettings) -> Result<LogControl, LogStartError> {
     let colour = io::stderr().is_terminal();
-    let (subscriber, control) = build(settings, stderr(), colour)?;
+    let (subscriber, control) = build(settings, audit, stderr(), colour)?;
     // A second start happens in tests only; the first subscriber stays.
     let _ = tracing::subscriber::set_global_default(subscriber);
     panics::report_to_log();
+    if control.audit.is_some() {
+        // Also the first try to write: a file that cannot be written is known before the first login.
+        tracing::info!(target: AUDIT, version = env!("CARGO_PKG_VERSION"), "audit records begin");
+    }
     Ok(control)
 }
 
@@ -82,62 +143,36 @@ pub fn start(settings: &LogSettings) -> io::Result<LogControl> {
 /// not keep the process, and one that has gone does not kill it.
 pub fn last_words(text: &str) {
     if let Ok(queue) = log_writer::start("log-writer", stderr(), Box::new(drop)) {
-        queue.push(LineKind::Notice, format!("{}\n", text.trim_end()).as_bytes());
+        say(&queue, text);
         log_writer::flush([&*queue], FLUSH_LIMIT);
     }
+}
+
+fn say(queue: &LogQueue, text: &str) {
+    queue.push(LineKind::Notice, format!("{}\n", text.trim_end()).as_bytes());
 }
 
 /// Standard error without the lock that all others who write there would wait for.
 fn stderr() -> Box<dyn Write + Send> {
     match io::stderr().as_fd().try_clone_to_owned() {
-        Ok(fd) => Box::new(std::fs::File::from(fd)),
+        Ok(fd) => Box::new(File::from(fd)),
         Err(_) => Box::new(io::stderr()),
     }
 }
 
-/// The subscriber and the control behind [`start`], with a destination of the caller's choice.
+/// The subscriber and the control behind [`start`], with a destination of the caller's choice for log lines.
 pub fn build(
     settings: &LogSettings,
+    audit: &AuditSettings,
     destination: Box<dyn Write + Send>,
     colour: bool,
-) -> io::Result<(AnySubscriber, LogControl)> {
-    let queue = log_writer::start("log-writer", destination, Box::new(report))?;
-    let (filter, handle) = reload::Layer::new(filter(settings.level));
-    // A failure to format or to write must not be printed: who prints it would wait for standard error, or panic.
-    let layer = tracing_subscriber::fmt::layer()
-        .log_internal_errors(false)
-        .with_ansi(colour)
-        .with_writer(Lines(Arc::clone(&queue)));
-    let layer = match settings.format {
-        LogFormat::Text => layer.boxed(),
-        LogFormat::Json => {
-            layer.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed()
-        }
-    };
-    // Nothing here has spans; those of other crates would be formatted for nothing.
-    let layer = layer.with_filter(filter_fn(is_event));
-    let subscriber = Box::new(registry().with(filter).with(layer));
-    let set_level = Arc::new(move |level| {
-        if let Err(error) = handle.reload(self::filter(level)) {
-            tracing::debug!(%error, "the level of logging cannot be changed"); // the subscriber is gone
-        }
-    });
-    Ok((subscriber, LogControl { set_level, queue }))
-}
-
-fn is_event(meta: &Metadata<'_>) -> bool {
-    meta.is_event()
-}
-
-fn filter(level: LogLevel) -> EnvFilter {
-    let (ours, others, audit) = match level {
-        LogLevel::Error => ("error", "error", "info"),
-        LogLevel::Warn => ("warn", "warn", "info"),
-        LogLevel::Info => ("info", "warn", "info"),
-        LogLevel::Debug => ("debug", "info", "debug"),
-        LogLevel::Trace => ("trace", "debug", "debug"),
-    };
-    EnvFilter::new(format!("{others},pgpassport={ours},{NOTICE}=info,{AUDIT}={audit}"))
+) -> Result<(AnySubscriber, LogControl), LogStartError> {
+    let log =
+        log_writer::start("log-writer", destination, Box::new(report)).map_err(LogStartError::Thread)?;
+    let audit = audit.file.as_deref().map(AuditFile::start).transpose()?;
+    let records = audit.as_ref().map(|audit| &audit.queue);
+    let (subscriber, level) = subscriber((settings.level, settings.format, colour), &log, records);
+    Ok((subscriber, LogControl { level, log, audit }))
 }
 
 /// Reports on the log's own queue; they wait there until writing works again.
@@ -156,40 +191,26 @@ fn report(report: Report) {
     }
 }
 
-/// Makes of each event a line of the queue.
-struct Lines(Arc<LogQueue>);
-
-/// Takes one line.
-struct LineWriter<'q> {
-    queue: &'q LogQueue,
-    kind: LineKind,
-}
-
-impl<'q> MakeWriter<'q> for Lines {
-    type Writer = LineWriter<'q>;
-
-    fn make_writer(&'q self) -> LineWriter<'q> {
-        LineWriter { queue: &self.0, kind: LineKind::Ordinary }
-    }
-
-    fn make_writer_for(&'q self, meta: &Metadata<'_>) -> LineWriter<'q> {
-        let kind = match meta.target() {
-            AUDIT => LineKind::Audit,
-            NOTICE => LineKind::Notice,
-            _ => LineKind::Ordinary,
-        };
-        LineWriter { queue: &self.0, kind }
-    }
-}
-
-impl Write for LineWriter<'_> {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.queue.push(self.kind, line); // the whole line: the layer writes it in one piece
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+/// Reports on the queue of audit records: in the log, and records that are lost among the records too.
+fn report_audit(report: Report) {
+    match report {
+        Report::Failing(error) => tracing::error!(
+            target: NOTICE,
+            %error,
+            "audit records cannot be written; they wait, and audit.when_unwritable says what becomes of logins"
+        ),
+        Report::Missed(missed) => {
+            tracing::warn!(
+                target: NOTICE,
+                lost_audit_records = missed.records,
+                failed_writes = missed.failed_writes,
+                "audit records can be written again"
+            );
+            if missed.records > 0 {
+                let lost_audit_records = missed.records;
+                tracing::warn!(name: AUDIT_GAP, target: AUDIT, lost_audit_records, "audit records are lost");
+            }
+        }
     }
 }
 
@@ -198,6 +219,7 @@ mod tests {
     use std::sync::{Mutex, PoisonError};
 
     use super::*;
+    use crate::config::LogFormat;
 
     #[derive(Clone, Default)]
     struct Sink(Arc<Mutex<Vec<u8>>>);
@@ -215,8 +237,9 @@ mod tests {
     fn the_level_follows_and_others_print_nothing_below_debug() {
         for format in [LogFormat::Text, LogFormat::Json] {
             let sink = Sink::default();
+            let no_file = AuditSettings { file: None, when_unwritable: WhenUnwritable::Continue };
             let settings = LogSettings { level: LogLevel::Warn, format };
-            let (subscriber, control) = build(&settings, Box::new(sink.clone()), false).unwrap();
+            let (subscriber, control) = build(&settings, &no_file, Box::new(sink.clone()), false).unwrap();
             let say = || {
                 tracing::info!(target: "pgpassport::x", "ours");
                 tracing::trace!(target: "hyper", "theirs");

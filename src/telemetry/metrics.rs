@@ -26,7 +26,7 @@ const OUTCOMES: [&str; 9] =
     ["session", "refused", "cancel", "no_token", "discovery", "dropped", "health_check", "lost", "aborted"];
 
 /// Where logins are refused: the words of `refusal::Stage`.
-const STAGES: [&str; 11] = [
+const STAGES: [&str; 12] = [
     "startup",
     "token",
     "keys",
@@ -37,6 +37,7 @@ const STAGES: [&str; 11] = [
     "upstream_tls",
     "upstream_login",
     "limits",
+    "audit",
     "session",
 ];
 

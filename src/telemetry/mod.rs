@@ -1,7 +1,9 @@
 //! What people read: log lines, the audit record, metrics. Nothing here steers the program.
 
+pub mod audit_file;
 pub mod aws_metrics;
 pub mod issuer_metrics;
+mod lines;
 pub mod log_metrics;
 pub mod log_queue;
 mod log_writer;

@@ -5,7 +5,7 @@ use std::backtrace::{Backtrace, BacktraceStatus};
 use std::panic::PanicHookInfo;
 use std::thread;
 
-use super::logging::NOTICE;
+use super::lines::NOTICE;
 use crate::names::visible;
 
 /// Longest message of a panic that is written.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use tokio::time::Instant;
 
-use super::logging::AUDIT;
+use super::lines::AUDIT;
 use crate::names::{SessionId, visible};
 
 /// Longest text of a field. Most come from outside.

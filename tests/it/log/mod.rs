@@ -1,12 +1,13 @@
 //! A log that cannot be written, or not fast enough, delays nothing and ends nothing.
 
+mod audit;
 mod sinks;
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
 use aws_emulator::sts::StsFault;
-use pgpassport::config::{LogFormat, LogLevel, LogSettings};
+use pgpassport::config::{AuditSettings, LogFormat, LogLevel, LogSettings, WhenUnwritable};
 use pgpassport::telemetry::logging;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -162,7 +163,7 @@ async fn a_reader_who_wakes_up_is_told_how_much_is_lost() {
     })
     .await;
     let told = tokio::task::spawn_blocking(move || {
-        let mut lines = BufReader::new(reader).lines().map(Result::unwrap).skip(1); // what filled the pipe
+        let mut lines = BufReader::new(reader).lines().map(Result::unwrap);
         let told = lines.find(|line| line.contains("can be written again")).expect("a word about it");
         std::thread::spawn(move || lines.for_each(drop));
         told
@@ -179,8 +180,9 @@ async fn a_reader_who_wakes_up_is_told_how_much_is_lost() {
 #[test]
 #[ignore = "run by a_panic_is_a_line_of_the_log"]
 fn a_child_that_panics() {
+    let audit = AuditSettings { file: None, when_unwritable: WhenUnwritable::Continue };
     let settings = LogSettings { level: LogLevel::Error, format: LogFormat::Json };
-    let log = logging::start(&settings).unwrap();
+    let log = logging::start(&settings, &audit).unwrap();
     let panicked = std::thread::Builder::new().name("unlucky".into()).spawn(|| panic!("a\nfault")).unwrap();
     assert!(panicked.join().is_err());
     log.flush();

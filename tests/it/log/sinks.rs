@@ -1,11 +1,14 @@
 //! Standard error as a service can find it: a full disk, and readers who are gone, asleep or slow.
 
+use std::fs::File;
 use std::io::{PipeReader, Read, Write, pipe};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use nix::fcntl::{FcntlArg, fcntl};
+use nix::fcntl::OFlag;
 
 use crate::world::binary::Launch;
 
@@ -41,7 +44,7 @@ impl Sink {
         let usual = Launch::usual();
         Some(match self {
             Self::DevFull => {
-                let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+                let full = File::options().write(true).open("/dev/full").unwrap();
                 (Launch { stderr: Some(full.into()), ..usual }, Reader::None)
             }
             Self::FullDisk if !can_mount() => {
@@ -69,14 +72,22 @@ impl Sink {
 
 /// A pipe without room for a single byte more.
 fn full_pipe() -> (PipeReader, Stdio) {
-    let (reader, mut writer) = pipe().unwrap();
-    let size = fcntl(&writer, FcntlArg::F_GETPIPE_SZ).unwrap();
-    let filler = [&vec![b'x'; usize::try_from(size).unwrap() - 1][..], b"\n"].concat();
-    writer.write_all(&filler).unwrap();
+    let (reader, writer) = pipe().unwrap();
+    fill_pipe(&writer);
     (reader, writer.into())
 }
 
-fn can_mount() -> bool {
+/// Fills a pipe with lines of one `x`.
+pub(super) fn fill_pipe(pipe: &impl AsRawFd) {
+    // Opened again: its other writers shall go on to wait.
+    let own = format!("/proc/self/fd/{}", pipe.as_raw_fd());
+    let mut writer = File::options().write(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(own).unwrap();
+    for lines in [2_048, 1] {
+        while writer.write_all("x\n".repeat(lines).as_bytes()).is_ok() {}
+    }
+}
+
+pub(super) fn can_mount() -> bool {
     let tried = Command::new("unshare").args(["--mount", "mount", "-t", "tmpfs", "none", "/mnt"]).output();
     tried.is_ok_and(|tried| tried.status.success())
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, Once};
 use std::time::Duration;
 
-use pgpassport::config::LogSettings;
+use pgpassport::config::Config;
 use pgpassport::telemetry::logging::{self, LogControl};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
@@ -49,8 +49,8 @@ pub(crate) fn start() -> usize {
 }
 
 /// A log for a service in this process, which logs everything by itself.
-pub(crate) fn unused(settings: &LogSettings) -> LogControl {
-    logging::build(settings, Box::new(io::sink()), false).unwrap().1
+pub(crate) fn unused(config: &Config) -> LogControl {
+    logging::build(&config.log, &config.audit, Box::new(io::sink()), false).unwrap().1
 }
 
 /// A copy of everything since `from`: whoever logs waits for the lock, so nobody may search while holding it.

@@ -103,7 +103,7 @@ impl World {
         let admin_addr = admin.local_addr().unwrap();
         let (stopping, reload) = (Stopping::default(), Arc::new(Notify::new()));
         let file = folder.path().join("proxy.toml");
-        let log = log::unused(&config.log);
+        let log = log::unused(&config);
         let change = wishes.change.take();
         let mut service = Service {
             config,

@@ -1,0 +1,82 @@
+//! `[audit]`: where audit records go, and what happens when they cannot be written.
+
+use std::path::PathBuf;
+
+use super::reader::Section;
+
+/// `[audit]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditSettings {
+    /// File of the records' own; they are lines of the log when absent.
+    pub file: Option<PathBuf>,
+    /// Consequence for new logins when records cannot be written.
+    pub when_unwritable: WhenUnwritable,
+}
+
+/// Consequence for new logins when audit records cannot be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenUnwritable {
+    /// They are refused.
+    RefuseLogins,
+    /// They go on, and records that are lost are counted.
+    Continue,
+}
+
+pub(super) fn audit(section: &Section<'_, '_>) -> AuditSettings {
+    // Words without a slash are kept for sinks to come.
+    let is_log = section.text("to").is_none_or(|to| to.value == "log");
+    let file = if is_log {
+        None
+    } else {
+        let path = section.path("to");
+        if path.is_some() && section.text("to").is_some_and(|to| !to.value.contains('/')) {
+            let text = "write \"log\", or the path of a file with a slash in it, as in \"/var/log/pgpassport/audit.json\"";
+            section.wrong("to", text);
+        }
+        path
+    };
+    let words = [("refuse_logins", WhenUnwritable::RefuseLogins), ("continue", WhenUnwritable::Continue)];
+    let default = if is_log { WhenUnwritable::Continue } else { WhenUnwritable::RefuseLogins };
+    let when_unwritable = section.choice("when_unwritable", default, &words);
+    section.finish();
+    AuditSettings { file, when_unwritable }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::config::tests::{REFERENCE, problem};
+
+    fn read(keys: &str) -> AuditSettings {
+        let text = REFERENCE.replacen("\n[audit]\n", &format!("\n[audit]\n{keys}\n"), 1);
+        let config = Config::from_toml(&text, "/etc/pgpassport/proxy.toml");
+        config.unwrap_or_else(|problems| panic!("{problems}")).audit
+    }
+
+    #[test]
+    fn logins_are_refused_by_default_where_records_have_a_file_of_their_own() {
+        let [refuse, go_on] = [WhenUnwritable::RefuseLogins, WhenUnwritable::Continue];
+        for (keys, file, when_unwritable) in [
+            ("", None, go_on),
+            ("to = \"log\"", None, go_on),
+            ("when_unwritable = \"refuse_logins\"", None, refuse),
+            ("to = \"/var/log/a.json\"", Some("/var/log/a.json"), refuse),
+            ("to = \"/a\"\nwhen_unwritable = \"continue\"", Some("/a"), go_on),
+            ("to = \"./log\"", Some("/etc/pgpassport/./log"), refuse),
+        ] {
+            let wanted = AuditSettings { file: file.map(PathBuf::from), when_unwritable };
+            assert_eq!(read(keys), wanted, "{keys}");
+        }
+    }
+
+    #[test]
+    fn what_is_neither_the_log_nor_a_path_is_a_problem() {
+        for word in ["syslog", "stderr", "audit.json"] {
+            let text = problem(&[("to", &format!("to = \"{word}\""))]);
+            assert!(text.contains("audit.to") && text.contains("with a slash"), "{text}");
+        }
+        assert!(problem(&[("to", "to = \"\"")]).contains("write a path"));
+        assert!(problem(&[("when_unwritable", "when_unwritable = \"stop\"")]).contains("\"refuse_logins\""));
+    }
+}

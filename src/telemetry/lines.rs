@@ -1,0 +1,109 @@
+//! From an event of the code to a line of a queue: which events are written, in which shape, and in which class.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use tracing::Metadata;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::fmt::{MakeWriter, layer};
+use tracing_subscriber::layer::{Layered, SubscriberExt};
+use tracing_subscriber::{EnvFilter, Layer, Registry, registry, reload};
+
+use super::log_queue::{LineKind, LogQueue};
+use crate::config::{LogFormat, LogLevel};
+
+/// The target of audit records; they are written at every level of logging, those of routine at `debug`.
+pub const AUDIT: &str = "audit";
+
+/// The target of reports about the log itself and of panics; they are written at every level of logging.
+pub(super) const NOTICE: &str = "pgpassport::log";
+
+/// The name of an event of the target [`AUDIT`] that tells what is missing among the records.
+pub(super) const AUDIT_GAP: &str = "audit gap";
+
+/// A subscriber of any type.
+pub type AnySubscriber = Box<dyn tracing::Subscriber + Send + Sync>;
+
+/// The level of logging, to be changed.
+pub(super) type LevelHandle = reload::Handle<EnvFilter, Registry>;
+
+type Filtered = Layered<reload::Layer<EnvFilter, Registry>, Registry>;
+
+/// Subscriber that makes lines for `log`, in `format`, and for `audit`, in JSON, where records have a queue of their own.
+pub(super) fn subscriber(
+    (level, format, colour): (LogLevel, LogFormat, bool),
+    log: &Arc<LogQueue>,
+    audit: Option<&Arc<LogQueue>>,
+) -> (AnySubscriber, LevelHandle) {
+    let (filter, handle) = reload::Layer::new(filter(level));
+    // A failure to format or to write must not be printed: who prints it would wait for standard error, or panic.
+    let lines = |queue: &Arc<LogQueue>, colour| {
+        layer().log_internal_errors(false).with_ansi(colour).with_writer(Lines(Arc::clone(queue)))
+    };
+    let json = |queue, colour| {
+        lines(queue, colour).json().flatten_event(true).with_current_span(false).with_span_list(false)
+    };
+    // Nothing here has spans; those of other crates would be formatted for nothing.
+    let is_apart = audit.is_some();
+    let in_log = filter_fn(move |meta| meta.is_event() && !(is_apart && meta.target() == AUDIT));
+    let in_audit = filter_fn(|meta| meta.is_event() && meta.target() == AUDIT);
+    let mut layers: Vec<Box<dyn Layer<Filtered> + Send + Sync>> = vec![match format {
+        LogFormat::Text => lines(log, colour).with_filter(in_log).boxed(),
+        LogFormat::Json => json(log, colour).with_filter(in_log).boxed(),
+    }];
+    layers.extend(audit.map(|queue| json(queue, false).with_filter(in_audit).boxed()));
+    (Box::new(registry().with(filter).with(layers)), handle)
+}
+
+/// Events of `level` and above.
+pub(super) fn filter(level: LogLevel) -> EnvFilter {
+    let (ours, others, audit) = match level {
+        LogLevel::Error => ("error", "error", "info"),
+        LogLevel::Warn => ("warn", "warn", "info"),
+        LogLevel::Info => ("info", "warn", "info"),
+        LogLevel::Debug => ("debug", "info", "debug"),
+        LogLevel::Trace => ("trace", "debug", "debug"),
+    };
+    EnvFilter::new(format!("{others},pgpassport={ours},{NOTICE}=info,{AUDIT}={audit}"))
+}
+
+/// Class of an event's line.
+fn kind(meta: &Metadata<'_>) -> LineKind {
+    match (meta.target(), meta.name()) {
+        (NOTICE, _) | (AUDIT, AUDIT_GAP) => LineKind::Notice,
+        (AUDIT, _) => LineKind::Audit,
+        _ => LineKind::Ordinary,
+    }
+}
+
+/// Makes of each event a line of the queue.
+struct Lines(Arc<LogQueue>);
+
+/// Takes one line.
+struct LineWriter<'q> {
+    queue: &'q LogQueue,
+    kind: LineKind,
+}
+
+impl<'q> MakeWriter<'q> for Lines {
+    type Writer = LineWriter<'q>;
+
+    fn make_writer(&'q self) -> LineWriter<'q> {
+        LineWriter { queue: &self.0, kind: LineKind::Ordinary }
+    }
+
+    fn make_writer_for(&'q self, meta: &Metadata<'_>) -> LineWriter<'q> {
+        LineWriter { queue: &self.0, kind: kind(meta) }
+    }
+}
+
+impl Write for LineWriter<'_> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.queue.push(self.kind, line); // the whole line: the layer writes it in one piece
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

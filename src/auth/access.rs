@@ -74,10 +74,11 @@ impl fmt::Display for ClaimDoubt {
     }
 }
 
-/// Whether one of the rules holds. Undecided when none holds and one cannot be decided.
-pub fn any_of(rules: &[ClaimRule], claims: &Map<String, Value>) -> Verdict {
+/// Whether one of the rules holds for a token of this issuer. Undecided when none holds and one cannot be decided. A
+/// rule for other issuers fails: their groups are not this one's.
+pub fn any_of(rules: &[ClaimRule], issuer_name: &str, claims: &Map<String, Value>) -> Verdict {
     let mut verdict = Verdict::Fails;
-    for rule in rules {
+    for rule in rules.iter().filter(|rule| rule.is_for(issuer_name)) {
         match (evaluate(rule, claims), &verdict) {
             (Verdict::Holds, _) => return Verdict::Holds,
             (undecided @ Verdict::Undecided(_), Verdict::Fails) => verdict = undecided,
@@ -90,13 +91,17 @@ pub fn any_of(rules: &[ClaimRule], claims: &Map<String, Value>) -> Verdict {
 /// The group that counts for these claims, by its place; none in a cluster without groups. It is the first that fits. An
 /// earlier one whose claims cannot be read might be the person's: then the later one counts only if it allows
 /// nothing that the earlier one does not. The error is the reason for the log.
-pub fn group(cluster: &ClusterSettings, claims: &Map<String, Value>) -> Result<Option<usize>, String> {
+pub fn group(
+    cluster: &ClusterSettings,
+    issuer_name: &str,
+    claims: &Map<String, Value>,
+) -> Result<Option<usize>, String> {
     if cluster.groups.is_empty() {
         return Ok(None);
     }
     let mut undecided = Vec::new();
     for (at, group) in cluster.groups.iter().enumerate() {
-        match group.when.as_deref().map_or(Verdict::Holds, |rules| any_of(rules, claims)) {
+        match group.when.as_deref().map_or(Verdict::Holds, |rules| any_of(rules, issuer_name, claims)) {
             Verdict::Fails => {}
             Verdict::Undecided(doubt) => undecided.push((group, doubt)),
             Verdict::Holds => {

@@ -7,12 +7,12 @@ use crate::config::Config;
 
 fn rule(claim: &str, any: &[&str], all: &[&str]) -> ClaimRule {
     let texts = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect();
-    ClaimRule { claim: vec![claim.to_owned()], any: texts(any), all: texts(all), keys: false }
+    ClaimRule { claim: vec![claim.to_owned()], any: texts(any), all: texts(all), issuers: None, keys: false }
 }
 
 fn keyed(claim: &[&str], any: &str) -> ClaimRule {
     let claim = claim.iter().map(|name| (*name).to_owned()).collect();
-    ClaimRule { claim, any: vec![any.to_owned()], all: vec![], keys: true }
+    ClaimRule { claim, any: vec![any.to_owned()], all: vec![], issuers: None, keys: true }
 }
 
 fn verdict(rule: &ClaimRule, claims: &Value) -> Verdict {
@@ -145,7 +145,7 @@ fn cluster(groups: &str) -> ClusterSettings {
 }
 
 fn group_of(cluster: &ClusterSettings, claims: &Value) -> Result<Option<String>, String> {
-    let at = group(cluster, claims.as_object().unwrap())?;
+    let at = group(cluster, "idp", claims.as_object().unwrap())?;
     Ok(at.map(|at| cluster.groups[at].name.clone()))
 }
 
@@ -223,4 +223,17 @@ fn groups_are_compared_limit_by_limit() {
     ] {
         assert_eq!(groups(first, second), no_more, "{first} / {second}");
     }
+}
+
+/// The groups of one issuer are not those of another.
+#[test]
+fn a_rule_can_be_for_tokens_of_one_issuer() {
+    let theirs = ClaimRule { issuers: Some(vec!["okta".to_owned()]), ..rule("groups", &["dba"], &[]) };
+    let claims = json!({"groups": ["dba"]});
+    let verdict =
+        |issuer, claims: &Value| any_of(std::slice::from_ref(&theirs), issuer, claims.as_object().unwrap());
+    assert_eq!(verdict("okta", &claims), Verdict::Holds);
+    assert_eq!(verdict("partner", &claims), Verdict::Fails);
+    assert_eq!(verdict("partner", &json!({})), Verdict::Fails);
+    assert!(matches!(verdict("okta", &json!({})), Verdict::Undecided(_)));
 }

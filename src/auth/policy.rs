@@ -66,11 +66,8 @@ impl Policy {
             check_tag(&claims, &db_user)?;
         }
         let database = cluster.route.real_name(&database).map_err(PolicyError::Database)?;
-        let group = access::group(cluster, claims.members()).map_err(|why| PolicyError::NotAllowed {
-            database: named,
-            why,
-            overage,
-        })?;
+        let group = access::group(cluster, claims.issuer_name(), claims.members())
+            .map_err(|why| PolicyError::NotAllowed { database: named, why, overage })?;
         let settings = group.and_then(|at| cluster.groups.get(at)).map(settings_of).unwrap_or_default();
         let (cluster, role) = (Arc::clone(cluster), role.clone());
         let grant = Grant { db_user, database, claims, cluster, role, group, settings };
@@ -90,7 +87,11 @@ fn admit<'c>(cluster: &'c ClusterSettings, claims: &VerifiedClaims) -> Result<&'
         return Err("cluster.issuers does not name the token's issuer".to_owned());
     }
     let role = cluster.roles.of(issuer).ok_or("cluster.role_arn has no role for the token's issuer")?;
-    match cluster.allow.as_deref().map_or(Verdict::Holds, |allow| access::any_of(allow, claims.members())) {
+    match cluster
+        .allow
+        .as_deref()
+        .map_or(Verdict::Holds, |allow| access::any_of(allow, issuer, claims.members()))
+    {
         Verdict::Holds => Ok(role),
         Verdict::Fails => Err("no rule of cluster.allow fits the token".to_owned()),
         Verdict::Undecided(doubt) => Err(format!("no rule of cluster.allow fits the token; {doubt}")),

@@ -10,8 +10,16 @@ use super::route::route;
 use super::rules::rules;
 use super::user::user_rules;
 use super::values::{name, none_for_zero, web_address};
-use super::{ClusterSettings, EndpointKind, Pin};
+use super::{ClusterSettings, EndpointKind, IssuerSettings, Pin};
 use crate::names::Region;
+
+impl ClusterSettings {
+    /// Whether people of this issuer may come at all: by `issuers`, and by `role_arn`.
+    pub fn admits(&self, issuer: &IssuerSettings) -> bool {
+        self.issuers.as_ref().is_none_or(|names| names.contains(&issuer.name))
+            && self.roles.of(&issuer.name).is_some()
+    }
+}
 
 /// Every `[[cluster]]`. No connection may lead to two of them.
 pub(super) fn clusters(root: &Section<'_, '_>) -> Option<Vec<ClusterSettings>> {

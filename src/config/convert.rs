@@ -16,6 +16,7 @@ use super::listen::listeners;
 use super::pool::pool;
 use super::problem::{Problem, Problems};
 use super::reader::{Reading, Section};
+use super::rules::{check_issuers, check_names, warn_of_shared_rules};
 use super::session::session;
 use super::user::warn_of_shared_names;
 use super::{Config, LogFormat, LogLevel, LogSettings, Roles};
@@ -105,12 +106,14 @@ fn names_are_known(root: &Section<'_, '_>, config: &Config) {
             section.wrong("issuers", text);
         }
         for (rule, section) in cluster.user.all().iter().zip(section.one_or_several("user")) {
-            for name in rule.issuers.iter().flatten().filter(|name| !issuer(name)) {
-                let text = format!("there is no [[issuer]] with the name {name:?}");
-                section.wrong("issuer", text);
-            }
+            check_issuers(&section, rule.issuers.as_ref(), issuer);
+        }
+        check_names(&section, "allow", cluster.allow.as_ref(), issuer);
+        for (group, section) in cluster.groups.iter().zip(section.sections("group")) {
+            check_names(&section, "when", group.when.as_ref(), issuer);
         }
         warn_of_shared_names(&section, cluster, &config.issuers);
+        warn_of_shared_rules(&section, cluster, &config.issuers);
     }
 }
 

@@ -160,6 +160,9 @@ fn issuer(section: &Section<'_, '_>) -> Option<IssuerSettings> {
     let jwks_max_bytes = section.count("jwks_max_bytes", 512 * 1024, 16 * 1024..=16 * 1024 * 1024);
     let jwks_refetch_interval = section.duration("jwks_refetch_interval", 2 * SECOND, SECOND..=300 * SECOND);
     let require = rules(section, "require").unwrap_or_default();
+    if require.iter().any(|rule| rule.issuers.is_some()) {
+        section.wrong("require", "these rules are for this issuer already; leave issuer out of them");
+    }
     let user_claim = claim_path(section, "user_claim");
     section.finish();
     Some(IssuerSettings {

@@ -34,7 +34,7 @@ pub use issuer::{AcceptedIssuer, SignatureAlgorithm};
 pub use pool::PoolSettings;
 pub use route::{NamePattern, Route};
 pub use rules::ClaimRule;
-pub use user::{StartupUser, UserRegex, UserRules, UserSettings};
+pub use user::{NameScope, StartupUser, UserRegex, UserRules, UserSettings};
 
 use crate::names::{Endpoint, Issuer, Region};
 

@@ -1,7 +1,9 @@
 //! Rules about claims: what a token must hold to be accepted, to reach a cluster, to belong to a group.
 
 use super::reader::Section;
+use super::user::shared_by;
 use super::values::claim_path;
+use super::{ClusterSettings, IssuerSettings};
 
 /// Most rules of one list and most values of one rule. Ours: they are looked at at every login.
 const MAX_RULES: usize = 256;
@@ -15,8 +17,17 @@ pub struct ClaimRule {
     pub any: Vec<String>,
     /// And every one of these.
     pub all: Vec<String>,
+    /// Names of the issuers whose tokens it can hold for; all when absent.
+    pub issuers: Option<Vec<String>>,
     /// Whether the claim is an object whose keys are its values, as Zitadel writes roles.
     pub keys: bool,
+}
+
+impl ClaimRule {
+    /// Whether it can hold for tokens of this issuer.
+    pub fn is_for(&self, issuer_name: &str) -> bool {
+        self.issuers.as_ref().is_none_or(|names| names.iter().any(|name| name == issuer_name))
+    }
 }
 
 /// The rules under `key`: inline tables, or one.
@@ -47,7 +58,68 @@ fn rule(section: &Section<'_, '_>) -> Option<ClaimRule> {
         let text = format!("write 1 to {MAX_RULES} values, as in any = [\"analysts\", \"engineers\"]");
         section.wrong("any", text);
     }
+    let issuers = issuers_of(section);
     let keys = section.boolean("keys", false);
     section.finish();
-    Some(ClaimRule { claim: claim?, any, all, keys })
+    Some(ClaimRule { claim: claim?, any, all, issuers, keys })
+}
+
+/// The names under `issuer`: one or several.
+pub(super) fn issuers_of(section: &Section<'_, '_>) -> Option<Vec<String>> {
+    let items = section.texts("issuer")?;
+    if items.value.is_empty() {
+        let text = "write the name of an [[issuer]], or several in a list, or leave the key out";
+        section.reading.problem(&items.span, &items.key, text);
+    }
+    Some(items.value.into_iter().map(|item| item.value.to_owned()).collect())
+}
+
+/// Finds names of issuers in the rules under `key` that are not those of an `[[issuer]]`.
+pub(super) fn check_names(
+    section: &Section<'_, '_>,
+    key: &'static str,
+    rules: Option<&Vec<ClaimRule>>,
+    is_known: impl Fn(&str) -> bool,
+) {
+    let Some(rules) = rules else { return };
+    for (rule, section) in rules.iter().zip(section.one_or_several(key)) {
+        check_issuers(&section, rule.issuers.as_ref(), &is_known);
+    }
+}
+
+/// Finds names under `issuer` that are not those of an `[[issuer]]`.
+pub(super) fn check_issuers(
+    section: &Section<'_, '_>,
+    names: Option<&Vec<String>>,
+    is_known: impl Fn(&str) -> bool,
+) {
+    for name in names.into_iter().flatten().filter(|name| !is_known(name)) {
+        let text = format!("there is no [[issuer]] with the name {name:?}");
+        section.wrong("issuer", text);
+    }
+}
+
+/// Rules of `cluster` that hold for tokens of several issuers alike, although each of them says itself whom it puts into its
+/// groups.
+pub(super) fn warn_of_shared_rules(
+    section: &Section<'_, '_>,
+    cluster: &ClusterSettings,
+    issuers: &[IssuerSettings],
+) {
+    let Some(people) = shared_by(cluster, issuers) else { return };
+    let groups = cluster.groups.iter().filter_map(|group| group.when.as_ref());
+    for (key, rules) in
+        cluster.allow.iter().map(|rules| ("allow", rules)).chain(groups.map(|rules| ("group", rules)))
+    {
+        if let Some(rule) = rules.iter().find(|rule| rule.issuers.is_none()) {
+            let text = format!(
+                "a rule on claim {:?} holds for people of {people} alike, and each of these says itself whom it puts \
+                 into its groups. Write issuer = \"…\" into the rule, or issuers_share_names = true into every \
+                 [[cluster.user]] if all take their people from one directory",
+                rule.claim.join(".")
+            );
+            section.warn(key, text);
+            return;
+        }
+    }
 }

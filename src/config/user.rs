@@ -4,6 +4,7 @@
 use regex::{Regex, RegexBuilder};
 
 use super::reader::Section;
+use super::rules::issuers_of;
 use super::values::{claim_path, texts_or};
 use super::{ClusterSettings, IssuerSettings, Pin};
 use crate::names::DbUser;
@@ -33,8 +34,8 @@ pub struct UserSettings {
     pub lowercase: bool,
     /// Stands in front of the user, and of no user that follows from another rule of the cluster.
     pub prefix: String,
-    /// Whether a name is the same person at whichever of its issuers, as the operator says.
-    pub issuers_share_names: bool,
+    /// Whose names its users' names are.
+    pub names: NameScope,
     /// What the `user` of the connection string must be.
     pub startup_user: StartupUser,
     /// Startup users that mean "whoever the token says".
@@ -56,6 +57,15 @@ impl PartialEq for UserRegex {
     fn eq(&self, other: &Self) -> bool {
         self.regex.as_str() == other.regex.as_str() && self.group == other.group
     }
+}
+
+/// Where a name is one person.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NameScope {
+    /// At one issuer, and one tenant of it.
+    Issuer,
+    /// At all issuers of the rule, as the operator says.
+    Shared,
 }
 
 /// Rule for the `user` of the connection string.
@@ -130,20 +140,15 @@ pub(super) fn user_rules(cluster: &Section<'_, '_>, pin: Pin) -> Option<UserRule
 }
 
 fn user(section: &Section<'_, '_>, pin: Pin) -> Option<UserSettings> {
-    let issuers = section.texts("issuer");
-    let issuers: Option<Vec<_>> =
-        issuers.map(|items| items.value.into_iter().map(|item| item.value.to_owned()).collect());
-    if issuers.as_ref().is_some_and(Vec::is_empty) {
-        section
-            .wrong("issuer", "write the name of an [[issuer]], or several in a list, or leave the key out");
-    }
+    let issuers = issuers_of(section);
     let has_claim = section.has("claim");
     let claim = if has_claim { claim_path(section, "claim") } else { Some(vec!["sub".to_owned()]) };
     let list_of_one = section.boolean("list_of_one", false);
     let regex = section.text("regex").map(|item| (user_regex(item.value), item));
     let lowercase = section.boolean("lowercase", false);
     let prefix = section.parsed("prefix", prefix).unwrap_or_default();
-    let issuers_share_names = section.boolean("issuers_share_names", false);
+    let names =
+        if section.boolean("issuers_share_names", false) { NameScope::Shared } else { NameScope::Issuer };
     let startup_user = section.choice(
         "startup_user",
         StartupUser::Match,
@@ -174,7 +179,7 @@ fn user(section: &Section<'_, '_>, pin: Pin) -> Option<UserSettings> {
         regex,
         lowercase,
         prefix,
-        issuers_share_names,
+        names,
         startup_user,
         placeholders,
         denied,
@@ -206,6 +211,9 @@ fn user_regex(pattern: &str) -> Result<UserRegex, String> {
     }
 }
 
+/// A rule, and an issuer whose people it is for.
+type Use<'c> = (&'c UserSettings, &'c IssuerSettings);
+
 /// Issuers whose people come to `cluster` by one rule although their names are their own: `alice` of one would be `alice`
 /// of the other. Also people for whom there is no rule.
 pub(super) fn warn_of_shared_names(
@@ -213,12 +221,8 @@ pub(super) fn warn_of_shared_names(
     cluster: &ClusterSettings,
     issuers: &[IssuerSettings],
 ) {
-    let admitted = |issuer: &&IssuerSettings| {
-        cluster.issuers.as_ref().is_none_or(|names| names.contains(&issuer.name))
-            && cluster.roles.of(&issuer.name).is_some()
-    };
-    let mut shared: Vec<(&[String], Vec<(&UserSettings, &IssuerSettings)>)> = Vec::new();
-    for issuer in issuers.iter().filter(admitted) {
+    let mut shared: Vec<(&[String], Vec<Use<'_>>)> = Vec::new();
+    for issuer in issuers.iter().filter(|issuer| cluster.admits(issuer)) {
         let Some(rule) = cluster.user.of(&issuer.name) else {
             let text = format!(
                 "people of issuer {:?} are refused: no [[cluster.user]] is for them. Write one, or name the others in \
@@ -229,7 +233,7 @@ pub(super) fn warn_of_shared_names(
             continue;
         };
         let claim = rule.claim_for(issuer.user_claim.as_deref());
-        let same = |(theirs, uses): &&mut (&[String], Vec<(&UserSettings, &IssuerSettings)>)| {
+        let same = |(theirs, uses): &&mut (&[String], Vec<Use<'_>>)| {
             let does_the_same =
                 |other: &UserSettings| *theirs == claim && other.makes_the_same_of_a_claim(rule);
             uses.iter().any(|(other, _)| std::ptr::eq(*other, rule) || does_the_same(other))
@@ -242,7 +246,7 @@ pub(super) fn warn_of_shared_names(
     for (_, uses) in shared {
         // Each tenant of an issuer gives names of its own.
         let name_spaces: usize = uses.iter().map(|(_, issuer)| issuer.tenants.len().max(1)).sum();
-        if name_spaces < 2 || uses.iter().all(|(rule, _)| rule.issuers_share_names) {
+        if name_spaces < 2 || uses.iter().all(|(rule, _)| rule.names == NameScope::Shared) {
             continue;
         }
         let names: Vec<_> = uses.iter().map(|(_, issuer)| who(issuer)).collect();
@@ -256,6 +260,18 @@ pub(super) fn warn_of_shared_names(
         );
         section.warn("user", text);
     }
+}
+
+/// The people who come to `cluster` from several issuers or tenants, in words; `None` where there is one of them, or where
+/// every rule says that they share their names.
+pub(super) fn shared_by(cluster: &ClusterSettings, issuers: &[IssuerSettings]) -> Option<String> {
+    let admitted: Vec<_> = issuers.iter().filter(|issuer| cluster.admits(issuer)).collect();
+    let name_spaces: usize = admitted.iter().map(|issuer| issuer.tenants.len().max(1)).sum();
+    let shares = |issuer: &&IssuerSettings| {
+        cluster.user.of(&issuer.name).is_some_and(|rule| rule.names == NameScope::Shared)
+    };
+    let apart = name_spaces > 1 && !admitted.iter().all(shares);
+    apart.then(|| admitted.iter().map(|issuer| who(issuer)).collect::<Vec<_>>().join(" and "))
 }
 
 fn who(issuer: &IssuerSettings) -> String {

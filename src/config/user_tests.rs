@@ -153,7 +153,7 @@ fn two_issuers_by_one_rule_are_a_warning() {
     ] {
         let config = read(&ruled(&rules)).unwrap();
         let told = warnings(&config);
-        assert_eq!(told.contains(words), true, "{rules}\n{told}");
+        assert!(told.contains(words), "{rules}\n{told}");
         assert_eq!(told.is_empty(), words.is_empty(), "{rules}\n{told}");
         assert!(words.is_empty() || told.contains("cluster[0].user: "), "{told}");
     }
@@ -167,4 +167,31 @@ fn two_issuers_by_one_rule_are_a_warning() {
             .unwrap();
         assert_eq!(warnings(&read(&text.replacen(old, key, 1)).unwrap()), "", "{key}");
     }
+}
+
+/// A group of one issuer is not that of another, which can put anybody into its own.
+#[test]
+fn a_rule_on_groups_of_two_issuers_is_a_warning() {
+    let users = "[[cluster.user]]\nissuer = \"okta\"\n[[cluster.user]]\nissuer = \"partner\"\nprefix = \"partner_\"\n";
+    let group = |rule: &str| format!("{users}[[cluster.group]]\nname = \"dba\"\nwhen = {rule}\n");
+    let open = "{ claim = \"groups\", any = [\"dba\"] }";
+    let closed = "{ issuer = \"okta\", claim = \"groups\", any = [\"dba\"] }";
+    let told = |text: &str| warnings(&read(text).unwrap());
+    let words = "a rule on claim \"groups\" holds for people of issuer \"okta\" and issuer \"partner\" alike";
+    let allow = |rule: &str| {
+        let old = REFERENCE.lines().find(|line| line.starts_with("# allow = ")).unwrap();
+        ruled(users).replacen(old, &format!("allow = [{rule}]"), 1)
+    };
+    for text in [ruled(&group(open)), ruled(&group(&format!("[{closed}, {open}]"))), allow(open)] {
+        assert!(told(&text).contains(words), "{}", told(&text));
+    }
+    for text in [ruled(&group(closed)), allow(closed), ruled(users)] {
+        assert_eq!(told(&text), "");
+    }
+    for text in [ruled(&group(&closed.replace("okta", "x"))), allow(&closed.replace("okta", "x"))] {
+        let problems = read(&text).unwrap_err().to_string();
+        assert!(problems.contains("there is no [[issuer]] with the name \"x\""), "{problems}");
+    }
+    let own = problem(&[("require", &format!("require = {closed}"))]);
+    assert!(own.contains("leave issuer out of them"), "{own}");
 }

@@ -76,10 +76,7 @@ fn users_are_named_safely(config: &Config, path: &Path) {
         let idp = Idp::of(&issuer.issuer).label();
         let row = table.lines().find(|line| line.starts_with(&format!("| {idp} |")));
         let safe = row.unwrap_or_else(|| panic!("no row for {idp}")).split('|').nth(2).unwrap();
-        let theirs = config.clusters.iter().filter(|cluster| {
-            cluster.issuers.as_ref().is_none_or(|names| names.contains(&issuer.name))
-                && cluster.roles.of(&issuer.name).is_some()
-        });
+        let theirs = config.clusters.iter().filter(|cluster| cluster.admits(issuer));
         for rule in theirs.filter_map(|cluster| cluster.user.of(&issuer.name)) {
             let claim = rule.claim_for(issuer.user_claim.as_deref()).join(".");
             let known = safe.contains(&format!("`{claim}`")) || claim.contains("://");

@@ -159,7 +159,7 @@ fn assumed<'c>(
 ) -> Vec<(&'c RoleArn, Vec<Use<'c>>)> {
     let mut assumed: Vec<(&RoleArn, Vec<Use<'_>>)> = Vec::new();
     for cluster in clusters {
-        for issuer in issuers.iter().filter(|issuer| is_admitted(cluster, issuer)) {
+        for issuer in issuers.iter().filter(|issuer| cluster.admits(issuer)) {
             let Some(role) = cluster.roles.of(&issuer.name) else { continue };
             match assumed.iter_mut().find(|(known, _)| *known == role) {
                 Some((_, uses)) => uses.push((issuer, cluster)),
@@ -168,11 +168,6 @@ fn assumed<'c>(
         }
     }
     assumed
-}
-
-fn is_admitted(cluster: &ClusterSettings, issuer: &IssuerSettings) -> bool {
-    cluster.issuers.as_ref().is_none_or(|names| names.contains(&issuer.name))
-        && cluster.roles.of(&issuer.name).is_some()
 }
 
 fn by_tag(cluster: &ClusterSettings, wishes: &Wishes) -> bool {
@@ -261,9 +256,8 @@ fn role_plan(role: RoleArn, uses: &[Use<'_>], all: &[&ClusterSettings], wishes: 
     }
     let demanded = clusters.iter().all(|cluster| by_tag(cluster, wishes));
     // Tokens with tags are refused by every role that does not allow sts:TagSession, also where no tag is needed.
-    let tagged = |issuer: &IssuerSettings| {
-        all.iter().any(|cluster| is_admitted(cluster, issuer) && by_tag(cluster, wishes))
-    };
+    let tagged =
+        |issuer: &IssuerSettings| all.iter().any(|cluster| cluster.admits(issuer) && by_tag(cluster, wishes));
     let audiences: BTreeMap<&str, Vec<String>> =
         issuers.iter().map(|issuer| (issuer.name.as_str(), audiences(issuer, wishes))).collect();
     let accepted: Vec<_> = issuers
@@ -369,7 +363,7 @@ fn database(cluster: &ClusterSettings, users: &[DbUser]) -> DatabasePlan {
 fn claims(issuers: &[IssuerSettings], clusters: &[&ClusterSettings], wishes: &Wishes) -> Vec<Recipe> {
     let mut recipes = Vec::new();
     for issuer in issuers {
-        let mine: Vec<_> = clusters.iter().filter(|cluster| is_admitted(cluster, issuer)).collect();
+        let mine: Vec<_> = clusters.iter().filter(|cluster| cluster.admits(issuer)).collect();
         if mine.is_empty() {
             continue;
         }

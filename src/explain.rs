@@ -48,10 +48,7 @@ pub fn explain(why: &LoginError, user: &str) -> Refusal {
         LoginError::Dial(why) => dial(why),
         LoginError::Queue(full) => Refusal::login_queue_full(&full.cluster, full.per_second),
         LoginError::Upstream(why) => upstream(why, user),
-        LoginError::TimedOut(stage) => {
-            Refusal::cannot_connect_now("the login took too long", *stage, "this step did not end in time")
-                .hint(TRY_AGAIN)
-        }
+        LoginError::TimedOut(stage) => timed_out(*stage),
     }
 }
 
@@ -263,21 +260,28 @@ fn sts(why: &StsError, user: &str) -> Refusal {
 fn dial(why: &DialError) -> Refusal {
     let refuse = |what, stage, detail| Refusal::cannot_connect_now(what, stage, detail);
     match why {
-        DialError::Resolve { .. } => refuse(
-            "database unreachable",
-            Stage::UpstreamConnect,
-            "the name of the database does not resolve",
-        )
-        .hint(TRY_AGAIN),
+        DialError::Resolve { .. } => {
+            refuse("database unreachable", Stage::UpstreamName, "the name of the database does not resolve")
+                .hint(TRY_AGAIN)
+        }
         DialError::Connect { .. } | DialError::TimedOut | DialError::NoCancels => {
             refuse("database unreachable", Stage::UpstreamConnect, "the database does not take connections")
                 .hint(TRY_AGAIN)
+        }
+        DialError::Handshake { .. } => {
+            let detail = "the database takes connections and does not finish the TLS handshake";
+            refuse("database unreachable", Stage::UpstreamTls, detail).hint(TRY_AGAIN)
         }
         DialError::NoTls(_) | DialError::NotPostgres(_) | DialError::Tls { .. } => {
             let detail = "no TLS connection to the database whose certificate could be verified";
             refuse("database not trusted", Stage::UpstreamTls, detail).hint(ASK_OPERATOR)
         }
     }
+}
+
+fn timed_out(stage: Stage) -> Refusal {
+    Refusal::cannot_connect_now("the login took too long", stage, "this step did not end in time")
+        .hint(TRY_AGAIN)
 }
 
 fn upstream(why: &UpstreamLoginError, user: &str) -> Refusal {
@@ -288,6 +292,7 @@ fn upstream(why: &UpstreamLoginError, user: &str) -> Refusal {
     match why {
         UpstreamLoginError::NotIam { user: derived, .. } => no_iam_role(user, derived),
         UpstreamLoginError::Redial(why) => dial(why),
+        UpstreamLoginError::Silent(_) => timed_out(Stage::UpstreamLogin),
         UpstreamLoginError::TooMuch | UpstreamLoginError::Wire(_) => broken(),
         UpstreamLoginError::Refused { sqlstate, message, detail, hint, .. } => {
             match sqlstate.get(..2).unwrap_or_default() {

@@ -49,6 +49,7 @@ fn ends() -> Vec<End> {
         Stage::Authorization,
         Stage::Sts,
         Stage::Signing,
+        Stage::UpstreamName,
         Stage::UpstreamConnect,
         Stage::UpstreamTls,
         Stage::UpstreamLogin,
@@ -81,7 +82,7 @@ fn every_end_is_counted_in_a_series_that_was_there_before() {
     assert_eq!(sum("pgpassport_connections_total{"), ends.len());
     assert_eq!(sum("pgpassport_cancels_total{"), 4);
     assert_eq!(sum("pgpassport_sessions_ended_total{"), 12);
-    assert_eq!(sum("pgpassport_logins_refused_total{"), 16);
+    assert_eq!(sum("pgpassport_logins_refused_total{"), 17);
     assert_eq!(sum("pgpassport_closed_unheard_total"), 1);
     assert_eq!(sum("pgpassport_relayed_bytes_total{direction=\"to_client\"}"), 24);
 }

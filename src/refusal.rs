@@ -24,9 +24,11 @@ pub enum Stage {
     Sts,
     /// Signing the IAM token.
     Signing,
-    /// Finding and reaching the server.
+    /// Resolving the server's name.
+    UpstreamName,
+    /// TCP connections to its addresses.
     UpstreamConnect,
-    /// The server's certificate.
+    /// TLS with the server, and its certificate.
     UpstreamTls,
     /// The server's own decision.
     UpstreamLogin,
@@ -48,6 +50,7 @@ impl Stage {
             Self::Authorization => "authorization",
             Self::Sts => "sts",
             Self::Signing => "signing",
+            Self::UpstreamName => "upstream_name",
             Self::UpstreamConnect => "upstream_connect",
             Self::UpstreamTls => "upstream_tls",
             Self::UpstreamLogin => "upstream_login",

@@ -8,7 +8,7 @@ use crate::outcome::LoginError;
 use crate::refusal::Stage;
 use crate::secret::Jwt;
 use crate::telemetry::trail::Trail;
-use crate::upstream::dial::{Dialed, Way};
+use crate::upstream::dial::{DialDurations, Dialed, Way};
 use crate::upstream::login::{self, Upstream, Wanted};
 use crate::upstream::pool::{Opened, Slot};
 
@@ -26,19 +26,23 @@ pub(super) async fn open(
     trail: &mut Trail,
 ) -> Result<(Upstream, Opened), LoginError> {
     let (mut dialed, credentials) = tokio::try_join!(
-        within(due, Stage::UpstreamConnect, steps.dialers.dial(grant)),
+        within(due, Stage::UpstreamConnect, steps.dialers.dial(grant, due.login)),
         within(due, Stage::Sts, steps.federation.federate(jwt, grant)),
     )?;
     trail.role_session_name(credentials.session_name());
+    let DialDurations { name, tcp, tls } = dialed.durations();
     let mut tries = 1;
     let upstream = loop {
         let signed = credentials.iam_token(grant.cluster(), grant.db_user(), steps.clock.now())?;
         within(due, Stage::Limits, steps.admissions.admit(grant, signed.reused)).await?;
-        let way = dialed.way();
-        let logging_in = login::log_in(dialed, wanted, signed.token);
+        let begun = Instant::now();
+        let logging_in = login::log_in(&mut dialed, wanted, signed.token, due.login);
         dialed = match within(due, Stage::UpstreamLogin, logging_in).await {
-            Ok(upstream) => break upstream,
-            Err(why) if tries < MAX_TRIES => dial_again(slot, &way, due, why).await?,
+            Ok(said) => {
+                steps.metrics.upstream_opened([name, tcp, tls, begun.elapsed()]);
+                break Upstream::opened(dialed, said);
+            }
+            Err(why) if tries < MAX_TRIES => dial_again(slot, &dialed.way(), due, why).await?,
             Err(why) => return Err(why),
         };
         tries += 1;

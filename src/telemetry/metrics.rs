@@ -3,11 +3,13 @@
 //! there from the start, so that the first event is a step from 0 to 1 and not an absence.
 
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
@@ -26,13 +28,14 @@ const OUTCOMES: [&str; 9] =
     ["session", "refused", "cancel", "no_token", "discovery", "dropped", "health_check", "lost", "aborted"];
 
 /// Where logins are refused: the words of `refusal::Stage`.
-const STAGES: [&str; 12] = [
+const STAGES: [&str; 13] = [
     "startup",
     "token",
     "keys",
     "authorization",
     "sts",
     "signing",
+    "upstream_name",
     "upstream_connect",
     "upstream_tls",
     "upstream_login",
@@ -59,6 +62,12 @@ const ENDS: [&str; 11] = [
 /// What becomes of cancels: [`Outcome::end`] of a cancel.
 const CANCELS: [&str; 3] = ["forwarded", "ignored", "failed"];
 
+/// Steps from the database's name to a session on it, in their order.
+const UPSTREAM_STEPS: [&str; 4] = ["name", "tcp", "tls", "login"];
+
+/// Upper bounds of the classes of [`UPSTREAM_STEPS`]' durations, in seconds.
+const STEP_BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
+
 const APPLIED: [(&str, &str); 1] = [("outcome", "applied")];
 const REFUSED: [(&str, &str); 1] = [("outcome", "refused")];
 const TO_SERVER: [(&str, &str); 1] = [("direction", "to_server")];
@@ -78,6 +87,7 @@ pub struct Metrics {
     refused: Family<Closed, Counter>,
     cancels: Family<Closed, Counter>,
     ended: Family<Closed, Counter>,
+    upstream_steps: Family<Closed, Histogram, fn() -> Histogram>,
     bytes: Family<Closed, Counter>,
     unheard: Counter,
     accept_errors: Counter,
@@ -147,6 +157,7 @@ impl Metrics {
             refused: closed("stage", &STAGES),
             cancels: closed("outcome", &CANCELS),
             ended: closed("reason", &ENDS),
+            upstream_steps: Family::new_with_constructor(|| Histogram::new(STEP_BUCKETS)),
             bytes: closed("direction", &["to_server", "to_client"]),
             unheard: Counter::default(),
             accept_errors: Counter::default(),
@@ -155,6 +166,9 @@ impl Metrics {
             now: Mutex::default(),
         };
         metrics.reload_ok.set(1);
+        for step in UPSTREAM_STEPS {
+            drop(metrics.upstream_steps.get_or_create(&[("step", step)]));
+        }
         metrics.register();
         metrics
     }
@@ -167,6 +181,8 @@ impl Metrics {
         registry.register("logins_refused", "Refused logins, by the step that refused", self.refused.clone());
         registry.register("sessions_ended", "Sessions that have ended, by reason", self.ended.clone());
         registry.register("cancels", "Cancel requests, by outcome", self.cancels.clone());
+        let help = "Durations of the steps to a new session on a database: name, tcp, tls, login";
+        registry.register("upstream_step_seconds", help, self.upstream_steps.clone());
         let help = "Bytes of ended sessions, by direction";
         registry.register("relayed_bytes", help, self.bytes.clone());
         let help = "Connections closed without a word, because even refusals had reached their limit";
@@ -208,6 +224,13 @@ impl Metrics {
     /// Counts a connection that a fault of ours has ended.
     pub fn connection_aborted(&self) {
         self.connections.get_or_create(&[("outcome", "aborted")]).inc();
+    }
+
+    /// Notes the durations of [`UPSTREAM_STEPS`] of one login.
+    pub fn upstream_opened(&self, durations: [Duration; 4]) {
+        for (step, duration) in UPSTREAM_STEPS.into_iter().zip(durations) {
+            self.upstream_steps.get_or_create(&[("step", step)]).observe(duration.as_secs_f64());
+        }
     }
 
     /// Counts a connection that was closed without a word.

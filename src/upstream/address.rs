@@ -51,11 +51,23 @@ fn in_turn(found: Vec<SocketAddr>) -> VecDeque<SocketAddr> {
     order
 }
 
+/// The moment at which one address is given up while so many `others` are untried: each has an equal part of the time
+/// until `deadline`, but not more than `most`. The last one has all of it.
+pub(super) fn part_of(deadline: Instant, others: usize, most: Duration) -> Instant {
+    let parts = u32::try_from(others).unwrap_or(u32::MAX).saturating_add(1);
+    if parts == 1 {
+        return deadline;
+    }
+    let now = Instant::now();
+    now + (deadline.saturating_duration_since(now) / parts).min(most)
+}
+
 /// Connects to the first of `addresses` that answers. A new one starts every [`STAGGER`], or as soon as one has
-/// failed. What is left in `addresses` has not failed.
+/// failed, which `failed` is told. What is left in `addresses` has not failed.
 pub(super) async fn race(
     addresses: &mut VecDeque<SocketAddr>,
     deadline: Instant,
+    failed: impl Fn(SocketAddr, &DialError),
 ) -> Result<(TcpStream, SocketAddr), DialError> {
     let mut last = DialError::TimedOut;
     let mut running = JoinSet::new(); // dropping it ends the losers
@@ -79,7 +91,10 @@ pub(super) async fn race(
                         addresses.extend(under_way);
                         return Ok((tcp, addr));
                     }
-                    Err(error) => last = error,
+                    Err(error) => {
+                        failed(addr, &error);
+                        last = error;
+                    }
                 }
             }
             Err(_) if until == deadline => return Err(last),

@@ -75,7 +75,7 @@ async fn r28_a_dead_address_does_not_keep_the_next_one_waiting() {
     let alive = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = alive.local_addr().unwrap();
     let mut addresses = VecDeque::from([dead, refusing(), addr]);
-    let (_, reached) = race(&mut addresses, soon()).await.unwrap();
+    let (_, reached) = race(&mut addresses, soon(), |_, _| {}).await.unwrap();
     assert_eq!(reached, addr);
     // It was under way when the other one won, and may be tried again: it has not been waited for.
     assert_eq!(addresses, [dead]);
@@ -84,7 +84,7 @@ async fn r28_a_dead_address_does_not_keep_the_next_one_waiting() {
 #[tokio::test]
 async fn r1_refusals_follow_each_other_at_once_and_the_last_one_is_told() {
     let (first, second) = (refusing(), refusing());
-    let error = race(&mut VecDeque::from([first, second]), soon()).await.unwrap_err();
+    let error = race(&mut VecDeque::from([first, second]), soon(), |_, _| {}).await.unwrap_err();
     assert!(matches!(error, DialError::Connect { addr, .. } if addr == second), "{error}");
 }
 
@@ -93,11 +93,11 @@ async fn r2_one_dead_address_is_given_up() {
     let (dead, _queued, _listener) = black_hole().await;
     tokio::time::pause(); // from here on, time is what the timers say
     let begun = Instant::now();
-    let error = race(&mut VecDeque::from([dead]), soon()).await.unwrap_err();
+    let error = race(&mut VecDeque::from([dead]), soon(), |_, _| {}).await.unwrap_err();
     assert!(matches!(error, DialError::TimedOut), "{error}");
     let waited = begun.elapsed().as_millis();
     assert!((3_000..=3_001).contains(&waited), "{waited} ms");
     let deadline = Instant::now() + Duration::from_millis(10);
-    let error = race(&mut VecDeque::from([dead, dead]), deadline).await.unwrap_err();
+    let error = race(&mut VecDeque::from([dead, dead]), deadline, |_, _| {}).await.unwrap_err();
     assert!(matches!(error, DialError::TimedOut), "{error}");
 }

@@ -184,7 +184,7 @@ mod tests {
         let entrance = Entrance { listener: "main", server_name: None };
         let begun = Instant::now();
         let result = deliver(&dialers, entrance, &order, deadline).await;
-        assert!(matches!(result, Err(Undelivered::Failed(DialError::TimedOut))), "{result:?}");
+        assert!(matches!(result, Err(Undelivered::Failed(DialError::Handshake { .. }))), "{result:?}");
         let waited = begun.elapsed().as_millis();
         assert!((5_000..=5_001).contains(&waited), "{waited} ms");
     }

@@ -2,7 +2,6 @@
 //! unencrypted and no unverified upstream.
 
 use std::collections::{HashMap, VecDeque};
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,8 +14,10 @@ use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::address::{ADDRESS_TIMEOUT, race, resolve};
+use super::address::{ADDRESS_TIMEOUT, part_of, race, resolve};
+pub use super::dial_error::DialError;
 use super::known::Known;
+use super::login::UpstreamLoginError;
 use crate::auth::Grant;
 use crate::cancel::ClusterId;
 use crate::config::{ClusterSettings, Route};
@@ -38,47 +39,6 @@ const MAX_RECALLS: usize = 64;
 /// connection to a server. The others wait for their turn.
 const MAX_CANCELS: usize = 64;
 
-/// Why the upstream could not be reached.
-#[derive(Debug, thiserror::Error)]
-pub enum DialError {
-    /// The name does not resolve.
-    #[error("{host} cannot be resolved: {problem}")]
-    Resolve {
-        /// The endpoint's host.
-        host: String,
-        /// The resolver's words.
-        problem: String,
-    },
-    /// The last of the addresses that refused or failed.
-    #[error("{addr}: {source}")]
-    Connect {
-        /// The address.
-        addr: SocketAddr,
-        /// The system's reason.
-        source: io::Error,
-    },
-    /// No address answered in time.
-    #[error("no answer within server_connect_timeout")]
-    TimedOut,
-    /// The server does not look at cancel requests.
-    #[error("RDS Proxy takes no CancelRequest")]
-    NoCancels,
-    /// The server has no TLS.
-    #[error("{0} answers that it has no TLS")]
-    NoTls(SocketAddr),
-    /// The answer to the SSLRequest is not one, or brings bytes that come too early.
-    #[error("{0} does not answer an SSLRequest as PostgreSQL does")]
-    NotPostgres(SocketAddr),
-    /// The handshake failed, for example because of the certificate.
-    #[error("TLS handshake with {addr}: {problem}")]
-    Tls {
-        /// The address.
-        addr: SocketAddr,
-        /// rustls's reason.
-        problem: String,
-    },
-}
-
 /// Knows how to reach every cluster, by the cluster's name.
 #[derive(Debug, Default)]
 pub struct Dialers(HashMap<String, Arc<Dialer>>);
@@ -98,10 +58,10 @@ impl Dialers {
     }
 
     /// Connects to the cluster of `grant`, which is the proof that someone may be led there.
-    pub async fn dial(&self, grant: &Grant) -> Result<Dialed, DialError> {
+    pub async fn dial(&self, grant: &Grant, deadline: Instant) -> Result<Dialed, DialError> {
         let name = &grant.cluster().name;
         let unknown = || DialError::Resolve { host: name.clone(), problem: "no such cluster".into() };
-        self.0.get(name).ok_or_else(unknown)?.dial(grant).await
+        self.0.get(name).ok_or_else(unknown)?.dial(grant, deadline).await
     }
 
     /// The dialer of the cluster that a cancel key names.
@@ -153,12 +113,49 @@ pub struct Dialed {
     pub(super) dialer: Arc<Dialer>,
     pub(super) stream: ServerStream,
     pub(super) addr: SocketAddr,
+    /// Addresses of the endpoint that have not failed and are not tried yet.
+    pub(super) others: VecDeque<SocketAddr>,
+    durations: DialDurations,
+}
+
+/// Times that a connection took, by step.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DialDurations {
+    /// The look-up of the endpoint's name.
+    pub name: Duration,
+    /// From the first TCP connect to the one that succeeded.
+    pub tcp: Duration,
+    /// The SSLRequest and the TLS handshake of the address that was taken.
+    pub tls: Duration,
 }
 
 impl Dialed {
     /// Connects once more to where this connection led.
-    pub(super) async fn again(self) -> Result<Self, DialError> {
-        self.way().dial().await
+    pub(super) async fn connect_again(&mut self) -> Result<(), DialError> {
+        self.stream = self.way().dial().await?.stream;
+        Ok(())
+    }
+
+    /// Connects to the next address of the endpoint, because a login at this one has failed with `error`.
+    pub(super) async fn connect_to_next(
+        &mut self,
+        error: &UpstreamLoginError,
+        deadline: Instant,
+    ) -> Result<(), DialError> {
+        self.dialer.has_failed(self.addr, error);
+        let others = std::mem::take(&mut self.others);
+        *self = self.dialer.first_to_answer(others, deadline).await?;
+        Ok(())
+    }
+
+    /// Notes that a login at this address has succeeded.
+    pub(super) fn has_worked(&self) {
+        self.dialer.known.has_worked(self.addr);
+    }
+
+    /// Times that the connection took.
+    pub fn durations(&self) -> DialDurations {
+        self.durations
     }
 
     /// The way to the same server.
@@ -236,28 +233,62 @@ impl Dialer {
         })
     }
 
-    /// Connects to the first address of the endpoint that answers. The name is resolved afresh each time:
-    /// after a failover it moves within seconds (Aurora's DNS lifetime is 5 s).
+    /// Connects to the first address of the endpoint that answers, within `server_connect_timeout` and until `deadline`.
+    /// The name is resolved afresh each time: after a failover it moves within seconds (Aurora's DNS lifetime is 5 s).
     /// The grant is the proof that someone may be led there.
-    pub async fn dial(self: &Arc<Self>, _: &Grant) -> Result<Dialed, DialError> {
-        let deadline = Instant::now() + self.connect_timeout;
-        let mut addresses = VecDeque::from(self.addresses(deadline).await?);
+    pub async fn dial(self: &Arc<Self>, _: &Grant, deadline: Instant) -> Result<Dialed, DialError> {
+        let begun = Instant::now();
+        let deadline = deadline.min(begun + self.connect_timeout);
+        let addresses = self.known.failed_last(self.addresses(deadline).await?, Instant::now());
+        let name = begun.elapsed();
+        let mut dialed = self.first_to_answer(addresses.into(), deadline).await?;
+        dialed.durations.name = name;
+        let DialDurations { tcp, tls, .. } = dialed.durations;
+        tracing::debug!(addr = %dialed.addr, ?name, ?tcp, ?tls, "the database is reached");
+        Ok(dialed)
+    }
+
+    /// Connects to the first of `addresses` with which verified TLS comes about. Each has an equal part of the time
+    /// that is left.
+    async fn first_to_answer(
+        self: &Arc<Self>,
+        mut addresses: VecDeque<SocketAddr>,
+        deadline: Instant,
+    ) -> Result<Dialed, DialError> {
         loop {
-            let (tcp, addr) = race(&mut addresses, deadline).await?;
-            // Only where there is another one to try is it worth giving up on this one.
-            let patience = if addresses.is_empty() { self.connect_timeout } else { ADDRESS_TIMEOUT };
-            let error = match self.secure(tcp, addr, deadline.min(Instant::now() + patience)).await {
-                Ok(dialed) => {
+            let begun = Instant::now();
+            let failed = |addr, error: &DialError| self.has_failed(addr, error);
+            let (tcp, addr) = race(&mut addresses, deadline, failed).await?;
+            let connected = Instant::now();
+            let until = part_of(deadline, addresses.len(), ADDRESS_TIMEOUT);
+            match self.secure(tcp, addr, until).await {
+                Ok(mut dialed) => {
                     self.known.remember(addr);
+                    dialed.durations = DialDurations {
+                        tcp: connected - begun,
+                        tls: connected.elapsed(),
+                        ..DialDurations::default()
+                    };
+                    dialed.others = addresses;
                     return Ok(dialed);
                 }
                 // A server that answers wrongly is wrong; another address must not hide it.
                 Err(error) if error.is_distrust() => return Err(error),
-                Err(error) => error,
-            };
-            if addresses.is_empty() {
-                return Err(error);
+                Err(error) => {
+                    self.has_failed(addr, &error);
+                    if addresses.is_empty() {
+                        return Err(error);
+                    }
+                }
             }
+        }
+    }
+
+    /// Notes that an address does not work, and says so when that is new.
+    fn has_failed(&self, addr: SocketAddr, error: &impl std::fmt::Display) {
+        if self.known.has_failed(addr, Instant::now()) {
+            let host = self.endpoint.host();
+            tracing::warn!(host, %addr, %error, "an address of the database fails; the others are tried before it");
         }
     }
 
@@ -291,16 +322,26 @@ impl Dialer {
                 request_tls(&mut tcp, addr).await?;
             }
             let stream = self.tls.0.connect(self.server_name.clone(), ReadAhead::new(tcp)).await;
-            let stream = stream.map_err(|error| DialError::Tls { addr, problem: tls::describe(&error) })?;
+            let stream = stream.map_err(|error| match tls::describe(&error) {
+                problem if tls::is_distrust(&error) => DialError::Tls { addr, problem },
+                problem => DialError::Handshake { addr, problem },
+            })?;
             // Without it, a server of another protocol could be made to hear ours (PostgreSQL manual,
             // "SSL Session Encryption": direct connections).
             if self.direct_tls && stream.get_ref().1.alpn_protocol() != Some(tls::ALPN) {
                 let problem = "the server does not take direct TLS for PostgreSQL (ALPN)".to_owned();
                 return Err(DialError::Tls { addr, problem });
             }
-            Ok(Dialed { dialer: Arc::clone(self), stream: Box::new(stream), addr })
+            Ok(Dialed {
+                dialer: Arc::clone(self),
+                stream: Box::new(stream),
+                addr,
+                others: VecDeque::new(),
+                durations: DialDurations::default(),
+            })
         };
-        timeout_at(deadline, handshake).await.unwrap_or(Err(DialError::TimedOut))
+        let silent = || DialError::Handshake { addr, problem: "no answer in time".to_owned() };
+        timeout_at(deadline, handshake).await.unwrap_or_else(|_| Err(silent()))
     }
 
     /// Where a session of the cluster may be: the endpoint's addresses of this moment, and those where sessions
@@ -329,20 +370,15 @@ impl Dialer {
     }
 }
 
-impl DialError {
-    /// Whether someone answered, and not as the database would.
-    fn is_distrust(&self) -> bool {
-        matches!(self, Self::NoTls(_) | Self::NotPostgres(_) | Self::Tls { .. })
-    }
-}
-
 async fn request_tls(tcp: &mut TcpStream, addr: SocketAddr) -> Result<(), DialError> {
-    let failed = |source| DialError::Connect { addr, source };
-    tcp.write_all(&SSL_REQUEST).await.map_err(failed)?;
-    match tcp.read_u8().await.map_err(failed)? {
+    let failed = |problem: String| DialError::Handshake { addr, problem };
+    tcp.write_all(&SSL_REQUEST).await.map_err(|error| failed(error.to_string()))?;
+    match tcp.read_u8().await.map_err(|error| failed(error.to_string()))? {
         b'S' if has_early_bytes(tcp).await => Err(DialError::NotPostgres(addr)),
         b'S' => Ok(()),
         b'N' => Err(DialError::NoTls(addr)),
+        // A server that cannot serve one more connection. Its words are not protected by TLS and not read.
+        b'E' => Err(failed("the server answers the SSLRequest with an error".to_owned())),
         _ => Err(DialError::NotPostgres(addr)),
     }
 }

@@ -1,22 +1,37 @@
-//! Where sessions of one cluster were led lately: a cancel whose key does not say where it belongs goes there too,
-//! when the endpoint's name names other servers by now.
+//! Addresses of one cluster, and what came of them lately. A cancel whose key does not say where it belongs goes to all
+//! those where sessions were led, when the endpoint's name names other servers by now. A login tries those last that
+//! have failed.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 /// Most addresses that are remembered: an Aurora cluster has a writer and at most 15 readers, and its reader
 /// endpoint names one of them at a time.
 const MAX_KNOWN: usize = 16;
 
-/// Addresses, newest first.
+/// How long an address that has failed is tried last.
+const FAILED_FOR: Duration = Duration::from_secs(30);
+
+/// What is remembered.
 #[derive(Debug, Default)]
-pub(super) struct Known(Mutex<VecDeque<SocketAddr>>);
+pub(super) struct Known(Mutex<Addresses>);
+
+#[derive(Debug, Default)]
+struct Addresses {
+    /// Where sessions were led, newest first.
+    led_to: VecDeque<SocketAddr>,
+    /// Those that have failed, and when, newest first.
+    failed: VecDeque<(SocketAddr, Instant)>,
+}
 
 impl Known {
     /// Notes that a session is led there.
     pub(super) fn remember(&self, addr: SocketAddr) {
-        let mut known = self.lock();
+        let known = &mut self.lock().led_to;
         known.retain(|other| *other != addr);
         known.push_front(addr);
         known.truncate(MAX_KNOWN);
@@ -24,12 +39,12 @@ impl Known {
 
     /// Takes an address for gone, until a session is led there again.
     pub(super) fn forget(&self, addr: SocketAddr) {
-        self.lock().retain(|other| *other != addr);
+        self.lock().led_to.retain(|other| *other != addr);
     }
 
     /// `found` and the remembered ones that are not among them.
     pub(super) fn add_to(&self, mut found: Vec<SocketAddr>) -> Vec<SocketAddr> {
-        for addr in self.lock().iter() {
+        for addr in &self.lock().led_to {
             if !found.contains(addr) {
                 found.push(*addr);
             }
@@ -37,7 +52,31 @@ impl Known {
         found
     }
 
-    fn lock(&self) -> MutexGuard<'_, VecDeque<SocketAddr>> {
+    /// Notes that an address does not work. Tells whether that is new.
+    pub(super) fn has_failed(&self, addr: SocketAddr, now: Instant) -> bool {
+        let failed = &mut self.lock().failed;
+        failed.retain(|(_, at)| now < *at + FAILED_FOR);
+        let is_new = !failed.iter().any(|(other, _)| *other == addr);
+        failed.retain(|(other, _)| *other != addr);
+        failed.push_front((addr, now));
+        failed.truncate(MAX_KNOWN);
+        is_new
+    }
+
+    /// Notes that a login at an address has succeeded.
+    pub(super) fn has_worked(&self, addr: SocketAddr) {
+        self.lock().failed.retain(|(other, _)| *other != addr);
+    }
+
+    /// `addresses` in their order, but those last that have failed within [`FAILED_FOR`].
+    pub(super) fn failed_last(&self, mut addresses: Vec<SocketAddr>, now: Instant) -> Vec<SocketAddr> {
+        let failed = &self.lock().failed;
+        addresses
+            .sort_by_key(|addr| failed.iter().any(|(other, at)| other == addr && now < *at + FAILED_FOR));
+        addresses
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Addresses> {
         // No code panics while it holds the lock, and the list is whole at every moment.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -73,5 +112,24 @@ mod tests {
         assert_eq!(known.add_to(vec![addr(3), addr(1)]), [addr(3), addr(1), addr(2)]);
         known.forget(addr(2));
         assert_eq!(known.add_to(vec![]), [addr(1)]);
+    }
+
+    #[test]
+    fn those_that_have_failed_are_tried_last_for_a_while() {
+        let (known, begun) = (Known::default(), Instant::now());
+        let order = |now| known.failed_last(vec![addr(1), addr(2), addr(3)], now);
+        assert!(known.has_failed(addr(1), begun), "it is new");
+        assert_eq!(order(begun), [addr(2), addr(3), addr(1)]);
+        let later = begun + FAILED_FOR / 2;
+        assert!(known.has_failed(addr(2), later));
+        assert!(!known.has_failed(addr(2), later), "it is not");
+        assert_eq!(order(later), [addr(3), addr(1), addr(2)]);
+        assert_eq!(order(begun + FAILED_FOR), [addr(1), addr(3), addr(2)]);
+        known.has_worked(addr(2));
+        assert_eq!(order(begun + FAILED_FOR), [addr(1), addr(2), addr(3)]);
+        for n in 0..=16 {
+            known.has_failed(addr(n), begun);
+        }
+        assert_eq!(known.lock().failed.len(), MAX_KNOWN);
     }
 }

@@ -1,14 +1,19 @@
 //! Logging in to the upstream as the granted user. The IAM token is spent here, and only in answer to a
 //! cleartext password request inside verified TLS: any other method means the role is not one of IAM's.
 
+use std::time::Duration;
+
 use bytes::{BufMut, BytesMut};
 use pgwire::messages::response::{ErrorResponse, ReadyForQuery};
 use pgwire::messages::startup::{Authentication, BackendKeyData};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::time::{Instant, timeout_at};
 use zeroize::Zeroizing;
 
+use super::address::part_of;
 use super::cancel::Recall;
-use super::dial::{DialError, Dialed, ServerStream};
+use super::dial::{Dialed, ServerStream};
+pub use super::login_error::{Shortage, UpstreamLoginError};
 use crate::auth::Grant;
 use crate::cancel::Target;
 use crate::client::startup::StartupParams;
@@ -18,52 +23,8 @@ use crate::wire::cancel_key::CancelKey;
 use crate::wire::protocol::Protocol;
 use crate::wire::{Greeting, RawMessage, WireError, limits, message_length, put, read_message};
 
-/// Why the upstream did not let the user in.
-#[derive(Debug, thiserror::Error)]
-pub enum UpstreamLoginError {
-    /// It asked for something else than a cleartext password; the token was not sent.
-    #[error("the server asked for {asked} instead of an IAM token for user \"{user}\"")]
-    NotIam {
-        /// What it asked for.
-        asked: &'static str,
-        /// The derived user, escaped and cut.
-        user: String,
-    },
-    /// It refused, in these words.
-    #[error("the server refused with {sqlstate}: {message}")]
-    Refused {
-        /// SQLSTATE; empty when the server gave none.
-        sqlstate: String,
-        /// MESSAGE.
-        message: String,
-        /// DETAIL.
-        detail: String,
-        /// HINT.
-        hint: Option<String>,
-        /// Whether it had taken the token before.
-        authenticated: bool,
-    },
-    /// More messages or bytes than a login has.
-    #[error("the server sends more than a login holds")]
-    TooMuch,
-    /// It could not be reached a second time, to be asked for an older protocol.
-    #[error(transparent)]
-    Redial(#[from] DialError),
-    /// It broke the protocol or the connection.
-    #[error("login exchange with the server: {0}")]
-    Wire(#[from] WireError),
-}
-
-/// The kind of places that a server has too few of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shortage {
-    /// `max_connections`, less those that are reserved for others.
-    Server,
-    /// `CONNECTION LIMIT` of the role.
-    Role,
-    /// `CONNECTION LIMIT` of the database.
-    Database,
-}
+/// Longest wait for one address to finish a login while another one is untried.
+const LOGIN_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A session of the granted user on the upstream, at its first ReadyForQuery.
 #[derive(Debug)]
@@ -102,52 +63,62 @@ impl<'a> Wanted<'a> {
     }
 }
 
-/// Logs in over `dialed`, spending `token`. The server is asked for the protocol that the client speaks, so that
-/// a key it gives fits the client's; one that knows only 3.0 says so, or has to be asked again.
+/// Logs in over `dialed`, spending `token`. An address that dies, keeps silent, or says that it takes no sessions at
+/// the moment is given up for the next one of the endpoint, with the same token, until `deadline`. `dialed` is the
+/// connection to the server that had the last word.
 pub async fn log_in(
-    mut dialed: Dialed,
+    dialed: &mut Dialed,
     wanted: Wanted<'_>,
     token: IamToken,
-) -> Result<Upstream, UpstreamLoginError> {
+    deadline: Instant,
+) -> Result<Said, UpstreamLoginError> {
+    loop {
+        let until = part_of(deadline, dialed.others.len(), LOGIN_PATIENCE);
+        let tried = timeout_at(until, log_in_at(dialed, wanted, &token)).await;
+        let error = match tried.unwrap_or(Err(UpstreamLoginError::Silent(dialed.addr))) {
+            Ok(said) => {
+                dialed.has_worked();
+                return Ok(said);
+            }
+            Err(error) => error,
+        };
+        if dialed.others.is_empty() || !error.is_of_the_address() {
+            return Err(error);
+        }
+        match dialed.connect_to_next(&error, deadline).await {
+            Ok(()) => {}
+            Err(distrust) if distrust.is_distrust() => return Err(distrust.into()),
+            // The server that spoke has more to say than those that cannot be reached.
+            Err(_) => return Err(error),
+        }
+    }
+}
+
+/// Logs in at one address. The server is asked for the protocol that the client speaks, so that a key it gives fits
+/// the client's; one that knows only 3.0 says so, or has to be asked again.
+async fn log_in_at(
+    dialed: &mut Dialed,
+    wanted: Wanted<'_>,
+    token: &IamToken,
+) -> Result<Said, UpstreamLoginError> {
     let newest = wanted.startup.protocol();
     let question = match ask(&mut dialed.stream, wanted, newest).await {
         Err(error) if newest > Protocol::V3_0 && error.may_be_about_the_protocol() => {
-            dialed = dialed.again().await?;
+            dialed.connect_again().await?;
             ask(&mut dialed.stream, wanted, Protocol::V3_0).await?
         }
         question => question?,
     };
-    let said = answer(&mut dialed.stream, wanted, question, token).await?;
-    let (cluster, addr) = (dialed.dialer.cluster, dialed.addr);
-    let recall = said.key.clone().map(|key| Recall::new(dialed.dialer, addr, key));
-    let cancel = said.key.map(|key| Target { cluster, addr, key });
-    Ok(Upstream { stream: dialed.stream, greeting: said.greeting, cancel, recall })
+    answer(&mut dialed.stream, wanted, question, token).await
 }
 
-impl UpstreamLoginError {
-    /// The places that the server has too few of, if it refused for want of one. Its limits for a role and for a
-    /// database are told apart by its English words; in another language each counts as that of the whole server.
-    pub fn shortage(&self) -> Option<Shortage> {
-        match self {
-            // too_many_connections (PostgreSQL manual, "PostgreSQL Error Codes"); the words are those of
-            // src/backend/utils/init/postinit.c and src/backend/storage/lmgr/proc.c.
-            Self::Refused { sqlstate, message, .. } if sqlstate == "53300" => Some(match message {
-                words if words.starts_with("too many connections for role ") => Shortage::Role,
-                words if words.starts_with("too many connections for database ") => Shortage::Database,
-                _ => Shortage::Server,
-            }),
-            _ => None,
-        }
-    }
-
-    /// Whether this, as the first word to a startup packet, can be meant for its version: PostgreSQL before
-    /// 2018 refuses a version it does not know, PgBouncer before 1.23 closes.
-    fn may_be_about_the_protocol(&self) -> bool {
-        match self {
-            Self::Refused { sqlstate, .. } => matches!(sqlstate.as_str(), "0A000" | "08P01"),
-            Self::Wire(WireError::Closed | WireError::Io(_)) => true,
-            _ => false,
-        }
+impl Upstream {
+    /// The session that a login over `dialed` has opened.
+    pub fn opened(dialed: Dialed, said: Said) -> Self {
+        let (cluster, addr) = (dialed.dialer.cluster, dialed.addr);
+        let recall = said.key.clone().map(|key| Recall::new(dialed.dialer, addr, key));
+        let cancel = said.key.map(|key| Target { cluster, addr, key });
+        Self { stream: dialed.stream, greeting: said.greeting, cancel, recall }
     }
 }
 
@@ -159,7 +130,6 @@ struct Question {
 }
 
 /// What a successful exchange yields.
-#[doc(hidden)]
 #[derive(Debug)]
 pub struct Said {
     /// What the client has to hear.
@@ -175,7 +145,7 @@ pub async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
     token: IamToken,
 ) -> Result<Said, UpstreamLoginError> {
     let question = ask(stream, wanted, wanted.startup.protocol()).await?;
-    answer(stream, wanted, question, token).await
+    answer(stream, wanted, question, &token).await
 }
 
 /// From the startup packet to the cleartext password request.
@@ -196,11 +166,10 @@ async fn answer<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     wanted: Wanted<'_>,
     Question { protocol, mut reader, mut messages }: Question,
-    token: IamToken,
+    token: &IamToken,
 ) -> Result<Said, UpstreamLoginError> {
-    stream.write_all(&password_message(&token)).await.map_err(WireError::from)?;
+    stream.write_all(&password_message(token)).await.map_err(WireError::from)?;
     stream.flush().await.map_err(WireError::from)?;
-    drop(token);
     let mut key = None;
     loop {
         let message = reader.next(stream).await?;

@@ -49,7 +49,7 @@ async fn speaking(
     let startup = startup();
     let wanted = Wanted { user: &user, database: &database, startup: &startup, settings: &[] };
     let result = match ask(&mut near, wanted, protocol).await {
-        Ok(question) => answer(&mut near, wanted, question, IamToken::new("tok".into())).await,
+        Ok(question) => answer(&mut near, wanted, question, &IamToken::new("tok".into())).await,
         Err(error) => Err(error),
     };
     drop(near);

@@ -169,3 +169,10 @@ pub fn describe(error: &io::Error) -> String {
         None => error.to_string(),
     }
 }
+
+/// Whether a TLS connection failed by what the peer showed: its certificate, or messages that are not TLS. A connection
+/// that ended, and an alert, say nothing of whose it was.
+pub fn is_distrust(error: &io::Error) -> bool {
+    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    tls.is_some_and(|tls| !matches!(tls, rustls::Error::AlertReceived(_)))
+}

@@ -3,6 +3,7 @@
 //! that name in the list of security requirements.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+mod addresses;
 mod admin;
 mod architecture;
 mod balancer;

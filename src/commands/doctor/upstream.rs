@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::Trouble;
 use super::certificates::Chain;
@@ -63,7 +63,7 @@ pub(super) async fn dial(
         }
     }
     let begun = Instant::now();
-    match dialer.dial(grant).await {
+    match dialer.dial(grant, begun + wait).await {
         Ok(dialed) => {
             let facts = dialed.facts();
             report.ok(
@@ -102,6 +102,12 @@ fn unreachable(error: &DialError, report: &mut Report<'_>) {
             report.fail(Link::Tcp, Trouble::new(found, remedy));
             report.skip(Link::Tls, "not tried: there is no connection");
         }
+        DialError::Handshake { .. } => {
+            report.ok(Link::Tcp, "the port takes connections");
+            let remedy = "Try again in a moment: the server is starting, stopping or overloaded. If it stays, look at its log, \
+                          and at what stands between.";
+            report.fail(Link::Tls, Trouble::new(found, remedy));
+        }
         DialError::NoTls(_) | DialError::NotPostgres(_) => {
             report.ok(Link::Tcp, "the port takes connections");
             let remedy = "Check host and port of cluster.endpoint and cluster.hostaddr: this is no RDS server with TLS.";
@@ -133,7 +139,7 @@ pub(super) async fn log_in(
     patience: Duration,
     report: &mut Report<'_>,
 ) -> Option<Upstream> {
-    let (Some(dialed), Some(token)) = (dialed, token) else {
+    let (Some(mut dialed), Some(token)) = (dialed, token) else {
         report.skip(Link::Login, "not tried: it takes a verified connection and an IAM token");
         return None;
     };
@@ -150,8 +156,8 @@ pub(super) async fn log_in(
         }
     };
     let wanted = Wanted::of(grant, &startup);
-    match timeout(patience, login::log_in(dialed, wanted, token)).await {
-        Ok(Ok(upstream)) => {
+    match login::log_in(&mut dialed, wanted, token, Instant::now() + patience).await {
+        Ok(said) => {
             let (user, database) = (grant.db_user().as_str(), grant.database().as_str());
             report.ok(
                 Link::Login,
@@ -161,15 +167,15 @@ pub(super) async fn log_in(
                     printable(database, 63)
                 ),
             );
-            Some(upstream)
+            Some(Upstream::opened(dialed, said))
         }
-        Ok(Err(error)) => {
-            report.fail(Link::Login, refused(error, grant));
-            None
-        }
-        Err(_) => {
+        Err(UpstreamLoginError::Silent(_)) => {
             let found = format!("the server did not finish the login within {} s", patience.as_secs());
             report.fail(Link::Login, Trouble::new(found, "Try again; look at the server's load and log."));
+            None
+        }
+        Err(error) => {
+            report.fail(Link::Login, refused(error, grant));
             None
         }
     }

@@ -25,8 +25,20 @@ pub(super) async fn upstream() -> Vec<String> {
     let untrusted = Ca::untrusted(&[host]).unwrap();
     let mut rows = Vec::new();
     for (fault, cert, part, link, words) in [
-        ("database resets connections", &good, Part::Reset, "tcp", "127.0.0.1:…: Connection reset"),
-        ("database never answers", &good, Part::Silence, "tcp", "no answer within"),
+        (
+            "database resets connections",
+            &good,
+            Part::Reset,
+            "tls",
+            "TLS handshake with 127.0.0.1:…: Connection reset",
+        ),
+        (
+            "database never answers",
+            &good,
+            Part::Silence,
+            "tls",
+            "TLS handshake with 127.0.0.1:…: no answer in time",
+        ),
         (
             "database without TLS",
             &good,

@@ -42,6 +42,12 @@ pub(crate) enum Part {
     Silence,
     /// Resets the connection instead of an answer.
     Reset,
+    /// Answers the SSLRequest with this and closes.
+    InsteadClose(Vec<u8>),
+    /// Takes TLS, reads the first bytes of the handshake, answers with this and closes, or resets where it is `None`.
+    InHandshake(Option<Vec<u8>>),
+    /// Takes TLS and the startup packet, then sends this and closes.
+    AfterStartupClose(Vec<u8>),
 }
 
 pub(crate) struct FakeServer {
@@ -169,6 +175,17 @@ async fn play(
             tcp.write_all(bytes).await?;
             return tcp.read_to_end(&mut Vec::new()).await.map(drop);
         }
+        Part::InsteadClose(bytes) => return tcp.write_all(bytes).await,
+        Part::InHandshake(says) => {
+            tcp.write_all(b"S").await?;
+            tcp.read_u8().await?;
+            let Some(says) = says else {
+                return socket2::SockRef::from(&tcp).set_linger(Some(Duration::ZERO));
+            };
+            let _ = tcp.read(&mut [0; 65_536]).await?;
+            tcp.write_all(says).await?;
+            return tcp.shutdown().await;
+        }
         Part::Direct { .. } => {}
         _ => tcp.write_all(b"S").await?,
     }
@@ -189,6 +206,7 @@ async fn play(
         Part::Ancient(says) if startup[3] != 0 => (false, says, true),
         Part::Ancient(_) => (true, welcome(), false),
         Part::AfterStartup(says) => (false, says, false),
+        Part::AfterStartupClose(says) => (false, says, true),
         Part::Direct { .. } => {
             ears.lock().unwrap().extend(tls.get_ref().1.server_name().unwrap_or_default().as_bytes());
             tell_password = true;
@@ -200,7 +218,9 @@ async fn play(
             hand_over = Some(to);
             (true, says, false)
         }
-        Part::Instead(_) | Part::Silence | Part::Reset => unreachable!(),
+        Part::Instead(_) | Part::InsteadClose(_) | Part::InHandshake(_) | Part::Silence | Part::Reset => {
+            unreachable!()
+        }
     };
     if asks {
         let password = ask_password(&mut tls).await?;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::runtime::Handle;
 use tokio_rustls::TlsAcceptor;
+use zeroize::Zeroizing;
 
 use crate::auth::{KeyFetcher, KeyStore, Policy, Verifier};
 use crate::aws::federation::Federation;
@@ -16,11 +17,13 @@ use crate::client::listener::{Ask, Listener};
 use crate::client::oauthbearer::Discovery;
 use crate::clock::Clock;
 use crate::config::{
-    CancelSettings, ClusterSettings, Config, IssuerSettings, LimitSettings, ListenAuth, ListenSettings,
-    PoolSettings,
+    CancelSettings, ClusterSettings, Config, EgressSettings, IssuerSettings, LimitSettings, ListenAuth,
+    ListenSettings, PoolSettings,
 };
 use crate::lifecycle::Stopping;
 use crate::limits::{Counts, DoorLimits};
+use crate::net::egress::{Egress, EgressProxy};
+use crate::net::outgoing::Outgoing;
 use crate::resolver::Resolver;
 use crate::roll::Roll;
 use crate::server::Generation;
@@ -113,12 +116,13 @@ impl Host {
         let certificates = certificates.collect::<Result<_, _>>()?;
         let clusters: Vec<_> = config.clusters.into_iter().map(Arc::new).collect();
         let dialers = Dialers::new(&clusters, config.limits.server_connect_timeout, &self.outside.resolver)?;
-        let federation = self.federation(&clusters, config.limits.login_timeout, before)?;
+        let outgoing = Outgoing::new(self.outside.resolver.clone(), egress(&config.egress)?);
+        let federation = self.federation(&clusters, config.limits.login_timeout, &outgoing, before)?;
         let admissions = match before {
             Some(before) => before.steps.admissions.succeeded_by(&clusters),
             None => Admissions::new(&clusters),
         };
-        let fetchers = config.issuers.iter().map(|issuer| KeyFetcher::new(issuer, &self.outside.resolver));
+        let fetchers = config.issuers.iter().map(|issuer| KeyFetcher::new(issuer, &outgoing));
         let fetchers = fetchers.collect::<Result<Vec<_>, _>>()?;
 
         // Nothing fails from here on.
@@ -162,14 +166,17 @@ impl Host {
         &self,
         clusters: &[Arc<ClusterSettings>],
         login_timeout: Duration,
+        outgoing: &Outgoing,
         before: Option<&Generation>,
     ) -> anyhow::Result<Federation> {
         let times = StsTimes::of(login_timeout);
         Ok(match before.map(|before| &before.steps) {
-            Some(steps) => steps.federation.succeeded_by(clusters, steps.policy.clusters(), times)?,
+            Some(steps) => {
+                steps.federation.succeeded_by(clusters, steps.policy.clusters(), times, outgoing)?
+            }
             None => {
-                let Outside { clock, resolver, .. } = self.outside.clone();
-                Federation::new(clusters, times, clock, resolver, self.control.clone())?
+                let clock = self.outside.clock.clone();
+                Federation::new(clusters, times, clock, outgoing, self.control.clone())?
             }
         })
     }
@@ -199,6 +206,20 @@ fn session_limits(limits: &LimitSettings) -> SessionLimits {
         max_logins_per_address: limits.max_logins_per_address,
         max_user_client_connections: limits.max_user_client_connections,
     }
+}
+
+/// The way to issuers and STS; the file with the proxy's credentials is read here.
+pub fn egress(settings: &EgressSettings) -> anyhow::Result<Egress> {
+    let Some(url) = &settings.proxy else { return Ok(Egress::default()) };
+    let uri = url.as_str().parse().context("egress.proxy")?;
+    let mut proxy = EgressProxy { uri, authorization: None };
+    if let Some(path) = &settings.proxy_credentials_file {
+        let name = || format!("egress.proxy_credentials_file: {}", path.display());
+        let text = Zeroizing::new(std::fs::read_to_string(path).with_context(name)?);
+        let with = proxy.with_credentials(text.trim_end_matches(['\r', '\n']));
+        proxy = with.with_context(|| format!("{}: write user:password on one line", name()))?;
+    }
+    Ok(Egress::through(proxy, settings.no_proxy.clone()))
 }
 
 /// Builds what the clients of one listener meet; its files are read here.

@@ -1,5 +1,6 @@
 //! Names of people, databases and AWS things: parsed once, then passed as types instead of strings.
 
+pub mod direct_hosts;
 pub mod setting;
 
 use std::fmt;

@@ -6,7 +6,7 @@ use aws_emulator::{Ca, Issuer, IssuerOptions, KeyChoice, names};
 use pgpassport::auth::{KeyFetcher, KeyStore, Verifier};
 use pgpassport::clock::Clock;
 use pgpassport::config::Config;
-use pgpassport::resolver::Resolver;
+use pgpassport::net::outgoing::Outgoing;
 use pgpassport::secret::Jwt;
 use pgpassport::supervisor::{TaskRules, TaskSupervisor};
 
@@ -38,7 +38,7 @@ pub(crate) fn verification(rounds: usize) -> Option<[Vec<f64>; 2]> {
     );
     let settings = Config::from_toml(&text, "proxy.toml").expect("a configuration").issuers.remove(0);
     let control = runtime();
-    let fetcher = KeyFetcher::new(&settings, &Resolver::system()).expect("an issuer that can be asked");
+    let fetcher = KeyFetcher::new(&settings, &Outgoing::system()).expect("an issuer that can be asked");
     let supervisor = TaskSupervisor::new(control.handle().clone(), TaskRules::default());
     let keys = Arc::new(KeyStore::start(&settings, fetcher, &supervisor));
     let verifier = Verifier::new(vec![(settings, keys)], Clock::system());

@@ -1,55 +1,38 @@
-//! Fetches an issuer's key set over HTTPS: discovery, bounds of the answer, and which addresses may be asked.
+//! Fetches an issuer's key set over HTTPS: discovery, and where the keys may be.
 
-use std::future::Future;
-use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::{Request, Response, StatusCode, Uri, header};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
-use rustls::{ClientConfig, RootCertStore};
+use hyper::{StatusCode, header};
 use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
 use tokio::time::Instant;
-use tower_service::Service as _;
 use url::Url;
 
 use crate::auth::json::{self, JsonFault};
 use crate::auth::jwks::{KeySet, KeySetFault};
 use crate::config::IssuerSettings;
-use crate::net::guard::{GuardedResolver, is_allowed};
-use crate::resolver::Resolver;
+use crate::net::https::{Answer, HttpsClient, HttpsError, HttpsLimits};
+use crate::net::outgoing::{Outgoing, OutgoingError};
 
-/// TCP connect.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Longest time for one connection, as far as the limit of a request lets it.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Longest head of an answer.
-const MAX_HEAD_BYTES: usize = 64 * 1024;
+/// Requests at the same time; a fetch makes one after the other.
+const CONNECTIONS: usize = 2;
 
-/// How long a discovered `jwks_uri` is used without asking again.
+/// Time for which a discovered `jwks_uri` is used without a new discovery.
 const KEEP_DISCOVERED: Duration = Duration::from_hours(1);
 
-/// Fetches the key set of one issuer. Holds the trust anchors; knows nothing of refreshing.
+/// Fetches the key set of one issuer; knows nothing of refreshing.
 #[derive(Debug)]
 pub struct KeyFetcher {
-    client: Client<Connector, Empty<Bytes>>,
-    connector: Connector,
+    client: HttpsClient,
     issuer: String,
     discovery: Url,
     jwks_url: Option<Url>,
     /// The last discovered `jwks_uri`, and when it was.
     discovered: Mutex<Option<(Url, Instant)>>,
-    private_network: bool,
-    timeout: Duration,
-    max_bytes: usize,
 }
-
-type Connector = HttpsConnector<HttpConnector<GuardedResolver>>;
 
 /// A key set and how long its issuer lets it be kept.
 #[derive(Debug)]
@@ -68,19 +51,19 @@ pub enum SetupError {
     Url(String),
     /// `ca_file` cannot be read or holds no certificate.
     #[error("certificate authorities: {0}")]
-    Authorities(String),
+    Authorities(#[from] OutgoingError),
 }
 
 /// Why there is no key set this time. For the log.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
-    /// No connection, no answer, or a broken one.
-    #[error("{url}: {problem}")]
+    /// No whole answer within the limits.
+    #[error("{url}: {error}")]
     Http {
         /// What was asked.
         url: String,
         /// What happened.
-        problem: String,
+        error: HttpsError,
     },
     /// An answer that is not 200; redirects are not followed.
     #[error("{url}: HTTP status {status}")]
@@ -89,14 +72,6 @@ pub enum FetchError {
         url: String,
         /// The status.
         status: StatusCode,
-    },
-    /// A request took longer than `jwks_timeout`.
-    #[error("{url}: no whole answer within {seconds} s (issuer.jwks_timeout)")]
-    TimedOut {
-        /// What was asked.
-        url: String,
-        /// The limit.
-        seconds: u64,
     },
     /// The discovery document is not one for this issuer.
     #[error("discovery document: {0}")]
@@ -107,43 +82,25 @@ pub enum FetchError {
 }
 
 impl KeyFetcher {
-    /// Reads `ca_file`, or the system's certificate authorities. `resolver` finds the issuer.
-    pub fn new(settings: &IssuerSettings, resolver: &Resolver) -> Result<Self, SetupError> {
-        let roots = roots(settings)?;
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let tls = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| SetupError::Authorities(error.to_string()))?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let private_network = settings.private_network;
-        let mut http =
-            HttpConnector::new_with_resolver(GuardedResolver::new(resolver.clone(), private_network));
-        http.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        http.enforce_http(false);
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls)
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(http);
+    /// Reads `ca_file`, or the system's certificate authorities. The issuer is asked by way of `outgoing`.
+    pub fn new(settings: &IssuerSettings, outgoing: &Outgoing) -> Result<Self, SetupError> {
         let issuer = settings.issuer.as_str().to_owned();
         // The trailing slash of an issuer is not doubled (OpenID Connect Discovery 1.0, section 4).
         let base = settings.discovery_base();
         let discovery = format!("{}/.well-known/openid-configuration", base.trim_end_matches('/'));
+        let limits = HttpsLimits {
+            body: settings.jwks_max_bytes,
+            connect: CONNECT_TIMEOUT.min(settings.jwks_timeout),
+            request: settings.jwks_timeout,
+            connections: CONNECTIONS,
+        };
         Ok(Self {
-            client: Client::builder(TokioExecutor::new())
-                .pool_max_idle_per_host(1)
-                .http1_max_buf_size(MAX_HEAD_BYTES)
-                .build(connector.clone()),
-            connector,
+            client: outgoing.client(settings.ca_file.as_deref(), settings.private_network, limits)?,
             discovery: Url::parse(&discovery)
                 .map_err(|error| SetupError::Url(format!("{issuer}: {error}")))?,
             issuer,
             jwks_url: settings.jwks_url.clone(),
             discovered: Mutex::default(),
-            private_network,
-            timeout: settings.jwks_timeout,
-            max_bytes: settings.jwks_max_bytes,
         })
     }
 
@@ -165,8 +122,8 @@ impl KeyFetcher {
     /// The certificates that the issuer shows, its own first, verified as in every fetch; none where it is asked in
     /// clear. It is the host of the key set where that is configured.
     pub async fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, FetchError> {
-        let url = self.jwks_url.as_ref().unwrap_or(&self.discovery);
-        self.in_time(url, self.greet(url)).await
+        let url = self.jwks_url.as_ref().unwrap_or(&self.discovery).as_str();
+        self.client.certificates(url).await.map_err(|error| FetchError::Http { url: url.to_owned(), error })
     }
 
     /// The first half of a fetch: where the key set is, as configured or discovered. A discovery that fails leaves what was
@@ -189,11 +146,11 @@ impl KeyFetcher {
 
     /// The second half: the key set at an address that [`KeyFetcher::locate`] gave.
     pub async fn fetch_from(&self, url: &Url) -> Result<Fetched, FetchError> {
-        let (body, max_age) = self.get(url).await?;
-        Ok(Fetched { keys: KeySet::parse(&body)?, max_age })
+        let answer = self.get(url).await?;
+        Ok(Fetched { keys: KeySet::parse(&answer.body)?, max_age: max_age(&answer) })
     }
 
-    /// Where the key set is, if that needs no discovery.
+    /// The configured URL of the key set, or the discovered one while it is fresh.
     fn known_url(&self) -> Option<Url> {
         let discovered = self.discovered.lock().unwrap_or_else(PoisonError::into_inner);
         let fresh = discovered.as_ref().filter(|(_, at)| at.elapsed() < KEEP_DISCOVERED);
@@ -203,7 +160,7 @@ impl KeyFetcher {
     /// Where the issuer says its keys are. It may not send us to another host: then `jwks_url` has to be
     /// configured, so that the operator decides whose keys are believed.
     async fn discover(&self) -> Result<Url, FetchError> {
-        let (body, _) = self.get(&self.discovery).await?;
+        let body = self.get(&self.discovery).await?.body;
         let fault = |fault: JsonFault| FetchError::Discovery(format!("it is {fault}"));
         let document = json::parse_document(&body).map_err(fault)?;
         let text = |name: &str| document.get(name).and_then(serde_json::Value::as_str);
@@ -220,101 +177,21 @@ impl KeyFetcher {
         Ok(url)
     }
 
-    /// Names are looked at when they are resolved; addresses in the URL are not resolved.
-    fn check_address(&self, url: &Url) -> Result<(), FetchError> {
-        let literal = match url.host() {
-            Some(url::Host::Ipv4(ip)) => Some(IpAddr::V4(ip)),
-            Some(url::Host::Ipv6(ip)) => Some(IpAddr::V6(ip)),
-            _ => None,
-        };
-        if literal.is_some_and(|ip| !is_allowed(ip, self.private_network)) {
-            return Err(failed(url, "this address may not be asked; see private_network".into()));
+    async fn get(&self, url: &Url) -> Result<Answer, FetchError> {
+        let answer = self.client.get(url.as_str(), "application/json").await;
+        let answer = answer.map_err(|error| FetchError::Http { url: url.to_string(), error })?;
+        match answer.status {
+            StatusCode::OK => Ok(answer),
+            status => Err(FetchError::Status { url: url.to_string(), status }),
         }
-        Ok(())
     }
-
-    /// A connection of its own, which nothing is asked on.
-    async fn greet(&self, url: &Url) -> Result<Vec<CertificateDer<'static>>, FetchError> {
-        self.check_address(url)?;
-        let uri = Uri::try_from(url.as_str()).map_err(|error| failed(url, error.to_string()))?;
-        let connecting = self.connector.clone().call(uri).await;
-        let stream = connecting.map_err(|error| failed(url, chain(error.as_ref())))?;
-        let MaybeHttpsStream::Https(tls) = stream else { return Ok(Vec::new()) };
-        let (_, session) = tls.inner().get_ref();
-        Ok(session
-            .peer_certificates()
-            .unwrap_or_default()
-            .iter()
-            .map(|one| one.clone().into_owned())
-            .collect())
-    }
-
-    async fn get(&self, url: &Url) -> Result<(Bytes, Option<Duration>), FetchError> {
-        self.in_time(url, self.ask(url)).await
-    }
-
-    async fn in_time<T>(
-        &self,
-        url: &Url,
-        work: impl Future<Output = Result<T, FetchError>>,
-    ) -> Result<T, FetchError> {
-        let late = || FetchError::TimedOut { url: url.to_string(), seconds: self.timeout.as_secs() };
-        tokio::time::timeout(self.timeout, work).await.unwrap_or_else(|_| Err(late()))
-    }
-
-    async fn ask(&self, url: &Url) -> Result<(Bytes, Option<Duration>), FetchError> {
-        let failed = |problem: String| failed(url, problem);
-        self.check_address(url)?;
-        let request = Request::get(url.as_str())
-            .header(header::ACCEPT, "application/json")
-            .header(header::ACCEPT_ENCODING, "identity")
-            .header(header::USER_AGENT, concat!("pgpassport/", env!("CARGO_PKG_VERSION")))
-            .body(Empty::new())
-            .map_err(|error| failed(error.to_string()))?;
-        let answer = self.client.request(request).await.map_err(|error| failed(chain(&error)))?;
-        if answer.status() != StatusCode::OK {
-            return Err(FetchError::Status { url: url.to_string(), status: answer.status() });
-        }
-        let max_age = max_age(&answer);
-        let body = Limited::new(answer.into_body(), self.max_bytes).collect().await;
-        Ok((body.map_err(|error| failed(chain(error.as_ref())))?.to_bytes(), max_age))
-    }
-}
-
-fn failed(url: &Url, problem: String) -> FetchError {
-    FetchError::Http { url: url.to_string(), problem }
-}
-
-fn roots(settings: &IssuerSettings) -> Result<RootCertStore, SetupError> {
-    let failed = |error: String| SetupError::Authorities(error);
-    let mut roots = RootCertStore::empty();
-    match &settings.ca_file {
-        Some(path) => {
-            let named = |error: String| failed(format!("{}: {error}", path.display()));
-            let certificates =
-                CertificateDer::pem_file_iter(path).map_err(|error| named(error.to_string()))?;
-            for certificate in certificates {
-                let certificate = certificate.map_err(|error| named(error.to_string()))?;
-                roots.add(certificate).map_err(|error| named(error.to_string()))?;
-            }
-        }
-        // A system without any is found out by the first fetch over https, and plain http needs none.
-        None => _ = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs),
-    }
-    Ok(roots)
 }
 
 /// `max-age` of Cache-Control (RFC 9111, section 5.2.2.1).
-fn max_age<B>(answer: &Response<B>) -> Option<Duration> {
-    let value = answer.headers().get(header::CACHE_CONTROL)?.to_str().ok()?.to_ascii_lowercase();
+fn max_age(answer: &Answer) -> Option<Duration> {
+    let value = answer.header(header::CACHE_CONTROL)?.to_ascii_lowercase();
     let seconds = value.split(',').find_map(|directive| directive.trim().strip_prefix("max-age="))?;
     seconds.trim_matches('"').parse().ok().map(Duration::from_secs)
-}
-
-/// An error with its causes: hyper's own text is only the outermost.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 #[cfg(test)]
@@ -323,7 +200,11 @@ mod tests {
 
     #[test]
     fn max_age_is_read_from_among_others() {
-        let answer = |value: &str| Response::builder().header("cache-control", value).body(()).unwrap();
+        let answer = |value: &str| Answer {
+            status: StatusCode::OK,
+            headers: [(header::CACHE_CONTROL, value.parse().unwrap())].into_iter().collect(),
+            body: Vec::new().into(),
+        };
         assert_eq!(max_age(&answer("public, max-age=600, must-revalidate")), Some(Duration::from_mins(10)));
         assert_eq!(max_age(&answer("Max-Age=\"60\"")), Some(Duration::from_mins(1)));
         assert_eq!(max_age(&answer("no-store")), None);

@@ -1,4 +1,4 @@
-//! One JSON Web Key (RFC 7517, RFC 7518 section 6): a public key for signatures that STS accepts, or the reason why it
+//! A JSON Web Key (RFC 7517, RFC 7518 section 6): a public key for signatures that STS accepts, or the reason why it
 //! is none.
 //!
 //! The reading is lenient where two readers cannot disagree about the number: `null`, `""` and `[]` count as absent,
@@ -34,7 +34,7 @@ const PRIVATE: [&str; 7] = ["d", "p", "q", "dp", "dq", "qi", "oth"];
 /// 4.2.2).
 const USES: [&str; 2] = ["sig", "jwt-svid"];
 
-/// One public key of an issuer.
+/// A public key of an issuer.
 pub struct Key {
     kid: Option<String>,
     kind: Kind,
@@ -122,13 +122,13 @@ pub enum KeyFault {
     /// A point that is not on the curve.
     #[error("its x and y are no point of the curve")]
     Point,
-    /// One more than STS reads of its type.
+    /// The type has more keys than STS reads.
     #[error("it is one of more than {0} {1} keys, and AWS STS refuses every token signed with such a key")]
     TooMany(usize, &'static str),
 }
 
 impl KeyFault {
-    /// Whether the key is well-formed and for another purpose: every issuer publishes such keys.
+    /// True for a well-formed key with another purpose. Every issuer publishes such keys.
     pub fn is_other_purpose(&self) -> bool {
         match self {
             Self::Use(_) | Self::Operations | Self::Algorithm(_) | Self::Type(_) | Self::Curve(_) => true,
@@ -193,12 +193,12 @@ impl Key {
         self.issuer.as_deref()
     }
 
-    /// Whether the key may have made signatures of `alg`.
+    /// True if type, curve and `alg` of the key go with `alg`.
     pub(super) fn fits(&self, alg: SignatureAlgorithm) -> bool {
         self.kind == Kind::of(alg) && self.algorithm.is_none_or(|only| only == alg)
     }
 
-    /// Whether this key made `signature` over `signed` with `alg`.
+    /// True if this key made `signature` over `signed` with `alg`.
     pub fn verifies(&self, signed: &[u8], signature: &[u8], alg: SignatureAlgorithm) -> bool {
         let algorithm = match alg {
             SignatureAlgorithm::Rs256 => Algorithm::RS256,

@@ -125,7 +125,7 @@ impl KeySet {
         self.left_out.len() + self.unnamed
     }
 
-    /// Whether `other` has the same keys.
+    /// True if `other` has the same keys.
     pub fn same_keys(&self, other: &Self) -> bool {
         self.keys.len() == other.keys.len() && self.keys.iter().all(|key| other.keys.contains(key))
     }

@@ -48,7 +48,7 @@ pub struct KeyStatus {
 pub(super) enum Refetched {
     /// The set of a fetch that began after the question.
     Keys(Arc<KeySet>),
-    /// That fetch failed: nobody knows whether the issuer has a new key.
+    /// The fetch failed, so the issuer may have a new key.
     Failed,
     /// A fetch for this very token has been in vain lately.
     InVain,
@@ -83,9 +83,9 @@ struct Progress {
     begun: u64,
     /// Fetches that have ended, well or badly.
     ended: u64,
-    /// Whether the last one that has ended failed.
+    /// True if the last ended fetch failed.
     failed: bool,
-    /// Whether the next fetch is not to wait at all.
+    /// True if the next fetch begins at once.
     at_once: bool,
     /// A token asks for the next fetch.
     asked: Option<Cause>,
@@ -165,9 +165,9 @@ impl KeyStore {
         self.shared.usable().filter(|_| !failed)
     }
 
-    /// The key set of a fetch that begins after this call. Many callers share it. Fetches for tokens begin at least
-    /// `jwks_refetch_interval` apart, and the caller waits for its turn, so that no flood of made-up tokens keeps the
-    /// bearer of a new key out. One token is worth one such fetch in [`TOKEN_PAUSE`](crate::auth::refetch::TOKEN_PAUSE).
+    /// The key set of a fetch that begins after this call. Concurrent callers share the fetch. Fetches for tokens begin at
+    /// least `jwks_refetch_interval` apart, and each caller waits for its fetch: a flood of made-up tokens cannot refuse the
+    /// bearer of a new key. A token causes one such fetch in [`TOKEN_PAUSE`](crate::auth::refetch::TOKEN_PAUSE).
     pub(super) async fn refetched(&self, token: TokenDigest, cause: Cause) -> Refetched {
         if self.shared.spent.contains(token, Instant::now()) {
             return Refetched::InVain;

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::secret::TokenDigest;
 
-/// How long a token that a fetch did not help is not worth another one: a pool that tries the same token again and again
+/// Time for which a token that a fetch did not help causes no other fetch. A pool that tries the same token again and again
 /// is answered at once.
 pub const TOKEN_PAUSE: Duration = Duration::from_secs(30);
 

@@ -17,7 +17,7 @@ use super::tests::settings;
 use super::*;
 use crate::auth::fetch::KeyFetcher;
 use crate::config::SignatureAlgorithm;
-use crate::resolver::Resolver;
+use crate::net::outgoing::Outgoing;
 use crate::supervisor::{TaskRules, TaskSupervisor};
 
 async fn issuer() -> Issuer {
@@ -30,7 +30,7 @@ fn verifier(issuer: &Issuer, interval: Duration) -> (Arc<Verifier>, Arc<KeyStore
     settings.jwks_refetch_interval = interval;
     let keys = KeyStore::start(
         &settings,
-        KeyFetcher::new(&settings, &Resolver::system()).unwrap(),
+        KeyFetcher::new(&settings, &Outgoing::system()).unwrap(),
         &TaskSupervisor::new(Handle::current(), TaskRules::default()),
     );
     let keys = Arc::new(keys);
@@ -170,7 +170,7 @@ async fn a_fetch_under_way_is_waited_for_first() {
     tokio::task::block_in_place(|| issuer.rotate(false).unwrap());
     let hold = Hold::new();
     issuer.fail_times(Page::Jwks, 1, Fault::Hold(hold.clone()));
-    keys.renew(KeyFetcher::new(&settings(&issuer, ""), &Resolver::system()).unwrap());
+    keys.renew(KeyFetcher::new(&settings(&issuer, ""), &Outgoing::system()).unwrap());
     hold.arrived(1).await;
     let new = issuer.token("alice");
     let (verified, ()) = tokio::join!(verify(&verifier, &new), async {
@@ -181,7 +181,7 @@ async fn a_fetch_under_way_is_waited_for_first() {
     assert_eq!((keys.status().fetches.good, keys.status().fetches.for_unknown_key), (2, 0));
 }
 
-/// Nobody can say that the client is at fault: the issuer may have the key.
+/// The issuer may have the key, so the client is not at fault.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_key_while_the_issuer_is_away_is_not_the_clients_fault() {
     let (issuer, other) = (issuer().await, issuer().await);
@@ -259,7 +259,7 @@ async fn several_issuers_are_told_apart() {
         let settings = settings(issuer, "");
         let keys = KeyStore::start(
             &settings,
-            KeyFetcher::new(&settings, &Resolver::system()).unwrap(),
+            KeyFetcher::new(&settings, &Outgoing::system()).unwrap(),
             &TaskSupervisor::new(Handle::current(), TaskRules::default()),
         );
         (settings, Arc::new(keys))

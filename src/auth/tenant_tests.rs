@@ -9,7 +9,7 @@ use tokio::runtime::Handle;
 use super::tests::settings_at;
 use super::*;
 use crate::auth::fetch::KeyFetcher;
-use crate::resolver::Resolver;
+use crate::net::outgoing::Outgoing;
 use crate::supervisor::{TaskRules, TaskSupervisor};
 
 const FIRST: &str = "11111111-2222-3333-4444-555555555555";
@@ -37,7 +37,7 @@ fn claims(issuer: &Issuer, tenant: &str) -> Claims {
 fn verifier(issuer: &Issuer) -> Verifier {
     let tenants = format!("tenants = [\"{FIRST}\", \"{}\"]", SECOND.to_uppercase());
     let settings = settings_at(&of(issuer, IssuerSettings::TENANT), &tenants);
-    let fetcher = KeyFetcher::new(&settings, &Resolver::system()).unwrap();
+    let fetcher = KeyFetcher::new(&settings, &Outgoing::system()).unwrap();
     let keys =
         KeyStore::start(&settings, fetcher, &TaskSupervisor::new(Handle::current(), TaskRules::default()));
     Verifier::new(vec![(settings, Arc::new(keys))], Clock::system())

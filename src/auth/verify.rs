@@ -53,8 +53,8 @@ impl Verifier {
     }
 }
 
-/// One of the issuer's keys made the signature. An unknown key may be a new one, and a signature that does not hold may be
-/// that of a new key under an old name: each is worth one fetch.
+/// Checks that a key of the issuer made the signature. A token with an unknown key or with a signature that does not hold
+/// causes one fetch: the issuer may have a new key, also under an old `kid`.
 async fn check_signature(
     jwt: &Jwt,
     token: &UnverifiedToken<'_>,
@@ -85,8 +85,8 @@ async fn check_signature(
     })
 }
 
-/// Whether one of `keys` made the signature; if not, what other keys might help. A key that says whose tokens it signs is
-/// not tried for those of another tenant.
+/// Checks the signature with the keys that the token may mean. The inner error says which keys might help. A key that
+/// says whose tokens it signs is not tried for those of another tenant.
 fn signed_by(
     keys: &KeySet,
     token: &UnverifiedToken<'_>,

@@ -15,7 +15,7 @@ use crate::auth::fetch::KeyFetcher;
 use crate::auth::json::JsonFault;
 use crate::auth::token::MAX_TOKEN_BYTES;
 use crate::config::Config;
-use crate::resolver::Resolver;
+use crate::net::outgoing::Outgoing;
 use crate::supervisor::{TaskRules, TaskSupervisor};
 
 /// Seconds since 1970 for everyone in these tests.
@@ -61,7 +61,7 @@ fn shared() -> &'static Issuer {
 fn verifier_with(more: &str) -> Verifier {
     let mut settings = settings(shared(), more);
     settings.jwks_refetch_interval = Duration::ZERO; // these tests send many bad tokens
-    let fetcher = KeyFetcher::new(&settings, &Resolver::system()).unwrap();
+    let fetcher = KeyFetcher::new(&settings, &Outgoing::system()).unwrap();
     let supervisor = TaskSupervisor::new(Handle::current(), TaskRules::default());
     let keys = KeyStore::start(&settings, fetcher, &supervisor);
     let clock = Clock::from_fn(|| UNIX_EPOCH + Duration::from_secs(NOW));

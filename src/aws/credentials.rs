@@ -1,7 +1,10 @@
 //! Temporary credentials of one person's role, and the IAM token made from them while it is fresh.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
 
 use super::iam_token::{self, SignError};
 use crate::config::ClusterSettings;
@@ -12,6 +15,9 @@ use crate::secret::{IamToken, Secret};
 /// guide, "IAM database authentication": 200 new connections a second), and a third of its life stays as a
 /// margin for clocks and slow logins.
 pub const REUSE_TOKEN_FOR: Duration = Duration::from_mins(10);
+
+/// Time for which credentials that a server has refused and that never worked are still used.
+pub const KEEP_REFUSED: Duration = Duration::from_secs(5);
 
 /// An IAM token to log in with.
 #[derive(Debug)]
@@ -30,6 +36,11 @@ pub struct RoleCredentials {
     expires_at: SystemTime,
     session_name: String,
     token: Mutex<Option<(SystemTime, IamToken)>>,
+    obtained: Instant,
+    /// True once a server has accepted them.
+    proven: AtomicBool,
+    /// True once they are not to be used again.
+    spent: AtomicBool,
 }
 
 impl RoleCredentials {
@@ -48,7 +59,42 @@ impl RoleCredentials {
             expires_at,
             session_name,
             token: Mutex::new(None),
+            obtained: Instant::now(),
+            proven: AtomicBool::new(false),
+            spent: AtomicBool::new(false),
         }
+    }
+
+    /// Notes that a server has let the user in with them.
+    pub fn were_accepted(&self) {
+        self.proven.store(true, Ordering::Relaxed);
+    }
+
+    /// Notes that a server has refused them. Those that have worked before are not used again: the role, or what it may do,
+    /// has changed, and new ones may work. Those that never worked are kept for [`KEEP_REFUSED`], so that a person whom the
+    /// server always refuses does not cost a call to STS with every attempt.
+    /// Gives whether they are spent from now on.
+    pub(super) fn were_refused(&self) -> bool {
+        let spent = self.proven.load(Ordering::Relaxed) || self.obtained.elapsed() >= KEEP_REFUSED;
+        spent && !self.spent.swap(true, Ordering::Relaxed)
+    }
+
+    /// True once they are not to be used again.
+    pub(super) fn are_spent(&self) -> bool {
+        self.spent.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of the texts, with those of the IAM token that they will be signed to.
+    pub(super) fn bytes(&self) -> usize {
+        let (key_id, secret, session_token) = self.expose();
+        let session_token = session_token.unwrap_or_default();
+        let signed = iam_token::length(key_id, session_token);
+        size_of::<Self>()
+            + key_id.len()
+            + secret.len()
+            + session_token.len()
+            + signed
+            + self.session_name.len()
     }
 
     /// When they end.

@@ -17,17 +17,26 @@ use super::retry::StsTimes;
 use super::session_name::role_session_name;
 use super::session_policy::session_policy;
 use super::sts::{Assume, Sts, StsError};
-use super::sts_client::StsSetupError;
 use super::sts_status::StsStatus;
 use crate::auth::policy::Grant;
 use crate::clock::Clock;
 use crate::config::ClusterSettings;
 use crate::names::{DbUser, Issuer, RoleArn};
-use crate::resolver::Resolver;
+use crate::net::outgoing::{Outgoing, OutgoingError};
 use crate::secret::{Jwt, TokenDigest};
 
 /// Most entries; the least used goes first.
 const MAX_ENTRIES: u64 = 10_000;
+
+/// Most bytes of all entries together. With session tokens of usual length [`MAX_ENTRIES`] is reached first.
+const MAX_BYTES: u64 = 64_000_000;
+
+/// An entry costs at least this much of [`MAX_BYTES`], so that there are never more than [`MAX_ENTRIES`].
+const LEAST_WEIGHT: u64 = MAX_BYTES / MAX_ENTRIES;
+
+/// Bytes of an entry besides the texts in it: the map's own and the allocator's. Measured (5.3 KB for an entry whose texts have
+/// 3.5 KB), rounded up.
+const OVERHEAD: usize = 2_048;
 
 /// Credentials are not used in their last minute: the server compares with a clock of its own.
 const MARGIN: Duration = Duration::from_mins(1);
@@ -44,9 +53,20 @@ pub struct Federation {
     edition: u64,
     cache: Cache<Key, Entry>,
     hits: Arc<AtomicU64>,
+    forgotten: Arc<AtomicU64>,
     control: Handle,
     clock: Clock,
-    resolver: Resolver,
+}
+
+/// The cache of role credentials in numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CacheStatus {
+    /// Entries, refusals included.
+    pub entries: u64,
+    /// Their share of the limit in bytes; an entry counts as 6,400 bytes or more.
+    pub bytes: u64,
+    /// Credentials that were forgotten because a server refused them.
+    pub forgotten: u64,
 }
 
 /// By digest: a token does not belong into a map that lives longer than its login.
@@ -73,28 +93,38 @@ impl Expiry<Key, Entry> for Life {
     fn expire_after_create(&self, _: &Key, entry: &Entry, _: Instant) -> Option<Duration> {
         Some(entry.life)
     }
+
+    fn expire_after_update(
+        &self,
+        _: &Key,
+        entry: &Entry,
+        _: Instant,
+        _: Option<Duration>,
+    ) -> Option<Duration> {
+        Some(entry.life)
+    }
 }
 
 impl Federation {
-    /// Calls run on `control`; `resolver` finds STS.
+    /// Calls run on `control`, by way of `outgoing`.
     pub fn new(
         clusters: &[Arc<ClusterSettings>],
         times: StsTimes,
         clock: Clock,
-        resolver: Resolver,
+        outgoing: &Outgoing,
         control: Handle,
-    ) -> Result<Self, StsSetupError> {
+    ) -> Result<Self, OutgoingError> {
         let none = HashMap::new();
-        let sts = clients(clusters, &none, times, (&clock, &resolver))?;
+        let sts = clients(clusters, &none, times, (&clock, outgoing))?;
         let sts = sts.into_iter().map(|(name, client)| (name, (client, 0))).collect();
         Ok(Self {
             sts,
             edition: 0,
-            cache: Cache::builder().max_capacity(MAX_ENTRIES).expire_after(Life).build(),
+            cache: Cache::builder().max_capacity(MAX_BYTES).weigher(weight).expire_after(Life).build(),
             hits: Arc::default(),
+            forgotten: Arc::default(),
             control,
             clock,
-            resolver,
         })
     }
 
@@ -106,9 +136,10 @@ impl Federation {
         clusters: &[Arc<ClusterSettings>],
         before: &[Arc<ClusterSettings>],
         times: StsTimes,
-    ) -> Result<Self, StsSetupError> {
+        outgoing: &Outgoing,
+    ) -> Result<Self, OutgoingError> {
         let edition = self.edition + 1;
-        let clients = clients(clusters, &self.sts, times, (&self.clock, &self.resolver))?;
+        let clients = clients(clusters, &self.sts, times, (&self.clock, outgoing))?;
         let mut sts = HashMap::new();
         for cluster in clusters {
             let unchanged = self.sts.get(&cluster.name).filter(|_| before.contains(cluster));
@@ -122,15 +153,31 @@ impl Federation {
             edition,
             cache: self.cache.clone(),
             hits: Arc::clone(&self.hits),
+            forgotten: Arc::clone(&self.forgotten),
             control: self.control.clone(),
             clock: self.clock.clone(),
-            resolver: self.resolver.clone(),
         })
     }
 
     /// How many logins were answered from the cache.
     pub fn cache_hits(&self) -> u64 {
         self.hits.load(Ordering::Relaxed)
+    }
+
+    /// Entries of the cache, their bytes, and credentials that were forgotten because a server refused them.
+    pub fn memory(&self) -> CacheStatus {
+        CacheStatus {
+            entries: self.cache.entry_count(),
+            bytes: self.cache.weighted_size(),
+            forgotten: self.forgotten.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Notes that a server has refused these credentials. The next login gets new ones, as far as that may help.
+    pub fn refused(&self, credentials: &RoleCredentials) {
+        if credentials.were_refused() {
+            self.forgotten.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// How the STS endpoints are, one entry for each.
@@ -159,13 +206,12 @@ impl Federation {
             role: grant.role().clone(),
             user: grant.db_user().clone(),
         };
-        if let Some(entry) = self.cache.get(&key).await {
-            // Wall time can jump; an entry that has outlived its credentials by the clock is no answer.
-            if self.still_good(&entry, grant.expires_at()) {
-                self.hits.fetch_add(1, Ordering::Relaxed);
-                return entry.answer;
-            }
-            self.cache.invalidate(&key).await;
+        let (token_expires_at, clock) = (grant.expires_at(), self.clock.clone());
+        if let Some(entry) = self.cache.get(&key).await
+            && entry.is_good(token_expires_at, clock.now())
+        {
+            self.hits.fetch_add(1, Ordering::Relaxed);
+            return entry.answer;
         }
         let assume = Assume {
             jwt,
@@ -176,27 +222,40 @@ impl Federation {
             policy: cluster.pin.by_policy().then(|| session_policy(cluster, grant.role(), grant.db_user())),
             duration: cluster.sts_duration,
         };
-        let call = remembered(sts, assume, grant.expires_at(), self.clock.clone());
+        let call = remembered(sts, assume, token_expires_at, clock.clone());
         let cache = self.cache.clone();
-        // On the control plane, so that a client that goes away takes neither the call nor its answer with it.
-        let waiting = self.control.spawn(async move { cache.try_get_with(key, call).await });
-        match waiting.await {
-            Ok(Ok(entry)) => entry.answer,
-            Ok(Err(unavailable)) => Err((*unavailable).clone()),
-            Err(_) => Err(StsError::Unavailable("the call was cut off".into())),
+        // On the control plane, so that a client that goes away takes neither the call nor its answer with it. One call
+        // for all who ask at once, also when an entry that is no good any more has to be replaced.
+        let waiting = self.control.spawn(async move {
+            let is_bad = |entry: &Entry| !entry.is_good(token_expires_at, clock.now());
+            cache.entry(key).or_insert_with_if(call, is_bad).await.into_value().answer
+        });
+        waiting.await.unwrap_or_else(|_| Err(StsError::Unavailable("the call was cut off".into())))
+    }
+}
+
+impl Entry {
+    /// True if the entry may answer for STS. Wall time can jump: an entry whose credentials have ended by the clock may not.
+    fn is_good(&self, token_expires_at: SystemTime, now: SystemTime) -> bool {
+        match &self.answer {
+            Ok(credentials) => {
+                !credentials.are_spent() && !life(credentials.expires_at(), token_expires_at, now).is_zero()
+            }
+            Err(_) => !self.life.is_zero(),
         }
     }
+}
 
-    fn still_good(&self, entry: &Entry, token_expires_at: SystemTime) -> bool {
-        match &entry.answer {
-            Ok(credentials) => !self.life(credentials, token_expires_at).is_zero(),
-            Err(_) => true,
-        }
-    }
-
-    fn life(&self, credentials: &RoleCredentials, token_expires_at: SystemTime) -> Duration {
-        life(credentials.expires_at(), token_expires_at, self.clock.now())
-    }
+/// Bytes of an entry, as a share of [`MAX_BYTES`].
+fn weight(key: &Key, entry: &Entry) -> u32 {
+    let texts =
+        key.issuer.as_str().len() + key.cluster.len() + key.role.as_str().len() * 2 + key.user.as_str().len();
+    let answer = match &entry.answer {
+        Ok(credentials) => credentials.bytes(),
+        Err(error) => error.to_string().len(),
+    };
+    let bytes = u64::try_from(OVERHEAD + texts + answer).unwrap_or(u64::MAX);
+    u32::try_from(bytes.max(LEAST_WEIGHT)).unwrap_or(u32::MAX)
 }
 
 /// A client for each cluster, by the cluster's name; those with the same endpoint have the same. One that succeeds
@@ -205,8 +264,8 @@ fn clients(
     clusters: &[Arc<ClusterSettings>],
     before: &HashMap<String, (Arc<Sts>, u64)>,
     times: StsTimes,
-    (clock, resolver): (&Clock, &Resolver),
-) -> Result<HashMap<String, Arc<Sts>>, StsSetupError> {
+    (clock, outgoing): (&Clock, &Outgoing),
+) -> Result<HashMap<String, Arc<Sts>>, OutgoingError> {
     let mut shared: HashMap<(&Url, Option<&PathBuf>), Arc<Sts>> = HashMap::new();
     let mut clients = HashMap::new();
     for cluster in clusters {
@@ -216,7 +275,7 @@ fn clients(
             None => {
                 let known = before.values().find(|(sts, _)| sts.is_at(&cluster.sts_endpoint_url));
                 let known = known.map(|(sts, _)| &**sts);
-                Arc::new(Sts::new(cluster, times, clock.clone(), resolver.clone(), known)?)
+                Arc::new(Sts::new(cluster, times, clock.clone(), outgoing, known)?)
             }
         };
         shared.insert(endpoint, Arc::clone(&client));
@@ -225,23 +284,15 @@ fn clients(
     Ok(clients)
 }
 
-/// Makes the call and says how long its end is to be remembered.
-async fn remembered(
-    sts: Arc<Sts>,
-    assume: Assume,
-    token_expires_at: SystemTime,
-    clock: Clock,
-) -> Result<Entry, StsError> {
-    match sts.assume(assume).await {
-        Ok(credentials) => {
-            let life = life(credentials.expires_at(), token_expires_at, clock.now());
-            Ok(Entry { answer: Ok(Arc::new(credentials)), life })
-        }
-        Err(refused @ (StsError::Refused { .. } | StsError::Misconfigured { .. })) => {
-            Ok(Entry { answer: Err(refused), life: REMEMBER_REFUSAL })
-        }
-        Err(other) => Err(other),
-    }
+/// Makes the call and says how long its end is to be remembered: troubles of STS not at all.
+async fn remembered(sts: Arc<Sts>, assume: Assume, token_expires_at: SystemTime, clock: Clock) -> Entry {
+    let answer = sts.assume(assume).await.map(Arc::new);
+    let life = match &answer {
+        Ok(credentials) => life(credentials.expires_at(), token_expires_at, clock.now()),
+        Err(StsError::Refused { .. } | StsError::Misconfigured { .. }) => REMEMBER_REFUSAL,
+        Err(StsError::Unavailable(_) | StsError::BadResponse(_)) => Duration::ZERO,
+    };
+    Entry { answer, life }
 }
 
 /// Until the credentials are in their last minute or the token expires, whichever is first.
@@ -253,3 +304,7 @@ fn life(credentials_expire_at: SystemTime, token_expires_at: SystemTime, now: Sy
 #[cfg(test)]
 #[path = "federation_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "federation_memory_tests.rs"]
+mod memory_tests;

@@ -11,22 +11,22 @@ use proptest::test_runner::TestRunner;
 use super::*;
 use crate::auth::{Asked, KeyFetcher, KeyStore, Policy, Verifier};
 use crate::aws::sts_status::Outcome;
-use crate::aws::test_cluster::{cluster, config};
+use crate::aws::test_cluster::config;
 use crate::supervisor::{TaskRules, TaskSupervisor};
 
 const SECOND_ROLE: &str = "arn:aws:iam::123456789012:role/other";
 
-struct World {
-    cloud: Cloud,
+pub(super) struct World {
+    pub(super) cloud: Cloud,
     verifier: Verifier,
     /// Two configurations of the same clusters, as before and after a change.
     policies: [Policy; 2],
-    federation: Federation,
+    pub(super) federation: Federation,
     moved: Arc<AtomicI64>,
 }
 
 /// Waits short enough for tests; nothing here is asserted to take any time.
-fn times() -> StsTimes {
+pub(super) fn times() -> StsTimes {
     StsTimes {
         connect: Duration::from_secs(30),
         attempt: Duration::from_secs(30),
@@ -38,7 +38,7 @@ fn times() -> StsTimes {
 }
 
 /// Clusters `app` and `other`, with a role each, and users of any name.
-async fn world() -> World {
+pub(super) async fn world() -> World {
     let cloud = tokio::task::spawn_blocking(|| Cloud::start(CloudOptions::default()).unwrap());
     let cloud = cloud.await.unwrap();
     let mut role = cloud.role(aws_emulator::Template::Trust, aws_emulator::Template::Permission);
@@ -69,14 +69,20 @@ async fn world() -> World {
     });
     let issuer = config.issuers.remove(0);
     let supervisor = TaskSupervisor::new(Handle::current(), TaskRules::default());
-    let keys = KeyStore::start(&issuer, KeyFetcher::new(&issuer, &Resolver::system()).unwrap(), &supervisor);
+    let keys = KeyStore::start(&issuer, KeyFetcher::new(&issuer, &Outgoing::system()).unwrap(), &supervisor);
     let clusters: Vec<_> = config.clusters.into_iter().map(Arc::new).collect();
     let more = more.replace("\"db_user\"", "\"nickname\"");
     let changed = self::config(&cloud.sts.url(), &cloud.issuer.url(), &more).clusters;
     let changed = changed.into_iter().map(Arc::new).collect();
     World {
-        federation: Federation::new(&clusters, times(), clock.clone(), Resolver::system(), Handle::current())
-            .unwrap(),
+        federation: Federation::new(
+            &clusters,
+            times(),
+            clock.clone(),
+            &Outgoing::system(),
+            Handle::current(),
+        )
+        .unwrap(),
         verifier: Verifier::new(vec![(issuer, Arc::new(keys))], clock),
         policies: [Policy::new(clusters), Policy::new(changed)],
         cloud,
@@ -85,7 +91,7 @@ async fn world() -> World {
 }
 
 impl World {
-    fn token(&self, subject: &str, db_user: &str, more: &str) -> String {
+    pub(super) fn token(&self, subject: &str, db_user: &str, more: &str) -> String {
         let claims = self.cloud.issuer.default_claims(subject).set("db_user", db_user).set("more", more);
         let claims = claims.set("nickname", format!("nick_{db_user}"));
         self.cloud.issuer.mint(claims.set("exp", self.cloud.clock.unix() + 3_600))
@@ -111,7 +117,11 @@ impl World {
     }
 
     /// A whole login as far as AWS is concerned. `None` when the token is not accepted any more.
-    async fn login(&self, token: &str, database: &str) -> Option<Result<Arc<RoleCredentials>, StsError>> {
+    pub(super) async fn login(
+        &self,
+        token: &str,
+        database: &str,
+    ) -> Option<Result<Arc<RoleCredentials>, StsError>> {
         self.login_by(token, database, &self.policies[0]).await
     }
 
@@ -226,7 +236,7 @@ async fn r14_a_reload_does_not_close_the_breaker() {
         world.login(&world.token("alice", "alice", &number.to_string()), "app").await.unwrap().unwrap_err();
     }
     let clusters = world.policies[0].clusters();
-    let next = world.federation.succeeded_by(clusters, clusters, times()).unwrap();
+    let next = world.federation.succeeded_by(clusters, clusters, times(), &Outgoing::system()).unwrap();
     assert_eq!(next.status()[0].breaker, crate::aws::breaker::BreakerState::Open);
     assert_eq!(next.status()[0].tries, world.federation.status()[0].tries);
 }
@@ -342,31 +352,5 @@ fn j13_credentials_serve_until_their_last_minute_and_never_past_the_token() {
     ] {
         let life = life(at(credentials), at(token), at(now));
         assert_eq!(life, Duration::from_secs(expected), "{credentials} {token} {now}");
-    }
-}
-
-#[tokio::test]
-async fn the_cache_holds_ten_thousand_answers() {
-    let clusters = [Arc::new(cluster("http://127.0.0.1:1"))];
-    let federation =
-        Federation::new(&clusters, times(), Clock::system(), Resolver::system(), Handle::current()).unwrap();
-    let entry = || Entry {
-        answer: Err(StsError::Refused { code: "AccessDenied".into(), message: String::new() }),
-        life: REMEMBER_REFUSAL * 100,
-    };
-    for n in 1..=10_001_u64 {
-        let key = Key {
-            token: Jwt::new(n.to_be_bytes().to_vec()).digest(),
-            issuer: Issuer::new("https://idp.example"),
-            cluster: "app".into(),
-            since: 0,
-            role: RoleArn::parse("arn:aws:iam::123456789012:role/app").unwrap(),
-            user: DbUser::parse("alice").unwrap(),
-        };
-        federation.cache.insert(key, entry()).await;
-        if n >= 10_000 {
-            federation.cache.run_pending_tasks().await;
-            assert_eq!(federation.cache.entry_count(), 10_000, "after {n}");
-        }
     }
 }

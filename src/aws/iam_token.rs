@@ -40,6 +40,13 @@ pub fn sign(
     presigned(identity, &Wanted::at(cluster, user), now).map(IamToken::new)
 }
 
+/// Longest length of a token that is signed with these, host and user of 255 bytes each included.
+pub(super) fn length(key_id: &str, session_token: &str) -> usize {
+    let encoded = |text: &str| utf8_percent_encode(text, ENCODE).map(str::len).sum::<usize>();
+    // Names and values of the other parameters have about 300 bytes, the signature 64.
+    encoded(key_id) + encoded(session_token) + 2 * 255 + 400
+}
+
 /// What a token is for.
 struct Wanted<'a> {
     service: &'static str,

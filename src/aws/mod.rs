@@ -9,8 +9,11 @@ pub mod retry;
 pub mod session_name;
 pub mod session_policy;
 pub mod sts;
+pub mod sts_answer;
 pub mod sts_client;
 pub mod sts_error;
+mod sts_http;
 pub mod sts_status;
+mod sts_xml;
 #[cfg(test)]
 pub(crate) mod test_cluster;

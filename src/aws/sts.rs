@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use aws_sdk_sts::Client;
 use aws_sdk_sts::operation::assume_role_with_web_identity::AssumeRoleWithWebIdentityOutput as Output;
@@ -14,14 +14,15 @@ use url::Url;
 use super::breaker::{Breaker, Pass, Turn};
 use super::credentials::RoleCredentials;
 use super::retry::{Course, StsTimes, Trouble};
-use super::sts_client::{self, ClockWatch, StsSetupError};
+use super::sts_answer::believe;
+use super::sts_client::{self, ClockWatch};
 pub use super::sts_error::StsError;
 use super::sts_error::{CallError, Failed, classify};
 use super::sts_status::{Outcome, StsStatus, Tries};
 use crate::clock::Clock;
 use crate::config::ClusterSettings;
 use crate::names::{Issuer, RoleArn, Subject, random_bytes};
-use crate::resolver::Resolver;
+use crate::net::outgoing::{Outgoing, OutgoingError};
 use crate::secret::Jwt;
 
 /// Calls to one endpoint at the same time; more wait their turn.
@@ -29,9 +30,6 @@ pub const MAX_IN_FLIGHT: usize = 64;
 
 /// Calls that wait their turn or their next try; more are turned away.
 pub const MAX_WAITING: usize = 4_096;
-
-/// Longest accepted lifetime of credentials: STS gives at most 12 hours (API reference, `DurationSeconds`).
-const MAX_LIFETIME: Duration = Duration::from_hours(12);
 
 /// One call to make.
 #[derive(Debug)]
@@ -93,13 +91,13 @@ impl Sts {
         cluster: &ClusterSettings,
         times: StsTimes,
         clock: Clock,
-        resolver: Resolver,
+        outgoing: &Outgoing,
         before: Option<&Self>,
-    ) -> Result<Self, StsSetupError> {
+    ) -> Result<Self, OutgoingError> {
         let watch = before.map(|before| Arc::clone(&before.watch));
         let watch = watch.unwrap_or_else(|| Arc::new(ClockWatch::new(clock.clone())));
         Ok(Self {
-            client: sts_client::build(cluster, &times, resolver, Arc::clone(&watch))?,
+            client: sts_client::build(cluster, &times, outgoing, Arc::clone(&watch))?,
             endpoint: cluster.sts_endpoint_url.clone(),
             times,
             known: before.map(|before| Arc::clone(&before.known)).unwrap_or_default(),
@@ -174,7 +172,7 @@ impl Sts {
         let ended = match timeout(course.limit(&self.times, begun), self.call(assume)).await {
             Err(_) => Err(Failed::ForNow(Trouble::Failing, "no answer in time".to_owned())),
             Ok(Err(error)) => Err(classify(&error)),
-            Ok(Ok(output)) => self.believe(output, assume),
+            Ok(Ok(output)) => believe(output, assume, self.clock.now()),
         };
         self.report(&ended, for_sts, for_issuer);
         (begun, ended)
@@ -220,53 +218,12 @@ impl Sts {
             .send()
             .await
     }
-
-    fn believe(&self, answer: Output, assume: &Assume) -> Result<RoleCredentials, Failed> {
-        // These two are about one person or issuer and say nothing of STS's health.
-        let strange = |what| Err(Failed::Finally(StsError::BadResponse(what)));
-        let bad = |what| Err(Failed::Unusable(what));
-        if answer.subject_from_web_identity_token.as_deref().is_some_and(|sub| sub != assume.subject.as_str())
-        {
-            return strange("the credentials are for another subject");
-        }
-        if answer.provider.as_deref().is_some_and(|provider| !same_provider(provider, &assume.issuer)) {
-            return strange("the credentials are for another provider");
-        }
-        let Some(credentials) = answer.credentials else { return bad("no credentials") };
-        if credentials.access_key_id.is_empty()
-            || credentials.secret_access_key.is_empty()
-            || credentials.session_token.is_empty()
-        {
-            return bad("credentials with an empty part");
-        }
-        let Ok(expires_at) = SystemTime::try_from(credentials.expiration) else {
-            return bad("an expiration that is no time");
-        };
-        match expires_at.duration_since(self.clock.now()) {
-            Err(_) => return bad("credentials that have expired"),
-            // A minute more, for the way and the clocks.
-            Ok(left) if left > MAX_LIFETIME + Duration::from_mins(1) => {
-                return bad("credentials that live longer than STS gives any");
-            }
-            Ok(_) => {}
-        }
-        Ok(RoleCredentials::new(
-            credentials.access_key_id,
-            credentials.secret_access_key,
-            Some(credentials.session_token),
-            expires_at,
-            assume.session_name.clone(),
-        ))
-    }
-}
-
-/// STS names the provider by its URL or, as the ARN does, without `https://`.
-fn same_provider(provider: &str, issuer: &Issuer) -> bool {
-    let issuer = issuer.as_str();
-    let bare = issuer.split_once("://").map_or(issuer, |(_, rest)| rest);
-    provider == issuer || provider == bare || provider.ends_with(&format!(":oidc-provider/{bare}"))
 }
 
 #[cfg(test)]
 #[path = "sts_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "sts_body_tests.rs"]
+mod body_tests;

@@ -1,7 +1,6 @@
 //! The SDK's client for one STS endpoint: it signs nothing, asks no credential provider of the machine, makes no
 //! second try of its own, and has an eye on the clock.
 
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -10,21 +9,18 @@ use aws_sdk_sts::Client;
 use aws_sdk_sts::config::interceptors::BeforeDeserializationInterceptorContextRef;
 use aws_sdk_sts::config::retry::RetryConfig;
 use aws_sdk_sts::config::timeout::TimeoutConfig;
-use aws_sdk_sts::config::{
-    BehaviorVersion, ConfigBag, Intercept, Region, RuntimeComponents, SharedHttpClient,
-};
+use aws_sdk_sts::config::{BehaviorVersion, ConfigBag, Intercept, Region, RuntimeComponents};
 use aws_sdk_sts::error::BoxError;
 use aws_sdk_sts::primitives::{DateTime, DateTimeFormat};
-use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
-use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
-use aws_smithy_runtime_api::client::dns::{DnsFuture, ResolveDns, ResolveDnsError};
 use tokio::time::Instant;
 
 use super::retry::StsTimes;
 use super::sts::MAX_IN_FLIGHT;
+use super::sts_http::{MAX_ANSWER_BYTES, StsHttp};
 use crate::clock::Clock;
 use crate::config::ClusterSettings;
-use crate::resolver::Resolver;
+use crate::net::https::{HttpsClient, HttpsLimits};
+use crate::net::outgoing::{Outgoing, OutgoingError};
 
 /// A difference between our clock and that of STS that is worth a warning: tokens, credentials and signatures
 /// are good for minutes.
@@ -33,75 +29,40 @@ const MAX_SKEW_SECONDS: i64 = 60;
 /// Least time between two such warnings.
 const WARN_EVERY: Duration = Duration::from_mins(10);
 
-/// The STS client cannot be built.
-#[derive(Debug, thiserror::Error)]
-pub enum StsSetupError {
-    /// The file of certificate authorities cannot be read.
-    #[error("{}: {source}", path.display())]
-    CaFile {
-        /// The file.
-        path: PathBuf,
-        /// The reason.
-        source: std::io::Error,
-    },
-    /// The TLS library refuses it.
-    #[error("the TLS context for STS: {0}")]
-    Tls(String),
+/// The client for the STS of `cluster`, as it is used here and by `doctor`.
+pub fn https_client(
+    cluster: &ClusterSettings,
+    times: &StsTimes,
+    outgoing: &Outgoing,
+) -> Result<HttpsClient, OutgoingError> {
+    let limits = HttpsLimits {
+        body: MAX_ANSWER_BYTES,
+        connect: times.connect,
+        request: times.attempt,
+        // A burst of new people must not pay a TLS handshake for each call.
+        connections: MAX_IN_FLIGHT,
+    };
+    // VPC endpoints have private addresses.
+    outgoing.client(cluster.sts_ca_file.as_deref(), true, limits)
 }
 
 /// A client for the STS of `cluster`.
 pub(super) fn build(
     cluster: &ClusterSettings,
     times: &StsTimes,
-    resolver: Resolver,
+    outgoing: &Outgoing,
     watch: Arc<ClockWatch>,
-) -> Result<Client, StsSetupError> {
+) -> Result<Client, OutgoingError> {
     let config = aws_sdk_sts::Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(Region::new(cluster.region.as_str().to_owned()))
         .endpoint_url(cluster.sts_endpoint_url.as_str())
-        .http_client(http_client(cluster.sts_ca_file.as_deref(), resolver)?)
+        .http_client(StsHttp(Arc::new(https_client(cluster, times, outgoing)?)))
         .allow_no_auth()
         .interceptor(SharedWatch(watch))
         .retry_config(RetryConfig::disabled())
-        .timeout_config(
-            TimeoutConfig::builder().connect_timeout(times.connect).build(), // the whole try is timed by whoever makes it
-        );
+        .timeout_config(TimeoutConfig::disabled()); // the client has its own limits
     Ok(Client::from_conf(config.build()))
-}
-
-fn http_client(ca_file: Option<&Path>, resolver: Resolver) -> Result<SharedHttpClient, StsSetupError> {
-    let trust = match ca_file {
-        None => TrustStore::default(),
-        Some(path) => {
-            let pem = std::fs::read(path)
-                .map_err(|source| StsSetupError::CaFile { path: path.to_owned(), source })?;
-            TrustStore::empty().with_pem_certificate(pem)
-        }
-    };
-    let context = TlsContext::builder()
-        .with_trust_store(trust)
-        .build()
-        .map_err(|error| StsSetupError::Tls(error.to_string()))?;
-    Ok(aws_smithy_http_client::Builder::new()
-        .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
-        .tls_context(context)
-        // A burst of new people must not pay a TLS handshake for each call.
-        .pool_max_idle_per_host(MAX_IN_FLIGHT)
-        .build_with_resolver(StsResolver(resolver)))
-}
-
-/// The process's resolver as the SDK wants it.
-#[derive(Clone, Debug)]
-struct StsResolver(Resolver);
-
-impl ResolveDns for StsResolver {
-    fn resolve_dns<'a>(&'a self, name: &'a str) -> DnsFuture<'a> {
-        DnsFuture::new(async move {
-            let found = self.0.look_up(name, 0).await.map_err(ResolveDnsError::new)?;
-            Ok(found.into_iter().map(|addr| addr.ip()).collect())
-        })
-    }
 }
 
 /// Compares the `Date` of answers with our clock.

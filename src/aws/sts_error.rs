@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use aws_sdk_sts::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_sts::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_sts::operation::RequestId;
 use aws_sdk_sts::operation::assume_role_with_web_identity::AssumeRoleWithWebIdentityError;
 
@@ -101,7 +101,8 @@ pub(super) fn classify(error: &CallError) -> Failed {
     }
 }
 
-/// The SDK's own description names no part of the request.
-fn described(error: &(impl Error + Send + Sync + 'static)) -> String {
-    printable(&DisplayErrorContext(error).to_string(), MAX_LOGGED)
+/// The innermost cause; the SDK's own words around it say less. No cause holds a part of the request.
+fn described(error: &(impl Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error as &(dyn Error + 'static)), |error| (*error).source());
+    printable(&causes.last().map_or_else(|| error.to_string(), ToString::to_string), MAX_LOGGED)
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use crate::app::listener_files;
+use crate::app::{egress, listener_files};
 use crate::cancel::CancelSecret;
 use crate::config::{ClusterSettings, Config, IssuerSettings, Pin, UserSettings};
 use crate::names::RoleArn;
@@ -101,6 +101,12 @@ pub(super) fn file_problems(config: &Config) -> Vec<String> {
         if let Err(error) = checked.and_then(|_| closed()) {
             problems.push(format!("cancel.secret_file: {error}"));
         }
+    }
+    if let Some(credentials) = &config.egress.proxy_credentials_file {
+        let checked = egress(&config.egress).map_err(|error| format!("{error:#}"));
+        let name = || format!("egress.proxy_credentials_file: {}", credentials.display());
+        let closed = || private(credentials).map_err(|error| format!("{}: {error}", name()));
+        problems.extend(checked.and_then(|_| closed()).err());
     }
     authorities.extend(config.issuers.iter().map(|issuer| ("issuer.ca_file", issuer.ca_file.as_ref())));
     for (key, path) in authorities.into_iter().filter_map(|(key, path)| Some((key, path?))) {

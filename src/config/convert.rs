@@ -10,6 +10,7 @@ use super::audit::audit;
 use super::cancel::cancel;
 use super::cluster::clusters;
 use super::denied::denied;
+use super::egress::egress;
 use super::issuer::issuers;
 use super::limits::limits;
 use super::listen::listeners;
@@ -49,6 +50,7 @@ impl Config {
 fn whole(root: &Section<'_, '_>) -> Option<Config> {
     let limits = limits(&root.section("limits"));
     let admin = admin(&root.section("admin"));
+    let egress = egress(&root.section("egress"));
     let session = session(&root.section("session"));
     let log = log(&root.section("log"));
     let audit = audit(&root.section("audit"));
@@ -70,6 +72,7 @@ fn whole(root: &Section<'_, '_>) -> Option<Config> {
         listeners,
         limits,
         admin,
+        egress,
         session,
         log,
         audit,

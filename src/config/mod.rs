@@ -8,6 +8,7 @@ mod cancel;
 mod cluster;
 mod convert;
 mod denied;
+mod egress;
 mod endpoint;
 mod fixed;
 mod issuer;
@@ -30,6 +31,7 @@ use std::time::Duration;
 pub use access::{GroupSettings, OptionRules, Roles};
 pub use audit::{AuditSettings, WhenUnwritable};
 pub use denied::DeniedSettings;
+pub use egress::EgressSettings;
 pub use issuer::{AcceptedIssuer, SignatureAlgorithm};
 pub use pool::PoolSettings;
 pub use route::{NamePattern, Route};
@@ -47,6 +49,8 @@ pub struct Config {
     pub limits: LimitSettings,
     /// Health and metrics.
     pub admin: AdminSettings,
+    /// The way to issuers and STS.
+    pub egress: EgressSettings,
     /// The life of a session.
     pub session: SessionSettings,
     /// Logging.

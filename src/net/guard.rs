@@ -54,7 +54,7 @@ impl Service<Name> for GuardedResolver {
     }
 }
 
-/// Whether `ip` may be asked. Addresses of cloud metadata services never may; private ones with `private_network`.
+/// True if `ip` may be asked. Addresses of cloud metadata services never may; private addresses may with `private_network`.
 pub fn is_allowed(ip: IpAddr, private_network: bool) -> bool {
     let ip = match ip.to_canonical() {
         IpAddr::V6(v6) => embedded(v6).map_or(IpAddr::V6(v6), IpAddr::V4),

@@ -1,4 +1,8 @@
-//! Outgoing connections that are not a database's: which addresses may be asked, and HTTPS with bounds. No issuer, no AWS
-//! and no PostgreSQL here.
+//! Outgoing HTTPS with bounds: which addresses may be asked, by which way, for how long and how much. No issuer, no AWS and
+//! no PostgreSQL here.
 
+mod connect;
+pub mod egress;
 pub mod guard;
+pub mod https;
+pub mod outgoing;

@@ -44,7 +44,15 @@ impl Steps {
             host: sts.host,
         });
         let queued = self.admissions.queued();
-        AwsSnapshot { sts: sts.collect(), cache_hits: self.federation.cache_hits(), queued }
+        let memory = self.federation.memory();
+        AwsSnapshot {
+            sts: sts.collect(),
+            cache_hits: self.federation.cache_hits(),
+            cache_entries: memory.entries,
+            cache_bytes: memory.bytes,
+            forgotten: memory.forgotten,
+            queued,
+        }
     }
 
     /// What became of logins and connections because of the pool.

@@ -37,7 +37,13 @@ pub(super) async fn open(
         within(due, Stage::Limits, steps.admissions.admit(grant, signed.reused)).await?;
         let begun = Instant::now();
         let logging_in = login::log_in(&mut dialed, wanted, signed.token, due.login);
-        dialed = match within(due, Stage::UpstreamLogin, logging_in).await {
+        let logged_in = within(due, Stage::UpstreamLogin, logging_in).await;
+        if let Err(LoginError::Upstream(why)) = &logged_in
+            && why.is_about_credentials()
+        {
+            steps.federation.refused(&credentials);
+        }
+        dialed = match logged_in {
             Ok(said) => {
                 steps.metrics.upstream_opened([name, tcp, tls, begun.elapsed()]);
                 break Upstream::opened(dialed, said);
@@ -47,6 +53,7 @@ pub(super) async fn open(
         };
         tries += 1;
     };
+    credentials.were_accepted();
     let opened = Opened {
         at: Instant::now(),
         credentials_expire_at: credentials.expires_at(),

@@ -20,6 +20,12 @@ pub struct AwsSnapshot {
     pub sts: Vec<StsSnapshot>,
     /// Logins answered from the cache of role credentials.
     pub cache_hits: u64,
+    /// Entries of that cache.
+    pub cache_entries: u64,
+    /// Bytes that they count as.
+    pub cache_bytes: u64,
+    /// Role credentials that were forgotten because a server refused them.
+    pub forgotten: u64,
     /// Logins that wait for their turn at a cluster.
     pub queued: usize,
 }
@@ -44,6 +50,9 @@ pub(super) struct AwsMetrics {
     paused: Family<Host, Gauge>,
     clock_ahead: Family<Host, Gauge>,
     cache_hits: Counter,
+    cache_entries: Gauge,
+    cache_bytes: Gauge,
+    forgotten: Counter,
     queued: Gauge,
 }
 
@@ -57,6 +66,12 @@ impl AwsMetrics {
         registry.register("sts_clock_ahead_seconds", help, self.clock_ahead.clone());
         let help = "Logins whose role credentials were remembered";
         registry.register("sts_cache_hits", help, self.cache_hits.clone());
+        let help = "Role credentials and refusals that are remembered";
+        registry.register("sts_cache_entries", help, self.cache_entries.clone());
+        let help = "Bytes that these count as; at most 64000000";
+        registry.register("sts_cache_bytes", help, self.cache_bytes.clone());
+        let help = "Role credentials that were forgotten because a database refused them";
+        registry.register("sts_credentials_forgotten", help, self.forgotten.clone());
         let help = "Logins that wait for their turn at a cluster";
         registry.register("logins_queued", help, self.queued.clone());
     }
@@ -77,6 +92,10 @@ impl AwsMetrics {
             }
         }
         self.cache_hits.inner().store(now.cache_hits, Ordering::Relaxed);
+        let whole = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        self.cache_entries.set(whole(now.cache_entries));
+        self.cache_bytes.set(whole(now.cache_bytes));
+        self.forgotten.inner().store(now.forgotten, Ordering::Relaxed);
         self.queued.set(i64::try_from(now.queued).unwrap_or(i64::MAX));
     }
 }

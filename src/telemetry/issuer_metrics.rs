@@ -13,7 +13,7 @@ type Name = [(&'static str, String); 1];
 /// A name, and a word from a closed list.
 type NameAndWord = [(&'static str, String); 2];
 
-/// One issuer.
+/// An issuer.
 #[derive(Clone, Debug, Default)]
 pub struct IssuerSnapshot {
     /// Its configured name.
@@ -24,7 +24,7 @@ pub struct IssuerSnapshot {
     pub left_out: usize,
     /// Time since the last good fetch.
     pub age: Option<Duration>,
-    /// Whether its tokens can be verified.
+    /// True if its tokens can be verified.
     pub usable: bool,
     /// Fetches, by how they ended: `good`, `failed`.
     pub fetches: [(&'static str, u64); 2],

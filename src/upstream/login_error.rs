@@ -83,6 +83,12 @@ impl UpstreamLoginError {
         }
     }
 
+    /// True if the server does not accept the IAM token: class 28, "Invalid Authorization Specification" (PostgreSQL manual,
+    /// "PostgreSQL Error Codes"). RDS says `PAM authentication failed` whatever the reason is.
+    pub fn is_about_credentials(&self) -> bool {
+        matches!(self, Self::Refused { sqlstate, authenticated: false, .. } if sqlstate.starts_with("28"))
+    }
+
     /// Whether this, as the first word to a startup packet, can be meant for its version: PostgreSQL before
     /// 2018 refuses a version it does not know, PgBouncer before 1.23 closes.
     pub(super) fn may_be_about_the_protocol(&self) -> bool {

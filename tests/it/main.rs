@@ -14,6 +14,7 @@ mod derivation;
 mod device_flow;
 mod docs;
 mod doctor;
+mod egress;
 mod endings;
 mod endpoints;
 mod failover;

@@ -125,6 +125,44 @@ async fn r13_a_refusal_is_forgotten_after_a_few_seconds() {
     assert_eq!(world.cloud.sts.count(), 2, "asked once more, and not in the meantime");
 }
 
+/// The role's sessions are revoked in IAM: the credentials that are remembered are worth nothing any more. The server says so
+/// once, and the next login gets new ones.
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_that_the_server_no_longer_accepts_are_forgotten() {
+    let world = World::start().await;
+    let token = world.token("alice");
+    for _ in 0..2 {
+        world.connect("alice", &token).await.unwrap();
+    }
+    assert_eq!(world.cloud.sts.count(), 1);
+    let key = world.cloud.sts.calls().remove(0).access_key_id.unwrap();
+    world.cloud.sts.store().revoke(&key);
+    assert_eq!(world.refusal("alice", &token).await.sqlstate(), "28P01");
+    world.connect("alice", &token).await.unwrap();
+    assert_eq!(world.cloud.sts.count(), 2);
+    world.metric_is("pgpassport_sts_credentials_forgotten_total", 1.0).await;
+}
+
+/// A person whom the server always refuses does not cost a call to STS with every attempt.
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_that_never_worked_are_kept_for_a_while() {
+    let world = World::start().await;
+    let role = world.cloud.role(Template::Trust, Template::Permission);
+    let mut closed = role.clone();
+    closed.permission_policy = closed.permission_policy.replace("rds-db:connect", "rds-db:nothing");
+    world.cloud.sts.put_role(&closed).unwrap();
+    let token = world.token("alice");
+    let begun = std::time::Instant::now();
+    for _ in 0..10 {
+        assert_eq!(world.refusal("alice", &token).await.sqlstate(), "28P01");
+    }
+    let most = 1 + usize::try_from(begun.elapsed().as_secs() / 5).unwrap();
+    assert!(world.cloud.sts.count() <= most, "{} calls", world.cloud.sts.count());
+    // What the role may do is looked up at the login: these very credentials work now.
+    world.cloud.sts.put_role(&role).unwrap();
+    world.connect("alice", &token).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn tags_need_the_right_to_tag() {
     let world = World::start().await; // its trust policy does not allow sts:TagSession

@@ -11,7 +11,8 @@ use crate::auth::KeyFetcher;
 use crate::auth::fetch::FetchError;
 use crate::auth::jwks::{KeySet, LeftOut};
 use crate::config::IssuerSettings;
-use crate::resolver::Resolver;
+use crate::net::https::HttpsError;
+use crate::net::outgoing::Outgoing;
 use crate::wire::certificate::CertificateFacts;
 
 /// What comes after the connection.
@@ -20,13 +21,13 @@ const LINKS: [Link; 2] = [Link::IssuerDiscovery, Link::IssuerKeys];
 /// The names of the issuers whose keys could be fetched.
 pub(super) async fn examine(
     issuers: &[IssuerSettings],
-    resolver: &Resolver,
+    outgoing: &Outgoing,
     now: SystemTime,
     report: &mut Report<'_>,
 ) -> Vec<String> {
     let mut usable = Vec::new();
     for settings in issuers {
-        if one(settings, resolver, now, report).await.is_some() {
+        if one(settings, outgoing, now, report).await.is_some() {
             usable.push(settings.name.clone());
         }
     }
@@ -35,13 +36,13 @@ pub(super) async fn examine(
 
 async fn one(
     settings: &IssuerSettings,
-    resolver: &Resolver,
+    outgoing: &Outgoing,
     now: SystemTime,
     report: &mut Report<'_>,
 ) -> Option<()> {
     let name = &settings.name;
     let unreached = format!("issuer {name}: not tried, it cannot be reached");
-    let fetcher = match KeyFetcher::new(settings, resolver) {
+    let fetcher = match KeyFetcher::new(settings, outgoing) {
         Ok(fetcher) => fetcher,
         Err(error) => {
             let remedy = "Correct issuer.url and issuer.ca_file.";
@@ -133,8 +134,7 @@ fn certificate(
 
 fn fetching(name: &str, error: &FetchError) -> Trouble {
     let remedy = match error {
-        FetchError::Http { problem, .. } => unreached(problem),
-        FetchError::TimedOut { .. } => SLOW,
+        FetchError::Http { error, .. } => unreached(error),
         FetchError::Status { .. } => {
             "Check issuer.url: below it, /.well-known/openid-configuration has to answer with status 200, without a \
              redirect."
@@ -159,7 +159,23 @@ const SLOW: &str = "Let this machine reach the issuer: DNS, firewall, and issuer
 const REACH_IT: &str = "Let this machine reach the issuer: DNS, firewall, and issuer.url as it stands in the tokens. AWS \
                         STS has to reach it too.";
 
-fn unreached(problem: &str) -> &'static str {
+fn unreached(error: &HttpsError) -> &'static str {
+    match error {
+        HttpsError::Broken(problem) => broken(problem),
+        HttpsError::Address => IN_PRIVATE,
+        HttpsError::TimedOut(_) => SLOW,
+        HttpsError::TooLong(_) => {
+            "Is this the issuer's own answer? issuer.jwks_max_bytes says how many bytes are read."
+        }
+        HttpsError::Compressed => "The issuer has to answer uncompressed to Accept-Encoding: identity.",
+        HttpsError::Request(_) => REACH_IT,
+    }
+}
+
+const IN_PRIVATE: &str = "If the issuer is in your own network, set issuer.private_network = true. AWS STS has to reach it \
+                          too.";
+
+fn broken(problem: &str) -> &'static str {
     if problem.contains("not valid for name") {
         "Write issuer.url with the name that the certificate is for, if that is iss of the tokens; or have a certificate \
          made for this name."
@@ -169,9 +185,9 @@ fn unreached(problem: &str) -> &'static str {
         "Set issuer.ca_file to the certificate authorities of the issuer. AWS STS knows public ones only, and of others \
          the thumbprint in IAM."
     } else if problem.contains("private_network") {
-        "If the issuer is in your own network, set issuer.private_network = true. AWS STS has to reach it too."
-    } else if problem.contains("length limit exceeded") {
-        "Is this the issuer's own answer? issuer.jwks_max_bytes says how many bytes are read."
+        IN_PRIVATE
+    } else if problem.contains("through the proxy") {
+        "Let the proxy of egress.proxy connect to the issuer, or write the issuer into egress.no_proxy."
     } else {
         REACH_IT
     }

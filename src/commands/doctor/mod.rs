@@ -21,9 +21,11 @@ pub use self::args::DoctorArgs;
 pub use self::render::{Look, json, text};
 use self::report::Trouble;
 pub use self::report::{Finding, Link, Report, State};
+use crate::app::egress;
 use crate::aws::retry::StsTimes;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::net::outgoing::Outgoing;
 use crate::resolver::Resolver;
 use crate::secret::Jwt;
 
@@ -62,10 +64,12 @@ impl Question {
 pub async fn examine(config: Config, question: Question, clock: &Clock, report: &mut Report<'_>) {
     let Question { jwt, cluster, database, sts_times, sts_slow, patience } = question;
     let resolver = Resolver::system();
+    // A file that cannot be read is a problem of the configuration, which is reported first.
+    let outgoing = Outgoing::new(resolver.clone(), egress(&config.egress).unwrap_or_default());
     setup::config(&config, report);
     setup::listeners(&config.listeners, clock.now(), report);
-    let usable = issuers::examine(&config.issuers, &resolver, clock.now(), report).await;
-    let claims = token::examine(&jwt, &config.issuers, &usable, (clock, &resolver), report).await;
+    let usable = issuers::examine(&config.issuers, &outgoing, clock.now(), report).await;
+    let claims = token::examine(&jwt, &config.issuers, &usable, (clock, &outgoing), report).await;
     let wanted = access::Wanted { cluster: cluster.as_deref(), database: database.as_deref() };
     let listener = config.listeners.first().map_or("", |listen| listen.name.as_str()).to_owned();
     let clusters: Vec<_> = config.clusters.into_iter().map(Arc::new).collect();
@@ -82,7 +86,7 @@ pub async fn examine(config: Config, question: Question, clock: &Clock, report: 
         report.skip_all(&session::LINKS, "not tried: there is no session");
         return;
     };
-    let token = sts::examine(jwt, &grant, tags, (sts_times, sts_slow), (clock, &resolver), report).await;
+    let token = sts::examine(jwt, &grant, tags, (sts_times, sts_slow), (clock, &outgoing), report).await;
     let dialed =
         upstream::dial(&grant, config.limits.server_connect_timeout, resolver, clock.now(), report).await;
     match upstream::log_in(&grant, dialed, token, patience, report).await {

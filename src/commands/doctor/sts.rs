@@ -3,9 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
 use tokio::runtime::Handle;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::Trouble;
 use super::access::Brought;
@@ -16,8 +15,10 @@ use crate::aws::credentials::SignedToken;
 use crate::aws::federation::Federation;
 use crate::aws::iam_token::LIFETIME;
 use crate::aws::retry::StsTimes;
+use crate::aws::sts_client::https_client;
 use crate::clock::Clock;
-use crate::resolver::Resolver;
+use crate::net::https::{HttpsClient, Reached};
+use crate::net::outgoing::Outgoing;
 use crate::secret::{IamToken, Jwt};
 
 pub(super) const LINKS: [Link; 3] = [Link::StsEndpoint, Link::Sts, Link::IamToken];
@@ -28,24 +29,24 @@ pub(super) async fn examine(
     grant: &Grant,
     brought: Brought,
     (times, slow): (StsTimes, Duration),
-    (clock, resolver): (&Clock, &Resolver),
+    (clock, outgoing): (&Clock, &Outgoing),
     report: &mut Report<'_>,
 ) -> Option<IamToken> {
-    let reached = endpoint(grant, resolver, times.connect, report).await;
-    if !reached {
+    let clusters = [Arc::clone(grant.cluster())];
+    let client = https_client(grant.cluster(), &times, outgoing);
+    let federation = Federation::new(&clusters, times, clock.clone(), outgoing, Handle::current());
+    let (client, federation) = match (client, federation) {
+        (Ok(client), Ok(federation)) => (client, federation),
+        (Err(error), _) | (_, Err(error)) => {
+            report.fail(Link::StsEndpoint, Trouble::new(error.to_string(), "Correct cluster.sts_ca_file."));
+            report.skip_all(&LINKS[1..], "not tried: there is no client for STS");
+            return None;
+        }
+    };
+    if !endpoint(&client, grant, report).await {
         report.skip_all(&LINKS[1..], "not tried: the STS endpoint cannot be reached");
         return None;
     }
-    let clusters = [Arc::clone(grant.cluster())];
-    let federation =
-        match Federation::new(&clusters, times, clock.clone(), resolver.clone(), Handle::current()) {
-            Ok(federation) => federation,
-            Err(error) => {
-                report.fail(Link::Sts, Trouble::new(error.to_string(), "Correct cluster.sts_ca_file."));
-                report.skip(Link::IamToken, "not tried: there are no credentials");
-                return None;
-            }
-        };
     let begun = Instant::now();
     let credentials = match federation.federate(jwt, grant).await {
         Ok(credentials) => credentials,
@@ -93,26 +94,25 @@ pub(super) async fn examine(
     }
 }
 
-/// TCP to the endpoint; TLS is part of the call.
-async fn endpoint(grant: &Grant, resolver: &Resolver, wait: Duration, report: &mut Report<'_>) -> bool {
+/// TCP to the endpoint, or to the proxy and through it; TLS is part of the call.
+async fn endpoint(client: &HttpsClient, grant: &Grant, report: &mut Report<'_>) -> bool {
     let url = &grant.cluster().sts_endpoint_url;
-    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-    let port = url.port_or_known_default().unwrap_or(443);
-    let connecting = async {
-        let found = resolver.look_up(&host, port).await.map_err(|error| error.to_string())?;
-        TcpStream::connect(found.as_slice()).await.map_err(|error| error.to_string())
-    };
-    let problem = match timeout(wait, connecting).await {
-        Ok(Ok(stream)) => {
-            let peer = stream.peer_addr().map_or_else(|_| host.clone(), |addr| addr.to_string());
-            report.ok(Link::StsEndpoint, format!("{host}:{port} takes connections at {peer}"));
+    let host = url.host_str().unwrap_or_default();
+    let named = format!("{host}:{}", url.port_or_known_default().unwrap_or(443));
+    let problem = match client.reach(url.as_str()).await {
+        Ok(Reached { addr, through_proxy }) => {
+            let how = if through_proxy { "is reached through the proxy" } else { "takes connections" };
+            report.ok(Link::StsEndpoint, format!("{named} {how} at {addr}"));
             return true;
         }
-        Ok(Err(problem)) => problem,
-        Err(_) => format!("no answer within {} s", wait.as_secs()),
+        Err(error) => error,
     };
-    let remedy = "Let this machine reach STS on port 443, or set cluster.sts_endpoint_url to a VPC endpoint of STS. STS \
-                  has to be active in the Region.";
-    report.fail(Link::StsEndpoint, Trouble::new(format!("{host}:{port}: {problem}"), remedy));
+    let remedy = if problem.to_string().contains("through the proxy") {
+        "Let the proxy of egress.proxy connect to STS, or write STS into egress.no_proxy."
+    } else {
+        "Let this machine reach STS on port 443, or set cluster.sts_endpoint_url to a VPC endpoint of STS. STS has to be \
+         active in the Region."
+    };
+    report.fail(Link::StsEndpoint, Trouble::new(format!("{named}: {problem}"), remedy));
     false
 }

@@ -12,8 +12,8 @@ use crate::clock::Clock;
 use crate::config::IssuerSettings;
 use crate::explain::explain;
 use crate::names::printable;
+use crate::net::outgoing::Outgoing;
 use crate::outcome::LoginError;
-use crate::resolver::Resolver;
 use crate::secret::Jwt;
 use crate::supervisor::{TaskRules, TaskSupervisor};
 
@@ -34,7 +34,7 @@ pub(super) async fn examine(
     jwt: &Jwt,
     issuers: &[IssuerSettings],
     usable: &[String],
-    (clock, resolver): (&Clock, &Resolver),
+    (clock, outgoing): (&Clock, &Outgoing),
     report: &mut Report<'_>,
 ) -> Option<VerifiedClaims> {
     let look = match inspect::look(jwt, issuers, clock.unix_seconds()) {
@@ -54,7 +54,7 @@ pub(super) async fn examine(
     };
     let keys = look.settings.filter(|settings| usable.contains(&settings.name));
     let verdict = match keys {
-        Some(settings) => Some(verify(jwt, settings, (clock, resolver)).await),
+        Some(settings) => Some(verify(jwt, settings, (clock, outgoing)).await),
         None => None,
     };
     let refused = verdict.as_ref().and_then(|verdict| verdict.as_ref().err());
@@ -73,10 +73,10 @@ pub(super) async fn examine(
 async fn verify(
     jwt: &Jwt,
     settings: &IssuerSettings,
-    (clock, resolver): (&Clock, &Resolver),
+    (clock, outgoing): (&Clock, &Outgoing),
 ) -> Result<VerifiedClaims, VerifyError> {
     let unavailable = |_| VerifyError::KeysUnavailable { issuer: settings.name.clone() };
-    let fetcher = KeyFetcher::new(settings, resolver).map_err(unavailable)?;
+    let fetcher = KeyFetcher::new(settings, outgoing).map_err(unavailable)?;
     let supervisor = TaskSupervisor::new(Handle::current(), TaskRules::default());
     let keys = KeyStore::start(settings, fetcher, &supervisor);
     Verifier::new(vec![(settings.clone(), Arc::new(keys))], clock.clone()).verify(jwt).await

@@ -101,7 +101,7 @@ pub(super) async fn issuer() -> Vec<String> {
             Page::Jwks,
             Fault::oversize(600_000),
             "issuer-keys",
-            "issuer idp: …/jwks: …length limit exceeded",
+            "issuer idp: …/jwks: the answer is longer than 524288 bytes",
         ),
         (
             "key set with a key that is damaged",

@@ -286,6 +286,9 @@ fn every_kind_of_fault_has_its_row() {
         StsFault::OtherProvider(_) => "STS: another provider",
         StsFault::AlreadyExpired => "STS: expired credentials",
         StsFault::Truncated => "STS: broken off",
+        StsFault::TruncatedBehind(_) => "STS: broken off behind the credentials",
+        StsFault::OtherRole(_) => "STS: another role",
+        StsFault::Altered(..) => "STS: a secret access key with a space",
     };
     let gate = |fault: &GateFault| match fault {
         GateFault::Deny => "database denies IAM logins",
@@ -314,6 +317,9 @@ fn every_kind_of_fault_has_its_row() {
         StsFault::OtherProvider(String::new()),
         StsFault::AlreadyExpired,
         StsFault::Truncated,
+        StsFault::TruncatedBehind(""),
+        StsFault::OtherRole(String::new()),
+        StsFault::Altered("", String::new()),
     ];
     names.extend(answers.iter().map(sts));
     names.extend([GateFault::Deny, GateFault::Hold(hold()), GateFault::Close].iter().map(gate));

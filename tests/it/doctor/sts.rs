@@ -77,13 +77,36 @@ pub(super) async fn sts_answers() -> Vec<String> {
         ),
         ("STS: connection closed", StsFault::Http(Fault::Close), "STS is unavailable: "),
         ("STS: black hole", StsFault::Http(Fault::Hang), "STS is unavailable: "),
-        ("STS: endless answer", StsFault::Http(Fault::Endless), "STS is unavailable: "),
+        (
+            "STS: endless answer",
+            StsFault::Http(Fault::Endless),
+            "STS is unavailable: the answer is longer than 65536 bytes",
+        ),
         (
             "STS: redirect",
             StsFault::Http(Fault::Redirect("https://elsewhere.example/".to_owned())),
             "STS is unavailable: an answer that is not STS's",
         ),
-        ("STS: broken off", StsFault::Truncated, "STS answered wrongly: "),
+        (
+            "STS: broken off",
+            StsFault::Truncated,
+            "STS is unavailable: an answer that is not STS's (HTTP 200): it ends too early",
+        ),
+        (
+            "STS: broken off behind the credentials",
+            StsFault::TruncatedBehind("</Credentials>"),
+            "STS is unavailable: an answer that is not STS's (HTTP 200): it ends too early",
+        ),
+        (
+            "STS: another role",
+            StsFault::OtherRole("arn:aws:sts::123456789012:assumed-role/admin/x".to_owned()),
+            "STS answered wrongly: the credentials are for another role",
+        ),
+        (
+            "STS: a secret access key with a space",
+            StsFault::Altered("<SecretAccessKey>", "<SecretAccessKey>a b".to_owned()),
+            "STS answered wrongly: a secret access key that cannot be one",
+        ),
         (
             "STS: 200 without credentials",
             StsFault::WithoutCredentials,
@@ -125,7 +148,7 @@ pub(super) async fn sts_decisions() -> Vec<String> {
         "STS: nobody listens",
         &run.examine(&world).await,
         "sts-endpoint",
-        "127.0.0.1:1: Connection refused",
+        "127.0.0.1:1: …Connection refused",
     ));
     let ca = Ca::new().unwrap();
     let front = Front::start(&Ca::untrusted(&["localhost"]).unwrap(), sts.addr()).await;

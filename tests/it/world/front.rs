@@ -35,6 +35,11 @@ impl Front {
         Self { addr, task }
     }
 
+    /// Where it listens.
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
     /// Its address by name, without a path.
     pub(crate) fn url(&self) -> String {
         format!("https://localhost:{}", self.addr.port())

@@ -6,6 +6,7 @@ pub(crate) mod admin;
 pub(crate) mod binary;
 mod canary;
 mod cancel;
+pub(crate) mod connect_proxy;
 pub(crate) mod fake;
 pub(crate) mod front;
 pub(crate) mod log;

@@ -99,12 +99,20 @@ async fn decide(
     match &fault {
         Some(StsFault::OtherSubject(subject)) => granted.subject.clone_from(subject),
         Some(StsFault::OtherProvider(provider)) => granted.provider.clone_from(provider),
+        Some(StsFault::OtherRole(arn)) => granted.assumed_role_arn.clone_from(arn),
         _ => {}
     }
     let mut body = granted.text(!matches!(fault, Some(StsFault::WithoutCredentials)));
     if matches!(fault, Some(StsFault::Truncated)) {
         let middle = body.find("<SessionToken>").unwrap_or(0);
         body.truncate(middle + 40);
+    }
+    if let Some(StsFault::TruncatedBehind(text)) = fault {
+        let end = body.find(text).map_or(0, |start| start + text.len());
+        body.truncate(end);
+    }
+    if let Some(StsFault::Altered(from, to)) = &fault {
+        body = body.replacen(from, to, 1);
     }
     xml(200, body)
 }

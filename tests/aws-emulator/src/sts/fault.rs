@@ -26,6 +26,12 @@ pub enum StsFault {
     AlreadyExpired,
     /// A good answer that ends in the middle.
     Truncated,
+    /// A good answer that ends behind this text.
+    TruncatedBehind(&'static str),
+    /// A good answer about another assumed role.
+    OtherRole(String),
+    /// A good answer in which the first text is replaced by the second.
+    Altered(&'static str, String),
 }
 
 impl StsFault {

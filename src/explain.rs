@@ -4,6 +4,7 @@
 
 mod place;
 mod policy;
+mod upstream;
 
 use crate::auth::VerifyError;
 use crate::auth::access::ClaimDoubt;
@@ -16,7 +17,6 @@ use crate::client::startup::StartupError;
 use crate::outcome::LoginError;
 use crate::refusal::{Refusal, Stage};
 use crate::upstream::dial::DialError;
-use crate::upstream::login::UpstreamLoginError;
 use crate::wire::WireError;
 
 const FRESH_TOKEN: &str = "Get a fresh token from your identity provider and connect again.";
@@ -47,7 +47,7 @@ pub fn explain(why: &LoginError, user: &str) -> Refusal {
         LoginError::Sign(_) => Refusal::internal(Stage::Signing),
         LoginError::Dial(why) => dial(why),
         LoginError::Queue(full) => Refusal::login_queue_full(&full.cluster, full.per_second),
-        LoginError::Upstream(why) => upstream(why, user),
+        LoginError::Upstream(why) => upstream::explain(why, user),
         LoginError::TimedOut(stage) => timed_out(*stage),
     }
 }
@@ -55,7 +55,7 @@ pub fn explain(why: &LoginError, user: &str) -> Refusal {
 /// As [`explain`], to a client that was asked for its token by OAUTHBEARER and knows of no password.
 pub fn explain_bearer(why: &LoginError, user: &str) -> Refusal {
     let mut refusal = explain(why, user);
-    if !refusal.rejects_the_person() {
+    if !refusal.rejects_the_person() || refusal.verbatim {
         return refusal;
     }
     if let LoginError::Verify(VerifyError::NotAJwt { .. }) = why {
@@ -282,51 +282,6 @@ fn dial(why: &DialError) -> Refusal {
 fn timed_out(stage: Stage) -> Refusal {
     Refusal::cannot_connect_now("the login took too long", stage, "this step did not end in time")
         .hint(TRY_AGAIN)
-}
-
-fn upstream(why: &UpstreamLoginError, user: &str) -> Refusal {
-    let broken = || {
-        let detail = "the database did not follow the protocol or closed the connection during the login";
-        Refusal::cannot_connect_now("database login failed", Stage::UpstreamLogin, detail).hint(TRY_AGAIN)
-    };
-    match why {
-        UpstreamLoginError::NotIam { user: derived, .. } => no_iam_role(user, derived),
-        UpstreamLoginError::Redial(why) => dial(why),
-        UpstreamLoginError::Silent(_) => timed_out(Stage::UpstreamLogin),
-        UpstreamLoginError::TooMuch | UpstreamLoginError::Wire(_) => broken(),
-        UpstreamLoginError::Refused { sqlstate, message, detail, hint, .. } => {
-            match sqlstate.get(..2).unwrap_or_default() {
-                "28" => Refusal::authentication(
-                    user,
-                    Stage::UpstreamLogin,
-                    "the database refused the IAM token",
-                )
-                .hint(
-                    "The role's permission policy must allow rds-db:connect for this user on this cluster \
-                     (resource id, not name), and the user must have been granted rds_iam. The database's log \
-                     export iam-db-auth-error has the reason.",
-                ),
-                // One person's trouble must not look like the server's: drivers drop their whole pool.
-                "" | "08" | "58" | "F0" | "XX" => broken(),
-                _ => Refusal::verbatim(sqlstate, message, detail, hint.as_deref()),
-            }
-        }
-    }
-}
-
-/// `user` is what the client asked for; the role that is missing is the derived one.
-fn no_iam_role(user: &str, derived: &str) -> Refusal {
-    Refusal::authentication(
-        user,
-        Stage::UpstreamLogin,
-        &format!(
-            "the database does not take IAM tokens for user \"{derived}\": the role is missing or not granted rds_iam"
-        ),
-    )
-    .hint(&format!(
-        "An administrator of the database can run: CREATE USER \"{derived}\"; GRANT rds_iam TO \"{derived}\"; \
-         and IAM database authentication must be enabled on the cluster."
-    ))
 }
 
 /// Seconds as people say them.

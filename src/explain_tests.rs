@@ -9,6 +9,7 @@ use crate::limits::{Full, NoPlace, Whose};
 use crate::names::{DbUser, NameError};
 use crate::roll::Withdrawn;
 use crate::upstream::admission::QueueFull;
+use crate::upstream::login::{LoginStep, ServerError, UpstreamLoginError};
 
 fn addr() -> SocketAddr {
     SocketAddr::from(([10, 0, 0, 1], 5432))
@@ -18,18 +19,22 @@ fn connect_error() -> DialError {
     DialError::Connect { addr: addr(), source: io::ErrorKind::ConnectionRefused.into() }
 }
 
-fn refused(sqlstate: &str) -> LoginError {
-    LoginError::Upstream(UpstreamLoginError::Refused {
+fn refused_at(step: LoginStep, sqlstate: &str) -> LoginError {
+    LoginError::Upstream(UpstreamLoginError::Refused(ServerError {
         sqlstate: sqlstate.into(),
         message: "its words".into(),
         detail: "more".into(),
         hint: Some("do".into()),
-        authenticated: false,
-    })
+        step,
+    }))
 }
 
 fn sts_refused(code: &str) -> LoginError {
     LoginError::Sts(StsError::Refused { code: code.into(), message: "arn:aws:secret".into() })
+}
+
+fn user(name: &str) -> DbUser {
+    DbUser::parse(name).unwrap()
 }
 
 fn full(of: Whose) -> LoginError {
@@ -44,7 +49,7 @@ const NOW: &str = "cannot connect now: ";
 
 #[test]
 fn the_table_of_refusals_for_want_of_a_place() {
-    let (alice, app) = (Whose::User(DbUser::parse("alice").unwrap()), Whose::Cluster("app".into()));
+    let (alice, app) = (Whose::User(user("alice")), Whose::Cluster("app".into()));
     let rows: Vec<Row> = vec![
         (full(Whose::Clients), "53300", "too many connections for the proxy", Stage::Limits, "is 7"),
         (full(Whose::Logins), "53300", "too many connections for the proxy", Stage::Limits, "progress is 7"),
@@ -180,7 +185,7 @@ fn the_table_of_refusals_of_a_genuine_token_for_somebody_else() {
     let text = |t: &str| t.to_owned();
     let rows: Vec<Row> = vec![
         (
-            PolicyError::UserMismatch { asked: text("al"), derived: text("bo") }.into(),
+            PolicyError::UserMismatch { asked: text("al"), derived: user("bo") }.into(),
             "28P01",
             FAILED,
             Stage::Authorization,
@@ -269,6 +274,8 @@ fn the_table_of_refusals_of_those_who_are_not_let_through() {
 
 #[test]
 fn the_table_of_refusals_of_aws_and_the_database() {
+    let refused = |sqlstate| refused_at(LoginStep::Token, sqlstate);
+    let authenticated = |sqlstate| refused_at(LoginStep::Authenticated, sqlstate);
     let rows: Vec<Row> = vec![
         (sts_refused("AccessDenied"), "28P01", FAILED, Stage::Sts, "sts:TagSession"),
         (sts_refused("ExpiredTokenException"), "28P01", FAILED, Stage::Sts, "fresh token"),
@@ -280,7 +287,7 @@ fn the_table_of_refusals_of_aws_and_the_database() {
         (DialError::TimedOut.into(), "57P03", NOW, Stage::UpstreamConnect, "Try again"),
         (DialError::NoTls(addr()).into(), "57P03", NOW, Stage::UpstreamTls, "whoever runs"),
         (
-            UpstreamLoginError::NotIam { asked: "SCRAM", user: "bo".into() }.into(),
+            UpstreamLoginError::NotIam { asked: "SCRAM", user: user("bo") }.into(),
             "28P01",
             FAILED,
             Stage::UpstreamLogin,
@@ -288,6 +295,12 @@ fn the_table_of_refusals_of_aws_and_the_database() {
         ),
         (refused("28000"), "28P01", FAILED, Stage::UpstreamLogin, "iam-db-auth-error"),
         (refused("28P01"), "28P01", FAILED, Stage::UpstreamLogin, "rds-db:connect"),
+        (refused_at(LoginStep::Startup, "28000"), "28P01", FAILED, Stage::UpstreamLogin, "before it asked"),
+        (authenticated("28000"), "28P01", "its words", Stage::UpstreamLogin, "more"),
+        (authenticated("42501"), "42501", "its words", Stage::UpstreamLogin, "more"),
+        (authenticated("55000"), "55000", "its words", Stage::UpstreamLogin, "do"),
+        (authenticated("XX000"), "57P03", NOW, Stage::UpstreamLogin, "then failed: its words"),
+        (authenticated(""), "57P03", NOW, Stage::UpstreamLogin, "then failed: its words"),
         (refused("3D000"), "3D000", "its words", Stage::UpstreamLogin, "more"),
         (refused("53300"), "53300", "its words", Stage::UpstreamLogin, "do"),
         (refused("57P03"), "57P03", "its words", Stage::UpstreamLogin, "more"),
@@ -325,14 +338,35 @@ fn check(rows: &[Row]) {
 fn nothing_but_tls_is_28000() {
     // A driver that sees it over TLS connects again in clear.
     let whys = [
-        refused("28000"),
+        refused_at(LoginStep::Token, "28000"),
+        refused_at(LoginStep::Startup, "28000"),
+        refused_at(LoginStep::Authenticated, "28000"),
         LoginError::from(VerifyError::BadSignature),
         sts_refused("AccessDenied"),
-        LoginError::from(UpstreamLoginError::NotIam { asked: "MD5", user: "al".into() }),
+        LoginError::from(UpstreamLoginError::NotIam { asked: "MD5", user: user("al") }),
     ];
     for why in whys {
         assert_ne!(explain(&why, "al").sqlstate, "28000", "{why}");
     }
+}
+
+/// Texts for pasting are quoted for the place that they are pasted into, whatever a person is called.
+#[test]
+fn what_is_to_be_pasted_grants_nothing_else() {
+    let name = "x\";GRANT rds_superuser TO \"y";
+    let why = LoginError::from(UpstreamLoginError::NotIam { asked: "SCRAM", user: user(name) });
+    let hint = explain(&why, "al").hint.unwrap();
+    let sql = "CREATE USER \"x\"\";GRANT rds_superuser TO \"\"y\"; GRANT rds_iam TO \"x\"\";GRANT rds_superuser TO \"\"y\";";
+    assert!(hint.contains(sql), "{hint}");
+    let why = PolicyError::UserMismatch { asked: "al".into(), derived: user("x host=evil") };
+    let hint = explain(&why.into(), "al").hint.unwrap();
+    assert!(hint.contains("Put user='x host=evil' into"), "{hint}");
+}
+
+#[test]
+fn a_servers_own_words_stay_its_own_over_oauthbearer() {
+    let refusal = explain_bearer(&refused_at(LoginStep::Authenticated, "28000"), "al");
+    assert_eq!((&*refusal.sqlstate, &*refusal.message), ("28P01", "its words"));
 }
 
 #[test]

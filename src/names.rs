@@ -1,11 +1,14 @@
 //! Names of people, databases and AWS things: parsed once, then passed as types instead of strings.
 
 pub mod direct_hosts;
+mod quoting;
 pub mod setting;
 
 use std::fmt;
 
 use unicode_normalization::is_nfc;
+
+pub use self::quoting::{conninfo_value, shell_word, sql_identifier, sql_literal};
 
 /// PostgreSQL cuts longer names silently (`NAMEDATALEN` is 64, with its terminator), so two people whose
 /// names share 63 bytes would become one role.

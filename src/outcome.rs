@@ -98,9 +98,11 @@ impl LoginError {
             | Self::Policy(_)
             | Self::Withdrawn(_)
             | Self::Sts(StsError::Refused { .. })
-            | Self::Upstream(UpstreamLoginError::NotIam { .. } | UpstreamLoginError::Refused { .. }) => {
-                Fault::Client
-            }
+            | Self::Upstream(UpstreamLoginError::NotIam { .. }) => Fault::Client,
+            Self::Upstream(UpstreamLoginError::Refused(error)) => match error.class() {
+                "" | "08" | "53" | "57" | "58" | "F0" | "XX" => Fault::Outside,
+                _ => Fault::Client,
+            },
             Self::NoPlace(NoPlace::Full(full)) => match full.of {
                 Whose::Address | Whose::User(_) => Fault::Client,
                 Whose::Clients | Whose::Logins | Whose::Cluster(_) | Whose::Group(_) => Fault::Operator,

@@ -74,7 +74,7 @@ pub struct Refusal {
     pub detail: String,
     /// What to change, and where.
     pub hint: Option<String>,
-    /// The server's own words are passed on as they are, without our stage.
+    /// The server's own words are passed on; our stage stands behind them.
     pub verbatim: bool,
 }
 
@@ -207,7 +207,7 @@ impl Refusal {
         .hint("Connect again. After a failover the endpoint's name may take half a minute to move.")
     }
 
-    /// What the server itself said, unchanged.
+    /// What the server itself said, behind which DETAIL has our stage.
     pub fn verbatim(sqlstate: &str, message: &str, detail: &str, hint: Option<&str>) -> Self {
         let refusal = Self::new(sqlstate, cut(message), Stage::UpstreamLogin, detail);
         Self { hint: hint.map(cut), verbatim: true, ..refusal }

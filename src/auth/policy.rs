@@ -60,7 +60,7 @@ impl Policy {
         let rules = cluster.user.of(claims.issuer_name()).ok_or(DeriveError::NoRule)?;
         let placeholder = rules.placeholders.iter().any(|placeholder| placeholder == asked.user);
         if rules.startup_user == StartupUser::Match && !placeholder && asked.user != db_user.as_str() {
-            return Err(PolicyError::UserMismatch { asked: cut(asked.user), derived: shown(&db_user) });
+            return Err(PolicyError::UserMismatch { asked: cut(asked.user), derived: db_user });
         }
         if cluster.pin.by_tag() {
             check_tag(&claims, &db_user)?;
@@ -244,12 +244,12 @@ pub enum PolicyError {
     #[error(transparent)]
     Derive(#[from] DeriveError),
     /// The connection string names another user than the token.
-    #[error("asked for user \"{asked}\", the token is for \"{derived}\"")]
+    #[error("asked for user \"{asked}\", the token is for \"{}\"", shown(derived))]
     UserMismatch {
         /// What the client sent, escaped and cut.
         asked: String,
         /// What the token says.
-        derived: String,
+        derived: DbUser,
     },
     /// No cluster is reached by this way. The client is told the same as for `NotAllowed`.
     #[error("no cluster serves database \"{database}\" on this way")]

@@ -1,7 +1,7 @@
 //! Why a genuine token may not log in as it asks, in words for the person who brought it.
 
 use crate::auth::{DeriveError, PolicyError};
-use crate::names::{MAX_NAME_BYTES, NameError};
+use crate::names::{MAX_NAME_BYTES, NameError, conninfo_value, printable};
 use crate::refusal::{Refusal, Stage};
 
 pub(super) const GROUPS_LEFT_OUT: &str = "You are in more groups than Microsoft Entra ID puts into a token (200). Ask whoever \
@@ -12,8 +12,10 @@ pub(super) fn explain(why: &PolicyError, user: &str) -> Refusal {
     match why {
         PolicyError::Derive(why) => derive(why, user),
         PolicyError::UserMismatch { asked, derived } => {
-            refuse(&format!("the connection asks for user \"{asked}\", and the token is for \"{derived}\""))
-                .hint(&format!("Put user={derived} into the connection string, or use your own token."))
+            let shown = printable(derived.as_str(), MAX_NAME_BYTES);
+            let value = conninfo_value(derived.as_str());
+            refuse(&format!("the connection asks for user \"{asked}\", and the token is for \"{shown}\""))
+                .hint(&format!("Put user={value} into the connection string, or use your own token."))
         }
         // One text for both: a token is no licence to find out what there is.
         PolicyError::NoCluster { database, overage: true }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
-use pgwire::messages::response::{ErrorResponse, ReadyForQuery};
+use pgwire::messages::response::ReadyForQuery;
 use pgwire::messages::startup::{Authentication, BackendKeyData};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
@@ -14,10 +14,11 @@ use super::address::part_of;
 use super::cancel::Recall;
 use super::dial::{Dialed, ServerStream};
 pub use super::login_error::{Shortage, UpstreamLoginError};
+pub use super::server_error::{LoginStep, ServerError};
 use crate::auth::Grant;
 use crate::cancel::Target;
 use crate::client::startup::StartupParams;
-use crate::names::{DbName, DbUser, MAX_NAME_BYTES, printable};
+use crate::names::{DbName, DbUser};
 use crate::secret::IamToken;
 use crate::wire::cancel_key::CancelKey;
 use crate::wire::protocol::Protocol;
@@ -156,7 +157,11 @@ async fn ask<S: AsyncRead + AsyncWrite + Unpin>(
 ) -> Result<Question, UpstreamLoginError> {
     stream.write_all(&startup_packet(wanted, protocol)).await.map_err(WireError::from)?;
     stream.flush().await.map_err(WireError::from)?;
-    let mut question = Question { protocol, reader: LoginReader::default(), messages: BytesMut::new() };
+    let mut question = Question {
+        protocol,
+        reader: LoginReader { messages: 0, bytes: 0, step: LoginStep::Startup },
+        messages: BytesMut::new(),
+    };
     await_question(stream, wanted, &mut question).await?;
     Ok(question)
 }
@@ -168,28 +173,29 @@ async fn answer<S: AsyncRead + AsyncWrite + Unpin>(
     Question { protocol, mut reader, mut messages }: Question,
     token: &IamToken,
 ) -> Result<Said, UpstreamLoginError> {
+    reader.step = LoginStep::Token;
     stream.write_all(&password_message(token)).await.map_err(WireError::from)?;
     stream.flush().await.map_err(WireError::from)?;
     let mut key = None;
     loop {
         let message = reader.next(stream).await?;
         match message.tag {
-            b'R' if reader.authenticated => return Err(WireError::Unexpected('R').into()),
+            b'R' if reader.step == LoginStep::Authenticated => return Err(WireError::Unexpected('R').into()),
             b'R' => match authentication(&message, wanted)? {
-                Authentication::Ok => reader.authenticated = true,
+                Authentication::Ok => reader.step = LoginStep::Authenticated,
                 other => return Err(not_iam(method(&other), wanted)),
             },
-            b'E' => return Err(refused(&message, reader.authenticated)?),
+            b'E' => return Err(reader.refused(&message)?),
             b'N' => message.encode_into(&mut messages),
-            b'S' if reader.authenticated => message.encode_into(&mut messages),
-            b'K' if reader.authenticated => {
+            b'S' if reader.step == LoginStep::Authenticated => message.encode_into(&mut messages),
+            b'K' if reader.step == LoginStep::Authenticated => {
                 let fits = |body: &[u8]| {
                     body.len().checked_sub(4).is_some_and(|secret| protocol.key_lengths().contains(&secret))
                 };
                 let data: BackendKeyData = message.decode("BackendKeyData", fits)?;
                 key = Some(CancelKey::new(data.pid, data.secret_key.to_bytes()));
             }
-            b'Z' if reader.authenticated => {
+            b'Z' if reader.step == LoginStep::Authenticated => {
                 let ready: ReadyForQuery = message.decode("ReadyForQuery", |body| body.len() == 1)?;
                 return Ok(Said { greeting: Greeting { messages, status: ready.status }, key });
             }
@@ -212,7 +218,7 @@ async fn await_question<S: AsyncRead + Unpin>(
                 Authentication::CleartextPassword => return Ok(()),
                 other => return Err(not_iam(method(&other), wanted)),
             },
-            b'E' => return Err(refused(&message, false)?),
+            b'E' => return Err(question.reader.refused(&message)?),
             b'N' => message.encode_into(&mut question.messages),
             b'v' => question.protocol = older(&message, question.protocol)?,
             tag => return Err(WireError::Unexpected(char::from(tag)).into()),
@@ -234,14 +240,17 @@ fn older(message: &RawMessage, asked: Protocol) -> Result<Protocol, WireError> {
 }
 
 /// Reads the messages of a login and counts what they cost.
-#[derive(Default)]
 struct LoginReader {
     messages: usize,
     bytes: usize,
-    authenticated: bool,
+    step: LoginStep,
 }
 
 impl LoginReader {
+    fn refused(&self, message: &RawMessage) -> Result<UpstreamLoginError, WireError> {
+        Ok(UpstreamLoginError::Refused(ServerError::parse(&message.body, self.step)?))
+    }
+
     async fn next<S: AsyncRead + Unpin>(&mut self, stream: &mut S) -> Result<RawMessage, UpstreamLoginError> {
         let message = read_message(stream, |_| Some(limits::MAX_LOGIN_MESSAGE)).await?;
         self.messages += 1;
@@ -307,7 +316,7 @@ fn authentication(message: &RawMessage, wanted: Wanted<'_>) -> Result<Authentica
 }
 
 fn not_iam(asked: &'static str, wanted: Wanted<'_>) -> UpstreamLoginError {
-    UpstreamLoginError::NotIam { asked, user: printable(wanted.user.as_str(), MAX_NAME_BYTES) }
+    UpstreamLoginError::NotIam { asked, user: wanted.user.clone() }
 }
 
 fn method(asked: &Authentication) -> &'static str {
@@ -318,19 +327,6 @@ fn method(asked: &Authentication) -> &'static str {
         Authentication::KerberosV5 => "Kerberos",
         _ => "another method",
     }
-}
-
-fn refused(message: &RawMessage, authenticated: bool) -> Result<UpstreamLoginError, WireError> {
-    let whole = |body: &[u8]| body == b"\0" || body.ends_with(b"\0\0");
-    let response: ErrorResponse = message.decode("ErrorResponse", whole)?;
-    let field = |code: u8| response.fields.iter().find(|(c, _)| *c == code).map(|(_, text)| text.clone());
-    Ok(UpstreamLoginError::Refused {
-        sqlstate: field(b'C').unwrap_or_default(),
-        message: field(b'M').unwrap_or_default(),
-        detail: field(b'D').unwrap_or_default(),
-        hint: field(b'H'),
-        authenticated,
-    })
 }
 
 /// Asks the server to end the session politely.

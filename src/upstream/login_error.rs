@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 
 use super::dial_error::DialError;
+use super::server_error::{LoginStep, ServerError};
+use crate::names::{DbUser, MAX_NAME_BYTES, printable};
 use crate::wire::{WireError, tls};
 
 /// The kind of places that a server has too few of.
@@ -20,27 +22,16 @@ pub enum Shortage {
 #[derive(Debug, thiserror::Error)]
 pub enum UpstreamLoginError {
     /// It asked for something else than a cleartext password; the token was not sent.
-    #[error("the server asked for {asked} instead of an IAM token for user \"{user}\"")]
+    #[error("the server asked for {asked} instead of an IAM token for user \"{}\"", printable(user.as_str(), MAX_NAME_BYTES))]
     NotIam {
         /// What it asked for.
         asked: &'static str,
-        /// The derived user, escaped and cut.
-        user: String,
+        /// The derived user.
+        user: DbUser,
     },
     /// It refused, in these words.
-    #[error("the server refused with {sqlstate}: {message}")]
-    Refused {
-        /// SQLSTATE; empty when the server gave none.
-        sqlstate: String,
-        /// MESSAGE.
-        message: String,
-        /// DETAIL.
-        detail: String,
-        /// HINT.
-        hint: Option<String>,
-        /// Whether it had taken the token before.
-        authenticated: bool,
-    },
+    #[error("the server refused with {0}")]
+    Refused(ServerError),
     /// More messages or bytes than a login has.
     #[error("the server sends more than a login holds")]
     TooMuch,
@@ -62,7 +53,7 @@ impl UpstreamLoginError {
         match self {
             // too_many_connections (PostgreSQL manual, "PostgreSQL Error Codes"); the words are those of
             // src/backend/utils/init/postinit.c and src/backend/storage/lmgr/proc.c.
-            Self::Refused { sqlstate, message, .. } if sqlstate == "53300" => Some(match message {
+            Self::Refused(error) if error.sqlstate == "53300" => Some(match &error.message {
                 words if words.starts_with("too many connections for role ") => Shortage::Role,
                 words if words.starts_with("too many connections for database ") => Shortage::Database,
                 _ => Shortage::Server,
@@ -75,7 +66,7 @@ impl UpstreamLoginError {
     /// (PostgreSQL manual, "PostgreSQL Error Codes": `admin_shutdown`, `crash_shutdown`, `cannot_connect_now`).
     pub(super) fn is_of_the_address(&self) -> bool {
         match self {
-            Self::Refused { sqlstate, .. } => matches!(sqlstate.as_str(), "57P01" | "57P02" | "57P03"),
+            Self::Refused(error) => matches!(error.sqlstate.as_str(), "57P01" | "57P02" | "57P03"),
             Self::Wire(WireError::Io(error)) => !tls::is_distrust(error),
             Self::Wire(WireError::Closed) | Self::Silent(_) => true,
             Self::Redial(error) => !error.is_distrust(),
@@ -86,14 +77,14 @@ impl UpstreamLoginError {
     /// True if the server does not accept the IAM token: class 28, "Invalid Authorization Specification" (PostgreSQL manual,
     /// "PostgreSQL Error Codes"). RDS says `PAM authentication failed` whatever the reason is.
     pub fn is_about_credentials(&self) -> bool {
-        matches!(self, Self::Refused { sqlstate, authenticated: false, .. } if sqlstate.starts_with("28"))
+        matches!(self, Self::Refused(error) if error.class() == "28" && error.step == LoginStep::Token)
     }
 
     /// Whether this, as the first word to a startup packet, can be meant for its version: PostgreSQL before
     /// 2018 refuses a version it does not know, PgBouncer before 1.23 closes.
     pub(super) fn may_be_about_the_protocol(&self) -> bool {
         match self {
-            Self::Refused { sqlstate, .. } => matches!(sqlstate.as_str(), "0A000" | "08P01"),
+            Self::Refused(error) => matches!(error.sqlstate.as_str(), "0A000" | "08P01"),
             Self::Wire(WireError::Closed | WireError::Io(_)) => true,
             _ => false,
         }

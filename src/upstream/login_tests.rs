@@ -180,10 +180,8 @@ async fn p3_limits_of_a_login_at_the_limit_and_past_it() {
 #[tokio::test]
 async fn a_refusal_without_a_sqlstate_is_still_a_refusal() {
     let (result, _) = against(cleartext(), message(b'E', b"SFATAL\0Mno\0\0")).await;
-    let UpstreamLoginError::Refused { sqlstate, message, authenticated, .. } = result.err().unwrap() else {
-        panic!("not a refusal")
-    };
-    assert_eq!((sqlstate.as_str(), message.as_str(), authenticated), ("", "no", false));
+    let UpstreamLoginError::Refused(error) = result.err().unwrap() else { panic!("not a refusal") };
+    assert_eq!((error.sqlstate.as_str(), error.message.as_str(), error.step), ("", "no", LoginStep::Token));
 }
 
 /// The key's length after a login in `protocol` to a server that first says `negotiation`, then a key of `length`
@@ -241,14 +239,8 @@ async fn a_server_may_name_an_older_protocol_and_nothing_else() {
 fn a_shortage_is_that_of_the_server_unless_it_says_otherwise() {
     let refused = |sqlstate: &str, message: &str| {
         let (sqlstate, message) = (sqlstate.to_owned(), message.to_owned());
-        UpstreamLoginError::Refused {
-            sqlstate,
-            message,
-            detail: String::new(),
-            hint: None,
-            authenticated: true,
-        }
-        .shortage()
+        let (detail, step) = (String::new(), LoginStep::Authenticated);
+        UpstreamLoginError::Refused(ServerError { sqlstate, message, detail, hint: None, step }).shortage()
     };
     for (words, shortage) in [
         ("sorry, too many clients already", Shortage::Server),

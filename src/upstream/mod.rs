@@ -13,6 +13,7 @@ pub mod pool;
 mod pool_key;
 pub mod reset;
 mod resting;
+mod server_error;
 mod shelf;
 pub mod tally;
 

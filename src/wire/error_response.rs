@@ -13,8 +13,10 @@ use crate::refusal::Refusal;
 /// the proxy can find the log line of this connection.
 pub fn encode(refusal: &Refusal, session: SessionId) -> BytesMut {
     let detail = match (refusal.verbatim, refusal.detail.is_empty()) {
-        (true, true) => format!("Session {session}."),
-        (true, false) => format!("{} Session {session}.", refusal.detail),
+        (true, true) => format!("Stage {}. Session {session}.", refusal.stage.word()),
+        (true, false) => {
+            format!("{} Stage {}. Session {session}.", refusal.detail, refusal.stage.word())
+        }
         (false, _) => {
             format!("Stage {}: {}. Session {session}.", refusal.stage.word(), refusal.detail)
         }
@@ -86,11 +88,12 @@ mod tests {
         let refusal = Refusal::verbatim("3D000", "database \"x\" does not exist", "", None);
         let text = String::from_utf8(encode(&refusal, session).to_vec()).unwrap();
         assert!(text.contains("Mdatabase \"x\" does not exist\0"), "{text}");
-        assert!(text.contains(&format!("DSession {session}.\0")), "{text}");
-        assert!(!text.contains("Stage "), "{text}");
+        assert!(text.contains(&format!("DStage upstream_login. Session {session}.\0")), "{text}");
         let refusal = Refusal::verbatim("53300", "sorry", "its detail.", Some("its hint"));
         let text = String::from_utf8(encode(&refusal, session).to_vec()).unwrap();
-        assert!(text.contains(&format!("C53300\0Msorry\0Dits detail. Session {session}.\0Hits hint\0\0")));
+        assert!(text.contains(&format!(
+            "C53300\0Msorry\0Dits detail. Stage upstream_login. Session {session}.\0Hits hint\0\0"
+        )));
     }
 
     #[test]

@@ -13,6 +13,8 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
+use crate::names::visible;
+
 /// The protocol name of direct TLS (PostgreSQL 17, `PG_ALPN_PROTOCOL`).
 pub const ALPN: &[u8] = b"postgresql";
 
@@ -162,12 +164,16 @@ pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
     }
 }
 
+/// Longest description of a failed handshake, in bytes. It can hold names of the peer's certificate.
+const MAX_PROBLEM: usize = 512;
+
 /// What a failed handshake was about, for the log. rustls hides its own error inside an `io::Error`.
 pub fn describe(error: &io::Error) -> String {
-    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+    let problem = match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
         Some(tls) => tls.to_string(),
         None => error.to_string(),
-    }
+    };
+    visible(&problem, MAX_PROBLEM)
 }
 
 /// Whether a TLS connection failed by what the peer showed: its certificate, or messages that are not TLS. A connection

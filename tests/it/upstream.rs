@@ -3,7 +3,7 @@
 use aws_emulator::Ca;
 
 use crate::world::fake::{FakeServer, Part, error, welcome};
-use crate::world::raw::message;
+use crate::world::raw::{message, startup};
 use crate::world::{ErrorFields, World, database};
 
 async fn against(ca: &Ca, server: &FakeServer) -> ErrorFields {
@@ -199,6 +199,79 @@ async fn an_unknown_database_is_the_servers_own_error() {
     let error = world.raw().await.login("alice", Some("nowhere"), &world.token("alice")).await.err().unwrap();
     assert_eq!(error.sqlstate(), "3D000");
     assert_eq!(error.message(), "database \"nowhere\" does not exist");
+}
+
+/// What the server says once it has taken the token is said in its words, with our stage and session.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_behind_the_token_is_the_servers_own() {
+    let world = World::start().await;
+    let postgres = &database().postgres;
+    for sql in [
+        "create role nell nologin in role rds_iam",
+        "create role full_up login connection limit 0 in role rds_iam",
+        "create database closed",
+        "revoke connect on database closed from public",
+        "create database shut allow_connections false",
+        "create database crowded connection limit 0",
+    ] {
+        postgres.sql(sql);
+    }
+    for (user, db, sqlstate, message, detail) in [
+        ("nell", "app", "28P01", "role \"nell\" is not permitted to log in", ""),
+        ("full_up", "app", "53300", "too many connections for role \"full_up\"", ""),
+        (
+            "alice",
+            "closed",
+            "42501",
+            "permission denied for database \"closed\"",
+            "User does not have CONNECT privilege. ",
+        ),
+        ("alice", "shut", "55000", "database \"shut\" is not currently accepting connections", ""),
+        ("alice", "crowded", "53300", "too many connections for database \"crowded\"", ""),
+        ("alice", "nowhere", "3D000", "database \"nowhere\" does not exist", ""),
+    ] {
+        let refusal = world.raw().await.login(user, Some(db), &world.token(user)).await.err().unwrap();
+        assert_eq!((refusal.sqlstate(), refusal.message()), (sqlstate, message), "{refusal:?}");
+        assert_eq!(refusal.detail(), format!("{detail}Stage upstream_login."), "{refusal:?}");
+        let record = world.audit("session", &refusal.session()).await;
+        assert!(record["reason"].as_str().unwrap().contains(message), "{record}");
+    }
+    // A setting that the server does not know, asked for by the client.
+    let mut client = world.raw().await;
+    client.send(&startup(&[("user", "alice"), ("database", "app"), ("no.such", "x"), ("nosuch", "y")])).await;
+    let refusal = client.finish_login(&world.token("alice")).await.err().unwrap();
+    assert_eq!(refusal.sqlstate(), "42704", "{refusal:?}");
+}
+
+/// Neither a client's terminal nor the log is at the mercy of a server's words.
+#[tokio::test(flavor = "multi_thread")]
+async fn words_of_a_server_are_checked_before_they_are_passed_on() {
+    let ca = Ca::new().unwrap();
+    let long = "x".repeat(9_000);
+    for (fields, sqlstate, words) in [
+        (
+            &b"VFATAL\0C3D000\0Mno\x1b]0;x\x07 way\nFATAL:  more\0\0"[..],
+            "3D000",
+            r"no\u{1b}]0;x\u{7} way FATAL:  more",
+        ),
+        (b"VFATAL\0C3D000\0M\xff\xfe\0\0", "3D000", "\u{fffd}\u{fffd}"),
+        (b"VFATAL\0C3d000\0Mlower case\0\0", "57P03", "cannot connect now: database login failed"),
+        (b"VFATAL\0C3D0000\0Mlong\0\0", "57P03", "cannot connect now: database login failed"),
+        (b"VFATAL\0C00000\0Msuccess\0\0", "57P03", "cannot connect now: database login failed"),
+        (b"VNOTICE\0C3D000\0Mno error\0\0", "57P03", "cannot connect now: database login failed"),
+        (
+            format!("VFATAL\0C3D000\0M{long}\0D{long}\0H{long}\0\0").as_bytes(),
+            "3D000",
+            &format!("{}…", &long[..1_000]),
+        ),
+    ] {
+        let says = [message(b'R', &[0, 0, 0, 0]), message(b'E', fields)].concat();
+        let server = FakeServer::start(&ca, Part::AfterPassword(says)).await;
+        let world = World::wishes().upstream(server.addr, &ca).start().await;
+        let refusal = world.refusal("alice", &world.token("alice")).await;
+        assert_eq!((refusal.sqlstate(), refusal.message()), (sqlstate, words), "{refusal:?}");
+        assert!(refusal.0.values().all(|text| !text.chars().any(char::is_control)), "{refusal:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::report::{Finding, State};
+use crate::names::visible;
 
 /// How lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,16 +33,22 @@ pub fn text(finding: &Finding, look: Look) -> String {
         Look::Plain => word.to_owned(),
         Look::Coloured => format!("\u{1b}[{colour}m{mark}\u{1b}[0m"),
     };
-    let mut out = format!("{head}  {:<20}  {}\n", finding.link.id(), finding.found);
+    let mut out = format!("{head}  {:<20}  {}\n", finding.link.id(), lines(&finding.found));
     if finding.state == State::Failed {
         let _ = writeln!(out, "      checked  {}", finding.checked);
     }
     for (name, text) in [("cause   ", &finding.cause), ("remedy  ", &finding.remedy)] {
         if let Some(text) = text {
-            let _ = writeln!(out, "      {name} {text}");
+            let _ = writeln!(out, "      {name} {}", lines(text));
         }
     }
     out
+}
+
+/// `text` without what could change a terminal, in its lines.
+fn lines(text: &str) -> String {
+    let lines: Vec<_> = text.lines().map(|line| visible(line, usize::MAX)).collect();
+    lines.join("\n")
 }
 
 /// One link as a JSON object in one line.

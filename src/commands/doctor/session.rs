@@ -10,7 +10,7 @@ use super::Trouble;
 use super::report::{Link, Report};
 use crate::auth::Grant;
 use crate::clock::Clock;
-use crate::names::printable;
+use crate::names::{DbUser, printable, sql_identifier};
 use crate::upstream::login::Upstream;
 use crate::wire::Greeting;
 
@@ -19,6 +19,9 @@ pub(super) const LINKS: [Link; 6] =
 
 /// More apart than this, tokens and signatures begin to be refused (five minutes is SigV4's limit).
 const MAX_SKEW_SECONDS: f64 = 60.0;
+
+/// Longest text of the server that is shown, in bytes.
+const MAX_SHOWN: usize = 512;
 
 /// Between driver and server.
 const BUFFER: usize = 64 * 1024;
@@ -115,7 +118,7 @@ fn tell(
             "Look for ALTER ROLE … SET role: the session is not the user that the audit record names.";
         report.fail(Link::CurrentUser, Trouble::new(found, remedy));
     }
-    rds_iam(&roles, has_iam, &shown, report);
+    rds_iam(&roles, has_iam, grant.db_user(), report);
     privileges(superuser, &roles, &powers, report);
     report.ok(Link::ServerVersion, printable(&version, 128));
     let ours = clock.now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
@@ -137,12 +140,13 @@ fn tell(
     Ok(())
 }
 
-fn rds_iam(roles: &[String], exists: bool, user: &str, report: &mut Report<'_>) {
+fn rds_iam(roles: &[String], exists: bool, user: &DbUser, report: &mut Report<'_>) {
     if roles.iter().any(|role| role == "rds_iam") {
         return report.ok(Link::RdsIam, "a member");
     }
     let found = if exists { "not a member" } else { "the role rds_iam does not exist" };
-    let remedy = format!("GRANT rds_iam TO \"{user}\"; and enable IAM authentication on the cluster.");
+    let user = sql_identifier(user.as_str());
+    let remedy = format!("GRANT rds_iam TO {user}; and enable IAM authentication on the cluster.");
     report.warn(Link::RdsIam, Trouble::new(found, remedy));
 }
 
@@ -155,6 +159,7 @@ fn privileges(superuser: bool, roles: &[String], powers: &[String], report: &mut
     if more.is_empty() {
         return report.ok(Link::Privileges, "an ordinary user");
     }
+    let found = printable(&format!("the user is {}", more.join(", ")), MAX_SHOWN);
     let remedy = "Give people ordinary users: whoever has the token has all of this.";
-    report.warn(Link::Privileges, Trouble::new(format!("the user is {}", more.join(", ")), remedy));
+    report.warn(Link::Privileges, Trouble::new(found, remedy));
 }

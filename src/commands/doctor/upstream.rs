@@ -11,12 +11,15 @@ use super::report::{Link, Report};
 use crate::auth::Grant;
 use crate::client::startup::StartupParams;
 use crate::explain::explain;
-use crate::names::printable;
+use crate::names::{printable, sql_identifier};
 use crate::outcome::LoginError;
 use crate::resolver::Resolver;
 use crate::secret::IamToken;
 use crate::upstream::dial::{DialError, Dialed, Dialer};
-use crate::upstream::login::{self, Upstream, UpstreamLoginError, Wanted};
+use crate::upstream::login::{self, LoginStep, ServerError, Upstream, UpstreamLoginError, Wanted};
+
+/// Longest text of the server that is shown, in bytes.
+const MAX_SHOWN: usize = 512;
 
 const SERVERS_WORDS: &str = "The server itself says no, in these words.";
 
@@ -182,30 +185,33 @@ pub(super) async fn log_in(
 }
 
 fn refused(error: UpstreamLoginError, grant: &Grant) -> Trouble {
-    let user = printable(grant.db_user().as_str(), 63);
-    let found = printable(&error.to_string(), 512);
+    let found = printable(&error.to_string(), MAX_SHOWN);
     let remedy = match &error {
-        UpstreamLoginError::Refused { sqlstate, .. } if sqlstate == "3D000" => {
-            "Name another database with --database, or create this one.".to_owned()
-        }
-        UpstreamLoginError::Refused { sqlstate, .. } if sqlstate == "42501" => {
-            format!("GRANT CONNECT ON DATABASE to \"{user}\".")
-        }
-        UpstreamLoginError::Refused { sqlstate, .. } if sqlstate.starts_with("28") => IAM_SAYS_NO.to_owned(),
-        UpstreamLoginError::Refused { sqlstate, .. } if sqlstate.starts_with("53") => {
-            "The server is full: end sessions, or raise max_connections.".to_owned()
-        }
-        UpstreamLoginError::Refused { sqlstate, .. } if sqlstate.starts_with("57") => {
-            "The server is starting or stopping: try again in a moment.".to_owned()
-        }
-        _ => String::new(),
+        UpstreamLoginError::Refused(error) => remedy(error, grant),
+        _ => None,
     };
-    let refusal = explain(&LoginError::Upstream(error), &user);
-    let remedy =
-        if remedy.is_empty() { refusal.hint.unwrap_or_else(|| SERVERS_WORDS.to_owned()) } else { remedy };
+    let refusal = explain(&LoginError::Upstream(error), grant.db_user().as_str());
+    let remedy = remedy.or(refusal.hint).unwrap_or_else(|| SERVERS_WORDS.to_owned());
     if refusal.verbatim {
         Trouble::new(found, remedy)
     } else {
         Trouble::new(refusal.detail, remedy).because(found)
+    }
+}
+
+/// The remedy for a refusal of the server, where it is not the hint that a client gets.
+fn remedy(error: &ServerError, grant: &Grant) -> Option<String> {
+    let user = sql_identifier(grant.db_user().as_str());
+    let database = sql_identifier(grant.database().as_str());
+    match (error.sqlstate.as_str(), error.class(), error.step) {
+        ("3D000", _, _) => Some("Name another database with --database, or create this one.".to_owned()),
+        ("42501", _, _) => Some(format!("GRANT CONNECT ON DATABASE {database} TO {user};")),
+        (_, "28", LoginStep::Token) => Some(IAM_SAYS_NO.to_owned()),
+        (_, "28", LoginStep::Authenticated) => Some(format!(
+            "The server takes the token and not the user. For a role without LOGIN: ALTER ROLE {user} LOGIN;"
+        )),
+        (_, "53", _) => Some("The server is full: end sessions, or raise max_connections.".to_owned()),
+        (_, "57", _) => Some("The server is starting or stopping: try again in a moment.".to_owned()),
+        _ => None,
     }
 }

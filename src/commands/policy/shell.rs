@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{DatabasePlan, Plan, ProviderPlan, RolePlan};
-use crate::names::visible;
+use crate::names::{conninfo_value, shell_word, visible};
 
 /// The name of the inline policy of the role.
 pub(super) const POLICY_NAME: &str = "pgpassport-connect";
@@ -29,11 +29,11 @@ fn register(out: &mut String, provider: &ProviderPlan) {
         remark(out, "Nothing to register: IAM knows it.");
         return;
     }
-    let audiences: Vec<_> = provider.audiences.iter().map(|one| quoted(one)).collect();
+    let audiences: Vec<_> = provider.audiences.iter().map(|one| shell_word(one)).collect();
     let _ = writeln!(
         out,
         "aws iam create-open-id-connect-provider --url {} --client-id-list {}",
-        quoted(&provider.url),
+        shell_word(&provider.url),
         audiences.join(" "),
     );
     remark(out, &format!("It must be called {}", provider.arn));
@@ -43,10 +43,10 @@ fn create(out: &mut String, role: &RolePlan) {
     comment(out, &format!("Role for cluster {}", role.clusters.join(", ")));
     role.notes.iter().for_each(|note| remark(out, note));
     let (path, name) = role.arn.path_and_name();
-    let name = quoted(name);
+    let name = shell_word(name);
     let mut flags = String::new();
     if path != "/" {
-        let _ = write!(flags, " --path {}", quoted(path));
+        let _ = write!(flags, " --path {}", shell_word(path));
     }
     if let Some(seconds) = role.max_session_seconds {
         let _ = write!(flags, " --max-session-duration {seconds}");
@@ -54,12 +54,12 @@ fn create(out: &mut String, role: &RolePlan) {
     let _ = writeln!(
         out,
         "aws iam create-role --role-name {name}{flags} --assume-role-policy-document {}",
-        quoted(&role.trust.json())
+        shell_word(&role.trust.json())
     );
     let _ = writeln!(
         out,
         "aws iam put-role-policy --role-name {name} --policy-name {POLICY_NAME} --policy-document {}",
-        quoted(&role.permission.json())
+        shell_word(&role.permission.json())
     );
 }
 
@@ -68,9 +68,10 @@ fn users(out: &mut String, database: &DatabasePlan) {
         out,
         &format!("Users of cluster {}; psql asks for the password of an administrator", database.cluster),
     );
-    let connection =
-        format!("host={} port={} dbname=postgres user=ADMINISTRATOR", database.host, database.port);
-    let _ = writeln!(out, "psql {} <<'SQL'\n{}\nSQL", quoted(&connection), database.statements.join("\n"));
+    let (host, port) = (conninfo_value(&database.host), database.port);
+    let connection = format!("host={host} port={port} dbname=postgres user=ADMINISTRATOR");
+    let _ =
+        writeln!(out, "psql {} <<'SQL'\n{}\nSQL", shell_word(&connection), database.statements.join("\n"));
 }
 
 fn comment(out: &mut String, text: &str) {
@@ -80,9 +81,4 @@ fn comment(out: &mut String, text: &str) {
 
 fn remark(out: &mut String, text: &str) {
     let _ = writeln!(out, "# {}", visible(text, usize::MAX));
-}
-
-/// Inside single quotes a shell changes nothing.
-fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', r"'\''"))
 }

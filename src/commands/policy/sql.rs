@@ -1,17 +1,18 @@
 //! What an administrator of the database runs so that people can log in.
 
 use crate::config::{ClusterSettings, EndpointKind, NamePattern};
-use crate::names::DbUser;
+use crate::names::{DbUser, sql_identifier, sql_literal};
 
 /// Statements for `users` of `cluster`, or for an example.
 pub(super) fn statements(cluster: &ClusterSettings, users: &[DbUser]) -> Vec<String> {
     let names = if users.is_empty() { vec!["alice"] } else { users.iter().map(DbUser::as_str).collect() };
     let mut statements = Vec::new();
-    for user in names.into_iter().map(quoted) {
+    for user in names.into_iter().map(sql_identifier) {
         if cluster.kind == EndpointKind::Dsql {
             statements.push(format!("CREATE ROLE {user} WITH LOGIN;"));
             let roles = cluster.roles.all();
-            let roles = roles.iter().map(|role| format!("AWS IAM GRANT {user} TO '{}';", role.as_str()));
+            let roles =
+                roles.iter().map(|role| format!("AWS IAM GRANT {user} TO {};", sql_literal(role.as_str())));
             statements.extend(roles);
             continue; // it has one database
         }
@@ -31,9 +32,5 @@ fn databases(cluster: &ClusterSettings) -> Vec<String> {
         }
         NamePattern::Prefix(_) => None,
     });
-    exact.map(quoted).collect()
-}
-
-fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
+    exact.map(sql_identifier).collect()
 }

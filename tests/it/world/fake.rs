@@ -168,26 +168,8 @@ async fn play(
         tcp.read_exact(&mut request).await?;
         assert_eq!(request, SSL_REQUEST, "an upstream login begins with TLS");
     }
-    match &part {
-        Part::Silence => std::future::pending().await,
-        Part::Reset => return socket2::SockRef::from(&tcp).set_linger(Some(Duration::ZERO)),
-        Part::Instead(bytes) => {
-            tcp.write_all(bytes).await?;
-            return tcp.read_to_end(&mut Vec::new()).await.map(drop);
-        }
-        Part::InsteadClose(bytes) => return tcp.write_all(bytes).await,
-        Part::InHandshake(says) => {
-            tcp.write_all(b"S").await?;
-            tcp.read_u8().await?;
-            let Some(says) = says else {
-                return socket2::SockRef::from(&tcp).set_linger(Some(Duration::ZERO));
-            };
-            let _ = tcp.read(&mut [0; 65_536]).await?;
-            tcp.write_all(says).await?;
-            return tcp.shutdown().await;
-        }
-        Part::Direct { .. } => {}
-        _ => tcp.write_all(b"S").await?,
+    if without_tls(&mut tcp, &part).await? {
+        return Ok(());
     }
     let mut tls = acceptor.accept(tcp).await?;
     let length = tls.read_u32().await?;
@@ -245,6 +227,36 @@ async fn play(
         }
         ears.lock().unwrap().extend_from_slice(&more[..read]);
     }
+}
+
+/// The parts that end before TLS is there. Tells whether it is over; closing is up to the caller.
+async fn without_tls(tcp: &mut TcpStream, part: &Part) -> std::io::Result<bool> {
+    match part {
+        Part::Silence => std::future::pending().await,
+        Part::Reset => socket2::SockRef::from(&*tcp).set_linger(Some(Duration::ZERO))?,
+        Part::Instead(bytes) => {
+            tcp.write_all(bytes).await?;
+            tcp.read_to_end(&mut Vec::new()).await?;
+        }
+        Part::InsteadClose(bytes) => tcp.write_all(bytes).await?,
+        Part::InHandshake(says) => {
+            tcp.write_all(b"S").await?;
+            tcp.read_u8().await?;
+            let Some(says) = says else {
+                socket2::SockRef::from(&*tcp).set_linger(Some(Duration::ZERO))?;
+                return Ok(true);
+            };
+            let _ = tcp.read(&mut [0; 4_096]).await?;
+            tcp.write_all(says).await?;
+            tcp.shutdown().await?;
+        }
+        Part::Direct { .. } => return Ok(false),
+        _ => {
+            tcp.write_all(b"S").await?;
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 async fn ask_password(tls: &mut TlsStream<TcpStream>) -> std::io::Result<Vec<u8>> {

@@ -1,0 +1,66 @@
+//! Why the database did not let a user in, in words for the person who asked. What the server itself says once it has
+//! taken the token is passed on.
+
+use super::{TRY_AGAIN, dial, timed_out};
+use crate::names::{DbUser, MAX_NAME_BYTES, printable, sql_identifier};
+use crate::refusal::{Refusal, Stage};
+use crate::upstream::login::{LoginStep, ServerError, UpstreamLoginError};
+
+pub(super) fn explain(why: &UpstreamLoginError, user: &str) -> Refusal {
+    match why {
+        UpstreamLoginError::NotIam { user: derived, .. } => no_iam_role(user, derived),
+        UpstreamLoginError::Redial(why) => dial(why),
+        UpstreamLoginError::Silent(_) => timed_out(Stage::UpstreamLogin),
+        UpstreamLoginError::TooMuch | UpstreamLoginError::Wire(_) => {
+            failed("the database did not follow the protocol or closed the connection during the login")
+        }
+        UpstreamLoginError::Refused(error) => refused(error, user),
+    }
+}
+
+fn refused(error: &ServerError, user: &str) -> Refusal {
+    let ServerError { sqlstate, message, detail, hint, step } = error;
+    let refuse = |detail| Refusal::authentication(user, Stage::UpstreamLogin, detail);
+    match (error.class(), step) {
+        ("28", LoginStep::Startup) => refuse("the database refused the connection before it asked for a token")
+            .hint(
+                "The database's rules for connections refuse this user, database or network address. The proxy's log \
+                 has its words under the session id.",
+            ),
+        ("28", LoginStep::Token) => refuse("the database refused the IAM token").hint(
+            "The role's permission policy must allow rds-db:connect for this user on this cluster (resource id, not \
+             name), and the user must have been granted rds_iam. The database's log export iam-db-auth-error has the \
+             reason.",
+        ),
+        // Its own code, 28000, makes drivers connect again without TLS.
+        ("28", LoginStep::Authenticated) => {
+            Refusal::verbatim(&refuse("").sqlstate, message, detail, hint.as_deref())
+        }
+        // One person's trouble must not look like the server's: drivers drop their whole pool.
+        ("" | "08" | "58" | "F0" | "XX", LoginStep::Authenticated) => {
+            let colon = if message.is_empty() { "" } else { ": " };
+            failed(&format!("the database took the token and then failed{colon}{message}"))
+        }
+        ("" | "08" | "58" | "F0" | "XX", LoginStep::Startup | LoginStep::Token) => {
+            failed("the database ended the login by an error of its own")
+        }
+        _ => Refusal::verbatim(sqlstate, message, detail, hint.as_deref()),
+    }
+}
+
+fn failed(detail: &str) -> Refusal {
+    Refusal::cannot_connect_now("database login failed", Stage::UpstreamLogin, detail).hint(TRY_AGAIN)
+}
+
+/// `user` is what the client asked for; the role that is missing is the derived one.
+fn no_iam_role(user: &str, derived: &DbUser) -> Refusal {
+    let shown = printable(derived.as_str(), MAX_NAME_BYTES);
+    let detail = format!(
+        "the database does not take IAM tokens for user \"{shown}\": the role is missing or not granted rds_iam"
+    );
+    let sql = sql_identifier(derived.as_str());
+    Refusal::authentication(user, Stage::UpstreamLogin, &detail).hint(&format!(
+        "An administrator of the database can run: CREATE USER {sql}; GRANT rds_iam TO {sql}; and IAM database \
+         authentication must be enabled on the cluster."
+    ))
+}

@@ -1,0 +1,170 @@
+//! An ErrorResponse of a database during a login, checked before its words reach a client or a log.
+
+use std::fmt;
+
+use crate::names::visible;
+use crate::wire::WireError;
+
+/// Longest text of a field, in bytes; a longer one is cut.
+const MAX_WORDS: usize = 1_000;
+
+/// Severities of an error (PostgreSQL manual, "Error and Notice Message Fields").
+const SEVERITIES: [&str; 3] = ["ERROR", "FATAL", "PANIC"];
+
+/// Classes of SQLSTATE that are no errors: success, warning, no data.
+const NO_ERRORS: [&str; 3] = ["00", "01", "02"];
+
+/// The step of the login at which a server refuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoginStep {
+    /// It has not asked for the token.
+    Startup,
+    /// It has the token and has not said whether it takes it.
+    Token,
+    /// It has taken the token (AuthenticationOk).
+    Authenticated,
+}
+
+/// A server's refusal. Its texts have no control characters and a limited length.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerError {
+    /// SQLSTATE: five digits and capital letters. Empty when the server gave none, or none of an error.
+    pub sqlstate: String,
+    /// MESSAGE.
+    pub message: String,
+    /// DETAIL, empty when there is none.
+    pub detail: String,
+    /// HINT.
+    pub hint: Option<String>,
+    /// The step of the login.
+    pub step: LoginStep,
+}
+
+impl ServerError {
+    /// Reads the body of an ErrorResponse. Fails when it is none, or when its severity is not that of an error.
+    pub(super) fn parse(body: &[u8], step: LoginStep) -> Result<Self, WireError> {
+        let malformed = || WireError::Malformed("ErrorResponse");
+        let fields = body.strip_suffix(b"\0").ok_or_else(malformed)?;
+        let mut error =
+            Self { sqlstate: String::new(), message: String::new(), detail: String::new(), hint: None, step };
+        if fields.is_empty() {
+            return Ok(error);
+        }
+        for field in fields.strip_suffix(b"\0").ok_or_else(malformed)?.split(|byte| *byte == 0) {
+            let (code, text) = field.split_first().ok_or_else(malformed)?;
+            match code {
+                b'V' if !SEVERITIES.iter().any(|known| known.as_bytes() == text) => return Err(malformed()),
+                b'C' => sqlstate(text).unwrap_or_default().clone_into(&mut error.sqlstate),
+                b'M' => error.message = words(text),
+                b'D' => error.detail = words(text),
+                b'H' => error.hint = Some(words(text)),
+                _ => {}
+            }
+        }
+        Ok(error)
+    }
+
+    /// The first two characters of SQLSTATE; empty without one.
+    pub fn class(&self) -> &str {
+        self.sqlstate.get(..2).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for ServerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sqlstate = if self.sqlstate.is_empty() { "no SQLSTATE" } else { &self.sqlstate };
+        write!(f, "{sqlstate}: {}", self.message)
+    }
+}
+
+fn sqlstate(text: &[u8]) -> Option<&str> {
+    let legal = text.len() == 5 && text.iter().all(|byte| byte.is_ascii_digit() || byte.is_ascii_uppercase());
+    let text = std::str::from_utf8(text).ok().filter(|_| legal)?;
+    (!NO_ERRORS.iter().any(|class| text.starts_with(class))).then_some(text)
+}
+
+fn words(text: &[u8]) -> String {
+    let text = String::from_utf8_lossy(text).replace(['\n', '\r', '\t'], " ");
+    visible(text.trim(), MAX_WORDS)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn parse(body: &[u8]) -> Result<ServerError, WireError> {
+        ServerError::parse(body, LoginStep::Token)
+    }
+
+    #[test]
+    fn fields_are_read_and_words_made_harmless() {
+        let body = b"SFATAL\0VFATAL\0C3D000\0Mno\x1b[31m \xff\nway \0Dd\0Hh\0Fpostinit.c\0\0";
+        let error = parse(body).unwrap();
+        assert_eq!(error.to_string(), "3D000: no\\u{1b}[31m \u{fffd} way");
+        assert_eq!((&*error.detail, error.hint.as_deref(), error.class()), ("d", Some("h"), "3D"));
+        let empty = parse(b"\0").unwrap();
+        assert_eq!((empty.to_string(), empty.class()), ("no SQLSTATE: ".to_owned(), ""));
+    }
+
+    #[test]
+    fn only_an_error_in_the_form_of_the_protocol_is_one() {
+        for body in [
+            &b""[..],
+            b"M",
+            b"Mx",
+            b"Mx\0",
+            b"\0\0",
+            b"Mx\0\0\0",
+            b"VWARNING\0Mx\0\0",
+            b"V\0\0",
+            b"Vfatal\0\0",
+        ] {
+            assert!(parse(body).is_err(), "{body:?}");
+        }
+        for severity in SEVERITIES {
+            assert!(parse(format!("V{severity}\0\0").as_bytes()).is_ok());
+        }
+        // Before 9.6 there is only a severity in the server's language.
+        assert!(parse(b"SFATALERROR\0Mx\0\0").is_ok());
+    }
+
+    #[test]
+    fn a_sqlstate_is_five_digits_and_capitals_of_an_error() {
+        for (text, taken) in [
+            ("57P03", true),
+            ("XX000", true),
+            ("ZZZZZ", true),
+            ("57p03", false),
+            ("57P0", false),
+            ("57P033", false),
+            ("57 03", false),
+            ("5\n\"03", false),
+            ("5é03", false),
+            ("", false),
+            ("00000", false),
+            ("01000", false),
+            ("02000", false),
+        ] {
+            let error = parse(format!("C{text}\0\0").as_bytes()).unwrap();
+            assert_eq!(error.sqlstate, if taken { text } else { "" }, "{text:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_server_says_is_short_and_printable(body in prop::collection::vec(any::<u8>(), 0..3_000), text in ".{0,2000}") {
+            let fields = format!("M{text}\0D{text}\0H{text}\0C{text}\0\0");
+            for body in [&body[..], fields.as_bytes(), &[b"M", &body[..], b"\0\0"].concat()] {
+                let Ok(error) = parse(body) else { continue };
+                for text in [&error.message, &error.detail, error.hint.as_ref().unwrap_or(&error.detail)] {
+                    prop_assert!(!text.chars().any(char::is_control), "{text:?}");
+                    // An escaped character is up to ten times as long.
+                    prop_assert!(text.len() <= 10 * MAX_WORDS, "{} bytes", text.len());
+                }
+                prop_assert!(error.sqlstate.is_empty() || error.sqlstate.len() == 5);
+            }
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -106,12 +106,20 @@ enum Format {
 }
 
 impl Cli {
-    /// Runs the command; the exit code is 0, 78 for a configuration that cannot work, or 1.
-    pub fn run(self) -> ExitCode {
+    /// Runs the command; the exit code is 0, 78 for a configuration that cannot work, or 1. Says what has come of
+    /// switching core dumps off, where that failed.
+    pub fn run(self, core_dumps: io::Result<()>) -> ExitCode {
+        let warning =
+            core_dumps.err().map(|error| format!("pgpassport: core dumps cannot be switched off: {error}"));
+        if let Some(warning) = &warning
+            && !matches!(self.command, Command::Serve { .. })
+        {
+            say(&mut io::stderr(), warning);
+        }
         match self.command {
             Command::Check { config } => match check::load(&config.path) {
                 Ok(checked) => {
-                    say(&mut std::io::stdout(), &check::summary(&config.path, &checked));
+                    say(&mut io::stdout(), &check::summary(&config.path, &checked));
                     ExitCode::SUCCESS
                 }
                 Err(problems) => refuse(&problems),
@@ -122,7 +130,7 @@ impl Cli {
                     override_log(&mut config.log, log_level, log_format);
                     Ok(config)
                 };
-                serve(Arc::new(load))
+                serve(Arc::new(load), warning.as_deref())
             }
             Command::Doctor { config, question } => match check::read(&config.path) {
                 Ok(config) => match question.run(config) {
@@ -134,7 +142,7 @@ impl Cli {
             },
             Command::Policy { config, wishes } => match check::read(&config.path) {
                 Ok(config) => finish(
-                    wishes.print(&config).map(|text| say(&mut std::io::stdout(), &text)).map_err(Into::into),
+                    wishes.print(&config).map(|text| say(&mut io::stdout(), &text)).map_err(Into::into),
                 ),
                 Err(problems) => refuse(&problems),
             },
@@ -144,7 +152,7 @@ impl Cli {
 
 /// Runs the service. All its words go through the log's queue, so that nobody who reads them too slowly, or not at all,
 /// keeps it from starting, working or ending.
-fn serve(load: Load) -> ExitCode {
+fn serve(load: Load, warning: Option<&str>) -> ExitCode {
     let config = match load() {
         Ok(config) => config,
         Err(problems) => {
@@ -159,6 +167,9 @@ fn serve(load: Load) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    if let Some(warning) = warning {
+        log.say(warning);
+    }
     let code = serve::run(config, load, log.clone()).map_or_else(
         |error| {
             log.say(&format!("pgpassport: {error:#}"));
@@ -192,7 +203,7 @@ fn finish(result: anyhow::Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            say(&mut std::io::stderr(), &format!("pgpassport: {error:#}"));
+            say(&mut io::stderr(), &format!("pgpassport: {error:#}"));
             failure(&error)
         }
     }
@@ -203,7 +214,7 @@ fn failure(error: &anyhow::Error) -> ExitCode {
 }
 
 fn refuse(problems: &impl ToString) -> ExitCode {
-    say(&mut std::io::stderr(), &problems.to_string());
+    say(&mut io::stderr(), &problems.to_string());
     ExitCode::from(EX_CONFIG)
 }
 

@@ -35,6 +35,7 @@
 //! | [`session`], [`outcome`], [`explain`] | the order of the steps, how it ends, in whose words | every step |
 //! | [`supervisor`] | owner of every task that lives as long as the process | names |
 //! | [`server`], [`lifecycle`] | accept, cores, signals | session |
+//! | [`core_dumps`] | keeping the process's memory off disks | nothing |
 //! | [`telemetry`] | log lines, the audit record, metrics; written, never read | names |
 //! | [`admin`] | health and metrics over HTTP | server, telemetry |
 //! | [`app`], [`commands`], [`cli`] | building the parts, running them | all |
@@ -79,6 +80,7 @@ pub mod client;
 pub mod clock;
 pub mod commands;
 pub mod config;
+pub mod core_dumps;
 pub mod explain;
 pub mod lifecycle;
 pub mod limits;

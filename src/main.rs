@@ -4,7 +4,9 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use pgpassport::cli::Cli;
+use pgpassport::core_dumps;
 
 fn main() -> ExitCode {
-    Cli::parse().run()
+    let core_dumps = core_dumps::disable();
+    Cli::parse().run(core_dumps)
 }

@@ -101,7 +101,11 @@ fn presigned(identity: Credentials, wanted: &Wanted<'_>, now: SystemTime) -> Res
     let presigned = tracing::subscriber::with_default(silence, || presign(request, &params));
     let (instructions, _) = presigned.map_err(|error| SignError(error.to_string()))?.into_parts();
 
-    let mut token = Zeroizing::new(url.trim_start_matches("https://").to_owned());
+    // In one piece of memory: what grows leaves copies behind.
+    let parameters: usize =
+        instructions.params().iter().map(|(name, value)| name.len() + 3 * value.len() + 2).sum();
+    let mut token = Zeroizing::new(String::with_capacity(url.len() + parameters));
+    token.push_str(url.trim_start_matches("https://"));
     // The signature goes last, as in the tokens of AWS's own tools; it covers the parameters in any order.
     let (signature, others): (Vec<_>, Vec<_>) =
         instructions.params().iter().partition(|(name, _)| *name == "X-Amz-Signature");

@@ -211,7 +211,7 @@ impl Sts {
             .assume_role_with_web_identity()
             .role_arn(assume.role.as_str())
             .role_session_name(&assume.session_name)
-            // A verified token is ASCII. The SDK keeps a copy of its own until the call ends.
+            // A verified token is ASCII. The SDK copies it, and frees its copies without overwriting them.
             .web_identity_token(String::from_utf8_lossy(assume.jwt.expose()))
             .duration_seconds(i32::try_from(assume.duration.as_secs()).unwrap_or(900))
             .set_policy(assume.policy.clone())

@@ -132,11 +132,16 @@ fn audit_file(path: &Path) -> Result<(), String> {
 /// A key that others can read is not a secret (PostgreSQL's own rule for `ssl_key_file`).
 fn private(key: &Path) -> Result<(), String> {
     let file = fs::metadata(key).map_err(|error| error.to_string())?;
-    let others = if file.uid() == 0 { 0o037 } else { 0o077 };
-    if file.mode() & others != 0 {
+    if is_open_to_others(&file) {
         return Err("others can read this file; run chmod 0600 (or 0640 if root owns it)".into());
     }
     Ok(())
+}
+
+/// Whether others than its owner can read a file, by its mode; a group may where root owns it.
+pub(super) fn is_open_to_others(file: &fs::Metadata) -> bool {
+    let others = if file.uid() == 0 { 0o037 } else { 0o077 };
+    file.mode() & others != 0
 }
 
 #[cfg(test)]

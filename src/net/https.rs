@@ -16,6 +16,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls_pki_types::CertificateDer;
 use tokio::sync::Semaphore;
 use tower_service::Service as _;
+use zeroize::Zeroizing;
 
 use super::connect::{Connector, Dial, chain};
 use super::guard::is_allowed;
@@ -195,7 +196,8 @@ impl HttpsClient {
         let too_long = HttpsError::TooLong(self.limits.body);
         let announced = hyper::body::Body::size_hint(&body).lower();
         let announced = usize::try_from(announced).ok().filter(|bytes| *bytes <= self.limits.body);
-        let mut bytes = Vec::with_capacity(announced.ok_or_else(|| too_long.clone())?);
+        // That of STS holds credentials.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(announced.ok_or_else(|| too_long.clone())?));
         // An end before the announced length, or without the last chunk, is an error of the body.
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| HttpsError::Broken(chain(&error)))?;
@@ -205,7 +207,7 @@ impl HttpsClient {
             }
             bytes.extend_from_slice(&data);
         }
-        Ok(Answer { status: head.status, headers: head.headers, body: bytes.into() })
+        Ok(Answer { status: head.status, headers: head.headers, body: Bytes::from_owner(bytes) })
     }
 }
 

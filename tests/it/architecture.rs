@@ -139,6 +139,7 @@ fn nobody_uses_what_the_house_forbids() {
         ("limits", vec!["names"]),
         ("admin", vec!["lifecycle", "limits", "resolver", "server", "supervisor", "telemetry"]),
         ("telemetry", vec!["names", "config", "resolver", "supervisor", "telemetry"]),
+        ("core_dumps", vec![]),
         ("lifecycle", vec!["supervisor"]),
         ("supervisor", vec!["names"]),
     ]);

@@ -1,19 +1,21 @@
 //! The command line of `pgpassport doctor`.
 
-use std::fs;
+use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::Args;
 
-use super::{Finding, Look, Question, Report, examine, json, text};
+use super::{Finding, Look, Question, Report, TokenSource, examine, json, text};
 use crate::clock::Clock;
+use crate::commands::check::is_open_to_others;
 use crate::config::Config;
 use crate::secret::Jwt;
 
 /// Largest file that is read as a token: four times what STS takes, so that the length is judged like a client's.
-const MAX_FILE_BYTES: u64 = 80_000;
+const MAX_FILE_BYTES: usize = 80_000;
 
 /// What `pgpassport doctor` can be told.
 #[derive(Clone, Debug, Args)]
@@ -35,9 +37,10 @@ pub struct DoctorArgs {
 impl DoctorArgs {
     /// Examines and prints. Whether all is well.
     pub fn run(self, config: Config) -> anyhow::Result<bool> {
-        let jwt = read_token(&self.token_file)
+        let (jwt, source) = read_token(&self.token_file)
             .with_context(|| format!("--token-file {}", self.token_file.display()))?;
-        let question = Question { cluster: self.cluster, database: self.database, ..Question::new(jwt) };
+        let (cluster, database) = (self.cluster, self.database);
+        let question = Question { source, cluster, database, ..Question::new(jwt) };
         let mut out = io::stdout();
         let no_color = std::env::var("NO_COLOR").ok();
         let look = Look::of(out.is_terminal(), no_color.as_deref());
@@ -54,16 +57,23 @@ impl DoctorArgs {
     }
 }
 
-fn read_token(path: &Path) -> io::Result<Jwt> {
-    let mut bytes = Vec::new();
-    let read = if path == Path::new("-") {
-        io::stdin().lock().take(MAX_FILE_BYTES).read_to_end(&mut bytes)
+/// Reads a token into one piece of memory, which no reader in between has a copy of.
+fn read_token(path: &Path) -> io::Result<(Jwt, TokenSource)> {
+    let (file, source) = if path == Path::new("-") {
+        (File::from(io::stdin().as_fd().try_clone_to_owned()?), TokenSource::StandardInput)
     } else {
-        fs::File::open(path)?.take(MAX_FILE_BYTES).read_to_end(&mut bytes)
+        let file = File::open(path)?;
+        let mode = file.metadata()?;
+        let open = mode.is_file() && is_open_to_others(&mode);
+        let source = if open { TokenSource::OpenFile } else { TokenSource::PrivateFile };
+        (file, source(path.to_owned()))
     };
-    read?;
+    let mut bytes = Vec::with_capacity(MAX_FILE_BYTES);
+    let limit = u64::try_from(MAX_FILE_BYTES).unwrap_or(u64::MAX);
+    let read = file.take(limit).read_to_end(&mut bytes);
     // Editors and echo end files with a line end; a token holds no spaces.
     let end = bytes.iter().rposition(|byte| !byte.is_ascii_whitespace()).map_or(0, |last| last + 1);
     bytes.truncate(end);
-    Ok(Jwt::new(bytes))
+    let jwt = Jwt::new(bytes);
+    read.map(|_| (jwt, source))
 }

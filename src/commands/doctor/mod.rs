@@ -14,6 +14,7 @@ mod sts_words;
 mod token;
 mod upstream;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,11 +30,24 @@ use crate::net::outgoing::Outgoing;
 use crate::resolver::Resolver;
 use crate::secret::Jwt;
 
+/// Where the token was read from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TokenSource {
+    /// Standard input.
+    StandardInput,
+    /// A file that its owner alone can read.
+    PrivateFile(PathBuf),
+    /// A file that others can read, by its mode.
+    OpenFile(PathBuf),
+}
+
 /// What is to be examined.
 #[derive(Debug)]
 pub struct Question {
     /// A real token.
     pub jwt: Jwt,
+    /// Its source.
+    pub source: TokenSource,
     /// This cluster, where several could be meant.
     pub cluster: Option<String>,
     /// This database instead of the cluster's first.
@@ -51,6 +65,7 @@ impl Question {
     pub fn new(jwt: Jwt) -> Self {
         Self {
             jwt,
+            source: TokenSource::StandardInput,
             cluster: None,
             database: None,
             sts_times: StsTimes::of(Duration::from_secs(10)),
@@ -62,13 +77,14 @@ impl Question {
 
 /// Examines everything, in the order of a login. The token is spent.
 pub async fn examine(config: Config, question: Question, clock: &Clock, report: &mut Report<'_>) {
-    let Question { jwt, cluster, database, sts_times, sts_slow, patience } = question;
+    let Question { jwt, source, cluster, database, sts_times, sts_slow, patience } = question;
     let resolver = Resolver::system();
     // A file that cannot be read is a problem of the configuration, which is reported first.
     let outgoing = Outgoing::new(resolver.clone(), egress(&config.egress).unwrap_or_default());
     setup::config(&config, report);
     setup::listeners(&config.listeners, clock.now(), report);
     let usable = issuers::examine(&config.issuers, &outgoing, clock.now(), report).await;
+    token::source(&source, report);
     let claims = token::examine(&jwt, &config.issuers, &usable, (clock, &outgoing), report).await;
     let wanted = access::Wanted { cluster: cluster.as_deref(), database: database.as_deref() };
     let listener = config.listeners.first().map_or("", |listen| listen.name.as_str()).to_owned();

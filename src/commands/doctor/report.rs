@@ -12,6 +12,7 @@ pub enum Link {
     IssuerTls,
     IssuerDiscovery,
     IssuerKeys,
+    TokenFile,
     Token,
     TokenIssuer,
     TokenSignature,
@@ -39,12 +40,13 @@ pub enum Link {
 
 impl Link {
     /// All of them, in the order of the chain.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::Config,
         Self::ListenerCertificate,
         Self::IssuerTls,
         Self::IssuerDiscovery,
         Self::IssuerKeys,
+        Self::TokenFile,
         Self::Token,
         Self::TokenIssuer,
         Self::TokenSignature,
@@ -82,6 +84,7 @@ impl Link {
                 ("issuer-discovery", "the issuer's discovery document: where its keys are")
             }
             Self::IssuerKeys => ("issuer-keys", "the issuer's key set"),
+            Self::TokenFile => ("token-file", "who can read the token on this machine"),
             Self::Token => ("token", "the token's shape, algorithm and type"),
             Self::TokenIssuer => ("token-issuer", "iss against issuer.url"),
             Self::TokenSignature => ("token-signature", "the signature by the issuer's keys"),

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 
 use super::report::{Link, Report};
-use super::{Trouble, seconds};
+use super::{TokenSource, Trouble, seconds};
 use crate::auth::inspect::{self, Look};
 use crate::auth::{KeyFetcher, KeyStore, VerifiedClaims, Verifier, VerifyError};
 use crate::clock::Clock;
 use crate::config::IssuerSettings;
 use crate::explain::explain;
-use crate::names::printable;
+use crate::names::{printable, shell_word};
 use crate::net::outgoing::Outgoing;
 use crate::outcome::LoginError;
 use crate::secret::Jwt;
@@ -28,6 +28,25 @@ const LINKS: [Link; 6] = [
     Link::TokenTimes,
     Link::TokenClaims,
 ];
+
+/// The file that the token is in.
+pub(super) fn source(source: &TokenSource, report: &mut Report<'_>) {
+    match source {
+        TokenSource::StandardInput => report.ok(Link::TokenFile, "standard input"),
+        TokenSource::PrivateFile(path) => {
+            report.ok(Link::TokenFile, format!("others cannot read {}", shown(&path.display().to_string())));
+        }
+        TokenSource::OpenFile(path) => {
+            let path = path.display().to_string();
+            let found = format!("others can read {}", shown(&path));
+            let remedy = format!(
+                "chmod 0600 {}: whoever has the token can log in with it until it expires.",
+                shell_word(&path)
+            );
+            report.warn(Link::TokenFile, Trouble::new(found, remedy));
+        }
+    }
+}
 
 /// The claims, if the product's own verification accepts the token.
 pub(super) async fn examine(

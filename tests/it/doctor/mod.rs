@@ -5,6 +5,7 @@ mod faults;
 mod issuer;
 mod session;
 mod sts;
+mod token_file;
 mod tokens;
 mod upstream;
 

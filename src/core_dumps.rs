@@ -1,0 +1,23 @@
+//! No core dumps: the memory of a process that handles tokens must not reach a disk or another process of its user.
+
+use std::io;
+
+/// Switches core dumps of this process off, whatever limit it has inherited, and with them the access of debuggers and
+/// of `/proc/PID/mem` by other processes of the same user (`prctl(2)`, `PR_SET_DUMPABLE`). To be called before a secret
+/// is read. Fails where the system forbids it, for example by a seccomp filter.
+pub fn disable() -> io::Result<()> {
+    rlimit::setrlimit(rlimit::Resource::CORE, 0, 0)?;
+    #[cfg(target_os = "linux")]
+    nix::sys::prctl::set_dumpable(false)?;
+    Ok(())
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    #[test]
+    fn a_limit_and_the_access_of_others_are_taken_away() {
+        super::disable().unwrap();
+        assert_eq!(rlimit::getrlimit(rlimit::Resource::CORE).unwrap(), (0, 0));
+        assert!(!nix::sys::prctl::get_dumpable().unwrap());
+    }
+}

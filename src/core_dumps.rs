@@ -12,12 +12,15 @@ pub fn disable() -> io::Result<()> {
     Ok(())
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
 mod tests {
+    use super::*;
+
     #[test]
     fn a_limit_and_the_access_of_others_are_taken_away() {
-        super::disable().unwrap();
+        disable().unwrap();
         assert_eq!(rlimit::getrlimit(rlimit::Resource::CORE).unwrap(), (0, 0));
+        #[cfg(target_os = "linux")]
         assert!(!nix::sys::prctl::get_dumpable().unwrap());
     }
 }

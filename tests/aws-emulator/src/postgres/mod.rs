@@ -45,7 +45,7 @@ impl PostgresOptions {
             cert,
             iam_users: ["alice", "bob", "alice@example.com"].map(str::to_owned).to_vec(),
             password_users: vec![("carol".to_owned(), "carol-password".to_owned())],
-            max_connections: 300,
+            max_connections: 600, // several tests with crowds of sessions share one server
             settings: Vec::new(),
         }
     }

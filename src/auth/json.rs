@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 /// Objects and arrays inside each other, the outermost included: one less than `serde_json` reads (its recursion limit is
@@ -60,6 +61,45 @@ pub fn parse_object(bytes: &[u8], max_bytes: usize) -> Result<Map<String, Value>
 /// ignored, as RFC 8259, section 8.1, allows.
 pub fn parse_document(page: &[u8]) -> Result<Map<String, Value>, JsonFault> {
     parse_object(page.strip_prefix("\u{feff}".as_bytes()).unwrap_or(page), usize::MAX)
+}
+
+/// The elements of the list `name` in a page of an issuer, unread, so that each can be judged alone; `None` when there is no
+/// such list. The object around it is strict. The caller has bounded the length.
+pub fn raw_list<'p>(page: &'p [u8], name: &str) -> Result<Option<Vec<&'p RawValue>>, JsonFault> {
+    let page = page.strip_prefix("\u{feff}".as_bytes()).unwrap_or(page);
+    let members: RawMembers<'p> = serde_json::from_slice(page)
+        .map_err(|error| if error.is_data() { JsonFault::NotAnObject } else { JsonFault::NotJson })?;
+    let mut names = HashSet::new();
+    if !members.0.iter().all(|(name, _)| names.insert(name)) {
+        return Err(JsonFault::Duplicate);
+    }
+    let list = members.0.iter().find(|(other, _)| other == name);
+    Ok(list.and_then(|(_, value)| serde_json::from_str(value.get()).ok()))
+}
+
+/// The members of an object in their order, their values unread.
+struct RawMembers<'p>(Vec<(String, &'p RawValue)>);
+
+impl<'de> serde::Deserialize<'de> for RawMembers<'de> {
+    fn deserialize<D: Deserializer<'de>>(text: D) -> Result<Self, D::Error> {
+        struct Members;
+        impl<'de> Visitor<'de> for Members {
+            type Value = RawMembers<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<RawMembers<'de>, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = object.next_entry()? {
+                    members.push(member);
+                }
+                Ok(RawMembers(members))
+            }
+        }
+        text.deserialize_map(Members)
+    }
 }
 
 /// Walks a value, builds nothing, and stops at the first fault.
@@ -270,6 +310,31 @@ mod tests {
         assert_eq!(parse_document(page).unwrap()["a"], 1);
         assert_eq!(parse_object(page, 100), Err(JsonFault::NotJson));
         assert_eq!(parse_document("\u{feff}\u{feff}{}".as_bytes()), Err(JsonFault::NotJson));
+    }
+
+    #[test]
+    fn the_elements_of_a_list_are_left_to_be_judged_alone() {
+        let page = "\u{feff} {\"x\":1,\"keys\":[ {\"a\":1,\"a\":2} ,7]}";
+        let texts = |page: &'static str| {
+            raw_list(page.as_bytes(), "keys")
+                .map(|list| list.map(|list| list.iter().map(|raw| raw.get()).collect()))
+        };
+        let found: Result<Option<Vec<_>>, _> = texts(page);
+        assert_eq!(found, Ok(Some(vec!["{\"a\":1,\"a\":2}", "7"])));
+        for (page, found) in [
+            ("{}", Ok(None)),
+            ("{\"keys\":{}}", Ok(None)),
+            ("{\"keys\":null}", Ok(None)),
+            ("{\"keys\":[],\"keys\":[]}", Err(JsonFault::Duplicate)),
+            ("{\"keys\":[],\"x\":1,\"\\u0078\":2}", Err(JsonFault::Duplicate)),
+            ("[]", Err(JsonFault::NotAnObject)),
+            ("7", Err(JsonFault::NotAnObject)),
+            ("", Err(JsonFault::NotJson)),
+            ("{\"keys\":[{]}", Err(JsonFault::NotJson)),
+            ("{\"keys\":[]} x", Err(JsonFault::NotJson)),
+        ] {
+            assert_eq!(texts(page), found, "{page}");
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, DecodingKey};
 use serde_json::{Map, Value};
 
+use crate::auth::json::JsonFault;
 use crate::config::SignatureAlgorithm;
 use crate::names::printable;
 
@@ -68,9 +69,9 @@ pub(super) enum Kind {
 /// The reason why a key of a set is not used. Texts of the issuer are escaped and cut.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyFault {
-    /// Not a JSON object.
-    #[error("it is not an object")]
-    NotAnObject,
+    /// Not one strict JSON object.
+    #[error("it is {0}")]
+    Json(JsonFault),
     /// A private key.
     #[error("it is a private key (\"{0}\"), which nobody may know: replace it")]
     Private(&'static str),
@@ -132,7 +133,7 @@ impl KeyFault {
     pub fn is_other_purpose(&self) -> bool {
         match self {
             Self::Use(_) | Self::Operations | Self::Algorithm(_) | Self::Type(_) | Self::Curve(_) => true,
-            Self::NotAnObject
+            Self::Json(_)
             | Self::Mismatch(_)
             | Self::Private(_)
             | Self::NoType
@@ -151,8 +152,8 @@ impl KeyFault {
 }
 
 impl Key {
-    pub(super) fn parse(jwk: &Value) -> Result<Self, KeyFault> {
-        let jwk = Members(jwk.as_object().ok_or(KeyFault::NotAnObject)?);
+    pub(super) fn parse(jwk: &Map<String, Value>) -> Result<Self, KeyFault> {
+        let jwk = Members(jwk);
         if let Some(name) = PRIVATE.into_iter().find(|name| jwk.get(name).is_some()) {
             return Err(KeyFault::Private(name));
         }

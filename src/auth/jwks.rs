@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::auth::json::{self, JsonFault};
 use crate::auth::jwk::{self, Key, KeyFault};
@@ -59,21 +59,26 @@ pub enum KeySetFault {
 impl KeySet {
     /// Reads a set and leaves out what cannot be used. The caller bounds the length of `body`.
     pub fn parse(body: &[u8]) -> Result<Self, KeySetFault> {
-        let set = json::parse_document(body)?;
-        let list = set.get("keys").and_then(Value::as_array).ok_or(KeySetFault::NoKeys)?;
+        let list = json::raw_list(body, "keys")?.ok_or(KeySetFault::NoKeys)?;
+        let list: Vec<_> =
+            list.iter().map(|jwk| json::parse_object(jwk.get().as_bytes(), usize::MAX)).collect();
         let mut parsed = Self::default();
-        let too_many = ["RSA", "EC"].into_iter().filter(|kind| count_of(list, kind) > MAX_KEYS_OF_A_TYPE);
+        let count_of = |kind: &str| list.iter().flatten().filter(|jwk| is_of(jwk, kind)).count();
+        let too_many = ["RSA", "EC"].into_iter().filter(|kind| count_of(kind) > MAX_KEYS_OF_A_TYPE);
         let too_many: Vec<_> = too_many.collect();
         for (place, jwk) in list.iter().enumerate() {
-            let key = match too_many.iter().find(|kind| is_of(jwk, kind)) {
-                Some(kind) => Err(KeyFault::TooMany(MAX_KEYS_OF_A_TYPE, kind)),
-                None => Key::parse(jwk),
+            let key = match jwk {
+                Err(fault) => Err(KeyFault::Json(*fault)),
+                Ok(jwk) => match too_many.iter().find(|kind| is_of(jwk, kind)) {
+                    Some(kind) => Err(KeyFault::TooMany(MAX_KEYS_OF_A_TYPE, kind)),
+                    None => Key::parse(jwk),
+                },
             };
             match key {
                 // Told twice, it is one key.
                 Ok(key) if parsed.keys.contains(&key) => {}
                 Ok(key) => parsed.keys.push(key),
-                Err(fault) => parsed.leave_out(place, jwk, fault),
+                Err(fault) => parsed.leave_out(place, jwk.as_ref().ok(), fault),
             }
         }
         if parsed.keys.is_empty() {
@@ -82,12 +87,12 @@ impl KeySet {
         Ok(parsed)
     }
 
-    fn leave_out(&mut self, place: usize, jwk: &Value, fault: KeyFault) {
+    fn leave_out(&mut self, place: usize, jwk: Option<&Map<String, Value>>, fault: KeyFault) {
         if self.left_out.len() == MAX_NAMED {
             self.unnamed += 1;
             return;
         }
-        let kid = jwk.get("kid").and_then(Value::as_str).filter(|kid| !kid.is_empty());
+        let kid = jwk.and_then(|jwk| jwk.get("kid")).and_then(Value::as_str).filter(|kid| !kid.is_empty());
         let name = match kid {
             Some(kid) => format!("key \"{}\"", jwk::shown(kid)),
             None => format!("key number {}", place + 1),
@@ -142,12 +147,8 @@ impl KeySet {
     }
 }
 
-fn is_of(jwk: &Value, kind: &str) -> bool {
+fn is_of(jwk: &Map<String, Value>, kind: &str) -> bool {
     jwk.get("kty").and_then(Value::as_str) == Some(kind)
-}
-
-fn count_of(list: &[Value], kind: &str) -> usize {
-    list.iter().filter(|jwk| is_of(jwk, kind)).count()
 }
 
 #[cfg(test)]

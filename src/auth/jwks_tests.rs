@@ -36,7 +36,10 @@ fn parse(keys: &[Value]) -> Result<KeySet, KeySetFault> {
 }
 
 fn one(key: &Value) -> Result<Key, F> {
-    Key::parse(key)
+    match key {
+        Value::Object(key) => Key::parse(key),
+        _ => Err(F::Json(JsonFault::NotAnObject)),
+    }
 }
 
 fn text(text: &str) -> String {
@@ -46,7 +49,7 @@ fn text(text: &str) -> String {
 #[test]
 fn p6_a_key_that_cannot_be_used_is_named_with_the_reason_and_the_rest_remains() {
     let odd = [
-        (json!(7), F::NotAnObject),
+        (json!(7), F::Json(JsonFault::NotAnObject)),
         (json!({}), F::NoType),
         (json!({ "kty": "oct", "k": "AAAA", "kid": "o" }), F::Type(text("oct"))),
         (json!({ "kty": "OKP", "crv": "Ed25519", "x": X }), F::Type(text("OKP"))),
@@ -92,7 +95,7 @@ fn p6_a_key_that_cannot_be_used_is_named_with_the_reason_and_the_rest_remains() 
     assert_eq!(named[3], "key number 4: its kty is \"OKP\", and not RSA or EC");
     assert_eq!(
         parse(&mixed[..1]).unwrap_err().to_string(),
-        "the key set has no usable key (key number 1: it is not an object)"
+        "the key set has no usable key (key number 1: it is not a JSON object)"
     );
     assert!(parse(&mixed[..9]).unwrap_err().to_string().ends_with("; and 6 more)"));
 }
@@ -106,6 +109,25 @@ fn what_serialisers_write_for_an_absent_member_is_absent() {
         for key in [rsa(absent), ec(absent)] {
             assert_eq!(one(&key).unwrap().kid(), None, "{key}");
         }
+    }
+}
+
+/// A key that two readers could understand differently costs nobody else's tokens.
+#[test]
+fn a_key_that_is_not_strict_json_is_left_out_alone() {
+    let good = rsa(&json!({})).to_string();
+    let twice = good.replacen('{', r#"{"kid":"a","#, 1);
+    let deep = good.replacen('{', &format!(r#"{{"x":{}{},"#, "[".repeat(200), "]".repeat(200)), 1);
+    let huge = good.replacen('{', r#"{"x":1e400,"#, 1);
+    let half = good.replacen('{', r#"{"x5t":"\ud800","#, 1);
+    for (odd, fault) in [
+        (twice, JsonFault::Duplicate),
+        (deep, JsonFault::TooDeep),
+        (huge, JsonFault::NotJson),
+        (half, JsonFault::NotJson),
+    ] {
+        let set = KeySet::parse(format!(r#"{{"keys":[{odd},{good}]}}"#).as_bytes()).unwrap();
+        assert_eq!((set.len(), &set.left_out()[0].fault), (1, &F::Json(fault)), "{odd}");
     }
 }
 

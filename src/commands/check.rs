@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::app::{egress, listener_files};
 use crate::cancel::CancelSecret;
-use crate::config::{ClusterSettings, Config, IssuerSettings, Pin, UserSettings};
+use crate::config::{ClusterSettings, Config, EgressSettings, IssuerSettings, Pin, UserSettings};
 use crate::names::RoleArn;
 use crate::wire::tls;
 
@@ -14,7 +14,19 @@ use crate::wire::tls;
 pub fn read(path: &Path) -> Result<Config, String> {
     let text = fs::read_to_string(path)
         .map_err(|error| format!("{}: {error}\nName the file with --config FILE.", path.display()))?;
-    Config::from_toml(&text, path).map_err(|problems| problems.to_string())
+    let mut config = Config::from_toml(&text, path).map_err(|problems| problems.to_string())?;
+    let unread =
+        unread_proxy(&config.egress, |name| std::env::var_os(name).is_some_and(|value| !value.is_empty()));
+    config.warnings.extend(unread);
+    Ok(config)
+}
+
+/// The warning that a proxy stands in the environment, where other programs read it, and in no `[egress]`.
+fn unread_proxy(egress: &EgressSettings, is_set: impl Fn(&str) -> bool) -> Option<String> {
+    let name =
+        ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"].into_iter().find(|name| is_set(name))?;
+    let text = format!("{name} is set and is not read: for a proxy to issuers and STS write [egress] proxy");
+    egress.proxy.is_none().then_some(text)
 }
 
 /// Reads the configuration and looks into its files; all problems in one text.
@@ -181,6 +193,19 @@ mod tests {
         let summary = summary(&path, &load(&path).unwrap());
         assert!(summary.contains("no problems found"), "{summary}");
         assert!(summary.contains("\nwarning: ") && summary.contains("CNAME"), "{summary}");
+    }
+
+    #[test]
+    fn a_proxy_in_the_environment_is_a_warning_unless_there_is_one_in_the_file() {
+        let mut egress = EgressSettings::default();
+        let warned = |egress: &EgressSettings, set: &str| unread_proxy(egress, |name| name == set);
+        for name in ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"] {
+            let text = warned(&egress, name).unwrap();
+            assert!(text.contains(name) && text.contains("[egress] proxy"), "{text}");
+        }
+        assert_eq!(warned(&egress, "HTTP_PROXY"), None);
+        egress.proxy = Some("http://proxy:3128".parse().unwrap());
+        assert_eq!(warned(&egress, "HTTPS_PROXY"), None);
     }
 
     #[test]

@@ -20,13 +20,14 @@ fn connect_error() -> DialError {
 }
 
 fn refused_at(step: LoginStep, sqlstate: &str) -> LoginError {
-    LoginError::Upstream(UpstreamLoginError::Refused(ServerError {
+    LoginError::Upstream(UpstreamLoginError::Refused(Box::new(ServerError {
         sqlstate: sqlstate.into(),
         message: "its words".into(),
         detail: "more".into(),
         hint: Some("do".into()),
+        other: vec![(b'R', "InitPostgres".into())],
         step,
-    }))
+    })))
 }
 
 fn sts_refused(code: &str) -> LoginError {

@@ -76,6 +76,8 @@ pub struct Refusal {
     pub hint: Option<String>,
     /// The server's own words are passed on; our stage stands behind them.
     pub verbatim: bool,
+    /// Other fields of the server's own error, by their code: context, and the place in its source.
+    pub other: Vec<(u8, String)>,
 }
 
 impl Refusal {
@@ -87,6 +89,7 @@ impl Refusal {
             detail: cut(detail),
             hint: None,
             verbatim: false,
+            other: Vec::new(),
         }
     }
 
@@ -211,6 +214,13 @@ impl Refusal {
     pub fn verbatim(sqlstate: &str, message: &str, detail: &str, hint: Option<&str>) -> Self {
         let refusal = Self::new(sqlstate, cut(message), Stage::UpstreamLogin, detail);
         Self { hint: hint.map(cut), verbatim: true, ..refusal }
+    }
+
+    /// Adds other fields of what the server said.
+    #[must_use]
+    pub fn with_fields(mut self, other: &[(u8, String)]) -> Self {
+        self.other = other.iter().map(|(code, text)| (*code, cut(text))).collect();
+        self
     }
 
     /// XX000: a fault of ours; the log has it under the session's id.

@@ -19,7 +19,9 @@ pub(super) fn explain(why: &UpstreamLoginError, user: &str) -> Refusal {
 }
 
 fn refused(error: &ServerError, user: &str) -> Refusal {
-    let ServerError { sqlstate, message, detail, hint, step } = error;
+    let ServerError { sqlstate, message, detail, hint, other, step } = error;
+    let own_words =
+        |sqlstate: &str| Refusal::verbatim(sqlstate, message, detail, hint.as_deref()).with_fields(other);
     let refuse = |detail| Refusal::authentication(user, Stage::UpstreamLogin, detail);
     match (error.class(), step) {
         ("28", LoginStep::Startup) => refuse("the database refused the connection before it asked for a token")
@@ -33,9 +35,7 @@ fn refused(error: &ServerError, user: &str) -> Refusal {
              reason.",
         ),
         // Its own code, 28000, makes drivers connect again without TLS.
-        ("28", LoginStep::Authenticated) => {
-            Refusal::verbatim(&refuse("").sqlstate, message, detail, hint.as_deref())
-        }
+        ("28", LoginStep::Authenticated) => own_words(&refuse("").sqlstate),
         // One person's trouble must not look like the server's: drivers drop their whole pool.
         ("" | "08" | "58" | "F0" | "XX", LoginStep::Authenticated) => {
             let colon = if message.is_empty() { "" } else { ": " };
@@ -44,7 +44,7 @@ fn refused(error: &ServerError, user: &str) -> Refusal {
         ("" | "08" | "58" | "F0" | "XX", LoginStep::Startup | LoginStep::Token) => {
             failed("the database ended the login by an error of its own")
         }
-        _ => Refusal::verbatim(sqlstate, message, detail, hint.as_deref()),
+        _ => own_words(sqlstate),
     }
 }
 

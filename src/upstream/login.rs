@@ -248,7 +248,7 @@ struct LoginReader {
 
 impl LoginReader {
     fn refused(&self, message: &RawMessage) -> Result<UpstreamLoginError, WireError> {
-        Ok(UpstreamLoginError::Refused(ServerError::parse(&message.body, self.step)?))
+        Ok(UpstreamLoginError::Refused(Box::new(ServerError::parse(&message.body, self.step)?)))
     }
 
     async fn next<S: AsyncRead + Unpin>(&mut self, stream: &mut S) -> Result<RawMessage, UpstreamLoginError> {

@@ -31,7 +31,7 @@ pub enum UpstreamLoginError {
     },
     /// It refused, in these words.
     #[error("the server refused with {0}")]
-    Refused(ServerError),
+    Refused(Box<ServerError>),
     /// More messages or bytes than a login has.
     #[error("the server sends more than a login holds")]
     TooMuch,

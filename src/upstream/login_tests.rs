@@ -240,7 +240,15 @@ fn a_shortage_is_that_of_the_server_unless_it_says_otherwise() {
     let refused = |sqlstate: &str, message: &str| {
         let (sqlstate, message) = (sqlstate.to_owned(), message.to_owned());
         let (detail, step) = (String::new(), LoginStep::Authenticated);
-        UpstreamLoginError::Refused(ServerError { sqlstate, message, detail, hint: None, step }).shortage()
+        UpstreamLoginError::Refused(Box::new(ServerError {
+            sqlstate,
+            message,
+            detail,
+            hint: None,
+            other: Vec::new(),
+            step,
+        }))
+        .shortage()
     };
     for (words, shortage) in [
         ("sorry, too many clients already", Shortage::Server),

@@ -8,6 +8,13 @@ use crate::wire::WireError;
 /// Longest text of a field, in bytes; a longer one is cut.
 const MAX_WORDS: usize = 1_000;
 
+/// Longest text of a field that names one thing, in bytes: a file, a routine, a table.
+const MAX_NAME: usize = 128;
+
+/// Fields that are passed on besides the four texts, in the server's order (PostgreSQL manual, "Error and Notice Message
+/// Fields"): position and query, context, names of database objects, and the place in the server's source.
+const OTHER_FIELDS: &[u8] = b"PpqWstcdnFLR";
+
 /// Severities of an error (PostgreSQL manual, "Error and Notice Message Fields").
 const SEVERITIES: [&str; 3] = ["ERROR", "FATAL", "PANIC"];
 
@@ -36,6 +43,8 @@ pub struct ServerError {
     pub detail: String,
     /// HINT.
     pub hint: Option<String>,
+    /// All other fields that clients show, by their code, each once.
+    pub other: Vec<(u8, String)>,
     /// The step of the login.
     pub step: LoginStep,
 }
@@ -45,8 +54,14 @@ impl ServerError {
     pub(super) fn parse(body: &[u8], step: LoginStep) -> Result<Self, WireError> {
         let malformed = || WireError::Malformed("ErrorResponse");
         let fields = body.strip_suffix(b"\0").ok_or_else(malformed)?;
-        let mut error =
-            Self { sqlstate: String::new(), message: String::new(), detail: String::new(), hint: None, step };
+        let mut error = Self {
+            sqlstate: String::new(),
+            message: String::new(),
+            detail: String::new(),
+            hint: None,
+            other: Vec::new(),
+            step,
+        };
         if fields.is_empty() {
             return Ok(error);
         }
@@ -58,6 +73,9 @@ impl ServerError {
                 b'M' => error.message = words(text),
                 b'D' => error.detail = words(text),
                 b'H' => error.hint = Some(words(text)),
+                code if OTHER_FIELDS.contains(code) && error.other.iter().all(|(known, _)| known != code) => {
+                    error.other.push((*code, other(*code, text)));
+                }
                 _ => {}
             }
         }
@@ -88,6 +106,13 @@ fn words(text: &[u8]) -> String {
     visible(text.trim(), MAX_WORDS)
 }
 
+fn other(code: u8, text: &[u8]) -> String {
+    match code {
+        b'W' | b'q' => words(text),
+        _ => visible(&String::from_utf8_lossy(text), MAX_NAME),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -104,8 +129,32 @@ mod tests {
         let error = parse(body).unwrap();
         assert_eq!(error.to_string(), "3D000: no\\u{1b}[31m \u{fffd} way");
         assert_eq!((&*error.detail, error.hint.as_deref(), error.class()), ("d", Some("h"), "3D"));
+        assert_eq!(error.other, [(b'F', "postinit.c".to_owned())]);
         let empty = parse(b"\0").unwrap();
         assert_eq!((empty.to_string(), empty.class()), ("no SQLSTATE: ".to_owned(), ""));
+    }
+
+    #[test]
+    fn the_fields_that_clients_show_are_kept_and_others_are_not() {
+        let long = "x".repeat(2_000);
+        let body =
+            format!("Mm\0P7\0WPL/pgSQL function f()\nline 3\0sapp\0F{long}\0L7\x1b\0L8\0Rr\0Zz\0q{long}\0\0");
+        let other = parse(body.as_bytes()).unwrap().other;
+        let shown: Vec<_> = other.iter().map(|(code, text)| (char::from(*code), text.as_str())).collect();
+        let cut = |bytes| visible(&long, bytes);
+        let (file, query) = (cut(MAX_NAME), cut(MAX_WORDS));
+        assert_eq!(
+            shown,
+            [
+                ('P', "7"),
+                ('W', "PL/pgSQL function f() line 3"),
+                ('s', "app"),
+                ('F', &*file),
+                ('L', "7\\u{1b}"),
+                ('R', "r"),
+                ('q', &*query),
+            ]
+        );
     }
 
     #[test]

@@ -29,6 +29,7 @@ pub fn encode(refusal: &Refusal, session: SessionId) -> BytesMut {
         (b'D', detail),
     ];
     fields.extend(refusal.hint.clone().map(|hint| (b'H', hint)));
+    fields.extend(refusal.other.iter().cloned());
     let mut out = BytesMut::new();
     // Texts are cut where they are made; were they not, a client is better served by silence than by bytes
     // it reads as another protocol.
@@ -94,6 +95,22 @@ mod tests {
         assert!(text.contains(&format!(
             "C53300\0Msorry\0Dits detail. Stage upstream_login. Session {session}.\0Hits hint\0\0"
         )));
+    }
+
+    #[test]
+    fn other_fields_of_the_server_stand_behind_its_texts() {
+        let session = SessionId::random();
+        let other = [(b'W', "a trigger".to_owned()), (b'F', "postinit.c".to_owned())];
+        let refusal = Refusal::verbatim("3D000", "no", "", Some("hint")).with_fields(&other);
+        let text = String::from_utf8(encode(&refusal, session).to_vec()).unwrap();
+        assert!(text.ends_with("Hhint\0Wa trigger\0Fpostinit.c\0\0"), "{text}");
+        // Escapes can make every field ten times as long as its limit.
+        let long = "x".repeat(10_000);
+        let other: Vec<_> = b"PpqWstcdnFLR"
+            .map(|code| (code, if b"qW".contains(&code) { &long[..] } else { &long[..1_280] }.to_owned()))
+            .to_vec();
+        let refusal = Refusal::verbatim("3D000", &long, &long, Some(&long)).with_fields(&other);
+        assert!(!encode(&refusal, session).is_empty());
     }
 
     #[test]

@@ -167,6 +167,23 @@ async fn the_servers_own_errors_arrive_as_it_sent_them_or_as_what_they_mean() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_servers_error_arrives_with_its_context_and_its_place_in_the_source() {
+    let world = World::start().await;
+    let token = world.token("alice");
+    let login = world.raw().await.login("alice", Some("nowhere"), &token);
+    let refusal = login.await.err().expect("there is no such database");
+    assert_eq!((refusal.sqlstate(), refusal.0[&'F'].as_str()), ("3D000", "postinit.c"));
+    assert!(refusal.0[&'L'].parse::<u32>().is_ok() && refusal.0.contains_key(&'R'), "{refusal:?}");
+    let ca = Ca::new().unwrap();
+    let fields =
+        b"SFATAL\0VFATAL\0C42501\0Mno\0WPL/pgSQL function on_login()\nline 3 at RAISE\0Fpl_exec.c\0\0";
+    let server = FakeServer::start(&ca, Part::AfterPassword(message(b'E', fields))).await;
+    let refusal = against(&ca, &server).await;
+    assert_eq!(refusal.0[&'W'], "PL/pgSQL function on_login() line 3 at RAISE");
+    assert_eq!(refusal.0[&'F'], "pl_exec.c");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_role_without_rds_iam_and_a_role_that_does_not_exist() {
     let world = World::start().await;
     let missing = world.refusal("token", &world.token("nobody")).await;

@@ -24,6 +24,7 @@ use crate::lifecycle::Stopping;
 use crate::limits::{Counts, DoorLimits};
 use crate::net::egress::{Egress, EgressProxy};
 use crate::net::outgoing::Outgoing;
+use crate::net::peer_clocks::PeerClocks;
 use crate::resolver::Resolver;
 use crate::roll::Roll;
 use crate::server::Generation;
@@ -76,6 +77,7 @@ pub struct Host {
     pub log: LogControl,
     cancels: Arc<CancelKeys>,
     pool_tally: Arc<Tally>,
+    clocks: PeerClocks,
 }
 
 impl Host {
@@ -94,6 +96,7 @@ impl Host {
         let cancels = CancelKeys::new(&secret).context("cancel keys cannot be derived")?;
         Ok(Self {
             supervisor: TaskSupervisor::new(control.clone(), outside.tasks.clone()),
+            clocks: PeerClocks::new(outside.clock.clone()),
             outside,
             control,
             stopping,
@@ -116,7 +119,8 @@ impl Host {
         let certificates = certificates.collect::<Result<_, _>>()?;
         let clusters: Vec<_> = config.clusters.into_iter().map(Arc::new).collect();
         let dialers = Dialers::new(&clusters, config.limits.server_connect_timeout, &self.outside.resolver)?;
-        let outgoing = Outgoing::new(self.outside.resolver.clone(), egress(&config.egress)?);
+        let outgoing = Outgoing::new(self.outside.resolver.clone(), egress(&config.egress)?)
+            .with_clocks(self.clocks.clone());
         let federation = self.federation(&clusters, config.limits.login_timeout, &outgoing, before)?;
         let admissions = match before {
             Some(before) => before.steps.admissions.succeeded_by(&clusters),
@@ -144,6 +148,7 @@ impl Host {
             roll: Arc::clone(&self.roll),
             audit: self.log.audit_gate(config.audit.when_unwritable),
             clock: self.outside.clock.clone(),
+            peer_clocks: self.clocks.clone(),
             session: config.session,
             stopping: self.stopping.clone(),
         };

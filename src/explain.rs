@@ -2,6 +2,7 @@
 //! here, so that they speak with one voice, and so that one reading shows that none of them tells a secret.
 //! Before a token's signature has held, nothing of its content is repeated.
 
+mod clock;
 mod place;
 mod policy;
 mod upstream;
@@ -18,6 +19,8 @@ use crate::outcome::LoginError;
 use crate::refusal::{Refusal, Stage};
 use crate::upstream::dial::DialError;
 use crate::wire::WireError;
+
+pub use self::clock::{clock_note, name_clock};
 
 const FRESH_TOKEN: &str = "Get a fresh token from your identity provider and connect again.";
 const TOKEN_AS_PASSWORD: &str = "Send the JWT of your identity provider as the password, whole and unchanged: \

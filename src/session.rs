@@ -22,9 +22,11 @@ use crate::client::negotiate::{Dropped, First, negotiate};
 use crate::client::proxy_protocol::{Origin, origin};
 use crate::client::{self, Pending};
 use crate::clock::Clock;
+use crate::explain::name_clock;
 use crate::lifecycle::Stopping;
 use crate::limits::{Counts, Place, SessionCeilings, SessionPlace, Unheard};
 use crate::names::SessionId;
+use crate::net::peer_clocks::PeerClocks;
 use crate::outcome::{End, LoginError};
 use crate::refusal::Stage;
 use crate::relay::{Kept, SessionSettings, Terms, TokenTimes, relay};
@@ -58,6 +60,7 @@ pub struct Steps {
     pub(crate) roll: Arc<Roll>,
     pub(crate) audit: AuditGate,
     pub(crate) clock: Clock,
+    pub(crate) peer_clocks: PeerClocks,
     pub(crate) session: SessionSettings,
     pub(crate) stopping: Stopping,
 }
@@ -151,6 +154,7 @@ async fn live(
                 Ok(login) => Box::pin(carry(steps, client, login, due, (session, trail))).await,
                 Err(why) => {
                     let refusal = why.refusal(client.startup().user(), &listener.ask);
+                    let refusal = name_clock(refusal, &why, steps.peer_clocks.difference());
                     Box::pin(client.refuse(&refusal, session)).await;
                     End::Refused(why)
                 }

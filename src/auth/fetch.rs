@@ -11,8 +11,9 @@ use url::Url;
 use crate::auth::json::{self, JsonFault};
 use crate::auth::jwks::{KeySet, KeySetFault};
 use crate::config::IssuerSettings;
-use crate::net::https::{Answer, HttpsClient, HttpsError, HttpsLimits};
+use crate::net::https::{Answer, HttpsClient, HttpsError, HttpsLimits, peer};
 use crate::net::outgoing::{Outgoing, OutgoingError};
+use crate::net::peer_clocks::PeerClocks;
 
 /// Longest time for one connection, as far as the limit of a request lets it.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -27,6 +28,7 @@ const KEEP_DISCOVERED: Duration = Duration::from_hours(1);
 #[derive(Debug)]
 pub struct KeyFetcher {
     client: HttpsClient,
+    clocks: PeerClocks,
     issuer: String,
     discovery: Url,
     jwks_url: Option<Url>,
@@ -96,6 +98,7 @@ impl KeyFetcher {
         };
         Ok(Self {
             client: outgoing.client(settings.ca_file.as_deref(), settings.private_network, limits)?,
+            clocks: outgoing.clocks().clone(),
             discovery: Url::parse(&discovery)
                 .map_err(|error| SetupError::Url(format!("{issuer}: {error}")))?,
             issuer,
@@ -117,6 +120,13 @@ impl KeyFetcher {
             Ok(url) if url != known => self.fetch_from(&url).await,
             Ok(_) | Err(_) => fetched,
         }
+    }
+
+    /// Seconds by which this machine's clock is ahead of that of the issuer; `None` before its first answer. It is the
+    /// host of the key set where that is configured.
+    pub fn clock_ahead(&self) -> Option<i64> {
+        let url = self.jwks_url.as_ref().unwrap_or(&self.discovery).as_str().parse().ok()?;
+        self.clocks.seconds_ahead_of(&peer(&url))
     }
 
     /// The certificates that the issuer shows, its own first, verified as in every fetch; none where it is asked in

@@ -35,12 +35,16 @@ pub struct KeyStatus {
     pub keys: usize,
     /// Keys of the last good set that are not used.
     pub left_out: usize,
-    /// Since the last good fetch; `None` when there was none.
-    pub age: Option<Duration>,
+    /// Time since the last good fetch, or since the start when there was none.
+    pub age: Duration,
+    /// Age from which the keys are no longer used.
+    pub max_age: Duration,
     /// Whether there is a set and it is not too old: whether tokens can be verified.
     pub usable: bool,
     /// Fetches since the start.
     pub fetches: FetchCounts,
+    /// Seconds by which this machine's clock is ahead of that of the issuer; `None` before its first answer.
+    pub clock_ahead: Option<i64>,
 }
 
 /// The answer to a token whose key is unknown or whose signature does not hold.
@@ -64,6 +68,7 @@ struct Shared {
     spent: SpentTokens,
     /// Keys that the log has named.
     named: Mutex<Vec<LeftOut>>,
+    started: Instant,
     refresh: Duration,
     max_stale: Duration,
     /// Least time between two fetches for tokens: strangers can send any number of those.
@@ -136,9 +141,11 @@ impl KeyStore {
         KeyStatus {
             keys: current.as_ref().map_or(0, |loaded| loaded.keys.len()),
             left_out: current.as_ref().map_or(0, |loaded| loaded.keys.left_out_count()),
-            age: current.as_ref().map(|loaded| loaded.at.elapsed()),
+            age: current.as_ref().map_or(self.shared.started, |loaded| loaded.at).elapsed(),
+            max_age: self.shared.max_stale,
             usable: self.shared.usable().is_some(),
             fetches: self.shared.progress.borrow().counts,
+            clock_ahead: self.shared.fetcher.load().clock_ahead(),
         }
     }
 
@@ -200,6 +207,7 @@ impl Shared {
             progress: watch::Sender::new(Progress::default()),
             spent: SpentTokens::default(),
             named: Mutex::default(),
+            started: Instant::now(),
             refresh: settings.jwks_refresh,
             max_stale: settings.jwks_max_stale,
             refetch_interval: settings.jwks_refetch_interval,

@@ -15,14 +15,16 @@ use super::breaker::{Breaker, Pass, Turn};
 use super::credentials::RoleCredentials;
 use super::retry::{Course, StsTimes, Trouble};
 use super::sts_answer::believe;
-use super::sts_client::{self, ClockWatch};
+use super::sts_client;
 pub use super::sts_error::StsError;
 use super::sts_error::{CallError, Failed, classify};
 use super::sts_status::{Outcome, StsStatus, Tries};
 use crate::clock::Clock;
 use crate::config::ClusterSettings;
 use crate::names::{Issuer, RoleArn, Subject, random_bytes};
+use crate::net::https::peer;
 use crate::net::outgoing::{Outgoing, OutgoingError};
+use crate::net::peer_clocks::PeerClocks;
 use crate::secret::Jwt;
 
 /// Calls to one endpoint at the same time; more wait their turn.
@@ -57,7 +59,7 @@ pub struct Sts {
     endpoint: Url,
     times: StsTimes,
     known: Arc<Known>,
-    watch: Arc<ClockWatch>,
+    clocks: PeerClocks,
     clock: Clock,
 }
 
@@ -94,14 +96,12 @@ impl Sts {
         outgoing: &Outgoing,
         before: Option<&Self>,
     ) -> Result<Self, OutgoingError> {
-        let watch = before.map(|before| Arc::clone(&before.watch));
-        let watch = watch.unwrap_or_else(|| Arc::new(ClockWatch::new(clock.clone())));
         Ok(Self {
-            client: sts_client::build(cluster, &times, outgoing, Arc::clone(&watch))?,
+            client: sts_client::build(cluster, &times, outgoing)?,
             endpoint: cluster.sts_endpoint_url.clone(),
             times,
             known: before.map(|before| Arc::clone(&before.known)).unwrap_or_default(),
-            watch,
+            clocks: outgoing.clocks().clone(),
             clock,
         })
     }
@@ -118,8 +118,13 @@ impl Sts {
             host: self.endpoint.host_str().unwrap_or_default().to_owned(),
             breaker: self.known.breaker.state(Instant::now()),
             tries: self.known.tries.all(),
-            clock_ahead: self.watch.skew_seconds(),
+            clock_ahead: self.clock_ahead(),
         }
+    }
+
+    fn clock_ahead(&self) -> i64 {
+        let url = self.endpoint.as_str().parse();
+        url.ok().and_then(|url| self.clocks.seconds_ahead_of(&peer(&url))).unwrap_or_default()
     }
 
     /// Trades the token for credentials.

@@ -20,6 +20,7 @@ use zeroize::Zeroizing;
 
 use super::connect::{Connector, Dial, chain};
 use super::guard::is_allowed;
+use super::peer_clocks::PeerClocks;
 
 /// Longest head of an answer. Ours; hyper reads at most 100 headers besides.
 pub const MAX_HEAD_BYTES: usize = 64 * 1024;
@@ -48,6 +49,7 @@ pub struct HttpsClient {
     dial: Dial,
     connector: Connector,
     places: Semaphore,
+    clocks: PeerClocks,
     private_network: bool,
     limits: HttpsLimits,
 }
@@ -100,15 +102,16 @@ impl Answer {
     pub fn header(&self, name: HeaderName) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
-
-    /// The peer's time, as it wrote it (RFC 9110, section 6.6.1).
-    pub fn date(&self) -> Option<&str> {
-        self.header(header::DATE)
-    }
 }
 
 impl HttpsClient {
-    pub(super) fn new(dial: Dial, connector: Connector, private_network: bool, limits: HttpsLimits) -> Self {
+    pub(super) fn new(
+        dial: Dial,
+        connector: Connector,
+        clocks: PeerClocks,
+        private_network: bool,
+        limits: HttpsLimits,
+    ) -> Self {
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(KEEP_IDLE)
@@ -116,7 +119,7 @@ impl HttpsClient {
             .http1_max_buf_size(MAX_HEAD_BYTES)
             .build(connector.clone());
         let places = Semaphore::new(limits.connections);
-        Self { client, dial, connector, places, private_network, limits }
+        Self { client, dial, connector, places, clocks, private_network, limits }
     }
 
     /// A GET of `url`.
@@ -128,6 +131,7 @@ impl HttpsClient {
     /// Sends `request` and reads the whole answer, whatever its status.
     pub async fn ask(&self, request: Request<Bytes>) -> Result<Answer, HttpsError> {
         self.check_address(request.uri())?;
+        let peer = peer(request.uri());
         self.in_time(self.limits.request, async {
             // The semaphore is never closed.
             let _place = self.places.acquire().await;
@@ -136,7 +140,11 @@ impl HttpsClient {
             headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
             headers.entry(header::USER_AGENT).or_insert(USER_AGENT);
             let answer = self.client.request(request).await;
-            self.whole(answer.map_err(|error| HttpsError::Broken(chain(&error)))?).await
+            let answer = answer.map_err(|error| HttpsError::Broken(chain(&error)))?;
+            if let Some(date) = answer.headers().get(header::DATE).and_then(|date| date.to_str().ok()) {
+                self.clocks.saw(&peer, date);
+            }
+            self.whole(answer).await
         })
         .await
     }
@@ -209,6 +217,12 @@ impl HttpsClient {
         }
         Ok(Answer { status: head.status, headers: head.headers, body: Bytes::from_owner(bytes) })
     }
+}
+
+/// The peer's name among [`PeerClocks`]: host and port of the URL.
+pub fn peer(url: &Uri) -> String {
+    let port = url.port_u16().unwrap_or(if url.scheme_str() == Some("http") { 80 } else { 443 });
+    format!("{}:{port}", url.host().unwrap_or_default())
 }
 
 impl fmt::Debug for HttpsClient {

@@ -6,3 +6,4 @@ pub mod egress;
 pub mod guard;
 pub mod https;
 pub mod outgoing;
+pub mod peer_clocks;

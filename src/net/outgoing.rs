@@ -10,6 +10,8 @@ use rustls_pki_types::pem::PemObject;
 use super::connect::{Connector, Dial};
 use super::egress::Egress;
 use super::https::{HttpsClient, HttpsLimits};
+use super::peer_clocks::PeerClocks;
+use crate::clock::Clock;
 use crate::resolver::Resolver;
 
 /// Makes HTTPS clients. Clones share the system's certificate authorities, which are read when they are first needed.
@@ -18,6 +20,7 @@ pub struct Outgoing {
     resolver: Resolver,
     egress: Egress,
     system: Arc<OnceLock<Arc<RootCertStore>>>,
+    clocks: PeerClocks,
 }
 
 /// The authorities of a file cannot be used, or the TLS library refuses the settings.
@@ -39,7 +42,18 @@ pub enum OutgoingError {
 impl Outgoing {
     /// Names are found by `resolver`, hosts reached by `egress`.
     pub fn new(resolver: Resolver, egress: Egress) -> Self {
-        Self { resolver, egress, system: Arc::default() }
+        Self { resolver, egress, system: Arc::default(), clocks: PeerClocks::new(Clock::system()) }
+    }
+
+    /// Compares the `Date` of every answer in `clocks`.
+    #[must_use]
+    pub fn with_clocks(self, clocks: PeerClocks) -> Self {
+        Self { clocks, ..self }
+    }
+
+    /// The times of the peers.
+    pub fn clocks(&self) -> &PeerClocks {
+        &self.clocks
     }
 
     /// Directly, with the system's resolver.
@@ -67,7 +81,7 @@ impl Outgoing {
             .with_no_client_auth();
         let dial = Dial::new(&self.resolver, private_network, self.egress.clone(), limits.connect);
         let connector = Connector::new(dial.clone(), tls, limits.connect);
-        Ok(HttpsClient::new(dial, connector, private_network, limits))
+        Ok(HttpsClient::new(dial, connector, self.clocks.clone(), private_network, limits))
     }
 }
 

@@ -25,12 +25,14 @@ impl Steps {
             keys: status.keys,
             left_out: status.left_out,
             age: status.age,
+            max_age: status.max_age,
             usable: status.usable,
             fetches: [("good", status.fetches.good), ("failed", status.fetches.failed)],
             refetches: [
                 ("unknown_key", status.fetches.for_unknown_key),
                 ("bad_signature", status.fetches.for_bad_signature),
             ],
+            clock_ahead: status.clock_ahead,
         };
         self.key_sets().map(snapshot).collect()
     }

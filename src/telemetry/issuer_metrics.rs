@@ -13,6 +13,8 @@ type Name = [(&'static str, String); 1];
 /// A name, and a word from a closed list.
 type NameAndWord = [(&'static str, String); 2];
 
+type Seconds = Gauge<f64, std::sync::atomic::AtomicU64>;
+
 /// An issuer.
 #[derive(Clone, Debug, Default)]
 pub struct IssuerSnapshot {
@@ -22,14 +24,18 @@ pub struct IssuerSnapshot {
     pub keys: usize,
     /// Keys in the set that are not used.
     pub left_out: usize,
-    /// Time since the last good fetch.
-    pub age: Option<Duration>,
+    /// Time since the last good fetch, or since the start when there was none.
+    pub age: Duration,
+    /// Age from which its keys are no longer used.
+    pub max_age: Duration,
     /// True if its tokens can be verified.
     pub usable: bool,
     /// Fetches, by how they ended: `good`, `failed`.
     pub fetches: [(&'static str, u64); 2],
     /// Fetches that tokens asked for, by reason: `unknown_key`, `bad_signature`.
     pub refetches: [(&'static str, u64); 2],
+    /// Seconds by which our clock is ahead of that of the issuer; `None` before its first answer.
+    pub clock_ahead: Option<i64>,
 }
 
 /// The series.
@@ -38,9 +44,11 @@ pub(super) struct IssuerMetrics {
     usable: Family<Name, Gauge>,
     keys: Family<Name, Gauge>,
     left_out: Family<Name, Gauge>,
-    age: Family<Name, Gauge<f64, std::sync::atomic::AtomicU64>>,
+    age: Family<Name, Seconds>,
+    max_age: Family<Name, Seconds>,
     fetches: Family<NameAndWord, Counter>,
     refetches: Family<NameAndWord, Counter>,
+    clock_ahead: Family<Name, Gauge>,
 }
 
 impl IssuerMetrics {
@@ -50,12 +58,16 @@ impl IssuerMetrics {
         registry.register("key_set_keys", "Keys of an issuer", self.keys.clone());
         let help = "Keys that an issuer publishes and that are not used; the log names each with the reason";
         registry.register("key_set_left_out", help, self.left_out.clone());
-        let help = "Time since an issuer's keys were last fetched";
+        let help = "Time since an issuer's keys were last fetched, or since the start if they never were";
         registry.register("key_set_age_seconds", help, self.age.clone());
+        let help = "Age from which an issuer's keys are no longer used (issuer.jwks_max_stale)";
+        registry.register("key_set_max_age_seconds", help, self.max_age.clone());
         let help = "Fetches of an issuer's keys, by outcome";
         registry.register("key_set_fetches", help, self.fetches.clone());
         let help = "Fetches of an issuer's keys that tokens asked for, by reason";
         registry.register("key_set_refetches", help, self.refetches.clone());
+        let help = "Seconds by which this machine's clock is ahead of that of an issuer, by its last answer";
+        registry.register("issuer_clock_ahead_seconds", help, self.clock_ahead.clone());
     }
 
     pub(super) fn set(&self, issuers: &[IssuerSnapshot]) {
@@ -65,14 +77,20 @@ impl IssuerMetrics {
         self.keys.clear();
         self.left_out.clear();
         self.age.clear();
+        self.max_age.clear();
         self.fetches.clear();
         self.refetches.clear();
+        self.clock_ahead.clear();
         for one in issuers {
             let issuer = [("issuer", one.name.clone())];
             self.usable.get_or_create(&issuer).set(i64::from(one.usable));
             self.keys.get_or_create(&issuer).set(whole(one.keys));
             self.left_out.get_or_create(&issuer).set(whole(one.left_out));
-            self.age.get_or_create(&issuer).set(one.age.map_or(f64::NAN, |age| age.as_secs_f64()));
+            self.age.get_or_create(&issuer).set(one.age.as_secs_f64());
+            self.max_age.get_or_create(&issuer).set(one.max_age.as_secs_f64());
+            if let Some(seconds) = one.clock_ahead {
+                self.clock_ahead.get_or_create(&issuer).set(seconds);
+            }
             let words = |label, word: &str| [("issuer", one.name.clone()), (label, word.to_owned())];
             for (outcome, count) in one.fetches {
                 self.fetches.get_or_create(&words("outcome", outcome)).inc_by(count);

@@ -186,8 +186,40 @@ async fn r17_a_clock_that_differs_from_that_of_sts_is_a_warning() {
     let world = World::wishes().upstream(server.addr, &ca).one_clock().start().await;
     world.cloud.clock.advance(-300); // the answers' Date is that of the machine
     drop(let_in(&world, &world.token("alice")).await);
-    let line = world.log_line("this machine's clock differs from that of AWS STS").await;
-    assert!(line.contains("\"seconds_ahead\":-3"), "{line}");
+    let line = world.log_line("this machine's clock differs from that of an HTTPS peer").await;
+    assert!(line.contains("\"seconds_ahead\":-"), "{line}");
+}
+
+/// Refusals that are about times name the clock, if it is that of this machine that differs.
+#[tokio::test(flavor = "multi_thread")]
+async fn r17_a_wrong_clock_is_named_to_the_person_and_measured_for_the_operator() {
+    let world = World::wishes().one_clock().start().await;
+    let refused = async |token: String, detail: &str| {
+        let refusal = world.refusal("alice", &token).await;
+        assert!(refusal.detail().contains(detail), "{refusal:?}");
+        refusal.hint().to_owned()
+    };
+    let early = || world.mint(world.claims("alice").set("exp", world.cloud.clock.unix() - 60));
+    let hint = refused(early(), "the token expired").await;
+    assert!(!hint.contains("clock"), "it is right: {hint}");
+    world.cloud.clock.advance(420); // the answers' Date is that of the machine
+    let hint = refused(early(), "the token expired").await;
+    assert!(hint.contains("This proxy's clock is 7 minutes ahead of that of every server"), "{hint}");
+    let (_, metrics) = world.get("/metrics").await;
+    let ahead =
+        metrics.lines().find(|line| line.starts_with("pgpassport_issuer_clock_ahead_seconds{")).unwrap();
+    let ahead: i64 = ahead.rsplit_once(' ').unwrap().1.parse().unwrap();
+    assert!((400..=450).contains(&ahead), "{ahead}");
+    // A token of now, with which STS and the database compare clocks of their own.
+    let mut role = world.cloud.role(aws_emulator::Template::Trust, aws_emulator::Template::Permission);
+    role.permission_policy = role.permission_policy.replace("rds-db:connect", "rds-db:nothing");
+    world.cloud.sts.put_role(&role).unwrap();
+    let hint = refused(world.token("alice"), "the database refused the IAM token").await;
+    assert!(hint.contains("This proxy's clock is 7 minutes ahead"), "{hint}");
+    let later = world.mint(world.claims("alice").set("nbf", world.cloud.clock.unix() + 600));
+    world.cloud.clock.advance(-840);
+    let hint = refused(later, "not valid yet").await;
+    assert!(hint.contains("This proxy's clock is 7 minutes behind that of every server"), "{hint}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

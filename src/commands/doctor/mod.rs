@@ -27,6 +27,7 @@ use crate::aws::retry::StsTimes;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::net::outgoing::Outgoing;
+use crate::net::peer_clocks::PeerClocks;
 use crate::resolver::Resolver;
 use crate::secret::Jwt;
 
@@ -80,7 +81,8 @@ pub async fn examine(config: Config, question: Question, clock: &Clock, report: 
     let Question { jwt, source, cluster, database, sts_times, sts_slow, patience } = question;
     let resolver = Resolver::system();
     // A file that cannot be read is a problem of the configuration, which is reported first.
-    let outgoing = Outgoing::new(resolver.clone(), egress(&config.egress).unwrap_or_default());
+    let outgoing = Outgoing::new(resolver.clone(), egress(&config.egress).unwrap_or_default())
+        .with_clocks(PeerClocks::new(clock.clone()));
     setup::config(&config, report);
     setup::listeners(&config.listeners, clock.now(), report);
     let usable = issuers::examine(&config.issuers, &outgoing, clock.now(), report).await;
@@ -105,7 +107,7 @@ pub async fn examine(config: Config, question: Question, clock: &Clock, report: 
     let token = sts::examine(jwt, &grant, tags, (sts_times, sts_slow), (clock, &outgoing), report).await;
     let dialed =
         upstream::dial(&grant, config.limits.server_connect_timeout, resolver, clock.now(), report).await;
-    match upstream::log_in(&grant, dialed, token, patience, report).await {
+    match upstream::log_in(&grant, dialed, token, (patience, outgoing.clocks()), report).await {
         Some(upstream) => session::examine(upstream, &grant, clock, patience, report).await,
         None => report.skip_all(&session::LINKS, "not tried: there is no session"),
     }

@@ -2,6 +2,10 @@
 
 use serde::Serialize;
 
+use crate::explain::clock_note;
+use crate::net::peer_clocks::PeerClocks;
+use crate::outcome::LoginError;
+
 /// One link of the chain from the configuration to a session. The ids are stable: programs may go by them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -166,6 +170,14 @@ pub(super) struct Trouble {
 impl Trouble {
     pub(super) fn new(found: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { found: found.into(), cause: None, remedy: remedy.into() }
+    }
+
+    /// Names the clock of this machine behind the remedy, if it can be the cause of `why`.
+    pub(super) fn by_clock(mut self, why: &LoginError, clocks: &PeerClocks) -> Self {
+        if let Some(note) = clock_note(why, clocks.difference(), "This machine's clock") {
+            self.remedy = format!("{} {note}", self.remedy);
+        }
+        self
     }
 
     pub(super) fn because(mut self, cause: impl Into<String>) -> Self {

@@ -19,6 +19,7 @@ use crate::aws::sts_client::https_client;
 use crate::clock::Clock;
 use crate::net::https::{HttpsClient, Reached};
 use crate::net::outgoing::Outgoing;
+use crate::outcome::LoginError;
 use crate::secret::{IamToken, Jwt};
 
 pub(super) const LINKS: [Link; 3] = [Link::StsEndpoint, Link::Sts, Link::IamToken];
@@ -51,7 +52,8 @@ pub(super) async fn examine(
     let credentials = match federation.federate(jwt, grant).await {
         Ok(credentials) => credentials,
         Err(error) => {
-            report.fail(Link::Sts, explain(&error, grant, &brought));
+            let trouble = explain(&error, grant, &brought);
+            report.fail(Link::Sts, trouble.by_clock(&LoginError::Sts(error), outgoing.clocks()));
             report.skip(Link::IamToken, "not tried: there are no credentials");
             return None;
         }

@@ -80,7 +80,11 @@ pub(super) async fn examine(
     for link in LINKS {
         let mut faults = refused.into_iter().chain(&look.faults);
         match faults.find(|fault| link_of(fault) == link) {
-            Some(fault) => report.fail(link, trouble(fault, Some(&look), issuers)),
+            Some(fault) => {
+                let why = LoginError::Verify(fault.clone());
+                let trouble = trouble(fault, Some(&look), issuers).by_clock(&why, outgoing.clocks());
+                report.fail(link, trouble);
+            }
             None => fine(link, jwt, &look, verdict.as_ref(), clock, report),
         }
     }

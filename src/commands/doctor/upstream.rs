@@ -12,6 +12,7 @@ use crate::auth::Grant;
 use crate::client::startup::StartupParams;
 use crate::explain::explain;
 use crate::names::{printable, sql_identifier};
+use crate::net::peer_clocks::PeerClocks;
 use crate::outcome::LoginError;
 use crate::resolver::Resolver;
 use crate::secret::IamToken;
@@ -139,7 +140,7 @@ pub(super) async fn log_in(
     grant: &Grant,
     dialed: Option<Dialed>,
     token: Option<IamToken>,
-    patience: Duration,
+    (patience, clocks): (Duration, &PeerClocks),
     report: &mut Report<'_>,
 ) -> Option<Upstream> {
     let (Some(mut dialed), Some(token)) = (dialed, token) else {
@@ -178,25 +179,27 @@ pub(super) async fn log_in(
             None
         }
         Err(error) => {
-            report.fail(Link::Login, refused(error, grant));
+            report.fail(Link::Login, refused(error, grant, clocks));
             None
         }
     }
 }
 
-fn refused(error: UpstreamLoginError, grant: &Grant) -> Trouble {
+fn refused(error: UpstreamLoginError, grant: &Grant, clocks: &PeerClocks) -> Trouble {
     let found = printable(&error.to_string(), MAX_SHOWN);
     let remedy = match &error {
         UpstreamLoginError::Refused(error) => remedy(error, grant),
         _ => None,
     };
-    let refusal = explain(&LoginError::Upstream(error), grant.db_user().as_str());
+    let why = LoginError::Upstream(error);
+    let refusal = explain(&why, grant.db_user().as_str());
     let remedy = remedy.or(refusal.hint).unwrap_or_else(|| SERVERS_WORDS.to_owned());
-    if refusal.verbatim {
+    let trouble = if refusal.verbatim {
         Trouble::new(found, remedy)
     } else {
         Trouble::new(refusal.detail, remedy).because(found)
-    }
+    };
+    trouble.by_clock(&why, clocks)
 }
 
 /// The remedy for a refusal of the server, where it is not the hint that a client gets.

@@ -1,0 +1,86 @@
+//! This machine's clock in words, where a refusal can be its fault.
+
+use super::span;
+use crate::auth::VerifyError;
+use crate::aws::sts::StsError;
+use crate::net::peer_clocks::ClockDifference;
+use crate::outcome::LoginError;
+use crate::refusal::Refusal;
+
+/// Names the clock in the hint of a refusal that is about times, if it differs from those of the HTTPS peers.
+pub fn name_clock(refusal: Refusal, why: &LoginError, difference: Option<ClockDifference>) -> Refusal {
+    let Some(words) = clock_note(why, difference, "This proxy's clock") else { return refusal };
+    let hint = refusal.hint.as_deref().map_or_else(|| words.clone(), |hint| format!("{hint} {words}"));
+    refusal.hint(&hint)
+}
+
+/// The difference in a sentence that begins with `whose`, if it can be the cause of `why`.
+pub fn clock_note(why: &LoginError, difference: Option<ClockDifference>, whose: &str) -> Option<String> {
+    difference.filter(|_| is_about_times(why)).map(|difference| clock(difference, whose))
+}
+
+fn clock(ClockDifference { seconds_ahead, with_all }: ClockDifference, whose: &str) -> String {
+    let by = span(seconds_ahead.unsigned_abs());
+    let way = if seconds_ahead < 0 { "behind" } else { "ahead of" };
+    if with_all {
+        format!("{whose} is {by} {way} that of every server it asks by HTTPS: it has to be set right (NTP).")
+    } else {
+        format!("{whose} is {by} {way} that of a server it asks by HTTPS, and agrees with another one.")
+    }
+}
+
+/// Whether a wrong clock, ours or another one, can be the cause.
+fn is_about_times(why: &LoginError) -> bool {
+    match why {
+        LoginError::Verify(why) => matches!(
+            why,
+            VerifyError::Expired { .. }
+                | VerifyError::NotYetValid { .. }
+                | VerifyError::IssuedInFuture { .. }
+        ),
+        LoginError::Sts(StsError::Refused { code, .. }) => {
+            code.contains("Expired") || code.contains("Signature") || code == "InvalidIdentityToken"
+        }
+        LoginError::Sts(StsError::BadResponse(_)) => true,
+        // The IAM token is signed with the time of this machine.
+        LoginError::Upstream(why) => why.is_about_credentials(),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hint(why: &LoginError, seconds_ahead: i64, with_all: bool) -> String {
+        let refusal = why.refusal("al", &crate::client::listener::Ask::Password);
+        let named = name_clock(refusal.clone(), why, Some(ClockDifference { seconds_ahead, with_all }));
+        assert_eq!(name_clock(refusal.clone(), why, None), refusal);
+        named.hint.unwrap()
+    }
+
+    #[test]
+    fn a_wrong_clock_is_named_where_it_can_be_the_cause() {
+        let refused = |code: &str| StsError::Refused { code: code.into(), message: String::new() };
+        let about_times: [LoginError; 6] = [
+            VerifyError::Expired { seconds_ago: 300 }.into(),
+            VerifyError::NotYetValid { in_seconds: 300 }.into(),
+            VerifyError::IssuedInFuture { in_seconds: 300 }.into(),
+            refused("ExpiredTokenException").into(),
+            refused("SignatureDoesNotMatch").into(),
+            StsError::BadResponse("x").into(),
+        ];
+        for why in about_times {
+            let words = hint(&why, 300, true);
+            assert!(
+                words.contains("This proxy's clock is 5 minutes ahead of that of every server"),
+                "{words}"
+            );
+            let words = hint(&why, -90, false);
+            assert!(words.contains("clock is 90 seconds behind that of a server it asks"), "{words}");
+        }
+        for why in [LoginError::from(VerifyError::BadSignature), refused("AccessDenied").into()] {
+            assert!(!hint(&why, 300, true).contains("clock"), "{why}");
+        }
+    }
+}

@@ -69,6 +69,8 @@
 //!     (`u1_what_was_granted_is_what_the_server_is_asked_for`).
 //! 14. A restriction never falls away because a claim is missing or malformed: rules grant, or the login is refused
 //!     (`a_restriction_does_not_fall_away_with_its_claim`).
+//! 15. Every task that lives as long as the process is supervised, nothing waits for ever for one that fails, and `/livez`
+//!     and the watchdog answer for all of them (`whatever_is_spawned_has_an_owner`, `key_refresher_…`, `a_task_that_…`).
 
 pub mod admin;
 pub mod app;

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use self::status::Waiting;
 pub use self::status::{LookupDurations, ResolverStatus};
-use self::threads::{Lookups, Source};
+use self::threads::{Lookups, Means};
 
 /// Look-ups in progress at the same time, and so the largest number of resolver threads. `getaddrinfo` blocks its
 /// thread for tens of seconds when DNS is silent.
@@ -70,11 +70,7 @@ impl Resolver {
     /// A resolver with another source of addresses, for tests. The source may block. An address with port 0 gets the
     /// port that the caller asks for.
     pub fn from_fn(source: impl Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static) -> Self {
-        Self::with_source(Arc::new(source))
-    }
-
-    fn with_source(source: Source) -> Self {
-        Self(Lookups::new(source))
+        Self(Lookups::new(Means::of(Arc::new(source))))
     }
 
     /// The addresses of `host`, at least one. An IP address is its own answer. Dropping the future ends the wait and

@@ -21,7 +21,7 @@ use tokio::time::{sleep, timeout};
 use crate::lifecycle::Stopping;
 use crate::limits::{Counts, EvictionSet, EvictionSignal};
 use crate::resolver::Resolver;
-use crate::server::Generation;
+use crate::server::{Generation, threads};
 use crate::supervisor::TaskSupervisor;
 use crate::telemetry::logging::LogControl;
 use crate::telemetry::metrics::{Metrics, Snapshot};
@@ -178,17 +178,10 @@ impl Admin {
             pool: current.steps.pool(),
             resolver: self.resolver.status(),
             tasks: self.supervisor.status(),
-            threads: threads(),
+            threads: threads::count(),
             log: self.log.snapshot(),
         }
     }
-}
-
-/// Threads of this process; 0 on a system that does not say (`proc_pid_status(5)`).
-fn threads() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("Threads:"));
-    line.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
 }
 
 fn say(status: StatusCode, kind: &'static str, text: impl Into<Bytes>) -> Response<Full<Bytes>> {

@@ -257,6 +257,21 @@ mod tests {
         assert!(breaker.enter(Instant::now()).is_some());
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_probe_whose_call_panics_has_failed_and_another_one_may_try() {
+        let breaker = opened(Instant::now());
+        tokio::time::advance(OPEN_FOR).await;
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let _probe = breaker.enter(Instant::now()).unwrap();
+            panic!("as ordered");
+        }));
+        assert!(panicked.is_err());
+        assert_eq!(breaker.state(Instant::now()), BreakerState::Open);
+        tokio::time::advance(OPEN_FOR).await;
+        let probe = breaker.enter(Instant::now()).expect("nobody waits for a call that has ended");
+        assert_eq!(probe.report(true, Instant::now()), Some(Turn::Closed));
+    }
+
     #[test]
     fn quick_failures_before_slow_successes_are_no_row() {
         let (breaker, now) = (Breaker::default(), Instant::now());

@@ -21,7 +21,7 @@ use crate::admin::{self, Admin};
 use crate::app::{Host, Outside};
 use crate::config::Config;
 use crate::lifecycle::{self, Signals, Stopping};
-use crate::server::{Acceptor, Cores, Door, Doors, Generation, descriptors, inherited};
+use crate::server::{Acceptor, Cores, Door, Doors, Generation, descriptors, inherited, threads};
 use crate::supervisor::{TaskKind, TaskSupervisor};
 use crate::telemetry::logging::LogControl;
 
@@ -93,9 +93,11 @@ fn control_runtime() -> anyhow::Result<Runtime> {
             .enable_all()
             .build()
     };
-    // tokio panics when the system gives no thread for a worker.
+    let failed = "the control runtime cannot be started";
+    // tokio panics when the system gives no thread for a worker; so it is asked for as many before.
+    threads::probe(CONTROL_THREADS).context(failed)?;
     let built = catch_unwind(build).map_err(|_| anyhow!("the system gives no thread for it"));
-    built.and_then(|built| Ok(built?)).context("the control runtime cannot be started")
+    built.and_then(|built| Ok(built?)).context(failed)
 }
 
 async fn listen(addr: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
@@ -124,8 +126,8 @@ pub async fn serve(service: Service) -> anyhow::Result<()> {
     }
     host.roll.deny(config.denied.clone());
     let current = Arc::new(ArcSwap::from_pointee(host.build(config.clone(), None)?));
-    let threads = thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let cores = Cores::start(threads, &supervisor).context("the session threads cannot be started")?;
+    let count = thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let cores = Cores::start(count, &supervisor).context("the session threads cannot be started")?;
 
     let addresses = doors.iter().map(|door| Ok(door.addr()?.to_string())).collect::<io::Result<Vec<_>>>()?;
     let addr = addresses.join(", ");

@@ -137,7 +137,13 @@ async fn no_more_than_32_look_ups_are_in_progress_whatever_is_asked_for() {
 async fn the_queue_of_names_is_bounded_and_those_nobody_waits_for_make_room() {
     let (dns, resolver) = Dns::start();
     let most = MAX_UNPROVEN_LOOKUPS + MAX_QUEUED_NAMES;
-    let callers: Vec<_> = (0..most).map(|n| ask(&resolver, &format!("silent{n}.example"))).collect();
+    let mut callers = Vec::new();
+    for n in 0..most {
+        callers.push(ask(&resolver, &format!("silent{n}.example")));
+        if n + 1 == MAX_UNPROVEN_LOOKUPS {
+            until(&resolver, |status| status.in_flight == MAX_UNPROVEN_LOOKUPS).await; // and the rest is queued
+        }
+    }
     until(&resolver, |status| status.waiting == most && status.queued == MAX_QUEUED_NAMES).await;
     let refused = resolver.look_up("one.more.example", 0).await.unwrap_err();
     assert!(matches!(refused, ResolveError::Busy), "{refused}");
@@ -183,11 +189,40 @@ async fn a_look_up_that_panics_is_an_error_for_all_who_wait() {
     ask(&resolver, "db.example").await.unwrap().unwrap();
 }
 
+/// As if a minute had passed after each question.
+#[tokio::test]
+async fn a_look_up_that_never_ends_is_tried_again_twice() {
+    let (open, gate) = channel::<()>();
+    let gate = Mutex::new(gate);
+    let stuck = move |_: &str| {
+        let _ = gate.lock().unwrap().recv();
+        Ok(vec![ADDR])
+    };
+    let means = Means { lost_after: Duration::ZERO, ..Means::of(Arc::new(stuck)) };
+    let resolver = Resolver(Lookups::new(means));
+    let mut callers = Vec::new();
+    for n in 1..=3 {
+        callers.push(ask(&resolver, "db.example"));
+        until(&resolver, |status| status.in_flight == n).await;
+    }
+    for caller in callers.drain(..2) {
+        assert!(matches!(caller.await.unwrap(), Err(ResolveError::GivenUp)));
+    }
+    callers.push(ask(&resolver, "db.example"));
+    let status = until(&resolver, |status| status.waiting == 2).await;
+    assert_eq!((status.in_flight, status.queued), (3, 0), "a fourth caller waits for the third look-up");
+    drop(open);
+    for caller in callers {
+        caller.await.unwrap().unwrap();
+    }
+    until(&resolver, |status| status.in_flight == 0).await;
+}
+
 #[tokio::test]
 async fn want_of_threads_is_an_error() {
     let refuse = |_| Err(io::Error::from_raw_os_error(11)); // EAGAIN
-    let lookups = Lookups::with_spawn(Arc::new(|_: &str| Ok(vec![ADDR])), refuse);
-    let resolver = Resolver(lookups);
+    let means = Means { spawn: refuse, ..Means::of(Arc::new(|_: &str| Ok(vec![ADDR]))) };
+    let resolver = Resolver(Lookups::new(means));
     for _ in 0..3 {
         let error = resolver.look_up("db.example", 0).await.unwrap_err();
         assert!(matches!(error, ResolveError::NoThread(_)), "{error}");

@@ -32,10 +32,22 @@ pub(super) type Source = Arc<dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send 
 /// The result of a look-up, shared by its callers.
 type Answer = Result<Arc<[SocketAddr]>, ResolveError>;
 
+/// The outside of the look-ups, which tests replace.
+pub(super) struct Means {
+    pub(super) source: Source,
+    pub(super) spawn: fn(Arc<Lookups>) -> io::Result<()>,
+    pub(super) lost_after: Duration,
+}
+
+impl Means {
+    pub(super) fn of(source: Source) -> Self {
+        Self { source, spawn, lost_after: LOST_AFTER }
+    }
+}
+
 /// All look-ups of a resolver.
 pub(super) struct Lookups {
-    source: Source,
-    spawn: fn(Arc<Lookups>) -> io::Result<()>,
+    means: Means,
     state: Mutex<State>,
     work: Condvar,
     pub(super) counts: Counts,
@@ -71,18 +83,9 @@ struct Job {
 }
 
 impl Lookups {
-    pub(super) fn new(source: Source) -> Arc<Self> {
-        Self::with_spawn(source, spawn)
-    }
-
-    pub(super) fn with_spawn(source: Source, spawn: fn(Arc<Lookups>) -> io::Result<()>) -> Arc<Self> {
-        Arc::new(Self {
-            source,
-            spawn,
-            state: Mutex::default(),
-            work: Condvar::new(),
-            counts: Counts::default(),
-        })
+    pub(super) fn new(means: Means) -> Arc<Self> {
+        let (state, work, counts) = (Mutex::default(), Condvar::new(), Counts::default());
+        Arc::new(Self { means, state, work, counts })
     }
 
     /// Where the answer for `host` will appear: that of the look-up in progress, else of a new one.
@@ -93,7 +96,7 @@ impl Lookups {
         let mut state = this.lock();
         let lost = match state.lookups.get(host) {
             None => 0,
-            Some(lookup) if lookup.is_lost() => lookup.lost + 1,
+            Some(lookup) if lookup.is_lost(this.means.lost_after) => lookup.lost + 1,
             Some(lookup) => return Ok(lookup.answer.subscribe()),
         };
         if state.queue.len() >= MAX_QUEUED_NAMES {
@@ -114,7 +117,7 @@ impl Lookups {
         }
         state.threads += 1;
         drop(state);
-        if let Err(error) = (this.spawn)(Arc::clone(this)) {
+        if let Err(error) = (this.means.spawn)(Arc::clone(this)) {
             let mut state = this.lock();
             state.threads -= 1;
             // With a thread left the name's turn comes all the same.
@@ -170,7 +173,7 @@ impl Lookups {
 
     fn look_up(&self, name: &str) -> Answer {
         let begun = Instant::now();
-        let found = catch_unwind(AssertUnwindSafe(|| (self.source)(name)));
+        let found = catch_unwind(AssertUnwindSafe(|| (self.means.source)(name)));
         self.counts.took(begun.elapsed());
         let answer = match found {
             Ok(Ok(found)) if found.is_empty() => Err(ResolveError::NoAddress),
@@ -192,8 +195,8 @@ impl Lookups {
 
 impl Lookup {
     /// Whether nobody should wait for it any more.
-    fn is_lost(&self) -> bool {
-        self.lost < MAX_LOST && self.begun.is_some_and(|begun| begun.elapsed() >= LOST_AFTER)
+    fn is_lost(&self, after: Duration) -> bool {
+        self.lost < MAX_LOST && self.begun.is_some_and(|begun| begun.elapsed() >= after)
     }
 }
 

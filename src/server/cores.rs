@@ -10,7 +10,7 @@ use std::thread;
 use futures_util::FutureExt;
 use futures_util::future::select_ok;
 use tokio::net::TcpStream;
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -105,12 +105,12 @@ impl Cores {
 
 impl Core {
     fn start(number: usize, supervisor: &TaskSupervisor, closing: &CancellationToken) -> io::Result<Self> {
-        // Sessions block in nothing.
-        let runtime = Builder::new_current_thread().enable_all().max_blocking_threads(1).build()?;
         let (jobs, incoming) = mpsc::channel(HAND_OUT);
         let entry = supervisor.register(TaskName::of(TaskKind::SessionThread, number));
         let (heartbeat, ended) = (entry.heartbeat(), CancellationToken::new());
         let (closing, end) = (closing.clone(), ended.clone());
+        // The thread first: a runtime that no thread takes could not be dropped here, in an asynchronous context.
+        let (give, given) = std::sync::mpsc::channel::<Runtime>();
         let run = move || {
             let _end = end.clone().drop_guard(); // also when the thread dies
             let (incoming, tasks) = (Mutex::new(incoming), TaskTracker::new());
@@ -118,9 +118,14 @@ impl Core {
                 receive(&mut *incoming.lock().await, &closing, &tasks).await;
                 end.cancel();
             };
-            runtime.block_on(entry.run_thread(&end, receive));
+            if let Ok(runtime) = given.recv() {
+                runtime.block_on(entry.run_thread(&end, receive));
+            }
         };
         thread::Builder::new().name(format!("sessions-{number}")).spawn(run)?;
+        // Sessions block in nothing.
+        let runtime = Builder::new_current_thread().enable_all().max_blocking_threads(1).build()?;
+        let _ = give.send(runtime); // the thread waits for it
         Ok(Self { jobs, sessions: Arc::default(), heartbeat, ended })
     }
 }

@@ -5,6 +5,7 @@ pub mod descriptors;
 mod door;
 pub mod inherited;
 mod reserve;
+pub mod threads;
 
 use std::future::poll_fn;
 use std::io;

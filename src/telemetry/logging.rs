@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
 use super::audit_file::{self, AuditGate};
 pub use super::lines::{AUDIT, AnySubscriber};
 use super::lines::{AUDIT_GAP, LevelHandle, NOTICE, filter, subscriber};
@@ -19,6 +21,9 @@ use crate::config::{AuditSettings, LogLevel, LogSettings, WhenUnwritable};
 
 /// Longest time that the end of the process waits for lines to be written.
 pub const FLUSH_LIMIT: Duration = Duration::from_secs(1);
+
+/// Most bytes that a pipe with room takes at once (`PIPE_BUF`, `pipe(7)`).
+const MAX_UNCUT: usize = 4_096;
 
 /// The running log: its level, its queues, its end.
 #[derive(Clone)]
@@ -142,14 +147,29 @@ pub fn start(settings: &LogSettings, audit: &AuditSettings) -> Result<LogControl
 /// Writes `text` to standard error as [`start`] would, for a service that cannot start: a reader that has stalled does
 /// not keep the process, and one that has gone does not kill it.
 pub fn last_words(text: &str) {
-    if let Ok(queue) = log_writer::start("log-writer", stderr(), Box::new(drop)) {
-        say(&queue, text);
-        log_writer::flush([&*queue], FLUSH_LIMIT);
+    match log_writer::start("log-writer", stderr(), Box::new(drop)) {
+        Ok(queue) => {
+            say(&queue, text);
+            log_writer::flush([&*queue], FLUSH_LIMIT);
+        }
+        // The system gives no thread that could wait for a reader.
+        Err(_) if takes_a_line(&io::stderr()) => {
+            let line = format!("{}\n", text.trim_end());
+            let _ = stderr().write_all(line.as_bytes().get(..MAX_UNCUT).unwrap_or(line.as_bytes()));
+        }
+        Err(_) => {}
     }
 }
 
 fn say(queue: &LogQueue, text: &str) {
     queue.push(LineKind::Notice, format!("{}\n", text.trim_end()).as_bytes());
+}
+
+/// Whether a write of at most [`MAX_UNCUT`] bytes would not wait.
+fn takes_a_line(to: &impl AsFd) -> bool {
+    let mut polled = PollFd::new(to.as_fd(), PollFlags::POLLOUT);
+    let asked = poll(std::slice::from_mut(&mut polled), PollTimeout::ZERO);
+    asked.is_ok() && polled.revents().is_some_and(|now| now.contains(PollFlags::POLLOUT))
 }
 
 /// Standard error without the lock that all others who write there would wait for.

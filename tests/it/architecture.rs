@@ -230,6 +230,43 @@ fn one_place_for_each_power() {
     }
 }
 
+/// Functions that live as long as the process belong to the supervisor; the others end with what they are for. Threads
+/// that block are bounded and few, and nothing makes them in passing.
+#[test]
+fn whatever_is_spawned_has_an_owner() {
+    let owners = [
+        ("admin/mod.rs", "tokio::spawn("),                   // one connection
+        ("session.rs", "tokio::spawn("),                     // one connection that comes back to the pool
+        ("commands/doctor/session.rs", "tokio::spawn("),     // one run of doctor
+        ("upstream/address.rs", "running.spawn("),           // one race of addresses
+        ("server/cores.rs", "tasks.spawn("),                 // one session
+        ("supervisor.rs", "control.spawn("),                 // the supervisor itself
+        ("aws/federation.rs", "control.spawn("),             // one call, which has a limit
+        ("server/cores.rs", "sessions-{number}\")).spawn("), // supervised
+        ("server/threads.rs", ".spawn_scoped("),             // ends at once
+        ("resolver/threads.rs", ".spawn("),                  // at most MAX_LOOKUPS
+        ("commands/reload.rs", ".spawn("),                   // one at a time
+        ("telemetry/log_writer.rs", ".spawn("),              // one, which goes on after a panic
+    ];
+    for (file, code) in sources() {
+        let code = without_comments(&code);
+        let lines = code.lines().filter(|line| line.contains("spawn(") || line.contains("spawn_"));
+        for line in lines.filter(|line| !line.contains("supervisor.spawn(") && !line.contains("fn spawn")) {
+            let owned = owners.iter().any(|(owner, call)| *owner == file && line.contains(call));
+            assert!(owned, "src/{file} spawns what nobody owns: {line}");
+        }
+        for word in ["spawn_blocking", "block_in_place", "tokio::fs", "lookup_host"] {
+            assert!(!code.contains(word), "src/{file}: {word} takes a thread that nobody has counted");
+        }
+        let asks_dns = code.contains("to_socket_addrs") || code.contains("ToSocketAddrs");
+        assert!(!asks_dns || file == "resolver.rs", "src/{file} asks DNS by itself");
+        let runtimes = ["new_current_thread()", "new_multi_thread()"];
+        let builds = runtimes.iter().map(|word| code.matches(word).count()).sum::<usize>();
+        let limits = code.matches("max_blocking_threads(").count();
+        assert_eq!(builds, limits, "src/{file}: a runtime without a limit on blocking threads");
+    }
+}
+
 #[test]
 fn l2_secrets_are_read_only_where_they_are_spent() {
     let mut readers: Vec<String> = sources()

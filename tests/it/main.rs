@@ -12,6 +12,7 @@ mod cancel_crowds;
 mod chain;
 mod derivation;
 mod device_flow;
+mod dns;
 mod docs;
 mod doctor;
 mod egress;

@@ -52,7 +52,8 @@ impl AuditSink {
             Self::Device => None,
             Self::Fifo => Some("mkfifo audit.json && exec \"$@\" 2>log <>audit.json"),
         };
-        let binary = Binary::launch(world, Launch { config, shell, ..Launch::usual() });
+        let binary =
+            Binary::launch(world, Launch { config, shell: shell.map(str::to_owned), ..Launch::usual() });
         let fifo = (self == Self::Fifo).then(|| {
             let both = File::options().read(true).write(true).open(binary.file("audit.json")).unwrap();
             (Arc::new(both), Arc::default())

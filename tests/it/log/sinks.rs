@@ -51,7 +51,7 @@ impl Sink {
                 eprintln!("skipped: a full disk needs the right to mount one");
                 return None;
             }
-            Self::FullDisk => (Launch { shell: Some(FULL_DISK), ..usual }, Reader::None),
+            Self::FullDisk => (Launch { shell: Some(FULL_DISK.to_owned()), ..usual }, Reader::None),
             Self::ClosedPipe => (Launch { stderr: Some(pipe().unwrap().1.into()), ..usual }, Reader::None),
             Self::StoppedReader => {
                 let (reader, stderr) = full_pipe();

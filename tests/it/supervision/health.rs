@@ -34,11 +34,11 @@ async fn a_task_that_keeps_failing_is_named_until_it_works_again() {
         })
         .await;
         assert!(world.metric(&restarts(kind)).await > 4.5);
-        world.log_line("a task of the service does not work").await;
+        world.log_line(&format!("a task of the service does not work\",\"task\":\"{name}\"")).await;
         failpoints.order(kind, 0);
         until("it is alive", async || world.get("/livez").await.0 == 200).await;
         world.metric_is(&up(kind), 1.0).await;
-        world.log_line("a task of the service works again").await;
+        world.log_line(&format!("a task of the service works again\",\"task\":\"{name}\"")).await;
     }
     drop(session(&world).await);
 }
@@ -108,7 +108,7 @@ async fn a_session_thread_that_does_not_answer_is_named_and_gets_no_new_sessions
     })
     .await;
     world.metric_is(&up(TaskKind::SessionThread), 0.0).await;
-    world.log_line("a task of the service does not work").await;
+    world.log_line("a task of the service does not work\",\"task\":\"session_thread ").await;
     if std::thread::available_parallelism().unwrap().get() > 1 {
         for _ in 0..5 {
             answers(&mut session(&world).await).await;

@@ -62,7 +62,7 @@ pub(crate) struct Launch {
     /// Standard error; the file `log` in the binary's folder when absent.
     pub(crate) stderr: Option<Stdio>,
     /// A shell command that runs the program in `"$@"`, in the binary's folder, with `exec`.
-    pub(crate) shell: Option<&'static str>,
+    pub(crate) shell: Option<String>,
 }
 
 impl Launch {
@@ -81,7 +81,7 @@ impl Launch {
         let mut command = match self.shell {
             Some(shell) => {
                 let mut command = Command::new("unshare");
-                command.args(["--mount", "sh", "-c", shell, "sh", program]);
+                command.args(["--mount", "sh", "-c", &shell, "sh", program]);
                 command
             }
             None => Command::new(program),
@@ -183,6 +183,21 @@ impl Binary {
 
     fn proc(&self, name: &str) -> PathBuf {
         PathBuf::from(format!("/proc/{}/{name}", self.service.id()))
+    }
+
+    /// From now on it, which runs as `user`, gets new threads while that user has fewer than this.
+    pub(crate) fn allow_threads(&self, user: u32, threads: usize) {
+        let (pid, limit) = (format!("--pid={}", self.service.id()), format!("--nproc={threads}:"));
+        let mut command = Command::new("setpriv");
+        command
+            .args([format!("--reuid={user}"), format!("--regid={user}")])
+            .args(["--clear-groups", "prlimit"]);
+        assert!(command.args([pid, limit]).status().unwrap().success());
+    }
+
+    /// How many threads it has.
+    pub(crate) fn threads(&self) -> usize {
+        std::fs::read_dir(self.proc("task")).unwrap().count()
     }
 
     /// Its resident memory in KiB.

@@ -71,6 +71,8 @@
 //!     (`a_restriction_does_not_fall_away_with_its_claim`).
 //! 15. Every task that lives as long as the process is supervised, nothing waits for ever for one that fails, and `/livez`
 //!     and the watchdog answer for all of them (`whatever_is_spawned_has_an_owner`, `key_refresher_…`, `a_task_that_…`).
+//! 16. One address cannot starve others: when the places of unverified connections are taken, the longest silent one of the
+//!     address that holds most makes room (`c7_a_thousand_connections_of_one_address_keep_no_other_address_out`).
 
 pub mod admin;
 pub mod app;

@@ -4,6 +4,7 @@
 //! Counts outlive a reload of the configuration, and ceilings do not: each taking names the ceiling in force.
 
 mod eviction;
+mod place;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -13,6 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use self::eviction::{Evicted, EvictionEntry, EvictionSet, EvictionSignal, Turn};
+pub use self::place::{NoPlace, Place, Seat, Standing, Unheard};
 use crate::names::{DbUser, MAX_NAME_BYTES, printable};
 
 /// Connections above a limit that are told so at the same time; more are closed without a word.
@@ -103,6 +105,15 @@ impl<K: Eq + Hash> Drop for HeldBy<K> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Source(IpAddr);
 
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            IpAddr::V4(ip) => ip.fmt(f),
+            IpAddr::V6(ip) => write!(f, "{ip}/64"),
+        }
+    }
+}
+
 impl From<IpAddr> for Source {
     fn from(ip: IpAddr) -> Self {
         Self(match ip.to_canonical() {
@@ -189,56 +200,14 @@ pub struct SessionCeilings {
 #[derive(Debug, Default)]
 pub struct Counts {
     clients: Arc<Count>,
-    logins: Arc<Count>,
-    refusals: Arc<Count>,
+    logins: Arc<EvictionSet<Held>>,
+    refusals: Arc<EvictionSet<()>>,
     sessions: Arc<Count>,
     sources: Arc<CountBy<Source>>,
     people: Arc<CountBy<(String, String)>>,
     clusters: Arc<CountBy<String>>,
     groups: Arc<CountBy<(String, String)>>,
 }
-
-/// What a connection holds from its first moment.
-#[derive(Debug)]
-pub enum Place {
-    /// It may log in.
-    Seat(Seat),
-    /// It may not, and has to be told.
-    Standing(Standing),
-}
-
-/// A client's place.
-#[derive(Debug)]
-pub struct Seat {
-    _client: Held,
-    login: Option<Held>,
-    source: Option<HeldBy<Source>>,
-}
-
-/// The place of one that has none.
-#[derive(Debug)]
-pub struct Standing {
-    why: NoPlace,
-    _refusal: Held,
-}
-
-/// Why there is no place.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NoPlace {
-    /// A limit is reached.
-    #[error(transparent)]
-    Full(#[from] Full),
-    /// The service is stopping.
-    #[error("the service is stopping")]
-    Stopping,
-    /// The system gives no more file descriptors.
-    #[error("the process has run out of file descriptors")]
-    Descriptors,
-}
-
-/// There is not even a place for a refusal: the connection has to be closed without a word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Unheard;
 
 /// What a session holds besides its [`Seat`].
 #[derive(Debug)]
@@ -249,40 +218,59 @@ pub struct SessionPlace {
 }
 
 impl Counts {
-    /// A place for a connection, or for its refusal, of which there are [`MAX_REFUSALS`]. Nothing a client says is looked at: whoever claims to be somebody takes nothing from
-    /// that person.
-    pub fn admit(&self, limits: &DoorLimits) -> Option<Place> {
-        match self.seat(limits) {
-            Ok(seat) => Some(Place::Seat(seat)),
-            Err(full) => self.refuse(full.into()),
+    /// A place for a connection from `source`, or for its refusal, of which there are [`MAX_REFUSALS`]; and the connection
+    /// that is evicted for it. Nothing a client says is looked at: whoever claims to be somebody takes nothing from that
+    /// person.
+    pub fn admit(&self, limits: &DoorLimits, source: Source) -> (Option<Place>, Option<Evicted>) {
+        match self.seat(limits, source) {
+            Ok((seat, evicted)) => (Some(Place::Seat(seat)), evicted),
+            Err(full) => (self.refuse(full.into(), source), None),
         }
     }
 
-    /// A place for a refusal, if there is one.
-    pub fn refuse(&self, why: NoPlace) -> Option<Place> {
-        let refusal = self.refusals.take(MAX_REFUSALS)?;
-        Some(Place::Standing(Standing { why, _refusal: refusal }))
+    /// A place for the refusal of a connection from `source`, if there is one.
+    pub fn refuse(&self, why: NoPlace, source: Source) -> Option<Place> {
+        self.stand(why, source, Turn::Proxy, EvictionSignal::default())
     }
 
     /// Looks at `place` again, now that it is known that the connection comes from `ip`, where at most `max` may
     /// be logging in.
     pub fn locate(&self, place: &mut Place, ip: IpAddr, max: Option<usize>) -> Result<(), Unheard> {
+        let source = Source::from(ip);
+        place.relocate(source);
         let Place::Seat(seat) = place else { return Ok(()) };
-        match self.sources.take(&Source::from(ip), max) {
+        match self.sources.take(&source, max) {
             Some(held) => seat.source = Some(held),
             None => {
-                let full = Full { of: Whose::Address, max: max.unwrap_or_default() };
-                *place = self.refuse(full.into()).ok_or(Unheard)?;
+                let why = Full { of: Whose::Address, max: max.unwrap_or_default() }.into();
+                *place = self.stand(why, source, Turn::Client, seat.evicted.clone()).ok_or(Unheard)?;
             }
         }
         Ok(())
     }
 
-    fn seat(&self, limits: &DoorLimits) -> Result<Seat, Full> {
-        let full = |of, max| Full { of, max };
-        let client = self.clients.take(limits.clients).ok_or_else(|| full(Whose::Clients, limits.clients))?;
-        let login = self.logins.take(limits.logins).ok_or_else(|| full(Whose::Logins, limits.logins))?;
-        Ok(Seat { _client: client, login: Some(login), source: None })
+    fn seat(&self, limits: &DoorLimits, source: Source) -> Result<(Seat, Option<Evicted>), Full> {
+        let (max, evicted) = (limits.logins, EvictionSignal::default());
+        let (login, who) = match self.clients.take(limits.clients) {
+            Some(client) => {
+                let entered = self.logins.enter(source, max, client, Turn::Proxy, &evicted);
+                entered.map_err(|_| Full { of: Whose::Logins, max })?
+            }
+            None => {
+                // Above a ceiling that was lowered nobody comes in for another.
+                let replaced = (self.clients.now() <= limits.clients)
+                    .then(|| self.logins.replace(source, max, Turn::Proxy, &evicted))
+                    .flatten();
+                let (login, who) = replaced.ok_or(Full { of: Whose::Clients, max: limits.clients })?;
+                (login, Some(who))
+            }
+        };
+        Ok((Seat { login: Some(login), client: None, source: None, max_logins: max, evicted }, who))
+    }
+
+    fn stand(&self, why: NoPlace, source: Source, turn: Turn, evicted: EvictionSignal) -> Option<Place> {
+        let (refusal, _) = self.refusals.enter(source, MAX_REFUSALS, (), turn, &evicted).ok()?;
+        Some(Place::Standing(Standing { why, refusal, evicted }))
     }
 
     /// A place for a login whose token is good, among those of its person (issuer and subject), its group and its
@@ -327,30 +315,6 @@ impl Counts {
     /// Sessions that have been welcomed.
     pub fn sessions(&self) -> usize {
         self.sessions.now()
-    }
-}
-
-impl Place {
-    /// The seat, or why there is none.
-    pub fn seat(&mut self) -> Result<&mut Seat, NoPlace> {
-        match self {
-            Self::Seat(seat) => Ok(seat),
-            Self::Standing(standing) => Err(standing.why.clone()),
-        }
-    }
-
-    /// As [`Seat::verified`], for one that has a seat.
-    pub fn verified(&mut self) {
-        if let Self::Seat(seat) = self {
-            seat.verified();
-        }
-    }
-}
-
-impl Seat {
-    /// The token was good: the places among those that have shown none are free for others.
-    pub fn verified(&mut self) {
-        (self.login, self.source) = (None, None);
     }
 }
 

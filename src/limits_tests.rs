@@ -1,6 +1,13 @@
 //! Every limit at its number and one past it.
 
+use futures_util::FutureExt;
+
 use super::*;
+
+/// Nobody in particular.
+fn anyone() -> Source {
+    ip("192.0.2.99").into()
+}
 
 const OPEN: DoorLimits = DoorLimits { clients: 100, logins: 100 };
 const NONE: SessionCeilings = SessionCeilings { per_user: None, per_cluster: None, group: None };
@@ -11,7 +18,7 @@ fn ip(text: &str) -> IpAddr {
 
 /// Lets `count` connections in.
 fn seats(counts: &Counts, count: usize, limits: &DoorLimits) -> Vec<Place> {
-    let places: Vec<_> = (0..count).map(|_| counts.admit(limits).unwrap()).collect();
+    let places: Vec<_> = (0..count).map(|_| counts.admit(limits, anyone()).0.unwrap()).collect();
     assert!(places.iter().all(|place| matches!(place, Place::Seat(_))), "{places:?}");
     places
 }
@@ -35,11 +42,11 @@ fn c7_one_client_past_the_limit_has_no_seat_until_another_leaves() {
     let counts = Counts::default();
     let limits = DoorLimits { clients: 3, ..OPEN };
     let mut places = seats(&counts, 3, &limits);
-    let full = refused(counts.admit(&limits));
+    let full = refused(counts.admit(&limits, anyone()).0);
     assert_eq!(full, Full { of: Whose::Clients, max: 3 });
     places.pop();
     assert_eq!(counts.clients(), 2);
-    assert!(matches!(counts.admit(&limits), Some(Place::Seat(_))));
+    assert!(matches!(counts.admit(&limits, anyone()).0, Some(Place::Seat(_))));
 }
 
 #[test]
@@ -47,12 +54,11 @@ fn c7_one_login_past_the_limit_waits_for_a_good_token_or_an_end() {
     let counts = Counts::default();
     let limits = DoorLimits { logins: 2, ..OPEN };
     let mut places = seats(&counts, 2, &limits);
-    assert_eq!(refused(counts.admit(&limits)), Full { of: Whose::Logins, max: 2 });
-    let Place::Seat(seat) = &mut places[0] else { unreachable!() };
-    seat.verified();
-    let third = counts.admit(&limits);
+    assert_eq!(refused(counts.admit(&limits, anyone()).0), Full { of: Whose::Logins, max: 2 });
+    places[0].verified().unwrap();
+    let third = counts.admit(&limits, anyone()).0;
     assert!(matches!(third, Some(Place::Seat(_))));
-    assert_eq!(refused(counts.admit(&limits)).of, Whose::Logins);
+    assert_eq!(refused(counts.admit(&limits, anyone()).0).of, Whose::Logins);
     drop(places);
     assert_eq!(counts.clients(), 1, "what was refused holds no seat");
 }
@@ -61,7 +67,7 @@ fn c7_one_login_past_the_limit_waits_for_a_good_token_or_an_end() {
 fn c8_logins_of_one_address_are_limited_and_others_are_not() {
     let counts = Counts::default();
     let admit = |from: &str| {
-        let mut place = counts.admit(&OPEN)?;
+        let mut place = counts.admit(&OPEN, anyone()).0?;
         counts.locate(&mut place, ip(from), Some(2)).ok().map(|()| place)
     };
     for (first, second, third, other) in [
@@ -82,14 +88,86 @@ fn c8_logins_of_one_address_are_limited_and_others_are_not() {
 fn c7_even_saying_no_has_a_limit() {
     let counts = Counts::default();
     let limits = DoorLimits { clients: 1, ..OPEN };
-    let _seat = counts.admit(&limits);
-    let mut told: Vec<_> = (0..MAX_REFUSALS).map(|_| counts.admit(&limits).unwrap()).collect();
-    assert!(counts.admit(&limits).is_none());
-    assert!(counts.refuse(NoPlace::Stopping).is_none());
-    let mut crowded = Place::Seat(counts.seat(&OPEN).unwrap());
-    assert_eq!(counts.locate(&mut crowded, ip("10.0.0.2"), Some(0)), Err(Unheard));
+    let _seat = counts.admit(&limits, anyone()).0;
+    let mut told: Vec<_> = (0..MAX_REFUSALS).map(|_| counts.admit(&limits, anyone()).0.unwrap()).collect();
+    assert!(counts.admit(&limits, anyone()).0.is_none());
+    assert!(counts.refuse(NoPlace::Stopping, anyone()).is_none());
+    let mut crowded = Place::Seat(counts.seat(&OPEN, anyone()).unwrap().0);
+    assert_eq!(counts.locate(&mut crowded, ip("192.0.2.99"), Some(0)), Err(Unheard));
     told.pop();
-    assert!(counts.refuse(NoPlace::Stopping).is_some());
+    assert!(counts.refuse(NoPlace::Stopping, anyone()).is_some());
+}
+
+/// Whose turn it is, is up to the session; a connection that nobody has looked at yet waits for the proxy.
+fn silent(places: &[Place]) {
+    places.iter().for_each(|place| place.step(Turn::Client));
+}
+
+fn is_evicted(place: &Place) -> bool {
+    place.evicted().received().now_or_never().is_some()
+}
+
+#[test]
+fn c7_a_silent_login_makes_room_and_a_verified_one_does_not() {
+    let counts = Counts::default();
+    for limits in [DoorLimits { logins: 3, ..OPEN }, DoorLimits { clients: 4, logins: 3 }] {
+        let mut places = seats(&counts, 1, &limits);
+        places[0].verified().unwrap();
+        places.extend(seats(&counts, 3, &limits));
+        silent(&places);
+        let clients = counts.clients();
+        let (next, evicted) = counts.admit(&limits, ip("192.0.2.1").into());
+        assert!(matches!(next, Some(Place::Seat(_))), "{next:?}");
+        assert_eq!(evicted, Some(Evicted { source: anyone(), left: 2 }));
+        let gone: Vec<_> = places.iter().map(is_evicted).collect();
+        assert_eq!(gone, [false, true, false, false]);
+        assert_eq!(counts.clients(), clients, "its place is the next one's");
+        let error = places[1].verified().unwrap_err();
+        assert_eq!(error, NoPlace::Full(Full { of: Whose::Logins, max: 3 }), "it comes too late");
+        drop(places);
+        assert_eq!(counts.clients(), 1);
+        drop(next);
+        assert_eq!(counts.clients(), 0);
+    }
+}
+
+#[test]
+fn c7_a_client_that_does_not_hear_no_makes_room_for_one_that_might() {
+    let counts = Counts::default();
+    let limits = DoorLimits { clients: 1, ..OPEN };
+    let mut places = seats(&counts, 1, &limits);
+    places.extend((0..=MAX_REFUSALS).map(|number| {
+        let place = counts.admit(&limits, anyone()).0.unwrap_or_else(|| panic!("no place for {number}"));
+        place.step(Turn::Client);
+        place
+    }));
+    let gone: Vec<_> = (0..places.len()).filter(|place| is_evicted(&places[*place])).collect();
+    assert_eq!(gone, [1]);
+    // One that is found to be one too many of its address can be evicted as before.
+    drop(places);
+    let mut place = Place::Seat(counts.seat(&OPEN, anyone()).unwrap().0);
+    let signal = place.evicted();
+    counts.locate(&mut place, ip("10.0.0.2"), Some(0)).unwrap();
+    let others: Vec<_> = (0..MAX_REFUSALS)
+        .map(|_| {
+            let place = counts.refuse(NoPlace::Descriptors, ip("10.0.0.2").into()).unwrap();
+            place.step(Turn::Client);
+            place
+        })
+        .collect();
+    drop(others);
+    assert!(signal.received().now_or_never().is_some());
+}
+
+/// Nobody comes in for another above a ceiling that was lowered.
+#[test]
+fn c7_nobody_makes_room_above_a_lowered_ceiling() {
+    let counts = Counts::default();
+    let places = seats(&counts, 3, &OPEN);
+    silent(&places);
+    let lowered = DoorLimits { clients: 2, ..OPEN };
+    assert_eq!(refused(counts.admit(&lowered, ip("192.0.2.1").into()).0).of, Whose::Clients);
+    assert!(!places.iter().any(is_evicted));
 }
 
 fn users() -> [DbUser; 2] {
@@ -132,8 +210,8 @@ fn a_lowered_limit_waits_until_enough_have_left() {
     let mut places = seats(&counts, 3, &OPEN);
     let lowered = DoorLimits { clients: 2, ..OPEN };
     for _ in 0..2 {
-        refused(counts.admit(&lowered));
+        refused(counts.admit(&lowered, anyone()).0);
         places.pop();
     }
-    assert!(matches!(counts.admit(&lowered), Some(Place::Seat(_))));
+    assert!(matches!(counts.admit(&lowered, anyone()).0, Some(Place::Seat(_))));
 }

@@ -13,7 +13,7 @@ use crate::client::negotiate::Dropped;
 use crate::client::oauthbearer::BearerError;
 use crate::client::startup::StartupError;
 use crate::explain::{explain, explain_bearer};
-use crate::limits::{NoPlace, Whose};
+use crate::limits::{NoPlace, Place, Whose};
 use crate::names::SessionId;
 use crate::refusal::{Refusal, Stage};
 use crate::relay::{Carried, Cause, RelayEnd};
@@ -140,6 +140,8 @@ impl LoginError {
 pub enum End {
     /// It never spoke PostgreSQL.
     Dropped(Dropped),
+    /// It had shown no good token, and made room for another connection.
+    Evicted,
     /// A login that did not become a session.
     Refused(LoginError),
     /// A cancel that these servers were told of.
@@ -157,6 +159,14 @@ pub enum End {
 }
 
 impl End {
+    /// The end of a connection whose place has been taken away.
+    pub fn evicted(place: &Place) -> Self {
+        match place {
+            Place::Seat(_) => Self::Evicted,
+            Place::Standing(_) => Self::Dropped(Dropped::Crowded),
+        }
+    }
+
     /// A line of its own where someone besides the client should act; the audit record has the rest.
     pub fn log(&self, session: SessionId) {
         match self {
@@ -183,8 +193,10 @@ impl End {
             Self::Carried(carried) => (carried.to_server, carried.to_client),
             _ => (0, 0),
         };
-        if matches!(self, Self::Dropped(Dropped::Crowded)) {
-            metrics.closed_unheard();
+        match self {
+            Self::Dropped(Dropped::Crowded) => metrics.closed_unheard(),
+            Self::Evicted => metrics.login_evicted(),
+            _ => {}
         }
         metrics.connection_ended(&self.outcome(), to_server, to_client);
     }
@@ -197,7 +209,15 @@ impl End {
         let cancel = |end, reason| Outcome { end: Some(end), ..because("cancel", reason) };
         match self {
             Self::Dropped(Dropped::HealthCheck) => Outcome { routine: true, ..plain("health_check") },
+            Self::Dropped(why @ Dropped::Crowded) => {
+                Outcome { routine: true, ..because("dropped", why.to_string()) }
+            }
             Self::Dropped(why) => because("dropped", why.to_string()),
+            // A stranger can have any number of these. They are counted, and the acceptor has a line about them.
+            Self::Evicted => {
+                let reason = "it was silent, and made room for another connection";
+                Outcome { routine: true, ..because("dropped", reason.to_owned()) }
+            }
             Self::Refused(LoginError::Ask(AskError::Bearer(BearerError::Discovery))) => {
                 Outcome { routine: true, ..plain("discovery") }
             }

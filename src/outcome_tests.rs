@@ -16,6 +16,7 @@ fn ends() -> Vec<End> {
         End::Dropped(Dropped::Silent),
         End::Dropped(Dropped::HealthCheck),
         End::Dropped(Dropped::Crowded),
+        End::Evicted,
         End::CancelForwarded(vec![SocketAddr::from(([10, 0, 0, 1], 5432))]),
         End::CancelTogether,
         End::CancelIgnored(Ignored::Forged),
@@ -84,5 +85,6 @@ fn every_end_is_counted_in_a_series_that_was_there_before() {
     assert_eq!(sum("pgpassport_sessions_ended_total{"), 12);
     assert_eq!(sum("pgpassport_logins_refused_total{"), 17);
     assert_eq!(sum("pgpassport_closed_unheard_total"), 1);
+    assert_eq!(sum("pgpassport_logins_evicted_total"), 1);
     assert_eq!(sum("pgpassport_relayed_bytes_total{direction=\"to_client\"}"), 24);
 }

@@ -2,6 +2,7 @@
 //! log in, welcome, relay. Each step takes what the step before has proved.
 
 mod cancel;
+mod due;
 mod look;
 mod open;
 
@@ -11,9 +12,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
 
+use self::due::{Due, within};
 use crate::auth::{Asked, Grant, Policy, VerifiedClaims, Verifier};
 use crate::aws::federation::Federation;
 use crate::cancel::{CancelKeys, Issued, Reach};
@@ -24,7 +26,7 @@ use crate::client::{self, Pending};
 use crate::clock::Clock;
 use crate::explain::name_clock;
 use crate::lifecycle::Stopping;
-use crate::limits::{Counts, Place, SessionCeilings, SessionPlace, Unheard};
+use crate::limits::{Counts, Place, SessionCeilings, SessionPlace, Turn, Unheard};
 use crate::names::SessionId;
 use crate::net::peer_clocks::PeerClocks;
 use crate::outcome::{End, LoginError};
@@ -95,68 +97,73 @@ struct LoggedIn {
     settings: SessionSettings,
 }
 
-/// The one clock of a login, started at accept.
-#[derive(Clone, Copy)]
-struct Due {
-    client: Instant,
-    login: Instant,
-}
-
 /// Serves one connection of `listener` to its end. `place` is held as long as it lives.
 pub async fn serve(
     steps: Arc<Steps>,
     listener: &Listener,
     (tcp, peer): (TcpStream, SocketAddr),
-    place: Place,
+    mut place: Place,
 ) {
     let session = SessionId::random();
     let mut trail = Trail::start(session, peer, &listener.name);
     let metrics = Arc::clone(&steps.metrics);
-    let end = live(steps, listener, (tcp, peer), place, (session, &mut trail)).await;
+    let due = Due::of(&steps.limits);
+    let evicted = place.evicted();
+    let arrived = tokio::select! {
+        biased;
+        () = evicted.received() => Err(End::evicted(&place)),
+        arrived = arrive(&steps, listener, (tcp, peer), &mut place, due, (session, &mut trail)) => arrived,
+    };
+    let end = match arrived {
+        Ok((client, login)) => Box::pin(carry(steps, client, login, due, (session, &mut trail))).await,
+        Err(end) => end,
+    };
     end.log(session);
     end.count(&metrics);
     trail.finish(end.outcome());
 }
 
-async fn live(
-    steps: Arc<Steps>,
+/// From the first byte to a session on the upstream; or how the connection ended before.
+async fn arrive(
+    steps: &Steps,
     listener: &Listener,
     (tcp, peer): (TcpStream, SocketAddr),
-    mut place: Place,
+    place: &mut Place,
+    due: Due,
     (session, trail): (SessionId, &mut Trail),
-) -> End {
-    let due = steps.due();
-    if let Err(error) = socket::tune(&tcp) {
-        return End::Dropped(Dropped::Io(error));
-    }
+) -> Result<(Pending<TcpStream>, Box<LoggedIn>), End> {
+    place.step(Turn::Client);
+    socket::tune(&tcp).map_err(|error| End::Dropped(Dropped::Io(error)))?;
     // Steps are boxed: a connection has the memory of the one that it is in, and no room for the others.
-    let met = Box::pin(meet(&steps, listener, (tcp, peer), &mut place, trail));
+    let met = Box::pin(meet(steps, listener, (tcp, peer), place, trail));
     let (first, origin) = match timeout_at(due.client, met).await {
-        Err(_) => return End::Dropped(Dropped::TimedOut), // no shared language yet, so no word either
-        Ok(Err(why)) => return End::Dropped(why),
-        Ok(Ok(met)) => met,
+        Err(_) => return Err(End::Dropped(Dropped::TimedOut)), // no shared language yet, so no word either
+        Ok(met) => met.map_err(End::Dropped)?,
     };
     match first {
         First::Cancel(stream, key) => {
+            place.step(Turn::Proxy);
             let entrance = Entrance { listener: &listener.name, server_name: stream.server_name() };
             let source = origin.client().ip();
-            let end = Box::pin(cancel::carry_out(&steps, entrance, &key, source, &mut place)).await;
+            let end = Box::pin(cancel::carry_out(steps, entrance, &key, source, place)).await;
+            place.step(Turn::Client);
             client::hang_up(stream).await;
-            end
+            Err(end)
         }
         First::Unfit(stream, why) => {
             let why = LoginError::Startup(why);
             Box::pin(client::refuse(stream, &why.refusal("", &listener.ask), session)).await;
-            End::Refused(why)
+            Err(End::Refused(why))
         }
         First::Login(mut client) => {
-            match Box::pin(log_in(&steps, listener, &mut client, &mut place, due, trail)).await {
-                Ok(login) => Box::pin(carry(steps, client, login, due, (session, trail))).await,
+            match Box::pin(log_in(steps, listener, &mut client, place, due, trail)).await {
+                Ok(login) => Ok((client, login)),
                 Err(why) => {
+                    place.step(Turn::Client);
                     let refusal = why.refusal(client.startup().user(), &listener.ask);
                     let refusal = name_clock(refusal, &why, steps.peer_clocks.difference());
                     Box::pin(client.refuse(&refusal, session)).await;
-                    End::Refused(why)
+                    Err(End::Refused(why))
                 }
             }
         }
@@ -175,7 +182,9 @@ async fn meet(
     trail.origin(origin.client(), origin.via());
     let located = steps.counts.locate(place, origin.client().ip(), steps.limits.max_logins_per_address);
     located.map_err(|Unheard| Dropped::Crowded)?;
-    match negotiate(tcp, &listener.acceptor, listener.allows_plaintext(&origin)).await {
+    let stepped = || place.step(Turn::Client);
+    stepped();
+    match negotiate(tcp, &listener.acceptor, listener.allows_plaintext(&origin), stepped).await {
         Err(Dropped::Silent) if matches!(origin, Origin::Balancer(_)) => Err(Dropped::HealthCheck),
         first => Ok((first?, origin)),
     }
@@ -192,13 +201,15 @@ async fn log_in(
     trail: &mut Trail,
 ) -> Result<Box<LoggedIn>, LoginError> {
     record_request(trail, client);
-    let seat = place.seat()?;
+    place.seat()?;
     steps.audit.admits()?;
+    place.step(Turn::Client);
     let jwt = timeout_at(due.client, client.ask_token(&listener.ask))
         .await
         .map_err(|_| LoginError::ClientTimedOut)??;
+    place.step(Turn::Proxy);
     let claims = within(due, Stage::Keys, steps.verifier.verify(&jwt)).await?;
-    seat.verified();
+    place.verified()?;
     trail.identity(Identity {
         issuer: claims.issuer().as_str(),
         subject: claims.subject().as_str(),
@@ -296,21 +307,6 @@ async fn carry(
     End::Carried(carried)
 }
 
-/// Runs one step inside the login's deadline; `stage` is to blame when it passes.
-async fn within<V, E>(
-    due: Due,
-    stage: Stage,
-    step: impl Future<Output = Result<V, E>>,
-) -> Result<V, LoginError>
-where
-    LoginError: From<E>,
-{
-    match timeout_at(due.login, step).await {
-        Ok(result) => result.map_err(LoginError::from),
-        Err(_) => Err(LoginError::TimedOut(stage)),
-    }
-}
-
 /// What the client asks for and how it came, for the policy to judge.
 fn asked<'a>(listener: &'a Listener, client: &'a Pending<TcpStream>) -> Asked<'a> {
     let startup = client.startup();
@@ -352,14 +348,6 @@ impl Steps {
             per_user: self.limits.max_user_client_connections,
             per_cluster: grant.cluster().max_client_conn,
             group: grant.group().and_then(|group| Some((group.name.clone(), group.max_client_conn?))),
-        }
-    }
-
-    fn due(&self) -> Due {
-        let accepted = Instant::now();
-        Due {
-            client: accepted + self.limits.client_login_timeout,
-            login: accepted + self.limits.login_timeout,
         }
     }
 }

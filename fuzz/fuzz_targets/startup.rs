@@ -19,7 +19,7 @@ enum Seen {
 
 fn see(bytes: &[u8], cuts: u8, plaintext: bool) -> Seen {
     let mut peer = Scripted::new(bytes, cuts);
-    let seen = match run(negotiate(&mut peer, &acceptor(), plaintext)) {
+    let seen = match run(negotiate(&mut peer, &acceptor(), plaintext, || {})) {
         Ok(First::Login(pending)) => Seen::Login(pending.startup().clone()),
         Ok(First::Cancel(_, key)) => Seen::Cancel(key.pid, key.secret.to_vec()),
         Ok(First::Unfit(_, why)) => Seen::Unfit(why),

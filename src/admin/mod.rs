@@ -19,7 +19,7 @@ use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 
 use crate::lifecycle::Stopping;
-use crate::limits::{Counts, EvictionSet, EvictionSignal};
+use crate::limits::{Counts, EvictionSet, EvictionSignal, Turn};
 use crate::resolver::Resolver;
 use crate::server::{Generation, threads};
 use crate::supervisor::TaskSupervisor;
@@ -71,9 +71,10 @@ pub async fn serve(listener: &TcpListener, admin: Arc<Admin>) {
         match listener.accept().await {
             Ok((tcp, peer)) => {
                 let evicted = EvictionSignal::default();
-                let Ok((place, _)) = connections.enter(peer.ip().into(), MAX_CONNECTIONS, (), &evicted)
+                let source = peer.ip().into();
+                let Ok((place, _)) = connections.enter(source, MAX_CONNECTIONS, (), Turn::Client, &evicted)
                 else {
-                    continue; // all of them are waited for, so one can always be evicted
+                    continue; // the proxy waits for all of them, so one can always be evicted
                 };
                 let admin = Arc::clone(&admin);
                 tokio::spawn(async move {

@@ -75,11 +75,13 @@ pub enum Dropped {
     Io(#[from] io::Error),
 }
 
-/// Reads the first packets of `stream`. `plaintext_allowed` says whether this peer may log in without TLS.
+/// Reads the first packets of `stream`. `plaintext_allowed` says whether this peer may log in without TLS. `stepped` is
+/// called when the peer has finished a step and the next one is its own again: a request for TLS, the handshake.
 pub async fn negotiate<S>(
     mut stream: S,
     acceptor: &TlsAcceptor,
     plaintext_allowed: bool,
+    stepped: impl Fn(),
 ) -> Result<First<S>, Dropped>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -90,6 +92,7 @@ where
         if head[0] == TLS_HANDSHAKE_RECORD {
             let stream = accept_tls(stream, acceptor, &head).await?;
             require_alpn(&stream)?;
+            stepped();
             return first_packet(stream).await;
         }
         match read_packet(&mut stream, head).await? {
@@ -99,7 +102,10 @@ where
                 }
                 stream.write_all(b"S").await?;
                 stream.flush().await?;
-                return first_packet(accept_tls(stream, acceptor, &[]).await?).await;
+                stepped();
+                let stream = accept_tls(stream, acceptor, &[]).await?;
+                stepped();
+                return first_packet(stream).await;
             }
             Packet::GssEnc if gss_asked => return Err(Dropped::Repeated),
             Packet::GssEnc => {

@@ -58,7 +58,7 @@ async fn peer(bytes: &[u8], plaintext: bool) -> Result<First<DuplexStream>, Drop
     far.write_all(bytes).await.unwrap();
     far.shutdown().await.unwrap();
     let (acceptor, _) = tls_pair();
-    let result = negotiate(near, &acceptor, plaintext).await;
+    let result = negotiate(near, &acceptor, plaintext, || {}).await;
     drop(far);
     result
 }
@@ -84,7 +84,7 @@ async fn c1_pre_tls_bytes_are_refused() {
 async fn c1_bytes_that_arrive_after_the_answer_end_the_handshake() {
     let (near, mut far) = duplex(4_096);
     let (acceptor, _) = tls_pair();
-    let server = tokio::spawn(async move { negotiate(near, &acceptor, true).await });
+    let server = tokio::spawn(async move { negotiate(near, &acceptor, true, || {}).await });
     far.write_all(&SSL).await.unwrap();
     assert_eq!(far.read_u8().await.unwrap(), b'S');
     far.write_all(STARTUP).await.unwrap();
@@ -141,7 +141,7 @@ async fn c5_encryption_is_asked_for_once_each() {
 async fn c6_gssenc_then_ssl_then_tls_works() {
     let (near, mut far) = duplex(256);
     let (acceptor, config) = tls_pair();
-    let server = tokio::spawn(async move { negotiate(near, &acceptor, false).await });
+    let server = tokio::spawn(async move { negotiate(near, &acceptor, false, || {}).await });
     far.write_all(&GSS).await.unwrap();
     assert_eq!(far.read_u8().await.unwrap(), b'N');
     far.write_all(&SSL).await.unwrap();
@@ -160,7 +160,7 @@ async fn c6_direct_tls_needs_the_protocol_name() {
     {
         let (near, far) = duplex(256);
         let (acceptor, config) = tls_pair();
-        let server = tokio::spawn(async move { negotiate(near, &acceptor, false).await });
+        let server = tokio::spawn(async move { negotiate(near, &acceptor, false, || {}).await });
         let mut tls = handshake(far, config, alpn).await.ok();
         if let Some(tls) = &mut tls {
             let _ = tls.write_all(STARTUP).await; // a refused client may be cut off here
@@ -179,7 +179,7 @@ async fn c6_encryption_inside_tls_is_an_unknown_protocol() {
     for (request, code) in [(SSL, 5679), (GSS, 5680)] {
         let (near, mut far) = duplex(256);
         let (acceptor, config) = tls_pair();
-        let server = tokio::spawn(async move { negotiate(near, &acceptor, false).await });
+        let server = tokio::spawn(async move { negotiate(near, &acceptor, false, || {}).await });
         far.write_all(&SSL).await.unwrap();
         far.read_u8().await.unwrap();
         let mut tls = handshake(far, config, &[]).await.unwrap();
@@ -199,7 +199,7 @@ async fn c3_a_handshake_has_ten_seconds() {
     for (pause, in_time) in [(9_999, true), (10_001, false)] {
         let (near, mut far) = duplex(256);
         let (acceptor, config) = tls_pair();
-        let server = tokio::spawn(async move { negotiate(near, &acceptor, false).await });
+        let server = tokio::spawn(async move { negotiate(near, &acceptor, false, || {}).await });
         far.write_all(&SSL).await.unwrap();
         assert_eq!(far.read_u8().await.unwrap(), b'S');
         tokio::time::sleep(std::time::Duration::from_millis(pause)).await;
@@ -236,7 +236,9 @@ async fn asked(minor: [u8; 2], pairs: &[u8]) -> Vec<u8> {
     far.write_all(&packet).await.unwrap();
     far.shutdown().await.unwrap();
     let (acceptor, _) = tls_pair();
-    let Ok(First::Login(mut client)) = negotiate(near, &acceptor, true).await else { panic!("not a login") };
+    let Ok(First::Login(mut client)) = negotiate(near, &acceptor, true, || {}).await else {
+        panic!("not a login")
+    };
     let answer = client.ask_token(&Ask::Password).await;
     assert!(matches!(answer, Err(AskError::Password(PasswordError::NoAnswer))));
     drop(client);
@@ -266,7 +268,7 @@ async fn a_port_check_is_nobody() {
     let (near, far) = duplex(16);
     drop(far);
     let (acceptor, _) = tls_pair();
-    assert!(matches!(negotiate(near, &acceptor, true).await, Err(Dropped::Silent)));
+    assert!(matches!(negotiate(near, &acceptor, true, || {}).await, Err(Dropped::Silent)));
 }
 
 #[test]

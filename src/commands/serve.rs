@@ -21,7 +21,7 @@ use crate::admin::{self, Admin};
 use crate::app::{Host, Outside};
 use crate::config::Config;
 use crate::lifecycle::{self, Signals, Stopping};
-use crate::server::{Acceptor, Cores, Door, Doors, Generation, descriptors, inherited, threads};
+use crate::server::{Acceptor, Cores, Door, Doors, EvictionLog, Generation, descriptors, inherited, threads};
 use crate::supervisor::{TaskKind, TaskSupervisor};
 use crate::telemetry::logging::LogControl;
 
@@ -149,6 +149,7 @@ pub async fn serve(service: Service) -> anyhow::Result<()> {
         current: Arc::clone(&current),
         counts: Arc::clone(&host.counts),
         metrics: Arc::clone(&host.metrics),
+        evictions: EvictionLog::default(),
     };
     let reloader = Reloader {
         host,

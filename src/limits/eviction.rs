@@ -1,12 +1,13 @@
 //! A bounded set of connections, in which the longest silent one makes room for a new one.
 //!
 //! Silence is the time since the client last finished a step, not since its last byte: a client that sends one byte a
-//! second is silent. Both count: how many connections a source has, and how long it has been silent. An address that
-//! floods loses its own connections, and neither an address with hundreds of clients that log in at once nor one with a
-//! single client pays for it.
+//! second is silent. Connections whose next step is the proxy's are not.
 //!
-//! Connections whose next step is the proxy's are kept, with one exception: a source that holds more than half of all
-//! places loses them to other sources.
+//! - A source that has more than half of all places in silence loses the longest silent one of its own, however long
+//!   others have been silent. So one address that floods starves only itself.
+//! - Otherwise both count: how long a source has been silent, and how many of its connections are. So many addresses that
+//!   hold a few places each lose them to an address with hundreds of clients that log in at once.
+//! - If nobody is silent, a source that has more than half of all places loses one to others.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -94,13 +95,14 @@ impl<T> Default for EvictionSet<T> {
 }
 
 impl<T> EvictionSet<T> {
-    /// Adds a connection of `source` that holds `holds`. If there are `max` already, one is evicted; gives `holds` back if
+    /// Adds a connection of `source` that holds `holds` and waits for `turn`. If there are `max` already, one is evicted; gives `holds` back if
     /// none can be.
     pub fn enter(
         self: &Arc<Self>,
         source: Source,
         max: usize,
         holds: T,
+        turn: Turn,
         signal: &EvictionSignal,
     ) -> Result<(EvictionEntry<T>, Option<Evicted>), T> {
         let mut members = self.lock();
@@ -112,24 +114,24 @@ impl<T> EvictionSet<T> {
                 None => return Err(holds),
             }
         }
-        let id =
-            members.add(Member { source, since: now, turn: Turn::Client, holds, signal: signal.clone() });
+        let id = members.add(Member { source, since: now, turn, holds, signal: signal.clone() });
         drop(members);
         Ok((EvictionEntry { set: Arc::clone(self), id }, evicted))
     }
 
-    /// Adds a connection of `source` that takes over what an evicted one held; `None` if none can be evicted.
+    /// Adds a connection of `source` that waits for `turn` and takes over what an evicted one held; `None` if none can be
+    /// evicted.
     pub fn replace(
         self: &Arc<Self>,
         source: Source,
         max: usize,
+        turn: Turn,
         signal: &EvictionSignal,
     ) -> Option<(EvictionEntry<T>, Evicted)> {
         let mut members = self.lock();
         let now = self.now();
         let (holds, evicted) = members.evict(source, max, now)?;
-        let id =
-            members.add(Member { source, since: now, turn: Turn::Client, holds, signal: signal.clone() });
+        let id = members.add(Member { source, since: now, turn, holds, signal: signal.clone() });
         drop(members);
         Some((EvictionEntry { set: Arc::clone(self), id }, evicted))
     }
@@ -216,15 +218,16 @@ impl<T> Members<T> {
     }
 }
 
-/// A client that takes less time for a step keeps its place while one other source has nearly all others, however quickly
-/// that source opens new connections.
-const QUICK_STEP: Duration = Duration::from_millis(500);
+/// A client that takes less time for a step keeps its place while a few other sources have all others, however quickly
+/// they open new connections.
+const QUICK_STEP: Duration = Duration::from_millis(250);
 
 /// Connections by source, for the choice of the one to evict.
 ///
-/// It is that of the source with the greatest `count * (silence³ + QUICK_STEP³ / max)`. The third power makes a hundred
-/// connections that have been silent for a tenth of a second weigh less than one that has been silent for a second, and a
-/// hundred that have been silent for half a second more.
+/// Without a source that has more than half, it is that of the source with the greatest
+/// `count * (silence⁴ + QUICK_STEP⁴ / max)`. The fourth power makes a hundred connections that have been silent for a tenth
+/// of a second weigh less than one that has been silent for half a second, and more than one that has been silent for a
+/// quarter.
 ///
 /// Of sources with the same count the one with the longest silence is first at any time, so that only one source of each
 /// count has to be compared. Among n connections there are fewer than √(2n) different counts.
@@ -270,12 +273,14 @@ impl SilenceRanking {
 
     /// The connection to evict at `now` from a set of `max`.
     fn first(&self, now: Moment, max: usize) -> Option<(Source, u64)> {
-        let candidates = self.by_count.iter().filter_map(|(count, same)| {
-            let (since, source) = same.first()?;
-            Some((weight(*count, now.saturating_sub(*since), max), *source))
-        });
-        let (_, source) = candidates.max()?;
-        self.first_of(source)
+        self.first_of_majority(max).or_else(|| {
+            let candidates = self.by_count.iter().filter_map(|(count, same)| {
+                let (since, source) = same.first()?;
+                Some((weight(*count, now.saturating_sub(*since), max), *source))
+            });
+            let (_, source) = candidates.max()?;
+            self.first_of(source)
+        })
     }
 
     /// The longest silent connection of the source that has more than half of `max` connections.
@@ -291,11 +296,12 @@ impl SilenceRanking {
     }
 }
 
-/// The weight of a source in the choice.
+/// The weight of a source in the choice; times in tenths of milliseconds.
 fn weight(count: usize, silence: Moment, max: usize) -> u128 {
     let wide = |number: usize| u128::try_from(number).unwrap_or(u128::MAX);
-    let quick = QUICK_STEP.as_micros().pow(3) / wide(max.max(1));
-    u128::from(silence).saturating_pow(3).saturating_add(quick).saturating_mul(wide(count))
+    let fourth_power = |micros: u128| (micros / 100).saturating_pow(4);
+    let quick = fourth_power(QUICK_STEP.as_micros()) / wide(max.max(1));
+    fourth_power(silence.into()).saturating_add(quick).saturating_mul(wide(count))
 }
 
 #[cfg(test)]

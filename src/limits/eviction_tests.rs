@@ -27,7 +27,7 @@ impl Peer {
 
 fn enter(set: &Arc<EvictionSet<usize>>, from: u8, max: usize, number: usize) -> Result<Peer, usize> {
     let signal = EvictionSignal::default();
-    let (entry, _) = set.enter(source(from), max, number, &signal)?;
+    let (entry, _) = set.enter(source(from), max, number, Turn::Client, &signal)?;
     Ok(Peer { number, entry, signal })
 }
 
@@ -46,13 +46,13 @@ const SECOND: Duration = Duration::from_secs(1);
 async fn c7_an_address_that_floods_loses_its_own_connections_oldest_first() {
     let set = Arc::default();
     let honest = enter_many(&set, 1, 100, 3);
-    advance(QUICK_STEP / 2).await;
+    advance(60 * SECOND).await;
     let flood = enter_many(&set, 9, 100, 1_000);
     assert!(evicted(&honest).is_empty());
     assert_eq!(evicted(&flood), (0..903).collect::<Vec<_>>());
     advance(SECOND).await;
-    let late = enter_many(&set, 2, 100, 50);
-    assert_eq!(evicted(&flood), (903..953).collect::<Vec<_>>());
+    let late = enter_many(&set, 2, 100, 40);
+    assert_eq!(evicted(&flood), (903..943).collect::<Vec<_>>());
     assert!(evicted(&honest).is_empty() && evicted(&late).is_empty());
 }
 
@@ -63,25 +63,30 @@ async fn c7_many_quick_clients_of_one_address_keep_their_places_beside_silent_ad
     let silent: Vec<_> = (0..150).map(|from| enter(&set, 100 + from, 150, from.into()).unwrap()).collect();
     advance(SECOND).await;
     let mut gateway = Vec::new();
-    for _ in 0..100 {
+    for _ in 0..75 {
         gateway.extend(enter_many(&set, 1, 150, 1));
         advance(SECOND / 1_000).await;
     }
-    assert_eq!(evicted(&silent).len(), 100);
+    assert_eq!(evicted(&silent).len(), 75);
     assert!(evicted(&gateway).is_empty());
 }
 
-/// However quickly an address opens new connections and closes old ones, it takes no place of a client that goes on.
+/// However quickly addresses open new connections and close old ones, they take no place of a client that goes on.
 #[tokio::test(start_paused = true)]
-async fn c7_a_churning_address_takes_no_place_of_others() {
-    for max in [10, 750] {
+async fn c7_churning_addresses_take_no_place_of_others() {
+    for (max, addresses, patience) in [(10, 1, 60 * SECOND), (750, 1, 60 * SECOND), (750, 4, QUICK_STEP / 2)]
+    {
         let set = Arc::default();
         let slow = enter_many(&set, 1, max, 1);
         for _ in 0..4 {
-            drop(enter_many(&set, 9, max, 2 * max));
-            let _flood = enter_many(&set, 9, max, 2 * max);
-            assert!(evicted(&slow).is_empty(), "max {max}, after {:?}", set.made.elapsed());
-            advance(QUICK_STEP / 5).await;
+            advance(patience / 4).await;
+            let flood = || {
+                (0..2 * max)
+                    .map(|number| enter(&set, 100 + u8::try_from(number % addresses).unwrap(), max, number))
+            };
+            drop(flood().collect::<Vec<_>>());
+            let _flood: Vec<_> = flood().collect();
+            assert!(evicted(&slow).is_empty(), "max {max}, {addresses} addresses, {:?}", set.made.elapsed());
         }
     }
 }
@@ -130,9 +135,9 @@ async fn c7_whoever_waits_for_the_proxy_stays_unless_its_address_has_more_than_h
 async fn a_place_moves_to_the_newcomer_or_comes_back() {
     let set: Arc<EvictionSet<usize>> = Arc::default();
     let signal = EvictionSignal::default();
-    assert!(set.replace(source(1), 1, &signal).is_none(), "there is nobody to replace");
+    assert!(set.replace(source(1), 1, Turn::Client, &signal).is_none(), "there is nobody to replace");
     let old = enter(&set, 1, 1, 42).unwrap();
-    let (new, who) = set.replace(source(2), 1, &signal).unwrap();
+    let (new, who) = set.replace(source(2), 1, Turn::Client, &signal).unwrap();
     assert!(old.is_evicted());
     assert_eq!(who, Evicted { source: source(1), left: 0 });
     assert_eq!((old.entry.leave(), new.leave()), (None, Some(42)));
@@ -158,8 +163,8 @@ async fn a_lowered_limit_makes_one_newcomer_replace_one() {
 /// The ranking agrees with a look at every source, whatever was inserted, moved and removed before.
 #[test]
 fn c7_the_ranking_agrees_with_a_look_at_everyone() {
-    const MAX: usize = 20;
-    let changes = prop::collection::vec((0..6_u8, 0..2_000_000_u64, any::<bool>()), 1..80);
+    const MAX: usize = 10;
+    let changes = prop::collection::vec((0..4_u8, 0..2_000_000_u64, any::<bool>()), 1..80);
     let weight_of = |members: &[(Source, Moment, u64)], from: Source, now: Moment| {
         let own = || members.iter().filter(|member| member.0 == from);
         own().map(|member| weight(own().count(), now - member.1, MAX)).max()
@@ -177,9 +182,15 @@ fn c7_the_ranking_agrees_with_a_look_at_everyone() {
             let now = 2_000_000 + id;
             let first = ranking.first(now, MAX);
             prop_assert_eq!(first.is_some(), !members.is_empty());
+            let count = |from: Source| members.iter().filter(|member| member.0 == from).count();
+            let greatest = members.iter().map(|member| count(member.0)).max();
             if let Some((from, id)) = first {
                 let most = members.iter().filter_map(|member| weight_of(&members, member.0, now)).max();
-                prop_assert_eq!(weight_of(&members, from, now), most);
+                if greatest > Some(MAX / 2) {
+                    prop_assert_eq!(Some(count(from)), greatest);
+                } else {
+                    prop_assert_eq!(weight_of(&members, from, now), most);
+                }
                 let own = members.iter().filter(|member| member.0 == from);
                 prop_assert_eq!(own.map(|member| (member.1, member.2)).min().map(|oldest| oldest.1), Some(id));
             }

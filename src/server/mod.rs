@@ -10,7 +10,7 @@ pub mod threads;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ pub use self::door::{Door, Succession};
 use self::reserve::{Lent, Reserve, is_shortage};
 use crate::client::listener::Listener;
 use crate::lifecycle::Stopping;
-use crate::limits::{Counts, DoorLimits, NoPlace};
+use crate::limits::{Counts, DoorLimits, Evicted, NoPlace};
 use crate::session::Steps;
 use crate::telemetry::metrics::Metrics;
 
@@ -68,6 +68,29 @@ pub struct Acceptor {
     pub counts: Arc<Counts>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// What has been said about connections that make room.
+    pub evictions: EvictionLog,
+}
+
+/// Says that connections make room for others, at most once every [`WARN_EVERY`].
+#[derive(Debug, Default)]
+pub struct EvictionLog(Mutex<(Option<Instant>, u64)>);
+
+impl EvictionLog {
+    fn note(&self, evicted: Evicted) {
+        let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (at, since) = &mut *said;
+        *since += 1;
+        if at.is_some_and(|at| at.elapsed() < WARN_EVERY) {
+            return;
+        }
+        let (source, left) = (evicted.source, evicted.left);
+        tracing::warn!(
+            %source, left, evicted = *since,
+            "all places for logins are taken: the longest silent connections make room"
+        );
+        *said = (Some(Instant::now()), 0);
+    }
 }
 
 /// The doors that are open, with their numbers.
@@ -156,10 +179,13 @@ impl Acceptor {
 
     async fn receive(&self, tcp: TcpStream, peer: SocketAddr, number: usize, refuse: Option<NoPlace>) {
         let now = self.current.load();
-        let place = match refuse {
-            Some(why) => self.counts.refuse(why),
-            None => self.counts.admit(&now.limits),
+        let (place, evicted) = match refuse {
+            Some(why) => (self.counts.refuse(why, peer.ip().into()), None),
+            None => self.counts.admit(&now.limits, peer.ip().into()),
         };
+        if let Some(evicted) = evicted {
+            self.evictions.note(evicted);
+        }
         match (place, now.listeners.get(number)) {
             (Some(place), Some(listener)) => {
                 let (steps, listener) = (Arc::clone(&now.steps), Arc::clone(listener));
@@ -274,6 +300,7 @@ mod tests {
             current: Arc::new(ArcSwap::from_pointee(host.build(config, None).unwrap())),
             counts: host.counts,
             metrics: host.metrics,
+            evictions: EvictionLog::default(),
         }
     }
 

@@ -90,6 +90,7 @@ pub struct Metrics {
     upstream_steps: Family<Closed, Histogram, fn() -> Histogram>,
     bytes: Family<Closed, Counter>,
     unheard: Counter,
+    logins_evicted: Counter,
     accept_errors: Counter,
     reloads: Family<Closed, Counter>,
     reload_ok: Gauge,
@@ -160,6 +161,7 @@ impl Metrics {
             upstream_steps: Family::new_with_constructor(|| Histogram::new(STEP_BUCKETS)),
             bytes: closed("direction", &["to_server", "to_client"]),
             unheard: Counter::default(),
+            logins_evicted: Counter::default(),
             accept_errors: Counter::default(),
             reloads: closed("outcome", &["applied", "refused"]),
             reload_ok: Gauge::default(),
@@ -187,6 +189,8 @@ impl Metrics {
         registry.register("relayed_bytes", help, self.bytes.clone());
         let help = "Connections closed without a word, because even refusals had reached their limit";
         registry.register("closed_unheard", help, self.unheard.clone());
+        let help = "Connections without a good token that have made room for others";
+        registry.register("logins_evicted", help, self.logins_evicted.clone());
         let help = "Failures to accept a connection, for example for want of file descriptors";
         registry.register("accept_errors", help, self.accept_errors.clone());
         registry.register("reloads", "Reloads of the configuration, by outcome", self.reloads.clone());
@@ -236,6 +240,11 @@ impl Metrics {
     /// Counts a connection that was closed without a word.
     pub fn closed_unheard(&self) {
         self.unheard.inc();
+    }
+
+    /// Counts a connection that has made room for another.
+    pub fn login_evicted(&self) {
+        self.logins_evicted.inc();
     }
 
     /// Counts a connection that could not be accepted.

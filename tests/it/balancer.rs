@@ -7,7 +7,7 @@ use crate::world::raw::{cancel, startup};
 use crate::world::{ErrorFields, RawClient, World};
 
 /// Version 2, written for these tests alone: `client` by way of this machine, over IPv4.
-fn header(command: u8, client: [u8; 4]) -> Vec<u8> {
+pub(crate) fn header(command: u8, client: [u8; 4]) -> Vec<u8> {
     let mut header = b"\r\n\r\n\0\r\nQUIT\n".to_vec();
     header.extend([command, 0x11, 0, 12]);
     header.extend(client);
@@ -15,7 +15,7 @@ fn header(command: u8, client: [u8; 4]) -> Vec<u8> {
     header
 }
 
-const PROXY: u8 = 0x21;
+pub(crate) const PROXY: u8 = 0x21;
 const LOCAL: u8 = 0x20;
 
 async fn send(world: &World, bytes: &[u8]) -> TcpStream {

@@ -3,7 +3,6 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use pgpassport::server::descriptors;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
@@ -32,49 +31,19 @@ impl World {
     }
 }
 
-/// 1,024 peers that say nothing hold every place for logins. Whoever comes now is told so; whoever is there goes on,
-/// and so do health and metrics. When the peers have gone, all is as before.
+/// Peers that are told no and do not listen take none of the places for logins, are few, and make room for those who do.
 #[tokio::test(flavor = "multi_thread")]
-async fn c7_a_flood_of_silent_peers_stops_at_the_limit_of_logins() {
-    descriptors::provide(4_000, 0).unwrap();
-    let world = World::wishes()
-        .limits("max_client_conn = 4000\nmax_logins = 1024\nclient_login_timeout = \"1h\"\nlogin_timeout = \"1h\"")
-        .start()
-        .await;
-    let live = world.connect("alice", &world.token("alice")).await.unwrap();
-    let peers = world.silent(1_023).await;
-    world.metric_is("pgpassport_cl_waiting", 1_023.0).await;
-    world.connect("alice", &world.token("alice")).await.expect("the 1,024th still has a place");
-    world.metric_is("pgpassport_cl_active", 1.0).await;
-    let last = world.silent(1).await;
-    world.metric_is("pgpassport_cl_waiting", 1_024.0).await;
-
-    let refusal = world.refusal("alice", &world.token("alice")).await;
-    assert_eq!((refusal.sqlstate(), refusal.message()), ("53300", "too many connections for the proxy"));
-    assert!(refusal.detail().contains("logins in progress is 1024"), "{refusal:?}");
-    assert!(refusal.hint().contains("limits.max_logins"), "{refusal:?}");
-    live.batch_execute("select 1").await.unwrap();
-    assert_eq!(world.get("/livez").await.0, 200);
-    assert_eq!(world.get("/readyz").await.0, 200, "a flood is no reason to leave");
-
-    drop((peers, last));
-    world.metric_is("pgpassport_cl_waiting", 0.0).await;
-    world.connect("alice", &world.token("alice")).await.unwrap();
-}
-
-/// Peers that are told no and do not listen take none of the places for logins, and are few.
-#[tokio::test(flavor = "multi_thread")]
-async fn c7_more_than_can_be_told_no_are_closed_without_a_word() {
+async fn c7_more_than_can_be_told_no_make_the_silent_ones_leave_without_a_word() {
     let world =
         World::wishes().limits("max_client_conn = 2\nclient_login_timeout = \"1h\"\nlogin_timeout = \"1h\"");
     let world = world.start().await;
     let client = world.connect("alice", &world.token("alice")).await.unwrap();
     let _other = world.connect("bob", &world.token("bob")).await.unwrap();
-    let _standing = world.silent(64).await;
-    let mut closed = world.silent(1).await.remove(0);
-    let read = closed.read(&mut [0]).await;
-    assert!(matches!(read, Ok(0) | Err(_)), "{read:?}");
+    let mut standing = world.silent(64).await;
+    assert_eq!(world.refusal("alice", &world.token("alice")).await.sqlstate(), "53300");
     world.metric_is("pgpassport_closed_unheard_total", 1.0).await;
+    let read = standing[0].read(&mut [0]).await;
+    assert!(matches!(read, Ok(0) | Err(_)), "{read:?}");
     client.batch_execute("select 1").await.unwrap();
 }
 

@@ -20,6 +20,7 @@ mod endings;
 mod endpoints;
 mod failover;
 mod fidelity;
+mod floods;
 mod followed;
 mod groups;
 mod keys;

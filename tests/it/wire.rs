@@ -301,28 +301,6 @@ async fn the_seat_past_the_limit_is_refused_clearly() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn past_the_last_seat_64_are_told_so_and_the_next_is_closed_unheard() {
-    let world = World::wishes().limits("max_client_conn = 2").start().await;
-    let _one = world.connect("alice", &world.token("alice")).await.unwrap();
-    let _two = world.connect("bob", &world.token("bob")).await.unwrap();
-    let mut standing = Vec::new();
-    for _ in 0..64 {
-        standing.push(tcp(&world).await);
-    }
-    assert!(answer(&world, &SSL_REQUEST).await.is_empty(), "even saying no has a limit");
-    let mut last = RawClient::over(standing.pop().unwrap(), world.listener_ca()).await;
-    last.start("alice", Some("app")).await;
-    let (tag, body) = last.message().await.unwrap();
-    assert_eq!((tag, ErrorFields::parse(&body).sqlstate()), (b'E', "53300"));
-    drop(last);
-    until("its place is free again", async || {
-        let mut next = tcp(&world).await;
-        next.write_all(&SSL_REQUEST).await.is_ok() && next.read_u8().await.is_ok()
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn psqls_first_try_without_a_password_is_no_failed_login() {
     let world = World::start().await;
     let mut client = world.raw().await;

@@ -108,17 +108,37 @@ async fn l6_no_label_tells_who_was_here() {
     drop(client);
 }
 
-/// Slow peers of one kind, each of which connects again as soon as it is cut off.
-fn slow_peers(addr: SocketAddr, count: usize, kind: Slow) -> JoinSet<()> {
-    let mut peers = JoinSet::new();
+/// Slow peers of one kind, from one address, when all of them have connected. With `again` each connects again as soon as
+/// it is cut off.
+async fn slow_peers(
+    to: SocketAddr,
+    from: &'static str,
+    count: usize,
+    kind: Slow,
+    again: bool,
+) -> JoinSet<()> {
+    let (mut peers, mut connected) = (JoinSet::new(), JoinSet::new());
     for _ in 0..count {
+        connected.spawn(connect(from, to));
+    }
+    for tcp in connected.join_all().await {
         peers.spawn(async move {
-            loop {
-                let _ = kind.stall(addr).await; // cut off
+            let _ = kind.stall(tcp.unwrap()).await; // cut off
+            while again {
+                if let Ok(tcp) = connect(from, to).await {
+                    let _ = kind.stall(tcp).await;
+                }
             }
         });
     }
     peers
+}
+
+async fn connect(from: &str, to: SocketAddr) -> std::io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_recv_buffer_size(1)?; // the smallest that the system has
+    socket.bind(format!("{from}:0").parse().unwrap())?;
+    socket.connect(to).await
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -130,10 +150,7 @@ enum Slow {
 
 impl Slow {
     /// Holds a connection until the other side ends it.
-    async fn stall(self, addr: SocketAddr) -> std::io::Result<()> {
-        let socket = TcpSocket::new_v4()?;
-        socket.set_recv_buffer_size(1)?; // the smallest that the system has
-        let mut tcp = socket.connect(addr).await?;
+    async fn stall(self, mut tcp: TcpStream) -> std::io::Result<()> {
         match self {
             Self::Silent => drop(tcp.read(&mut [0]).await?),
             Self::Trickling => {
@@ -154,14 +171,20 @@ impl Slow {
     }
 }
 
-/// However many slow peers there are, and although they come again at once, nobody's probe waits for one of them.
+/// However many slow peers there are, nobody's probe waits for one of them; not even when they come again at once, from
+/// another address than the probes.
 #[tokio::test(flavor = "multi_thread")]
 async fn l6_slow_peers_keep_no_probe_from_its_answer() {
     rlimit::increase_nofile_limit(10_000).unwrap();
     let world = World::start().await;
-    for count in [40, 400] {
+    for (count, from, again) in [
+        (40, "127.0.0.1", false),
+        (400, "127.0.0.1", false),
+        (40, "127.0.0.9", true),
+        (400, "127.0.0.9", true),
+    ] {
         for kind in [Slow::Silent, Slow::Trickling, Slow::NotReading] {
-            let peers = slow_peers(world.admin_addr, count, kind);
+            let peers = slow_peers(world.admin_addr, from, count, kind, again).await;
             for probe in 0..15 {
                 // As long as a probe with a generous limit waits; it takes milliseconds.
                 let answer = timeout(Duration::from_secs(5), world.get("/livez")).await;

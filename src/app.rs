@@ -146,6 +146,7 @@ impl Host {
             counts: Arc::clone(&self.counts),
             metrics: Arc::clone(&self.metrics),
             roll: Arc::clone(&self.roll),
+            noise: self.log.noise(),
             audit: self.log.audit_gate(config.audit.when_unwritable),
             clock: self.outside.clock.clone(),
             peer_clocks: self.clocks.clone(),

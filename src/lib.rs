@@ -7,7 +7,7 @@
 //!   -> ask (cleartext password | OAUTHBEARER) -> verify (JWT) -> authorise (database user = grant)
 //!   -> a warm connection of the same person, or
 //!      [dial upstream: TCP + TLS]  in parallel with  [federate: STS] -> sign: IAM token -> log in upstream
-//!   -> welcome the client -> relay -> end (one audit record, always)
+//!   -> welcome the client -> relay -> end (one audit record)
 //! ```
 //!
 //! [`session`] shows it from top to bottom; each step takes what the step before has proved: [`client::Pending`]
@@ -57,7 +57,8 @@
 //! 6. No read, wait, queue, map or log line that a stranger can grow is without a limit (`c4_…`, `p3_…`).
 //! 7. After the welcome bytes are copied; words of ours are said only between two messages of the server, and are
 //!    one last error and, where configured, one notice (`u8_…`, `r4_…`).
-//! 8. One connection, one audit record, whatever happened (`l8_…`).
+//! 8. A session leaves one audit record when it ends, whatever happened (`l8_…`); connections that fail leave as many as
+//!    their rate allows, and the rest is counted. Nothing waits for a log that cannot be written (`a_log_that_…`).
 //! 9. There is no plaintext upstream and no unverified one (`p1_…`).
 //! 10. No global mutable state (a thread keeps spare buffers, which are empty), one clock, one place that exits
 //!     (`one_place_for_each_power`).

@@ -9,12 +9,13 @@ mod place;
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::Hash;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use self::eviction::{Evicted, EvictionEntry, EvictionSet, EvictionSignal, Turn};
 pub use self::place::{NoPlace, Place, Seat, Standing, Unheard};
+use crate::names::source::Source;
 use crate::names::{DbUser, MAX_NAME_BYTES, printable};
 
 /// Connections above a limit that are told so at the same time; more are closed without a word.
@@ -97,29 +98,6 @@ impl<K: Eq + Hash> Drop for HeldBy<K> {
         if *count == 0 {
             taken.remove(&self.key);
         }
-    }
-}
-
-/// Where a connection comes from, as limits see it: an IPv6 host chooses freely among the addresses of its /64
-/// (RFC 4291, section 2.5.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Source(IpAddr);
-
-impl fmt::Display for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            IpAddr::V4(ip) => ip.fmt(f),
-            IpAddr::V6(ip) => write!(f, "{ip}/64"),
-        }
-    }
-}
-
-impl From<IpAddr> for Source {
-    fn from(ip: IpAddr) -> Self {
-        Self(match ip.to_canonical() {
-            IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() & (!0 << 64))),
-            v4 @ IpAddr::V4(_) => v4,
-        })
     }
 }
 

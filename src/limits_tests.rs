@@ -100,7 +100,9 @@ fn c7_even_saying_no_has_a_limit() {
 
 /// Whose turn it is, is up to the session; a connection that nobody has looked at yet waits for the proxy.
 fn silent(places: &[Place]) {
-    places.iter().for_each(|place| place.step(Turn::Client));
+    for place in places {
+        place.step(Turn::Client);
+    }
 }
 
 fn is_evicted(place: &Place) -> bool {

@@ -2,13 +2,16 @@
 
 pub mod direct_hosts;
 mod quoting;
+mod session_id;
 pub mod setting;
+pub mod source;
 
 use std::fmt;
 
 use unicode_normalization::is_nfc;
 
 pub use self::quoting::{conninfo_value, shell_word, sql_identifier, sql_literal};
+pub use self::session_id::{SessionId, random_bytes};
 
 /// PostgreSQL cuts longer names silently (`NAMEDATALEN` is 64, with its terminator), so two people whose
 /// names share 63 bytes would become one role.
@@ -135,34 +138,6 @@ fn escaped(text: &str, max: usize, escape: impl Fn(char) -> bool) -> String {
         out.push('…');
     }
     out
-}
-
-/// The random name of one connection: in every log line, in the audit record and in every refusal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct SessionId(u64);
-
-impl SessionId {
-    /// A fresh one from the system's random source.
-    pub fn random() -> Self {
-        Self(u64::from_be_bytes(random_bytes()))
-    }
-}
-
-impl fmt::Display for SessionId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
-    }
-}
-
-/// `N` bytes from the cryptographic random source.
-///
-/// # Panics
-/// Without a random source nothing here is safe, so its failure ends the task.
-#[expect(clippy::expect_used, reason = "a machine without randomness must not serve logins")]
-pub fn random_bytes<const N: usize>() -> [u8; N] {
-    let mut bytes = [0; N];
-    aws_lc_rs::rand::fill(&mut bytes).expect("the system's random source works");
-    bytes
 }
 
 /// The `iss` of an OIDC provider, compared byte for byte.

@@ -20,6 +20,7 @@ use crate::relay::{Carried, Cause, RelayEnd};
 use crate::roll::Withdrawn;
 use crate::telemetry::log_queue::Unwritable;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::noise::NoiseLimiter;
 use crate::telemetry::trail::Outcome;
 use crate::upstream::admission::QueueFull;
 use crate::upstream::dial::DialError;
@@ -167,23 +168,40 @@ impl End {
         }
     }
 
-    /// A line of its own where someone besides the client should act; the audit record has the rest.
-    pub fn log(&self, session: SessionId) {
+    /// A line of its own where someone besides the client should act; the audit record has the rest. A trouble that all
+    /// have at once is not a line for each of them.
+    pub fn log(&self, session: SessionId, noise: &NoiseLimiter) {
+        let Some(kind) = self.trouble() else { return };
+        let Some(left_out) = noise.line(kind) else { return };
+        let left_out = (left_out > 0).then_some(left_out);
         match self {
-            // The shortage has a line of its own, and many are told.
-            Self::Refused(LoginError::NoPlace(NoPlace::Descriptors)) => {}
             Self::Refused(why) if why.fault() == Fault::Proxy => {
-                tracing::error!(%session, error = %why, "login failed by a fault of the proxy");
+                tracing::error!(%session, error = %why, left_out, "login failed by a fault of the proxy");
             }
-            Self::Refused(why) if why.fault() != Fault::Client => {
-                tracing::warn!(%session, error = %why, "login failed, and not by the client's fault");
+            Self::Refused(why) => {
+                tracing::warn!(%session, error = %why, left_out, "login failed, and not by the client's fault");
             }
-            Self::CancelFailed(error) => tracing::warn!(%session, %error, "a cancel was not delivered"),
+            Self::CancelFailed(error) => {
+                tracing::warn!(%session, %error, left_out, "a cancel was not delivered");
+            }
             Self::Carried(Carried { end: RelayEnd::ServerLost(error), .. }) => {
                 let error = error.as_ref().map(ToString::to_string);
-                tracing::warn!(%session, error, "the server closed the connection without a word");
+                tracing::warn!(%session, error, left_out, "the server closed the connection without a word");
             }
             _ => {}
+        }
+    }
+
+    /// The kind of trouble that an operator should know of, if there is any.
+    fn trouble(&self) -> Option<&'static str> {
+        match self {
+            // The shortage has a line of its own, and many are told.
+            Self::Refused(LoginError::NoPlace(NoPlace::Descriptors)) => None,
+            Self::Refused(why) if why.fault() == Fault::Client => None,
+            Self::Refused(why) => Some(why.refusal("", &Ask::Password).stage.word()),
+            Self::CancelFailed(_) => Some("cancel"),
+            Self::Carried(Carried { end: RelayEnd::ServerLost(_), .. }) => Some("server_lost"),
+            _ => None,
         }
     }
 
@@ -209,19 +227,21 @@ impl End {
         let cancel = |end, reason| Outcome { end: Some(end), ..because("cancel", reason) };
         match self {
             Self::Dropped(Dropped::HealthCheck) => Outcome { routine: true, ..plain("health_check") },
-            Self::Dropped(why @ Dropped::Crowded) => {
-                Outcome { routine: true, ..because("dropped", why.to_string()) }
-            }
-            Self::Dropped(why) => because("dropped", why.to_string()),
+            Self::Dropped(why) => Outcome {
+                end: Some(why.word()),
+                routine: !why.tells_an_operator_something(),
+                ..because("dropped", why.to_string())
+            },
             // A stranger can have any number of these. They are counted, and the acceptor has a line about them.
-            Self::Evicted => {
-                let reason = "it was silent, and made room for another connection";
-                Outcome { routine: true, ..because("dropped", reason.to_owned()) }
-            }
+            Self::Evicted => Outcome {
+                end: Some("evicted"),
+                routine: true,
+                ..because("dropped", "it was silent, and made room for another connection".to_owned())
+            },
             Self::Refused(LoginError::Ask(AskError::Bearer(BearerError::Discovery))) => {
                 Outcome { routine: true, ..plain("discovery") }
             }
-            Self::Refused(why) if why.is_before_login() => plain("no_token"),
+            Self::Refused(why) if why.is_before_login() => Outcome { routine: true, ..plain("no_token") },
             Self::Refused(why) => {
                 let refusal = why.refusal("", &Ask::Password);
                 Outcome {

@@ -35,6 +35,7 @@ use crate::relay::{Kept, SessionSettings, Terms, TokenTimes, relay};
 use crate::roll::{Entry, Person, Roll};
 use crate::telemetry::audit_file::AuditGate;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::noise::NoiseLimiter;
 use crate::telemetry::trail::{Identity, Trail};
 use crate::upstream::admission::Admissions;
 use crate::upstream::cancel::Entrance;
@@ -61,6 +62,7 @@ pub struct Steps {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) roll: Arc<Roll>,
     pub(crate) audit: AuditGate,
+    pub(crate) noise: Arc<NoiseLimiter>,
     pub(crate) clock: Clock,
     pub(crate) peer_clocks: PeerClocks,
     pub(crate) session: SessionSettings,
@@ -105,8 +107,8 @@ pub async fn serve(
     mut place: Place,
 ) {
     let session = SessionId::random();
-    let mut trail = Trail::start(session, peer, &listener.name);
-    let metrics = Arc::clone(&steps.metrics);
+    let mut trail = Trail::start(session, peer, &listener.name, Arc::clone(&steps.noise));
+    let (metrics, noise) = (Arc::clone(&steps.metrics), Arc::clone(&steps.noise));
     let due = Due::of(&steps.limits);
     let evicted = place.evicted();
     let arrived = tokio::select! {
@@ -118,7 +120,7 @@ pub async fn serve(
         Ok((client, login)) => Box::pin(carry(steps, client, login, due, (session, &mut trail))).await,
         Err(end) => end,
     };
-    end.log(session);
+    end.log(session, &noise);
     end.count(&metrics);
     trail.finish(end.outcome());
 }
@@ -145,7 +147,7 @@ async fn arrive(
             place.step(Turn::Proxy);
             let entrance = Entrance { listener: &listener.name, server_name: stream.server_name() };
             let source = origin.client().ip();
-            let end = Box::pin(cancel::carry_out(steps, entrance, &key, source, place)).await;
+            let end = Box::pin(cancel::carry_out(steps, entrance, &key, source, (place, trail))).await;
             place.step(Turn::Client);
             client::hang_up(stream).await;
             Err(end)

@@ -1,6 +1,7 @@
 //! Health and metrics over HTTP, for whoever runs the service. Nothing here can be changed, and nothing is secret.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -80,9 +81,13 @@ pub async fn serve(listener: &TcpListener, admin: Arc<Admin>) {
                 tokio::spawn(async move {
                     tokio::select! {
                         () = evicted.received() => {
-                            tracing::debug!(%peer, "a connection to the admin address makes room for another");
+                            admin.note(peer, "it makes room for another");
                         }
-                        () = converse(tcp, |request| admin.answer(request)) => {}
+                        trouble = converse(tcp, |request| admin.answer(request)) => {
+                            if let Some(trouble) = trouble {
+                                admin.note(peer, &trouble);
+                            }
+                        }
                     }
                     drop(place);
                 });
@@ -97,8 +102,11 @@ pub async fn serve(listener: &TcpListener, admin: Arc<Admin>) {
     }
 }
 
-/// One request and its answer; whoever is too slow for it is cut off.
-async fn converse<S>(stream: S, answer: impl Fn(&Request<Incoming>) -> Response<Full<Bytes>>)
+/// One request and its answer; whoever is too slow for it is cut off. Gives what went wrong.
+async fn converse<S>(
+    stream: S,
+    answer: impl Fn(&Request<Incoming>) -> Response<Full<Bytes>>,
+) -> Option<String>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -113,13 +121,22 @@ where
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service);
     match timeout(MAX_LIFE, served).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(%error, "a request to the admin address failed"),
-        Err(_) => tracing::debug!("a request to the admin address took too long and is cut off"),
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some(error.to_string()),
+        Err(_) => Some("it took too long and is cut off".to_owned()),
     }
 }
 
 impl Admin {
+    /// A line about a connection that went wrong. Strangers can cause many.
+    fn note(&self, peer: SocketAddr, trouble: &str) {
+        if tracing::enabled!(tracing::Level::DEBUG)
+            && let Some(left_out) = self.log.noise().line("admin")
+        {
+            tracing::debug!(%peer, trouble, left_out, "a connection to the admin address failed");
+        }
+    }
+
     fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             let mut response = say(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET and HEAD\n");

@@ -2,10 +2,12 @@
 //! login. A key that is found or opened costs nothing.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use crate::names::source::Source;
 
 /// 4-byte keys of one source that are wrong: 5 at once, then 5 a minute.
 pub(super) const WRONG: Rate = Rate { burst: 5, every: Duration::from_secs(12) };
@@ -78,14 +80,14 @@ impl Budget {
 /// one is forgotten. So the last half of [`MAX_SOURCES`] is always remembered, at the cost of a look-up.
 #[derive(Default)]
 pub(super) struct Sources {
-    young: HashMap<IpAddr, Budgets>,
-    old: HashMap<IpAddr, Budgets>,
+    young: HashMap<Source, Budgets>,
+    old: HashMap<Source, Budgets>,
 }
 
 impl Sources {
     /// What the source at `addr` has left.
     pub(super) fn of(&mut self, addr: IpAddr) -> &mut Budgets {
-        let source = source(addr);
+        let source = Source::from(addr);
         if !self.young.contains_key(&source) && self.young.len() >= MAX_SOURCES / 2 {
             self.old = std::mem::take(&mut self.young);
         }
@@ -96,17 +98,6 @@ impl Sources {
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.young.len() + self.old.len()
-    }
-}
-
-/// An IPv4 address is a source, and so is the /64 of an IPv6 address, of which any one host may have all.
-fn source(addr: IpAddr) -> IpAddr {
-    match addr.to_canonical() {
-        IpAddr::V6(ip) => {
-            let [a, b, c, d, ..] = ip.segments();
-            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
-        }
-        v4 @ IpAddr::V4(_) => v4,
     }
 }
 
@@ -148,7 +139,7 @@ mod tests {
 
     #[test]
     fn an_ipv6_source_is_its_network() {
-        let of = |text: &str| source(text.parse().unwrap());
+        let of = |text: &str| Source::from(text.parse::<IpAddr>().unwrap());
         assert_eq!(of("2001:db8:1:2::1"), of("2001:db8:1:2:ffff::9"));
         assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));
         assert_ne!(of("192.0.2.1"), of("192.0.2.2"));

@@ -23,6 +23,11 @@ const CANCEL_REQUEST: u32 = 80_877_102;
 /// First byte of a TLS handshake record (RFC 8446, section 5.1): a client that skips the SSLRequest.
 const TLS_HANDSHAKE_RECORD: u8 = 0x16;
 
+/// Lengths that a first packet has when it is the header of a balancer that nobody expects one from: PROXY protocol,
+/// versions 1 and 2.
+const PROXY_1: u32 = u32::from_be_bytes(*b"PROX");
+const PROXY_2: u32 = u32::from_be_bytes(*b"\r\n\r\n");
+
 /// What a connection turned out to be.
 #[derive(Debug)]
 pub enum First<S> {
@@ -73,6 +78,45 @@ pub enum Dropped {
     /// The socket failed.
     #[error("{0}")]
     Io(#[from] io::Error),
+}
+
+impl Dropped {
+    /// The stable word for it.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Silent | Self::HealthCheck => "silent",
+            Self::Header(_) | Self::Length(PROXY_1 | PROXY_2) => "proxy_header",
+            Self::Length(_) => "junk",
+            Self::PreTlsBytes => "pre_tls_bytes",
+            Self::Repeated => "repeated",
+            Self::Tls(_) => "tls",
+            Self::TlsTimeout => "tls_timeout",
+            Self::TimedOut => "timeout",
+            Self::NoAlpn => "no_alpn",
+            Self::Crowded => "crowded",
+            Self::Io(_) => "io",
+        }
+    }
+
+    /// Whether it can be the sign of a client, a balancer or a certificate that is set up wrongly. The rest is what
+    /// port checks and scanners do.
+    pub fn tells_an_operator_something(&self) -> bool {
+        match self {
+            Self::Header(_)
+            | Self::Length(PROXY_1 | PROXY_2)
+            | Self::PreTlsBytes
+            | Self::Tls(_)
+            | Self::TlsTimeout
+            | Self::NoAlpn => true,
+            Self::Silent
+            | Self::HealthCheck
+            | Self::Length(_)
+            | Self::Repeated
+            | Self::TimedOut
+            | Self::Crowded
+            | Self::Io(_) => false,
+        }
+    }
 }
 
 /// Reads the first packets of `stream`. `plaintext_allowed` says whether this peer may log in without TLS. `stepped` is

@@ -90,7 +90,11 @@ impl Cores {
         });
         match select_ok(room).await {
             Ok(((room, count), _)) => room.send((job, count)),
-            Err(_) => tracing::error!("all session threads have ended; a connection is closed"),
+            Err(_) => {
+                if let Some(left_out) = job.steps.noise.line("no_session_thread") {
+                    tracing::error!(left_out, "all session threads have ended; a connection is closed");
+                }
+            }
         }
     }
 
@@ -160,7 +164,11 @@ async fn run(job: Job, count: Count) {
                 metrics.connection_aborted();
             }
         }
-        Err(error) => tracing::warn!(%error, "a connection could not be handed to its core"),
+        Err(error) => {
+            if let Some(left_out) = steps.noise.line("handing_over") {
+                tracing::warn!(%error, left_out, "a connection could not be handed to its core");
+            }
+        }
     }
     drop(count);
 }

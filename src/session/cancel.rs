@@ -5,8 +5,10 @@ use std::net::IpAddr;
 use tokio::time::Instant;
 
 use super::Steps;
+use crate::cancel::Ignored;
 use crate::limits::Place;
 use crate::outcome::End;
+use crate::telemetry::trail::Trail;
 use crate::upstream::cancel::{Delivered, Entrance, Undelivered, deliver};
 use crate::wire::cancel_key::CancelKey;
 use crate::wire::limits;
@@ -17,7 +19,7 @@ pub(super) async fn carry_out(
     entrance: Entrance<'_>,
     key: &CancelKey,
     source: IpAddr,
-    place: &mut Place,
+    (place, trail): (&mut Place, &mut Trail),
 ) -> End {
     let deadline = Instant::now() + limits::CANCEL_TIMEOUT;
     let delivered = async {
@@ -25,10 +27,15 @@ pub(super) async fn carry_out(
         if order.server().is_some() {
             // The key proves as much as a token: strangers must not take its place.
             let _ = place.verified(); // one that is evicted at this very moment ends at the next one
+            trail.right_cancel_key();
         }
         deliver(&steps.dialers, entrance, &order, deadline).await
     };
-    match delivered.await {
+    let delivered = delivered.await;
+    if matches!(delivered, Err(Undelivered::Ignored(Ignored::Ended))) {
+        trail.right_cancel_key(); // it was one, and drivers send it late
+    }
+    match delivered {
         Ok(Delivered::To(told)) => End::CancelForwarded(told),
         Ok(Delivered::Together) => End::CancelTogether,
         Err(Undelivered::Ignored(why)) => End::CancelIgnored(why),

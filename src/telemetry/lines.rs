@@ -18,6 +18,12 @@ pub const AUDIT: &str = "audit";
 /// The target of reports about the log itself and of panics; they are written at every level of logging.
 pub(super) const NOTICE: &str = "pgpassport::log";
 
+/// The name of an event of the target [`AUDIT`] whose client's token was not verified.
+pub(super) const UNVERIFIED: &str = "unverified audit record";
+
+/// The name of all other records.
+pub(super) const VERIFIED: &str = "audit record";
+
 /// The name of an event of the target [`AUDIT`] that tells what is missing among the records.
 pub(super) const AUDIT_GAP: &str = "audit gap";
 
@@ -45,8 +51,8 @@ pub(super) fn subscriber(
     };
     // Nothing here has spans; those of other crates would be formatted for nothing.
     let is_apart = audit.is_some();
-    let in_log = filter_fn(move |meta| meta.is_event() && !(is_apart && meta.target() == AUDIT));
-    let in_audit = filter_fn(|meta| meta.is_event() && meta.target() == AUDIT);
+    let in_log = filter_fn(move |meta| !meta.is_span() && (!is_apart || meta.target() != AUDIT));
+    let in_audit = filter_fn(|meta| !meta.is_span() && meta.target() == AUDIT);
     let mut layers: Vec<Box<dyn Layer<Filtered> + Send + Sync>> = vec![match format {
         LogFormat::Text => lines(log, colour).with_filter(in_log).boxed(),
         LogFormat::Json => json(log, colour).with_filter(in_log).boxed(),
@@ -71,6 +77,7 @@ pub(super) fn filter(level: LogLevel) -> EnvFilter {
 fn kind(meta: &Metadata<'_>) -> LineKind {
     match (meta.target(), meta.name()) {
         (NOTICE, _) | (AUDIT, AUDIT_GAP) => LineKind::Notice,
+        (AUDIT, UNVERIFIED) => LineKind::UnverifiedAudit,
         (AUDIT, _) => LineKind::Audit,
         _ => LineKind::Ordinary,
     }

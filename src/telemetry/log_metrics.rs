@@ -23,12 +23,15 @@ pub struct LogSnapshot {
     pub audit: QueueStatus,
     /// Whether audit records can be written, wherever they go.
     pub audit_writable: bool,
+    /// Lines and audit records that were left out since the start, because there were too many of their kind.
+    pub left_out: (u64, u64),
 }
 
 /// The series.
 #[derive(Debug, Default)]
 pub(super) struct LogMetrics {
     lost: Family<Closed, Counter>,
+    left_out: Family<Closed, Counter>,
     failed_writes: Family<Closed, Counter>,
     writer_panics: Family<Closed, Counter>,
     lines: Family<Closed, Gauge>,
@@ -41,6 +44,8 @@ impl LogMetrics {
         self.set(&LogSnapshot::default());
         let help = "Log lines and audit records lost, because they could not be written in time";
         registry.register("log_lines_lost", help, self.lost.clone());
+        let help = "Log lines and audit records left out, because strangers caused too many of their kind";
+        registry.register("log_lines_left_out", help, self.left_out.clone());
         let help = "Failed writes of the log; a line that fails is tried again";
         registry.register("log_write_errors", help, self.failed_writes.clone());
         let help = "Panics of a thread that writes the log; it went on after each";
@@ -56,6 +61,10 @@ impl LogMetrics {
         self.set_sink("audit", &now.audit, now.audit_writable);
         let lines = now.log.lost_lines + now.audit.lost_lines;
         let records = now.log.lost_records + now.audit.lost_records;
+        let (lines_left_out, records_left_out) = now.left_out;
+        for (kind, left_out) in [("log", lines_left_out), ("audit", records_left_out)] {
+            self.left_out.get_or_create(&[("kind", kind)]).inner().store(left_out, Ordering::Relaxed);
+        }
         for (kind, lost) in [("log", lines), ("audit", records)] {
             self.lost.get_or_create(&[("kind", kind)]).inner().store(lost, Ordering::Relaxed);
         }

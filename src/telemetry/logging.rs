@@ -16,6 +16,7 @@ use super::lines::{AUDIT_GAP, LevelHandle, NOTICE, filter, subscriber};
 use super::log_metrics::LogSnapshot;
 use super::log_queue::{LineKind, LogQueue};
 use super::log_writer::{self, Report};
+use super::noise::NoiseLimiter;
 use super::panics;
 use crate::config::{AuditSettings, LogLevel, LogSettings, WhenUnwritable};
 
@@ -31,6 +32,7 @@ pub struct LogControl {
     level: LevelHandle,
     log: Arc<LogQueue>,
     audit: Option<AuditFile>,
+    noise: Arc<NoiseLimiter>,
 }
 
 /// The file of audit records.
@@ -67,7 +69,13 @@ impl LogControl {
             log_writable: self.log.writable().is_ok(),
             audit: self.audit.as_ref().map(|audit| audit.queue.status()).unwrap_or_default(),
             audit_writable: self.records().audit_writable().is_ok(),
+            left_out: self.noise.left_out(),
         }
+    }
+
+    /// Rates of lines that strangers can cause.
+    pub fn noise(&self) -> Arc<NoiseLimiter> {
+        Arc::clone(&self.noise)
     }
 
     /// Writes lines of this level and above from now on.
@@ -136,7 +144,7 @@ pub fn start(settings: &LogSettings, audit: &AuditSettings) -> Result<LogControl
     let (subscriber, control) = build(settings, audit, stderr(), colour)?;
     // A second start happens in tests only; the first subscriber stays.
     let _ = tracing::subscriber::set_global_default(subscriber);
-    panics::report_to_log();
+    panics::report_to_log(control.noise());
     if control.audit.is_some() {
         // Also the first try to write: a file that cannot be written is known before the first login.
         tracing::info!(target: AUDIT, version = env!("CARGO_PKG_VERSION"), "audit records begin");
@@ -192,7 +200,7 @@ pub fn build(
     let audit = audit.file.as_deref().map(AuditFile::start).transpose()?;
     let records = audit.as_ref().map(|audit| &audit.queue);
     let (subscriber, level) = subscriber((settings.level, settings.format, colour), &log, records);
-    Ok((subscriber, LogControl { level, log, audit }))
+    Ok((subscriber, LogControl { level, log, audit, noise: Arc::default() }))
 }
 
 /// Reports on the log's own queue; they wait there until writing works again.

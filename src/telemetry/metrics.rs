@@ -59,6 +59,22 @@ const ENDS: [&str; 11] = [
     "stopped",
 ];
 
+/// Why connections are dropped: [`Outcome::end`] of one that never spoke PostgreSQL.
+const DROPPED: [&str; 12] = [
+    "silent",
+    "proxy_header",
+    "junk",
+    "pre_tls_bytes",
+    "repeated",
+    "tls",
+    "tls_timeout",
+    "timeout",
+    "no_alpn",
+    "crowded",
+    "evicted",
+    "io",
+];
+
 /// What becomes of cancels: [`Outcome::end`] of a cancel.
 const CANCELS: [&str; 3] = ["forwarded", "ignored", "failed"];
 
@@ -88,6 +104,7 @@ pub struct Metrics {
     cancels: Family<Closed, Counter>,
     ended: Family<Closed, Counter>,
     upstream_steps: Family<Closed, Histogram, fn() -> Histogram>,
+    dropped: Family<Closed, Counter>,
     bytes: Family<Closed, Counter>,
     unheard: Counter,
     logins_evicted: Counter,
@@ -159,6 +176,7 @@ impl Metrics {
             cancels: closed("outcome", &CANCELS),
             ended: closed("reason", &ENDS),
             upstream_steps: Family::new_with_constructor(|| Histogram::new(STEP_BUCKETS)),
+            dropped: closed("reason", &DROPPED),
             bytes: closed("direction", &["to_server", "to_client"]),
             unheard: Counter::default(),
             logins_evicted: Counter::default(),
@@ -182,6 +200,8 @@ impl Metrics {
         registry.register("connections", "Connections that have ended, by outcome", self.connections.clone());
         registry.register("logins_refused", "Refused logins, by the step that refused", self.refused.clone());
         registry.register("sessions_ended", "Sessions that have ended, by reason", self.ended.clone());
+        let help = "Connections that never spoke PostgreSQL, by reason";
+        registry.register("connections_dropped", help, self.dropped.clone());
         registry.register("cancels", "Cancel requests, by outcome", self.cancels.clone());
         let help = "Durations of the steps to a new session on a database: name, tcp, tls, login";
         registry.register("upstream_step_seconds", help, self.upstream_steps.clone());
@@ -218,6 +238,7 @@ impl Metrics {
         match (outcome.word, outcome.stage, outcome.end) {
             ("refused", Some(stage), _) => self.refused.get_or_create(&[("stage", stage)]).inc(),
             ("cancel", _, Some(end)) => self.cancels.get_or_create(&[("outcome", end)]).inc(),
+            ("dropped", _, Some(reason)) => self.dropped.get_or_create(&[("reason", reason)]).inc(),
             (_, _, Some(reason)) => self.ended.get_or_create(&[("reason", reason)]).inc(),
             _ => 0,
         };

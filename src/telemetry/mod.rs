@@ -9,6 +9,7 @@ pub mod log_queue;
 mod log_writer;
 pub mod logging;
 pub mod metrics;
+pub mod noise;
 mod panics;
 pub mod pool_metrics;
 mod resolver_metrics;

@@ -2,10 +2,12 @@
 //! program writes into it and never reads from it.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::lines::AUDIT;
+use super::lines::{AUDIT, NOTICE, UNVERIFIED, VERIFIED};
+use super::noise::{NoiseLimiter, RecordKey};
 use crate::names::{SessionId, visible};
 
 /// Longest text of a field. Most come from outside.
@@ -24,6 +26,7 @@ pub struct Trail {
     started: Instant,
     facts: Facts,
     outcome: Outcome,
+    noise: Arc<NoiseLimiter>,
 }
 
 /// How a connection ended, in words that programs can rely on.
@@ -33,7 +36,7 @@ pub struct Outcome {
     pub word: &'static str,
     /// How a session ended: `client_left`, `client_lost`, `server_ended`, `server_lost`, `idle`,
     /// `idle_in_transaction`, `lifetime`, `token_expired`, `withdrawn`, `drained` or `stopped`; or what became of
-    /// a cancel.
+    /// a cancel; or why a connection was dropped.
     pub end: Option<&'static str>,
     /// The step that refused or broke.
     pub stage: Option<&'static str>,
@@ -41,7 +44,7 @@ pub struct Outcome {
     pub sqlstate: Option<String>,
     /// The reason in full, for the operator.
     pub reason: Option<String>,
-    /// What clients and balancers do all day and nobody has to look at: recorded at level `debug`.
+    /// What clients, balancers and scanners do all day and nobody has to look at: recorded at level `debug`.
     pub routine: bool,
 }
 
@@ -65,6 +68,7 @@ struct Facts {
     upstream_pid: Option<i32>,
     to_server: u64,
     to_client: u64,
+    right_cancel_key: bool,
 }
 
 /// Who was let in, or nearly.
@@ -79,8 +83,8 @@ pub struct Identity<'a> {
 }
 
 impl Trail {
-    /// Opens the record of a connection of `listener`.
-    pub fn start(session: SessionId, peer: SocketAddr, listener: &str) -> Self {
+    /// Opens the record of a connection of `listener`. `noise` may leave it out, if it does not become a session.
+    pub fn start(session: SessionId, peer: SocketAddr, listener: &str, noise: Arc<NoiseLimiter>) -> Self {
         let outcome = Outcome {
             word: "aborted",
             end: None,
@@ -97,6 +101,7 @@ impl Trail {
             started: Instant::now(),
             facts: Facts::default(),
             outcome,
+            noise,
         }
     }
 
@@ -161,6 +166,11 @@ impl Trail {
         self.facts.upstream_pid = Some(pid);
     }
 
+    /// The key of a cancel is a right one.
+    pub fn right_cancel_key(&mut self) {
+        self.facts.right_cancel_key = true;
+    }
+
     /// What was relayed.
     pub fn carried(&mut self, to_server: u64, to_client: u64) {
         self.facts.to_server = to_server;
@@ -173,14 +183,37 @@ impl Trail {
     }
 }
 
+impl Trail {
+    /// Whose connections it is counted with; `None` for what is recorded always: sessions, and what became of a person's
+    /// login after the server took it.
+    fn key(&self) -> Option<RecordKey<'_>> {
+        let source = self.client.ip().into();
+        match (self.outcome.word, &self.facts.issuer, &self.facts.subject) {
+            _ if self.outcome.routine => Some(RecordKey::Routine(source)),
+            ("cancel", ..) if self.facts.right_cancel_key => Some(RecordKey::RightCancel(source)),
+            ("cancel", ..) => Some(RecordKey::Cancel(source)),
+            ("refused", Some(issuer), Some(subject)) => Some(RecordKey::Refused(issuer, subject)),
+            (_, _, None) => Some(RecordKey::Failed(source)),
+            (_, _, Some(_)) => None,
+        }
+    }
+}
+
 impl Drop for Trail {
     fn drop(&mut self) {
+        if self.outcome.routine && !tracing::enabled!(target: AUDIT, tracing::Level::DEBUG) {
+            return;
+        }
+        let key = self.key();
+        let Some(left_out) = key.map_or(Some(0), |key| self.noise.record(key)) else { return };
+        let is_verified = key.is_none_or(|key| key.is_verified());
         let (facts, outcome) = (&self.facts, &self.outcome);
         let duration_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        // The level of a tracing event is part of its code, so there have to be two.
+        // Level and name of a tracing event are part of its code, so there have to be three.
         macro_rules! record {
-            ($level:ident) => {
+            ($level:ident, $name:ident) => {
                 tracing::$level!(
+                    name: $name,
                     target: AUDIT,
                     session = %self.session,
                     client = %self.client,
@@ -210,11 +243,19 @@ impl Drop for Trail {
                     bytes_to_server = facts.to_server,
                     bytes_to_client = facts.to_client,
                     duration_ms,
+                    left_out = (left_out > 0).then_some(left_out),
                     "connection ended"
                 )
             };
         }
-        if outcome.routine { record!(debug) } else { record!(info) }
+        match (outcome.routine, is_verified) {
+            (true, _) => record!(debug, UNVERIFIED),
+            (false, false) => record!(info, UNVERIFIED),
+            (false, true) => record!(info, VERIFIED),
+        }
+        if let Some(records) = self.noise.sum() {
+            tracing::info!(target: NOTICE, records, "audit records of failed connections were left out; metrics count them");
+        }
     }
 }
 
@@ -231,7 +272,7 @@ mod tests {
         let peer = SocketAddr::from(([127, 0, 0, 1], 1));
         for (bytes, cut) in [(256, false), (257, true)] {
             let text = "x".repeat(bytes);
-            let mut trail = Trail::start(SessionId::random(), peer, &text);
+            let mut trail = Trail::start(SessionId::random(), peer, &text, Arc::default());
             assert_eq!(trail.listener.ends_with('…'), cut, "{bytes}");
             trail.tls(None, Some(&text), Some(&text));
             trail.asked(&text, Some(&text));
@@ -256,7 +297,7 @@ mod tests {
             }
         }
         for (bytes, cut) in [(1_024, false), (1_025, true)] {
-            let mut trail = Trail::start(SessionId::random(), peer, "");
+            let mut trail = Trail::start(SessionId::random(), peer, "", Arc::default());
             trail.options(Some(&"x".repeat(bytes)));
             assert_eq!(trail.facts.options.as_ref().unwrap().ends_with('…'), cut, "{bytes}");
         }

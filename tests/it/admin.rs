@@ -124,7 +124,10 @@ async fn slow_peers(
     for tcp in connected.join_all().await {
         peers.spawn(async move {
             let _ = kind.stall(tcp.unwrap()).await; // cut off
-            while again {
+            if !again {
+                return;
+            }
+            loop {
                 if let Ok(tcp) = connect(from, to).await {
                     let _ = kind.stall(tcp).await;
                 }

@@ -112,7 +112,7 @@ impl Stage {
     }
 
     async fn writable(&self) -> bool {
-        self.binary.metric("pgpassport_log_writable{sink=\"audit\"}").await > 0.5
+        self.binary.metric("pgpassport_log_writable{sink=\"audit\"}").await == 1
     }
 
     /// Bob comes and goes until his records cannot be written; gives how often he was let in.

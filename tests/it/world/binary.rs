@@ -160,7 +160,7 @@ impl Binary {
     }
 
     /// The value of one series, as it stands in the text before it.
-    pub(crate) async fn metric(&self, series: &str) -> f64 {
+    pub(crate) async fn metric(&self, series: &str) -> usize {
         let (_, text) = get(self.admin_addr(), "/metrics").await;
         let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
         value.unwrap_or_else(|| panic!("no series {series} in\n{text}")).parse().unwrap()
@@ -207,10 +207,14 @@ impl Binary {
         line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 
+    /// Its log, also when it has ended.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap()
+    }
+
     /// How many lines of its log have `text`.
     pub(crate) fn logged(&self, text: &str) -> usize {
-        let log = std::fs::read_to_string(self.folder.path().join("log")).unwrap();
-        log.lines().filter(|line| line.contains(text)).count()
+        self.log().lines().filter(|line| line.contains(text)).count()
     }
 
     pub(crate) fn runs(&mut self) -> bool {

@@ -1,0 +1,31 @@
+//! The random identifier of a session, and the random source that it comes from.
+
+use std::fmt;
+
+/// The random name of one connection: in every log line, in the audit record and in every refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SessionId(u64);
+
+impl SessionId {
+    /// A fresh one from the system's random source.
+    pub fn random() -> Self {
+        Self(u64::from_be_bytes(random_bytes()))
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// `N` bytes from the cryptographic random source.
+///
+/// # Panics
+/// Without a random source nothing here is safe, so its failure ends the task.
+#[expect(clippy::expect_used, reason = "a machine without randomness must not serve logins")]
+pub fn random_bytes<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    aws_lc_rs::rand::fill(&mut bytes).expect("the system's random source works");
+    bytes
+}

@@ -164,8 +164,8 @@ mod tests {
         assert_eq!(clocks.difference(), Some(ClockDifference { seconds_ahead: -11, with_all: true }));
     }
 
-    #[test]
-    fn peers_are_remembered_up_to_a_limit() {
+    #[tokio::test(start_paused = true)]
+    async fn peers_are_remembered_up_to_a_limit() {
         let (_, clocks) = at(EXAMPLE);
         for n in 0..=MAX_PEERS {
             clocks.saw(&n.to_string(), "Sun, 06 Nov 1994 08:49:37 GMT");

@@ -300,5 +300,4 @@ fn span(seconds: u64) -> String {
 }
 
 #[cfg(test)]
-#[path = "explain_tests.rs"]
 mod tests;

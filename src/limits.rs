@@ -297,5 +297,4 @@ impl Counts {
 }
 
 #[cfg(test)]
-#[path = "limits_tests.rs"]
 mod tests;

@@ -303,5 +303,4 @@ fn ended_by_us(cause: Cause, told: bool) -> Outcome {
 }
 
 #[cfg(test)]
-#[path = "outcome_tests.rs"]
 mod tests;

@@ -115,5 +115,4 @@ impl fmt::Debug for Resolver {
 }
 
 #[cfg(test)]
-#[path = "resolver/tests.rs"]
 mod tests;

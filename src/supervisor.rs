@@ -334,5 +334,4 @@ fn message(panic: &(dyn Any + Send)) -> String {
 }
 
 #[cfg(test)]
-#[path = "supervisor/tests.rs"]
 mod tests;

@@ -200,5 +200,4 @@ fn is_elsewhere(claims: &Map<String, Value>, name: &str) -> bool {
 }
 
 #[cfg(test)]
-#[path = "access_tests.rs"]
 mod tests;

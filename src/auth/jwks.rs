@@ -152,5 +152,4 @@ fn is_of(jwk: &Map<String, Value>, kind: &str) -> bool {
 }
 
 #[cfg(test)]
-#[path = "jwks_tests.rs"]
 mod tests;

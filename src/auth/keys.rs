@@ -328,5 +328,4 @@ impl Drop for Fetching<'_> {
 }
 
 #[cfg(test)]
-#[path = "keys_tests.rs"]
 mod tests;

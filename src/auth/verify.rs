@@ -105,13 +105,10 @@ fn signed_by(
 }
 
 #[cfg(test)]
-#[path = "verify_tests.rs"]
 pub(crate) mod tests;
 
 #[cfg(test)]
-#[path = "rotation_tests.rs"]
 mod rotation_tests;
 
 #[cfg(test)]
-#[path = "tenant_tests.rs"]
 mod tenant_tests;

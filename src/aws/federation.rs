@@ -302,9 +302,7 @@ fn life(credentials_expire_at: SystemTime, token_expires_at: SystemTime, now: Sy
 }
 
 #[cfg(test)]
-#[path = "federation_tests.rs"]
 mod tests;
 
 #[cfg(test)]
-#[path = "federation_memory_tests.rs"]
 mod memory_tests;

@@ -120,5 +120,4 @@ fn presigned(identity: Credentials, wanted: &Wanted<'_>, now: SystemTime) -> Res
 }
 
 #[cfg(test)]
-#[path = "iam_token_tests.rs"]
 mod tests;

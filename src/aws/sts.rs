@@ -226,9 +226,7 @@ impl Sts {
 }
 
 #[cfg(test)]
-#[path = "sts_tests.rs"]
 mod tests;
 
 #[cfg(test)]
-#[path = "sts_body_tests.rs"]
 mod body_tests;

@@ -99,5 +99,4 @@ fn same_provider(provider: &str, issuer: &Issuer) -> bool {
 }
 
 #[cfg(test)]
-#[path = "sts_answer_tests.rs"]
 mod tests;

@@ -269,5 +269,4 @@ fn require_alpn<S>(stream: &ClientStream<S>) -> Result<(), Dropped> {
 }
 
 #[cfg(test)]
-#[path = "negotiate_tests.rs"]
 mod tests;

@@ -219,5 +219,4 @@ fn bearer_token(value: &[u8]) -> Result<&[u8], BearerError> {
 }
 
 #[cfg(test)]
-#[path = "oauthbearer_tests.rs"]
 mod tests;

@@ -166,5 +166,4 @@ fn source(family: u8, block: &[u8]) -> Result<SocketAddr, HeaderError> {
 }
 
 #[cfg(test)]
-#[path = "proxy_protocol_tests.rs"]
 mod tests;

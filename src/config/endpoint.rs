@@ -212,5 +212,4 @@ fn resource_id(text: &str, kind: EndpointKind) -> Result<String, String> {
 }
 
 #[cfg(test)]
-#[path = "endpoint_tests.rs"]
 mod tests;

@@ -267,5 +267,4 @@ fn algorithms(section: &Section<'_, '_>) -> Vec<SignatureAlgorithm> {
 }
 
 #[cfg(test)]
-#[path = "issuer_tests.rs"]
 mod tests;

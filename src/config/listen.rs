@@ -172,5 +172,4 @@ fn network(text: &str) -> Result<IpNet, String> {
 }
 
 #[cfg(test)]
-#[path = "listen_tests.rs"]
 mod tests;

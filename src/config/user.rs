@@ -288,5 +288,4 @@ impl UserSettings {
 }
 
 #[cfg(test)]
-#[path = "user_tests.rs"]
 mod tests;

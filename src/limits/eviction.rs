@@ -305,5 +305,4 @@ fn weight(count: usize, silence: Moment, max: usize) -> u128 {
 }
 
 #[cfg(test)]
-#[path = "eviction_tests.rs"]
 mod tests;

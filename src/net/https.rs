@@ -232,5 +232,4 @@ impl fmt::Debug for HttpsClient {
 }
 
 #[cfg(test)]
-#[path = "https_tests.rs"]
 mod tests;

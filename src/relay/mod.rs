@@ -331,10 +331,4 @@ fn wake_at(way: Way, bytes: usize, client: &impl OverTcp, server: &impl OverTcp)
 }
 
 #[cfg(test)]
-mod bulk_tests;
-#[cfg(test)]
-mod leaving_tests;
-#[cfg(test)]
-mod rules_tests;
-#[cfg(test)]
 mod tests;

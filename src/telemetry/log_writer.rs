@@ -218,5 +218,4 @@ impl Drop for UnderWay {
 }
 
 #[cfg(test)]
-#[path = "log_writer_tests.rs"]
 mod tests;

@@ -112,5 +112,4 @@ async fn connect(addr: SocketAddr) -> Result<TcpStream, DialError> {
 }
 
 #[cfg(test)]
-#[path = "address_tests.rs"]
 mod tests;

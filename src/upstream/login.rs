@@ -338,5 +338,4 @@ pub fn terminate_message() -> BytesMut {
 }
 
 #[cfg(test)]
-#[path = "login_tests.rs"]
 mod tests;

@@ -257,5 +257,4 @@ fn only_value(column: &[u8]) -> Option<Vec<u8>> {
 }
 
 #[cfg(test)]
-#[path = "reset_tests.rs"]
 mod tests;

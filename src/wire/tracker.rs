@@ -189,5 +189,4 @@ impl Courses {
 }
 
 #[cfg(test)]
-#[path = "tracker_tests.rs"]
 mod tests;

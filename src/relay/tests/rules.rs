@@ -6,9 +6,9 @@ use std::sync::atomic::Ordering;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep};
 
-use super::tests::{Ends, LEEWAY, NOON, TOKEN_LIFE, message, plain, read_all, start_at, start_with};
-use super::*;
+use super::{Ends, LEEWAY, NOON, TOKEN_LIFE, message, plain, read_all, start_at, start_with};
 use crate::config::OnTokenExpiry;
+use crate::relay::*;
 
 const MINUTE: Duration = Duration::from_mins(1);
 

@@ -35,7 +35,7 @@ fn identity(key_id: &str, secret: &str, session_token: Option<&str>) -> Credenti
 
 #[test]
 fn p4_tokens_equal_those_of_an_independent_implementation() {
-    let text = include_str!("../../tests/aws-emulator/testdata/iam-token-vectors.json");
+    let text = include_str!("../../../tests/aws-emulator/testdata/iam-token-vectors.json");
     let file: serde_json::Value = serde_json::from_str(text).unwrap();
     let vectors = file["vectors"].as_array().unwrap();
     assert_eq!(vectors.len(), 12);
@@ -58,7 +58,7 @@ fn p4_tokens_equal_those_of_an_independent_implementation() {
 
 #[test]
 fn p4_dsql_tokens_equal_those_of_an_independent_implementation() {
-    let text = include_str!("../../tests/aws-emulator/testdata/dsql-token-vectors.json");
+    let text = include_str!("../../../tests/aws-emulator/testdata/dsql-token-vectors.json");
     let file: serde_json::Value = serde_json::from_str(text).unwrap();
     let vectors = file["vectors"].as_array().unwrap();
     assert_eq!(vectors.len(), 2);

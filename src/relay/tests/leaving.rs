@@ -3,9 +3,9 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::task::JoinHandle;
 
-use super::tests::{message, plain, read_all};
-use super::*;
+use super::{message, plain, read_all};
 use crate::config::SessionSettings;
+use crate::relay::*;
 use crate::wire::TERMINATE;
 
 struct Ends {

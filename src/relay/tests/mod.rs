@@ -375,3 +375,10 @@ proptest! {
         })?;
     }
 }
+
+#[cfg(test)]
+mod bulk;
+#[cfg(test)]
+mod leaving;
+#[cfg(test)]
+mod rules;

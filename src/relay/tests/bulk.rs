@@ -10,9 +10,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::advance;
 
-use super::bulk::{AFTER, AT_LEAST, PATIENCE};
-use super::tests::{carry, message, plain};
-use super::*;
+use super::{carry, message, plain};
+use crate::relay::bulk::{AFTER, AT_LEAST, PATIENCE};
+use crate::relay::*;
 use crate::wire::buffers::BUFFER_BYTES;
 
 /// A transfer, and what the kernel was asked for.

@@ -14,7 +14,6 @@ use crate::aws::sts_status::Outcome;
 use crate::aws::test_cluster::config;
 use crate::supervisor::{TaskRules, TaskSupervisor};
 
-#[path = "federation_fault_tests.rs"]
 mod faults;
 
 const SECOND_ROLE: &str = "arn:aws:iam::123456789012:role/other";

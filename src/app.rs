@@ -9,6 +9,7 @@ use tokio::runtime::Handle;
 use tokio_rustls::TlsAcceptor;
 use zeroize::Zeroizing;
 
+use crate::accept::acceptor::Generation;
 use crate::auth::{KeyFetcher, KeyStore, Policy, Verifier};
 use crate::aws::federation::Federation;
 use crate::aws::retry::StsTimes;
@@ -27,7 +28,6 @@ use crate::net::outgoing::Outgoing;
 use crate::net::peer_clocks::PeerClocks;
 use crate::resolver::Resolver;
 use crate::roll::Roll;
-use crate::server::Generation;
 use crate::session::{SessionLimits, Steps};
 use crate::supervisor::{TaskRules, TaskSupervisor};
 use crate::telemetry::logging::LogControl;

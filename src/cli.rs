@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::accept::fd_limit::TooFewDescriptors;
 use crate::commands::doctor::DoctorArgs;
 use crate::commands::policy::PolicyArgs;
 use crate::commands::reload::Load;
 use crate::commands::{check, serve};
 use crate::config::{LogFormat, LogLevel, LogSettings};
-use crate::server::descriptors::TooFewDescriptors;
 use crate::telemetry::logging;
 
 /// `EX_CONFIG` of sysexits.h: starting again with the same file would not help.

@@ -34,7 +34,7 @@
 //! | [`limits`] | who holds a place among how many | names |
 //! | [`session`], [`outcome`], [`explain`] | the order of the steps, how it ends, in whose words | every step |
 //! | [`supervisor`] | owner of every task that lives as long as the process | names |
-//! | [`server`], [`lifecycle`] | accept, cores, signals | session |
+//! | [`accept::acceptor`], [`lifecycle`] | accept, cores, signals | session |
 //! | [`core_dumps`] | keeping the process's memory off disks | nothing |
 //! | [`telemetry`] | log lines, the audit record, metrics; written, never read | names |
 //! | [`admin`] | health and metrics over HTTP | server, telemetry |
@@ -75,6 +75,7 @@
 //! 16. One address cannot starve others: when the places of unverified connections are taken, the longest silent one of the
 //!     address that holds most makes room (`c7_a_thousand_connections_of_one_address_keep_no_other_address_out`).
 
+pub mod accept;
 pub mod admin;
 pub mod app;
 pub mod auth;
@@ -97,7 +98,6 @@ pub mod relay;
 pub mod resolver;
 pub mod roll;
 pub mod secret;
-pub mod server;
 pub mod session;
 pub mod supervisor;
 pub mod telemetry;

@@ -19,10 +19,11 @@ use tokio::net::TcpListener;
 use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 
+use crate::accept::acceptor::Generation;
+use crate::accept::threads;
 use crate::lifecycle::Stopping;
 use crate::limits::{Counts, EvictionSet, EvictionSignal, Turn};
 use crate::resolver::Resolver;
-use crate::server::{Generation, threads};
 use crate::supervisor::TaskSupervisor;
 use crate::telemetry::logging::LogControl;
 use crate::telemetry::metrics::{Metrics, Snapshot};

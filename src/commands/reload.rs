@@ -11,10 +11,11 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
 
+use crate::accept::acceptor::Generation;
+use crate::accept::fd_limit;
 use crate::app::Host;
 use crate::config::Config;
 use crate::lifecycle;
-use crate::server::{Generation, descriptors};
 
 /// Longest time for reading the configuration and its files. A file on a network can take for ever.
 const READ_TIMEOUT: Duration = Duration::from_mins(1);
@@ -162,7 +163,7 @@ fn prepare(host: &Host, load: &Load, running: &Config, current: &Generation) -> 
             fixed.join(", ")
         );
     }
-    descriptors::provide(config.limits.max_client_conn, config.pool.map_or(0, |pool| pool.max_idle))?;
+    fd_limit::provide(config.limits.max_client_conn, config.pool.map_or(0, |pool| pool.max_idle))?;
     let generation = host.build(config.clone(), Some(current)).context("not usable")?;
     let audit = host.log.open_audit_file()?;
     Ok(Prepared { config, generation, audit })

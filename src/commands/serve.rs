@@ -17,11 +17,14 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::reload::{Load, Reloader};
+use crate::accept::acceptor::{Acceptor, Doors, EvictionLog, Generation};
+use crate::accept::listening_socket::Door;
+use crate::accept::workers::Cores;
+use crate::accept::{fd_limit, socket_activation, threads};
 use crate::admin::{self, Admin};
 use crate::app::{Host, Outside};
 use crate::config::Config;
 use crate::lifecycle::{self, Signals, Stopping};
-use crate::server::{Acceptor, Cores, Door, Doors, EvictionLog, Generation, descriptors, inherited, threads};
 use crate::supervisor::{TaskKind, TaskSupervisor};
 use crate::telemetry::logging::LogControl;
 
@@ -60,10 +63,10 @@ pub struct Service {
 /// Serves until a signal ends it. `load` reads the configuration again.
 pub fn run(config: Config, load: Load, log: LogControl) -> anyhow::Result<()> {
     let control = control_runtime()?;
-    descriptors::provide(config.limits.max_client_conn, config.pool.map_or(0, |pool| pool.max_idle))?;
+    fd_limit::provide(config.limits.max_client_conn, config.pool.map_or(0, |pool| pool.max_idle))?;
     control.block_on(async {
         let signals = Signals::listen().context("signals cannot be listened to")?;
-        let doors = inherited::open(&config.listeners)?;
+        let doors = socket_activation::open(&config.listeners)?;
         let admin = match config.admin.addr {
             Some(addr) => Some(listen(addr).await?),
             None => None,

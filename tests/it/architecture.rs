@@ -118,7 +118,7 @@ fn nobody_uses_what_the_house_forbids() {
         ("names", vec![]),
         ("refusal", vec!["names"]),
         ("secret", vec![]),
-        ("admin", vec!["lifecycle", "limits", "resolver", "server", "supervisor", "telemetry"]),
+        ("admin", vec!["accept", "lifecycle", "limits", "resolver", "supervisor", "telemetry"]),
         ("auth", [&leaves[..], &["auth", "config", "net", "supervisor"]].concat()),
         ("aws", [&leaves[..], &["auth", "config", "net"]].concat()),
         ("cancel", vec!["names", "secret", "wire"]),
@@ -139,7 +139,7 @@ fn nobody_uses_what_the_house_forbids() {
         ),
         ("wire", vec!["names", "refusal"]),
     ]);
-    let know_all = ["app", "cli", "commands", "explain", "lib", "main", "outcome", "server", "session"];
+    let know_all = ["accept", "app", "cli", "commands", "explain", "lib", "main", "outcome", "session"];
     let mut checked = 0;
     for (file, code) in sources() {
         if know_all.contains(&part(&file)) {
@@ -231,18 +231,18 @@ fn one_place_for_each_power() {
 #[test]
 fn whatever_is_spawned_has_an_owner() {
     let owners = [
-        ("admin/mod.rs", "tokio::spawn("),                   // one connection
-        ("session.rs", "tokio::spawn("),                     // one connection that comes back to the pool
-        ("commands/doctor/session.rs", "tokio::spawn("),     // one run of doctor
-        ("upstream/address.rs", "running.spawn("),           // one race of addresses
-        ("server/cores.rs", "tasks.spawn("),                 // one session
-        ("supervisor.rs", "control.spawn("),                 // the supervisor itself
-        ("aws/federation.rs", "control.spawn("),             // one call, which has a limit
-        ("server/cores.rs", "sessions-{number}\")).spawn("), // supervised
-        ("server/threads.rs", ".spawn_scoped("),             // ends at once
-        ("resolver/threads.rs", ".spawn("),                  // at most MAX_LOOKUPS
-        ("commands/reload.rs", ".spawn("),                   // one at a time
-        ("telemetry/log_writer.rs", ".spawn("),              // one, which goes on after a panic
+        ("admin/mod.rs", "tokio::spawn("),                     // one connection
+        ("session.rs", "tokio::spawn("),                       // one connection that comes back to the pool
+        ("commands/doctor/session.rs", "tokio::spawn("),       // one run of doctor
+        ("upstream/address.rs", "running.spawn("),             // one race of addresses
+        ("accept/workers.rs", "tasks.spawn("),                 // one session
+        ("supervisor.rs", "control.spawn("),                   // the supervisor itself
+        ("aws/federation.rs", "control.spawn("),               // one call, which has a limit
+        ("accept/workers.rs", "sessions-{number}\")).spawn("), // supervised
+        ("accept/threads.rs", ".spawn_scoped("),               // ends at once
+        ("resolver/threads.rs", ".spawn("),                    // at most MAX_LOOKUPS
+        ("commands/reload.rs", ".spawn("),                     // one at a time
+        ("telemetry/log_writer.rs", ".spawn("),                // one, which goes on after a panic
     ];
     for (file, code) in sources() {
         let code = without_comments(&code);

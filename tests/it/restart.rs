@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use pgpassport::server::Door;
+use pgpassport::accept::listening_socket::Door;
 use tempfile::TempDir;
 
 use crate::world::binary::Notified;

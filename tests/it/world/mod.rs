@@ -19,11 +19,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use aws_emulator::{Ca, Claims, Cloud, CloudOptions, Database, DatabaseOptions, Template, names};
+use pgpassport::accept::listening_socket::Door;
 use pgpassport::commands::serve::{self, Service};
 use pgpassport::commands::{check, policy};
 use pgpassport::config::Config;
 use pgpassport::lifecycle::Stopping;
-use pgpassport::server::Door;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;

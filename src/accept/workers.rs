@@ -26,12 +26,12 @@ const HAND_OUT: usize = 64;
 
 /// An accepted connection, and what it will meet: the configuration of this moment, for as long as it lives.
 #[derive(Debug)]
-pub(super) struct Job {
-    pub(super) tcp: TcpStream,
-    pub(super) peer: SocketAddr,
-    pub(super) steps: Arc<Steps>,
-    pub(super) listener: Arc<Listener>,
-    pub(super) place: Place,
+pub(crate) struct Job {
+    pub(crate) tcp: TcpStream,
+    pub(crate) peer: SocketAddr,
+    pub(crate) steps: Arc<Steps>,
+    pub(crate) listener: Arc<Listener>,
+    pub(crate) place: Place,
 }
 
 /// A job that is counted as a session of its core.
@@ -75,7 +75,7 @@ impl Cores {
 
     /// To the core with the fewest sessions: hashing by the kernel would leave a few sessions on one core. A core that
     /// does not answer, has ended or has no room for one more is passed over.
-    pub(super) async fn serve(&self, job: Job) {
+    pub(crate) async fn serve(&self, job: Job) {
         let mut cores: Vec<_> = self.cores.iter().collect();
         cores.sort_by_key(|core| (!core.heartbeat.is_recent(), core.sessions.load(Ordering::Relaxed)));
         let mut job = Box::new(job);

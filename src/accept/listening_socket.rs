@@ -23,10 +23,10 @@ const LAST_HANDSHAKES: Duration = Duration::from_millis(500);
 /// A listening socket.
 #[derive(Debug)]
 pub struct Door {
-    pub(super) socket: TcpListener,
+    pub(crate) socket: TcpListener,
     succession: Succession,
     /// When it closes, once the service stops.
-    pub(super) closes: Option<Instant>,
+    pub(crate) closes: Option<Instant>,
 }
 
 /// Who listens on the port when we no longer do.
@@ -74,7 +74,7 @@ impl Door {
 
     /// Begins to close. Without a successor new clients are told to go elsewhere for `delay`; with one they are
     /// led there as soon as nobody is left between the two.
-    pub(super) fn close_after(&mut self, delay: Duration) {
+    pub(crate) fn close_after(&mut self, delay: Duration) {
         let now = Instant::now();
         self.closes = Some(match self.succession {
             Succession::None => now + delay,
@@ -90,7 +90,7 @@ impl Door {
 
     /// Closes it, and gives the clients that the kernel has connected and nobody would serve then. A socket that
     /// somebody else keeps loses nobody.
-    pub(super) fn into_waiting(self) -> io::Result<Vec<(TcpStream, SocketAddr)>> {
+    pub(crate) fn into_waiting(self) -> io::Result<Vec<(TcpStream, SocketAddr)>> {
         let mut waiting = Vec::new();
         if self.succession == Succession::SameSocket {
             return Ok(waiting);

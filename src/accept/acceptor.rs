@@ -1,12 +1,5 @@
 //! Accepting clients: one acceptor for all listening sockets, from the first client to the last one in a queue.
 
-mod cores;
-pub mod descriptors;
-mod door;
-pub mod inherited;
-mod reserve;
-pub mod threads;
-
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
@@ -19,10 +12,9 @@ use futures_util::FutureExt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until};
 
-pub use self::cores::Cores;
-use self::cores::Job;
-pub use self::door::{Door, Succession};
-use self::reserve::{Lent, Reserve, is_shortage};
+use super::fd_reserve::{Lent, Reserve, is_shortage};
+use super::listening_socket::Door;
+use super::workers::{Cores, Job};
 use crate::client::listener::Listener;
 use crate::lifecycle::Stopping;
 use crate::limits::{Counts, DoorLimits, Evicted, NoPlace};

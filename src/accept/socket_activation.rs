@@ -6,7 +6,7 @@ use std::net::TcpListener;
 
 use listenfd::ListenFd;
 
-use super::door::Door;
+use super::listening_socket::Door;
 use crate::config::ListenSettings;
 
 /// Why a listener has no socket.

@@ -10,7 +10,6 @@ use tokio_rustls::TlsAcceptor;
 use zeroize::Zeroizing;
 
 use crate::accept::acceptor::Generation;
-use crate::auth::{KeyFetcher, KeyStore, Policy, Verifier};
 use crate::aws::federation::Federation;
 use crate::aws::retry::StsTimes;
 use crate::cancel::{CancelKeys, CancelSecret};
@@ -21,6 +20,7 @@ use crate::config::{
     CancelSettings, ClusterSettings, Config, EgressSettings, IssuerSettings, LimitSettings, ListenAuth,
     ListenSettings, PoolSettings,
 };
+use crate::identity::{KeyFetcher, KeyStore, Policy, Verifier};
 use crate::lifecycle::Stopping;
 use crate::limits::{Counts, DoorLimits};
 use crate::net::egress::{Egress, EgressProxy};

@@ -7,14 +7,14 @@ mod place;
 mod policy;
 mod upstream;
 
-use crate::auth::VerifyError;
-use crate::auth::access::ClaimDoubt;
-use crate::auth::jwks::MAX_TRIES;
 use crate::aws::sts::StsError;
 use crate::client::AskError;
 use crate::client::oauthbearer::BearerError;
 use crate::client::password::PasswordError;
 use crate::client::startup::StartupError;
+use crate::identity::VerifyError;
+use crate::identity::claim_rule::ClaimDoubt;
+use crate::identity::jwks::MAX_TRIES;
 use crate::outcome::LoginError;
 use crate::refusal::{Refusal, Stage};
 use crate::upstream::dial::DialError;

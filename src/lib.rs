@@ -11,8 +11,8 @@
 //! ```
 //!
 //! [`session`] shows it from top to bottom; each step takes what the step before has proved: [`client::Pending`]
-//! is asked for a [`secret::Jwt`], [`auth::Verifier`] makes [`auth::VerifiedClaims`] of it, [`auth::Policy`] a
-//! [`auth::Grant`], [`aws::federation::Federation`] role credentials and a [`secret::IamToken`], and
+//! is asked for a [`secret::Jwt`], [`identity::Verifier`] makes [`identity::VerifiedClaims`] of it, [`identity::Policy`] a
+//! [`identity::Grant`], [`aws::federation::Federation`] role credentials and a [`secret::IamToken`], and
 //! [`upstream`] a session of the granted user.
 //!
 //! # Who does what
@@ -25,7 +25,7 @@
 //! | [`net`] | outgoing HTTPS: which addresses may be asked | resolver, leaves |
 //! | [`wire`] | framing, TLS, limits, how a session stands | leaves |
 //! | [`client`] | balancer's header, first packets, token, welcome, refusal | wire |
-//! | [`auth`] | token to grant; no sockets but for key sets | config |
+//! | [`identity`] | token to grant; no sockets but for key sets | config |
 //! | [`aws`] | STS, session policy, IAM token | auth's grant |
 //! | [`cancel`] | cancel keys | wire, names, secret |
 //! | [`relay`] | both directions, the rules of `[session]`, last words | wire, config |
@@ -78,7 +78,6 @@
 pub mod accept;
 pub mod admin;
 pub mod app;
-pub mod auth;
 pub mod aws;
 pub mod cancel;
 pub mod cli;
@@ -88,6 +87,7 @@ pub mod commands;
 pub mod config;
 pub mod core_dumps;
 pub mod explain;
+pub mod identity;
 pub mod lifecycle;
 pub mod limits;
 pub mod names;

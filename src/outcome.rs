@@ -3,7 +3,6 @@
 
 use std::net::SocketAddr;
 
-use crate::auth::{PolicyError, VerifyError};
 use crate::aws::iam_token::SignError;
 use crate::aws::sts::StsError;
 use crate::cancel::Ignored;
@@ -13,6 +12,7 @@ use crate::client::negotiate::Dropped;
 use crate::client::oauthbearer::BearerError;
 use crate::client::startup::StartupError;
 use crate::explain::{explain, explain_bearer};
+use crate::identity::{PolicyError, VerifyError};
 use crate::limits::{NoPlace, Place, Whose};
 use crate::names::SessionId;
 use crate::refusal::{Refusal, Stage};

@@ -16,7 +16,6 @@ use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
 
 use self::due::{Due, within};
-use crate::auth::{Asked, Grant, Policy, VerifiedClaims, Verifier};
 use crate::aws::federation::Federation;
 use crate::cancel::{CancelKeys, Issued, Reach};
 use crate::client::listener::Listener;
@@ -25,6 +24,7 @@ use crate::client::proxy_protocol::{Origin, origin};
 use crate::client::{self, Pending};
 use crate::clock::Clock;
 use crate::explain::name_clock;
+use crate::identity::{Asked, Grant, Policy, VerifiedClaims, Verifier};
 use crate::lifecycle::Stopping;
 use crate::limits::{Counts, Place, SessionCeilings, SessionPlace, Turn, Unheard};
 use crate::names::SessionId;

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use aws_emulator::{Ca, Issuer, IssuerOptions, KeyChoice, names};
-use pgpassport::auth::{KeyFetcher, KeyStore, Verifier};
 use pgpassport::clock::Clock;
 use pgpassport::config::Config;
+use pgpassport::identity::{KeyFetcher, KeyStore, Verifier};
 use pgpassport::net::outgoing::Outgoing;
 use pgpassport::secret::Jwt;
 use pgpassport::supervisor::{TaskRules, TaskSupervisor};

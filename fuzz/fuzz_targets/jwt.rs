@@ -3,10 +3,10 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pgpassport::auth::json::{self, JsonFault};
-use pgpassport::auth::jwks::{KeySet, MAX_KEYS_OF_A_TYPE};
-use pgpassport::auth::{Verifier, VerifyError};
 use pgpassport::clock::Clock;
+use pgpassport::identity::jwks::{KeySet, MAX_KEYS_OF_A_TYPE};
+use pgpassport::identity::strict_json::JsonFault;
+use pgpassport::identity::{Verifier, VerifyError, strict_json};
 use pgpassport::secret::Jwt;
 use pgpassport_fuzz::run;
 use serde_json::Value;
@@ -17,7 +17,7 @@ fuzz_target!(|data: &[u8]| {
     assert!(data.len() <= 20_000 || matches!(fault, VerifyError::TooLong { .. }));
 
     let usual: Result<Value, _> = serde_json::from_slice(data);
-    match json::parse_object(data, 16_384) {
+    match strict_json::parse_object(data, 16_384) {
         Ok(object) => assert_eq!(Some(Value::Object(object)), usual.ok()),
         Err(JsonFault::TooLong) => assert!(data.len() > 16_384),
         Err(JsonFault::NotJson) => assert!(usual.is_err()),

@@ -1,8 +1,8 @@
 //! This machine's clock in words, where a refusal can be its fault.
 
 use super::span;
-use crate::auth::VerifyError;
 use crate::aws::sts::StsError;
+use crate::identity::VerifyError;
 use crate::net::peer_clocks::ClockDifference;
 use crate::outcome::LoginError;
 use crate::refusal::Refusal;

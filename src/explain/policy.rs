@@ -1,6 +1,6 @@
 //! Why a genuine token may not log in as it asks, in words for the person who brought it.
 
-use crate::auth::{DeriveError, PolicyError};
+use crate::identity::{DeriveError, PolicyError};
 use crate::names::{MAX_NAME_BYTES, NameError, conninfo_value, printable};
 use crate::refusal::{Refusal, Stage};
 

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use super::*;
-use crate::auth::{AlgorithmFault, DeriveError, PolicyError};
+use crate::identity::{AlgorithmFault, DeriveError, PolicyError};
 use crate::limits::{Full, NoPlace, Whose};
 use crate::names::{DbUser, NameError};
 use crate::roll::Withdrawn;

@@ -1,8 +1,8 @@
 //! What those see of the steps who run the service: the state of what each of them keeps, for health and metrics.
 
 use super::Steps;
-use crate::auth::KeyStatus;
 use crate::aws::breaker::BreakerState;
+use crate::identity::KeyStatus;
 use crate::telemetry::aws_metrics::{AwsSnapshot, StsSnapshot};
 use crate::telemetry::issuer_metrics::IssuerSnapshot;
 use crate::telemetry::pool_metrics::PoolSnapshot;

@@ -3,7 +3,7 @@
 use tokio::time::{Instant, timeout_at};
 
 use super::{Due, Steps, within};
-use crate::auth::Grant;
+use crate::identity::Grant;
 use crate::outcome::LoginError;
 use crate::refusal::Stage;
 use crate::secret::Jwt;

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use crate::auth::Grant;
 use crate::config::ClusterSettings;
+use crate::identity::Grant;
 
 /// Longest wait for a turn. Who would have to wait longer is told so at once: a pool that asks again later is
 /// better off than one that waits for a login that its own deadline ends.

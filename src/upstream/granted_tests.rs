@@ -9,9 +9,9 @@ use proptest::sample::{select, subsequence};
 use serde_json::{Value, json};
 
 use super::login::{Wanted, startup_packet};
-use crate::auth::{Asked, Grant, Policy, verified};
 use crate::client::startup::StartupParams;
 use crate::config::Config;
+use crate::identity::{Asked, Grant, Policy, verified};
 
 const NOW: u64 = 1_800_000_000;
 const NAMES: [&str; 6] = ["alice", "bob", "token", "orders", "orders_1", "app"];

@@ -17,11 +17,11 @@ use super::reset::{CHECK_TIMEOUT, Parameters, RESET_TIMEOUT, ResetError, check, 
 use super::resting::Resting;
 use super::shelf::{Reserved, Shelf, Sizes};
 use super::tally::{Closed, Tally};
-use crate::auth::Grant;
 use crate::cancel::{Target, Used};
 use crate::client::startup::StartupParams;
 use crate::clock::Clock;
 use crate::config::PoolSettings;
+use crate::identity::Grant;
 use crate::supervisor::{TaskKind, TaskSupervisor};
 use crate::wire::Greeting;
 

@@ -4,8 +4,8 @@ use std::fmt;
 
 use super::login::{Wanted, packet_of};
 use super::shelf::Owned;
-use crate::auth::Grant;
 use crate::client::startup::StartupParams;
+use crate::identity::Grant;
 use crate::names::{DbName, DbUser, Issuer, RoleArn, Subject};
 
 /// Longest name that PostgreSQL takes without a change (`NAMEDATALEN` - 1).

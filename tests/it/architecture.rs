@@ -119,12 +119,12 @@ fn nobody_uses_what_the_house_forbids() {
         ("refusal", vec!["names"]),
         ("secret", vec![]),
         ("admin", vec!["accept", "lifecycle", "limits", "resolver", "supervisor", "telemetry"]),
-        ("auth", [&leaves[..], &["auth", "config", "net", "supervisor"]].concat()),
-        ("aws", [&leaves[..], &["auth", "config", "net"]].concat()),
+        ("aws", [&leaves[..], &["config", "identity", "net"]].concat()),
         ("cancel", vec!["names", "secret", "wire"]),
         ("client", vec!["names", "refusal", "secret", "wire"]),
         ("config", vec!["names"]),
         ("core_dumps", vec![]),
+        ("identity", [&leaves[..], &["config", "net", "supervisor"]].concat()),
         ("lifecycle", vec!["supervisor"]),
         ("limits", vec!["names"]),
         ("net", vec!["clock", "names", "resolver"]),
@@ -135,7 +135,8 @@ fn nobody_uses_what_the_house_forbids() {
         ("telemetry", vec!["config", "names", "resolver", "supervisor"]),
         (
             "upstream",
-            [&leaves[..], &["auth", "cancel", "client", "config", "resolver", "supervisor", "wire"]].concat(),
+            [&leaves[..], &["cancel", "client", "config", "identity", "resolver", "supervisor", "wire"]]
+                .concat(),
         ),
         ("wire", vec!["names", "refusal"]),
     ]);
@@ -180,8 +181,10 @@ fn from_other_parts_only_types_are_used() {
     // The upstream knows what was granted and what the client asked for, and nothing of how.
     for (file, code) in sources() {
         let forbidden: &[&str] = match part(&file) {
-            "upstream" => &["auth::verify", "auth::keys", "client::negotiate", "client::password", "aws"],
-            "aws" => &["auth::verify", "auth::keys"],
+            "upstream" => {
+                &["identity::verify", "identity::key_store", "client::negotiate", "client::password", "aws"]
+            }
+            "aws" => &["identity::verify", "identity::key_store"],
             "relay" => &["wire::tls", "config::Config"],
             "session" => &["config"],
             _ => &[],
@@ -274,12 +277,12 @@ fn l2_secrets_are_read_only_where_they_are_spent() {
     assert_eq!(
         readers,
         [
-            "auth/inspect.rs",
-            "auth/verify.rs",
             "aws/credentials.rs",
             "aws/iam_token.rs",
             "aws/sts.rs",
             "cancel/secret.rs",
+            "identity/inspect.rs",
+            "identity/verify.rs",
             "upstream/login.rs"
         ]
     );

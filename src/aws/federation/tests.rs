@@ -9,9 +9,9 @@ use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
 use super::*;
-use crate::auth::{Asked, KeyFetcher, KeyStore, Policy, Verifier};
 use crate::aws::sts_status::Outcome;
 use crate::aws::test_cluster::config;
+use crate::identity::{Asked, KeyFetcher, KeyStore, Policy, Verifier};
 use crate::supervisor::{TaskRules, TaskSupervisor};
 
 mod faults;

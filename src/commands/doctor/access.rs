@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use super::Trouble;
 use super::report::{Link, Report};
-use crate::auth::policy::{carries_tags, check_tag};
-use crate::auth::{Asked, Grant, Policy, PolicyError, VerifiedClaims, dbuser};
 use crate::config::{ClusterSettings, NamePattern, UserSettings};
 use crate::explain::explain;
+use crate::identity::policy::{carries_tags, check_tag};
+use crate::identity::{Asked, Grant, Policy, PolicyError, VerifiedClaims, db_user};
 use crate::names::{DbUser, printable};
 use crate::outcome::LoginError;
 
@@ -60,7 +60,7 @@ pub(super) fn examine(
     let brought = Brought::by(&claims);
     let rule = cluster.user.of(claims.issuer_name());
     let claim = rule.map(|rule| rule.claim_for(claims.user_claim()).join(".")).unwrap_or_default();
-    let derived = dbuser::derive(&claims, &cluster.user);
+    let derived = db_user::derive(&claims, &cluster.user);
     let tag = derived.as_ref().ok().map(|user| check_tag(&claims, user));
     let asked = asked(cluster, wanted, listener, derived.as_ref().ok());
     let database = asked.database.map(str::to_owned);

@@ -8,8 +8,8 @@ use tokio_postgres::{Client, Config, NoTls, Row};
 
 use super::Trouble;
 use super::report::{Link, Report};
-use crate::auth::Grant;
 use crate::clock::Clock;
+use crate::identity::Grant;
 use crate::names::{DbUser, printable, sql_identifier};
 use crate::upstream::login::Upstream;
 use crate::wire::Greeting;

@@ -2,8 +2,8 @@
 
 use super::Trouble;
 use super::access::Brought;
-use crate::auth::Grant;
 use crate::aws::sts::StsError;
+use crate::identity::Grant;
 use crate::names::printable;
 
 pub(super) fn explain(error: &StsError, grant: &Grant, brought: &Brought) -> Trouble {

@@ -6,11 +6,11 @@ use tokio::runtime::Handle;
 
 use super::report::{Link, Report};
 use super::{TokenSource, Trouble, seconds};
-use crate::auth::inspect::{self, Look};
-use crate::auth::{KeyFetcher, KeyStore, VerifiedClaims, Verifier, VerifyError};
 use crate::clock::Clock;
 use crate::config::IssuerSettings;
 use crate::explain::explain;
+use crate::identity::inspect::Look;
+use crate::identity::{KeyFetcher, KeyStore, VerifiedClaims, Verifier, VerifyError, inspect};
 use crate::names::{printable, shell_word};
 use crate::net::outgoing::Outgoing;
 use crate::outcome::LoginError;

@@ -1,8 +1,8 @@
 //! Every way in which a token can fail verification, as facts for others to explain.
 
-use crate::auth::access::ClaimDoubt;
-use crate::auth::json::JsonFault;
-use crate::auth::jwks::MAX_TRIES;
+use super::claim_rule::ClaimDoubt;
+use super::jwks::MAX_TRIES;
+use super::strict_json::JsonFault;
 use crate::config::SignatureAlgorithm;
 
 /// Why a token is not believed: facts for the session to explain. `Display` is for the log; it never holds

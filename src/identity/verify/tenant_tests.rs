@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 
 use super::tests::settings_at;
 use super::*;
-use crate::auth::fetch::KeyFetcher;
+use crate::identity::jwks_fetch::KeyFetcher;
 use crate::net::outgoing::Outgoing;
 use crate::supervisor::{TaskRules, TaskSupervisor};
 

@@ -5,8 +5,9 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
-use crate::auth::json::{self, JsonFault};
-use crate::auth::jwk::{self, Key, KeyFault};
+use super::jwk::{Key, KeyFault};
+use super::strict_json::JsonFault;
+use super::{jwk, strict_json};
 use crate::config::SignatureAlgorithm;
 
 /// Most keys of a type. STS refuses every token signed with a key of a type of which there are more (IAM user guide,
@@ -59,9 +60,9 @@ pub enum KeySetFault {
 impl KeySet {
     /// Reads a set and leaves out what cannot be used. The caller bounds the length of `body`.
     pub fn parse(body: &[u8]) -> Result<Self, KeySetFault> {
-        let list = json::raw_list(body, "keys")?.ok_or(KeySetFault::NoKeys)?;
+        let list = strict_json::raw_list(body, "keys")?.ok_or(KeySetFault::NoKeys)?;
         let list: Vec<_> =
-            list.iter().map(|jwk| json::parse_object(jwk.get().as_bytes(), usize::MAX)).collect();
+            list.iter().map(|jwk| strict_json::parse_object(jwk.get().as_bytes(), usize::MAX)).collect();
         let mut parsed = Self::default();
         let count_of = |kind: &str| list.iter().flatten().filter(|jwk| is_of(jwk, kind)).count();
         let too_many = ["RSA", "EC"].into_iter().filter(|kind| count_of(kind) > MAX_KEYS_OF_A_TYPE);

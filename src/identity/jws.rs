@@ -7,8 +7,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use crate::auth::fault::{AlgorithmFault, HeaderFault, VerifyError};
-use crate::auth::json::{self, JsonFault, Member};
+use super::strict_json;
+use super::strict_json::{JsonFault, Member};
+use super::verify_error::{AlgorithmFault, HeaderFault, VerifyError};
 use crate::config::SignatureAlgorithm;
 
 /// STS takes `WebIdentityToken`s of 4 to 20,000 characters (API reference, `AssumeRoleWithWebIdentity`).
@@ -76,7 +77,7 @@ impl<'a> UnverifiedToken<'a> {
         let payload = decode(payload, "payload")?;
         let signature = decode(signature, "signature")?;
 
-        json::check_object(&header, MAX_PART_BYTES).map_err(HeaderFault::Json)?;
+        strict_json::check_object(&header, MAX_PART_BYTES).map_err(HeaderFault::Json)?;
         let header: Header =
             serde_json::from_slice(&header).map_err(|_| HeaderFault::Json(JsonFault::NotJson))?;
         for (name, member) in [("crit", &header.crit), ("b64", &header.b64), ("zip", &header.zip)] {

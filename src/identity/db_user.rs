@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::auth::claims::VerifiedClaims;
+use super::claims::VerifiedClaims;
 use crate::config::UserRules;
 use crate::names::{DbUser, NameError, printable};
 
@@ -150,7 +150,7 @@ pub fn derive(claims: &VerifiedClaims, rules: &UserRules) -> Result<DbUser, Deri
 }
 
 /// The text of a claim; of a list, where that is allowed, the one text that it holds.
-pub(super) fn one_text(value: &Value, list_of_one: bool) -> Option<&str> {
+pub(crate) fn one_text(value: &Value, list_of_one: bool) -> Option<&str> {
     match value {
         Value::Array(list) if list_of_one => match list.as_slice() {
             [one] => one.as_str(),

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use crate::auth::claims::{self, VerifiedClaims};
-use crate::auth::fault::{AlgorithmFault, VerifyError};
-use crate::auth::json;
-use crate::auth::jwk::Key;
-use crate::auth::jwks::KeySet;
-use crate::auth::keys::{KeyStore, Refetched};
-use crate::auth::refetch::Cause;
-use crate::auth::token::{MAX_PART_BYTES, UnverifiedToken};
+use super::claims::VerifiedClaims;
+use super::jwk::Key;
+use super::jwks::KeySet;
+use super::jws::{MAX_PART_BYTES, UnverifiedToken};
+use super::key_store::{KeyStore, Refetched};
+use super::refetch::Cause;
+use super::verify_error::{AlgorithmFault, VerifyError};
+use super::{claims, strict_json};
 use crate::clock::Clock;
 use crate::config::{AcceptedIssuer, IssuerSettings};
 use crate::secret::Jwt;
@@ -48,7 +48,8 @@ impl Verifier {
             return Err(VerifyError::TokenType);
         }
         check_signature(jwt, &token, (settings, &accepted), keys).await?;
-        let claims = json::parse_object(&token.payload, MAX_PART_BYTES).map_err(VerifyError::BadPayload)?;
+        let claims =
+            strict_json::parse_object(&token.payload, MAX_PART_BYTES).map_err(VerifyError::BadPayload)?;
         claims::check(claims, settings, accepted, self.clock.unix_seconds())
     }
 }

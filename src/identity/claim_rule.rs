@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
-use crate::auth::claims::find;
+use super::claims::find;
 use crate::config::{ClaimRule, ClusterSettings};
 use crate::names::printable;
 
@@ -125,7 +125,7 @@ pub fn has_groups_overage(claims: &Map<String, Value>) -> bool {
 }
 
 /// Whether the claim that the rule names holds what it must.
-pub(super) fn evaluate(rule: &ClaimRule, claims: &Map<String, Value>) -> Verdict {
+pub(crate) fn evaluate(rule: &ClaimRule, claims: &Map<String, Value>) -> Verdict {
     let (values, doubt) = values(rule, claims);
     let holds = |wanted: &String| values.contains(wanted);
     let any = rule.any.is_empty() || rule.any.iter().any(holds);

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::auth::access::{self, Verdict};
-use crate::auth::claims::VerifiedClaims;
-use crate::auth::dbuser::{self, DeriveError};
-use crate::auth::target::{self, Target};
+use super::claim_rule::Verdict;
+use super::claims::VerifiedClaims;
+use super::db_user::DeriveError;
+use super::target::Target;
+use super::{claim_rule, db_user, target};
 use crate::config::{ClusterSettings, GroupSettings, OptionRules, StartupUser};
 use crate::names::{DbName, DbUser, Issuer, MAX_NAME_BYTES, NameError, RoleArn, Subject, printable};
 
@@ -48,7 +49,7 @@ impl Policy {
     pub fn authorise(&self, claims: VerifiedClaims, asked: &Asked<'_>) -> Result<Grant, PolicyError> {
         let Target { cluster, database } = target::choose(&self.clusters, &claims, asked)?;
         let named = database.as_ref().map_or_else(|_| target::shown(asked), |name| cut(name));
-        let overage = access::has_groups_overage(claims.members());
+        let overage = claim_rule::has_groups_overage(claims.members());
         let role = admit(cluster, &claims).map_err(|why| PolicyError::NotAllowed {
             database: named.clone(),
             why,
@@ -56,7 +57,7 @@ impl Policy {
         })?;
         check_settings(&cluster.options, asked)?;
         let database = database?;
-        let db_user = dbuser::derive(&claims, &cluster.user)?;
+        let db_user = db_user::derive(&claims, &cluster.user)?;
         let rules = cluster.user.of(claims.issuer_name()).ok_or(DeriveError::NoRule)?;
         let placeholder = rules.placeholders.iter().any(|placeholder| placeholder == asked.user);
         if rules.startup_user == StartupUser::Match && !placeholder && asked.user != db_user.as_str() {
@@ -66,7 +67,7 @@ impl Policy {
             check_tag(&claims, &db_user)?;
         }
         let database = cluster.route.real_name(&database).map_err(PolicyError::Database)?;
-        let group = access::group(cluster, claims.issuer_name(), claims.members())
+        let group = claim_rule::group(cluster, claims.issuer_name(), claims.members())
             .map_err(|why| PolicyError::NotAllowed { database: named, why, overage })?;
         let settings = group.and_then(|at| cluster.groups.get(at)).map(settings_of).unwrap_or_default();
         let (cluster, role) = (Arc::clone(cluster), role.clone());
@@ -90,7 +91,7 @@ fn admit<'c>(cluster: &'c ClusterSettings, claims: &VerifiedClaims) -> Result<&'
     match cluster
         .allow
         .as_deref()
-        .map_or(Verdict::Holds, |allow| access::any_of(allow, issuer, claims.members()))
+        .map_or(Verdict::Holds, |allow| claim_rule::any_of(allow, issuer, claims.members()))
     {
         Verdict::Holds => Ok(role),
         Verdict::Fails => Err("no rule of cluster.allow fits the token".to_owned()),
@@ -133,7 +134,7 @@ pub fn check_tag(claims: &VerifiedClaims, db_user: &DbUser) -> Result<(), Policy
     let derived = || shown(db_user);
     let tag = match (claims.claim(&nested), claims.claim(&[FLAT_TAG.to_owned()])) {
         (None, None) => return Err(PolicyError::TagMissing { derived: derived() }),
-        (Some(tag), None) | (None, Some(tag)) => dbuser::one_text(tag, true),
+        (Some(tag), None) | (None, Some(tag)) => db_user::one_text(tag, true),
         // Which one AWS would take is not documented.
         (Some(_), Some(_)) => None,
     };

@@ -8,8 +8,9 @@ use rustls_pki_types::CertificateDer;
 use tokio::time::Instant;
 use url::Url;
 
-use crate::auth::json::{self, JsonFault};
-use crate::auth::jwks::{KeySet, KeySetFault};
+use super::jwks::{KeySet, KeySetFault};
+use super::strict_json;
+use super::strict_json::JsonFault;
 use crate::config::IssuerSettings;
 use crate::net::https::{Answer, HttpsClient, HttpsError, HttpsLimits, peer};
 use crate::net::outgoing::{Outgoing, OutgoingError};
@@ -172,7 +173,7 @@ impl KeyFetcher {
     async fn discover(&self) -> Result<Url, FetchError> {
         let body = self.get(&self.discovery).await?.body;
         let fault = |fault: JsonFault| FetchError::Discovery(format!("it is {fault}"));
-        let document = json::parse_document(&body).map_err(fault)?;
+        let document = strict_json::parse_document(&body).map_err(fault)?;
         let text = |name: &str| document.get(name).and_then(serde_json::Value::as_str);
         if text("issuer") != Some(&self.issuer) {
             return Err(FetchError::Discovery("its issuer is not the configured url, byte for byte".into()));

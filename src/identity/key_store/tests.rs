@@ -5,10 +5,10 @@ use aws_emulator::{Fault, Hold, Issuer, IssuerOptions, KeyChoice, Page};
 use tokio::runtime::Handle;
 
 use super::*;
-use crate::auth::Verifier;
-use crate::auth::verify::tests::settings;
 use crate::clock::Clock;
 use crate::config::SignatureAlgorithm;
+use crate::identity::Verifier;
+use crate::identity::verify::tests::settings;
 use crate::net::https::HttpsError;
 use crate::net::outgoing::Outgoing;
 use crate::secret::Jwt;
@@ -137,7 +137,7 @@ async fn p5_a_private_address_needs_leave() {
 
 #[tokio::test(start_paused = true)]
 async fn p8_old_keys_are_used_until_the_stale_limit_and_not_after() {
-    let settings = crate::auth::verify::tests::settings_for("http://127.0.0.1:1");
+    let settings = crate::identity::verify::tests::settings_for("http://127.0.0.1:1");
     let shared = Shared::new(&settings, KeyFetcher::new(&settings, &Outgoing::system()).unwrap());
     let pause = shared.take(Fetched { keys: KeySet::default(), max_age: None });
     assert_eq!(pause, settings.jwks_refresh);
@@ -301,7 +301,7 @@ async fn r16_a_certificate_that_is_not_trusted_is_no_answer() {
         let (tcp, _) = listener.accept().await.unwrap();
         acceptor.accept(tcp).await.map(drop)
     });
-    let settings = crate::auth::verify::tests::settings_for(&url);
+    let settings = crate::identity::verify::tests::settings_for(&url);
     let error =
         KeyFetcher::new(&settings, &Outgoing::system()).unwrap().fetch(None).await.unwrap_err().to_string();
     assert!(error.contains("certificate"), "{error}");

@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
 use super::*;
-use crate::auth::fault::HeaderFault;
-use crate::auth::fetch::KeyFetcher;
-use crate::auth::json::JsonFault;
-use crate::auth::token::MAX_TOKEN_BYTES;
 use crate::config::Config;
+use crate::identity::jwks_fetch::KeyFetcher;
+use crate::identity::jws::MAX_TOKEN_BYTES;
+use crate::identity::strict_json::JsonFault;
+use crate::identity::verify_error::HeaderFault;
 use crate::net::outgoing::Outgoing;
 use crate::supervisor::{TaskRules, TaskSupervisor};
 
@@ -29,7 +29,7 @@ pub(crate) fn settings_for(url: &str) -> IssuerSettings {
     settings_at(url, "")
 }
 
-pub(super) fn settings_at(url: &str, more: &str) -> IssuerSettings {
+pub(crate) fn settings_at(url: &str, more: &str) -> IssuerSettings {
     let text = format!(
         r#"
         [listen]

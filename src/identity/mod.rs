@@ -5,27 +5,27 @@
 //! AWS or to a database; the only network traffic is the fetching of key sets, and that never runs on the
 //! thread of a login.
 
-pub mod access;
+pub mod claim_rule;
 pub mod claims;
-pub mod dbuser;
-pub mod fault;
-pub mod fetch;
+pub mod db_user;
 pub mod inspect;
-pub mod json;
 pub mod jwk;
 pub mod jwks;
-pub mod keys;
+pub mod jwks_fetch;
+mod jws;
+pub mod key_store;
 pub mod policy;
 pub mod refetch;
+pub mod strict_json;
 mod target;
-mod token;
 pub mod verify;
+pub mod verify_error;
 
+pub use self::db_user::DeriveError;
+pub use self::jwks_fetch::{KeyFetcher, SetupError};
+pub use self::key_store::{KeyStatus, KeyStore};
+pub use self::verify_error::{AlgorithmFault, VerifyError};
 pub use claims::VerifiedClaims;
-pub use dbuser::DeriveError;
-pub use fault::{AlgorithmFault, VerifyError};
-pub use fetch::{KeyFetcher, SetupError};
-pub use keys::{KeyStatus, KeyStore};
 pub use policy::{Asked, Grant, Policy, PolicyError};
 pub use verify::Verifier;
 

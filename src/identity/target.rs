@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
-use crate::auth::access;
-use crate::auth::claims::VerifiedClaims;
-use crate::auth::dbuser::{self, DeriveError};
-use crate::auth::policy::{Asked, PolicyError};
+use super::claims::VerifiedClaims;
+use super::db_user::DeriveError;
+use super::policy::{Asked, PolicyError};
+use super::{claim_rule, db_user};
 use crate::config::ClusterSettings;
 use crate::names::{MAX_NAME_BYTES, printable};
 
@@ -35,7 +35,7 @@ pub(super) fn choose<'p>(
     claims: &VerifiedClaims,
     asked: &Asked<'_>,
 ) -> Result<Target<'p>, PolicyError> {
-    let overage = access::has_groups_overage(claims.members());
+    let overage = claim_rule::has_groups_overage(claims.members());
     let reached = clusters.iter().filter(|it| it.route.is_reached_by(asked.listener, asked.server_name));
     let reached: Vec<_> = reached.map(|cluster| (cluster, requested(cluster, claims, asked))).collect();
     for source in [Source::Client, Source::Configuration, Source::User] {
@@ -74,7 +74,7 @@ fn requested(
     if let Some(name) = &cluster.route.default_database {
         return (Source::Configuration, Ok(name.clone()));
     }
-    let user = dbuser::derive(claims, &cluster.user);
+    let user = db_user::derive(claims, &cluster.user);
     (Source::User, user.map(|user| user.as_str().to_owned()))
 }
 

@@ -13,7 +13,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, DecodingKey};
 use serde_json::{Map, Value};
 
-use crate::auth::json::JsonFault;
+use super::strict_json::JsonFault;
 use crate::config::SignatureAlgorithm;
 use crate::names::printable;
 

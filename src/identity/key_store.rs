@@ -8,9 +8,9 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::auth::fetch::{FetchError, Fetched, KeyFetcher};
-use crate::auth::jwks::{KeySet, LeftOut};
-use crate::auth::refetch::{Cause, FetchCounts, SpentTokens};
+use super::jwks::{KeySet, LeftOut};
+use super::jwks_fetch::{FetchError, Fetched, KeyFetcher};
+use super::refetch::{Cause, FetchCounts, SpentTokens};
 use crate::config::IssuerSettings;
 use crate::secret::TokenDigest;
 use crate::supervisor::{TaskKind, TaskName, TaskSupervisor};
@@ -174,7 +174,7 @@ impl KeyStore {
 
     /// The key set of a fetch that begins after this call. Concurrent callers share the fetch. Fetches for tokens begin at
     /// least `jwks_refetch_interval` apart, and each caller waits for its fetch: a flood of made-up tokens cannot refuse the
-    /// bearer of a new key. A token causes one such fetch in [`TOKEN_PAUSE`](crate::auth::refetch::TOKEN_PAUSE).
+    /// bearer of a new key. A token causes one such fetch in [`TOKEN_PAUSE`](super::refetch::TOKEN_PAUSE).
     pub(super) async fn refetched(&self, token: TokenDigest, cause: Cause) -> Refetched {
         if self.shared.spent.contains(token, Instant::now()) {
             return Refetched::InVain;

@@ -4,8 +4,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value};
 
-use crate::auth::access::{self, Verdict};
-use crate::auth::fault::VerifyError;
+use super::claim_rule;
+use super::claim_rule::Verdict;
+use super::verify_error::VerifyError;
 use crate::config::{AcceptedIssuer, IssuerSettings};
 use crate::names::{Issuer, Subject, printable};
 
@@ -164,7 +165,7 @@ fn subject(claims: &Map<String, Value>) -> Result<Subject, VerifyError> {
 
 fn check_required(claims: &Map<String, Value>, settings: &IssuerSettings) -> Result<(), VerifyError> {
     for rule in &settings.require {
-        let doubt = match access::evaluate(rule, claims) {
+        let doubt = match claim_rule::evaluate(rule, claims) {
             Verdict::Holds => continue,
             Verdict::Fails => None,
             Verdict::Undecided(doubt) => Some(doubt),

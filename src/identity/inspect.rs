@@ -3,10 +3,9 @@
 
 use serde_json::{Map, Value};
 
-use super::claims;
-use super::fault::{AlgorithmFault, VerifyError};
-use super::json;
-use super::token::{MAX_PART_BYTES, UnverifiedToken};
+use super::jws::{MAX_PART_BYTES, UnverifiedToken};
+use super::verify_error::{AlgorithmFault, VerifyError};
+use super::{claims, strict_json};
 use crate::config::{IssuerSettings, SignatureAlgorithm};
 use crate::secret::Jwt;
 
@@ -34,7 +33,7 @@ pub fn look<'s>(jwt: &Jwt, issuers: &'s [IssuerSettings], now: u64) -> Result<Lo
     let token = UnverifiedToken::parse(jwt.expose())?;
     let settings = issuers.iter().find(|settings| settings.accepts(&token.issuer).is_some());
     let mut faults = Vec::new();
-    let claims = json::parse_object(&token.payload, MAX_PART_BYTES)
+    let claims = strict_json::parse_object(&token.payload, MAX_PART_BYTES)
         .map_err(|fault| faults.push(VerifyError::BadPayload(fault)))
         .unwrap_or_default();
     match settings {

@@ -15,8 +15,8 @@ use tokio::time::Instant;
 
 use super::tests::settings;
 use super::*;
-use crate::auth::fetch::KeyFetcher;
 use crate::config::SignatureAlgorithm;
+use crate::identity::jwks_fetch::KeyFetcher;
 use crate::net::outgoing::Outgoing;
 use crate::supervisor::{TaskRules, TaskSupervisor};
 

@@ -23,21 +23,22 @@ use crate::config::{
 use crate::identity::{KeyFetcher, KeyStore, Policy, Verifier};
 use crate::lifecycle::Stopping;
 use crate::limits::{Counts, DoorLimits};
+use crate::net::certificate::CertificateFacts;
+use crate::net::dial::Dialers;
 use crate::net::egress::{Egress, EgressProxy};
 use crate::net::outgoing::Outgoing;
 use crate::net::peer_clocks::PeerClocks;
-use crate::resolver::Resolver;
+use crate::net::resolver::Resolver;
+use crate::net::tls;
+use crate::net::tls::TlsSetupError;
 use crate::roll::Roll;
 use crate::session::{SessionLimits, Steps};
 use crate::supervisor::{TaskRules, TaskSupervisor};
 use crate::telemetry::logging::LogControl;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::admission::Admissions;
-use crate::upstream::dial::Dialers;
 use crate::upstream::pool::Pool;
 use crate::upstream::tally::Tally;
-use crate::wire::certificate::CertificateFacts;
-use crate::wire::tls::{self, TlsSetupError};
 
 /// What is told from outside: the time, and where names lead.
 #[derive(Clone, Debug)]

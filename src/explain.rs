@@ -15,9 +15,9 @@ use crate::client::startup::StartupError;
 use crate::identity::VerifyError;
 use crate::identity::claim_rule::ClaimDoubt;
 use crate::identity::jwks::MAX_TRIES;
+use crate::net::dial::DialError;
 use crate::outcome::LoginError;
 use crate::refusal::{Refusal, Stage};
-use crate::upstream::dial::DialError;
 use crate::wire::WireError;
 
 pub use self::clock::{clock_note, name_clock};

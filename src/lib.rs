@@ -21,7 +21,7 @@
 //! |---|---|---|
 //! | [`secret`], [`names`], [`refusal`], [`clock`] | values that everyone speaks of | each other |
 //! | [`config`] | `proxy.toml` to what the program believes | names |
-//! | [`resolver`] | names to addresses, for all outgoing connections | nothing |
+//! | [`net::resolver`] | names to addresses, for all outgoing connections | nothing |
 //! | [`net`] | outgoing HTTPS: which addresses may be asked | resolver, leaves |
 //! | [`wire`] | framing, TLS, limits, how a session stands | leaves |
 //! | [`client`] | balancer's header, first packets, token, welcome, refusal | wire |
@@ -95,7 +95,6 @@ pub mod net;
 pub mod outcome;
 pub mod refusal;
 pub mod relay;
-pub mod resolver;
 pub mod roll;
 pub mod secret;
 pub mod session;

@@ -15,6 +15,7 @@ use crate::explain::{explain, explain_bearer};
 use crate::identity::{PolicyError, VerifyError};
 use crate::limits::{NoPlace, Place, Whose};
 use crate::names::SessionId;
+use crate::net::dial::DialError;
 use crate::refusal::{Refusal, Stage};
 use crate::relay::{Carried, Cause, RelayEnd};
 use crate::roll::Withdrawn;
@@ -23,7 +24,6 @@ use crate::telemetry::metrics::Metrics;
 use crate::telemetry::noise::NoiseLimiter;
 use crate::telemetry::trail::Outcome;
 use crate::upstream::admission::QueueFull;
-use crate::upstream::dial::DialError;
 use crate::upstream::login::UpstreamLoginError;
 use crate::wire::WireError;
 

@@ -20,7 +20,6 @@ use crate::aws::federation::Federation;
 use crate::cancel::{CancelKeys, Issued, Reach};
 use crate::client::listener::Listener;
 use crate::client::negotiate::{Dropped, First, negotiate};
-use crate::client::proxy_protocol::{Origin, origin};
 use crate::client::{self, Pending};
 use crate::clock::Clock;
 use crate::explain::name_clock;
@@ -28,7 +27,10 @@ use crate::identity::{Asked, Grant, Policy, VerifiedClaims, Verifier};
 use crate::lifecycle::Stopping;
 use crate::limits::{Counts, Place, SessionCeilings, SessionPlace, Turn, Unheard};
 use crate::names::SessionId;
+use crate::net::dial::Dialers;
 use crate::net::peer_clocks::PeerClocks;
+use crate::net::proxy_protocol::{Origin, origin};
+use crate::net::socket;
 use crate::outcome::{End, LoginError};
 use crate::refusal::Stage;
 use crate::relay::{Kept, SessionSettings, Terms, TokenTimes, relay};
@@ -39,11 +41,10 @@ use crate::telemetry::noise::NoiseLimiter;
 use crate::telemetry::trail::{Identity, Trail};
 use crate::upstream::admission::Admissions;
 use crate::upstream::cancel::Entrance;
-use crate::upstream::dial::Dialers;
 use crate::upstream::login::{Upstream, Wanted};
 use crate::upstream::pool::{Left, Lent, Pool};
 use crate::upstream::tally::Tally;
-use crate::wire::{WireError, socket};
+use crate::wire::WireError;
 
 /// Everything a connection passes through, built once by `app.rs`.
 #[derive(Debug)]

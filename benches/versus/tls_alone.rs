@@ -5,7 +5,7 @@ use std::io::{Cursor, Read, Write};
 use std::sync::Arc;
 
 use aws_emulator::Ca;
-use pgpassport::wire::tls::{ListenerFiles, server_config, upstream_config};
+use pgpassport::net::tls::{ListenerFiles, server_config, upstream_config};
 use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection};
 
 use crate::measure::{figure, own_cpu_seconds};

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pgpassport::client::proxy_protocol::{Origin, origin};
+use pgpassport::net::proxy_protocol::{Origin, origin};
 use pgpassport_fuzz::{Scripted, run};
 
 fn see(bytes: &[u8], cuts: u8, peer: &str) -> (Result<Origin, String>, usize) {

@@ -23,7 +23,7 @@ use crate::accept::acceptor::Generation;
 use crate::accept::threads;
 use crate::lifecycle::Stopping;
 use crate::limits::{Counts, EvictionSet, EvictionSignal, Turn};
-use crate::resolver::Resolver;
+use crate::net::resolver::Resolver;
 use crate::supervisor::TaskSupervisor;
 use crate::telemetry::logging::LogControl;
 use crate::telemetry::metrics::{Metrics, Snapshot};

@@ -127,7 +127,7 @@ mod tests {
     use std::net::SocketAddr;
 
     use super::*;
-    use crate::cancel::ClusterId;
+    use crate::net::cluster_id::ClusterId;
 
     fn target(n: u8) -> Target {
         let addr = SocketAddr::from(([10, 0, 0, n], 5432));

@@ -13,7 +13,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use aws_lc_rs::digest::{Context, SHA256, digest};
+use aws_lc_rs::digest::{Context, SHA256};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until};
 
@@ -23,7 +23,8 @@ pub use self::secret::{CancelSecret, CancelSecretError};
 use self::short::ShortSecrets;
 use self::sources::{LOOK_UPS, Sources, UNKNOWN, WRONG};
 use self::turns::{Turn, Turns, UnderWay};
-use crate::names::{Endpoint, random_bytes};
+use crate::names::random_bytes;
+use crate::net::cluster_id::ClusterId;
 use crate::wire::cancel_key::CancelKey;
 use crate::wire::protocol::Protocol;
 
@@ -66,18 +67,6 @@ pub enum Reach {
 /// Length of the secret of a 3.2 key for one session: as long as PostgreSQL 18 makes its own
 /// (`MAX_CANCEL_KEY_LENGTH`, src/include/libpq/pqcomm.h), and not to be guessed.
 const SESSION_SECRET: usize = 32;
-
-/// A cluster as keys name it: by its endpoint, the same for every replica and after every reload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ClusterId([u8; 8]);
-
-impl ClusterId {
-    /// The one at this endpoint.
-    pub fn of(endpoint: &Endpoint) -> Self {
-        let digest = digest(&SHA256, endpoint.to_string().as_bytes());
-        Self(digest.as_ref().first_chunk().copied().unwrap_or_default()) // it has 32 bytes
-    }
-}
 
 /// A client's key in the tables of this process: a digest, so that a look-up tells nothing by its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

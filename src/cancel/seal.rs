@@ -6,8 +6,9 @@ use std::net::{IpAddr, SocketAddr};
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, NONCE_LEN, Nonce};
 use zeroize::Zeroizing;
 
-use super::{ClusterId, Target};
+use super::Target;
 use crate::names::random_bytes;
+use crate::net::cluster_id::ClusterId;
 use crate::wire::cancel_key::CancelKey;
 use crate::wire::protocol::Protocol;
 

@@ -2,7 +2,7 @@
 
 use aws_lc_rs::hmac;
 
-use super::ClusterId;
+use crate::net::cluster_id::ClusterId;
 
 /// Rounds of the permutation, as in FF1 for domains this small (NIST SP 800-38G).
 const ROUNDS: u8 = 10;

@@ -7,6 +7,7 @@ use futures_util::future::join_all;
 use tokio::time::{advance, timeout};
 
 use super::*;
+use crate::names::Endpoint;
 use crate::wire::limits::CANCEL_TIMEOUT;
 
 const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use tokio_rustls::TlsAcceptor;
 
 use super::oauthbearer::Discovery;
-use super::proxy_protocol::Origin;
+use crate::net::proxy_protocol::Origin;
 
 /// One listener's part in a login. Sessions share it; a reload makes a new one for new connections.
 pub struct Listener {

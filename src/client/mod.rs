@@ -5,9 +5,7 @@ pub mod negotiate;
 pub mod oauthbearer;
 pub mod options;
 pub mod password;
-pub mod proxy_protocol;
 pub mod startup;
-pub mod stream;
 
 use std::io;
 use std::sync::Arc;
@@ -19,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
 use crate::names::SessionId;
+use crate::net::client_stream::ClientStream;
 use crate::refusal::Refusal;
 use crate::secret::Jwt;
 use crate::wire::cancel_key::CancelKey;
@@ -27,7 +26,6 @@ use listener::Ask;
 use oauthbearer::{BearerError, Discovery};
 use password::PasswordError;
 use startup::StartupParams;
-use stream::ClientStream;
 
 /// A client that has said who it wants to be, over TLS (or from loopback where that is allowed), and has
 /// neither been believed nor refused yet. Only [`negotiate::negotiate`] makes one.

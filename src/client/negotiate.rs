@@ -8,12 +8,13 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use super::Pending;
-use super::proxy_protocol::HeaderError;
 use super::startup::{StartupError, StartupParams};
-use super::stream::ClientStream;
-use crate::wire::buffers::ReadAhead;
+use crate::net::buffers::{ReadAhead, has_early_bytes};
+use crate::net::client_stream::ClientStream;
+use crate::net::proxy_protocol::{HeaderError, OriginError};
+use crate::net::tls;
 use crate::wire::cancel_key::CancelKey;
-use crate::wire::{has_early_bytes, limits, tls};
+use crate::wire::limits;
 
 /// Request codes of untagged packets (PostgreSQL manual, "Message Formats").
 const SSL_REQUEST: u32 = 80_877_103;
@@ -115,6 +116,16 @@ impl Dropped {
             | Self::TimedOut
             | Self::Crowded
             | Self::Io(_) => false,
+        }
+    }
+}
+
+impl From<OriginError> for Dropped {
+    fn from(why: OriginError) -> Self {
+        match why {
+            OriginError::Silent => Self::Silent,
+            OriginError::Header(why) => Self::Header(why),
+            OriginError::Io(why) => Self::Io(why),
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::app::{egress, listener_files};
 use crate::cancel::CancelSecret;
 use crate::config::{ClusterSettings, Config, EgressSettings, IssuerSettings, Pin, UserSettings};
 use crate::names::RoleArn;
-use crate::wire::tls;
+use crate::net::tls;
 
 /// Reads the configuration alone; all problems in one text.
 pub fn read(path: &Path) -> Result<Config, String> {

@@ -17,7 +17,7 @@ use tower_service::Service;
 
 use super::egress::Egress;
 use super::guard::GuardedResolver;
-use crate::resolver::Resolver;
+use super::resolver::Resolver;
 
 pub(super) type BoxError = Box<dyn Error + Send + Sync>;
 type Boxed<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;

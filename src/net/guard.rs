@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use hyper_util::client::legacy::connect::dns::Name;
 use tower_service::Service;
 
-use crate::resolver::Resolver;
+use super::resolver::Resolver;
 
 /// Azure's `WireServer`, a public address that every virtual machine of Azure reaches (Azure documentation, "What is IP
 /// address 168.63.129.16?").

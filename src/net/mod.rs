@@ -1,9 +1,22 @@
-//! Outgoing HTTPS with bounds: which addresses may be asked, by which way, for how long and how much. No issuer, no AWS and
-//! no PostgreSQL here.
+//! Sockets and TLS, with no protocol on top: buffers, socket options, certificates, the PROXY protocol, and dialing
+//! a cluster's endpoint.
 
+pub mod address;
+pub mod buffers;
+pub mod certificate;
+pub mod client_stream;
+pub mod cluster_id;
 mod connect;
+pub mod dial;
+pub mod dial_error;
 pub mod egress;
 pub mod guard;
 pub mod https;
+pub mod limits;
 pub mod outgoing;
 pub mod peer_clocks;
+pub mod proxy_protocol;
+mod recent_addresses;
+pub mod resolver;
+pub mod socket;
+pub mod tls;

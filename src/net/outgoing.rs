@@ -11,8 +11,8 @@ use super::connect::{Connector, Dial};
 use super::egress::Egress;
 use super::https::{HttpsClient, HttpsLimits};
 use super::peer_clocks::PeerClocks;
+use super::resolver::Resolver;
 use crate::clock::Clock;
-use crate::resolver::Resolver;
 
 /// Makes HTTPS clients. Clones share the system's certificate authorities, which are read when they are first needed.
 #[derive(Clone, Debug)]

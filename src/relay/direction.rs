@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::yield_now;
 
-use crate::wire::buffers::Buffer;
+use crate::net::buffers::Buffer;
 
 /// Why one direction cannot go on.
 #[derive(Debug)]

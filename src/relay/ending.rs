@@ -5,8 +5,8 @@ use tokio::time::timeout;
 
 use super::{Cause, Pair, RelayEnd};
 use crate::names::SessionId;
+use crate::net::socket::OverTcp;
 use crate::refusal::Refusal;
-use crate::wire::socket::OverTcp;
 use crate::wire::{TERMINATE, error_response, limits};
 
 impl Cause {

@@ -7,9 +7,9 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use crate::net::socket::OverTcp;
 use crate::wire::TERMINATE;
 use crate::wire::frames::Frames;
-use crate::wire::socket::OverTcp;
 
 /// A client that is read up to its Terminate, if it ends with one.
 #[derive(Debug)]

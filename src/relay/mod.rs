@@ -30,8 +30,9 @@ use self::watch::Watch;
 use crate::clock::Clock;
 pub use crate::config::SessionSettings;
 use crate::names::SessionId;
-use crate::wire::buffers::Buffer;
-use crate::wire::socket::{self, OverTcp};
+use crate::net::buffers::Buffer;
+use crate::net::socket;
+use crate::net::socket::OverTcp;
 use crate::wire::tracker::{Standing, Tracker};
 use crate::wire::{TERMINATE, error_response, limits};
 

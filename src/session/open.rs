@@ -4,11 +4,11 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{Due, Steps, within};
 use crate::identity::Grant;
+use crate::net::dial::{DialDurations, Dialed, Way};
 use crate::outcome::LoginError;
 use crate::refusal::Stage;
 use crate::secret::Jwt;
 use crate::telemetry::trail::Trail;
-use crate::upstream::dial::{DialDurations, Dialed, Way};
 use crate::upstream::login::{self, Upstream, Wanted};
 use crate::upstream::pool::{Opened, Slot};
 

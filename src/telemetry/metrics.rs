@@ -20,7 +20,7 @@ use super::pool_metrics::{PoolMetrics, PoolSnapshot};
 use super::resolver_metrics::ResolverMetrics;
 use super::task_metrics::TaskMetrics;
 use super::trail::Outcome;
-use crate::resolver::ResolverStatus;
+use crate::net::resolver::ResolverStatus;
 use crate::supervisor::TaskStatus;
 
 /// How connections end: [`Outcome::word`].

@@ -10,7 +10,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use crate::resolver::{LookupDurations, ResolverStatus};
+use crate::net::resolver::{LookupDurations, ResolverStatus};
 
 /// The series.
 #[derive(Debug, Default)]

@@ -10,8 +10,8 @@ use pgwire::messages::startup::SecretKey;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
 
-use super::dial::{DialError, Dialer, Dialers};
 use crate::cancel::{Ignored, Order};
+use crate::net::dial::{DialError, Dialer, Dialers};
 use crate::wire::cancel_key::CancelKey;
 use crate::wire::{limits, put};
 
@@ -160,8 +160,9 @@ mod tests {
 
     use super::*;
     use crate::aws::test_cluster::cluster;
-    use crate::cancel::{CancelKeys, CancelSecret, ClusterId, Reach, Target};
-    use crate::resolver::Resolver;
+    use crate::cancel::{CancelKeys, CancelSecret, Reach, Target};
+    use crate::net::cluster_id::ClusterId;
+    use crate::net::resolver::Resolver;
     use crate::wire::protocol::Protocol;
 
     #[tokio::test(start_paused = true)]

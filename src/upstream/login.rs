@@ -10,15 +10,15 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
 use zeroize::Zeroizing;
 
-use super::address::part_of;
 use super::cancel::Recall;
-use super::dial::{Dialed, ServerStream};
 pub use super::login_error::{Shortage, UpstreamLoginError};
 pub use super::server_error::{LoginStep, ServerError};
 use crate::cancel::Target;
 use crate::client::startup::StartupParams;
 use crate::identity::Grant;
 use crate::names::{DbName, DbUser};
+use crate::net::address::part_of;
+use crate::net::dial::{Dialed, ServerStream};
 use crate::secret::IamToken;
 use crate::wire::cancel_key::CancelKey;
 use crate::wire::protocol::Protocol;

@@ -1,12 +1,8 @@
 //! The upstream's side of a login: reach the server over verified TLS, log in with the IAM token, cancel,
 //! and keep what can serve the same person again.
 
-pub mod address;
 pub mod admission;
 pub mod cancel;
-pub mod dial;
-mod dial_error;
-mod known;
 pub mod login;
 mod login_error;
 pub mod pool;

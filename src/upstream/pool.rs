@@ -10,7 +10,6 @@ use tokio::time::{Instant, interval, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::cancel::Recall;
-use super::dial::ServerStream;
 use super::login::{Shortage, Upstream};
 use super::pool_key::Key;
 use super::reset::{CHECK_TIMEOUT, Parameters, RESET_TIMEOUT, ResetError, check, reset};
@@ -22,6 +21,7 @@ use crate::client::startup::StartupParams;
 use crate::clock::Clock;
 use crate::config::PoolSettings;
 use crate::identity::Grant;
+use crate::net::dial::ServerStream;
 use crate::supervisor::{TaskKind, TaskSupervisor};
 use crate::wire::Greeting;
 

@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::dial::ServerStream;
+use crate::net::dial::ServerStream;
 use crate::wire::TERMINATE;
 
 /// A connection at rest.

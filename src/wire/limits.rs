@@ -2,10 +2,6 @@
 
 use std::time::Duration;
 
-/// Longest PROXY protocol header, extensions included: what the smallest TCP segment holds, 576 - 40
-/// (HAProxy, doc/proxy-protocol.txt, section 2).
-pub const MAX_PROXY_HEADER: usize = 536;
-
 /// Longest length field of a StartupMessage: `MAX_STARTUP_PACKET_LENGTH` (10,000) and the field itself
 /// (PostgreSQL, src/include/libpq/pqcomm.h).
 pub const MAX_STARTUP_LENGTH: usize = 10_004;
@@ -46,18 +42,6 @@ pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a refused client may take to read its refusal.
 pub const REFUSE_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// How long a connection may be silent before the kernel asks whether its peer is still there.
-pub const KEEPALIVE_IDLE: Duration = Duration::from_mins(1);
-
-/// Time between two such questions.
-pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
-
-/// Unanswered questions after which the peer counts as gone.
-pub const KEEPALIVE_RETRIES: u32 = 3;
-
-/// How long sent bytes may stay unacknowledged before the peer counts as gone.
-pub const TCP_USER_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// Longest time a forwarded cancel may take.
 pub const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);

@@ -1,29 +1,22 @@
 //! Framing: whole messages read exactly, nothing buffered behind them, so that a TLS upgrade and the relay
 //! never inherit bytes. pgwire gives the message types; the guards in front of its decoder are here.
 
-pub mod buffers;
 pub mod cancel_key;
-pub mod certificate;
 pub mod error_response;
 mod exchange;
 pub mod frames;
 pub mod limits;
 pub mod protocol;
 mod runs;
-pub mod socket;
-pub mod tls;
 pub mod tracker;
 
 use std::fmt;
-use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
-use std::task::Poll;
 
 use bytes::BytesMut;
 use pgwire::messages::response::TransactionStatus;
 use pgwire::messages::{DecodeContext, Message, ProtocolVersion};
-use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt};
 use zeroize::Zeroize;
 
 /// Why a message could not be read or written.
@@ -142,21 +135,6 @@ pub async fn read_message<R: AsyncRead + Unpin>(
     Ok(message)
 }
 
-/// Whether the peer has already sent more than what was read. Asked before a TLS handshake: bytes sent in
-/// clear ahead of it must never be taken for bytes sent inside (the class of CVE-2021-23214). Takes the
-/// bytes it finds, so the connection has to end when the answer is yes.
-pub async fn has_early_bytes<R: AsyncRead + Unpin>(reader: &mut R) -> bool {
-    let mut byte = [0; 1];
-    poll_fn(|cx| {
-        let mut buffer = ReadBuf::new(&mut byte);
-        match Pin::new(&mut *reader).poll_read(cx, &mut buffer) {
-            Poll::Ready(Ok(())) => Poll::Ready(!buffer.filled().is_empty()),
-            Poll::Ready(Err(_)) | Poll::Pending => Poll::Ready(false),
-        }
-    })
-    .await
-}
-
 /// Appends an encoded message of pgwire's.
 pub fn put<M: Message>(message: &M, out: &mut BytesMut) -> Result<(), WireError> {
     message.encode(out).map_err(|_| WireError::Malformed("message of ours"))
@@ -167,6 +145,7 @@ mod tests {
     use tokio::io::{AsyncWriteExt, duplex};
 
     use super::*;
+    use crate::net::buffers::has_early_bytes;
 
     async fn read(bytes: &[u8]) -> Result<RawMessage, WireError> {
         let (mut near, mut far) = duplex(8);

@@ -118,25 +118,23 @@ fn nobody_uses_what_the_house_forbids() {
         ("names", vec![]),
         ("refusal", vec!["names"]),
         ("secret", vec![]),
-        ("admin", vec!["accept", "lifecycle", "limits", "resolver", "supervisor", "telemetry"]),
+        ("admin", vec!["accept", "lifecycle", "limits", "net", "supervisor", "telemetry"]),
         ("aws", [&leaves[..], &["config", "identity", "net"]].concat()),
-        ("cancel", vec!["names", "secret", "wire"]),
-        ("client", vec!["names", "refusal", "secret", "wire"]),
+        ("cancel", vec!["names", "net", "secret", "wire"]),
+        ("client", vec!["names", "net", "refusal", "secret", "wire"]),
         ("config", vec!["names"]),
         ("core_dumps", vec![]),
         ("identity", [&leaves[..], &["config", "net", "supervisor"]].concat()),
         ("lifecycle", vec!["supervisor"]),
         ("limits", vec!["names"]),
-        ("net", vec!["clock", "names", "resolver"]),
-        ("relay", [&leaves[..], &["config", "wire"]].concat()),
-        ("resolver", vec![]),
+        ("net", vec!["clock", "config", "identity", "names"]),
+        ("relay", [&leaves[..], &["config", "net", "wire"]].concat()),
         ("roll", vec!["config"]),
         ("supervisor", vec!["names"]),
-        ("telemetry", vec!["config", "names", "resolver", "supervisor"]),
+        ("telemetry", vec!["config", "names", "net", "supervisor"]),
         (
             "upstream",
-            [&leaves[..], &["cancel", "client", "config", "identity", "resolver", "supervisor", "wire"]]
-                .concat(),
+            [&leaves[..], &["cancel", "client", "config", "identity", "net", "supervisor", "wire"]].concat(),
         ),
         ("wire", vec!["names", "refusal"]),
     ]);
@@ -185,7 +183,7 @@ fn from_other_parts_only_types_are_used() {
                 &["identity::verify", "identity::key_store", "client::negotiate", "client::password", "aws"]
             }
             "aws" => &["identity::verify", "identity::key_store"],
-            "relay" => &["wire::tls", "config::Config"],
+            "relay" => &["net::tls", "config::Config"],
             "session" => &["config"],
             _ => &[],
         };
@@ -221,7 +219,7 @@ fn one_place_for_each_power() {
         };
         // Each thread keeps a few spare buffers, which are empty: nothing of one session is seen by another.
         let spare_buffers = |line: &str| {
-            file == "wire/buffers.rs"
+            file == "net/buffers.rs"
                 && (line == "thread_local! {" || line.starts_with("    static KEPT: RefCell<"))
         };
         let global = code.lines().find(|line| is_static(line) && !spare_buffers(line));
@@ -237,13 +235,13 @@ fn whatever_is_spawned_has_an_owner() {
         ("admin/mod.rs", "tokio::spawn("),                     // one connection
         ("session.rs", "tokio::spawn("),                       // one connection that comes back to the pool
         ("commands/doctor/session.rs", "tokio::spawn("),       // one run of doctor
-        ("upstream/address.rs", "running.spawn("),             // one race of addresses
+        ("net/address.rs", "running.spawn("),                  // one race of addresses
         ("accept/workers.rs", "tasks.spawn("),                 // one session
         ("supervisor.rs", "control.spawn("),                   // the supervisor itself
         ("aws/federation.rs", "control.spawn("),               // one call, which has a limit
         ("accept/workers.rs", "sessions-{number}\")).spawn("), // supervised
         ("accept/threads.rs", ".spawn_scoped("),               // ends at once
-        ("resolver/threads.rs", ".spawn("),                    // at most MAX_LOOKUPS
+        ("net/resolver/threads.rs", ".spawn("),                // at most MAX_LOOKUPS
         ("commands/reload.rs", ".spawn("),                     // one at a time
         ("telemetry/log_writer.rs", ".spawn("),                // one, which goes on after a panic
     ];
@@ -258,7 +256,7 @@ fn whatever_is_spawned_has_an_owner() {
             assert!(!code.contains(word), "src/{file}: {word} takes a thread that nobody has counted");
         }
         let asks_dns = code.contains("to_socket_addrs") || code.contains("ToSocketAddrs");
-        assert!(!asks_dns || file == "resolver.rs", "src/{file} asks DNS by itself");
+        assert!(!asks_dns || file == "net/resolver.rs", "src/{file} asks DNS by itself");
         let runtimes = ["new_current_thread()", "new_multi_thread()"];
         let builds = runtimes.iter().map(|word| code.matches(word).count()).sum::<usize>();
         let limits = code.matches("max_blocking_threads(").count();

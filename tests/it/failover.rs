@@ -5,7 +5,7 @@ use std::os::unix::net::UnixDatagram;
 use std::sync::{Arc, Mutex};
 
 use aws_emulator::{Ca, Fault, Page, names};
-use pgpassport::resolver::Resolver;
+use pgpassport::net::resolver::Resolver;
 
 use crate::lifecycle::Service;
 use crate::world::admin::until;

@@ -11,7 +11,7 @@ use super::*;
 use crate::client::AskError;
 use crate::client::listener::{Ask, Listener};
 use crate::client::password::PasswordError;
-use crate::client::proxy_protocol::Origin;
+use crate::net::proxy_protocol::Origin;
 
 const SSL: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 const GSS: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x30];

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use super::Trouble;
 use super::report::{Link, Report};
-use crate::wire::certificate::CertificateFacts;
+use crate::net::certificate::CertificateFacts;
 
 /// A certificate that ends this soon is worth a warning. Ours: time for an order by hand.
 const SOON_DAYS: u64 = 14;

@@ -11,9 +11,9 @@ use crate::config::IssuerSettings;
 use crate::identity::KeyFetcher;
 use crate::identity::jwks::{KeySet, LeftOut};
 use crate::identity::jwks_fetch::FetchError;
+use crate::net::certificate::CertificateFacts;
 use crate::net::https::HttpsError;
 use crate::net::outgoing::Outgoing;
-use crate::wire::certificate::CertificateFacts;
 
 /// What comes after the connection.
 const LINKS: [Link; 2] = [Link::IssuerDiscovery, Link::IssuerKeys];

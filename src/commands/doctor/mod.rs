@@ -28,7 +28,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::net::outgoing::Outgoing;
 use crate::net::peer_clocks::PeerClocks;
-use crate::resolver::Resolver;
+use crate::net::resolver::Resolver;
 use crate::secret::Jwt;
 
 /// Where the token was read from.

@@ -7,7 +7,7 @@ use super::certificates::Chain;
 use super::report::{Link, Report};
 use crate::commands::check;
 use crate::config::{ClusterSettings, Config, ListenSettings, Pin};
-use crate::wire::certificate::CertificateFacts;
+use crate::net::certificate::CertificateFacts;
 
 /// Names of databases in AWS end with one of these; the certificate and the IAM token are for such a name.
 const AWS_SUFFIXES: [&str; 4] = [".amazonaws.com", ".amazonaws.com.cn", ".amazonaws.eu", ".on.aws"];

@@ -12,11 +12,11 @@ use crate::client::startup::StartupParams;
 use crate::explain::explain;
 use crate::identity::Grant;
 use crate::names::{printable, sql_identifier};
+use crate::net::dial::{DialError, Dialed, Dialer};
 use crate::net::peer_clocks::PeerClocks;
+use crate::net::resolver::Resolver;
 use crate::outcome::LoginError;
-use crate::resolver::Resolver;
 use crate::secret::IamToken;
-use crate::upstream::dial::{DialError, Dialed, Dialer};
 use crate::upstream::login::{self, LoginStep, ServerError, Upstream, UpstreamLoginError, Wanted};
 
 /// Longest text of the server that is shown, in bytes.

@@ -13,7 +13,7 @@ use super::*;
 use crate::names::direct_hosts::DirectHosts;
 use crate::net::egress::{Egress, EgressProxy};
 use crate::net::outgoing::Outgoing;
-use crate::resolver::Resolver;
+use crate::net::resolver::Resolver;
 
 const LIMITS: HttpsLimits = HttpsLimits {
     body: 1_000,

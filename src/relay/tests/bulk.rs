@@ -11,9 +11,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::advance;
 
 use super::{carry, message, plain};
+use crate::net::buffers::BUFFER_BYTES;
 use crate::relay::bulk::{AFTER, AT_LEAST, PATIENCE};
 use crate::relay::*;
-use crate::wire::buffers::BUFFER_BYTES;
 
 /// A transfer, and what the kernel was asked for.
 struct Watched {

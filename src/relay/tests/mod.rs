@@ -15,8 +15,8 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::*;
 use crate::config::OnTokenExpiry;
+use crate::net::buffers::{BUFFER_BYTES, ReadAhead};
 use crate::wire::TERMINATE;
-use crate::wire::buffers::{BUFFER_BYTES, ReadAhead};
 
 pub(super) fn message(tag: u8, body: &[u8]) -> Vec<u8> {
     [&[tag], &crate::wire::message_length(body.len())[..], body].concat()

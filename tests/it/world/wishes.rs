@@ -11,7 +11,7 @@ use pgpassport::app::Outside;
 use pgpassport::clock::Clock;
 use pgpassport::commands::policy;
 use pgpassport::commands::serve::Service;
-use pgpassport::resolver::Resolver;
+use pgpassport::net::resolver::Resolver;
 
 use super::{World, log};
 

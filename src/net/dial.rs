@@ -15,18 +15,17 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::address::{ADDRESS_TIMEOUT, part_of, race, resolve};
+use super::buffers::{ReadAhead, has_early_bytes};
+use super::certificate::CertificateFacts;
+use super::cluster_id::ClusterId;
 pub use super::dial_error::DialError;
-use super::known::Known;
-use super::login::UpstreamLoginError;
-use crate::cancel::ClusterId;
+use super::recent_addresses::Known;
+use super::resolver::Resolver;
+use super::tls::TlsSetupError;
+use super::{socket, tls};
 use crate::config::{ClusterSettings, Route};
 use crate::identity::Grant;
 use crate::names::Endpoint;
-use crate::resolver::Resolver;
-use crate::wire::buffers::ReadAhead;
-use crate::wire::certificate::CertificateFacts;
-use crate::wire::tls::{self, TlsSetupError};
-use crate::wire::{has_early_bytes, socket};
 
 /// The SSLRequest packet (PostgreSQL manual, "Message Formats").
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
@@ -65,12 +64,12 @@ impl Dialers {
     }
 
     /// The dialer of the cluster that a cancel key names.
-    pub(super) fn of(&self, cluster: ClusterId) -> Option<&Arc<Dialer>> {
+    pub(crate) fn of(&self, cluster: ClusterId) -> Option<&Arc<Dialer>> {
         self.0.values().find(|dialer| dialer.cluster == cluster)
     }
 
     /// The dialers of all clusters that a connection of `listener`, with this server name, may lead to.
-    pub(super) fn behind(&self, listener: &str, server_name: Option<&str>) -> Vec<&Arc<Dialer>> {
+    pub(crate) fn behind(&self, listener: &str, server_name: Option<&str>) -> Vec<&Arc<Dialer>> {
         self.0.values().filter(|dialer| dialer.route.admits(listener, server_name)).collect()
     }
 }
@@ -78,7 +77,7 @@ impl Dialers {
 /// Knows how to reach one cluster.
 #[derive(Debug)]
 pub struct Dialer {
-    pub(super) cluster: ClusterId,
+    pub(crate) cluster: ClusterId,
     route: Route,
     endpoint: Endpoint,
     hostaddr: Vec<SocketAddr>,
@@ -86,8 +85,8 @@ pub struct Dialer {
     server_name: ServerName<'static>,
     direct_tls: bool,
     takes_cancels: bool,
-    pub(super) recalls: Semaphore,
-    pub(super) cancels: Semaphore,
+    pub(crate) recalls: Semaphore,
+    pub(crate) cancels: Semaphore,
     connect_timeout: Duration,
     resolver: Resolver,
     tls: TlsConnectorDebug,
@@ -110,11 +109,11 @@ pub type ServerStream = Box<TlsStream<ReadAhead<TcpStream>>>;
 /// A verified TLS connection to the upstream on which nothing has been said yet. Only [`Dialer`] makes one.
 #[derive(Debug)]
 pub struct Dialed {
-    pub(super) dialer: Arc<Dialer>,
-    pub(super) stream: ServerStream,
-    pub(super) addr: SocketAddr,
+    pub(crate) dialer: Arc<Dialer>,
+    pub(crate) stream: ServerStream,
+    pub(crate) addr: SocketAddr,
     /// Addresses of the endpoint that have not failed and are not tried yet.
-    pub(super) others: VecDeque<SocketAddr>,
+    pub(crate) others: VecDeque<SocketAddr>,
     durations: DialDurations,
 }
 
@@ -131,15 +130,15 @@ pub struct DialDurations {
 
 impl Dialed {
     /// Connects once more to where this connection led.
-    pub(super) async fn connect_again(&mut self) -> Result<(), DialError> {
+    pub(crate) async fn connect_again(&mut self) -> Result<(), DialError> {
         self.stream = self.way().dial().await?.stream;
         Ok(())
     }
 
     /// Connects to the next address of the endpoint, because a login at this one has failed with `error`.
-    pub(super) async fn connect_to_next(
+    pub(crate) async fn connect_to_next(
         &mut self,
-        error: &UpstreamLoginError,
+        error: &impl std::fmt::Display,
         deadline: Instant,
     ) -> Result<(), DialError> {
         self.dialer.has_failed(self.addr, error);
@@ -149,7 +148,7 @@ impl Dialed {
     }
 
     /// Notes that a login at this address has succeeded.
-    pub(super) fn has_worked(&self) {
+    pub(crate) fn has_worked(&self) {
         self.dialer.known.has_worked(self.addr);
     }
 
@@ -293,12 +292,12 @@ impl Dialer {
     }
 
     /// Whether servers of this kind look at cancel requests.
-    pub(super) fn takes_cancels(&self) -> bool {
+    pub(crate) fn takes_cancels(&self) -> bool {
         self.takes_cancels
     }
 
     /// Connects to one address, for a cancel that has to reach the very server of a session.
-    pub(super) async fn dial_addr(
+    pub(crate) async fn dial_addr(
         self: &Arc<Self>,
         addr: SocketAddr,
         deadline: Instant,
@@ -346,13 +345,13 @@ impl Dialer {
 
     /// Where a session of the cluster may be: the endpoint's addresses of this moment, and those where sessions
     /// were led before.
-    pub(super) async fn candidates(&self, deadline: Instant) -> Vec<SocketAddr> {
+    pub(crate) async fn candidates(&self, deadline: Instant) -> Vec<SocketAddr> {
         let soon = deadline.min(Instant::now() + ADDRESS_TIMEOUT);
         self.known.add_to(self.addresses(soon).await.unwrap_or_default())
     }
 
     /// Takes an address for gone, until a session is led there again.
-    pub(super) fn forget(&self, addr: SocketAddr) {
+    pub(crate) fn forget(&self, addr: SocketAddr) {
         self.known.forget(addr);
     }
 

@@ -9,19 +9,19 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::dial::DialError;
-use crate::resolver::{ResolveError, Resolver};
+use super::resolver::{ResolveError, Resolver};
 
 /// Most addresses of one name that are tried.
-pub(super) const MAX_ADDRESSES: usize = 8;
+pub(crate) const MAX_ADDRESSES: usize = 8;
 
 /// Longest wait for one address.
-pub(super) const ADDRESS_TIMEOUT: Duration = Duration::from_secs(3);
+pub(crate) const ADDRESS_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How long an address is alone on its way before the next one is tried too (RFC 8305, section 5).
 const STAGGER: Duration = Duration::from_millis(250);
 
 /// The addresses of `host` to try, in order; at least one. DNS is asked afresh for each login.
-pub(super) async fn resolve(
+pub(crate) async fn resolve(
     resolver: &Resolver,
     (host, port): (&str, u16),
     deadline: Instant,
@@ -53,7 +53,7 @@ fn in_turn(found: Vec<SocketAddr>) -> VecDeque<SocketAddr> {
 
 /// The moment at which one address is given up while so many `others` are untried: each has an equal part of the time
 /// until `deadline`, but not more than `most`. The last one has all of it.
-pub(super) fn part_of(deadline: Instant, others: usize, most: Duration) -> Instant {
+pub(crate) fn part_of(deadline: Instant, others: usize, most: Duration) -> Instant {
     let parts = u32::try_from(others).unwrap_or(u32::MAX).saturating_add(1);
     if parts == 1 {
         return deadline;
@@ -64,7 +64,7 @@ pub(super) fn part_of(deadline: Instant, others: usize, most: Duration) -> Insta
 
 /// Connects to the first of `addresses` that answers. A new one starts every [`STAGGER`], or as soon as one has
 /// failed, which `failed` is told. What is left in `addresses` has not failed.
-pub(super) async fn race(
+pub(crate) async fn race(
     addresses: &mut VecDeque<SocketAddr>,
     deadline: Instant,
     failed: impl Fn(SocketAddr, &DialError),

@@ -24,7 +24,7 @@ fn tcp6() -> Vec<u8> {
 }
 
 /// What a peer at `peer` that sends `bytes` is taken for, and what is left of its bytes.
-async fn taken(peer: &str, bytes: &[u8]) -> (Result<Origin, Dropped>, Vec<u8>) {
+async fn taken(peer: &str, bytes: &[u8]) -> (Result<Origin, OriginError>, Vec<u8>) {
     let (mut near, mut far) = duplex(4_096);
     far.write_all(bytes).await.unwrap();
     far.shutdown().await.unwrap();
@@ -37,7 +37,7 @@ async fn taken(peer: &str, bytes: &[u8]) -> (Result<Origin, Dropped>, Vec<u8>) {
 
 async fn error(bytes: &[u8]) -> HeaderError {
     match taken(BALANCER, bytes).await.0 {
-        Err(Dropped::Header(error)) => error,
+        Err(OriginError::Header(error)) => error,
         other => panic!("{other:?}"),
     }
 }
@@ -81,13 +81,13 @@ async fn c10_a_balancer_has_to_send_a_header() {
         let (mut near, mut far) = duplex(64);
         far.write_all(bytes).await.unwrap();
         let origin = origin(&mut near, BALANCER.parse().unwrap(), &["10.0.0.0/8".parse().unwrap()]).await;
-        assert!(matches!(origin, Err(Dropped::Header(HeaderError::Signature))), "{bytes:?}: {origin:?}");
+        assert!(matches!(origin, Err(OriginError::Header(HeaderError::Signature))), "{bytes:?}: {origin:?}");
     }
     let cut = header(PROXY, TCP4, &tcp4());
     for end in [1, 12, 15, 16, 27] {
-        assert!(matches!(taken(BALANCER, &cut[..end]).await.0, Err(Dropped::Io(_))), "{end}");
+        assert!(matches!(taken(BALANCER, &cut[..end]).await.0, Err(OriginError::Io(_))), "{end}");
     }
-    assert!(matches!(taken(BALANCER, b"").await.0, Err(Dropped::Silent)));
+    assert!(matches!(taken(BALANCER, b"").await.0, Err(OriginError::Silent)));
 }
 
 #[tokio::test]

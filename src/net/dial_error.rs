@@ -54,7 +54,7 @@ pub enum DialError {
 
 impl DialError {
     /// Whether someone answered, and not as the database would.
-    pub(super) fn is_distrust(&self) -> bool {
+    pub(crate) fn is_distrust(&self) -> bool {
         matches!(self, Self::NoTls(_) | Self::NotPostgres(_) | Self::Tls { .. })
     }
 }

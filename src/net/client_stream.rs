@@ -8,9 +8,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
-use crate::wire::buffers::ReadAhead;
-use crate::wire::certificate;
-use crate::wire::socket::OverTcp;
+use super::buffers::ReadAhead;
+use super::certificate;
+use super::socket::OverTcp;
 
 /// A connection to a client.
 #[derive(Debug)]

@@ -7,8 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-use super::negotiate::Dropped;
-use crate::wire::limits;
+use super::limits;
 
 /// The first 12 bytes of a header (section 2.2 of the specification).
 const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
@@ -81,9 +80,23 @@ pub enum HeaderError {
     Length(u16),
 }
 
+/// Why the origin of a connection is unknown.
+#[derive(Debug, thiserror::Error)]
+pub enum OriginError {
+    /// The peer closed before it sent anything.
+    #[error("the peer closed without a word")]
+    Silent,
+    /// The header is missing or wrong.
+    #[error(transparent)]
+    Header(#[from] HeaderError),
+    /// The socket failed.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
 /// Finds out whose connection `stream` is. A peer in one of `networks` has to send a header first, which is
 /// read to its last byte and no further; from all others nothing is read.
-pub async fn origin<S>(stream: &mut S, peer: SocketAddr, networks: &[IpNet]) -> Result<Origin, Dropped>
+pub async fn origin<S>(stream: &mut S, peer: SocketAddr, networks: &[IpNet]) -> Result<Origin, OriginError>
 where
     S: AsyncRead + Unpin,
 {
@@ -108,12 +121,12 @@ fn canonical(addr: SocketAddr) -> SocketAddr {
 
 /// Reads the fixed part, and gives up at the first byte that no header has there: what is no header may be
 /// shorter than one, and its sender may be waiting.
-async fn read_fixed<S: AsyncRead + Unpin>(stream: &mut S) -> Result<[u8; FIXED], Dropped> {
+async fn read_fixed<S: AsyncRead + Unpin>(stream: &mut S) -> Result<[u8; FIXED], OriginError> {
     let mut fixed = [0; FIXED];
     let mut filled = 0;
     while let Some(rest) = fixed.get_mut(filled..).filter(|rest| !rest.is_empty()) {
         match stream.read(rest).await? {
-            0 if filled == 0 => return Err(Dropped::Silent),
+            0 if filled == 0 => return Err(OriginError::Silent),
             0 => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
             read => filled += read,
         }

@@ -22,7 +22,6 @@ use crate::config::{
 };
 use crate::identity::{KeyFetcher, KeyStore, Policy, Verifier};
 use crate::lifecycle::Stopping;
-use crate::limits::{Counts, DoorLimits};
 use crate::net::certificate::CertificateFacts;
 use crate::net::dial::Dialers;
 use crate::net::egress::{Egress, EgressProxy};
@@ -31,12 +30,13 @@ use crate::net::peer_clocks::PeerClocks;
 use crate::net::resolver::Resolver;
 use crate::net::tls;
 use crate::net::tls::TlsSetupError;
-use crate::roll::Roll;
+use crate::session::login_rate::Admissions;
+use crate::session::permits::{Counts, DoorLimits};
+use crate::session::registry::Roll;
 use crate::session::{SessionLimits, Steps};
 use crate::supervisor::{TaskRules, TaskSupervisor};
 use crate::telemetry::logging::LogControl;
 use crate::telemetry::metrics::Metrics;
-use crate::upstream::admission::Admissions;
 use crate::upstream::pool::Pool;
 use crate::upstream::tally::Tally;
 

@@ -30,9 +30,9 @@
 //! | [`cancel`] | cancel keys | wire, names, secret |
 //! | [`relay`] | both directions, the rules of `[session]`, last words | wire, config |
 //! | [`upstream`] | dial, log in, keep warm, carry cancels | wire, the proofs, cancel |
-//! | [`roll`] | whose sessions there are, whose access is withdrawn | config |
-//! | [`limits`] | who holds a place among how many | names |
-//! | [`session`], [`outcome`], [`explain`] | the order of the steps, how it ends, in whose words | every step |
+//! | [`session::registry`] | whose sessions there are, whose access is withdrawn | config |
+//! | [`session::permits`] | who holds a place among how many | names |
+//! | [`session`], [`session::outcome`], [`session::explain`] | the order of the steps, how it ends, in whose words | every step |
 //! | [`supervisor`] | owner of every task that lives as long as the process | names |
 //! | [`accept::acceptor`], [`lifecycle`] | accept, cores, signals | session |
 //! | [`core_dumps`] | keeping the process's memory off disks | nothing |
@@ -86,16 +86,12 @@ pub mod clock;
 pub mod commands;
 pub mod config;
 pub mod core_dumps;
-pub mod explain;
 pub mod identity;
 pub mod lifecycle;
-pub mod limits;
 pub mod names;
 pub mod net;
-pub mod outcome;
 pub mod refusal;
 pub mod relay;
-pub mod roll;
 pub mod secret;
 pub mod session;
 pub mod supervisor;

@@ -17,8 +17,8 @@ use super::listening_socket::Door;
 use super::workers::{Cores, Job};
 use crate::client::listener::Listener;
 use crate::lifecycle::Stopping;
-use crate::limits::{Counts, DoorLimits, Evicted, NoPlace};
 use crate::session::Steps;
+use crate::session::permits::{Counts, DoorLimits, Evicted, NoPlace};
 use crate::telemetry::metrics::Metrics;
 
 /// Pause after the first failed accept, doubled up to [`MAX_PAUSE`]: without one, a process that has run out

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::limits::MAX_REFUSALS;
+use crate::session::permits::MAX_REFUSALS;
 
 /// Descriptors of a session: the client's socket and the server's.
 const PER_SESSION: usize = 2;

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::client::listener::Listener;
-use crate::limits::Place;
+use crate::session::permits::Place;
 use crate::session::{self, Steps};
 use crate::supervisor::{Heartbeat, TaskKind, TaskName, TaskSupervisor};
 

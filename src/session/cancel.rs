@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use tokio::time::Instant;
 
 use super::Steps;
+use super::outcome::End;
+use super::permits::Place;
 use crate::cancel::Ignored;
-use crate::limits::Place;
-use crate::outcome::End;
 use crate::telemetry::trail::Trail;
 use crate::upstream::cancel::{Delivered, Entrance, Undelivered, deliver};
 use crate::wire::cancel_key::CancelKey;

@@ -3,7 +3,7 @@
 use tokio::time::{Instant, timeout_at};
 
 use super::SessionLimits;
-use crate::outcome::LoginError;
+use super::outcome::LoginError;
 use crate::refusal::Stage;
 
 /// The deadlines of a login.

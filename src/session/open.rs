@@ -2,10 +2,10 @@
 
 use tokio::time::{Instant, timeout_at};
 
+use super::outcome::LoginError;
 use super::{Due, Steps, within};
 use crate::identity::Grant;
 use crate::net::dial::{DialDurations, Dialed, Way};
-use crate::outcome::LoginError;
 use crate::refusal::Stage;
 use crate::secret::Jwt;
 use crate::telemetry::trail::Trail;

@@ -1,7 +1,6 @@
 //! The upstream's side of a login: reach the server over verified TLS, log in with the IAM token, cancel,
 //! and keep what can serve the same person again.
 
-pub mod admission;
 pub mod cancel;
 pub mod login;
 mod login_error;

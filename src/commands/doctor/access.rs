@@ -5,11 +5,11 @@ use std::sync::Arc;
 use super::Trouble;
 use super::report::{Link, Report};
 use crate::config::{ClusterSettings, NamePattern, UserSettings};
-use crate::explain::explain;
 use crate::identity::policy::{carries_tags, check_tag};
 use crate::identity::{Asked, Grant, Policy, PolicyError, VerifiedClaims, db_user};
 use crate::names::{DbUser, printable};
-use crate::outcome::LoginError;
+use crate::session::explain::explain;
+use crate::session::outcome::LoginError;
 
 pub(super) const LINKS: [Link; 3] = [Link::Cluster, Link::DatabaseUser, Link::SessionTag];
 

@@ -2,9 +2,9 @@
 
 use serde::Serialize;
 
-use crate::explain::clock_note;
 use crate::net::peer_clocks::PeerClocks;
-use crate::outcome::LoginError;
+use crate::session::explain::clock_note;
+use crate::session::outcome::LoginError;
 
 /// One link of the chain from the configuration to a session. The ids are stable: programs may go by them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -19,8 +19,8 @@ use crate::clock::Clock;
 use crate::identity::Grant;
 use crate::net::https::{HttpsClient, Reached};
 use crate::net::outgoing::Outgoing;
-use crate::outcome::LoginError;
 use crate::secret::{IamToken, Jwt};
+use crate::session::outcome::LoginError;
 
 pub(super) const LINKS: [Link; 3] = [Link::StsEndpoint, Link::Sts, Link::IamToken];
 

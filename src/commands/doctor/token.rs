@@ -8,13 +8,13 @@ use super::report::{Link, Report};
 use super::{TokenSource, Trouble, seconds};
 use crate::clock::Clock;
 use crate::config::IssuerSettings;
-use crate::explain::explain;
 use crate::identity::inspect::Look;
 use crate::identity::{KeyFetcher, KeyStore, VerifiedClaims, Verifier, VerifyError, inspect};
 use crate::names::{printable, shell_word};
 use crate::net::outgoing::Outgoing;
-use crate::outcome::LoginError;
 use crate::secret::Jwt;
+use crate::session::explain::explain;
+use crate::session::outcome::LoginError;
 use crate::supervisor::{TaskRules, TaskSupervisor};
 
 /// Longest part of a claim that is shown.

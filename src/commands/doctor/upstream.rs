@@ -9,14 +9,14 @@ use super::Trouble;
 use super::certificates::Chain;
 use super::report::{Link, Report};
 use crate::client::startup::StartupParams;
-use crate::explain::explain;
 use crate::identity::Grant;
 use crate::names::{printable, sql_identifier};
 use crate::net::dial::{DialError, Dialed, Dialer};
 use crate::net::peer_clocks::PeerClocks;
 use crate::net::resolver::Resolver;
-use crate::outcome::LoginError;
 use crate::secret::IamToken;
+use crate::session::explain::explain;
+use crate::session::outcome::LoginError;
 use crate::upstream::login::{self, LoginStep, ServerError, Upstream, UpstreamLoginError, Wanted};
 
 /// Longest text of the server that is shown, in bytes.

@@ -4,8 +4,8 @@ use super::span;
 use crate::aws::sts::StsError;
 use crate::identity::VerifyError;
 use crate::net::peer_clocks::ClockDifference;
-use crate::outcome::LoginError;
 use crate::refusal::Refusal;
+use crate::session::outcome::LoginError;
 
 /// Names the clock in the hint of a refusal that is about times, if it differs from those of the HTTPS peers.
 pub fn name_clock(refusal: Refusal, why: &LoginError, difference: Option<ClockDifference>) -> Refusal {

@@ -3,6 +3,10 @@
 
 use std::net::SocketAddr;
 
+use super::explain::{explain, explain_bearer};
+use super::login_rate::QueueFull;
+use super::permits::{NoPlace, Place, Whose};
+use super::registry::Withdrawn;
 use crate::aws::iam_token::SignError;
 use crate::aws::sts::StsError;
 use crate::cancel::Ignored;
@@ -11,19 +15,15 @@ use crate::client::listener::Ask;
 use crate::client::negotiate::Dropped;
 use crate::client::oauthbearer::BearerError;
 use crate::client::startup::StartupError;
-use crate::explain::{explain, explain_bearer};
 use crate::identity::{PolicyError, VerifyError};
-use crate::limits::{NoPlace, Place, Whose};
 use crate::names::SessionId;
 use crate::net::dial::DialError;
 use crate::refusal::{Refusal, Stage};
 use crate::relay::{Carried, Cause, RelayEnd};
-use crate::roll::Withdrawn;
 use crate::telemetry::log_queue::Unwritable;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::noise::NoiseLimiter;
 use crate::telemetry::trail::Outcome;
-use crate::upstream::admission::QueueFull;
 use crate::upstream::login::UpstreamLoginError;
 use crate::wire::WireError;
 

@@ -1,7 +1,7 @@
 //! Why there is no place for a login, or none any more, in words for the person who made it.
 
-use crate::limits::{NoPlace, Whose};
 use crate::refusal::{Refusal, Stage};
+use crate::session::permits::{NoPlace, Whose};
 
 pub(super) fn explain(why: &NoPlace) -> Refusal {
     match why {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::cancel::Ignored;
-use crate::limits::Full;
+use crate::session::permits::Full;
 use crate::telemetry::metrics::Snapshot;
 
 fn io() -> std::io::Error {

@@ -7,6 +7,7 @@ mod place;
 mod policy;
 mod upstream;
 
+use super::outcome::LoginError;
 use crate::aws::sts::StsError;
 use crate::client::AskError;
 use crate::client::oauthbearer::BearerError;
@@ -16,7 +17,6 @@ use crate::identity::VerifyError;
 use crate::identity::claim_rule::ClaimDoubt;
 use crate::identity::jwks::MAX_TRIES;
 use crate::net::dial::DialError;
-use crate::outcome::LoginError;
 use crate::refusal::{Refusal, Stage};
 use crate::wire::WireError;
 

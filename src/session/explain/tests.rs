@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 
 use super::*;
 use crate::identity::{AlgorithmFault, DeriveError, PolicyError};
-use crate::limits::{Full, NoPlace, Whose};
 use crate::names::{DbUser, NameError};
-use crate::roll::Withdrawn;
-use crate::upstream::admission::QueueFull;
+use crate::session::login_rate::QueueFull;
+use crate::session::permits::{Full, NoPlace, Whose};
+use crate::session::registry::Withdrawn;
 use crate::upstream::login::{LoginStep, ServerError, UpstreamLoginError};
 
 fn addr() -> SocketAddr {

@@ -30,6 +30,8 @@ use crate::net::peer_clocks::PeerClocks;
 use crate::net::resolver::Resolver;
 use crate::net::tls;
 use crate::net::tls::TlsSetupError;
+use crate::pool::Pool;
+use crate::pool::stats::Tally;
 use crate::session::login_rate::Admissions;
 use crate::session::permits::{Counts, DoorLimits};
 use crate::session::registry::Roll;
@@ -37,8 +39,6 @@ use crate::session::{SessionLimits, Steps};
 use crate::supervisor::{TaskRules, TaskSupervisor};
 use crate::telemetry::logging::LogControl;
 use crate::telemetry::metrics::Metrics;
-use crate::upstream::pool::Pool;
-use crate::upstream::tally::Tally;
 
 /// What is told from outside: the time, and where names lead.
 #[derive(Clone, Debug)]

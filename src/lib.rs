@@ -90,6 +90,7 @@ pub mod identity;
 pub mod lifecycle;
 pub mod names;
 pub mod net;
+pub mod pool;
 pub mod refusal;
 pub mod relay;
 pub mod secret;

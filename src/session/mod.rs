@@ -39,6 +39,8 @@ use crate::net::dial::Dialers;
 use crate::net::peer_clocks::PeerClocks;
 use crate::net::proxy_protocol::{Origin, origin};
 use crate::net::socket;
+use crate::pool::stats::Tally;
+use crate::pool::{Left, Lent, Pool};
 use crate::refusal::Stage;
 use crate::relay::{Kept, SessionSettings, Terms, TokenTimes, relay};
 use crate::telemetry::audit_file::AuditGate;
@@ -47,8 +49,6 @@ use crate::telemetry::noise::NoiseLimiter;
 use crate::telemetry::trail::{Identity, Trail};
 use crate::upstream::cancel::Entrance;
 use crate::upstream::login::{Upstream, Wanted};
-use crate::upstream::pool::{Left, Lent, Pool};
-use crate::upstream::tally::Tally;
 use crate::wire::WireError;
 
 /// Everything a connection passes through, built once by `app.rs`.

@@ -6,11 +6,11 @@ use super::outcome::LoginError;
 use super::{Due, Steps, within};
 use crate::identity::Grant;
 use crate::net::dial::{DialDurations, Dialed, Way};
+use crate::pool::{Opened, Slot};
 use crate::refusal::Stage;
 use crate::secret::Jwt;
 use crate::telemetry::trail::Trail;
 use crate::upstream::login::{self, Upstream, Wanted};
-use crate::upstream::pool::{Opened, Slot};
 
 /// Most logins that are tried at a server that refuses for want of a place, each after an idle connection was closed.
 const MAX_TRIES: usize = 10;

@@ -4,13 +4,8 @@
 pub mod cancel;
 pub mod login;
 mod login_error;
-pub mod pool;
-mod pool_key;
 pub mod reset;
-mod resting;
 mod server_error;
-mod shelf;
-pub mod tally;
 
 #[cfg(test)]
 mod granted_tests;

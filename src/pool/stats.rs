@@ -73,15 +73,15 @@ pub struct Tally {
 }
 
 impl Tally {
-    pub(super) fn looked(&self, found: bool) {
+    pub(crate) fn looked(&self, found: bool) {
         if found { &self.hits } else { &self.misses }.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn kept(&self) {
+    pub(crate) fn kept(&self) {
         self.kept.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn closed(&self, why: Closed) {
+    pub(crate) fn closed(&self, why: Closed) {
         if let Some((_, count)) = Closed::ALL.iter().zip(&self.closed).find(|(reason, _)| **reason == why) {
             count.fetch_add(1, Ordering::Relaxed);
         }

@@ -1,6 +1,11 @@
 //! The warm pool: connections whose clients have left, for the same person who comes again in the same way. What may
 //! be kept, for whom, and for how long.
 
+mod idle_connection;
+mod idle_set;
+mod key;
+pub mod stats;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -9,13 +14,10 @@ use std::time::{Duration, SystemTime};
 use tokio::time::{Instant, interval, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::cancel::Recall;
-use super::login::{Shortage, Upstream};
-use super::pool_key::Key;
-use super::reset::{CHECK_TIMEOUT, Parameters, RESET_TIMEOUT, ResetError, check, reset};
-use super::resting::Resting;
-use super::shelf::{Reserved, Shelf, Sizes};
-use super::tally::{Closed, Tally};
+use self::idle_connection::Resting;
+use self::idle_set::{Reserved, Shelf, Sizes};
+use self::key::Key;
+use self::stats::{Closed, Tally};
 use crate::cancel::{Target, Used};
 use crate::client::startup::StartupParams;
 use crate::clock::Clock;
@@ -23,6 +25,9 @@ use crate::config::PoolSettings;
 use crate::identity::Grant;
 use crate::net::dial::ServerStream;
 use crate::supervisor::{TaskKind, TaskSupervisor};
+use crate::upstream::cancel::Recall;
+use crate::upstream::login::{Shortage, Upstream};
+use crate::upstream::reset::{CHECK_TIMEOUT, Parameters, RESET_TIMEOUT, ResetError, check, reset};
 use crate::wire::Greeting;
 
 /// How often it is looked whose time is over, and which servers have closed.

@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-use super::login::{Wanted, packet_of};
-use super::shelf::Owned;
+use super::idle_set::Owned;
 use crate::client::startup::StartupParams;
 use crate::identity::Grant;
 use crate::names::{DbName, DbUser, Issuer, RoleArn, Subject};
+use crate::upstream::login::{Wanted, packet_of};
 
 /// Longest name that PostgreSQL takes without a change (`NAMEDATALEN` - 1).
 const MAX_APPLICATION_NAME: usize = 63;

@@ -12,9 +12,6 @@ use zeroize::Zeroizing;
 use crate::accept::acceptor::Generation;
 use crate::aws::federation::Federation;
 use crate::aws::retry::StsTimes;
-use crate::cancel::{CancelKeys, CancelSecret};
-use crate::client::listener::{Ask, Listener};
-use crate::client::oauthbearer::Discovery;
 use crate::clock::Clock;
 use crate::config::{
     CancelSettings, ClusterSettings, Config, EgressSettings, IssuerSettings, LimitSettings, ListenAuth,
@@ -32,6 +29,9 @@ use crate::net::tls;
 use crate::net::tls::TlsSetupError;
 use crate::pool::Pool;
 use crate::pool::stats::Tally;
+use crate::postgres::cancel::{CancelKeys, CancelSecret};
+use crate::postgres::listener::{Ask, Listener};
+use crate::postgres::oauthbearer::Discovery;
 use crate::session::login_rate::Admissions;
 use crate::session::permits::{Counts, DoorLimits};
 use crate::session::registry::Roll;

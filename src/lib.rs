@@ -10,7 +10,7 @@
 //!   -> welcome the client -> relay -> end (one audit record)
 //! ```
 //!
-//! [`session`] shows it from top to bottom; each step takes what the step before has proved: [`client::Pending`]
+//! [`session`] shows it from top to bottom; each step takes what the step before has proved: [`self::postgres::client::Pending`]
 //! is asked for a [`secret::Jwt`], [`identity::Verifier`] makes [`identity::VerifiedClaims`] of it, [`identity::Policy`] a
 //! [`identity::Grant`], [`aws::federation::Federation`] role credentials and a [`secret::IamToken`], and
 //! [`upstream`] a session of the granted user.
@@ -23,11 +23,11 @@
 //! | [`config`] | `proxy.toml` to what the program believes | names |
 //! | [`net::resolver`] | names to addresses, for all outgoing connections | nothing |
 //! | [`net`] | outgoing HTTPS: which addresses may be asked | resolver, leaves |
-//! | [`wire`] | framing, TLS, limits, how a session stands | leaves |
-//! | [`client`] | balancer's header, first packets, token, welcome, refusal | wire |
+//! | [`postgres::message`] | framing, TLS, limits, how a session stands | leaves |
+//! | [`postgres::client`] | balancer's header, first packets, token, welcome, refusal | wire |
 //! | [`identity`] | token to grant; no sockets but for key sets | config |
 //! | [`aws`] | STS, session policy, IAM token | auth's grant |
-//! | [`cancel`] | cancel keys | wire, names, secret |
+//! | [`postgres::cancel`] | cancel keys | wire, names, secret |
 //! | [`relay`] | both directions, the rules of `[session]`, last words | wire, config |
 //! | [`upstream`] | dial, log in, keep warm, carry cancels | wire, the proofs, cancel |
 //! | [`session::registry`] | whose sessions there are, whose access is withdrawn | config |
@@ -79,9 +79,7 @@ pub mod accept;
 pub mod admin;
 pub mod app;
 pub mod aws;
-pub mod cancel;
 pub mod cli;
-pub mod client;
 pub mod clock;
 pub mod commands;
 pub mod config;
@@ -91,11 +89,10 @@ pub mod lifecycle;
 pub mod names;
 pub mod net;
 pub mod pool;
+pub mod postgres;
 pub mod refusal;
 pub mod relay;
 pub mod secret;
 pub mod session;
 pub mod supervisor;
 pub mod telemetry;
-pub mod upstream;
-pub mod wire;

@@ -3,8 +3,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pgpassport::wire::frames::Frames;
-use pgpassport::wire::tracker::{Standing, Tracker};
+use pgpassport::postgres::frames::Frames;
+use pgpassport::postgres::tracker::{Standing, Tracker};
 
 /// Whether `stream` ends between two messages, read as a whole.
 fn ends_at_boundary(mut stream: &[u8]) -> bool {

@@ -3,11 +3,11 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pgpassport::client::startup::StartupParams;
 use pgpassport::names::{DbName, DbUser};
+use pgpassport::postgres::limits;
+use pgpassport::postgres::server_login::{Wanted, exchange};
+use pgpassport::postgres::startup::StartupParams;
 use pgpassport::secret::IamToken;
-use pgpassport::upstream::login::{Wanted, exchange};
-use pgpassport::wire::limits;
 use pgpassport_fuzz::{Scripted, run};
 
 const PACKET: &[u8] = b"\0\0\0\x21\0\x03\0\0user\0alice\0database\0app\0\0";

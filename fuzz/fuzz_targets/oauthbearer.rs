@@ -4,10 +4,10 @@
 use std::sync::Arc;
 
 use libfuzzer_sys::fuzz_target;
-use pgpassport::client::AskError;
-use pgpassport::client::listener::Ask;
-use pgpassport::client::negotiate::{First, negotiate};
-use pgpassport::client::oauthbearer::{BearerError, Discovery};
+use pgpassport::postgres::client::AskError;
+use pgpassport::postgres::listener::Ask;
+use pgpassport::postgres::negotiate::{First, negotiate};
+use pgpassport::postgres::oauthbearer::{BearerError, Discovery};
 use pgpassport_fuzz::{Scripted, acceptor, run};
 
 const STARTUP: &[u8] = b"\0\0\0\x14\0\x03\0\0user\0alice\0\0";

@@ -2,8 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pgpassport::client::listener::Ask;
-use pgpassport::client::negotiate::{First, negotiate};
+use pgpassport::postgres::listener::Ask;
+use pgpassport::postgres::negotiate::{First, negotiate};
 use pgpassport_fuzz::{Scripted, acceptor, run};
 
 const STARTUP: &[u8] = b"\0\0\0\x14\0\x03\0\0user\0alice\0\0";

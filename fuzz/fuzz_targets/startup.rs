@@ -2,9 +2,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pgpassport::client::negotiate::{Dropped, First, negotiate};
-use pgpassport::client::options;
-use pgpassport::client::startup::{StartupError, StartupParams};
+use pgpassport::postgres::negotiate::{Dropped, First, negotiate};
+use pgpassport::postgres::options;
+use pgpassport::postgres::startup::{StartupError, StartupParams};
 use pgpassport_fuzz::{Scripted, acceptor, run};
 
 /// What a peer turns out to be, as far as it must not depend on how its bytes are cut.

@@ -16,7 +16,7 @@ use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::client::listener::Listener;
+use crate::postgres::listener::Listener;
 use crate::session::permits::Place;
 use crate::session::{self, Steps};
 use crate::supervisor::{Heartbeat, TaskKind, TaskName, TaskSupervisor};

@@ -5,10 +5,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use crate::app::{egress, listener_files};
-use crate::cancel::CancelSecret;
 use crate::config::{ClusterSettings, Config, EgressSettings, IssuerSettings, Pin, UserSettings};
 use crate::names::RoleArn;
 use crate::net::tls;
+use crate::postgres::cancel::CancelSecret;
 
 /// Reads the configuration alone; all problems in one text.
 pub fn read(path: &Path) -> Result<Config, String> {

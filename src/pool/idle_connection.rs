@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::net::dial::ServerStream;
-use crate::wire::TERMINATE;
+use crate::postgres::message::TERMINATE;
 
 /// A connection at rest.
 #[derive(Debug)]

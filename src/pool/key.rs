@@ -3,10 +3,10 @@
 use std::fmt;
 
 use super::idle_set::Owned;
-use crate::client::startup::StartupParams;
 use crate::identity::Grant;
 use crate::names::{DbName, DbUser, Issuer, RoleArn, Subject};
-use crate::upstream::login::{Wanted, packet_of};
+use crate::postgres::server_login::{Wanted, packet_of};
+use crate::postgres::startup::StartupParams;
 
 /// Longest name that PostgreSQL takes without a change (`NAMEDATALEN` - 1).
 const MAX_APPLICATION_NAME: usize = 63;

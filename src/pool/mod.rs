@@ -18,17 +18,17 @@ use self::idle_connection::Resting;
 use self::idle_set::{Reserved, Shelf, Sizes};
 use self::key::Key;
 use self::stats::{Closed, Tally};
-use crate::cancel::{Target, Used};
-use crate::client::startup::StartupParams;
 use crate::clock::Clock;
 use crate::config::PoolSettings;
 use crate::identity::Grant;
 use crate::net::dial::ServerStream;
+use crate::postgres::cancel::deliver::Recall;
+use crate::postgres::cancel::{Target, Used};
+use crate::postgres::message::Greeting;
+use crate::postgres::reset::{CHECK_TIMEOUT, Parameters, RESET_TIMEOUT, ResetError, check, reset};
+use crate::postgres::server_login::{Shortage, Upstream};
+use crate::postgres::startup::StartupParams;
 use crate::supervisor::{TaskKind, TaskSupervisor};
-use crate::upstream::cancel::Recall;
-use crate::upstream::login::{Shortage, Upstream};
-use crate::upstream::reset::{CHECK_TIMEOUT, Parameters, RESET_TIMEOUT, ResetError, check, reset};
-use crate::wire::Greeting;
 
 /// How often it is looked whose time is over, and which servers have closed.
 pub const SWEEP_EVERY: Duration = Duration::from_secs(1);

@@ -6,8 +6,9 @@ use tokio::time::timeout;
 use super::{Cause, Pair, RelayEnd};
 use crate::names::SessionId;
 use crate::net::socket::OverTcp;
+use crate::postgres::message::TERMINATE;
+use crate::postgres::{error_response, limits};
 use crate::refusal::Refusal;
-use crate::wire::{TERMINATE, error_response, limits};
 
 impl Cause {
     /// What the client is told.

@@ -6,7 +6,6 @@ mod bell;
 mod bulk;
 mod direction;
 mod ending;
-mod leaving;
 mod rules;
 mod watch;
 
@@ -23,7 +22,6 @@ use tokio_util::sync::CancellationToken;
 use self::bell::Bell;
 use self::bulk::{Bulk, Way};
 use self::direction::{Broken, Direction, Flow};
-use self::leaving::Leaving;
 use self::rules::Verdict;
 pub use self::rules::{Cause, TokenTimes};
 use self::watch::Watch;
@@ -33,8 +31,10 @@ use crate::names::SessionId;
 use crate::net::buffers::Buffer;
 use crate::net::socket;
 use crate::net::socket::OverTcp;
-use crate::wire::tracker::{Standing, Tracker};
-use crate::wire::{TERMINATE, error_response, limits};
+use crate::postgres::message::TERMINATE;
+use crate::postgres::terminate::Leaving;
+use crate::postgres::tracker::{Standing, Tracker};
+use crate::postgres::{error_response, limits};
 
 /// How long a session that has to end may take to reach the end of a message.
 const BOUNDARY_GRACE: Duration = Duration::from_secs(2);

@@ -11,7 +11,7 @@ use super::Terms;
 use super::bell::Bell;
 use super::rules::{Cause, Rules, Verdict};
 use crate::clock::Clock;
-use crate::wire::tracker::Standing;
+use crate::postgres::tracker::Standing;
 
 /// The rules, and what they wait for.
 pub(super) struct Watch {

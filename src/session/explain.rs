@@ -9,16 +9,16 @@ mod upstream;
 
 use super::outcome::LoginError;
 use crate::aws::sts::StsError;
-use crate::client::AskError;
-use crate::client::oauthbearer::BearerError;
-use crate::client::password::PasswordError;
-use crate::client::startup::StartupError;
 use crate::identity::VerifyError;
 use crate::identity::claim_rule::ClaimDoubt;
 use crate::identity::jwks::MAX_TRIES;
 use crate::net::dial::DialError;
+use crate::postgres::client::AskError;
+use crate::postgres::message::WireError;
+use crate::postgres::oauthbearer::BearerError;
+use crate::postgres::password::PasswordError;
+use crate::postgres::startup::StartupError;
 use crate::refusal::{Refusal, Stage};
-use crate::wire::WireError;
 
 pub use self::clock::{clock_note, name_clock};
 

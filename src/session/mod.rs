@@ -27,10 +27,6 @@ use self::outcome::{End, LoginError};
 use self::permits::{Counts, Place, SessionCeilings, SessionPlace, Turn, Unheard};
 use self::registry::{Entry, Person, Roll};
 use crate::aws::federation::Federation;
-use crate::cancel::{CancelKeys, Issued, Reach};
-use crate::client::listener::Listener;
-use crate::client::negotiate::{Dropped, First, negotiate};
-use crate::client::{self, Pending};
 use crate::clock::Clock;
 use crate::identity::{Asked, Grant, Policy, VerifiedClaims, Verifier};
 use crate::lifecycle::Stopping;
@@ -41,15 +37,20 @@ use crate::net::proxy_protocol::{Origin, origin};
 use crate::net::socket;
 use crate::pool::stats::Tally;
 use crate::pool::{Left, Lent, Pool};
+use crate::postgres::cancel::deliver::Entrance;
+use crate::postgres::cancel::{CancelKeys, Issued, Reach};
+use crate::postgres::client;
+use crate::postgres::client::Pending;
+use crate::postgres::listener::Listener;
+use crate::postgres::message::WireError;
+use crate::postgres::negotiate::{Dropped, First, negotiate};
+use crate::postgres::server_login::{Upstream, Wanted};
 use crate::refusal::Stage;
 use crate::relay::{Kept, SessionSettings, Terms, TokenTimes, relay};
 use crate::telemetry::audit_file::AuditGate;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::noise::NoiseLimiter;
 use crate::telemetry::trail::{Identity, Trail};
-use crate::upstream::cancel::Entrance;
-use crate::upstream::login::{Upstream, Wanted};
-use crate::wire::WireError;
 
 /// Everything a connection passes through, built once by `app.rs`.
 #[derive(Debug)]

@@ -7,10 +7,11 @@ use super::{Due, Steps, within};
 use crate::identity::Grant;
 use crate::net::dial::{DialDurations, Dialed, Way};
 use crate::pool::{Opened, Slot};
+use crate::postgres::server_login;
+use crate::postgres::server_login::{Upstream, Wanted};
 use crate::refusal::Stage;
 use crate::secret::Jwt;
 use crate::telemetry::trail::Trail;
-use crate::upstream::login::{self, Upstream, Wanted};
 
 /// Most logins that are tried at a server that refuses for want of a place, each after an idle connection was closed.
 const MAX_TRIES: usize = 10;
@@ -36,7 +37,7 @@ pub(super) async fn open(
         let signed = credentials.iam_token(grant.cluster(), grant.db_user(), steps.clock.now())?;
         within(due, Stage::Limits, steps.admissions.admit(grant, signed.reused)).await?;
         let begun = Instant::now();
-        let logging_in = login::log_in(&mut dialed, wanted, signed.token, due.login);
+        let logging_in = server_login::log_in(&mut dialed, wanted, signed.token, due.login);
         let logged_in = within(due, Stage::UpstreamLogin, logging_in).await;
         if let Err(LoginError::Upstream(why)) = &logged_in
             && why.is_about_credentials()

@@ -9,23 +9,23 @@ use super::permits::{NoPlace, Place, Whose};
 use super::registry::Withdrawn;
 use crate::aws::iam_token::SignError;
 use crate::aws::sts::StsError;
-use crate::cancel::Ignored;
-use crate::client::AskError;
-use crate::client::listener::Ask;
-use crate::client::negotiate::Dropped;
-use crate::client::oauthbearer::BearerError;
-use crate::client::startup::StartupError;
 use crate::identity::{PolicyError, VerifyError};
 use crate::names::SessionId;
 use crate::net::dial::DialError;
+use crate::postgres::cancel::Ignored;
+use crate::postgres::client::AskError;
+use crate::postgres::listener::Ask;
+use crate::postgres::message::WireError;
+use crate::postgres::negotiate::Dropped;
+use crate::postgres::oauthbearer::BearerError;
+use crate::postgres::server_login::UpstreamLoginError;
+use crate::postgres::startup::StartupError;
 use crate::refusal::{Refusal, Stage};
 use crate::relay::{Carried, Cause, RelayEnd};
 use crate::telemetry::log_queue::Unwritable;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::noise::NoiseLimiter;
 use crate::telemetry::trail::Outcome;
-use crate::upstream::login::UpstreamLoginError;
-use crate::wire::WireError;
 
 /// Why a login did not become a session.
 #[derive(Debug, thiserror::Error)]

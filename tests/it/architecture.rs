@@ -120,33 +120,16 @@ fn nobody_uses_what_the_house_forbids() {
         ("secret", vec![]),
         ("admin", vec!["accept", "lifecycle", "net", "session", "supervisor", "telemetry"]),
         ("aws", [&leaves[..], &["config", "identity", "net"]].concat()),
-        ("cancel", vec!["names", "net", "secret", "wire"]),
-        ("client", vec!["names", "net", "refusal", "secret", "wire"]),
         ("config", vec!["names"]),
         ("core_dumps", vec![]),
         ("identity", [&leaves[..], &["config", "net", "supervisor"]].concat()),
         ("lifecycle", vec!["supervisor"]),
         ("net", vec!["clock", "config", "identity", "names"]),
-        (
-            "pool",
-            vec![
-                "cancel",
-                "client",
-                "clock",
-                "config",
-                "identity",
-                "names",
-                "net",
-                "supervisor",
-                "upstream",
-                "wire",
-            ],
-        ),
-        ("relay", [&leaves[..], &["config", "net", "wire"]].concat()),
+        ("pool", vec!["clock", "config", "identity", "names", "net", "postgres", "supervisor"]),
+        ("postgres", vec!["identity", "names", "net", "postgres", "refusal", "secret"]),
+        ("relay", [&leaves[..], &["config", "net", "postgres"]].concat()),
         ("supervisor", vec!["names"]),
         ("telemetry", vec!["config", "names", "net", "supervisor"]),
-        ("upstream", [&leaves[..], &["cancel", "client", "identity", "net", "wire"]].concat()),
-        ("wire", vec!["names", "refusal"]),
     ]);
     let know_all = ["accept", "app", "cli", "commands", "lib", "main", "session"];
     let mut checked = 0;
@@ -189,9 +172,13 @@ fn from_other_parts_only_types_are_used() {
     // The upstream knows what was granted and what the client asked for, and nothing of how.
     for (file, code) in sources() {
         let forbidden: &[&str] = match part(&file) {
-            "upstream" => {
-                &["identity::verify", "identity::key_store", "client::negotiate", "client::password", "aws"]
-            }
+            "upstream" => &[
+                "identity::verify",
+                "identity::key_store",
+                "postgres::negotiate",
+                "postgres::password",
+                "aws",
+            ],
             "aws" => &["identity::verify", "identity::key_store"],
             "relay" => &["net::tls", "config::Config"],
             "session" => &["config"],
@@ -216,10 +203,10 @@ fn one_place_for_each_power() {
     };
     assert_eq!(places("SystemTime::now"), ["clock.rs"]);
     assert_eq!(places("process::exit"), Vec::<String>::new(), "main returns an exit code instead");
-    assert_eq!(places("ErrorResponse::new"), ["wire/error_response.rs"]);
+    assert_eq!(places("ErrorResponse::new"), ["postgres/error_response.rs"]);
     for (file, code) in sources() {
         let imports = code.lines().any(|line| line.starts_with("use pgwire"));
-        assert!(!imports || ["client", "upstream", "wire"].contains(&part(&file)), "src/{file} names pgwire");
+        assert!(!imports || ["postgres"].contains(&part(&file)), "src/{file} names pgwire");
         let is_static = |line: &str| {
             let line = line.trim_start();
             let item = line
@@ -288,10 +275,10 @@ fn l2_secrets_are_read_only_where_they_are_spent() {
             "aws/credentials.rs",
             "aws/iam_token.rs",
             "aws/sts.rs",
-            "cancel/secret.rs",
             "identity/inspect.rs",
             "identity/verify.rs",
-            "upstream/login.rs"
+            "postgres/cancel/secret.rs",
+            "postgres/server_login.rs"
         ]
     );
 }

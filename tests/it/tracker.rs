@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use pgpassport::wire::tracker::{Copying, Standing, Tracker};
+use pgpassport::postgres::tracker::{Copying, Standing, Tracker};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

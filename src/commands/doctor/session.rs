@@ -11,8 +11,8 @@ use super::report::{Link, Report};
 use crate::clock::Clock;
 use crate::identity::Grant;
 use crate::names::{DbUser, printable, sql_identifier};
-use crate::upstream::login::Upstream;
-use crate::wire::Greeting;
+use crate::postgres::message::Greeting;
+use crate::postgres::server_login::Upstream;
 
 pub(super) const LINKS: [Link; 6] =
     [Link::CurrentUser, Link::RdsIam, Link::Privileges, Link::ServerVersion, Link::Clock, Link::Writer];

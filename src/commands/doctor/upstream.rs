@@ -8,16 +8,17 @@ use tokio::time::Instant;
 use super::Trouble;
 use super::certificates::Chain;
 use super::report::{Link, Report};
-use crate::client::startup::StartupParams;
 use crate::identity::Grant;
 use crate::names::{printable, sql_identifier};
 use crate::net::dial::{DialError, Dialed, Dialer};
 use crate::net::peer_clocks::PeerClocks;
 use crate::net::resolver::Resolver;
+use crate::postgres::server_login;
+use crate::postgres::server_login::{LoginStep, ServerError, Upstream, UpstreamLoginError, Wanted};
+use crate::postgres::startup::StartupParams;
 use crate::secret::IamToken;
 use crate::session::explain::explain;
 use crate::session::outcome::LoginError;
-use crate::upstream::login::{self, LoginStep, ServerError, Upstream, UpstreamLoginError, Wanted};
 
 /// Longest text of the server that is shown, in bytes.
 const MAX_SHOWN: usize = 512;
@@ -160,7 +161,7 @@ pub(super) async fn log_in(
         }
     };
     let wanted = Wanted::of(grant, &startup);
-    match login::log_in(&mut dialed, wanted, token, Instant::now() + patience).await {
+    match server_login::log_in(&mut dialed, wanted, token, Instant::now() + patience).await {
         Ok(said) => {
             let (user, database) = (grant.db_user().as_str(), grant.database().as_str());
             report.ok(

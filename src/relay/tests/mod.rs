@@ -16,10 +16,10 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 use super::*;
 use crate::config::OnTokenExpiry;
 use crate::net::buffers::{BUFFER_BYTES, ReadAhead};
-use crate::wire::TERMINATE;
+use crate::postgres::message::TERMINATE;
 
 pub(super) fn message(tag: u8, body: &[u8]) -> Vec<u8> {
-    [&[tag], &crate::wire::message_length(body.len())[..], body].concat()
+    [&[tag], &crate::postgres::message::message_length(body.len())[..], body].concat()
 }
 
 pub(super) struct Ends {
@@ -379,6 +379,6 @@ proptest! {
 #[cfg(test)]
 mod bulk;
 #[cfg(test)]
-mod leaving;
-#[cfg(test)]
 mod rules;
+#[cfg(test)]
+mod terminate;

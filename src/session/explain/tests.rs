@@ -6,10 +6,10 @@ use std::net::SocketAddr;
 use super::*;
 use crate::identity::{AlgorithmFault, DeriveError, PolicyError};
 use crate::names::{DbUser, NameError};
+use crate::postgres::server_login::{LoginStep, ServerError, UpstreamLoginError};
 use crate::session::login_rate::QueueFull;
 use crate::session::permits::{Full, NoPlace, Whose};
 use crate::session::registry::Withdrawn;
-use crate::upstream::login::{LoginStep, ServerError, UpstreamLoginError};
 
 fn addr() -> SocketAddr {
     SocketAddr::from(([10, 0, 0, 1], 5432))

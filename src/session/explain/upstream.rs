@@ -3,8 +3,8 @@
 
 use super::{TRY_AGAIN, dial, timed_out};
 use crate::names::{DbUser, MAX_NAME_BYTES, printable, sql_identifier};
+use crate::postgres::server_login::{LoginStep, ServerError, UpstreamLoginError};
 use crate::refusal::{Refusal, Stage};
-use crate::upstream::login::{LoginStep, ServerError, UpstreamLoginError};
 
 pub(super) fn explain(why: &UpstreamLoginError, user: &str) -> Refusal {
     match why {

@@ -1,7 +1,7 @@
 //! Every end has its words, and every word is a series from the start.
 
 use super::*;
-use crate::cancel::Ignored;
+use crate::postgres::cancel::Ignored;
 use crate::session::permits::Full;
 use crate::telemetry::metrics::Snapshot;
 

@@ -41,7 +41,7 @@ async fn u4_a_server_that_is_not_reset_as_it_should_be_is_closed() {
         error("42501", "no"),
         [message(b'C', b"DISCARD\0"), message(b'Z', b"I")].concat(),
         [discarded.clone(), message(b'Z', b"T")].concat(),
-        message(b'A', &vec![0; pgpassport::upstream::reset::MAX_RESET_BYTES]),
+        message(b'A', &vec![0; pgpassport::postgres::reset::MAX_RESET_BYTES]),
         [discarded.clone(), message(b'Z', b"I"), message(b'C', b"RESET\0"), message(b'Z', b"E")].concat(),
         b"C\0\0\0\x03".to_vec(),
     ]) {
@@ -153,7 +153,7 @@ async fn u4_a_server_that_is_not_idle_when_it_is_asked_is_closed_and_the_login_i
         error("57P01", "terminating connection due to administrator command"),
         message(b'Z', b"T"),
         message(b'C', b"SELECT 1\0"),
-        message(b'A', &vec![0; pgpassport::upstream::reset::MAX_RESET_BYTES]),
+        message(b'A', &vec![0; pgpassport::postgres::reset::MAX_RESET_BYTES]),
         b"Z\0\0\0\x03".to_vec(),
     ]) {
         let mut session = visit(&world, &mut server).await;

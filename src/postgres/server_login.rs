@@ -10,19 +10,20 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
 use zeroize::Zeroizing;
 
-use super::cancel::Recall;
-pub use super::login_error::{Shortage, UpstreamLoginError};
+use super::cancel::Target;
+use super::limits;
+use super::message::{Greeting, RawMessage, WireError, message_length, put, read_message};
 pub use super::server_error::{LoginStep, ServerError};
-use crate::cancel::Target;
-use crate::client::startup::StartupParams;
+pub use super::server_login_error::{Shortage, UpstreamLoginError};
+use super::startup::StartupParams;
+use super::version::Protocol;
 use crate::identity::Grant;
 use crate::names::{DbName, DbUser};
 use crate::net::address::part_of;
 use crate::net::dial::{Dialed, ServerStream};
+use crate::postgres::cancel::deliver::Recall;
+use crate::postgres::cancel::key::CancelKey;
 use crate::secret::IamToken;
-use crate::wire::cancel_key::CancelKey;
-use crate::wire::protocol::Protocol;
-use crate::wire::{Greeting, RawMessage, WireError, limits, message_length, put, read_message};
 
 /// Longest wait for one address to finish a login while another one is untried.
 const LOGIN_PATIENCE: Duration = Duration::from_secs(5);
@@ -264,12 +265,12 @@ impl LoginReader {
 
 /// Built from parsed values, never from the client's bytes as a whole: PostgreSQL takes the last of two
 /// `user` parameters.
-pub(super) fn startup_packet(wanted: Wanted<'_>, protocol: Protocol) -> BytesMut {
+pub(crate) fn startup_packet(wanted: Wanted<'_>, protocol: Protocol) -> BytesMut {
     packet_of(wanted, protocol, |_| true)
 }
 
 /// The startup packet with those of the client's parameters whose names `keep` is true of.
-pub(super) fn packet_of(wanted: Wanted<'_>, protocol: Protocol, keep: impl Fn(&[u8]) -> bool) -> BytesMut {
+pub(crate) fn packet_of(wanted: Wanted<'_>, protocol: Protocol, keep: impl Fn(&[u8]) -> bool) -> BytesMut {
     let mut body = BytesMut::new();
     body.put_i32(protocol.number());
     let mut parameter = |name: &[u8], value: &[u8]| {

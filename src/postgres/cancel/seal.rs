@@ -7,10 +7,10 @@ use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, NONCE_LEN, Nonce};
 use zeroize::Zeroizing;
 
 use super::Target;
+use super::key::CancelKey;
 use crate::names::random_bytes;
 use crate::net::cluster_id::ClusterId;
-use crate::wire::cancel_key::CancelKey;
-use crate::wire::protocol::Protocol;
+use crate::postgres::version::Protocol;
 
 /// First byte of a sealed key. A record of another layout gets another one.
 const VERSION: u8 = 1;
@@ -87,7 +87,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::cancel::CancelSecret;
+    use crate::postgres::cancel::CancelSecret;
 
     fn sealer(secret: &CancelSecret) -> Sealer {
         Sealer::new(secret.keys().unwrap().0)

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, DuplexStream, duplex};
 
 use super::*;
-use crate::wire::message_length;
+use crate::postgres::message::message_length;
 
 const JWT: &str = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhbGljZSJ9.c2ln-_nature";
 

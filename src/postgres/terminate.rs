@@ -7,13 +7,13 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::frames::Frames;
+use super::message::TERMINATE;
 use crate::net::socket::OverTcp;
-use crate::wire::TERMINATE;
-use crate::wire::frames::Frames;
 
 /// A client that is read up to its Terminate, if it ends with one.
 #[derive(Debug)]
-pub(super) struct Leaving<C> {
+pub(crate) struct Leaving<C> {
     client: C,
     /// Where its messages begin and end; `None` for a client whose every byte is passed on.
     frames: Option<Frames>,
@@ -21,23 +21,23 @@ pub(super) struct Leaving<C> {
 }
 
 impl<C> Leaving<C> {
-    pub(super) fn new(client: C, keep: bool) -> Self {
+    pub(crate) fn new(client: C, keep: bool) -> Self {
         Self { client, frames: keep.then(Frames::default), goodbye: false }
     }
 
     /// Whether its server could be kept when it has ended. To be asked once: whoever is told yes and does not keep
     /// it has to pass the goodbye on.
-    pub(super) fn may_be_kept(&mut self) -> bool {
+    pub(crate) fn may_be_kept(&mut self) -> bool {
         self.frames.take().is_some()
     }
 
     /// Whether its Terminate has been held back.
-    pub(super) fn says_goodbye(&self) -> bool {
+    pub(crate) fn says_goodbye(&self) -> bool {
         self.goodbye
     }
 
     /// The client itself, for what comes behind its end.
-    pub(super) fn get_mut(&mut self) -> &mut C {
+    pub(crate) fn get_mut(&mut self) -> &mut C {
         &mut self.client
     }
 }

@@ -5,7 +5,8 @@ use std::time::{Duration, SystemTime};
 use bytes::BytesMut;
 use pgwire::messages::response::{ErrorResponse, NoticeResponse};
 
-use super::{limits, put};
+use super::limits;
+use super::message::put;
 use crate::names::SessionId;
 use crate::refusal::Refusal;
 
@@ -80,7 +81,10 @@ mod tests {
              DStage token: it expired. Session {session}.\0Hget one\0\0"
         );
         assert_eq!(bytes[5..], *expected.as_bytes());
-        assert_eq!(bytes[..5], [&b"E"[..], &super::super::message_length(expected.len())].concat());
+        assert_eq!(
+            bytes[..5],
+            [&b"E"[..], &crate::postgres::message::message_length(expected.len())].concat()
+        );
     }
 
     #[test]

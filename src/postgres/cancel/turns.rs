@@ -113,7 +113,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::wire::cancel_key::CancelKey;
+    use crate::postgres::cancel::key::CancelKey;
 
     fn session(pid: i32) -> KeyId {
         KeyId::of(&CancelKey::new(pid, *b"keys"))

@@ -71,7 +71,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::cancel::CancelSecret;
+    use crate::postgres::cancel::CancelSecret;
 
     const HERE: ClusterId = ClusterId([1; 8]);
 

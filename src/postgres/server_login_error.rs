@@ -2,11 +2,11 @@
 
 use std::net::SocketAddr;
 
+use super::message::WireError;
 use super::server_error::{LoginStep, ServerError};
 use crate::names::{DbUser, MAX_NAME_BYTES, printable};
 use crate::net::dial_error::DialError;
 use crate::net::tls;
-use crate::wire::WireError;
 
 /// The kind of places that a server has too few of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,8 +3,9 @@
 
 use tokio::io::AsyncRead;
 
+use super::limits;
+use super::message::{RawMessage, WireError, read_message};
 use crate::secret::Jwt;
-use crate::wire::{RawMessage, WireError, limits, read_message};
 
 /// Why no token came.
 #[derive(Debug, thiserror::Error)]
@@ -24,7 +25,7 @@ pub enum PasswordError {
 }
 
 /// Reads the answer to a cleartext password request.
-pub(super) async fn read<R: AsyncRead + Unpin>(reader: &mut R) -> Result<Jwt, PasswordError> {
+pub(crate) async fn read<R: AsyncRead + Unpin>(reader: &mut R) -> Result<Jwt, PasswordError> {
     let answer = read_answer(reader, limits::MAX_PASSWORD_BODY).await?;
     let mut message = answer.ok_or(PasswordError::NoAnswer)?;
     let terminator = message.body.iter().position(|byte| *byte == 0).ok_or(PasswordError::Malformed)?;
@@ -40,7 +41,7 @@ pub(super) async fn read<R: AsyncRead + Unpin>(reader: &mut R) -> Result<Jwt, Pa
 
 /// Reads the one kind of message that answers questions for proof, with a body of at most `longest` bytes;
 /// `None` when the client leaves instead.
-pub(super) async fn read_answer<R: AsyncRead + Unpin>(
+pub(crate) async fn read_answer<R: AsyncRead + Unpin>(
     reader: &mut R,
     longest: usize,
 ) -> Result<Option<RawMessage>, WireError> {
@@ -82,7 +83,7 @@ mod tests {
     }
 
     fn message(body: &[u8]) -> Vec<u8> {
-        [b"p", &crate::wire::message_length(body.len())[..], body].concat()
+        [b"p", &crate::postgres::message::message_length(body.len())[..], body].concat()
     }
 
     #[tokio::test]

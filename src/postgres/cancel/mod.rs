@@ -1,11 +1,13 @@
 //! The cancel keys that clients hold, and what becomes of a cancel request. Keys are sealed, not registered:
 //! whatever replica a cancel arrives at, the key itself says what it is for. `docs/cancel.md` has the reasons.
 
-mod live;
+pub mod deliver;
+mod issued;
+pub mod key;
+mod rate_limit;
 mod seal;
 mod secret;
 mod short;
-mod sources;
 mod turns;
 
 use std::fmt;
@@ -17,16 +19,16 @@ use aws_lc_rs::digest::{Context, SHA256};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until};
 
-use self::live::{Found, Live, Place};
+use self::issued::{Found, Live, Place};
+use self::key::CancelKey;
+use self::rate_limit::{LOOK_UPS, Sources, UNKNOWN, WRONG};
 use self::seal::Sealer;
 pub use self::secret::{CancelSecret, CancelSecretError};
 use self::short::ShortSecrets;
-use self::sources::{LOOK_UPS, Sources, UNKNOWN, WRONG};
 use self::turns::{Turn, Turns, UnderWay};
 use crate::names::random_bytes;
 use crate::net::cluster_id::ClusterId;
-use crate::wire::cancel_key::CancelKey;
-use crate::wire::protocol::Protocol;
+use crate::postgres::version::Protocol;
 
 /// Cancels under way at the same time whose key nobody here can check; each one is a connection to every server of the
 /// cluster that a stranger asked for. The others wait for their turn.

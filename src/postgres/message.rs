@@ -1,15 +1,6 @@
 //! Framing: whole messages read exactly, nothing buffered behind them, so that a TLS upgrade and the relay
 //! never inherit bytes. pgwire gives the message types; the guards in front of its decoder are here.
 
-pub mod cancel_key;
-pub mod error_response;
-mod exchange;
-pub mod frames;
-pub mod limits;
-pub mod protocol;
-mod runs;
-pub mod tracker;
-
 use std::fmt;
 use std::io;
 

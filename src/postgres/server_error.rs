@@ -2,8 +2,8 @@
 
 use std::fmt;
 
+use super::message::WireError;
 use crate::names::visible;
-use crate::wire::WireError;
 
 /// Longest text of a field, in bytes; a longer one is cut.
 const MAX_WORDS: usize = 1_000;

@@ -10,10 +10,11 @@ use pgwire::messages::startup::SecretKey;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
 
-use crate::cancel::{Ignored, Order};
+use super::key::CancelKey;
+use super::{Ignored, Order};
 use crate::net::dial::{DialError, Dialer, Dialers};
-use crate::wire::cancel_key::CancelKey;
-use crate::wire::{limits, put};
+use crate::postgres::limits;
+use crate::postgres::message::put;
 
 /// Most servers that are told of one cancel. A cluster has at most 8 addresses of its name and 16 remembered ones.
 const MAX_TOLD: usize = 64;
@@ -90,7 +91,7 @@ pub struct Recall {
 
 impl Recall {
     /// For a session that `dialer` has led to `addr`, where it has this key.
-    pub(super) fn new(dialer: Arc<Dialer>, addr: SocketAddr, key: CancelKey) -> Self {
+    pub(crate) fn new(dialer: Arc<Dialer>, addr: SocketAddr, key: CancelKey) -> Self {
         Self { dialer, addr, key }
     }
 
@@ -160,10 +161,10 @@ mod tests {
 
     use super::*;
     use crate::aws::test_cluster::cluster;
-    use crate::cancel::{CancelKeys, CancelSecret, Reach, Target};
     use crate::net::cluster_id::ClusterId;
     use crate::net::resolver::Resolver;
-    use crate::wire::protocol::Protocol;
+    use crate::postgres::cancel::{CancelKeys, CancelSecret, Reach, Target};
+    use crate::postgres::version::Protocol;
 
     #[tokio::test(start_paused = true)]
     async fn u6_a_cancel_has_five_seconds() {

@@ -1,12 +1,5 @@
 //! The client's side of a login: the first packets, the password question, the welcome or the refusal.
 
-pub mod listener;
-pub mod negotiate;
-pub mod oauthbearer;
-pub mod options;
-pub mod password;
-pub mod startup;
-
 use std::io;
 use std::sync::Arc;
 
@@ -16,25 +9,26 @@ use pgwire::messages::startup::{Authentication, BackendKeyData, NegotiateProtoco
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
+use super::listener::Ask;
+use super::message::{Greeting, WireError, put};
+use super::oauthbearer::{BearerError, Discovery};
+use super::password::PasswordError;
+use super::startup::StartupParams;
+use super::{error_response, limits};
 use crate::names::SessionId;
 use crate::net::client_stream::ClientStream;
+use crate::postgres::cancel::key::CancelKey;
 use crate::refusal::Refusal;
 use crate::secret::Jwt;
-use crate::wire::cancel_key::CancelKey;
-use crate::wire::{Greeting, WireError, error_response, limits, put};
-use listener::Ask;
-use oauthbearer::{BearerError, Discovery};
-use password::PasswordError;
-use startup::StartupParams;
 
 /// A client that has said who it wants to be, over TLS (or from loopback where that is allowed), and has
-/// neither been believed nor refused yet. Only [`negotiate::negotiate`] makes one.
+/// neither been believed nor refused yet. Only [`super::negotiate::negotiate`] makes one.
 #[derive(Debug)]
 pub struct Pending<S> {
-    stream: ClientStream<S>,
-    startup: StartupParams,
+    pub(super) stream: ClientStream<S>,
+    pub(super) startup: StartupParams,
     /// What has to be said, and heard, before a refusal of the token that the client has sent.
-    open_exchange: Option<Arc<Discovery>>,
+    pub(super) open_exchange: Option<Arc<Discovery>>,
 }
 
 /// Why no token came.
@@ -92,15 +86,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pending<S> {
         }
         let method = match ask {
             Ask::Password => Authentication::CleartextPassword,
-            Ask::OAuthBearer(_) => Authentication::SASL(vec![oauthbearer::MECHANISM.to_owned()]),
+            Ask::OAuthBearer(_) => {
+                Authentication::SASL(vec![crate::postgres::oauthbearer::MECHANISM.to_owned()])
+            }
         };
         put(&method, &mut question)?;
         self.stream.write_all(&question).await.map_err(WireError::from)?;
         self.stream.flush().await.map_err(WireError::from)?;
         match ask {
-            Ask::Password => Ok(password::read(&mut self.stream).await?),
+            Ask::Password => Ok(crate::postgres::password::read(&mut self.stream).await?),
             Ask::OAuthBearer(discovery) => {
-                let answer = oauthbearer::read(&mut self.stream, discovery).await;
+                let answer = crate::postgres::oauthbearer::read(&mut self.stream, discovery).await;
                 if answer.as_ref().map_or_else(BearerError::leaves_exchange_open, |_| true) {
                     self.open_exchange = Some(Arc::clone(discovery));
                 }
@@ -135,7 +131,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pending<S> {
         let say = async {
             if let Some(discovery) = self.open_exchange.filter(|_| refusal.rejects_the_person()) {
                 // Whatever the client answers, a refusal is what it gets.
-                let _ = oauthbearer::fail(&mut self.stream, &discovery).await;
+                let _ = crate::postgres::oauthbearer::fail(&mut self.stream, &discovery).await;
             }
             say_no(&mut self.stream, refusal, session).await
         };

@@ -120,7 +120,7 @@ mod tests {
 
     fn message(tag: u8, body: &[u8]) -> Vec<u8> {
         let mut bytes = vec![tag];
-        bytes.extend(super::super::message_length(body.len()));
+        bytes.extend(crate::postgres::message::message_length(body.len()));
         bytes.extend(body);
         bytes
     }

@@ -8,8 +8,8 @@ use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use serde_json::{Value, json};
 
-use super::login::{Wanted, startup_packet};
-use crate::client::startup::StartupParams;
+use super::server_login::{Wanted, startup_packet};
+use super::startup::StartupParams;
 use crate::config::Config;
 use crate::identity::{Asked, Grant, Policy, verified};
 

@@ -8,10 +8,10 @@ use tokio::io::{DuplexStream, duplex};
 use tokio_rustls::TlsConnector;
 
 use super::*;
-use crate::client::AskError;
-use crate::client::listener::{Ask, Listener};
-use crate::client::password::PasswordError;
 use crate::net::proxy_protocol::Origin;
+use crate::postgres::client::AskError;
+use crate::postgres::listener::{Ask, Listener};
+use crate::postgres::password::PasswordError;
 
 const SSL: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 const GSS: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x30];
@@ -231,7 +231,7 @@ async fn a_cancel_is_recognised_with_short_and_long_keys() {
 /// What a client of version 3.`minor` with these further pairs is asked.
 async fn asked(minor: [u8; 2], pairs: &[u8]) -> Vec<u8> {
     let body = [&[0, 3][..], &minor, b"user\0alice\0", pairs, b"\0"].concat();
-    let packet = [&crate::wire::message_length(body.len())[..], &body].concat();
+    let packet = [&crate::postgres::message::message_length(body.len())[..], &body].concat();
     let (near, mut far) = duplex(4_096);
     far.write_all(&packet).await.unwrap();
     far.shutdown().await.unwrap();
@@ -274,7 +274,7 @@ async fn a_port_check_is_nobody() {
 #[test]
 fn c2_j16_only_passwords_from_this_very_machine_may_be_plain() {
     let (acceptor, _) = tls_pair();
-    let discovery = crate::client::oauthbearer::Discovery::new("https://idp.example", "openid").unwrap();
+    let discovery = crate::postgres::oauthbearer::Discovery::new("https://idp.example", "openid").unwrap();
     let here = Origin::Direct("127.0.0.1:1".parse().unwrap());
     let there = Origin::Direct("10.0.0.1:1".parse().unwrap());
     let mut listener = Listener {

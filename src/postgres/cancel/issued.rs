@@ -5,8 +5,8 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::key::CancelKey;
 use super::{KeyId, Target};
-use crate::wire::cancel_key::CancelKey;
 
 /// Keys of ended sessions that are remembered; beyond them the oldest are forgotten. An entry takes about 50 bytes.
 pub(super) const MAX_ENDED: usize = 16_384;

@@ -5,8 +5,8 @@ use tokio::task::JoinHandle;
 
 use super::{message, plain, read_all};
 use crate::config::SessionSettings;
+use crate::postgres::message::TERMINATE;
 use crate::relay::*;
-use crate::wire::TERMINATE;
 
 struct Ends {
     client: DuplexStream,

@@ -3,10 +3,9 @@
 
 use std::fmt;
 
-use super::options;
+use super::version::Protocol;
+use super::{limits, options};
 use crate::names::setting;
-use crate::wire::limits;
-use crate::wire::protocol::Protocol;
 
 /// Why a client cannot go on to the password question.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

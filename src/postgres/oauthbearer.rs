@@ -5,9 +5,10 @@ use bytes::{Bytes, BytesMut};
 use pgwire::messages::startup::Authentication;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
+use super::limits;
+use super::message::{RawMessage, WireError, put};
 use super::password::read_answer;
 use crate::secret::Jwt;
-use crate::wire::{RawMessage, WireError, limits, put};
 
 /// The mechanism's registered name (RFC 7628, section 6.1).
 pub const MECHANISM: &str = "OAUTHBEARER";
@@ -46,7 +47,7 @@ pub enum BearerError {
 
 impl BearerError {
     /// Whether the client followed the protocol and has to be told by the mechanism's own means.
-    pub(super) fn leaves_exchange_open(&self) -> bool {
+    pub(crate) fn leaves_exchange_open(&self) -> bool {
         matches!(self, Self::NotBearer(_))
     }
 }
@@ -71,7 +72,7 @@ impl Discovery {
 
 /// Reads the answer to the offer of the mechanism. A client that wants to know where tokens come from is told
 /// here, to the end of the exchange.
-pub(super) async fn read<S>(stream: &mut S, discovery: &Discovery) -> Result<Jwt, BearerError>
+pub(crate) async fn read<S>(stream: &mut S, discovery: &Discovery) -> Result<Jwt, BearerError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -97,7 +98,7 @@ where
 
 /// Says that the token is missing or not accepted, and takes the client's one byte. What follows has to be an
 /// ErrorResponse (RFC 7628, section 3.2.3).
-pub(super) async fn fail<S>(stream: &mut S, discovery: &Discovery) -> Result<(), BearerError>
+pub(crate) async fn fail<S>(stream: &mut S, discovery: &Discovery) -> Result<(), BearerError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {

@@ -8,7 +8,7 @@ use tokio::time::{advance, timeout};
 
 use super::*;
 use crate::names::Endpoint;
-use crate::wire::limits::CANCEL_TIMEOUT;
+use crate::postgres::limits::CANCEL_TIMEOUT;
 
 const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 

@@ -7,14 +7,14 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
-use super::Pending;
+use super::client::Pending;
+use super::limits;
 use super::startup::{StartupError, StartupParams};
 use crate::net::buffers::{ReadAhead, has_early_bytes};
 use crate::net::client_stream::ClientStream;
 use crate::net::proxy_protocol::{HeaderError, OriginError};
 use crate::net::tls;
-use crate::wire::cancel_key::CancelKey;
-use crate::wire::limits;
+use crate::postgres::cancel::key::CancelKey;
 
 /// Request codes of untagged packets (PostgreSQL manual, "Message Formats").
 const SSL_REQUEST: u32 = 80_877_103;

@@ -7,7 +7,7 @@ use bytes::{BufMut, BytesMut};
 use pgwire::messages::response::TransactionStatus;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
-use crate::wire::{Greeting, RawMessage, WireError, message_length, read_message};
+use super::message::{Greeting, RawMessage, WireError, message_length, read_message};
 
 /// How long a reset may take; temporary tables have to be dropped in it.
 pub const RESET_TIMEOUT: Duration = Duration::from_secs(5);

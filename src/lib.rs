@@ -10,34 +10,30 @@
 //!   -> welcome the client -> relay -> end (one audit record)
 //! ```
 //!
-//! [`session`] shows it from top to bottom; each step takes what the step before has proved: [`self::postgres::client::Pending`]
-//! is asked for a [`secret::Jwt`], [`identity::Verifier`] makes [`identity::VerifiedClaims`] of it, [`identity::Policy`] a
-//! [`identity::Grant`], [`aws::federation::Federation`] role credentials and a [`secret::IamToken`], and
-//! [`upstream`] a session of the granted user.
+//! [`session`] shows it from top to bottom; each step takes what the step before has proved:
+//! [`postgres::client::Pending`] is asked for a [`secret::Jwt`], [`identity::Verifier`] makes
+//! [`identity::VerifiedClaims`] of it, [`identity::Policy`] a [`identity::Grant`],
+//! [`aws::federation::Federation`] role credentials and a [`secret::IamToken`], and [`postgres::server_login`] a
+//! session of the granted user.
 //!
-//! # Who does what
+//! # Modules
 //!
 //! | module | job | may know |
 //! |---|---|---|
-//! | [`secret`], [`names`], [`refusal`], [`clock`] | values that everyone speaks of | each other |
-//! | [`config`] | `proxy.toml` to what the program believes | names |
-//! | [`net::resolver`] | names to addresses, for all outgoing connections | nothing |
-//! | [`net`] | outgoing HTTPS: which addresses may be asked | resolver, leaves |
-//! | [`postgres::message`] | framing, TLS, limits, how a session stands | leaves |
-//! | [`postgres::client`] | balancer's header, first packets, token, welcome, refusal | wire |
-//! | [`identity`] | token to grant; no sockets but for key sets | config |
-//! | [`aws`] | STS, session policy, IAM token | auth's grant |
-//! | [`postgres::cancel`] | cancel keys | wire, names, secret |
-//! | [`relay`] | both directions, the rules of `[session]`, last words | wire, config |
-//! | [`upstream`] | dial, log in, keep warm, carry cancels | wire, the proofs, cancel |
-//! | [`session::registry`] | whose sessions there are, whose access is withdrawn | config |
-//! | [`session::permits`] | who holds a place among how many | names |
-//! | [`session`], [`session::outcome`], [`session::explain`] | the order of the steps, how it ends, in whose words | every step |
+//! | [`secret`], [`names`], [`refusal`], [`clock`] | values that all modules share | each other |
+//! | [`config`] | `proxy.toml` as checked settings | names, secret |
+//! | [`net`] | sockets, TLS, name resolution, dialing, PROXY protocol; no protocol on top | config, the grant |
+//! | [`identity`] | token to grant: verification, key sets, access policy, database user; no wire | config, net |
+//! | [`aws`] | STS, role credentials, session policy, IAM token | the grant, config, net |
+//! | [`postgres`] | PostgreSQL on the wire: both logins, reset, transaction tracker, cancel keys | net, the grant |
+//! | [`pool`] | idle server connections, each for one person | postgres, the grant, config |
+//! | [`relay`] | both directions of a session, time limits, last error | postgres, net, config |
+//! | [`session`] | the order of the steps; outcome, explanation, permits, login rate, registry | every step |
+//! | [`accept`], [`lifecycle`] | listening sockets, worker threads, signals | session |
+//! | [`telemetry`] | log lines, the audit record, metrics; written, never read | names, config, net |
+//! | [`admin`] | health and metrics over HTTP | session, accept, telemetry |
 //! | [`supervisor`] | owner of every task that lives as long as the process | names |
-//! | [`accept::acceptor`], [`lifecycle`] | accept, cores, signals | session |
 //! | [`core_dumps`] | keeping the process's memory off disks | nothing |
-//! | [`telemetry`] | log lines, the audit record, metrics; written, never read | names |
-//! | [`admin`] | health and metrics over HTTP | server, telemetry |
 //! | [`app`], [`commands`], [`cli`] | building the parts, running them | all |
 //!
 //! Sessions live on one current-thread runtime per core and never leave it; fetching keys and calling STS

@@ -15,5 +15,3 @@ pub mod sts_error;
 mod sts_http;
 pub mod sts_status;
 mod sts_xml;
-#[cfg(test)]
-pub(crate) mod test_cluster;

@@ -43,7 +43,7 @@ fn literal(user: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::aws::test_cluster::cluster;
+    use crate::config::test_fixture::cluster;
 
     fn resource(cluster: &ClusterSettings, user: &str) -> String {
         let policy = session_policy(cluster, cluster.roles.of("idp").unwrap(), &DbUser::parse(user).unwrap());

@@ -21,7 +21,8 @@ use crate::accept::acceptor::{Acceptor, Doors, EvictionLog, Generation};
 use crate::accept::listening_socket::Door;
 use crate::accept::workers::Cores;
 use crate::accept::{fd_limit, socket_activation, threads};
-use crate::admin::{self, Admin};
+use crate::admin::http;
+use crate::admin::http::Admin;
 use crate::app::{Host, Outside};
 use crate::config::Config;
 use crate::lifecycle::{self, Signals, Stopping};
@@ -202,7 +203,7 @@ fn look(
     let listener = Arc::new(listener);
     host.supervisor.spawn(TaskKind::AdminServer, ended.clone(), move || {
         let (listener, admin) = (Arc::clone(&listener), Arc::clone(&admin));
-        async move { admin::serve(&listener, admin).await }
+        async move { http::serve(&listener, admin).await }
     })
 }
 

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::reader::Section;
+use super::readers::{DAY, name, none_for_zero};
 use super::route::{NamePattern, databases};
 use super::rules::{ClaimRule, rules};
-use super::values::{DAY, name, none_for_zero};
 use crate::names::{RoleArn, setting};
 
 /// The role that people assume: one for all, or one for each issuer.

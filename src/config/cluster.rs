@@ -6,10 +6,10 @@ use super::access::{groups, option_rules, roles};
 use super::endpoint::{check_partition, server};
 use super::partition::sts_url;
 use super::reader::Section;
+use super::readers::{name, none_for_zero, web_address};
 use super::route::route;
 use super::rules::rules;
 use super::user::user_rules;
-use super::values::{name, none_for_zero, web_address};
 use super::{ClusterSettings, EndpointKind, IssuerSettings, Pin};
 use crate::names::Region;
 

@@ -2,7 +2,7 @@
 
 use super::IssuerSettings;
 use super::reader::Section;
-use super::values::texts_or;
+use super::readers::texts_or;
 
 /// One `[[denied]]`: people and tokens that are turned away.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::IssuerSettings;
 use super::reader::Section;
+use super::readers::{DAY, HOUR, SECOND, claim_path, name, required_texts, texts_or, web_address};
 use super::rules::rules;
-use super::values::{DAY, HOUR, SECOND, claim_path, name, required_texts, texts_or, web_address};
 use crate::names::Issuer;
 
 /// Signature algorithms that STS accepts too (API reference, `AssumeRoleWithWebIdentity`, `WebIdentityToken`);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::LimitSettings;
 use super::reader::Section;
-use super::values::{DAY, HOUR, SECOND, none_for_zero};
+use super::readers::{DAY, HOUR, SECOND, none_for_zero};
 
 /// Above any count of connections that one machine can have.
 const MOST: usize = 1_000_000;

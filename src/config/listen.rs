@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 
 use super::reader::Section;
-use super::values::name;
+use super::readers::name;
 use super::{ClientCertificate, IssuerSettings, ListenAuth, ListenSettings};
 
 /// Every listener, at least one. `issuers` are absent when they have problems of their own.

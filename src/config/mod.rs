@@ -6,23 +6,23 @@ mod admin;
 mod audit;
 mod cancel;
 mod cluster;
-mod convert;
 mod denied;
 mod egress;
 mod endpoint;
-mod fixed;
 mod issuer;
 mod limits;
 mod listen;
+mod parse;
 mod partition;
 mod pool;
 pub mod problem;
 mod reader;
+mod readers;
+mod restart_only;
 mod route;
 mod rules;
 mod session;
 mod user;
-mod values;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -348,5 +348,7 @@ impl Pin {
     }
 }
 
+#[cfg(test)]
+pub(crate) mod test_fixture;
 #[cfg(test)]
 mod tests;

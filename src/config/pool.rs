@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::reader::Section;
-use super::values::{DAY, SECOND};
+use super::readers::{DAY, SECOND};
 
 /// Above any count of connections that a server has.
 const MOST: usize = 10_000;

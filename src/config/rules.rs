@@ -1,8 +1,8 @@
 //! Rules about claims: what a token must hold to be accepted, to reach a cluster, to belong to a group.
 
 use super::reader::Section;
+use super::readers::claim_path;
 use super::user::shared_by;
-use super::values::claim_path;
 use super::{ClusterSettings, IssuerSettings};
 
 /// Most rules of one list and most values of one rule. Ours: they are looked at at every login.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::reader::Section;
-use super::values::DAY;
+use super::readers::DAY;
 use super::{OnTokenExpiry, SessionSettings};
 
 /// Longest of these times, near PostgreSQL's own longest timeout (24.8 days, in milliseconds of 31 bits).

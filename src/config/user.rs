@@ -4,8 +4,8 @@
 use regex::{Regex, RegexBuilder};
 
 use super::reader::Section;
+use super::readers::{claim_path, texts_or};
 use super::rules::issuers_of;
-use super::values::{claim_path, texts_or};
 use super::{ClusterSettings, IssuerSettings, Pin};
 use crate::names::DbUser;
 

@@ -2,12 +2,12 @@
 //! ends it. What the other side still has to get is flushed first. Nothing is decoded; words of our own are said
 //! only between two messages of the server.
 
-mod bell;
-mod bulk;
 mod direction;
 mod ending;
-mod rules;
-mod watch;
+mod low_water;
+mod time_limits;
+mod timers;
+mod wake_flag;
 
 use std::future::poll_fn;
 use std::io;
@@ -19,12 +19,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use self::bell::Bell;
-use self::bulk::{Bulk, Way};
 use self::direction::{Broken, Direction, Flow};
-use self::rules::Verdict;
-pub use self::rules::{Cause, TokenTimes};
-use self::watch::Watch;
+use self::low_water::{Bulk, Way};
+use self::time_limits::Verdict;
+pub use self::time_limits::{Cause, TokenTimes};
+use self::timers::Watch;
+use self::wake_flag::Bell;
 use crate::clock::Clock;
 pub use crate::config::SessionSettings;
 use crate::names::SessionId;

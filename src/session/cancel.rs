@@ -11,7 +11,7 @@ use crate::postgres::cancel::Ignored;
 use crate::postgres::cancel::deliver::{Delivered, Entrance, Undelivered, deliver};
 use crate::postgres::cancel::key::CancelKey;
 use crate::postgres::limits;
-use crate::telemetry::trail::Trail;
+use crate::telemetry::audit::Trail;
 
 /// Carries out a cancel. Whatever becomes of it, all that its sender sees is the end of the connection.
 pub(super) async fn carry_out(

@@ -158,7 +158,7 @@ mod tests {
     #[test]
     fn a_reload_leaves_the_queue_unless_its_limit_changes() {
         let cluster = |per_second| {
-            let mut cluster = crate::aws::test_cluster::cluster("http://127.0.0.1:1");
+            let mut cluster = crate::config::test_fixture::cluster("http://127.0.0.1:1");
             cluster.max_logins_per_second = per_second;
             vec![Arc::new(cluster)]
         };

@@ -47,10 +47,10 @@ use crate::postgres::negotiate::{Dropped, First, negotiate};
 use crate::postgres::server_login::{Upstream, Wanted};
 use crate::refusal::Stage;
 use crate::relay::{Kept, SessionSettings, Terms, TokenTimes, relay};
+use crate::telemetry::audit::{Identity, Trail};
 use crate::telemetry::audit_file::AuditGate;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::noise::NoiseLimiter;
-use crate::telemetry::trail::{Identity, Trail};
 
 /// Everything a connection passes through, built once by `app.rs`.
 #[derive(Debug)]

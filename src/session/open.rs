@@ -11,7 +11,7 @@ use crate::postgres::server_login;
 use crate::postgres::server_login::{Upstream, Wanted};
 use crate::refusal::Stage;
 use crate::secret::Jwt;
-use crate::telemetry::trail::Trail;
+use crate::telemetry::audit::Trail;
 
 /// Most logins that are tried at a server that refuses for want of a place, each after an idle connection was closed.
 const MAX_TRIES: usize = 10;

@@ -22,10 +22,10 @@ use crate::postgres::server_login::UpstreamLoginError;
 use crate::postgres::startup::StartupError;
 use crate::refusal::{Refusal, Stage};
 use crate::relay::{Carried, Cause, RelayEnd};
+use crate::telemetry::audit::Outcome;
 use crate::telemetry::log_queue::Unwritable;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::noise::NoiseLimiter;
-use crate::telemetry::trail::Outcome;
 
 /// Why a login did not become a session.
 #[derive(Debug, thiserror::Error)]

@@ -13,13 +13,13 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
+use super::audit::Outcome;
 use super::aws_metrics::{AwsMetrics, AwsSnapshot};
 use super::issuer_metrics::{IssuerMetrics, IssuerSnapshot};
 use super::log_metrics::{LogMetrics, LogSnapshot};
 use super::pool_metrics::{PoolMetrics, PoolSnapshot};
 use super::resolver_metrics::ResolverMetrics;
 use super::task_metrics::TaskMetrics;
-use super::trail::Outcome;
 use crate::net::resolver::ResolverStatus;
 use crate::supervisor::TaskStatus;
 

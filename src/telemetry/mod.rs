@@ -1,5 +1,6 @@
 //! What people read: log lines, the audit record, metrics. Nothing here steers the program.
 
+pub mod audit;
 pub mod audit_file;
 pub mod aws_metrics;
 pub mod issuer_metrics;
@@ -14,4 +15,3 @@ mod panics;
 pub mod pool_metrics;
 mod resolver_metrics;
 mod task_metrics;
-pub mod trail;

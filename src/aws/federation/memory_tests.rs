@@ -2,7 +2,7 @@
 
 use super::tests::{times, world};
 use super::*;
-use crate::aws::test_cluster::cluster;
+use crate::config::test_fixture::cluster;
 
 /// A crowd that meets credentials the server has refused makes one call, and not one each.
 #[tokio::test(flavor = "multi_thread")]

@@ -10,7 +10,7 @@ use proptest::test_runner::TestRunner;
 
 use super::*;
 use crate::aws::sts_status::Outcome;
-use crate::aws::test_cluster::config;
+use crate::config::test_fixture::config;
 use crate::identity::{Asked, KeyFetcher, KeyStore, Policy, Verifier};
 use crate::supervisor::{TaskRules, TaskSupervisor};
 

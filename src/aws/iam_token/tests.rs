@@ -64,7 +64,7 @@ fn p4_dsql_tokens_equal_those_of_an_independent_implementation() {
     assert_eq!(vectors.len(), 2);
     for vector in vectors {
         let get = |key: &str| vector[key].as_str().unwrap();
-        let mut cluster = crate::aws::test_cluster::cluster("http://127.0.0.1:1");
+        let mut cluster = crate::config::test_fixture::cluster("http://127.0.0.1:1");
         cluster.kind = EndpointKind::Dsql;
         cluster.endpoint = Endpoint::parse(get("host")).unwrap();
         cluster.region = crate::names::Region::parse(get("region")).unwrap();
@@ -106,7 +106,7 @@ fn p4_no_user_can_add_a_parameter() {
 
 #[test]
 fn a_token_is_reused_for_ten_minutes_and_not_longer() {
-    let cluster = crate::aws::test_cluster::cluster("http://127.0.0.1:1");
+    let cluster = crate::config::test_fixture::cluster("http://127.0.0.1:1");
     let start = time("2026-01-02T03:04:05Z");
     let credentials = RoleCredentials::new(
         "ASIA".into(),

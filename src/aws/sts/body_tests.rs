@@ -5,7 +5,7 @@ use aws_emulator::sts::StsFault;
 
 use super::tests::{TIMES, world};
 use super::*;
-use crate::aws::test_cluster::cluster;
+use crate::config::test_fixture::cluster;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn p11_what_cannot_be_believed_is_refused() {

@@ -7,7 +7,7 @@ use aws_emulator::{Cloud, CloudOptions, Fault, names};
 
 use super::*;
 use crate::aws::breaker::BreakerState;
-use crate::aws::test_cluster::cluster;
+use crate::config::test_fixture::cluster;
 
 /// Waits short enough for tests; nothing here is asserted to take any time.
 pub(super) const TIMES: StsTimes = StsTimes {

@@ -10,7 +10,7 @@ mod report;
 mod session;
 mod setup;
 mod sts;
-mod sts_words;
+mod sts_advice;
 mod token;
 mod upstream;
 

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::Trouble;
 use super::access::Brought;
 use super::report::{Link, Report};
-use super::sts_words::explain;
+use super::sts_advice::explain;
 use crate::aws::credentials::SignedToken;
 use crate::aws::federation::Federation;
 use crate::aws::iam_token::LIFETIME;

@@ -160,7 +160,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::aws::test_cluster::cluster;
+    use crate::config::test_fixture::cluster;
     use crate::net::cluster_id::ClusterId;
     use crate::net::resolver::Resolver;
     use crate::postgres::cancel::{CancelKeys, CancelSecret, Reach, Target};

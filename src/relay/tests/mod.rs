@@ -377,8 +377,8 @@ proptest! {
 }
 
 #[cfg(test)]
-mod bulk;
-#[cfg(test)]
-mod rules;
+mod low_water;
 #[cfg(test)]
 mod terminate;
+#[cfg(test)]
+mod time_limits;

@@ -8,8 +8,8 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::Terms;
-use super::bell::Bell;
-use super::rules::{Cause, Rules, Verdict};
+use super::time_limits::{Cause, Rules, Verdict};
+use super::wake_flag::Bell;
 use crate::clock::Clock;
 use crate::postgres::tracker::Standing;
 

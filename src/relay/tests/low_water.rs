@@ -12,7 +12,7 @@ use tokio::time::advance;
 
 use super::{carry, message, plain};
 use crate::net::buffers::BUFFER_BYTES;
-use crate::relay::bulk::{AFTER, AT_LEAST, PATIENCE};
+use crate::relay::low_water::{AFTER, AT_LEAST, PATIENCE};
 use crate::relay::*;
 
 /// A transfer, and what the kernel was asked for.

@@ -1,0 +1,270 @@
+//! Health and metrics over HTTP, for whoever runs the service. Nothing here can be changed, and nothing is secret.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+use tokio::task::yield_now;
+use tokio::time::{sleep, timeout};
+
+use crate::accept::acceptor::Generation;
+use crate::accept::threads;
+use crate::lifecycle::Stopping;
+use crate::net::resolver::Resolver;
+use crate::session::permits::{Counts, EvictionSet, EvictionSignal, Turn};
+use crate::supervisor::TaskSupervisor;
+use crate::telemetry::logging::LogControl;
+use crate::telemetry::metrics::{Metrics, Snapshot};
+
+/// Connections at the same time. One more is accepted all the same: the longest silent one makes room, of the address
+/// that holds most.
+pub const MAX_CONNECTIONS: usize = 16;
+
+/// Longest life of a connection: one request, one answer.
+const MAX_LIFE: Duration = Duration::from_secs(10);
+
+/// Longest time for the head of a request.
+const MAX_HEAD_TIME: Duration = Duration::from_secs(1);
+
+/// Largest head of a request; the least that hyper takes. Bodies are not read.
+const MAX_HEAD_BYTES: usize = 8 * 1024;
+
+/// Pause after a failed accept.
+const PAUSE: Duration = Duration::from_millis(100);
+
+const TEXT: &str = "text/plain; charset=utf-8";
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// What is looked at.
+#[derive(Debug)]
+pub struct Admin {
+    /// Whether it ends.
+    pub stopping: Stopping,
+    /// The configuration in force.
+    pub current: Arc<ArcSwap<Generation>>,
+    /// Who is there.
+    pub counts: Arc<Counts>,
+    /// What was counted.
+    pub metrics: Arc<Metrics>,
+    /// DNS.
+    pub resolver: Resolver,
+    /// The running log.
+    pub log: LogControl,
+    /// The tasks that live as long as the process.
+    pub supervisor: TaskSupervisor,
+}
+
+/// Answers on `listener`. Never returns. Accepting never waits for a connection to end.
+pub async fn serve(listener: &TcpListener, admin: Arc<Admin>) {
+    let connections: Arc<EvictionSet<()>> = Arc::default();
+    loop {
+        match listener.accept().await {
+            Ok((tcp, peer)) => {
+                let evicted = EvictionSignal::default();
+                let source = peer.ip().into();
+                let Ok((place, _)) = connections.enter(source, MAX_CONNECTIONS, (), Turn::Client, &evicted)
+                else {
+                    continue; // the proxy waits for all of them, so one can always be evicted
+                };
+                let admin = Arc::clone(&admin);
+                tokio::spawn(async move {
+                    tokio::select! {
+                        () = evicted.received() => {
+                            admin.note(peer, "it makes room for another");
+                        }
+                        trouble = converse(tcp, |request| admin.answer(request)) => {
+                            if let Some(trouble) = trouble {
+                                admin.note(peer, &trouble);
+                            }
+                        }
+                    }
+                    drop(place);
+                });
+                // Of many connections at once each is read from before the next one may evict it.
+                yield_now().await;
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a connection to the admin address could not be accepted");
+                sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+/// One request and its answer; whoever is too slow for it is cut off. Gives what went wrong.
+async fn converse<S>(
+    stream: S,
+    answer: impl Fn(&Request<Incoming>) -> Response<Full<Bytes>>,
+) -> Option<String>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let service = service_fn(|request| {
+        let answer = answer(&request);
+        async { Ok::<_, Infallible>(answer) }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(MAX_HEAD_TIME)
+        .max_buf_size(MAX_HEAD_BYTES)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), service);
+    match timeout(MAX_LIFE, served).await {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some(error.to_string()),
+        Err(_) => Some("it took too long and is cut off".to_owned()),
+    }
+}
+
+impl Admin {
+    /// A line about a connection that went wrong. Strangers can cause many.
+    fn note(&self, peer: SocketAddr, trouble: &str) {
+        if tracing::enabled!(tracing::Level::DEBUG)
+            && let Some(left_out) = self.log.noise().line("admin")
+        {
+            tracing::debug!(%peer, trouble, left_out, "a connection to the admin address failed");
+        }
+    }
+
+    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            let mut response = say(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET and HEAD\n");
+            response.headers_mut().insert(ALLOW, hyper::header::HeaderValue::from_static("GET, HEAD"));
+            return response;
+        }
+        match request.uri().path() {
+            "/livez" => match self.alive() {
+                Ok(()) => say(StatusCode::OK, TEXT, "alive\n"),
+                Err(faults) => say(StatusCode::SERVICE_UNAVAILABLE, TEXT, faults),
+            },
+            "/readyz" => match self.ready() {
+                Ok(()) => say(StatusCode::OK, TEXT, "ready\n"),
+                Err(why) => say(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{why}\n")),
+            },
+            "/metrics" => match self.metrics.text(self.snapshot()) {
+                Ok(text) => say(StatusCode::OK, OPEN_METRICS, text),
+                Err(_) => say(StatusCode::INTERNAL_SERVER_ERROR, TEXT, "the metrics cannot be written\n"),
+            },
+            _ => say(StatusCode::NOT_FOUND, TEXT, "there are /livez, /readyz and /metrics\n"),
+        }
+    }
+
+    /// Whether all tasks of the process work; if not, a line for each that does not.
+    fn alive(&self) -> Result<(), String> {
+        let faults: Vec<_> = self.supervisor.faults().iter().map(ToString::to_string).collect();
+        if faults.is_empty() { Ok(()) } else { Err(faults.join("\n") + "\n") }
+    }
+
+    /// Whether new clients should come, or why not.
+    fn ready(&self) -> Result<(), &'static str> {
+        if self.stopping.is_over() {
+            return Err("stopping");
+        }
+        let current = self.current.load();
+        if !current.steps.key_sets().any(|(_, status)| status.usable) {
+            return Err("no issuer has usable keys");
+        }
+        if !current.steps.admits_records() {
+            return Err("audit records cannot be written");
+        }
+        Ok(())
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let current = self.current.load();
+        let names = current.listeners.iter().map(|listener| listener.name.clone());
+        let active = self.counts.sessions();
+        Snapshot {
+            active,
+            waiting: self.counts.clients().saturating_sub(active),
+            max_clients: current.limits.clients,
+            ready: self.ready().is_ok(),
+            issuers: current.steps.issuers(),
+            certificates: names.zip(current.certificates.iter().copied()).collect(),
+            aws: current.steps.aws(),
+            pool: current.steps.pool(),
+            resolver: self.resolver.status(),
+            tasks: self.supervisor.status(),
+            threads: threads::count(),
+            log: self.log.snapshot(),
+        }
+    }
+}
+
+fn say(status: StatusCode, kind: &'static str, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(text.into()));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(kind));
+    headers.insert(CACHE_CONTROL, hyper::header::HeaderValue::from_static("no-store"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    use tokio::time::Instant;
+
+    use super::*;
+
+    const REQUEST: &[u8] = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
+
+    /// An answer that is larger than what a slow reader lets in.
+    fn large(_: &Request<Incoming>) -> Response<Full<Bytes>> {
+        say(StatusCode::OK, TEXT, "x".repeat(100_000))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn l6_a_slow_scraper_is_cut_after_ten_seconds() {
+        let (near, mut far) = duplex(1_024);
+        let start = Instant::now();
+        let serving = tokio::spawn(converse(near, large));
+        far.write_all(REQUEST).await.unwrap();
+        let mut read = 0;
+        let mut byte = [0; 1];
+        while far.read(&mut byte).await.unwrap() > 0 {
+            read += 1;
+            sleep(Duration::from_millis(50)).await;
+        }
+        serving.await.unwrap();
+        assert!(read < 100_000, "all of it was read");
+        assert!(start.elapsed() >= MAX_LIFE, "{:?}", start.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn l6_a_head_that_is_not_whole_within_a_second_is_cut() {
+        for trickled in [&b""[..], b"G", REQUEST.get(..REQUEST.len() - 1).unwrap()] {
+            let (near, mut far) = duplex(1_024);
+            let start = Instant::now();
+            let serving = tokio::spawn(converse(near, large));
+            for byte in trickled {
+                sleep(Duration::from_millis(20)).await;
+                far.write_all(&[*byte]).await.unwrap();
+            }
+            serving.await.unwrap();
+            assert_eq!(start.elapsed(), MAX_HEAD_TIME, "{trickled:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_quick_one_gets_all_of_it_and_the_connection_ends() {
+        let (near, mut far) = duplex(1_024);
+        tokio::spawn(converse(near, large));
+        far.write_all(&[REQUEST, REQUEST].concat()).await.unwrap();
+        let mut answer = Vec::new();
+        far.read_to_end(&mut answer).await.unwrap();
+        assert!(answer.len() > 100_000 && answer.len() < 101_000, "{}", answer.len());
+    }
+}

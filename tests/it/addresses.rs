@@ -3,8 +3,8 @@
 use aws_emulator::{Ca, names};
 
 use crate::world::World;
-use crate::world::fake::{FakeServer, Part, error, welcome};
 use crate::world::raw::message;
+use crate::world::scripted_server::{FakeServer, Part, error, welcome};
 
 /// A few seconds for all: an address that keeps silent has its part of them.
 const LIMITS: &str = "login_timeout = \"6s\"\nclient_login_timeout = \"1s\"\nserver_connect_timeout = \"2s\"";

@@ -6,8 +6,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::world::admin::until;
-use crate::world::fake::{FakeServer, Part, error, welcome_with};
 use crate::world::raw::{RawClient, cancel, query, startup};
+use crate::world::scripted_server::{FakeServer, Part, error, welcome_with};
 use crate::world::{World, database, shared_secret, until_asleep};
 
 async fn session(world: &World, minor: u8) -> (RawClient, Vec<u8>) {

@@ -9,8 +9,8 @@ use futures_util::future::join_all;
 
 use crate::world::admin::{get, until};
 use crate::world::binary::{Binary, Launch};
-use crate::world::fake::{FakeServer, Part, welcome};
 use crate::world::raw::query;
+use crate::world::scripted_server::{FakeServer, Part, welcome};
 use crate::world::{RawClient, World};
 
 const ADMIN: &str = "[admin]\naddr = \"127.0.0.1:0\"\n";

@@ -9,7 +9,7 @@ use pgpassport::commands::doctor::State;
 use crate::doctor::{Run, assert_complete};
 use crate::world::World;
 use crate::world::connect_proxy::ConnectProxy;
-use crate::world::front::Front;
+use crate::world::tls_front::Front;
 
 /// A world whose issuer and STS have names that only the proxy knows.
 struct Inside {

@@ -3,7 +3,7 @@
 use aws_emulator::{Ca, names};
 
 use crate::world::World;
-use crate::world::fake::{FakeServer, Part, welcome};
+use crate::world::scripted_server::{FakeServer, Part, welcome};
 
 const PROXY: &str = "app.proxy-c1a2b3c4d5e6.eu-central-1.rds.amazonaws.com";
 const DSQL: &str = "abcdefghijklmnopqrst123456.dsql.eu-central-1.on.aws";

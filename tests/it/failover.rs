@@ -9,8 +9,8 @@ use pgpassport::net::resolver::Resolver;
 
 use crate::lifecycle::Service;
 use crate::world::admin::until;
-use crate::world::fake::{FakeServer, Part, welcome};
 use crate::world::raw::PATIENCE;
+use crate::world::scripted_server::{FakeServer, Part, welcome};
 use crate::world::{RawClient, World};
 
 /// A name server whose one name a test can move.

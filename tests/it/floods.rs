@@ -17,8 +17,8 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::balancer::{PROXY, header};
-use crate::world::fake::{FakeServer, Part, welcome};
 use crate::world::raw::{SSL_REQUEST, password, startup, trusting};
+use crate::world::scripted_server::{FakeServer, Part, welcome};
 use crate::world::{ErrorFields, RawClient, World};
 
 /// `limits.max_logins` and `limits.max_client_conn` by default.

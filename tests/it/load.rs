@@ -11,8 +11,8 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Mutex, MutexGuard};
 
 use crate::world::admin::until;
-use crate::world::fake::{FakeServer, Part, welcome};
 use crate::world::raw::trusting;
+use crate::world::scripted_server::{FakeServer, Part, welcome};
 use crate::world::{ErrorFields, RawClient, World};
 
 /// A thousand connections are four thousand descriptors of this process: two of the proxy, one of the client and

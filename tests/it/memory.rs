@@ -6,8 +6,8 @@ use aws_emulator::Ca;
 use tokio::net::TcpStream;
 
 use crate::world::binary::Binary;
-use crate::world::fake::{FakeServer, Part, welcome};
 use crate::world::raw::{query, trusting};
+use crate::world::scripted_server::{FakeServer, Part, welcome};
 use crate::world::{RawClient, World};
 
 /// Logs in, and asks once, so that all that a session needs has been needed. The server here answers nothing.

@@ -2,8 +2,8 @@
 
 use aws_emulator::Ca;
 
-use crate::world::fake::{FakeServer, Part, error, welcome};
 use crate::world::raw::{message, startup};
+use crate::world::scripted_server::{FakeServer, Part, error, welcome};
 use crate::world::{ErrorFields, World, database};
 
 async fn against(ca: &Ca, server: &FakeServer) -> ErrorFields {

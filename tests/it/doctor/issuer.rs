@@ -8,7 +8,7 @@ use serde_json::json;
 use super::faults::{about_to_expire, certificate, examine, out_of_order, row};
 use super::{Run, found};
 use crate::world::World;
-use crate::world::front::Front;
+use crate::world::tls_front::Front;
 
 pub(super) async fn issuer() -> Vec<String> {
     let world = World::wishes().issuer("jwks_timeout = \"2s\"").start().await;

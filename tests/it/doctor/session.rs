@@ -9,8 +9,8 @@ use tokio::sync::mpsc;
 use tokio_rustls::server::TlsStream;
 
 use super::{Run, assert_complete, found};
-use crate::world::fake::{FakeServer, Part, welcome};
 use crate::world::raw::message;
+use crate::world::scripted_server::{FakeServer, Part, welcome};
 use crate::world::{World, database};
 
 /// Answers of a server to the one question: in recovery, read-only, and whether `rds_iam` exists.

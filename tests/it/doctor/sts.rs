@@ -11,7 +11,7 @@ use serde_json::json;
 use super::Run;
 use super::faults::{examine, row};
 use crate::world::World;
-use crate::world::front::Front;
+use crate::world::tls_front::Front;
 
 pub(super) async fn sts_answers() -> Vec<String> {
     let world = World::start().await;

@@ -9,8 +9,8 @@ use pgpassport::commands::doctor::Finding;
 
 use super::Run;
 use super::faults::{examine, row};
-use crate::world::fake::{FakeServer, Part, error};
 use crate::world::raw::message;
+use crate::world::scripted_server::{FakeServer, Part, error};
 use crate::world::{World, database};
 
 pub(super) async fn upstream() -> Vec<String> {

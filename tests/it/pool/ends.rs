@@ -12,8 +12,8 @@ use super::visible::sql;
 use super::{Guest, HITS, IDLE, KEPT, TERMINATE, closed};
 use crate::world::World;
 use crate::world::admin::until;
-use crate::world::fake::{FakeServer, Part, welcome};
 use crate::world::raw::{PATIENCE, message, password, query};
+use crate::world::scripted_server::{FakeServer, Part, welcome};
 
 /// Waits until the server's process is gone.
 pub(super) async fn until_gone(pid: &str) {

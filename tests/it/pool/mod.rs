@@ -1,14 +1,14 @@
 //! The warm pool: what it is for, and what the tests of it have in common.
 
-mod apart;
 mod checkout;
 mod ends;
+mod isolation;
 mod keys;
 mod limits;
 mod names;
-mod oblige;
 mod room;
-mod told;
+mod scripted_server;
+mod server_surprises;
 mod visible;
 
 use aws_emulator::{Postgres, PostgresOptions};

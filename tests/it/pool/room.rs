@@ -5,8 +5,8 @@ use aws_emulator::Ca;
 use futures_util::future::join_all;
 
 use super::{Guest, IDLE, closed, own_server, sql_at};
-use crate::world::fake::{FakeServer, Part, error};
 use crate::world::raw::startup;
+use crate::world::scripted_server::{FakeServer, Part, error};
 use crate::world::{ErrorFields, World, database};
 
 /// Everybody is alice for the server, and somebody else for the proxy.

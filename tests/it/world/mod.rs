@@ -4,15 +4,15 @@
 
 pub(crate) mod admin;
 pub(crate) mod binary;
-mod canary;
+mod builder;
 mod cancel;
 pub(crate) mod connect_proxy;
-pub(crate) mod fake;
-pub(crate) mod front;
+mod leak_check;
 pub(crate) mod log;
 mod psql;
 pub(crate) mod raw;
-mod wishes;
+pub(crate) mod scripted_server;
+pub(crate) mod tls_front;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -32,10 +32,10 @@ use tokio_postgres::config::SslMode;
 use tokio_postgres::{Client, Error};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+pub(crate) use self::builder::Wishes;
 pub(crate) use self::cancel::{shared_secret, until_asleep};
 pub(crate) use self::psql::Psql;
 pub(crate) use self::raw::{ErrorFields, RawClient};
-pub(crate) use self::wishes::Wishes;
 
 /// The server that all tests of this binary share.
 pub(crate) fn database() -> &'static Database {

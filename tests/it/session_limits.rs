@@ -1,6 +1,6 @@
 //! Sessions that the proxy ends: by a rule of `[session]`, by their token, or because it stops.
 
-use crate::endings::{log_in, log_in_with_pid, only_error, process_id, read_all, until, until_gone};
+use crate::disconnects::{log_in, log_in_with_pid, only_error, process_id, read_all, until, until_gone};
 use crate::world::raw::query;
 use crate::world::{World, database, until_asleep};
 

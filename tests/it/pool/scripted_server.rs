@@ -9,8 +9,8 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 
-use crate::world::fake::{FakeServer, Part, welcome};
 use crate::world::raw::{PATIENCE, message};
+use crate::world::scripted_server::{FakeServer, Part, welcome};
 
 /// A server and its connections, in the order of their logins.
 pub(super) struct Server {

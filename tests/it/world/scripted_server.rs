@@ -139,7 +139,7 @@ impl FakeServer {
 }
 
 /// Shows `cert`; with `alpn` it speaks PostgreSQL's protocol from the first byte.
-pub(super) fn acceptor(cert: &ServerCert, alpn: bool) -> TlsAcceptor {
+pub(crate) fn acceptor(cert: &ServerCert, alpn: bool) -> TlsAcceptor {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

@@ -11,8 +11,8 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 
-use crate::world::fake::{FakeServer, Part, welcome};
 use crate::world::raw::{PATIENCE, message, query};
+use crate::world::scripted_server::{FakeServer, Part, welcome};
 use crate::world::{ErrorFields, RawClient, World, database};
 
 /// A world whose server is played by the test.

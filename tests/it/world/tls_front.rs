@@ -7,7 +7,7 @@ use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-use super::fake::acceptor;
+use super::scripted_server::acceptor;
 
 /// It stops when it is dropped.
 pub(crate) struct Front {

@@ -3,11 +3,11 @@
 
 use aws_emulator::Ca;
 
-use super::oblige::{Server, Session};
+use super::scripted_server::{Server, Session};
 use super::{Guest, HITS, KEPT, closed};
 use crate::world::World;
-use crate::world::fake::error;
 use crate::world::raw::message;
+use crate::world::scripted_server::error;
 
 const COMMANDS: [&str; 2] = ["DISCARD ALL", "RESET ROLE"];
 

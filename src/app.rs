@@ -18,7 +18,7 @@ use crate::config::{
     ListenSettings, PoolSettings,
 };
 use crate::identity::{KeyFetcher, KeyStore, Policy, Verifier};
-use crate::lifecycle::Stopping;
+use crate::lifecycle::ShutdownTokens;
 use crate::net::certificate::CertificateFacts;
 use crate::net::dial::Dialers;
 use crate::net::egress::{Egress, EgressProxy};
@@ -32,17 +32,17 @@ use crate::pool::stats::Tally;
 use crate::postgres::cancel::{CancelKeys, CancelSecret};
 use crate::postgres::listener::{Ask, Listener};
 use crate::postgres::oauthbearer::Discovery;
-use crate::session::login_rate::Admissions;
-use crate::session::permits::{Counts, DoorLimits};
-use crate::session::registry::Roll;
-use crate::session::{SessionLimits, Steps};
+use crate::session::login_rate::LoginRateLimiters;
+use crate::session::permits::{AcceptLimits, PermitCounters};
+use crate::session::registry::SessionRegistry;
+use crate::session::{SessionContext, SessionLimits};
 use crate::supervisor::{TaskRules, TaskSupervisor};
 use crate::telemetry::logging::LogControl;
 use crate::telemetry::metrics::Metrics;
 
 /// What is told from outside: the time, and where names lead.
 #[derive(Clone, Debug)]
-pub struct Outside {
+pub struct AppEnvironment {
     /// Tells the time.
     pub clock: Clock,
     /// Finds servers.
@@ -51,7 +51,7 @@ pub struct Outside {
     pub tasks: TaskRules,
 }
 
-impl Default for Outside {
+impl Default for AppEnvironment {
     fn default() -> Self {
         Self { clock: Clock::system(), resolver: Resolver::system(), tasks: TaskRules::default() }
     }
@@ -59,34 +59,34 @@ impl Default for Outside {
 
 /// What outlives a configuration: who is there, what was counted, and whom keys open.
 #[derive(Debug)]
-pub struct Host {
+pub struct SharedState {
     /// Tells the time, and where names lead.
-    pub outside: Outside,
+    pub outside: AppEnvironment,
     /// The runtime for fetching keys and asking STS.
     pub control: Handle,
     /// The owner of the tasks that live as long as the process.
     pub supervisor: TaskSupervisor,
     /// How the service ends.
-    pub stopping: Stopping,
+    pub shutdown: ShutdownTokens,
     /// Who is there.
-    pub counts: Arc<Counts>,
+    pub permits: Arc<PermitCounters>,
     /// What was counted.
     pub metrics: Arc<Metrics>,
     /// Whose sessions there are.
-    pub roll: Arc<Roll>,
+    pub registry: Arc<SessionRegistry>,
     /// The running log.
     pub log: LogControl,
     cancels: Arc<CancelKeys>,
-    pool_tally: Arc<Tally>,
+    pool_stats: Arc<Tally>,
     clocks: PeerClocks,
 }
 
-impl Host {
+impl SharedState {
     /// With nobody there and nothing counted.
     pub fn new(
-        outside: Outside,
+        environment: AppEnvironment,
         control: Handle,
-        stopping: Stopping,
+        shutdown: ShutdownTokens,
         log: LogControl,
         cancel: &CancelSettings,
     ) -> anyhow::Result<Self> {
@@ -96,17 +96,17 @@ impl Host {
         };
         let cancels = CancelKeys::new(&secret).context("cancel keys cannot be derived")?;
         Ok(Self {
-            supervisor: TaskSupervisor::new(control.clone(), outside.tasks.clone()),
-            clocks: PeerClocks::new(outside.clock.clone()),
-            outside,
+            supervisor: TaskSupervisor::new(control.clone(), environment.tasks.clone()),
+            clocks: PeerClocks::new(environment.clock.clone()),
+            outside: environment,
             control,
-            stopping,
-            counts: Arc::default(),
+            shutdown,
+            permits: Arc::default(),
             metrics: Arc::default(),
-            roll: Arc::default(),
+            registry: Arc::default(),
             log,
             cancels: Arc::new(cancels),
-            pool_tally: Arc::default(),
+            pool_stats: Arc::default(),
         })
     }
 
@@ -124,8 +124,8 @@ impl Host {
             .with_clocks(self.clocks.clone());
         let federation = self.federation(&clusters, config.limits.login_timeout, &outgoing, before)?;
         let admissions = match before {
-            Some(before) => before.steps.admissions.succeeded_by(&clusters),
-            None => Admissions::new(&clusters),
+            Some(before) => before.context.login_rates.succeeded_by(&clusters),
+            None => LoginRateLimiters::new(&clusters),
         };
         let fetchers = config.issuers.iter().map(|issuer| KeyFetcher::new(issuer, &outgoing));
         let fetchers = fetchers.collect::<Result<Vec<_>, _>>()?;
@@ -134,39 +134,39 @@ impl Host {
         let issuers = config.issuers.into_iter().zip(fetchers);
         let issuers = issuers.map(|(settings, fetcher)| self.issuer(settings, fetcher, before)).collect();
         let limits = config.limits;
-        let steps = Steps {
+        let context = SessionContext {
             limits: session_limits(&limits),
             verifier: Verifier::new(issuers, self.outside.clock.clone()),
             policy: Policy::new(clusters),
             federation,
             dialers,
-            admissions,
+            login_rates: admissions,
             pool: config.pool.map(|settings| self.pool(settings)),
-            pool_tally: Arc::clone(&self.pool_tally),
+            pool_stats: Arc::clone(&self.pool_stats),
             cancels: Arc::clone(&self.cancels),
-            counts: Arc::clone(&self.counts),
+            permits: Arc::clone(&self.permits),
             metrics: Arc::clone(&self.metrics),
-            roll: Arc::clone(&self.roll),
+            registry: Arc::clone(&self.registry),
             noise: self.log.noise(),
             audit: self.log.audit_gate(config.audit.when_unwritable),
             clock: self.outside.clock.clone(),
             peer_clocks: self.clocks.clone(),
-            session: config.session,
-            stopping: self.stopping.clone(),
+            settings: config.session,
+            shutdown: self.shutdown.clone(),
         };
         Ok(Generation {
-            steps: Arc::new(steps),
+            context: Arc::new(context),
             listeners,
             certificates,
-            limits: DoorLimits { clients: limits.max_client_conn, logins: limits.max_logins },
+            limits: AcceptLimits { clients: limits.max_client_conn, logins: limits.max_logins },
             shutdown_delay: limits.shutdown_delay,
             shutdown_timeout: limits.shutdown_timeout,
         })
     }
 
     fn pool(&self, settings: PoolSettings) -> Arc<Pool> {
-        let tally = Arc::clone(&self.pool_tally);
-        Pool::start(settings, tally, self.outside.clock.clone(), &self.supervisor)
+        let stats = Arc::clone(&self.pool_stats);
+        Pool::start(settings, stats, self.outside.clock.clone(), &self.supervisor)
     }
 
     fn federation(
@@ -177,9 +177,9 @@ impl Host {
         before: Option<&Generation>,
     ) -> anyhow::Result<Federation> {
         let times = StsTimes::of(login_timeout);
-        Ok(match before.map(|before| &before.steps) {
-            Some(steps) => {
-                steps.federation.succeeded_by(clusters, steps.policy.clusters(), times, outgoing)?
+        Ok(match before.map(|before| &before.context) {
+            Some(context) => {
+                context.federation.succeeded_by(clusters, context.policy.clusters(), times, outgoing)?
             }
             None => {
                 let clock = self.outside.clock.clone();
@@ -194,7 +194,7 @@ impl Host {
         fetcher: KeyFetcher,
         before: Option<&Generation>,
     ) -> (IssuerSettings, Arc<KeyStore>) {
-        let mut known = before.into_iter().flat_map(|before| before.steps.verifier.issuers());
+        let mut known = before.into_iter().flat_map(|before| before.context.verifier.issuers());
         let keys = match known.find(|(known, _)| **known == settings) {
             Some((_, keys)) => {
                 keys.renew(fetcher);

@@ -20,7 +20,7 @@ const CHECK_EVERY: Duration = Duration::from_secs(1);
 
 /// The three degrees of stopping, each of which includes the ones before.
 #[derive(Clone, Debug, Default)]
-pub struct Stopping {
+pub struct ShutdownTokens {
     /// New clients should go elsewhere; listeners close when they have been told so long enough.
     pub asked: CancellationToken,
     /// Listeners are closed; sessions end when it does them no harm.
@@ -29,7 +29,7 @@ pub struct Stopping {
     pub now: CancellationToken,
 }
 
-impl Stopping {
+impl ShutdownTokens {
     /// Whether new clients should still come.
     pub fn is_over(&self) -> bool {
         self.asked.is_cancelled() || self.drain.is_cancelled()
@@ -38,14 +38,14 @@ impl Stopping {
 
 /// The signals that end the service or change it.
 #[derive(Debug)]
-pub struct Signals {
+pub struct ServiceSignals {
     terminate: Signal,
     interrupt: Signal,
     quit: Signal,
     hangup: Signal,
 }
 
-impl Signals {
+impl ServiceSignals {
     /// Starts to listen; from here on these signals no longer kill the process.
     pub fn listen() -> io::Result<Self> {
         Ok(Self {
@@ -56,15 +56,16 @@ impl Signals {
         })
     }
 
-    /// Turns signals into `stopping`: the first SIGTERM or SIGINT asks everybody to leave, the second one, or a
+    /// Turns signals into `shutdown`: the first SIGTERM or SIGINT asks everybody to leave, the second one, or a
     /// SIGQUIT, ends everything at once. Until then each SIGHUP wakes whoever waits for `reload`; those that come
     /// while it is busy are one. Returns when nothing more can be asked for. Can be called again after a panic: what
-    /// has been asked for is in `stopping`, and is done before it is told.
-    pub async fn drive(&mut self, stopping: &Stopping, reload: &Notify) {
-        let first = if stopping.asked.is_cancelled() { Asked::Drain } else { self.next(Some(reload)).await };
-        if first == Asked::Drain {
-            if !stopping.asked.is_cancelled() {
-                stopping.asked.cancel();
+    /// has been asked for is in `shutdown`, and is done before it is told.
+    pub async fn drive(&mut self, shutdown: &ShutdownTokens, reload: &Notify) {
+        let first =
+            if shutdown.asked.is_cancelled() { SignalAction::Drain } else { self.next(Some(reload)).await };
+        if first == SignalAction::Drain {
+            if !shutdown.asked.is_cancelled() {
+                shutdown.asked.cancel();
                 tracing::info!("stopping: no new clients; a second signal ends all sessions at once");
                 notify(&[
                     NotifyState::Stopping,
@@ -73,20 +74,20 @@ impl Signals {
             }
             self.next(None).await;
         }
-        stopping.asked.cancel();
-        stopping.drain.cancel();
-        stopping.now.cancel();
+        shutdown.asked.cancel();
+        shutdown.drain.cancel();
+        shutdown.now.cancel();
         tracing::info!("stopping at once");
         notify(&[NotifyState::Stopping, NotifyState::Status("stopping at once")]);
     }
 
-    async fn next(&mut self, reload: Option<&Notify>) -> Asked {
+    async fn next(&mut self, reload: Option<&Notify>) -> SignalAction {
         loop {
             tokio::select! {
                 biased; // a reload that is asked for together with the end is not worth beginning
-                _ = self.quit.recv() => return Asked::Now,
-                _ = self.terminate.recv() => return Asked::Drain,
-                _ = self.interrupt.recv() => return Asked::Drain,
+                _ = self.quit.recv() => return SignalAction::Now,
+                _ = self.terminate.recv() => return SignalAction::Drain,
+                _ = self.interrupt.recv() => return SignalAction::Drain,
                 _ = self.hangup.recv() => match reload {
                     Some(reload) => reload.notify_one(),
                     None => tracing::info!("SIGHUP is ignored: the service is stopping"),
@@ -97,7 +98,7 @@ impl Signals {
 }
 
 #[derive(PartialEq, Eq)]
-enum Asked {
+enum SignalAction {
     Drain,
     Now,
 }

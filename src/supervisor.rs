@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::failpoints::Failpoints;
 use self::watched::Watched;
-pub use self::watched::{Heartbeat, TaskFault, Trouble};
+pub use self::watched::{Heartbeat, TaskDefect, TaskFault};
 use crate::names::visible;
 
 /// Longest message of a panic in the log.
@@ -154,10 +154,10 @@ pub struct TaskStatus {
 
 /// The supervisor of a process; clones are the same one.
 #[derive(Clone, Debug)]
-pub struct TaskSupervisor(Arc<Shared>);
+pub struct TaskSupervisor(Arc<SupervisorState>);
 
 #[derive(Debug)]
-struct Shared {
+struct SupervisorState {
     control: Handle,
     rules: TaskRules,
     restarts: [AtomicU64; TaskKind::ALL.len()],
@@ -167,7 +167,12 @@ struct Shared {
 impl TaskSupervisor {
     /// A supervisor without tasks; it runs them on `control` unless they are run elsewhere.
     pub fn new(control: Handle, rules: TaskRules) -> Self {
-        Self(Arc::new(Shared { control, rules, restarts: Default::default(), tasks: Mutex::default() }))
+        Self(Arc::new(SupervisorState {
+            control,
+            rules,
+            restarts: Default::default(),
+            tasks: Mutex::default(),
+        }))
     }
 
     /// Runs a task on the control runtime until `until` is cancelled. See [`TaskEntry::run`].
@@ -216,7 +221,7 @@ impl TaskSupervisor {
     }
 }
 
-impl Shared {
+impl SupervisorState {
     fn tasks(&self) -> MutexGuard<'_, Vec<Arc<Watched>>> {
         // No code panics while it holds the lock.
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)

@@ -12,13 +12,13 @@ use futures_util::FutureExt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until};
 
-use super::fd_reserve::{Lent, Reserve, is_shortage};
-use super::listening_socket::Door;
-use super::workers::{Cores, Job};
-use crate::lifecycle::Stopping;
+use super::fd_reserve::{FdReserve, SpareFd, is_shortage};
+use super::listening_socket::ListeningSocket;
+use super::workers::{AcceptedConnection, WorkerThreads};
+use crate::lifecycle::ShutdownTokens;
 use crate::postgres::listener::Listener;
-use crate::session::Steps;
-use crate::session::permits::{Counts, DoorLimits, Evicted, NoPlace};
+use crate::session::SessionContext;
+use crate::session::permits::{AcceptLimits, AdmissionError, EvictedConnection, PermitCounters};
 use crate::telemetry::metrics::Metrics;
 
 /// Pause after the first failed accept, doubled up to [`MAX_PAUSE`]: without one, a process that has run out
@@ -36,13 +36,13 @@ const MAX_TURNED_AWAY: usize = 64;
 #[derive(Debug)]
 pub struct Generation {
     /// What it passes through.
-    pub steps: Arc<Steps>,
+    pub context: Arc<SessionContext>,
     /// What it meets at each door, in the doors' order.
     pub listeners: Vec<Arc<Listener>>,
     /// When the certificate of each expires, in seconds since 1970.
     pub certificates: Vec<i64>,
     /// How many there may be.
-    pub limits: DoorLimits,
+    pub limits: AcceptLimits,
     /// How long new clients are told to go elsewhere before the doors close.
     pub shutdown_delay: Duration,
     /// How long sessions may go on after that.
@@ -53,11 +53,11 @@ pub struct Generation {
 #[derive(Debug)]
 pub struct Acceptor {
     /// Where sessions live.
-    pub cores: Cores,
+    pub workers: WorkerThreads,
     /// The configuration in force.
     pub current: Arc<ArcSwap<Generation>>,
     /// Who is there.
-    pub counts: Arc<Counts>,
+    pub permits: Arc<PermitCounters>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// What has been said about connections that make room.
@@ -69,7 +69,7 @@ pub struct Acceptor {
 pub struct EvictionLog(Mutex<(Option<Instant>, u64)>);
 
 impl EvictionLog {
-    fn note(&self, evicted: Evicted) {
+    fn note(&self, evicted: EvictedConnection) {
         let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (at, since) = &mut *said;
         *since += 1;
@@ -87,53 +87,53 @@ impl EvictionLog {
 
 /// The doors that are open, with their numbers.
 #[derive(Debug)]
-pub struct Doors(Vec<(usize, Door)>);
+pub struct OpenSockets(Vec<(usize, ListeningSocket)>);
 
-impl Doors {
+impl OpenSockets {
     /// All doors, in the order of the configuration's listeners.
-    pub fn new(doors: Vec<Door>) -> Self {
-        Self(doors.into_iter().enumerate().collect())
+    pub fn new(sockets: Vec<ListeningSocket>) -> Self {
+        Self(sockets.into_iter().enumerate().collect())
     }
 }
 
 impl Acceptor {
-    /// Serves clients of `doors` until all of them are closed, as `stopping` says. Sessions go on. Can be called again
+    /// Serves clients of `sockets` until all of them are closed, as `shutdown` says. Sessions go on. Can be called again
     /// after a panic, with the doors that are left.
-    pub async fn run(&self, Doors(doors): &mut Doors, stopping: &Stopping) {
-        let (mut trouble, mut reserve) = (Trouble::new(), Reserve::new());
+    pub async fn run(&self, OpenSockets(sockets): &mut OpenSockets, shutdown: &ShutdownTokens) {
+        let (mut backoff, mut reserve) = (AcceptBackoff::new(), FdReserve::new());
         let mut turn = 0;
-        while !doors.is_empty() {
-            let next_close = doors.iter().filter_map(|(_, door)| door.closes).min();
+        while !sockets.is_empty() {
+            let next_close = sockets.iter().filter_map(|(_, socket)| socket.closes_at).min();
             let accepted = tokio::select! {
                 biased;
-                () = stopping.drain.cancelled() => return doors.clear(),
-                () = stopping.asked.cancelled(), if next_close.is_none() => {
+                () = shutdown.drain.cancelled() => return sockets.clear(),
+                () = shutdown.asked.cancelled(), if next_close.is_none() => {
                     let delay = self.current.load().shutdown_delay;
-                    for (_, door) in &mut *doors {
-                        door.close_after(delay);
+                    for (_, socket) in &mut *sockets {
+                        socket.close_after(delay);
                     }
                     continue;
                 }
                 () = until(next_close) => {
                     let now = Instant::now();
-                    let due = doors.extract_if(.., |(_, door)| door.closes.is_some_and(|at| at <= now)).collect();
+                    let due = sockets.extract_if(.., |(_, socket)| socket.closes_at.is_some_and(|at| at <= now)).collect();
                     self.close(due).await;
                     continue;
                 }
-                accepted = next(doors, &mut turn), if !trouble.is_pausing() => accepted,
-                () = trouble.pause() => continue,
+                accepted = next(sockets, &mut turn), if !backoff.is_pausing() => accepted,
+                () = backoff.pause() => continue,
             };
             match accepted {
                 Ok((tcp, peer, number, refuse)) => {
-                    trouble.over();
+                    backoff.succeeded();
                     reserve.refill();
-                    self.receive(tcp, peer, number, refuse.then_some(NoPlace::Stopping)).await;
+                    self.receive(tcp, peer, number, refuse.then_some(AdmissionError::Stopping)).await;
                 }
                 Err(error) => {
                     self.metrics.accept_failed();
-                    trouble.met(&error);
+                    backoff.failed(&error);
                     if is_shortage(&error) {
-                        self.turn_away(doors, &mut turn, &mut reserve).await;
+                        self.refuse_waiting(sockets, &mut turn, &mut reserve).await;
                     }
                 }
             }
@@ -142,23 +142,30 @@ impl Acceptor {
 
     /// Serves whoever waits, when there is no descriptor for another client, with those of the reserve: some are told
     /// so, and the others closed. Both are better than to wait for nothing.
-    async fn turn_away(&self, doors: &[(usize, Door)], turn: &mut usize, reserve: &mut Reserve) {
+    async fn refuse_waiting(
+        &self,
+        sockets: &[(usize, ListeningSocket)],
+        turn: &mut usize,
+        reserve: &mut FdReserve,
+    ) {
         for _ in 0..MAX_TURNED_AWAY {
-            let Some(lent) = reserve.lend() else { return };
-            let Some(Ok((tcp, peer, number, _))) = next(doors, turn).now_or_never() else { break };
-            match lent {
-                Lent::ToTell => self.receive(tcp, peer, number, Some(NoPlace::Descriptors)).await,
-                Lent::ToClose => self.metrics.closed_unheard(),
+            let Some(spare) = reserve.take_spare() else { return };
+            let Some(Ok((tcp, peer, number, _))) = next(sockets, turn).now_or_never() else { break };
+            match spare {
+                SpareFd::ForRefusal => {
+                    self.receive(tcp, peer, number, Some(AdmissionError::Descriptors)).await
+                }
+                SpareFd::ForClose => self.metrics.closed_unheard(),
             }
         }
         reserve.refill();
     }
 
     /// Closes doors when whoever is in their queues has been received.
-    async fn close(&self, doors: Vec<(usize, Door)>) {
-        for (number, door) in doors {
-            let refuse = (!door.has_successor()).then_some(NoPlace::Stopping);
-            match door.into_waiting() {
+    async fn close(&self, sockets: Vec<(usize, ListeningSocket)>) {
+        for (number, socket) in sockets {
+            let refuse = (!socket.has_successor()).then_some(AdmissionError::Stopping);
+            match socket.into_waiting() {
                 Ok(waiting) => {
                     for (tcp, peer) in waiting {
                         self.receive(tcp, peer, number, refuse.clone()).await;
@@ -169,20 +176,20 @@ impl Acceptor {
         }
     }
 
-    async fn receive(&self, tcp: TcpStream, peer: SocketAddr, number: usize, refuse: Option<NoPlace>) {
+    async fn receive(&self, tcp: TcpStream, peer: SocketAddr, number: usize, refuse: Option<AdmissionError>) {
         let now = self.current.load();
-        let (place, evicted) = match refuse {
-            Some(why) => (self.counts.refuse(why, peer.ip().into()), None),
-            None => self.counts.admit(&now.limits, peer.ip().into()),
+        let (admission, evicted) = match refuse {
+            Some(why) => (self.permits.refuse(why, peer.ip().into()), None),
+            None => self.permits.admit(&now.limits, peer.ip().into()),
         };
         if let Some(evicted) = evicted {
             self.evictions.note(evicted);
         }
-        match (place, now.listeners.get(number)) {
-            (Some(place), Some(listener)) => {
-                let (steps, listener) = (Arc::clone(&now.steps), Arc::clone(listener));
+        match (admission, now.listeners.get(number)) {
+            (Some(admission), Some(listener)) => {
+                let (context, listener) = (Arc::clone(&now.context), Arc::clone(listener));
                 drop(now);
-                self.cores.serve(Job { tcp, peer, steps, listener, place }).await;
+                self.workers.serve(AcceptedConnection { tcp, peer, context, listener, admission }).await;
             }
             _ => self.metrics.closed_unheard(), // even saying no has a limit
         }
@@ -191,14 +198,17 @@ impl Acceptor {
 
 /// The next client of any door, the door's number, and whether to tell it no. Doors take turns, so that a busy
 /// one does not starve the others.
-async fn next(doors: &[(usize, Door)], turn: &mut usize) -> io::Result<(TcpStream, SocketAddr, usize, bool)> {
+async fn next(
+    sockets: &[(usize, ListeningSocket)],
+    turn: &mut usize,
+) -> io::Result<(TcpStream, SocketAddr, usize, bool)> {
     poll_fn(|cx| {
-        let from = *turn % doors.len().max(1);
-        let (later, first) = doors.split_at(from);
-        for (place, (number, door)) in first.iter().chain(later).enumerate() {
-            if let Poll::Ready(accepted) = door.socket.poll_accept(cx) {
+        let from = *turn % sockets.len().max(1);
+        let (later, first) = sockets.split_at(from);
+        for (place, (number, socket)) in first.iter().chain(later).enumerate() {
+            if let Poll::Ready(accepted) = socket.listener.poll_accept(cx) {
                 *turn = from + place + 1;
-                let refuse = door.closes.is_some() && !door.has_successor();
+                let refuse = socket.closes_at.is_some() && !socket.has_successor();
                 return Poll::Ready(accepted.map(|(tcp, peer)| (tcp, peer, *number, refuse)));
             }
         }
@@ -217,31 +227,31 @@ async fn until(moment: Option<Instant>) {
 /// Accepting fails, for example for want of file descriptors: it goes on after a pause, and not every failure is
 /// worth a line.
 #[derive(Debug)]
-struct Trouble {
+struct AcceptBackoff {
     next_pause: Duration,
     until: Option<Instant>,
     warned: Option<Instant>,
-    unsaid: u64,
+    unlogged: u64,
 }
 
-impl Trouble {
+impl AcceptBackoff {
     fn new() -> Self {
-        Self { next_pause: FIRST_PAUSE, until: None, warned: None, unsaid: 0 }
+        Self { next_pause: FIRST_PAUSE, until: None, warned: None, unlogged: 0 }
     }
 
-    fn met(&mut self, error: &io::Error) {
+    fn failed(&mut self, error: &io::Error) {
         let now = Instant::now();
         self.until = Some(now + self.next_pause);
         self.next_pause = (self.next_pause * 2).min(MAX_PAUSE);
         if self.warned.is_some_and(|at| now - at < WARN_EVERY) {
-            self.unsaid += 1;
+            self.unlogged += 1;
             return;
         }
-        tracing::warn!(%error, times_before = self.unsaid, "a connection could not be accepted; pausing");
-        (self.warned, self.unsaid) = (Some(now), 0);
+        tracing::warn!(%error, times_before = self.unlogged, "a connection could not be accepted; pausing");
+        (self.warned, self.unlogged) = (Some(now), 0);
     }
 
-    fn over(&mut self) {
+    fn succeeded(&mut self) {
         self.next_pause = FIRST_PAUSE;
     }
 
@@ -263,7 +273,7 @@ mod tests {
     use tokio::time::advance;
 
     use super::*;
-    use crate::app::{Host, Outside};
+    use crate::app::{AppEnvironment, SharedState};
     use crate::config::Config;
     use crate::telemetry::logging;
     use crate::telemetry::metrics::Snapshot;
@@ -284,14 +294,19 @@ mod tests {
         let config = Config::from_toml(text, folder.path().join("proxy.toml")).unwrap();
         let _context = control.enter();
         let log = logging::build(&config.log, &config.audit, Box::new(io::sink()), false).unwrap().1;
-        let host =
-            Host::new(Outside::default(), control.handle().clone(), Stopping::default(), log, &config.cancel);
-        let host = host.unwrap();
+        let shared = SharedState::new(
+            AppEnvironment::default(),
+            control.handle().clone(),
+            ShutdownTokens::default(),
+            log,
+            &config.cancel,
+        );
+        let shared = shared.unwrap();
         Acceptor {
-            cores: Cores::start(1, &host.supervisor).unwrap(),
-            current: Arc::new(ArcSwap::from_pointee(host.build(config, None).unwrap())),
-            counts: host.counts,
-            metrics: host.metrics,
+            workers: WorkerThreads::start(1, &shared.supervisor).unwrap(),
+            current: Arc::new(ArcSwap::from_pointee(shared.build(config, None).unwrap())),
+            permits: shared.permits,
+            metrics: shared.metrics,
             evictions: EvictionLog::default(),
         }
     }
@@ -309,19 +324,19 @@ mod tests {
             count.unwrap().parse::<u64>().unwrap()
         };
         Builder::new_current_thread().enable_all().start_paused(true).build().unwrap().block_on(async {
-            let door = Door::bind("127.0.0.1:0".parse().unwrap(), false).unwrap();
-            SockRef::from(&door.socket).shutdown(std::net::Shutdown::Read).unwrap();
-            let (stopping, mut doors) = (Stopping::default(), Doors::new(vec![door]));
+            let socket = ListeningSocket::bind("127.0.0.1:0".parse().unwrap(), false).unwrap();
+            SockRef::from(&socket.listener).shutdown(std::net::Shutdown::Read).unwrap();
+            let (shutdown, mut sockets) = (ShutdownTokens::default(), OpenSockets::new(vec![socket]));
             let minute = async {
                 // Step by step, because the clock does not go on by itself for those who do not sleep.
                 for _ in 0..Duration::from_mins(1).as_millis() / STEP.as_millis() {
                     advance(STEP).await;
                 }
                 let tries = errors();
-                stopping.drain.cancel(); // which it hears in a pause too
+                shutdown.drain.cancel(); // which it hears in a pause too
                 tries
             };
-            let ((), tries) = tokio::join!(acceptor.run(&mut doors, &stopping), minute);
+            let ((), tries) = tokio::join!(acceptor.run(&mut sockets, &shutdown), minute);
             // Pauses of 10, 20, … 640 ms take 1.27 s; then one a second, each at most a step late.
             assert!((60..=66).contains(&tries), "{tries} tries in a minute");
         });
@@ -330,28 +345,28 @@ mod tests {
     /// An hour in which nothing can be accepted: few tries, fewer lines, and an end of it at once when it is over.
     #[tokio::test(start_paused = true)]
     async fn r12_failures_to_accept_neither_spin_nor_flood() {
-        let (mut trouble, start) = (Trouble::new(), Instant::now());
+        let (mut backoff, start) = (AcceptBackoff::new(), Instant::now());
         let (mut tries, mut lines) = (0, 0);
         let mut pauses = Vec::new();
         while start.elapsed() < Duration::from_hours(1) && tries < 10_000 {
-            let before = trouble.warned;
-            trouble.met(&io::Error::other("too many open files"));
+            let before = backoff.warned;
+            backoff.failed(&io::Error::other("too many open files"));
             tries += 1;
-            lines += u32::from(trouble.warned != before);
-            assert!(trouble.is_pausing());
+            lines += u32::from(backoff.warned != before);
+            assert!(backoff.is_pausing());
             let since = Instant::now();
-            trouble.pause().await;
+            backoff.pause().await;
             pauses.push(since.elapsed());
-            assert!(!trouble.is_pausing());
+            assert!(!backoff.is_pausing());
         }
         assert_eq!(pauses[..3], [10, 20, 40].map(Duration::from_millis));
         assert_eq!(pauses.last(), Some(&MAX_PAUSE));
         assert!((3_600..3_620).contains(&tries), "{tries} tries");
         assert!((320..=360).contains(&lines), "{lines} lines");
-        trouble.over();
-        trouble.met(&io::Error::other("again"));
+        backoff.succeeded();
+        backoff.failed(&io::Error::other("again"));
         let since = Instant::now();
-        trouble.pause().await;
+        backoff.pause().await;
         assert_eq!(since.elapsed(), FIRST_PAUSE);
     }
 }

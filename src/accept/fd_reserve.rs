@@ -9,18 +9,18 @@ const KEPT: usize = 8;
 
 /// Whom a descriptor of the reserve is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Lent {
+pub(super) enum SpareFd {
     /// A client that is told why it cannot be served.
-    ToTell,
+    ForRefusal,
     /// The last one: a client that is closed at once, so that the next one does not wait either.
-    ToClose,
+    ForClose,
 }
 
 /// The descriptors.
 #[derive(Debug)]
-pub(super) struct Reserve(Vec<File>);
+pub(super) struct FdReserve(Vec<File>);
 
-impl Reserve {
+impl FdReserve {
     /// A full one, if the system gives it.
     pub(super) fn new() -> Self {
         let mut reserve = Self(Vec::with_capacity(KEPT));
@@ -38,10 +38,10 @@ impl Reserve {
     }
 
     /// Gives the system a descriptor, for the next one that asks.
-    pub(super) fn lend(&mut self) -> Option<Lent> {
+    pub(super) fn take_spare(&mut self) -> Option<SpareFd> {
         self.refill();
         drop(self.0.pop()?);
-        Some(if self.0.is_empty() { Lent::ToClose } else { Lent::ToTell })
+        Some(if self.0.is_empty() { SpareFd::ForClose } else { SpareFd::ForRefusal })
     }
 }
 

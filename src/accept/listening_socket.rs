@@ -22,16 +22,16 @@ const LAST_HANDSHAKES: Duration = Duration::from_millis(500);
 
 /// A listening socket.
 #[derive(Debug)]
-pub struct Door {
-    pub(crate) socket: TcpListener,
-    succession: Succession,
+pub struct ListeningSocket {
+    pub(crate) listener: TcpListener,
+    handover: SocketHandover,
     /// When it closes, once the service stops.
-    pub(crate) closes: Option<Instant>,
+    pub(crate) closes_at: Option<Instant>,
 }
 
 /// Who listens on the port when we no longer do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Succession {
+pub enum SocketHandover {
     /// Nobody.
     None,
     /// Another process with a socket of its own on the same port (`SO_REUSEPORT`).
@@ -40,10 +40,10 @@ pub enum Succession {
     SameSocket,
 }
 
-impl Door {
+impl ListeningSocket {
     /// A door of a socket that listens.
-    pub fn new(socket: TcpListener, succession: Succession) -> Self {
-        Self { socket, succession, closes: None }
+    pub fn new(socket: TcpListener, handover: SocketHandover) -> Self {
+        Self { listener: socket, handover, closes_at: None }
     }
 
     /// Listens on `addr`; with `reuse_port`, beside other processes of this user that do so too.
@@ -52,35 +52,35 @@ impl Door {
         socket.set_reuseaddr(true)?;
         socket.set_reuseport(reuse_port)?;
         socket.bind(addr)?;
-        let succession = if reuse_port { Succession::OtherSocket } else { Succession::None };
-        Ok(Self::new(socket.listen(BACKLOG)?, succession))
+        let handover = if reuse_port { SocketHandover::OtherSocket } else { SocketHandover::None };
+        Ok(Self::new(socket.listen(BACKLOG)?, handover))
     }
 
     /// A door of a socket that the service manager listens on for us.
     pub fn inherited(socket: std::net::TcpListener) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
-        Ok(Self::new(TcpListener::from_std(socket)?, Succession::SameSocket))
+        Ok(Self::new(TcpListener::from_std(socket)?, SocketHandover::SameSocket))
     }
 
     /// Its address.
     pub fn addr(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()
+        self.listener.local_addr()
     }
 
     /// Whether somebody else will answer after us.
     pub fn has_successor(&self) -> bool {
-        self.succession != Succession::None
+        self.handover != SocketHandover::None
     }
 
     /// Begins to close. Without a successor new clients are told to go elsewhere for `delay`; with one they are
     /// led there as soon as nobody is left between the two.
     pub(crate) fn close_after(&mut self, delay: Duration) {
         let now = Instant::now();
-        self.closes = Some(match self.succession {
-            Succession::None => now + delay,
-            Succession::SameSocket => now,
-            Succession::OtherSocket => {
-                if let Err(error) = turn_syns_away(&self.socket) {
+        self.closes_at = Some(match self.handover {
+            SocketHandover::None => now + delay,
+            SocketHandover::SameSocket => now,
+            SocketHandover::OtherSocket => {
+                if let Err(error) = turn_syns_away(&self.listener) {
                     tracing::warn!(%error, "clients may be lost between this process and the next");
                 }
                 now + LAST_HANDSHAKES
@@ -92,11 +92,11 @@ impl Door {
     /// somebody else keeps loses nobody.
     pub(crate) fn into_waiting(self) -> io::Result<Vec<(TcpStream, SocketAddr)>> {
         let mut waiting = Vec::new();
-        if self.succession == Succession::SameSocket {
+        if self.handover == SocketHandover::SameSocket {
             return Ok(waiting);
         }
         // The system is asked, and not the runtime, which may not have heard of the last ones yet.
-        let socket = self.socket.into_std()?;
+        let socket = self.listener.into_std()?;
         while waiting.len() < MAX_WAITING {
             match socket.accept() {
                 Ok((client, peer)) => {
@@ -163,8 +163,8 @@ mod tests {
     }
 
     /// Serves one client, if one comes soon.
-    async fn accept(door: &Door) {
-        if let Ok(accepted) = timeout(Duration::from_millis(5), door.socket.accept()).await {
+    async fn accept(socket: &ListeningSocket) {
+        if let Ok(accepted) = timeout(Duration::from_millis(5), socket.listener.accept()).await {
             serve(accepted.unwrap().0);
         }
     }
@@ -172,16 +172,16 @@ mod tests {
     /// As many as the queue holds are found in it when it closes, and not one sooner.
     #[tokio::test]
     async fn r25_nobody_in_the_queue_is_forgotten() {
-        for (succession, found) in
-            [(Succession::None, 7), (Succession::OtherSocket, 7), (Succession::SameSocket, 0)]
+        for (handover, found) in
+            [(SocketHandover::None, 7), (SocketHandover::OtherSocket, 7), (SocketHandover::SameSocket, 0)]
         {
-            let door = Door::bind("127.0.0.1:0".parse().unwrap(), false).unwrap();
-            let door = Door { succession, ..door };
-            let addr = door.addr().unwrap();
+            let socket = ListeningSocket::bind("127.0.0.1:0".parse().unwrap(), false).unwrap();
+            let socket = ListeningSocket { handover, ..socket };
+            let addr = socket.addr().unwrap();
             // Without a turn of the runtime in between.
             let clients: Vec<_> = (0..7).map(|_| std::net::TcpStream::connect(addr).unwrap()).collect();
-            let waiting = door.into_waiting().unwrap();
-            assert_eq!(waiting.len(), found, "{succession:?}");
+            let waiting = socket.into_waiting().unwrap();
+            assert_eq!(waiting.len(), found, "{handover:?}");
             for (client, peer) in waiting {
                 assert!(clients.iter().any(|known| known.local_addr().unwrap() == peer));
                 serve(client);
@@ -191,12 +191,12 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn r25_between_two_sockets_on_one_port_nobody_is_lost() {
-        let mut old = Door::bind("127.0.0.1:0".parse().unwrap(), true).unwrap();
+        let mut old = ListeningSocket::bind("127.0.0.1:0".parse().unwrap(), true).unwrap();
         let addr = old.addr().unwrap();
         let (over, served) = (Arc::default(), Arc::default());
         let clients = crowd(addr, &over, &served);
         for _ in 0..ROUNDS {
-            let new = Arc::new(Door::bind(addr, true).unwrap());
+            let new = Arc::new(ListeningSocket::bind(addr, true).unwrap());
             let successor = Arc::clone(&new);
             let serving = tokio::spawn(async move {
                 loop {
@@ -204,7 +204,7 @@ mod tests {
                 }
             });
             old.close_after(Duration::from_hours(1));
-            let closes = old.closes.unwrap();
+            let closes = old.closes_at.unwrap();
             while Instant::now() < closes {
                 tokio::select! {
                     () = accept(&old) => {}

@@ -6,12 +6,12 @@ use std::net::TcpListener;
 
 use listenfd::ListenFd;
 
-use super::listening_socket::Door;
+use super::listening_socket::ListeningSocket;
 use crate::config::ListenSettings;
 
 /// Why a listener has no socket.
 #[derive(Debug, thiserror::Error)]
-pub enum DoorError {
+pub enum SocketError {
     /// The address cannot be listened on.
     #[error("listen.addr: cannot listen on {addr}: {source}")]
     Bind {
@@ -42,7 +42,7 @@ pub enum DoorError {
 }
 
 /// A door for each listener, in their order.
-pub fn open(listeners: &[ListenSettings]) -> Result<Vec<Door>, DoorError> {
+pub fn open(listeners: &[ListenSettings]) -> Result<Vec<ListeningSocket>, SocketError> {
     let handed = handed_over(&mut ListenFd::from_env())?;
     if handed.is_empty() {
         return listeners.iter().map(bind).collect();
@@ -53,14 +53,15 @@ pub fn open(listeners: &[ListenSettings]) -> Result<Vec<Door>, DoorError> {
     match_names(&wanted, handed, &names)?.into_iter().zip(listeners).map(inherit).collect()
 }
 
-fn bind(listen: &ListenSettings) -> Result<Door, DoorError> {
-    Door::bind(listen.addr, listen.reuse_port).map_err(|source| DoorError::Bind { addr: listen.addr, source })
+fn bind(listen: &ListenSettings) -> Result<ListeningSocket, SocketError> {
+    ListeningSocket::bind(listen.addr, listen.reuse_port)
+        .map_err(|source| SocketError::Bind { addr: listen.addr, source })
 }
 
-fn handed_over(sockets: &mut ListenFd) -> Result<Vec<TcpListener>, DoorError> {
+fn handed_over(sockets: &mut ListenFd) -> Result<Vec<TcpListener>, SocketError> {
     let mut handed = Vec::new();
     for index in 0..sockets.len() {
-        let wrong = |source| DoorError::Handed { number: index + 1, source };
+        let wrong = |source| SocketError::Handed { number: index + 1, source };
         let missing = || io::Error::other("it is taken already");
         let socket = sockets.take_tcp_listener(index).map_err(wrong)?;
         handed.push(socket.ok_or_else(missing).map_err(wrong)?);
@@ -69,9 +70,9 @@ fn handed_over(sockets: &mut ListenFd) -> Result<Vec<TcpListener>, DoorError> {
 }
 
 /// To each listener the socket of its name (`FileDescriptorName=`); to the others the rest in their order.
-fn match_names<S>(listeners: &[&str], handed: Vec<S>, names: &[&str]) -> Result<Vec<S>, DoorError> {
+fn match_names<S>(listeners: &[&str], handed: Vec<S>, names: &[&str]) -> Result<Vec<S>, SocketError> {
     if handed.len() != listeners.len() {
-        return Err(DoorError::Count { handed: handed.len(), listeners: listeners.len() });
+        return Err(SocketError::Count { handed: handed.len(), listeners: listeners.len() });
     }
     let mut sockets: Vec<_> = handed.into_iter().map(Some).collect();
     let mut take_named = |listener: &&str| {
@@ -83,7 +84,7 @@ fn match_names<S>(listeners: &[&str], handed: Vec<S>, names: &[&str]) -> Result<
     Ok(named.into_iter().filter_map(|socket| socket.or_else(|| rest.next())).collect())
 }
 
-fn inherit((socket, listen): (TcpListener, &ListenSettings)) -> Result<Door, DoorError> {
+fn inherit((socket, listen): (TcpListener, &ListenSettings)) -> Result<ListeningSocket, SocketError> {
     match socket.local_addr() {
         Ok(addr) if addr != listen.addr && listen.addr.port() != 0 => tracing::warn!(
             listener = listen.name,
@@ -93,7 +94,7 @@ fn inherit((socket, listen): (TcpListener, &ListenSettings)) -> Result<Door, Doo
         ),
         _ => {}
     }
-    Door::inherited(socket).map_err(|source| DoorError::Bind { addr: listen.addr, source })
+    ListeningSocket::inherited(socket).map_err(|source| SocketError::Bind { addr: listen.addr, source })
 }
 
 #[cfg(test)]

@@ -17,8 +17,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::postgres::listener::Listener;
-use crate::session::permits::Place;
-use crate::session::{self, Steps};
+use crate::session::permits::ConnectionAdmission;
+use crate::session::{self, SessionContext};
 use crate::supervisor::{Heartbeat, TaskKind, TaskName, TaskSupervisor};
 
 /// Accepted connections on their way to a core.
@@ -26,41 +26,41 @@ const HAND_OUT: usize = 64;
 
 /// An accepted connection, and what it will meet: the configuration of this moment, for as long as it lives.
 #[derive(Debug)]
-pub(crate) struct Job {
+pub(crate) struct AcceptedConnection {
     pub(crate) tcp: TcpStream,
     pub(crate) peer: SocketAddr,
-    pub(crate) steps: Arc<Steps>,
+    pub(crate) context: Arc<SessionContext>,
     pub(crate) listener: Arc<Listener>,
-    pub(crate) place: Place,
+    pub(crate) admission: ConnectionAdmission,
 }
 
 /// A job that is counted as a session of its core.
-type Counted = (Box<Job>, Count);
+type SessionGuard = (Box<AcceptedConnection>, Count);
 
 /// The threads that sessions live on.
 #[derive(Debug)]
-pub struct Cores {
-    cores: Vec<Core>,
+pub struct WorkerThreads {
+    cores: Vec<WorkerThread>,
     /// No new sessions come.
     closing: CancellationToken,
 }
 
 #[derive(Debug)]
-struct Core {
-    jobs: mpsc::Sender<Counted>,
+struct WorkerThread {
+    jobs: mpsc::Sender<SessionGuard>,
     sessions: Arc<AtomicUsize>,
     heartbeat: Heartbeat,
     /// The thread has ended, and its sessions with it.
     ended: CancellationToken,
 }
 
-impl Cores {
+impl WorkerThreads {
     /// Starts `count` threads, at least one. Each is a task of `supervisor`, whose receiving end begins again after a
     /// fault while its sessions go on.
     pub fn start(count: usize, supervisor: &TaskSupervisor) -> io::Result<Self> {
         let closing = CancellationToken::new();
-        let cores = (0..count.max(1)).map(|number| Core::start(number, supervisor, &closing));
-        Ok(Self { cores: cores.collect::<io::Result<_>>()?, closing })
+        let workers = (0..count.max(1)).map(|number| WorkerThread::start(number, supervisor, &closing));
+        Ok(Self { cores: workers.collect::<io::Result<_>>()?, closing })
     }
 
     /// How many threads there are.
@@ -70,28 +70,31 @@ impl Cores {
 
     /// How many sessions there are, those that are logging in included.
     pub fn sessions(&self) -> usize {
-        self.cores.iter().map(|core| core.sessions.load(Ordering::Relaxed)).sum()
+        self.cores.iter().map(|worker| worker.sessions.load(Ordering::Relaxed)).sum()
     }
 
     /// To the core with the fewest sessions: hashing by the kernel would leave a few sessions on one core. A core that
     /// does not answer, has ended or has no room for one more is passed over.
-    pub(crate) async fn serve(&self, job: Job) {
-        let mut cores: Vec<_> = self.cores.iter().collect();
-        cores.sort_by_key(|core| (!core.heartbeat.is_recent(), core.sessions.load(Ordering::Relaxed)));
-        let mut job = Box::new(job);
-        for core in &cores {
-            match core.jobs.try_send((job, Count::one(&core.sessions))) {
+    pub(crate) async fn serve(&self, connection: AcceptedConnection) {
+        let mut workers: Vec<_> = self.cores.iter().collect();
+        workers
+            .sort_by_key(|worker| (!worker.heartbeat.is_recent(), worker.sessions.load(Ordering::Relaxed)));
+        let mut connection = Box::new(connection);
+        for worker in &workers {
+            match worker.jobs.try_send((connection, Count::one(&worker.sessions))) {
                 Ok(()) => return,
-                Err(TrySendError::Full((back, _)) | TrySendError::Closed((back, _))) => job = back,
+                Err(TrySendError::Full((back, _)) | TrySendError::Closed((back, _))) => connection = back,
             }
         }
-        let room = cores.into_iter().map(|core| {
-            Box::pin(async move { core.jobs.reserve().await.map(|room| (room, Count::one(&core.sessions))) })
+        let room = workers.into_iter().map(|worker| {
+            Box::pin(
+                async move { worker.jobs.reserve().await.map(|room| (room, Count::one(&worker.sessions))) },
+            )
         });
         match select_ok(room).await {
-            Ok(((room, count), _)) => room.send((job, count)),
+            Ok(((room, count), _)) => room.send((connection, count)),
             Err(_) => {
-                if let Some(left_out) = job.steps.noise.line("no_session_thread") {
+                if let Some(left_out) = connection.context.noise.line("no_session_thread") {
                     tracing::error!(left_out, "all session threads have ended; a connection is closed");
                 }
             }
@@ -101,13 +104,13 @@ impl Cores {
     /// Waits for the last session. New ones are not taken any more.
     pub async fn ended(&self) {
         self.closing.cancel();
-        for core in &self.cores {
-            core.ended.cancelled().await;
+        for worker in &self.cores {
+            worker.ended.cancelled().await;
         }
     }
 }
 
-impl Core {
+impl WorkerThread {
     fn start(number: usize, supervisor: &TaskSupervisor, closing: &CancellationToken) -> io::Result<Self> {
         let (jobs, incoming) = mpsc::channel(HAND_OUT);
         let entry = supervisor.register(TaskName::of(TaskKind::SessionThread, number));
@@ -135,7 +138,11 @@ impl Core {
 }
 
 /// Begins sessions until no more can come, and waits for their end.
-async fn receive(incoming: &mut mpsc::Receiver<Counted>, closing: &CancellationToken, tasks: &TaskTracker) {
+async fn receive(
+    incoming: &mut mpsc::Receiver<SessionGuard>,
+    closing: &CancellationToken,
+    tasks: &TaskTracker,
+) {
     loop {
         let received = tokio::select! {
             biased;
@@ -145,27 +152,27 @@ async fn receive(incoming: &mut mpsc::Receiver<Counted>, closing: &CancellationT
                 continue;
             }
         };
-        let Some((job, count)) = received else { break };
-        drop(tasks.spawn(run(*job, count)));
+        let Some((connection, count)) = received else { break };
+        drop(tasks.spawn(run(*connection, count)));
     }
     tasks.close();
     tasks.wait().await;
 }
 
 /// Serves one connection. A panic ends it, and nothing else.
-async fn run(job: Job, count: Count) {
-    let Job { tcp, peer, steps, listener, place } = job;
-    let metrics = Arc::clone(&steps.metrics);
+async fn run(connection: AcceptedConnection, count: Count) {
+    let AcceptedConnection { tcp, peer, context, listener, admission } = connection;
+    let metrics = Arc::clone(&context.metrics);
     // Accepted on another runtime's reactor: its socket has to be registered with this one.
     match tcp.into_std().and_then(TcpStream::from_std) {
         Ok(tcp) => {
-            let serving = Box::pin(session::serve(steps, &listener, (tcp, peer), place));
+            let serving = Box::pin(session::serve(context, &listener, (tcp, peer), admission));
             if AssertUnwindSafe(serving).catch_unwind().await.is_err() {
                 metrics.connection_aborted();
             }
         }
         Err(error) => {
-            if let Some(left_out) = steps.noise.line("handing_over") {
+            if let Some(left_out) = context.noise.line("handing_over") {
                 tracing::warn!(%error, left_out, "a connection could not be handed to its core");
             }
         }

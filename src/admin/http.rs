@@ -21,9 +21,9 @@ use tokio::time::{sleep, timeout};
 
 use crate::accept::acceptor::Generation;
 use crate::accept::threads;
-use crate::lifecycle::Stopping;
+use crate::lifecycle::ShutdownTokens;
 use crate::net::resolver::Resolver;
-use crate::session::permits::{Counts, EvictionSet, EvictionSignal, Turn};
+use crate::session::permits::{EvictionSet, EvictionSignal, EvictionStep, PermitCounters};
 use crate::supervisor::TaskSupervisor;
 use crate::telemetry::logging::LogControl;
 use crate::telemetry::metrics::{Metrics, Snapshot};
@@ -51,11 +51,11 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 #[derive(Debug)]
 pub struct Admin {
     /// Whether it ends.
-    pub stopping: Stopping,
+    pub stopping: ShutdownTokens,
     /// The configuration in force.
     pub current: Arc<ArcSwap<Generation>>,
     /// Who is there.
-    pub counts: Arc<Counts>,
+    pub counts: Arc<PermitCounters>,
     /// What was counted.
     pub metrics: Arc<Metrics>,
     /// DNS.
@@ -74,7 +74,8 @@ pub async fn serve(listener: &TcpListener, admin: Arc<Admin>) {
             Ok((tcp, peer)) => {
                 let evicted = EvictionSignal::default();
                 let source = peer.ip().into();
-                let Ok((place, _)) = connections.enter(source, MAX_CONNECTIONS, (), Turn::Client, &evicted)
+                let Ok((place, _)) =
+                    connections.enter(source, MAX_CONNECTIONS, (), EvictionStep::Client, &evicted)
                 else {
                     continue; // the proxy waits for all of them, so one can always be evicted
                 };
@@ -173,10 +174,10 @@ impl Admin {
             return Err("stopping");
         }
         let current = self.current.load();
-        if !current.steps.key_sets().any(|(_, status)| status.usable) {
+        if !current.context.key_sets().any(|(_, status)| status.usable) {
             return Err("no issuer has usable keys");
         }
-        if !current.steps.admits_records() {
+        if !current.context.admits_records() {
             return Err("audit records cannot be written");
         }
         Ok(())
@@ -191,10 +192,10 @@ impl Admin {
             waiting: self.counts.clients().saturating_sub(active),
             max_clients: current.limits.clients,
             ready: self.ready().is_ok(),
-            issuers: current.steps.issuers(),
+            issuers: current.context.issuers(),
             certificates: names.zip(current.certificates.iter().copied()).collect(),
-            aws: current.steps.aws(),
-            pool: current.steps.pool(),
+            aws: current.context.aws(),
+            pool: current.context.pool(),
             resolver: self.resolver.status(),
             tasks: self.supervisor.status(),
             threads: threads::count(),

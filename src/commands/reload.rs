@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use crate::accept::acceptor::Generation;
 use crate::accept::fd_limit;
-use crate::app::Host;
+use crate::app::SharedState;
 use crate::config::Config;
 use crate::lifecycle;
 
@@ -26,7 +26,7 @@ pub type Load = Arc<dyn Fn() -> Result<Config, String> + Send + Sync>;
 /// Reloads when it is woken.
 pub struct Reloader {
     /// What stays.
-    pub host: Arc<Host>,
+    pub host: Arc<SharedState>,
     /// What is replaced.
     pub current: Arc<ArcSwap<Generation>>,
     /// The configuration it was built from.
@@ -56,12 +56,12 @@ impl Reloader {
         if self.under_way.load(Ordering::Relaxed) {
             self.report(&Err(anyhow!("the last reload has broken down")));
         }
-        let stopping = &self.host.stopping;
+        let shutdown = &self.host.shutdown;
         loop {
             tokio::select! {
                 biased;
-                () = stopping.asked.cancelled() => return,
-                () = stopping.drain.cancelled() => return,
+                () = shutdown.asked.cancelled() => return,
+                () = shutdown.drain.cancelled() => return,
                 () = wanted.notified() => {}
             }
             self.under_way.store(true, Ordering::Relaxed);
@@ -82,13 +82,13 @@ impl Reloader {
         }
         let reading = Reading(Arc::clone(&self.reading));
         let (sender, receiver) = oneshot::channel();
-        let (host, load, current) =
+        let (shared, load, current) =
             (Arc::clone(&self.host), Arc::clone(&self.load), self.current.load_full());
         let running = self.running().clone();
         let prepare = move || {
             let (sender, reading) = (sender, reading); // at a panic, the last one goes first
-            let _runtime = host.control.enter();
-            let prepared = prepare(&host, &load, &running, &current);
+            let _runtime = shared.control.enter();
+            let prepared = prepare(&shared, &load, &running, &current);
             drop(reading);
             let _ = sender.send(prepared); // nobody waits for one that is too late
         };
@@ -106,15 +106,15 @@ impl Reloader {
     /// Nothing is left that could fail, but for a service that has begun to stop.
     fn take(&self, prepared: Prepared) -> anyhow::Result<()> {
         let Prepared { config, generation, audit } = prepared;
-        if self.host.stopping.is_over() {
+        if self.host.shutdown.is_over() {
             bail!("the service is stopping");
         }
         let before = self.current.swap(Arc::new(generation));
         if let Some(file) = audit {
             self.host.log.redirect_audit(file);
         }
-        before.steps.close_pool(); // what was opened under other rules serves nobody under these
-        let ended = self.host.roll.deny(config.denied.clone());
+        before.context.close_pool(); // what was opened under other rules serves nobody under these
+        let ended = self.host.registry.deny(config.denied.clone());
         if ended > 0 {
             tracing::info!(
                 sessions = ended,
@@ -144,7 +144,7 @@ impl Reloader {
                 format!("{}; the last reload was refused, see the log", self.status)
             }
         };
-        if !self.host.stopping.is_over() {
+        if !self.host.shutdown.is_over() {
             lifecycle::ready(&status);
         }
     }
@@ -154,7 +154,12 @@ impl Reloader {
     }
 }
 
-fn prepare(host: &Host, load: &Load, running: &Config, current: &Generation) -> anyhow::Result<Prepared> {
+fn prepare(
+    shared: &SharedState,
+    load: &Load,
+    running: &Config,
+    current: &Generation,
+) -> anyhow::Result<Prepared> {
     let config = load().map_err(|problems| anyhow!(problems))?;
     let fixed = config.needs_restart(running);
     if !fixed.is_empty() {
@@ -164,8 +169,8 @@ fn prepare(host: &Host, load: &Load, running: &Config, current: &Generation) -> 
         );
     }
     fd_limit::provide(config.limits.max_client_conn, config.pool.map_or(0, |pool| pool.max_idle))?;
-    let generation = host.build(config.clone(), Some(current)).context("not usable")?;
-    let audit = host.log.open_audit_file()?;
+    let generation = shared.build(config.clone(), Some(current)).context("not usable")?;
+    let audit = shared.log.open_audit_file()?;
     Ok(Prepared { config, generation, audit })
 }
 

@@ -17,15 +17,15 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::reload::{Load, Reloader};
-use crate::accept::acceptor::{Acceptor, Doors, EvictionLog, Generation};
-use crate::accept::listening_socket::Door;
-use crate::accept::workers::Cores;
+use crate::accept::acceptor::{Acceptor, EvictionLog, Generation, OpenSockets};
+use crate::accept::listening_socket::ListeningSocket;
+use crate::accept::workers::WorkerThreads;
 use crate::accept::{fd_limit, socket_activation, threads};
 use crate::admin::http;
 use crate::admin::http::Admin;
-use crate::app::{Host, Outside};
+use crate::app::{AppEnvironment, SharedState};
 use crate::config::Config;
-use crate::lifecycle::{self, Signals, Stopping};
+use crate::lifecycle::{self, ServiceSignals, ShutdownTokens};
 use crate::supervisor::{TaskKind, TaskSupervisor};
 use crate::telemetry::logging::LogControl;
 
@@ -46,7 +46,7 @@ pub struct Service {
     /// Where the next configuration comes from.
     pub load: Load,
     /// One for each of the configuration's listeners, in their order.
-    pub doors: Vec<Door>,
+    pub doors: Vec<ListeningSocket>,
     /// The admin address, listened on.
     pub admin: Option<TcpListener>,
     /// The running log.
@@ -54,11 +54,11 @@ pub struct Service {
     /// Notified when the next configuration should be taken.
     pub reload: Arc<Notify>,
     /// How it is stopped.
-    pub stopping: Stopping,
+    pub stopping: ShutdownTokens,
     /// The signals that end the service or change it; a test does both by hand.
-    pub signals: Option<Signals>,
+    pub signals: Option<ServiceSignals>,
     /// Tells the time, and where names lead.
-    pub outside: Outside,
+    pub outside: AppEnvironment,
 }
 
 /// Serves until a signal ends it. `load` reads the configuration again.
@@ -66,8 +66,8 @@ pub fn run(config: Config, load: Load, log: LogControl) -> anyhow::Result<()> {
     let control = control_runtime()?;
     fd_limit::provide(config.limits.max_client_conn, config.pool.map_or(0, |pool| pool.max_idle))?;
     control.block_on(async {
-        let signals = Signals::listen().context("signals cannot be listened to")?;
-        let doors = socket_activation::open(&config.listeners)?;
+        let signals = ServiceSignals::listen().context("signals cannot be listened to")?;
+        let sockets = socket_activation::open(&config.listeners)?;
         let admin = match config.admin.addr {
             Some(addr) => Some(listen(addr).await?),
             None => None,
@@ -75,13 +75,13 @@ pub fn run(config: Config, load: Load, log: LogControl) -> anyhow::Result<()> {
         serve(Service {
             config,
             load,
-            doors,
+            doors: sockets,
             admin,
             log,
             reload: Arc::default(),
-            stopping: Stopping::default(),
+            stopping: ShutdownTokens::default(),
             signals: Some(signals),
-            outside: Outside::default(),
+            outside: AppEnvironment::default(),
         })
         .await
     })
@@ -121,26 +121,39 @@ pub(super) fn warn(config: &Config) {
 /// Serves clients until it is stopped. Runs on the control runtime; every part of it that must not end is a task of the
 /// supervisor.
 pub async fn serve(service: Service) -> anyhow::Result<()> {
-    let Service { config, load, doors, admin, log, reload, stopping, signals, outside } = service;
+    let Service {
+        config,
+        load,
+        doors: sockets,
+        admin,
+        log,
+        reload,
+        stopping: shutdown,
+        signals,
+        outside: environment,
+    } = service;
     warn(&config);
-    let host = Arc::new(Host::new(outside, Handle::current(), stopping.clone(), log, &config.cancel)?);
-    let supervisor = host.supervisor.clone();
+    let shared =
+        Arc::new(SharedState::new(environment, Handle::current(), shutdown.clone(), log, &config.cancel)?);
+    let supervisor = shared.supervisor.clone();
     if let Some(signals) = signals {
-        drive(&supervisor, signals, &stopping, &reload);
+        drive(&supervisor, signals, &shutdown, &reload);
     }
-    host.roll.deny(config.denied.clone());
-    let current = Arc::new(ArcSwap::from_pointee(host.build(config.clone(), None)?));
+    shared.registry.deny(config.denied.clone());
+    let current = Arc::new(ArcSwap::from_pointee(shared.build(config.clone(), None)?));
     let count = thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let cores = Cores::start(count, &supervisor).context("the session threads cannot be started")?;
+    let workers =
+        WorkerThreads::start(count, &supervisor).context("the session threads cannot be started")?;
 
-    let addresses = doors.iter().map(|door| Ok(door.addr()?.to_string())).collect::<io::Result<Vec<_>>>()?;
+    let addresses =
+        sockets.iter().map(|socket| Ok(socket.addr()?.to_string())).collect::<io::Result<Vec<_>>>()?;
     let addr = addresses.join(", ");
     let status = format!("listening on {addr}");
-    tracing::info!(addr, cores = cores.count(), version = env!("CARGO_PKG_VERSION"), "listening");
+    tracing::info!(addr, workers = workers.count(), version = env!("CARGO_PKG_VERSION"), "listening");
 
     let ended = CancellationToken::new();
     let _ended = ended.clone().drop_guard();
-    let looks = admin.map(|listener| look(listener, &host, &current, &ended));
+    let looks = admin.map(|listener| look(listener, &shared, &current, &ended));
     let monitored = supervisor.clone();
     let monitor = move || {
         let supervisor = monitored.clone();
@@ -149,14 +162,14 @@ pub async fn serve(service: Service) -> anyhow::Result<()> {
     supervisor.spawn(TaskKind::HealthMonitor, ended.clone(), monitor);
     lifecycle::ready(&status);
     let acceptor = Acceptor {
-        cores,
+        workers,
         current: Arc::clone(&current),
-        counts: Arc::clone(&host.counts),
-        metrics: Arc::clone(&host.metrics),
+        permits: Arc::clone(&shared.permits),
+        metrics: Arc::clone(&shared.metrics),
         evictions: EvictionLog::default(),
     };
     let reloader = Reloader {
-        host,
+        host: shared,
         current,
         running: Mutex::new(config),
         load,
@@ -166,7 +179,7 @@ pub async fn serve(service: Service) -> anyhow::Result<()> {
     };
     reload_when_asked(&supervisor, reloader, reload);
 
-    live(&supervisor, &acceptor, doors, &stopping).await;
+    live(&supervisor, &acceptor, sockets, &shutdown).await;
     ended.cancel();
     if let Some(looks) = looks {
         let _ = looks.await; // it has been told to end
@@ -175,33 +188,38 @@ pub async fn serve(service: Service) -> anyhow::Result<()> {
 }
 
 /// Turns signals into stopping and reloading.
-fn drive(supervisor: &TaskSupervisor, signals: Signals, stopping: &Stopping, reload: &Arc<Notify>) {
+fn drive(
+    supervisor: &TaskSupervisor,
+    signals: ServiceSignals,
+    shutdown: &ShutdownTokens,
+    reload: &Arc<Notify>,
+) {
     let signals = Arc::new(tokio::sync::Mutex::new(signals));
-    let (until, stopping, reload) = (stopping.now.clone(), stopping.clone(), Arc::clone(reload));
+    let (until, shutdown, reload) = (shutdown.now.clone(), shutdown.clone(), Arc::clone(reload));
     supervisor.spawn(TaskKind::SignalDriver, until, move || {
-        let (signals, stopping, reload) = (Arc::clone(&signals), stopping.clone(), Arc::clone(&reload));
-        async move { signals.lock().await.drive(&stopping, &reload).await }
+        let (signals, shutdown, reload) = (Arc::clone(&signals), shutdown.clone(), Arc::clone(&reload));
+        async move { signals.lock().await.drive(&shutdown, &reload).await }
     });
 }
 
 /// Serves health and metrics on `listener`.
 fn look(
     listener: TcpListener,
-    host: &Host,
+    shared: &SharedState,
     current: &Arc<ArcSwap<Generation>>,
     ended: &CancellationToken,
 ) -> JoinHandle<()> {
     let admin = Arc::new(Admin {
-        stopping: host.stopping.clone(),
+        stopping: shared.shutdown.clone(),
         current: Arc::clone(current),
-        counts: Arc::clone(&host.counts),
-        metrics: Arc::clone(&host.metrics),
-        resolver: host.outside.resolver.clone(),
-        supervisor: host.supervisor.clone(),
-        log: host.log.clone(),
+        counts: Arc::clone(&shared.permits),
+        metrics: Arc::clone(&shared.metrics),
+        resolver: shared.outside.resolver.clone(),
+        supervisor: shared.supervisor.clone(),
+        log: shared.log.clone(),
     });
     let listener = Arc::new(listener);
-    host.supervisor.spawn(TaskKind::AdminServer, ended.clone(), move || {
+    shared.supervisor.spawn(TaskKind::AdminServer, ended.clone(), move || {
         let (listener, admin) = (Arc::clone(&listener), Arc::clone(&admin));
         async move { http::serve(&listener, admin).await }
     })
@@ -220,40 +238,45 @@ fn reload_when_asked(supervisor: &TaskSupervisor, reloader: Reloader, wanted: Ar
 }
 
 /// Accepts clients, and lets their sessions end when it is time.
-async fn live(supervisor: &TaskSupervisor, acceptor: &Acceptor, doors: Vec<Door>, stopping: &Stopping) {
-    let succeeded = doors.iter().any(Door::has_successor);
-    let (doors, closed) = (tokio::sync::Mutex::new(Doors::new(doors)), CancellationToken::new());
+async fn live(
+    supervisor: &TaskSupervisor,
+    acceptor: &Acceptor,
+    sockets: Vec<ListeningSocket>,
+    shutdown: &ShutdownTokens,
+) {
+    let succeeded = sockets.iter().any(ListeningSocket::has_successor);
+    let (sockets, closed) = (tokio::sync::Mutex::new(OpenSockets::new(sockets)), CancellationToken::new());
     let accept = || async {
-        acceptor.run(&mut *doors.lock().await, stopping).await;
+        acceptor.run(&mut *sockets.lock().await, shutdown).await;
         closed.cancel();
     };
     supervisor.run(TaskKind::Acceptor, &closed, accept).await;
     let ended = CancellationToken::new();
     let end = || async {
-        end_sessions(acceptor, succeeded, stopping).await;
+        end_sessions(acceptor, succeeded, shutdown).await;
         ended.cancel();
     };
     supervisor.run(TaskKind::Shutdown, &ended, end).await;
 }
 
 /// Lets sessions end by themselves, for as long as the configuration says, and ends those that are left.
-async fn end_sessions(acceptor: &Acceptor, succeeded: bool, stopping: &Stopping) {
-    let Acceptor { cores, current, .. } = acceptor;
-    tracing::info!(sessions = cores.sessions(), "the listener is closed; waiting for sessions to end");
+async fn end_sessions(acceptor: &Acceptor, succeeded: bool, shutdown: &ShutdownTokens) {
+    let Acceptor { workers, current, .. } = acceptor;
+    tracing::info!(sessions = workers.sessions(), "the listener is closed; waiting for sessions to end");
     if succeeded {
         tokio::select! {
             () = sleep(SETTLE) => {}
-            () = stopping.drain.cancelled() => {}
+            () = shutdown.drain.cancelled() => {}
         }
     }
-    stopping.drain.cancel();
-    current.load().steps.close_pool();
+    shutdown.drain.cancel();
+    current.load().context.close_pool();
     let patience = current.load().shutdown_timeout;
-    let mut ended = std::pin::pin!(cores.ended());
+    let mut ended = std::pin::pin!(workers.ended());
     tokio::select! {
         () = &mut ended => return,
-        () = stopping.now.cancelled() => {}
-        () = sleep(patience) => stopping.now.cancel(),
+        () = shutdown.now.cancelled() => {}
+        () = sleep(patience) => shutdown.now.cancel(),
     }
     if timeout(GOODBYE, ended).await.is_err() {
         tracing::warn!("some sessions did not end and are cut off");

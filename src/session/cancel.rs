@@ -4,9 +4,9 @@ use std::net::IpAddr;
 
 use tokio::time::Instant;
 
-use super::Steps;
-use super::outcome::End;
-use super::permits::Place;
+use super::SessionContext;
+use super::outcome::SessionEnd;
+use super::permits::ConnectionAdmission;
 use crate::postgres::cancel::Ignored;
 use crate::postgres::cancel::deliver::{Delivered, Entrance, Undelivered, deliver};
 use crate::postgres::cancel::key::CancelKey;
@@ -15,30 +15,30 @@ use crate::telemetry::audit::Trail;
 
 /// Carries out a cancel. Whatever becomes of it, all that its sender sees is the end of the connection.
 pub(super) async fn carry_out(
-    steps: &Steps,
+    context: &SessionContext,
     entrance: Entrance<'_>,
     key: &CancelKey,
     source: IpAddr,
-    (place, trail): (&mut Place, &mut Trail),
-) -> End {
+    (admission, audit): (&mut ConnectionAdmission, &mut Trail),
+) -> SessionEnd {
     let deadline = Instant::now() + limits::CANCEL_TIMEOUT;
     let delivered = async {
-        let order = steps.cancels.judge(key, source, deadline).await?;
+        let order = context.cancels.judge(key, source, deadline).await?;
         if order.server().is_some() {
             // The key proves as much as a token: strangers must not take its place.
-            let _ = place.verified(); // one that is evicted at this very moment ends at the next one
-            trail.right_cancel_key();
+            let _ = admission.verified(); // one that is evicted at this very moment ends at the next one
+            audit.right_cancel_key();
         }
-        deliver(&steps.dialers, entrance, &order, deadline).await
+        deliver(&context.dialers, entrance, &order, deadline).await
     };
     let delivered = delivered.await;
     if matches!(delivered, Err(Undelivered::Ignored(Ignored::Ended))) {
-        trail.right_cancel_key(); // it was one, and drivers send it late
+        audit.right_cancel_key(); // it was one, and drivers send it late
     }
     match delivered {
-        Ok(Delivered::To(told)) => End::CancelForwarded(told),
-        Ok(Delivered::Together) => End::CancelTogether,
-        Err(Undelivered::Ignored(why)) => End::CancelIgnored(why),
-        Err(Undelivered::Failed(error)) => End::CancelFailed(error),
+        Ok(Delivered::To(told)) => SessionEnd::CancelForwarded(told),
+        Ok(Delivered::Together) => SessionEnd::CancelTogether,
+        Err(Undelivered::Ignored(why)) => SessionEnd::CancelIgnored(why),
+        Err(Undelivered::Failed(error)) => SessionEnd::CancelFailed(error),
     }
 }

@@ -8,14 +8,14 @@ use crate::refusal::Stage;
 
 /// The deadlines of a login.
 #[derive(Clone, Copy)]
-pub(super) struct Due {
+pub(super) struct LoginDeadlines {
     /// Of the client's token.
     pub(super) client: Instant,
     /// Of ReadyForQuery.
     pub(super) login: Instant,
 }
 
-impl Due {
+impl LoginDeadlines {
     /// The deadlines of a login that begins now.
     pub(super) fn of(limits: &SessionLimits) -> Self {
         let accepted = Instant::now();
@@ -25,7 +25,7 @@ impl Due {
 
 /// Runs one step inside the login's deadline; `stage` is to blame when it passes.
 pub(super) async fn within<V, E>(
-    due: Due,
+    due: LoginDeadlines,
     stage: Stage,
     step: impl Future<Output = Result<V, E>>,
 ) -> Result<V, LoginError>

@@ -30,11 +30,11 @@ pub struct QueueFull {
 
 /// The queues of all clusters, by name.
 #[derive(Debug, Default)]
-pub struct Admissions(HashMap<String, Arc<Admission>>);
+pub struct LoginRateLimiters(HashMap<String, Arc<LoginRateLimiter>>);
 
 /// The queue of one cluster.
 #[derive(Debug)]
-struct Admission {
+struct LoginRateLimiter {
     per_second: usize,
     /// When the last `per_second` logins were or will be let in, in order.
     turns: Mutex<VecDeque<Instant>>,
@@ -42,22 +42,22 @@ struct Admission {
 }
 
 /// Counts one who waits, also if whoever it is goes away.
-struct Waiting<'a>(&'a AtomicUsize);
+struct WaitingLogin<'a>(&'a AtomicUsize);
 
-impl<'a> Waiting<'a> {
+impl<'a> WaitingLogin<'a> {
     fn begins(count: &'a AtomicUsize) -> Self {
         count.fetch_add(1, Ordering::Relaxed);
         Self(count)
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for WaitingLogin<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-impl Admissions {
+impl LoginRateLimiters {
     /// A queue for each cluster that has a limit.
     pub fn new(clusters: &[Arc<ClusterSettings>]) -> Self {
         Self::default().succeeded_by(clusters)
@@ -69,7 +69,7 @@ impl Admissions {
         let queue = |cluster: &Arc<ClusterSettings>| {
             let limit = Some(cluster.max_logins_per_second).filter(|limit| *limit > 0)?;
             let known = self.0.get(&cluster.name).filter(|known| known.per_second == limit);
-            let queue = known.map_or_else(|| Arc::new(Admission::new(limit)), Arc::clone);
+            let queue = known.map_or_else(|| Arc::new(LoginRateLimiter::new(limit)), Arc::clone);
             Some((cluster.name.clone(), queue))
         };
         Self(clusters.iter().filter_map(queue).collect())
@@ -89,14 +89,14 @@ impl Admissions {
         let full = || QueueFull { cluster: name.clone(), per_second: queue.per_second };
         let turn = queue.take(now).ok_or_else(full)?;
         if turn > now {
-            let _waiting = Waiting::begins(&queue.waiting);
+            let _waiting = WaitingLogin::begins(&queue.waiting);
             sleep_until(turn).await;
         }
         Ok(())
     }
 }
 
-impl Admission {
+impl LoginRateLimiter {
     fn new(per_second: usize) -> Self {
         Self { per_second, turns: Mutex::default(), waiting: AtomicUsize::new(0) }
     }
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn no_window_of_a_second_has_more_logins_than_the_limit() {
-        let (queue, start) = (Admission::new(200), Instant::now());
+        let (queue, start) = (LoginRateLimiter::new(200), Instant::now());
         let mut turns = Vec::new();
         // In bursts, and as fast as they can.
         for step in 0..900_u64 {
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn r24_the_queue_ends_at_ten_seconds() {
-        let (queue, now) = (Admission::new(3), Instant::now());
+        let (queue, now) = (LoginRateLimiter::new(3), Instant::now());
         for second in 0..=10 {
             for _ in 0..3 {
                 assert_eq!(queue.take(now), Some(now + second * WINDOW));
@@ -162,8 +162,9 @@ mod tests {
             cluster.max_logins_per_second = per_second;
             vec![Arc::new(cluster)]
         };
-        let before = Admissions::new(&cluster(7));
-        let same = |after: &Admissions| after.0.get("app").map(|queue| Arc::ptr_eq(queue, &before.0["app"]));
+        let before = LoginRateLimiters::new(&cluster(7));
+        let same =
+            |after: &LoginRateLimiters| after.0.get("app").map(|queue| Arc::ptr_eq(queue, &before.0["app"]));
         assert_eq!(same(&before.succeeded_by(&cluster(7))), Some(true));
         assert_eq!(same(&before.succeeded_by(&cluster(8))), Some(false));
         assert_eq!(same(&before.succeeded_by(&cluster(0))), None, "0 is for no limit");

@@ -3,7 +3,7 @@
 use tokio::time::{Instant, timeout_at};
 
 use super::outcome::LoginError;
-use super::{Due, Steps, within};
+use super::{LoginDeadlines, SessionContext, within};
 use crate::identity::Grant;
 use crate::net::dial::{DialDurations, Dialed, Way};
 use crate::pool::{Opened, Slot};
@@ -18,12 +18,12 @@ const MAX_TRIES: usize = 10;
 
 /// Logs in. The server is reached and the role assumed at the same time. A server that is full is tried again, within the
 /// login's time, as long as `slot` can free a place there.
-pub(super) async fn open(
-    steps: &Steps,
+pub(super) async fn connect(
+    steps: &SessionContext,
     jwt: Jwt,
     grant: &Grant,
     (wanted, slot): (Wanted<'_>, Option<&Slot>),
-    due: Due,
+    due: LoginDeadlines,
     trail: &mut Trail,
 ) -> Result<(Upstream, Opened), LoginError> {
     let (mut dialed, credentials) = tokio::try_join!(
@@ -35,7 +35,7 @@ pub(super) async fn open(
     let mut tries = 1;
     let upstream = loop {
         let signed = credentials.iam_token(grant.cluster(), grant.db_user(), steps.clock.now())?;
-        within(due, Stage::Limits, steps.admissions.admit(grant, signed.reused)).await?;
+        within(due, Stage::Limits, steps.login_rates.admit(grant, signed.reused)).await?;
         let begun = Instant::now();
         let logging_in = server_login::log_in(&mut dialed, wanted, signed.token, due.login);
         let logged_in = within(due, Stage::UpstreamLogin, logging_in).await;
@@ -65,7 +65,12 @@ pub(super) async fn open(
 
 /// Connects again to a server that refused for want of a place, after one was freed there. Fails with the refusal, `why`,
 /// where that is not so.
-async fn dial_again(slot: Option<&Slot>, way: &Way, due: Due, why: LoginError) -> Result<Dialed, LoginError> {
+async fn dial_again(
+    slot: Option<&Slot>,
+    way: &Way,
+    due: LoginDeadlines,
+    why: LoginError,
+) -> Result<Dialed, LoginError> {
     let (Some(slot), LoginError::Upstream(refusal)) = (slot, &why) else { return Err(why) };
     let Some(shortage) = refusal.shortage() else { return Err(why) };
     let again =

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 
 use super::explain::{explain, explain_bearer};
 use super::login_rate::QueueFull;
-use super::permits::{NoPlace, Place, Whose};
-use super::registry::Withdrawn;
+use super::permits::{AdmissionError, ConnectionAdmission, LimitScope};
+use super::registry::AccessWithdrawn;
 use crate::aws::iam_token::SignError;
 use crate::aws::sts::StsError;
 use crate::identity::{PolicyError, VerifyError};
@@ -35,7 +35,7 @@ pub enum LoginError {
     Startup(#[from] StartupError),
     /// There is no place for it.
     #[error(transparent)]
-    NoPlace(#[from] NoPlace),
+    NoPlace(#[from] AdmissionError),
     /// The client did not send its token in time.
     #[error("the client did not send its token within limits.client_login_timeout")]
     ClientTimedOut,
@@ -50,7 +50,7 @@ pub enum LoginError {
     Policy(#[from] PolicyError),
     /// Access that was given before is no longer.
     #[error(transparent)]
-    Withdrawn(#[from] Withdrawn),
+    Withdrawn(#[from] AccessWithdrawn),
     /// Its audit record may be lost.
     #[error("audit records cannot be written: {0}")]
     Audit(#[from] Unwritable),
@@ -104,15 +104,17 @@ impl LoginError {
                 "" | "08" | "53" | "57" | "58" | "F0" | "XX" => Fault::Outside,
                 _ => Fault::Client,
             },
-            Self::NoPlace(NoPlace::Full(full)) => match full.of {
-                Whose::Address | Whose::User(_) => Fault::Client,
-                Whose::Clients | Whose::Logins | Whose::Cluster(_) | Whose::Group(_) => Fault::Operator,
+            Self::NoPlace(AdmissionError::LimitReached(full)) => match full.scope {
+                LimitScope::Address | LimitScope::User(_) => Fault::Client,
+                LimitScope::Clients | LimitScope::Logins | LimitScope::Cluster(_) | LimitScope::Group(_) => {
+                    Fault::Operator
+                }
             },
-            Self::NoPlace(NoPlace::Descriptors)
+            Self::NoPlace(AdmissionError::Descriptors)
             | Self::Audit(_)
             | Self::Queue(_)
             | Self::Sts(StsError::Misconfigured { .. }) => Fault::Operator,
-            Self::NoPlace(NoPlace::Stopping)
+            Self::NoPlace(AdmissionError::Stopping)
             | Self::Sts(_)
             | Self::Dial(_)
             | Self::Upstream(_)
@@ -138,7 +140,7 @@ impl LoginError {
 
 /// How a connection ended.
 #[derive(Debug)]
-pub enum End {
+pub enum SessionEnd {
     /// It never spoke PostgreSQL.
     Dropped(Dropped),
     /// It had shown no good token, and made room for another connection.
@@ -159,12 +161,12 @@ pub enum End {
     Carried(Carried),
 }
 
-impl End {
+impl SessionEnd {
     /// The end of a connection whose place has been taken away.
-    pub fn evicted(place: &Place) -> Self {
+    pub fn evicted(place: &ConnectionAdmission) -> Self {
         match place {
-            Place::Seat(_) => Self::Evicted,
-            Place::Standing(_) => Self::Dropped(Dropped::Crowded),
+            ConnectionAdmission::Login(_) => Self::Evicted,
+            ConnectionAdmission::Refusal(_) => Self::Dropped(Dropped::Crowded),
         }
     }
 
@@ -196,7 +198,7 @@ impl End {
     fn trouble(&self) -> Option<&'static str> {
         match self {
             // The shortage has a line of its own, and many are told.
-            Self::Refused(LoginError::NoPlace(NoPlace::Descriptors)) => None,
+            Self::Refused(LoginError::NoPlace(AdmissionError::Descriptors)) => None,
             Self::Refused(why) if why.fault() == Fault::Client => None,
             Self::Refused(why) => Some(why.refusal("", &Ask::Password).stage.word()),
             Self::CancelFailed(_) => Some("cancel"),

@@ -13,8 +13,8 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-pub use self::eviction::{Evicted, EvictionEntry, EvictionSet, EvictionSignal, Turn};
-pub use self::place::{NoPlace, Place, Seat, Standing, Unheard};
+pub use self::eviction::{EvictedConnection, EvictionEntry, EvictionSet, EvictionSignal, EvictionStep};
+pub use self::place::{AdmissionError, ClosedSilently, ConnectionAdmission, LoginPermit, RefusalPermit};
 use crate::names::source::Source;
 use crate::names::{DbUser, MAX_NAME_BYTES, printable};
 
@@ -23,27 +23,27 @@ pub const MAX_REFUSALS: usize = 64;
 
 /// A number of places.
 #[derive(Debug, Default)]
-pub struct Count(AtomicUsize);
+pub struct PermitCounter(AtomicUsize);
 
-/// A place among those of a [`Count`].
+/// A place among those of a [`PermitCounter`].
 #[derive(Debug)]
-pub struct Held(Arc<Count>);
+pub struct CountedPermit(Arc<PermitCounter>);
 
-impl Count {
+impl PermitCounter {
     /// How many are taken.
     pub fn now(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
 
     /// Takes a place unless `max` are taken.
-    pub fn take(self: &Arc<Self>, max: usize) -> Option<Held> {
+    pub fn take(self: &Arc<Self>, max: usize) -> Option<CountedPermit> {
         let one_more = |taken: usize| (taken < max).then_some(taken + 1);
         self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
-        Some(Held(Arc::clone(self)))
+        Some(CountedPermit(Arc::clone(self)))
     }
 }
 
-impl Drop for Held {
+impl Drop for CountedPermit {
     fn drop(&mut self) {
         self.0.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -52,26 +52,26 @@ impl Drop for Held {
 /// Places for each `K`. A key is forgotten with its last holder, so that the map is never larger than what its
 /// holders are limited to.
 #[derive(Debug)]
-pub struct CountBy<K> {
+pub struct KeyedCounter<K> {
     taken: Mutex<HashMap<K, usize>>,
 }
 
 /// A place of one key.
 #[derive(Debug)]
-pub struct HeldBy<K: Eq + Hash> {
-    of: Arc<CountBy<K>>,
+pub struct KeyedPermit<K: Eq + Hash> {
+    of: Arc<KeyedCounter<K>>,
     key: K,
 }
 
-impl<K> Default for CountBy<K> {
+impl<K> Default for KeyedCounter<K> {
     fn default() -> Self {
         Self { taken: Mutex::default() }
     }
 }
 
-impl<K: Clone + Eq + Hash> CountBy<K> {
+impl<K: Clone + Eq + Hash> KeyedCounter<K> {
     /// Takes a place of `key`, unless there is a `max` and as many are taken.
-    pub fn take(self: &Arc<Self>, key: &K, max: Option<usize>) -> Option<HeldBy<K>> {
+    pub fn take(self: &Arc<Self>, key: &K, max: Option<usize>) -> Option<KeyedPermit<K>> {
         let mut taken = self.lock();
         let before = taken.get(key).copied().unwrap_or(0);
         if max.is_some_and(|max| before >= max) {
@@ -79,18 +79,18 @@ impl<K: Clone + Eq + Hash> CountBy<K> {
         }
         taken.insert(key.clone(), before + 1);
         drop(taken);
-        Some(HeldBy { of: Arc::clone(self), key: key.clone() })
+        Some(KeyedPermit { of: Arc::clone(self), key: key.clone() })
     }
 }
 
-impl<K> CountBy<K> {
+impl<K> KeyedCounter<K> {
     fn lock(&self) -> MutexGuard<'_, HashMap<K, usize>> {
         // No code panics while it holds the lock, and the map is whole at every moment.
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<K: Eq + Hash> Drop for HeldBy<K> {
+impl<K: Eq + Hash> Drop for KeyedPermit<K> {
     fn drop(&mut self) {
         let mut taken = self.of.lock();
         let Some(count) = taken.get_mut(&self.key) else { return };
@@ -103,17 +103,17 @@ impl<K: Eq + Hash> Drop for HeldBy<K> {
 
 /// A limit that is reached.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{} is reached for {of} ({max})", .of.key())]
-pub struct Full {
+#[error("{} is reached for {scope} ({max})", .scope.key())]
+pub struct LimitReached {
     /// Whose.
-    pub of: Whose,
+    pub scope: LimitScope,
     /// How many places there are.
     pub max: usize,
 }
 
 /// Whose limit it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Whose {
+pub enum LimitScope {
     /// All clients.
     Clients,
     /// All that have not shown a good token yet.
@@ -128,7 +128,7 @@ pub enum Whose {
     Group(String),
 }
 
-impl Whose {
+impl LimitScope {
     /// The key of the configuration.
     pub fn key(&self) -> &'static str {
         match self {
@@ -142,7 +142,7 @@ impl Whose {
     }
 }
 
-impl fmt::Display for Whose {
+impl fmt::Display for LimitScope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Clients | Self::Logins => f.write_str("the proxy"),
@@ -156,7 +156,7 @@ impl fmt::Display for Whose {
 
 /// The ceilings at the door.
 #[derive(Clone, Copy, Debug)]
-pub struct DoorLimits {
+pub struct AcceptLimits {
     /// Connections in all.
     pub clients: usize,
     /// Connections that have not shown a good token yet.
@@ -165,7 +165,7 @@ pub struct DoorLimits {
 
 /// The ceilings behind the door: sessions, and logins whose token is good.
 #[derive(Clone, Debug, Default)]
-pub struct SessionCeilings {
+pub struct SessionQuotas {
     /// Of one person in all clusters; `None` for any number.
     pub per_user: Option<usize>,
     /// Of one cluster; `None` for any number.
@@ -176,79 +176,101 @@ pub struct SessionCeilings {
 
 /// All counts of the process.
 #[derive(Debug, Default)]
-pub struct Counts {
-    clients: Arc<Count>,
-    logins: Arc<EvictionSet<Held>>,
+pub struct PermitCounters {
+    clients: Arc<PermitCounter>,
+    logins: Arc<EvictionSet<CountedPermit>>,
     refusals: Arc<EvictionSet<()>>,
-    sessions: Arc<Count>,
-    sources: Arc<CountBy<Source>>,
-    people: Arc<CountBy<(String, String)>>,
-    clusters: Arc<CountBy<String>>,
-    groups: Arc<CountBy<(String, String)>>,
+    sessions: Arc<PermitCounter>,
+    sources: Arc<KeyedCounter<Source>>,
+    people: Arc<KeyedCounter<(String, String)>>,
+    clusters: Arc<KeyedCounter<String>>,
+    groups: Arc<KeyedCounter<(String, String)>>,
 }
 
-/// What a session holds besides its [`Seat`].
+/// What a session holds besides its [`LoginPermit`].
 #[derive(Debug)]
-pub struct SessionPlace {
-    _person: HeldBy<(String, String)>,
-    _cluster: HeldBy<String>,
-    _group: Option<HeldBy<(String, String)>>,
+pub struct SessionPermit {
+    _person: KeyedPermit<(String, String)>,
+    _cluster: KeyedPermit<String>,
+    _group: Option<KeyedPermit<(String, String)>>,
 }
 
-impl Counts {
+impl PermitCounters {
     /// A place for a connection from `source`, or for its refusal, of which there are [`MAX_REFUSALS`]; and the connection
     /// that is evicted for it. Nothing a client says is looked at: whoever claims to be somebody takes nothing from that
     /// person.
-    pub fn admit(&self, limits: &DoorLimits, source: Source) -> (Option<Place>, Option<Evicted>) {
-        match self.seat(limits, source) {
-            Ok((seat, evicted)) => (Some(Place::Seat(seat)), evicted),
+    pub fn admit(
+        &self,
+        limits: &AcceptLimits,
+        source: Source,
+    ) -> (Option<ConnectionAdmission>, Option<EvictedConnection>) {
+        match self.login_permit(limits, source) {
+            Ok((login_permit, evicted)) => (Some(ConnectionAdmission::Login(login_permit)), evicted),
             Err(full) => (self.refuse(full.into(), source), None),
         }
     }
 
     /// A place for the refusal of a connection from `source`, if there is one.
-    pub fn refuse(&self, why: NoPlace, source: Source) -> Option<Place> {
-        self.stand(why, source, Turn::Proxy, EvictionSignal::default())
+    pub fn refuse(&self, why: AdmissionError, source: Source) -> Option<ConnectionAdmission> {
+        self.stand(why, source, EvictionStep::Proxy, EvictionSignal::default())
     }
 
-    /// Looks at `place` again, now that it is known that the connection comes from `ip`, where at most `max` may
+    /// Looks at `admission` again, now that it is known that the connection comes from `ip`, where at most `max` may
     /// be logging in.
-    pub fn locate(&self, place: &mut Place, ip: IpAddr, max: Option<usize>) -> Result<(), Unheard> {
+    pub fn attach_source(
+        &self,
+        admission: &mut ConnectionAdmission,
+        ip: IpAddr,
+        max: Option<usize>,
+    ) -> Result<(), ClosedSilently> {
         let source = Source::from(ip);
-        place.relocate(source);
-        let Place::Seat(seat) = place else { return Ok(()) };
+        admission.relocate(source);
+        let ConnectionAdmission::Login(login_permit) = admission else { return Ok(()) };
         match self.sources.take(&source, max) {
-            Some(held) => seat.source = Some(held),
+            Some(permit) => login_permit.source = Some(permit),
             None => {
-                let why = Full { of: Whose::Address, max: max.unwrap_or_default() }.into();
-                *place = self.stand(why, source, Turn::Client, seat.evicted.clone()).ok_or(Unheard)?;
+                let why = LimitReached { scope: LimitScope::Address, max: max.unwrap_or_default() }.into();
+                *admission = self
+                    .stand(why, source, EvictionStep::Client, login_permit.evicted.clone())
+                    .ok_or(ClosedSilently)?;
             }
         }
         Ok(())
     }
 
-    fn seat(&self, limits: &DoorLimits, source: Source) -> Result<(Seat, Option<Evicted>), Full> {
+    fn login_permit(
+        &self,
+        limits: &AcceptLimits,
+        source: Source,
+    ) -> Result<(LoginPermit, Option<EvictedConnection>), LimitReached> {
         let (max, evicted) = (limits.logins, EvictionSignal::default());
         let (login, who) = match self.clients.take(limits.clients) {
             Some(client) => {
-                let entered = self.logins.enter(source, max, client, Turn::Proxy, &evicted);
-                entered.map_err(|_| Full { of: Whose::Logins, max })?
+                let entered = self.logins.enter(source, max, client, EvictionStep::Proxy, &evicted);
+                entered.map_err(|_| LimitReached { scope: LimitScope::Logins, max })?
             }
             None => {
                 // Above a ceiling that was lowered nobody comes in for another.
                 let replaced = (self.clients.now() <= limits.clients)
-                    .then(|| self.logins.replace(source, max, Turn::Proxy, &evicted))
+                    .then(|| self.logins.replace(source, max, EvictionStep::Proxy, &evicted))
                     .flatten();
-                let (login, who) = replaced.ok_or(Full { of: Whose::Clients, max: limits.clients })?;
+                let (login, who) =
+                    replaced.ok_or(LimitReached { scope: LimitScope::Clients, max: limits.clients })?;
                 (login, Some(who))
             }
         };
-        Ok((Seat { login: Some(login), client: None, source: None, max_logins: max, evicted }, who))
+        Ok((LoginPermit { login: Some(login), client: None, source: None, max_logins: max, evicted }, who))
     }
 
-    fn stand(&self, why: NoPlace, source: Source, turn: Turn, evicted: EvictionSignal) -> Option<Place> {
+    fn stand(
+        &self,
+        why: AdmissionError,
+        source: Source,
+        turn: EvictionStep,
+        evicted: EvictionSignal,
+    ) -> Option<ConnectionAdmission> {
         let (refusal, _) = self.refusals.enter(source, MAX_REFUSALS, (), turn, &evicted).ok()?;
-        Some(Place::Standing(Standing { why, refusal, evicted }))
+        Some(ConnectionAdmission::Refusal(RefusalPermit { why, refusal, evicted }))
     }
 
     /// A place for a login whose token is good, among those of its person (issuer and subject), its group and its
@@ -258,30 +280,33 @@ impl Counts {
         cluster: &str,
         (issuer, subject): (&str, &str),
         user: &DbUser,
-        limits: &SessionCeilings,
-    ) -> Result<SessionPlace, NoPlace> {
+        limits: &SessionQuotas,
+    ) -> Result<SessionPermit, AdmissionError> {
         let cluster = cluster.to_owned();
         let person = (issuer.to_owned(), subject.to_owned());
-        let in_cluster = self.clusters.take(&cluster, limits.per_cluster).ok_or_else(|| Full {
-            of: Whose::Cluster(cluster.clone()),
+        let in_cluster = self.clusters.take(&cluster, limits.per_cluster).ok_or_else(|| LimitReached {
+            scope: LimitScope::Cluster(cluster.clone()),
             max: limits.per_cluster.unwrap_or_default(),
         })?;
-        let of_person = self.people.take(&person, limits.per_user).ok_or_else(|| Full {
-            of: Whose::User(user.clone()),
+        let of_person = self.people.take(&person, limits.per_user).ok_or_else(|| LimitReached {
+            scope: LimitScope::User(user.clone()),
             max: limits.per_user.unwrap_or_default(),
         })?;
         let of_group = match &limits.group {
             None => None,
             Some((group, max)) => {
-                let held = self.groups.take(&(cluster, group.clone()), Some(*max));
-                Some(held.ok_or_else(|| Full { of: Whose::Group(group.clone()), max: *max })?)
+                let permit = self.groups.take(&(cluster, group.clone()), Some(*max));
+                Some(
+                    permit
+                        .ok_or_else(|| LimitReached { scope: LimitScope::Group(group.clone()), max: *max })?,
+                )
             }
         };
-        Ok(SessionPlace { _person: of_person, _cluster: in_cluster, _group: of_group })
+        Ok(SessionPermit { _person: of_person, _cluster: in_cluster, _group: of_group })
     }
 
     /// Counts a session from its welcome on; its seat is its limit.
-    pub fn welcomed(&self) -> Option<Held> {
+    pub fn welcomed(&self) -> Option<CountedPermit> {
         self.sessions.take(usize::MAX)
     }
 

@@ -23,14 +23,14 @@ pub struct Person {
 /// The person's access, or that of this very token, is withdrawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the access of this subject or token is withdrawn ([denied])")]
-pub struct Withdrawn;
+pub struct AccessWithdrawn;
 
 /// The sessions, each with its person; as many as there may be sessions.
 #[derive(Debug, Default)]
-pub struct Roll(Mutex<Inner>);
+pub struct SessionRegistry(Mutex<RegistryState>);
 
 #[derive(Debug, Default)]
-struct Inner {
+struct RegistryState {
     denied: Vec<DeniedSettings>,
     present: HashMap<u64, (Person, CancellationToken)>,
     next: u64,
@@ -38,12 +38,12 @@ struct Inner {
 
 /// A session on the roll; dropping it takes it off.
 #[derive(Debug)]
-pub struct Entry {
-    roll: Arc<Roll>,
+pub struct SessionRegistration {
+    roll: Arc<SessionRegistry>,
     number: u64,
 }
 
-impl Roll {
+impl SessionRegistry {
     /// From now on nobody else than these is denied. Their sessions are told to end; gives how many.
     pub fn deny(&self, denied: Vec<DeniedSettings>) -> usize {
         let mut inner = self.lock();
@@ -53,12 +53,12 @@ impl Roll {
     }
 
     /// Whether this person may come.
-    pub fn admits(&self, person: &Person) -> Result<(), Withdrawn> {
-        if self.lock().denies(person) { Err(Withdrawn) } else { Ok(()) }
+    pub fn admits(&self, person: &Person) -> Result<(), AccessWithdrawn> {
+        if self.lock().denies(person) { Err(AccessWithdrawn) } else { Ok(()) }
     }
 
     /// Enters a session, which ends when `out` is cancelled: at once, if access was withdrawn during the login.
-    pub fn enter(self: &Arc<Self>, person: Person, out: CancellationToken) -> Entry {
+    pub fn register(self: &Arc<Self>, person: Person, out: CancellationToken) -> SessionRegistration {
         let mut inner = self.lock();
         if inner.denies(&person) {
             out.cancel();
@@ -66,16 +66,16 @@ impl Roll {
         let number = inner.next;
         inner.next += 1;
         inner.present.insert(number, (person, out));
-        Entry { roll: Arc::clone(self), number }
+        SessionRegistration { roll: Arc::clone(self), number }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, RegistryState> {
         // No code panics while it holds the lock, and the roll is whole at every moment.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Inner {
+impl RegistryState {
     fn denies(&self, person: &Person) -> bool {
         self.denied.iter().any(|denied| {
             denied.issuer.as_ref().is_none_or(|issuer| *issuer == person.issuer)
@@ -85,7 +85,7 @@ impl Inner {
     }
 }
 
-impl Drop for Entry {
+impl Drop for SessionRegistration {
     fn drop(&mut self) {
         self.roll.lock().present.remove(&self.number);
     }
@@ -111,9 +111,9 @@ mod tests {
 
     #[test]
     fn j14_people_are_denied_by_subject_or_token_at_one_issuer_or_all() {
-        let roll = Roll::default();
+        let registry = SessionRegistry::default();
         let alice = person("okta", "alice", Some("t1"));
-        assert_eq!(roll.admits(&alice), Ok(()));
+        assert_eq!(registry.admits(&alice), Ok(()));
         for (list, is_denied) in [
             (denied(None, &["alice"], &[]), true),
             (denied(Some("okta"), &["bob", "alice"], &[]), true),
@@ -122,28 +122,28 @@ mod tests {
             (denied(None, &[], &["t1"]), true),
             (denied(None, &[], &[]), false),
         ] {
-            roll.deny(vec![denied(Some("other"), &["alice"], &[]), list.clone()]);
-            assert_eq!(roll.admits(&alice).is_err(), is_denied, "{list:?}");
+            registry.deny(vec![denied(Some("other"), &["alice"], &[]), list.clone()]);
+            assert_eq!(registry.admits(&alice).is_err(), is_denied, "{list:?}");
         }
-        roll.deny(vec![denied(None, &[], &["", "t1"])]);
-        assert_eq!(roll.admits(&person("okta", "alice", None)), Ok(()), "a token without an id");
+        registry.deny(vec![denied(None, &[], &["", "t1"])]);
+        assert_eq!(registry.admits(&person("okta", "alice", None)), Ok(()), "a token without an id");
     }
 
     #[test]
     fn j14_those_who_are_there_are_told_and_those_who_come_late_too() {
-        let roll = Arc::new(Roll::default());
+        let registry = Arc::new(SessionRegistry::default());
         let enter = |subject: &str| {
             let out = CancellationToken::new();
-            (roll.enter(person("okta", subject, None), out.clone()), out)
+            (registry.register(person("okta", subject, None), out.clone()), out)
         };
         let ((_alice, alice_out), (_bob, bob_out), (gone, gone_out)) =
             (enter("alice"), enter("bob"), enter("alice"));
         drop(gone);
-        assert_eq!(roll.deny(vec![denied(None, &["alice"], &[])]), 1);
+        assert_eq!(registry.deny(vec![denied(None, &["alice"], &[])]), 1);
         assert!(alice_out.is_cancelled() && !bob_out.is_cancelled() && !gone_out.is_cancelled());
         assert!(enter("alice").1.is_cancelled() && !enter("bob").1.is_cancelled());
-        assert_eq!(roll.lock().present.len(), 2, "who has left is remembered");
-        roll.deny(Vec::new());
+        assert_eq!(registry.lock().present.len(), 2, "who has left is remembered");
+        registry.deny(Vec::new());
         assert!(!enter("alice").1.is_cancelled());
     }
 }

@@ -1,13 +1,13 @@
 //! What those see of the steps who run the service: the state of what each of them keeps, for health and metrics.
 
-use super::Steps;
+use super::SessionContext;
 use crate::aws::breaker::BreakerState;
 use crate::identity::KeyStatus;
 use crate::telemetry::aws_metrics::{AwsSnapshot, StsSnapshot};
 use crate::telemetry::issuer_metrics::IssuerSnapshot;
 use crate::telemetry::pool_metrics::PoolSnapshot;
 
-impl Steps {
+impl SessionContext {
     /// Whether logins are let in as far as audit records are concerned.
     pub fn admits_records(&self) -> bool {
         self.audit.admits().is_ok()
@@ -45,7 +45,7 @@ impl Steps {
             clock_ahead: sts.clock_ahead,
             host: sts.host,
         });
-        let queued = self.admissions.queued();
+        let queued = self.login_rates.queued();
         let memory = self.federation.memory();
         AwsSnapshot {
             sts: sts.collect(),
@@ -59,12 +59,12 @@ impl Steps {
 
     /// What became of logins and connections because of the pool.
     pub fn pool(&self) -> PoolSnapshot {
-        let (hits, misses) = self.pool_tally.hits_and_misses();
+        let (hits, misses) = self.pool_stats.hits_and_misses();
         PoolSnapshot {
             hits,
             misses,
-            kept: self.pool_tally.all_kept(),
-            closed: self.pool_tally.all_closed().collect(),
+            kept: self.pool_stats.all_kept(),
+            closed: self.pool_stats.all_closed().collect(),
             idle: self.pool.as_ref().map_or(0, |pool| pool.idle()),
         }
     }

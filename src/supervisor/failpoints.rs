@@ -8,10 +8,10 @@ use super::{TaskKind, TaskName};
 
 /// Panics to come. The default has none and can get none.
 #[derive(Clone, Debug, Default)]
-pub struct Failpoints(Option<Arc<Mutex<Orders>>>);
+pub struct Failpoints(Option<Arc<Mutex<FailpointOrders>>>);
 
 #[derive(Debug, Default)]
-struct Orders {
+struct FailpointOrders {
     panics: HashMap<TaskKind, u32>,
     /// Wakes tasks that have nothing to do.
     wakers: HashMap<TaskName, Waker>,

@@ -48,7 +48,7 @@ async fn a_task_that_fails_begins_again_after_pauses_that_double_and_is_a_fault_
         assert_eq!(supervisor.faults(), []);
         assert!(!status(&supervisor, TaskKind::KeyRefresher).up);
         sleep(Duration::from_secs(1)).await; // and at 1,500 ms
-        let fault = TaskFault { task: name.clone(), trouble: Trouble::Failing(5) };
+        let fault = TaskFault { task: name.clone(), trouble: TaskDefect::Failing(5) };
         assert_eq!(fault.to_string(), "key_refresher idp keeps failing: 5 times in a row");
         assert_eq!(supervisor.faults(), [fault]);
         sleep(Duration::from_secs(40)).await;
@@ -130,7 +130,7 @@ async fn a_task_that_blocks_its_thread_is_a_fault_as_long_as_it_does() {
     });
     until("a fault", || !supervisor.faults().is_empty()).await;
     let fault = supervisor.faults().remove(0);
-    assert!(matches!(fault.trouble, Trouble::Blocked(_)), "{fault:?}");
+    assert!(matches!(fault.trouble, TaskDefect::Blocked(_)), "{fault:?}");
     assert!(fault.to_string().starts_with("reloader is blocked, for "), "{fault}");
     assert!(!status(&supervisor, TaskKind::Reloader).up);
     release.send(()).unwrap();
@@ -159,7 +159,7 @@ async fn a_thread_that_does_not_answer_is_a_fault_as_long_as_it_does_not() {
     });
     until("a fault", || !supervisor.faults().is_empty()).await;
     let fault = supervisor.faults().remove(0);
-    assert!(matches!(fault.trouble, Trouble::Silent(_)), "{fault:?}");
+    assert!(matches!(fault.trouble, TaskDefect::Silent(_)), "{fault:?}");
     assert!(fault.to_string().starts_with("session_thread 0 does not answer, for "), "{fault}");
     assert!(!heartbeat.is_recent());
     release.send(()).unwrap();

@@ -24,19 +24,19 @@ pub(super) struct Watched {
     has_heart: AtomicBool,
     /// Milliseconds from `registered` to the beginning of the step in progress, plus one; 0 between steps.
     step: AtomicU64,
-    course: Mutex<Course>,
+    course: Mutex<TaskProgress>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Course {
-    state: State,
+struct TaskProgress {
+    state: TaskState,
     /// Since when it is in this state. On the timers' clock, as are the pauses.
     since: tokio::time::Instant,
     failures: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum TaskState {
     Running,
     Pausing,
     Dead,
@@ -48,12 +48,12 @@ pub struct TaskFault {
     /// The task.
     pub task: TaskName,
     /// The fault.
-    pub trouble: Trouble,
+    pub trouble: TaskDefect,
 }
 
 /// Ways not to work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trouble {
+pub enum TaskDefect {
     /// It has failed this many times in a row.
     Failing(u32),
     /// One step of it has taken this long and goes on.
@@ -68,10 +68,10 @@ impl fmt::Display for TaskFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let task = &self.task;
         match self.trouble {
-            Trouble::Failing(failures) => write!(f, "{task} keeps failing: {failures} times in a row"),
-            Trouble::Blocked(time) => write!(f, "{task} is blocked, for {} s now", time.as_secs()),
-            Trouble::Silent(time) => write!(f, "{task} does not answer, for {} s now", time.as_secs()),
-            Trouble::Dead => write!(f, "{task} has ended"),
+            TaskDefect::Failing(failures) => write!(f, "{task} keeps failing: {failures} times in a row"),
+            TaskDefect::Blocked(time) => write!(f, "{task} is blocked, for {} s now", time.as_secs()),
+            TaskDefect::Silent(time) => write!(f, "{task} does not answer, for {} s now", time.as_secs()),
+            TaskDefect::Dead => write!(f, "{task} has ended"),
         }
     }
 }
@@ -89,14 +89,14 @@ impl Heartbeat {
 
     /// Whether the thread can take new work: it has answered lately.
     pub fn is_recent(&self) -> bool {
-        self.0.since_beat() < self.0.beat_every * MISSED_BEATS && self.0.course().state != State::Dead
+        self.0.since_beat() < self.0.beat_every * MISSED_BEATS && self.0.course().state != TaskState::Dead
     }
 }
 
 /// A step in progress, until it is dropped.
-pub(super) struct Step<'a>(&'a Watched);
+pub(super) struct WatchedStep<'a>(&'a Watched);
 
-impl Drop for Step<'_> {
+impl Drop for WatchedStep<'_> {
     fn drop(&mut self) {
         self.0.step.store(0, Ordering::Relaxed);
     }
@@ -104,7 +104,8 @@ impl Drop for Step<'_> {
 
 impl Watched {
     pub(super) fn new(name: TaskName, rules: &TaskRules) -> Self {
-        let course = Course { state: State::Running, since: tokio::time::Instant::now(), failures: 0 };
+        let course =
+            TaskProgress { state: TaskState::Running, since: tokio::time::Instant::now(), failures: 0 };
         Self {
             name,
             registered: Instant::now(),
@@ -125,40 +126,40 @@ impl Watched {
     }
 
     /// A step begins.
-    pub(super) fn steps(&self) -> Step<'_> {
+    pub(super) fn steps(&self) -> WatchedStep<'_> {
         self.step.store(self.now() + 1, Ordering::Relaxed);
-        Step(self)
+        WatchedStep(self)
     }
 
     /// A run begins.
     pub(super) fn begins(&self) {
         let mut course = self.course();
-        (course.state, course.since) = (State::Running, tokio::time::Instant::now());
+        (course.state, course.since) = (TaskState::Running, tokio::time::Instant::now());
     }
 
     /// A run has failed; the pause before the next one.
     pub(super) fn failed(&self, rules: &TaskRules) -> Duration {
         let mut course = self.course();
         course.failures = if course.is_stable(rules) { 1 } else { course.failures.saturating_add(1) };
-        (course.state, course.since) = (State::Pausing, tokio::time::Instant::now());
+        (course.state, course.since) = (TaskState::Pausing, tokio::time::Instant::now());
         rules.first_pause.saturating_mul(1 << (course.failures - 1).min(16)).min(rules.longest_pause)
     }
 
     /// It has ended by a fault of its supervisor.
     pub(super) fn died(&self) {
-        self.course().state = State::Dead;
+        self.course().state = TaskState::Dead;
     }
 
     pub(super) fn is_up(&self, rules: &TaskRules) -> bool {
-        self.course().state == State::Running && self.hang(rules).is_none()
+        self.course().state == TaskState::Running && self.hang(rules).is_none()
     }
 
     pub(super) fn fault(&self, rules: &TaskRules) -> Option<TaskFault> {
         let course = *self.course();
-        let trouble = if course.state == State::Dead {
-            Trouble::Dead
+        let trouble = if course.state == TaskState::Dead {
+            TaskDefect::Dead
         } else if course.failures >= rules.failing_after && !course.is_stable(rules) {
-            Trouble::Failing(course.failures)
+            TaskDefect::Failing(course.failures)
         } else {
             self.hang(rules)?
         };
@@ -166,14 +167,14 @@ impl Watched {
     }
 
     /// Whether a step, or a heartbeat, takes too long.
-    fn hang(&self, rules: &TaskRules) -> Option<Trouble> {
+    fn hang(&self, rules: &TaskRules) -> Option<TaskDefect> {
         let silent = self.since_beat();
         if self.has_heart.load(Ordering::Relaxed) && silent >= rules.stuck_after {
-            return Some(Trouble::Silent(silent));
+            return Some(TaskDefect::Silent(silent));
         }
         let begun = self.step.load(Ordering::Relaxed).checked_sub(1)?;
         let time = Duration::from_millis(self.now().saturating_sub(begun));
-        (time >= rules.stuck_after).then_some(Trouble::Blocked(time))
+        (time >= rules.stuck_after).then_some(TaskDefect::Blocked(time))
     }
 
     fn since_beat(&self) -> Duration {
@@ -184,14 +185,14 @@ impl Watched {
         u64::try_from(self.registered.elapsed().as_millis()).unwrap_or(u64::MAX - 1)
     }
 
-    fn course(&self) -> MutexGuard<'_, Course> {
+    fn course(&self) -> MutexGuard<'_, TaskProgress> {
         self.course.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Course {
+impl TaskProgress {
     /// Whether it has run long enough to be trusted again.
     fn is_stable(&self, rules: &TaskRules) -> bool {
-        self.state == State::Running && self.since.elapsed() >= rules.stable_after
+        self.state == TaskState::Running && self.since.elapsed() >= rules.stable_after
     }
 }

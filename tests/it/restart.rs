@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use pgpassport::accept::listening_socket::Door;
+use pgpassport::accept::listening_socket::ListeningSocket;
 use tempfile::TempDir;
 
 use crate::world::binary::Notified;
@@ -201,11 +201,11 @@ async fn r25_a_restart_on_a_shared_port_refuses_nobody() {
 /// Two services on one port by mistake are noticed.
 #[tokio::test]
 async fn a_port_is_not_shared_unless_both_say_so() {
-    let first = Door::bind("127.0.0.1:0".parse().unwrap(), false).unwrap();
+    let first = ListeningSocket::bind("127.0.0.1:0".parse().unwrap(), false).unwrap();
     let addr = first.addr().unwrap();
-    assert!(Door::bind(addr, false).is_err() && Door::bind(addr, true).is_err());
-    let shared = Door::bind("127.0.0.1:0".parse().unwrap(), true).unwrap();
+    assert!(ListeningSocket::bind(addr, false).is_err() && ListeningSocket::bind(addr, true).is_err());
+    let shared = ListeningSocket::bind("127.0.0.1:0".parse().unwrap(), true).unwrap();
     let addr = shared.addr().unwrap();
-    assert!(Door::bind(addr, false).is_err());
-    assert!(Door::bind(addr, true).is_ok());
+    assert!(ListeningSocket::bind(addr, false).is_err());
+    assert!(ListeningSocket::bind(addr, true).is_ok());
 }

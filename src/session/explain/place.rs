@@ -1,31 +1,31 @@
 //! Why there is no place for a login, or none any more, in words for the person who made it.
 
 use crate::refusal::{Refusal, Stage};
-use crate::session::permits::{NoPlace, Whose};
+use crate::session::permits::{AdmissionError, LimitScope};
 
-pub(super) fn explain(why: &NoPlace) -> Refusal {
+pub(super) fn explain(why: &AdmissionError) -> Refusal {
     match why {
-        NoPlace::Full(full) => {
-            let what = match full.of {
-                Whose::Clients => "connections",
-                Whose::Logins => "logins in progress",
-                Whose::Address => "logins in progress from one address",
-                Whose::User(_) => "sessions of one person",
-                Whose::Cluster(_) => "sessions of this cluster",
-                Whose::Group(_) => "sessions of one group",
+        AdmissionError::LimitReached(full) => {
+            let what = match full.scope {
+                LimitScope::Clients => "connections",
+                LimitScope::Logins => "logins in progress",
+                LimitScope::Address => "logins in progress from one address",
+                LimitScope::User(_) => "sessions of one person",
+                LimitScope::Cluster(_) => "sessions of this cluster",
+                LimitScope::Group(_) => "sessions of one group",
             };
             Refusal::too_many_connections(
-                &full.of.to_string(),
+                &full.scope.to_string(),
                 &format!("the limit of {what} is {}", full.max),
-                full.of.key(),
+                full.scope.key(),
             )
         }
-        NoPlace::Descriptors => Refusal::too_many_connections(
+        AdmissionError::Descriptors => Refusal::too_many_connections(
             "the proxy",
             "the proxy has run out of file descriptors",
             "LimitNOFILE of its service",
         ),
-        NoPlace::Stopping => Refusal::cannot_connect_now(
+        AdmissionError::Stopping => Refusal::cannot_connect_now(
             "the proxy is shutting down",
             Stage::Session,
             "this proxy ends its sessions and takes no new ones",

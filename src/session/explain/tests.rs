@@ -8,8 +8,8 @@ use crate::identity::{AlgorithmFault, DeriveError, PolicyError};
 use crate::names::{DbUser, NameError};
 use crate::postgres::server_login::{LoginStep, ServerError, UpstreamLoginError};
 use crate::session::login_rate::QueueFull;
-use crate::session::permits::{Full, NoPlace, Whose};
-use crate::session::registry::Withdrawn;
+use crate::session::permits::{AdmissionError, LimitReached, LimitScope};
+use crate::session::registry::AccessWithdrawn;
 
 fn addr() -> SocketAddr {
     SocketAddr::from(([10, 0, 0, 1], 5432))
@@ -38,8 +38,8 @@ fn user(name: &str) -> DbUser {
     DbUser::parse(name).unwrap()
 }
 
-fn full(of: Whose) -> LoginError {
-    NoPlace::Full(Full { of, max: 7 }).into()
+fn full(of: LimitScope) -> LoginError {
+    AdmissionError::LimitReached(LimitReached { scope: of, max: 7 }).into()
 }
 
 /// SQLSTATE, first words, stage, and a part of DETAIL or HINT.
@@ -50,23 +50,29 @@ const NOW: &str = "cannot connect now: ";
 
 #[test]
 fn the_table_of_refusals_for_want_of_a_place() {
-    let (alice, app) = (Whose::User(user("alice")), Whose::Cluster("app".into()));
+    let (alice, app) = (LimitScope::User(user("alice")), LimitScope::Cluster("app".into()));
     let rows: Vec<Row> = vec![
-        (full(Whose::Clients), "53300", "too many connections for the proxy", Stage::Limits, "is 7"),
-        (full(Whose::Logins), "53300", "too many connections for the proxy", Stage::Limits, "progress is 7"),
-        (full(Whose::Address), "53300", "too many connections for your address", Stage::Limits, "is 7"),
+        (full(LimitScope::Clients), "53300", "too many connections for the proxy", Stage::Limits, "is 7"),
+        (
+            full(LimitScope::Logins),
+            "53300",
+            "too many connections for the proxy",
+            Stage::Limits,
+            "progress is 7",
+        ),
+        (full(LimitScope::Address), "53300", "too many connections for your address", Stage::Limits, "is 7"),
         (full(alice), "53300", "too many connections for user \"alice\"", Stage::Limits, "is 7"),
         (full(app), "53300", "too many connections for cluster \"app\"", Stage::Limits, "is 7"),
-        (Withdrawn.into(), "28P01", FAILED, Stage::Authorization, "is withdrawn"),
+        (AccessWithdrawn.into(), "28P01", FAILED, Stage::Authorization, "is withdrawn"),
         (
-            NoPlace::Descriptors.into(),
+            AdmissionError::Descriptors.into(),
             "53300",
             "too many connections for the proxy",
             Stage::Limits,
             "run out of file descriptors",
         ),
         (
-            NoPlace::Stopping.into(),
+            AdmissionError::Stopping.into(),
             "57P03",
             "cannot connect now: the proxy is shutting down",
             Stage::Session,
@@ -385,7 +391,7 @@ fn j16_refusals_over_oauthbearer_speak_of_no_password() {
         (LoginError::Verify(VerifyError::NotAJwt { parts: 1 }), "28P01", failed),
         (LoginError::Verify(VerifyError::BadSignature), "28P01", failed),
         (LoginError::Verify(VerifyError::Expired { seconds_ago: 90 }), "28P01", failed),
-        (full(Whose::Clients), "53300", "too many connections for the proxy"),
+        (full(LimitScope::Clients), "53300", "too many connections for the proxy"),
     ] {
         let refusal = explain_bearer(&why, "al");
         assert_eq!(refusal.sqlstate, sqlstate, "{why}");

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::postgres::cancel::Ignored;
-use crate::session::permits::Full;
+use crate::session::permits::LimitReached;
 use crate::telemetry::metrics::Snapshot;
 
 fn io() -> std::io::Error {
@@ -10,23 +10,25 @@ fn io() -> std::io::Error {
 }
 
 /// One end of each kind.
-fn ends() -> Vec<End> {
-    let carried = |end| End::Carried(Carried { to_server: 1, to_client: 2, end, kept: None });
+fn ends() -> Vec<SessionEnd> {
+    let carried = |end| SessionEnd::Carried(Carried { to_server: 1, to_client: 2, end, kept: None });
     let mut ends = vec![
-        End::Dropped(Dropped::Silent),
-        End::Dropped(Dropped::HealthCheck),
-        End::Dropped(Dropped::Crowded),
-        End::Evicted,
-        End::CancelForwarded(vec![SocketAddr::from(([10, 0, 0, 1], 5432))]),
-        End::CancelTogether,
-        End::CancelIgnored(Ignored::Forged),
-        End::CancelFailed(DialError::TimedOut),
-        End::NotWelcomed(WireError::Closed),
-        End::Refused(AskError::Bearer(BearerError::Discovery).into()),
-        End::Refused(NoPlace::Stopping.into()),
-        End::Refused(NoPlace::Descriptors.into()),
-        End::Refused(Withdrawn.into()),
-        End::Refused(NoPlace::Full(Full { of: Whose::Clients, max: 1 }).into()),
+        SessionEnd::Dropped(Dropped::Silent),
+        SessionEnd::Dropped(Dropped::HealthCheck),
+        SessionEnd::Dropped(Dropped::Crowded),
+        SessionEnd::Evicted,
+        SessionEnd::CancelForwarded(vec![SocketAddr::from(([10, 0, 0, 1], 5432))]),
+        SessionEnd::CancelTogether,
+        SessionEnd::CancelIgnored(Ignored::Forged),
+        SessionEnd::CancelFailed(DialError::TimedOut),
+        SessionEnd::NotWelcomed(WireError::Closed),
+        SessionEnd::Refused(AskError::Bearer(BearerError::Discovery).into()),
+        SessionEnd::Refused(AdmissionError::Stopping.into()),
+        SessionEnd::Refused(AdmissionError::Descriptors.into()),
+        SessionEnd::Refused(AccessWithdrawn.into()),
+        SessionEnd::Refused(
+            AdmissionError::LimitReached(LimitReached { scope: LimitScope::Clients, max: 1 }).into(),
+        ),
         carried(RelayEnd::ClientLeft),
         carried(RelayEnd::ClientLost(io())),
         carried(RelayEnd::ServerEnded),
@@ -58,7 +60,7 @@ fn ends() -> Vec<End> {
         Stage::Audit,
         Stage::Session,
     ];
-    ends.extend(stages.map(|stage| End::Refused(LoginError::TimedOut(stage))));
+    ends.extend(stages.map(|stage| SessionEnd::Refused(LoginError::TimedOut(stage))));
     ends
 }
 

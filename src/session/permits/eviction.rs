@@ -25,30 +25,30 @@ type Moment = u64;
 #[derive(Debug)]
 pub struct EvictionSet<T> {
     made: Instant,
-    members: Mutex<Members<T>>,
+    members: Mutex<PermitHolders<T>>,
 }
 
 #[derive(Debug)]
-struct Members<T> {
-    all: HashMap<u64, Member<T>>,
+struct PermitHolders<T> {
+    all: HashMap<u64, PermitHolder<T>>,
     next_id: u64,
     waiting_for_client: SilenceRanking,
     waiting_for_proxy: SilenceRanking,
 }
 
 #[derive(Debug)]
-struct Member<T> {
+struct PermitHolder<T> {
     source: Source,
     /// When it finished its last step.
     since: Moment,
-    turn: Turn,
+    turn: EvictionStep,
     holds: T,
     signal: EvictionSignal,
 }
 
 /// The side whose step comes next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Turn {
+pub enum EvictionStep {
     /// The client has to send something.
     Client,
     /// The proxy has to answer.
@@ -68,7 +68,7 @@ pub struct EvictionSignal(Arc<Notify>);
 
 /// The connection that has made room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Evicted {
+pub struct EvictedConnection {
     /// Its source.
     pub source: Source,
     /// The connections that its source still has in the set.
@@ -84,7 +84,7 @@ impl EvictionSignal {
 
 impl<T> Default for EvictionSet<T> {
     fn default() -> Self {
-        let members = Members {
+        let members = PermitHolders {
             all: HashMap::new(),
             next_id: 0,
             waiting_for_client: SilenceRanking::default(),
@@ -102,9 +102,9 @@ impl<T> EvictionSet<T> {
         source: Source,
         max: usize,
         holds: T,
-        turn: Turn,
+        turn: EvictionStep,
         signal: &EvictionSignal,
-    ) -> Result<(EvictionEntry<T>, Option<Evicted>), T> {
+    ) -> Result<(EvictionEntry<T>, Option<EvictedConnection>), T> {
         let mut members = self.lock();
         let now = self.now();
         let mut evicted = None;
@@ -114,7 +114,7 @@ impl<T> EvictionSet<T> {
                 None => return Err(holds),
             }
         }
-        let id = members.add(Member { source, since: now, turn, holds, signal: signal.clone() });
+        let id = members.add(PermitHolder { source, since: now, turn, holds, signal: signal.clone() });
         drop(members);
         Ok((EvictionEntry { set: Arc::clone(self), id }, evicted))
     }
@@ -125,18 +125,18 @@ impl<T> EvictionSet<T> {
         self: &Arc<Self>,
         source: Source,
         max: usize,
-        turn: Turn,
+        turn: EvictionStep,
         signal: &EvictionSignal,
-    ) -> Option<(EvictionEntry<T>, Evicted)> {
+    ) -> Option<(EvictionEntry<T>, EvictedConnection)> {
         let mut members = self.lock();
         let now = self.now();
         let (holds, evicted) = members.evict(source, max, now)?;
-        let id = members.add(Member { source, since: now, turn, holds, signal: signal.clone() });
+        let id = members.add(PermitHolder { source, since: now, turn, holds, signal: signal.clone() });
         drop(members);
         Some((EvictionEntry { set: Arc::clone(self), id }, evicted))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Members<T>> {
+    fn lock(&self) -> MutexGuard<'_, PermitHolders<T>> {
         // No code panics while it holds the lock, and the set is whole at every moment.
         self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -154,7 +154,7 @@ impl<T> EvictionEntry<T> {
     }
 
     /// A step is finished, and the next one is that of `turn`.
-    pub fn step(&self, turn: Turn) {
+    pub fn step(&self, turn: EvictionStep) {
         self.change(|member, now| (member.since, member.turn) = (now, turn));
     }
 
@@ -163,7 +163,7 @@ impl<T> EvictionEntry<T> {
         self.set.lock().remove(self.id).map(|member| member.holds)
     }
 
-    fn change(&self, change: impl FnOnce(&mut Member<T>, Moment)) {
+    fn change(&self, change: impl FnOnce(&mut PermitHolder<T>, Moment)) {
         let mut members = self.set.lock();
         let now = self.set.now();
         if let Some(mut member) = members.remove(self.id) {
@@ -179,34 +179,34 @@ impl<T> Drop for EvictionEntry<T> {
     }
 }
 
-impl<T> Members<T> {
-    fn add(&mut self, member: Member<T>) -> u64 {
+impl<T> PermitHolders<T> {
+    fn add(&mut self, member: PermitHolder<T>) -> u64 {
         let id = self.next_id;
         self.next_id += 1;
         self.insert(id, member);
         id
     }
 
-    fn insert(&mut self, id: u64, member: Member<T>) {
+    fn insert(&mut self, id: u64, member: PermitHolder<T>) {
         self.ranking(member.turn).insert(member.source, member.since, id);
         self.all.insert(id, member);
     }
 
-    fn remove(&mut self, id: u64) -> Option<Member<T>> {
+    fn remove(&mut self, id: u64) -> Option<PermitHolder<T>> {
         let member = self.all.remove(&id)?;
         self.ranking(member.turn).remove(member.source, member.since, id);
         Some(member)
     }
 
-    fn ranking(&mut self, turn: Turn) -> &mut SilenceRanking {
+    fn ranking(&mut self, turn: EvictionStep) -> &mut SilenceRanking {
         match turn {
-            Turn::Client => &mut self.waiting_for_client,
-            Turn::Proxy => &mut self.waiting_for_proxy,
+            EvictionStep::Client => &mut self.waiting_for_client,
+            EvictionStep::Proxy => &mut self.waiting_for_proxy,
         }
     }
 
     /// Makes room for a connection of `newcomer`, in a set of `max`.
-    fn evict(&mut self, newcomer: Source, max: usize, now: Moment) -> Option<(T, Evicted)> {
+    fn evict(&mut self, newcomer: Source, max: usize, now: Moment) -> Option<(T, EvictedConnection)> {
         let silent = self.waiting_for_client.first(now, max);
         let of_others = |victim: &(Source, u64)| victim.0 != newcomer;
         let (source, id) =
@@ -214,7 +214,7 @@ impl<T> Members<T> {
         let member = self.remove(id)?;
         member.signal.0.notify_one();
         let left = self.waiting_for_client.count(source) + self.waiting_for_proxy.count(source);
-        Some((member.holds, Evicted { source, left }))
+        Some((member.holds, EvictedConnection { source, left }))
     }
 }
 

@@ -9,76 +9,81 @@ fn anyone() -> Source {
     ip("192.0.2.99").into()
 }
 
-const OPEN: DoorLimits = DoorLimits { clients: 100, logins: 100 };
-const NONE: SessionCeilings = SessionCeilings { per_user: None, per_cluster: None, group: None };
+const OPEN: AcceptLimits = AcceptLimits { clients: 100, logins: 100 };
+const NONE: SessionQuotas = SessionQuotas { per_user: None, per_cluster: None, group: None };
 
 fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
 /// Lets `count` connections in.
-fn seats(counts: &Counts, count: usize, limits: &DoorLimits) -> Vec<Place> {
+fn seats(counts: &PermitCounters, count: usize, limits: &AcceptLimits) -> Vec<ConnectionAdmission> {
     let places: Vec<_> = (0..count).map(|_| counts.admit(limits, anyone()).0.unwrap()).collect();
-    assert!(places.iter().all(|place| matches!(place, Place::Seat(_))), "{places:?}");
+    assert!(places.iter().all(|admission| matches!(admission, ConnectionAdmission::Login(_))), "{places:?}");
     places
 }
 
-fn refused(place: Option<Place>) -> Full {
-    match place {
-        Some(Place::Standing(Standing { why: NoPlace::Full(full), .. })) => full,
+fn refused(admission: Option<ConnectionAdmission>) -> LimitReached {
+    match admission {
+        Some(ConnectionAdmission::Refusal(RefusalPermit {
+            why: AdmissionError::LimitReached(full), ..
+        })) => full,
         other => panic!("{other:?}"),
     }
 }
 
-fn full(result: Result<SessionPlace, NoPlace>) -> Full {
+fn full(result: Result<SessionPermit, AdmissionError>) -> LimitReached {
     match result {
-        Err(NoPlace::Full(full)) => full,
+        Err(AdmissionError::LimitReached(full)) => full,
         other => panic!("{other:?}"),
     }
 }
 
 #[test]
 fn c7_one_client_past_the_limit_has_no_seat_until_another_leaves() {
-    let counts = Counts::default();
-    let limits = DoorLimits { clients: 3, ..OPEN };
+    let counts = PermitCounters::default();
+    let limits = AcceptLimits { clients: 3, ..OPEN };
     let mut places = seats(&counts, 3, &limits);
     let full = refused(counts.admit(&limits, anyone()).0);
-    assert_eq!(full, Full { of: Whose::Clients, max: 3 });
+    assert_eq!(full, LimitReached { scope: LimitScope::Clients, max: 3 });
     places.pop();
     assert_eq!(counts.clients(), 2);
-    assert!(matches!(counts.admit(&limits, anyone()).0, Some(Place::Seat(_))));
+    assert!(matches!(counts.admit(&limits, anyone()).0, Some(ConnectionAdmission::Login(_))));
 }
 
 #[test]
 fn c7_one_login_past_the_limit_waits_for_a_good_token_or_an_end() {
-    let counts = Counts::default();
-    let limits = DoorLimits { logins: 2, ..OPEN };
+    let counts = PermitCounters::default();
+    let limits = AcceptLimits { logins: 2, ..OPEN };
     let mut places = seats(&counts, 2, &limits);
-    assert_eq!(refused(counts.admit(&limits, anyone()).0), Full { of: Whose::Logins, max: 2 });
+    assert_eq!(
+        refused(counts.admit(&limits, anyone()).0),
+        LimitReached { scope: LimitScope::Logins, max: 2 }
+    );
     places[0].verified().unwrap();
     let third = counts.admit(&limits, anyone()).0;
-    assert!(matches!(third, Some(Place::Seat(_))));
-    assert_eq!(refused(counts.admit(&limits, anyone()).0).of, Whose::Logins);
+    assert!(matches!(third, Some(ConnectionAdmission::Login(_))));
+    assert_eq!(refused(counts.admit(&limits, anyone()).0).scope, LimitScope::Logins);
     drop(places);
     assert_eq!(counts.clients(), 1, "what was refused holds no seat");
 }
 
 #[test]
 fn c8_logins_of_one_address_are_limited_and_others_are_not() {
-    let counts = Counts::default();
+    let counts = PermitCounters::default();
     let admit = |from: &str| {
-        let mut place = counts.admit(&OPEN, anyone()).0?;
-        counts.locate(&mut place, ip(from), Some(2)).ok().map(|()| place)
+        let mut admission = counts.admit(&OPEN, anyone()).0?;
+        counts.attach_source(&mut admission, ip(from), Some(2)).ok().map(|()| admission)
     };
     for (first, second, third, other) in [
         ("192.0.2.1", "192.0.2.1", "::ffff:192.0.2.1", "192.0.2.2"),
         ("2001:db8:0:1::1", "2001:db8:0:1:ffff::2", "2001:db8:0:1::3", "2001:db8:0:2::1"),
     ] {
         let (one, _two) = (admit(first), admit(second));
-        assert_eq!(refused(admit(third)), Full { of: Whose::Address, max: 2 });
-        assert!(matches!(admit(other), Some(Place::Seat(_))), "{other}");
+        assert_eq!(refused(admit(third)), LimitReached { scope: LimitScope::Address, max: 2 });
+        assert!(matches!(admit(other), Some(ConnectionAdmission::Login(_))), "{other}");
         drop(one);
-        assert!(matches!(admit(third), Some(Place::Seat(_))), "{third}");
+        assert!(matches!(admit(third), Some(ConnectionAdmission::Login(_))), "{third}");
     }
     assert_eq!(counts.clients(), 0);
     assert!(counts.sources.lock().is_empty(), "nobody holds a place, and something is remembered");
@@ -86,46 +91,50 @@ fn c8_logins_of_one_address_are_limited_and_others_are_not() {
 
 #[test]
 fn c7_even_saying_no_has_a_limit() {
-    let counts = Counts::default();
-    let limits = DoorLimits { clients: 1, ..OPEN };
+    let counts = PermitCounters::default();
+    let limits = AcceptLimits { clients: 1, ..OPEN };
     let _seat = counts.admit(&limits, anyone()).0;
     let mut told: Vec<_> = (0..MAX_REFUSALS).map(|_| counts.admit(&limits, anyone()).0.unwrap()).collect();
     assert!(counts.admit(&limits, anyone()).0.is_none());
-    assert!(counts.refuse(NoPlace::Stopping, anyone()).is_none());
-    let mut crowded = Place::Seat(counts.seat(&OPEN, anyone()).unwrap().0);
-    assert_eq!(counts.locate(&mut crowded, ip("192.0.2.99"), Some(0)), Err(Unheard));
+    assert!(counts.refuse(AdmissionError::Stopping, anyone()).is_none());
+    let mut crowded = ConnectionAdmission::Login(counts.login_permit(&OPEN, anyone()).unwrap().0);
+    assert_eq!(counts.attach_source(&mut crowded, ip("192.0.2.99"), Some(0)), Err(ClosedSilently));
     told.pop();
-    assert!(counts.refuse(NoPlace::Stopping, anyone()).is_some());
+    assert!(counts.refuse(AdmissionError::Stopping, anyone()).is_some());
 }
 
 /// Whose turn it is, is up to the session; a connection that nobody has looked at yet waits for the proxy.
-fn silent(places: &[Place]) {
-    for place in places {
-        place.step(Turn::Client);
+fn silent(places: &[ConnectionAdmission]) {
+    for admission in places {
+        admission.step(EvictionStep::Client);
     }
 }
 
-fn is_evicted(place: &Place) -> bool {
-    place.evicted().received().now_or_never().is_some()
+fn is_evicted(admission: &ConnectionAdmission) -> bool {
+    admission.evicted().received().now_or_never().is_some()
 }
 
 #[test]
 fn c7_a_silent_login_makes_room_and_a_verified_one_does_not() {
-    let counts = Counts::default();
-    for limits in [DoorLimits { logins: 3, ..OPEN }, DoorLimits { clients: 4, logins: 3 }] {
+    let counts = PermitCounters::default();
+    for limits in [AcceptLimits { logins: 3, ..OPEN }, AcceptLimits { clients: 4, logins: 3 }] {
         let mut places = seats(&counts, 1, &limits);
         places[0].verified().unwrap();
         places.extend(seats(&counts, 3, &limits));
         silent(&places);
         let clients = counts.clients();
         let (next, evicted) = counts.admit(&limits, ip("192.0.2.1").into());
-        assert!(matches!(next, Some(Place::Seat(_))), "{next:?}");
-        assert_eq!(evicted, Some(Evicted { source: anyone(), left: 2 }));
+        assert!(matches!(next, Some(ConnectionAdmission::Login(_))), "{next:?}");
+        assert_eq!(evicted, Some(EvictedConnection { source: anyone(), left: 2 }));
         let gone: Vec<_> = places.iter().map(is_evicted).collect();
         assert_eq!(gone, [false, true, false, false]);
         assert_eq!(counts.clients(), clients, "its place is the next one's");
         let error = places[1].verified().unwrap_err();
-        assert_eq!(error, NoPlace::Full(Full { of: Whose::Logins, max: 3 }), "it comes too late");
+        assert_eq!(
+            error,
+            AdmissionError::LimitReached(LimitReached { scope: LimitScope::Logins, max: 3 }),
+            "it comes too late"
+        );
         drop(places);
         assert_eq!(counts.clients(), 1);
         drop(next);
@@ -135,26 +144,26 @@ fn c7_a_silent_login_makes_room_and_a_verified_one_does_not() {
 
 #[test]
 fn c7_a_client_that_does_not_hear_no_makes_room_for_one_that_might() {
-    let counts = Counts::default();
-    let limits = DoorLimits { clients: 1, ..OPEN };
+    let counts = PermitCounters::default();
+    let limits = AcceptLimits { clients: 1, ..OPEN };
     let mut places = seats(&counts, 1, &limits);
     places.extend((0..=MAX_REFUSALS).map(|number| {
-        let place = counts.admit(&limits, anyone()).0.unwrap_or_else(|| panic!("no place for {number}"));
-        place.step(Turn::Client);
-        place
+        let admission = counts.admit(&limits, anyone()).0.unwrap_or_else(|| panic!("no place for {number}"));
+        admission.step(EvictionStep::Client);
+        admission
     }));
-    let gone: Vec<_> = (0..places.len()).filter(|place| is_evicted(&places[*place])).collect();
+    let gone: Vec<_> = (0..places.len()).filter(|admission| is_evicted(&places[*admission])).collect();
     assert_eq!(gone, [1]);
     // One that is found to be one too many of its address can be evicted as before.
     drop(places);
-    let mut place = Place::Seat(counts.seat(&OPEN, anyone()).unwrap().0);
-    let signal = place.evicted();
-    counts.locate(&mut place, ip("10.0.0.2"), Some(0)).unwrap();
+    let mut admission = ConnectionAdmission::Login(counts.login_permit(&OPEN, anyone()).unwrap().0);
+    let signal = admission.evicted();
+    counts.attach_source(&mut admission, ip("10.0.0.2"), Some(0)).unwrap();
     let others: Vec<_> = (0..MAX_REFUSALS)
         .map(|_| {
-            let place = counts.refuse(NoPlace::Descriptors, ip("10.0.0.2").into()).unwrap();
-            place.step(Turn::Client);
-            place
+            let admission = counts.refuse(AdmissionError::Descriptors, ip("10.0.0.2").into()).unwrap();
+            admission.step(EvictionStep::Client);
+            admission
         })
         .collect();
     drop(others);
@@ -164,11 +173,11 @@ fn c7_a_client_that_does_not_hear_no_makes_room_for_one_that_might() {
 /// Nobody comes in for another above a ceiling that was lowered.
 #[test]
 fn c7_nobody_makes_room_above_a_lowered_ceiling() {
-    let counts = Counts::default();
+    let counts = PermitCounters::default();
     let places = seats(&counts, 3, &OPEN);
     silent(&places);
-    let lowered = DoorLimits { clients: 2, ..OPEN };
-    assert_eq!(refused(counts.admit(&lowered, ip("192.0.2.1").into()).0).of, Whose::Clients);
+    let lowered = AcceptLimits { clients: 2, ..OPEN };
+    assert_eq!(refused(counts.admit(&lowered, ip("192.0.2.1").into()).0).scope, LimitScope::Clients);
     assert!(!places.iter().any(is_evicted));
 }
 
@@ -178,13 +187,13 @@ fn users() -> [DbUser; 2] {
 
 #[test]
 fn u7_sessions_of_one_person_are_limited_in_all_clusters_together() {
-    let counts = Counts::default();
-    let limits = SessionCeilings { per_user: Some(2), ..NONE };
+    let counts = PermitCounters::default();
+    let limits = SessionQuotas { per_user: Some(2), ..NONE };
     let [alice, bob] = users();
     let one = counts.session("app", ("idp", "1"), &alice, &limits).unwrap();
     let two = counts.session("other", ("idp", "1"), &bob, &limits).unwrap();
     let full = full(counts.session("app", ("idp", "1"), &alice, &limits));
-    assert_eq!(full, Full { of: Whose::User(alice.clone()), max: 2 });
+    assert_eq!(full, LimitReached { scope: LimitScope::User(alice.clone()), max: 2 });
     // Other people with the same database user, and those with the same subject of another issuer.
     counts.session("app", ("idp", "2"), &alice, &limits).unwrap();
     counts.session("app", ("other", "1"), &alice, &limits).unwrap();
@@ -196,24 +205,24 @@ fn u7_sessions_of_one_person_are_limited_in_all_clusters_together() {
 
 #[test]
 fn u7_sessions_of_one_cluster_are_limited_whoever_has_them() {
-    let counts = Counts::default();
-    let limits = SessionCeilings { per_cluster: Some(1), ..NONE };
+    let counts = PermitCounters::default();
+    let limits = SessionQuotas { per_cluster: Some(1), ..NONE };
     let [alice, bob] = users();
     let _one = counts.session("app", ("idp", "1"), &alice, &limits).unwrap();
     let full = full(counts.session("app", ("idp", "2"), &bob, &limits));
-    assert_eq!(full, Full { of: Whose::Cluster("app".into()), max: 1 });
+    assert_eq!(full, LimitReached { scope: LimitScope::Cluster("app".into()), max: 1 });
     counts.session("other", ("idp", "2"), &bob, &limits).unwrap();
 }
 
 /// A ceiling that a reload lowers below what is taken lets nobody new in and throws nobody out.
 #[test]
 fn a_lowered_limit_waits_until_enough_have_left() {
-    let counts = Counts::default();
+    let counts = PermitCounters::default();
     let mut places = seats(&counts, 3, &OPEN);
-    let lowered = DoorLimits { clients: 2, ..OPEN };
+    let lowered = AcceptLimits { clients: 2, ..OPEN };
     for _ in 0..2 {
         refused(counts.admit(&lowered, anyone()).0);
         places.pop();
     }
-    assert!(matches!(counts.admit(&lowered, anyone()).0, Some(Place::Seat(_))));
+    assert!(matches!(counts.admit(&lowered, anyone()).0, Some(ConnectionAdmission::Login(_))));
 }

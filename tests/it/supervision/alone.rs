@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use pgpassport::lifecycle::Signals;
+use pgpassport::lifecycle::ServiceSignals;
 use pgpassport::supervisor::{Failpoints, TaskKind};
 use tokio::time::timeout;
 
@@ -54,7 +54,7 @@ async fn signal_driver_a_hangup_reloads_and_a_sigterm_stops_afterwards() {
     let wishes = World::wishes().limits("shutdown_timeout = \"1h\"\nshutdown_delay = \"1h\"");
     let wishes = wishes.service_with(move |service| {
         service.outside.tasks.failpoints = ordered.clone();
-        service.signals = Some(Signals::listen().unwrap());
+        service.signals = Some(ServiceSignals::listen().unwrap());
     });
     let mut world = wishes.start().await;
     let applied = "pgpassport_reloads_total{outcome=\"applied\"}";

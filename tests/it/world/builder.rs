@@ -7,7 +7,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use aws_emulator::certs::CertFiles;
 use aws_emulator::{Ca, Cloud, names};
-use pgpassport::app::Outside;
+use pgpassport::app::AppEnvironment;
 use pgpassport::clock::Clock;
 use pgpassport::commands::policy;
 use pgpassport::commands::serve::Service;
@@ -157,8 +157,8 @@ impl Wishes {
     }
 
     /// The time, and where names lead.
-    pub(super) fn outside(self, cloud: &Cloud) -> Outside {
-        let mut outside = Outside::default();
+    pub(super) fn outside(self, cloud: &Cloud) -> AppEnvironment {
+        let mut outside = AppEnvironment::default();
         if self.one_clock {
             let clock = cloud.clock.clone();
             let seconds = move || Duration::from_secs(clock.unix().try_into().unwrap());

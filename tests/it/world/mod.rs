@@ -19,11 +19,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use aws_emulator::{Ca, Claims, Cloud, CloudOptions, Database, DatabaseOptions, Template, names};
-use pgpassport::accept::listening_socket::Door;
+use pgpassport::accept::listening_socket::ListeningSocket;
 use pgpassport::commands::serve::{self, Service};
 use pgpassport::commands::{check, policy};
 use pgpassport::config::Config;
-use pgpassport::lifecycle::Stopping;
+use pgpassport::lifecycle::ShutdownTokens;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -55,7 +55,7 @@ pub(crate) struct World {
     pub(crate) admin_addr: SocketAddr,
     /// Makes it read its configuration file again, as SIGHUP does.
     pub(crate) reload: Arc<Notify>,
-    pub(crate) stopping: Stopping,
+    pub(crate) stopping: ShutdownTokens,
     pub(crate) serving: Option<JoinHandle<anyhow::Result<()>>>,
     listener_ca: Ca,
     folder: TempDir,
@@ -97,12 +97,13 @@ impl World {
         std::fs::write(folder.path().join("proxy.toml"), &toml).unwrap();
         let config = Config::from_toml(&toml, "test.toml").unwrap_or_else(|problems| panic!("{problems}"));
         trust_as_printed(&cloud, &config, &wishes.printed);
-        let doors: Vec<_> = config.listeners.iter().map(|l| Door::bind(l.addr, false).unwrap()).collect();
+        let doors: Vec<_> =
+            config.listeners.iter().map(|l| ListeningSocket::bind(l.addr, false).unwrap()).collect();
         let ports: Vec<u16> = doors.iter().map(|door| door.addr().unwrap().port()).collect();
         let listeners = config.listeners.iter().map(|listener| listener.name.clone()).collect();
         let admin = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let admin_addr = admin.local_addr().unwrap();
-        let (stopping, reload) = (Stopping::default(), Arc::new(Notify::new()));
+        let (stopping, reload) = (ShutdownTokens::default(), Arc::new(Notify::new()));
         let file = folder.path().join("proxy.toml");
         let log = log::unused(&config);
         let change = wishes.change.take();

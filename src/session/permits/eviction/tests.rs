@@ -27,7 +27,7 @@ impl Peer {
 
 fn enter(set: &Arc<EvictionSet<usize>>, from: u8, max: usize, number: usize) -> Result<Peer, usize> {
     let signal = EvictionSignal::default();
-    let (entry, _) = set.enter(source(from), max, number, Turn::Client, &signal)?;
+    let (entry, _) = set.enter(source(from), max, number, EvictionStep::Client, &signal)?;
     Ok(Peer { number, entry, signal })
 }
 
@@ -95,7 +95,7 @@ async fn c7_churning_addresses_take_no_place_of_others() {
 async fn c7_a_finished_step_ends_the_silence_and_a_proxy_step_protects() {
     let set = Arc::default();
     let peers = enter_many(&set, 1, 4, 4);
-    for (peer, turn) in [(0, Turn::Client), (1, Turn::Proxy), (2, Turn::Client)] {
+    for (peer, turn) in [(0, EvictionStep::Client), (1, EvictionStep::Proxy), (2, EvictionStep::Client)] {
         advance(SECOND).await;
         peers[peer].entry.step(turn);
     }
@@ -107,7 +107,7 @@ async fn c7_a_finished_step_ends_the_silence_and_a_proxy_step_protects() {
     }
     assert_eq!(order, [3, 0]);
     advance(SECOND).await;
-    peers[1].entry.step(Turn::Client);
+    peers[1].entry.step(EvictionStep::Client);
     late.extend(enter(&set, 1, 4, 12));
     assert_eq!((evicted(&peers), evicted(&late)), (vec![2], vec![]));
     late.extend(enter(&set, 1, 4, 13));
@@ -120,12 +120,12 @@ async fn c7_whoever_waits_for_the_proxy_stays_unless_its_address_has_more_than_h
     let many = enter_many(&set, 9, 4, 3);
     let one = enter_many(&set, 1, 4, 1);
     for peer in many.iter().chain(&one) {
-        peer.entry.step(Turn::Proxy);
+        peer.entry.step(EvictionStep::Proxy);
     }
     assert_eq!(enter(&set, 9, 4, 7).err(), Some(7), "its own address gets no more");
     let other = enter(&set, 2, 4, 8).unwrap();
     assert_eq!((evicted(&many), evicted(&one)), (vec![0], vec![]));
-    other.entry.step(Turn::Proxy);
+    other.entry.step(EvictionStep::Proxy);
     for newcomer in [1, 2, 3, 9] {
         assert_eq!(enter(&set, newcomer, 4, 7).err(), Some(7), "half is kept");
     }
@@ -135,11 +135,11 @@ async fn c7_whoever_waits_for_the_proxy_stays_unless_its_address_has_more_than_h
 async fn a_place_moves_to_the_newcomer_or_comes_back() {
     let set: Arc<EvictionSet<usize>> = Arc::default();
     let signal = EvictionSignal::default();
-    assert!(set.replace(source(1), 1, Turn::Client, &signal).is_none(), "there is nobody to replace");
+    assert!(set.replace(source(1), 1, EvictionStep::Client, &signal).is_none(), "there is nobody to replace");
     let old = enter(&set, 1, 1, 42).unwrap();
-    let (new, who) = set.replace(source(2), 1, Turn::Client, &signal).unwrap();
+    let (new, who) = set.replace(source(2), 1, EvictionStep::Client, &signal).unwrap();
     assert!(old.is_evicted());
-    assert_eq!(who, Evicted { source: source(1), left: 0 });
+    assert_eq!(who, EvictedConnection { source: source(1), left: 0 });
     assert_eq!((old.entry.leave(), new.leave()), (None, Some(42)));
     let members = set.lock();
     assert!(members.all.is_empty());

@@ -20,7 +20,7 @@ use crate::config::{
 use crate::identity::{KeyFetcher, KeyStore, Policy, Verifier};
 use crate::lifecycle::ShutdownTokens;
 use crate::net::certificate::CertificateFacts;
-use crate::net::dial::Dialers;
+use crate::net::dial::DialerSet;
 use crate::net::egress::{Egress, EgressProxy};
 use crate::net::outgoing::Outgoing;
 use crate::net::peer_clocks::PeerClocks;
@@ -28,9 +28,9 @@ use crate::net::resolver::Resolver;
 use crate::net::tls;
 use crate::net::tls::TlsSetupError;
 use crate::pool::Pool;
-use crate::pool::stats::Tally;
+use crate::pool::stats::PoolStats;
 use crate::postgres::cancel::{CancelKeys, CancelSecret};
-use crate::postgres::listener::{Ask, Listener};
+use crate::postgres::listener::{Listener, TokenMethod};
 use crate::postgres::oauthbearer::Discovery;
 use crate::session::login_rate::LoginRateLimiters;
 use crate::session::permits::{AcceptLimits, PermitCounters};
@@ -77,7 +77,7 @@ pub struct SharedState {
     /// The running log.
     pub log: LogControl,
     cancels: Arc<CancelKeys>,
-    pool_stats: Arc<Tally>,
+    pool_stats: Arc<PoolStats>,
     clocks: PeerClocks,
 }
 
@@ -119,7 +119,8 @@ impl SharedState {
         let certificates = config.listeners.iter().map(|settings| expires_at(&settings.tls_cert_file));
         let certificates = certificates.collect::<Result<_, _>>()?;
         let clusters: Vec<_> = config.clusters.into_iter().map(Arc::new).collect();
-        let dialers = Dialers::new(&clusters, config.limits.server_connect_timeout, &self.outside.resolver)?;
+        let dialers =
+            DialerSet::new(&clusters, config.limits.server_connect_timeout, &self.outside.resolver)?;
         let outgoing = Outgoing::new(self.outside.resolver.clone(), egress(&config.egress)?)
             .with_clocks(self.clocks.clone());
         let federation = self.federation(&clusters, config.limits.login_timeout, &outgoing, before)?;
@@ -239,12 +240,12 @@ fn listener(settings: &ListenSettings) -> anyhow::Result<Listener> {
         );
     }
     let ask = match &settings.auth {
-        ListenAuth::Password => Ask::Password,
+        ListenAuth::Password => TokenMethod::Password,
         ListenAuth::OAuthBearer { issuer, scope } => {
             let discovery = Discovery::new(issuer.as_str(), scope).with_context(|| {
                 format!("listener {}: issuer and oauth_scope are too long for clients", settings.name)
             })?;
-            Ask::OAuthBearer(Arc::new(discovery))
+            TokenMethod::OAuthBearer(Arc::new(discovery))
         }
     };
     Ok(Listener {
@@ -252,7 +253,7 @@ fn listener(settings: &ListenSettings) -> anyhow::Result<Listener> {
         acceptor: TlsAcceptor::from(Arc::new(config)),
         plaintext_from_loopback: settings.plaintext_from_loopback,
         proxy_protocol_from: settings.proxy_protocol_from.clone(),
-        ask,
+        token_method: ask,
     })
 }
 

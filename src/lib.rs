@@ -11,7 +11,7 @@
 //! ```
 //!
 //! [`session`] shows it from top to bottom; each step takes what the step before has proved:
-//! [`postgres::client::Pending`] is asked for a [`secret::Jwt`], [`identity::Verifier`] makes
+//! [`postgres::client::PendingLogin`] is asked for a [`secret::Jwt`], [`identity::Verifier`] makes
 //! [`identity::VerifiedClaims`] of it, [`identity::Policy`] a [`identity::Grant`],
 //! [`aws::federation::Federation`] role credentials and a [`secret::IamToken`], and [`postgres::server_login`] a
 //! session of the granted user.

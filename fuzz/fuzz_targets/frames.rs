@@ -4,7 +4,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use pgpassport::postgres::frames::Frames;
-use pgpassport::postgres::tracker::{Standing, Tracker};
+use pgpassport::postgres::tracker::{SessionState, Tracker};
 
 /// Whether `stream` ends between two messages, read as a whole.
 fn ends_at_boundary(mut stream: &[u8]) -> bool {
@@ -34,7 +34,7 @@ fuzz_target!(|data: &[u8]| {
     let mut bytewise = Tracker::new(b'I');
     client.chunks(1).for_each(|byte| bytewise.to_server(byte));
     server.chunks(1).for_each(|byte| bytewise.to_client(byte));
-    assert_eq!((session.standing(), session.owed()), (bytewise.standing(), bytewise.owed()));
+    assert_eq!((session.state(), session.owed()), (bytewise.state(), bytewise.owed()));
     let between = session.client_between_messages() && session.server_between_messages();
-    assert!(between || session.standing() == Standing::Busy);
+    assert!(between || session.state() == SessionState::Busy);
 });

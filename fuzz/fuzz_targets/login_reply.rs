@@ -5,7 +5,7 @@
 use libfuzzer_sys::fuzz_target;
 use pgpassport::names::{DbName, DbUser};
 use pgpassport::postgres::limits;
-use pgpassport::postgres::server_login::{Wanted, exchange};
+use pgpassport::postgres::server_login::{LoginParameters, exchange};
 use pgpassport::postgres::startup::StartupParams;
 use pgpassport::secret::IamToken;
 use pgpassport_fuzz::{Scripted, run};
@@ -38,7 +38,7 @@ fuzz_target!(|data: &[u8]| {
     };
     let startup = StartupParams::parse(asked).expect("a good packet");
     let (user, database) = (DbUser::parse("alice").expect("a name"), DbName::parse("app").expect("a name"));
-    let wanted = Wanted::ungranted(&user, &database, &startup);
+    let wanted = LoginParameters::ungranted(&user, &database, &startup);
     let mut server = Scripted::new(says, cuts);
     let result = run(exchange(&mut server, wanted, IamToken::new("secret".to_owned())));
     assert!(server.read <= limits::MAX_LOGIN_BYTES + limits::MAX_LOGIN_MESSAGE + 5);

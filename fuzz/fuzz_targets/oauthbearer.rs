@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use libfuzzer_sys::fuzz_target;
-use pgpassport::postgres::client::AskError;
-use pgpassport::postgres::listener::Ask;
-use pgpassport::postgres::negotiate::{First, negotiate};
+use pgpassport::postgres::client::TokenError;
+use pgpassport::postgres::listener::TokenMethod;
+use pgpassport::postgres::negotiate::{FirstPacket, negotiate};
 use pgpassport::postgres::oauthbearer::{BearerError, Discovery};
 use pgpassport_fuzz::{Scripted, acceptor, run};
 
@@ -22,8 +22,8 @@ fuzz_target!(|data: &[u8]| {
     let discovery = Discovery::new("https://idp.example", "openid").expect("a short one");
     let told = run(async {
         let first = negotiate(&mut peer, &acceptor(), true, || {}).await;
-        let Ok(First::Login(mut client)) = first else { panic!("not a login") };
-        client.ask_token(&Ask::OAuthBearer(Arc::new(discovery))).await
+        let Ok(FirstPacket::Login(mut client)) = first else { panic!("not a login") };
+        client.ask_token(&TokenMethod::OAuthBearer(Arc::new(discovery))).await
     });
     let said = peer.written.strip_prefix(OFFER).expect("the offer");
     let said = said.strip_prefix(GO_ON).unwrap_or(said);
@@ -37,7 +37,7 @@ fuzz_target!(|data: &[u8]| {
             let end = [token, b"\x01"].concat();
             assert!(read.ends_with(b"\x01\x01") && read.windows(end.len()).any(|part| part == end));
         }
-        Err(AskError::Bearer(BearerError::Discovery)) => assert!(!said.is_empty(), "asked, not answered"),
+        Err(TokenError::Bearer(BearerError::Discovery)) => assert!(!said.is_empty(), "asked, not answered"),
         Err(_) => {}
     }
 });

@@ -2,8 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pgpassport::postgres::listener::Ask;
-use pgpassport::postgres::negotiate::{First, negotiate};
+use pgpassport::postgres::listener::TokenMethod;
+use pgpassport::postgres::negotiate::{FirstPacket, negotiate};
 use pgpassport_fuzz::{Scripted, acceptor, run};
 
 const STARTUP: &[u8] = b"\0\0\0\x14\0\x03\0\0user\0alice\0\0";
@@ -14,8 +14,8 @@ fuzz_target!(|data: &[u8]| {
     let mut peer = Scripted::new(&bytes, cuts);
     let token = run(async {
         let first = negotiate(&mut peer, &acceptor(), true, || {}).await;
-        let Ok(First::Login(mut client)) = first else { panic!("not a login") };
-        client.ask_token(&Ask::Password).await
+        let Ok(FirstPacket::Login(mut client)) = first else { panic!("not a login") };
+        client.ask_token(&TokenMethod::Password).await
     });
     assert_eq!(peer.written, b"R\0\0\0\x08\0\0\0\x03");
     if let Ok(token) = token {

@@ -2,10 +2,10 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pgpassport::net::proxy_protocol::{Origin, origin};
+use pgpassport::net::proxy_protocol::{ClientOrigin, origin};
 use pgpassport_fuzz::{Scripted, run};
 
-fn see(bytes: &[u8], cuts: u8, peer: &str) -> (Result<Origin, String>, usize) {
+fn see(bytes: &[u8], cuts: u8, peer: &str) -> (Result<ClientOrigin, String>, usize) {
     let mut stream = Scripted::new(bytes, cuts);
     let networks = ["10.0.0.0/8".parse().expect("a network")];
     let peer = peer.parse().expect("an address");

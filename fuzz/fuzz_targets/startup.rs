@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pgpassport::postgres::negotiate::{Dropped, First, negotiate};
+use pgpassport::postgres::negotiate::{FirstPacket, NegotiationError, negotiate};
 use pgpassport::postgres::options;
 use pgpassport::postgres::startup::{StartupError, StartupParams};
 use pgpassport_fuzz::{Scripted, acceptor, run};
@@ -20,10 +20,12 @@ enum Seen {
 fn see(bytes: &[u8], cuts: u8, plaintext: bool) -> Seen {
     let mut peer = Scripted::new(bytes, cuts);
     let seen = match run(negotiate(&mut peer, &acceptor(), plaintext, || {})) {
-        Ok(First::Login(pending)) => Seen::Login(pending.startup().clone()),
-        Ok(First::Cancel(_, key)) => Seen::Cancel(key.pid, key.secret.to_vec()),
-        Ok(First::Unfit(_, why)) => Seen::Unfit(why),
-        Err(Dropped::PreTlsBytes | Dropped::Tls(_) | Dropped::NoAlpn) => Seen::NoTls,
+        Ok(FirstPacket::Login(pending)) => Seen::Login(pending.startup().clone()),
+        Ok(FirstPacket::Cancel(_, key)) => Seen::Cancel(key.pid, key.secret.to_vec()),
+        Ok(FirstPacket::Rejected(_, why)) => Seen::Unfit(why),
+        Err(NegotiationError::PreTlsBytes | NegotiationError::Tls(_) | NegotiationError::NoAlpn) => {
+            Seen::NoTls
+        }
         Err(why) => Seen::Dropped(why.to_string()),
     };
     // A head of four bytes with a length, after at most one GSSENCRequest, says how much may be read.

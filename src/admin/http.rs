@@ -229,13 +229,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn l6_a_slow_scraper_is_cut_after_ten_seconds() {
-        let (near, mut far) = duplex(1_024);
+        let (ours, mut theirs) = duplex(1_024);
         let start = Instant::now();
-        let serving = tokio::spawn(converse(near, large));
-        far.write_all(REQUEST).await.unwrap();
+        let serving = tokio::spawn(converse(ours, large));
+        theirs.write_all(REQUEST).await.unwrap();
         let mut read = 0;
         let mut byte = [0; 1];
-        while far.read(&mut byte).await.unwrap() > 0 {
+        while theirs.read(&mut byte).await.unwrap() > 0 {
             read += 1;
             sleep(Duration::from_millis(50)).await;
         }
@@ -247,12 +247,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn l6_a_head_that_is_not_whole_within_a_second_is_cut() {
         for trickled in [&b""[..], b"G", REQUEST.get(..REQUEST.len() - 1).unwrap()] {
-            let (near, mut far) = duplex(1_024);
+            let (ours, mut theirs) = duplex(1_024);
             let start = Instant::now();
-            let serving = tokio::spawn(converse(near, large));
+            let serving = tokio::spawn(converse(ours, large));
             for byte in trickled {
                 sleep(Duration::from_millis(20)).await;
-                far.write_all(&[*byte]).await.unwrap();
+                theirs.write_all(&[*byte]).await.unwrap();
             }
             serving.await.unwrap();
             assert_eq!(start.elapsed(), MAX_HEAD_TIME, "{trickled:?}");
@@ -261,11 +261,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_quick_one_gets_all_of_it_and_the_connection_ends() {
-        let (near, mut far) = duplex(1_024);
-        tokio::spawn(converse(near, large));
-        far.write_all(&[REQUEST, REQUEST].concat()).await.unwrap();
+        let (ours, mut theirs) = duplex(1_024);
+        tokio::spawn(converse(ours, large));
+        theirs.write_all(&[REQUEST, REQUEST].concat()).await.unwrap();
         let mut answer = Vec::new();
-        far.read_to_end(&mut answer).await.unwrap();
+        theirs.read_to_end(&mut answer).await.unwrap();
         assert!(answer.len() > 100_000 && answer.len() < 101_000, "{}", answer.len());
     }
 }

@@ -228,9 +228,9 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_read_ahead_arrives_and_an_idle_reader_holds_nothing() {
-        let (near, mut far) = duplex(100);
-        let mut reader = ReadAhead::new(near);
-        far.write_all(b"0123456789").await.unwrap();
+        let (ours, mut theirs) = duplex(100);
+        let mut reader = ReadAhead::new(ours);
+        theirs.write_all(b"0123456789").await.unwrap();
         let mut three = [0; 3];
         reader.read_exact(&mut three).await.unwrap();
         assert!(&three == b"012" && reader.ahead.is_some());
@@ -238,7 +238,7 @@ mod tests {
         reader.read_exact(&mut seven).await.unwrap();
         assert!(&seven == b"3456789" && reader.ahead.is_none());
         assert!(!has_early_bytes(&mut reader).await && reader.ahead.is_none());
-        drop(far);
+        drop(theirs);
         assert_eq!(reader.read(&mut three).await.unwrap(), 0);
     }
 }

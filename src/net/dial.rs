@@ -19,7 +19,7 @@ use super::buffers::{ReadAhead, has_early_bytes};
 use super::certificate::CertificateFacts;
 use super::cluster_id::ClusterId;
 pub use super::dial_error::DialError;
-use super::recent_addresses::Known;
+use super::recent_addresses::RecentAddresses;
 use super::resolver::Resolver;
 use super::tls::TlsSetupError;
 use super::{socket, tls};
@@ -40,9 +40,9 @@ const MAX_CANCELS: usize = 64;
 
 /// Knows how to reach every cluster, by the cluster's name.
 #[derive(Debug, Default)]
-pub struct Dialers(HashMap<String, Arc<Dialer>>);
+pub struct DialerSet(HashMap<String, Arc<Dialer>>);
 
-impl Dialers {
+impl DialerSet {
     /// Reads the certificate authorities of every cluster. `connect_timeout` covers all addresses of one.
     pub fn new(
         clusters: &[Arc<ClusterSettings>],
@@ -81,7 +81,7 @@ pub struct Dialer {
     route: Route,
     endpoint: Endpoint,
     hostaddr: Vec<SocketAddr>,
-    known: Known,
+    recent: RecentAddresses,
     server_name: ServerName<'static>,
     direct_tls: bool,
     takes_cancels: bool,
@@ -149,7 +149,7 @@ impl Dialed {
 
     /// Notes that a login at this address has succeeded.
     pub(crate) fn has_worked(&self) {
-        self.dialer.known.has_worked(self.addr);
+        self.dialer.recent.has_worked(self.addr);
     }
 
     /// Times that the connection took.
@@ -158,19 +158,19 @@ impl Dialed {
     }
 
     /// The way to the same server.
-    pub fn way(&self) -> Way {
-        Way { dialer: Arc::clone(&self.dialer), addr: self.addr }
+    pub fn way(&self) -> ServerRoute {
+        ServerRoute { dialer: Arc::clone(&self.dialer), addr: self.addr }
     }
 }
 
 /// The way to one server, which somebody was led before.
 #[derive(Debug)]
-pub struct Way {
+pub struct ServerRoute {
     dialer: Arc<Dialer>,
     addr: SocketAddr,
 }
 
-impl Way {
+impl ServerRoute {
     /// The server's address.
     pub fn addr(&self) -> SocketAddr {
         self.addr
@@ -220,7 +220,7 @@ impl Dialer {
             route: cluster.route.clone(),
             endpoint: cluster.endpoint.clone(),
             hostaddr: cluster.hostaddr.clone(),
-            known: Known::default(),
+            recent: RecentAddresses::default(),
             server_name,
             direct_tls: cluster.direct_tls,
             takes_cancels: cluster.kind.takes_cancels(),
@@ -238,7 +238,7 @@ impl Dialer {
     pub async fn dial(self: &Arc<Self>, _: &Grant, deadline: Instant) -> Result<Dialed, DialError> {
         let begun = Instant::now();
         let deadline = deadline.min(begun + self.connect_timeout);
-        let addresses = self.known.failed_last(self.addresses(deadline).await?, Instant::now());
+        let addresses = self.recent.failed_last(self.addresses(deadline).await?, Instant::now());
         let name = begun.elapsed();
         let mut dialed = self.first_to_answer(addresses.into(), deadline).await?;
         dialed.durations.name = name;
@@ -262,7 +262,7 @@ impl Dialer {
             let until = part_of(deadline, addresses.len(), ADDRESS_TIMEOUT);
             match self.secure(tcp, addr, until).await {
                 Ok(mut dialed) => {
-                    self.known.remember(addr);
+                    self.recent.remember(addr);
                     dialed.durations = DialDurations {
                         tcp: connected - begun,
                         tls: connected.elapsed(),
@@ -285,7 +285,7 @@ impl Dialer {
 
     /// Notes that an address does not work, and says so when that is new.
     fn has_failed(&self, addr: SocketAddr, error: &impl std::fmt::Display) {
-        if self.known.has_failed(addr, Instant::now()) {
+        if self.recent.has_failed(addr, Instant::now()) {
             let host = self.endpoint.host();
             tracing::warn!(host, %addr, %error, "an address of the database fails; the others are tried before it");
         }
@@ -347,12 +347,12 @@ impl Dialer {
     /// were led before.
     pub(crate) async fn candidates(&self, deadline: Instant) -> Vec<SocketAddr> {
         let soon = deadline.min(Instant::now() + ADDRESS_TIMEOUT);
-        self.known.add_to(self.addresses(soon).await.unwrap_or_default())
+        self.recent.add_to(self.addresses(soon).await.unwrap_or_default())
     }
 
     /// Takes an address for gone, until a session is led there again.
     pub(crate) fn forget(&self, addr: SocketAddr) {
-        self.known.forget(addr);
+        self.recent.forget(addr);
     }
 
     /// The addresses that [`Dialer::dial`] would try now. The grant is the proof, as there.

@@ -25,7 +25,7 @@ const TCP6: u8 = 0x21;
 
 /// Where a connection comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub enum ClientOrigin {
     /// From the client itself.
     Direct(SocketAddr),
     /// From a balancer on its own behalf (command LOCAL): a health check.
@@ -39,7 +39,7 @@ pub enum Origin {
     },
 }
 
-impl Origin {
+impl ClientOrigin {
     /// Whose connection it is: the address of limits, logs and records.
     pub fn client(&self) -> SocketAddr {
         match self {
@@ -96,21 +96,27 @@ pub enum OriginError {
 
 /// Finds out whose connection `stream` is. A peer in one of `networks` has to send a header first, which is
 /// read to its last byte and no further; from all others nothing is read.
-pub async fn origin<S>(stream: &mut S, peer: SocketAddr, networks: &[IpNet]) -> Result<Origin, OriginError>
+pub async fn origin<S>(
+    stream: &mut S,
+    peer: SocketAddr,
+    networks: &[IpNet],
+) -> Result<ClientOrigin, OriginError>
 where
     S: AsyncRead + Unpin,
 {
     let peer = canonical(peer);
     if !networks.iter().any(|network| network.contains(&peer.ip())) {
-        return Ok(Origin::Direct(peer));
+        return Ok(ClientOrigin::Direct(peer));
     }
     let (command, family, length) = parse_fixed(read_fixed(stream).await?)?;
     let mut block = [0; limits::MAX_PROXY_HEADER - FIXED];
     let block = block.get_mut(..usize::from(length)).ok_or(HeaderError::Length(length))?;
     stream.read_exact(block).await?;
     Ok(match command {
-        Command::Local => Origin::Balancer(peer),
-        Command::Proxy => Origin::Proxied { client: canonical(source(family, block)?), balancer: peer },
+        ProxyCommand::Local => ClientOrigin::Balancer(peer),
+        ProxyCommand::Proxy => {
+            ClientOrigin::Proxied { client: canonical(source(family, block)?), balancer: peer }
+        }
     })
 }
 
@@ -138,13 +144,13 @@ async fn read_fixed<S: AsyncRead + Unpin>(stream: &mut S) -> Result<[u8; FIXED],
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Command {
+enum ProxyCommand {
     Local,
     Proxy,
 }
 
 /// The fixed part: command, family, and how many bytes follow.
-fn parse_fixed(fixed: [u8; FIXED]) -> Result<(Command, u8, u16), HeaderError> {
+fn parse_fixed(fixed: [u8; FIXED]) -> Result<(ProxyCommand, u8, u16), HeaderError> {
     let [.., command, family, high, low] = fixed;
     let length = u16::from_be_bytes([high, low]);
     if !fixed.starts_with(&SIGNATURE) {
@@ -154,8 +160,8 @@ fn parse_fixed(fixed: [u8; FIXED]) -> Result<(Command, u8, u16), HeaderError> {
         return Err(HeaderError::Length(length));
     }
     match command {
-        LOCAL => Ok((Command::Local, family, length)),
-        PROXY if family == TCP4 || family == TCP6 => Ok((Command::Proxy, family, length)),
+        LOCAL => Ok((ProxyCommand::Local, family, length)),
+        PROXY if family == TCP4 || family == TCP6 => Ok((ProxyCommand::Proxy, family, length)),
         PROXY => Err(HeaderError::Family(family)),
         other => Err(HeaderError::Command(other)),
     }

@@ -18,17 +18,17 @@ const FAILED_FOR: Duration = Duration::from_secs(30);
 
 /// What is remembered.
 #[derive(Debug, Default)]
-pub(super) struct Known(Mutex<Addresses>);
+pub(super) struct RecentAddresses(Mutex<AddressHistory>);
 
 #[derive(Debug, Default)]
-struct Addresses {
+struct AddressHistory {
     /// Where sessions were led, newest first.
     led_to: VecDeque<SocketAddr>,
     /// Those that have failed, and when, newest first.
     failed: VecDeque<(SocketAddr, Instant)>,
 }
 
-impl Known {
+impl RecentAddresses {
     /// Notes that a session is led there.
     pub(super) fn remember(&self, addr: SocketAddr) {
         let known = &mut self.lock().led_to;
@@ -76,7 +76,7 @@ impl Known {
         addresses
     }
 
-    fn lock(&self) -> MutexGuard<'_, Addresses> {
+    fn lock(&self) -> MutexGuard<'_, AddressHistory> {
         // No code panics while it holds the lock, and the list is whole at every moment.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn the_newest_are_remembered_once_and_the_oldest_forgotten() {
-        let known = Known::default();
+        let known = RecentAddresses::default();
         for n in 0..16 {
             known.remember(addr(n));
         }
@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn they_are_added_to_what_the_name_says() {
-        let known = Known::default();
+        let known = RecentAddresses::default();
         known.remember(addr(1));
         known.remember(addr(2));
         assert_eq!(known.add_to(vec![addr(3), addr(1)]), [addr(3), addr(1), addr(2)]);
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn those_that_have_failed_are_tried_last_for_a_while() {
-        let (known, begun) = (Known::default(), Instant::now());
+        let (known, begun) = (RecentAddresses::default(), Instant::now());
         let order = |now| known.failed_last(vec![addr(1), addr(2), addr(3)], now);
         assert!(known.has_failed(addr(1), begun), "it is new");
         assert_eq!(order(begun), [addr(2), addr(3), addr(1)]);

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use self::status::Waiting;
+use self::status::WaitingCaller;
 pub use self::status::{LookupDurations, ResolverStatus};
 use self::threads::{Lookups, Means};
 
@@ -82,7 +82,7 @@ impl Resolver {
         let mut answer = Lookups::join(&self.0, host).inspect_err(|_| {
             self.0.counts.refused.fetch_add(1, Ordering::Relaxed);
         })?;
-        let _waiting = Waiting::begins(&self.0.counts.waiting);
+        let _waiting = WaitingCaller::begins(&self.0.counts.waiting);
         let answered = timeout(MAX_WAIT, answer.wait_for(Option::is_some)).await;
         let found = match answered {
             Err(_) => {

@@ -17,7 +17,7 @@ use crate::postgres::message::TERMINATE;
 
 /// A connection at rest.
 #[derive(Debug)]
-pub(super) struct Resting {
+pub(super) struct IdleConnection {
     stream: ServerStream,
     /// The server's address; `None` when the connection broke before it came here.
     server: Option<SocketAddr>,
@@ -25,7 +25,7 @@ pub(super) struct Resting {
     thread: ThreadId,
 }
 
-impl Resting {
+impl IdleConnection {
     /// To be called by the thread that has used it.
     pub(super) fn new(stream: ServerStream) -> Self {
         let server = stream.get_ref().0.get_ref().peer_addr().ok();
@@ -84,7 +84,7 @@ impl Resting {
 
     /// Ends it as a client would, without waiting for anything: what little is to be said fits into the socket, or
     /// closing has to do.
-    pub(super) fn say_goodbye(mut self) {
+    pub(super) fn terminate(mut self) {
         let (socket, tls) = self.stream.get_mut();
         let socket = SockRef::from(socket.get_ref());
         let mut socket: &Socket = &socket;

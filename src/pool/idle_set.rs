@@ -14,25 +14,25 @@ pub(super) trait Owned: Eq + Hash {
 
 /// How many there may be.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Sizes {
+pub(super) struct IdleLimits {
     pub(super) per_key: usize,
-    pub(super) in_all: usize,
+    pub(super) total: usize,
 }
 
 /// What is there, and what is about to come.
 #[derive(Debug)]
-pub(super) struct Shelf<K: Owned, T> {
-    places: HashMap<Arc<K>, Place<T>>,
+pub(super) struct IdleSet<K: Owned, T> {
+    places: HashMap<Arc<K>, IdleEntry<T>>,
     /// Places of each owner, those of things that are about to come included.
     owners: HashMap<K::Owner, usize>,
-    sizes: Sizes,
+    sizes: IdleLimits,
     taken: usize,
     /// Counts what was put; the smaller the number, the longer it is idle.
     puts: u64,
 }
 
 #[derive(Debug)]
-struct Place<T> {
+struct IdleEntry<T> {
     idle: Vec<(u64, T)>,
     coming: usize,
 }
@@ -46,12 +46,12 @@ pub(super) enum Reserved<T> {
     InsteadOf(T),
 }
 
-impl<K: Owned, T> Shelf<K, T> {
-    pub(super) fn new(sizes: Sizes) -> Self {
-        Self { places: HashMap::new(), owners: HashMap::new(), sizes, taken: 0, puts: 0 }
+impl<K: Owned, T> IdleSet<K, T> {
+    pub(super) fn new(limits: IdleLimits) -> Self {
+        Self { places: HashMap::new(), owners: HashMap::new(), sizes: limits, taken: 0, puts: 0 }
     }
 
-    /// Keeps room for one, to be followed by [`Shelf::put`] or [`Shelf::release`]. When all places are taken, the one
+    /// Keeps room for one, to be followed by [`IdleSet::put`] or [`IdleSet::release`]. When all places are taken, the one
     /// that is idle for the longest time gives way; that of the same owner, if the owner has its equal share of the
     /// places already. `None` when the key has all that it may have, or nothing is idle.
     pub(super) fn reserve(&mut self, key: &Arc<K>) -> Option<Reserved<T>> {
@@ -59,17 +59,17 @@ impl<K: Owned, T> Shelf<K, T> {
         if of_key >= self.sizes.per_key {
             return None;
         }
-        let reserved = if self.taken < self.sizes.in_all {
+        let reserved = if self.taken < self.sizes.total {
             Reserved::Free
         } else {
             let owner = key.owner();
             let mine = self.owners.get(owner).copied().unwrap_or_default();
             let owners = self.owners.len() + usize::from(mine == 0);
-            let has_its_share = mine >= (self.sizes.in_all / owners).max(1);
+            let has_its_share = mine >= (self.sizes.total / owners).max(1);
             Reserved::InsteadOf(self.take_oldest(|key, _| !has_its_share || key.owner() == owner)?)
         };
         let place =
-            self.places.entry(Arc::clone(key)).or_insert_with(|| Place { idle: Vec::new(), coming: 0 });
+            self.places.entry(Arc::clone(key)).or_insert_with(|| IdleEntry { idle: Vec::new(), coming: 0 });
         place.coming += 1;
         self.taken += 1;
         *self.owners.entry(key.owner().clone()).or_default() += 1;
@@ -104,7 +104,7 @@ impl<K: Owned, T> Shelf<K, T> {
 
     /// Takes out the one that is idle for the longest time of those that `may_go` is true of.
     pub(super) fn take_oldest(&mut self, may_go: impl Fn(&K, &T) -> bool) -> Option<T> {
-        let of_key = |(key, place): (&Arc<K>, &Place<T>)| {
+        let of_key = |(key, place): (&Arc<K>, &IdleEntry<T>)| {
             // In the order of their numbers.
             let (number, _) = place.idle.iter().find(|(_, item)| may_go(key, item))?;
             Some((*number, Arc::clone(key)))
@@ -152,13 +152,13 @@ impl<K: Owned, T> Shelf<K, T> {
                 self.owners.remove(key.owner());
             }
         }
-        if self.places.get(key).is_some_and(Place::is_empty) {
+        if self.places.get(key).is_some_and(IdleEntry::is_empty) {
             self.places.remove(key);
         }
     }
 }
 
-impl<T> Place<T> {
+impl<T> IdleEntry<T> {
     fn is_empty(&self) -> bool {
         self.idle.is_empty() && self.coming == 0
     }
@@ -169,9 +169,9 @@ mod tests {
     use super::*;
 
     /// An owner and the number of the key.
-    type Key = (char, u8);
+    type PoolKey = (char, u8);
 
-    impl Owned for Key {
+    impl Owned for PoolKey {
         type Owner = char;
 
         fn owner(&self) -> &char {
@@ -179,18 +179,18 @@ mod tests {
         }
     }
 
-    fn shelf(per_key: usize, in_all: usize) -> Shelf<Key, u32> {
-        Shelf::new(Sizes { per_key, in_all })
+    fn shelf(per_key: usize, in_all: usize) -> IdleSet<PoolKey, u32> {
+        IdleSet::new(IdleLimits { per_key, total: in_all })
     }
 
-    fn key(owner: char) -> Arc<Key> {
+    fn key(owner: char) -> Arc<PoolKey> {
         Arc::new((owner, 0))
     }
 
     /// Puts one of `owner`; gives the one that gave way.
-    fn put(shelf: &mut Shelf<Key, u32>, key: &Arc<Key>, item: u32) -> Option<u32> {
-        let reserved = shelf.reserve(key).expect("room");
-        shelf.put(key, item);
+    fn put(idle_set: &mut IdleSet<PoolKey, u32>, key: &Arc<PoolKey>, item: u32) -> Option<u32> {
+        let reserved = idle_set.reserve(key).expect("room");
+        idle_set.put(key, item);
         match reserved {
             Reserved::Free => None,
             Reserved::InsteadOf(gone) => Some(gone),
@@ -199,67 +199,73 @@ mod tests {
 
     #[test]
     fn u4_sizes_hold_at_the_limit_and_not_one_past_it() {
-        let mut shelf = shelf(2, 3);
+        let mut idle_set = shelf(2, 3);
         let [a, b, c] = ['a', 'b', 'c'].map(key);
-        assert_eq!((shelf.reserve(&a), shelf.reserve(&a)), (Some(Reserved::Free), Some(Reserved::Free)));
-        assert_eq!(shelf.reserve(&a), None, "the third of one key");
-        shelf.put(&a, 1);
-        assert_eq!(shelf.reserve(&a), None, "one that is there counts as one that comes");
-        assert_eq!(shelf.reserve(&b), Some(Reserved::Free));
-        assert_eq!(shelf.reserve(&c), Some(Reserved::InsteadOf(1)), "the fourth in all");
-        assert_eq!(shelf.reserve(&key('d')), None, "and nothing is idle");
-        shelf.release(&b);
-        assert_eq!(shelf.reserve(&c), Some(Reserved::Free));
-        assert_eq!((shelf.idle(), shelf.taken), (0, 3));
-        shelf.put(&a, 2);
-        assert_eq!(shelf.take(&a, |_| true), Some(2));
-        assert_eq!(shelf.reserve(&a), Some(Reserved::Free), "room again");
+        assert_eq!(
+            (idle_set.reserve(&a), idle_set.reserve(&a)),
+            (Some(Reserved::Free), Some(Reserved::Free))
+        );
+        assert_eq!(idle_set.reserve(&a), None, "the third of one key");
+        idle_set.put(&a, 1);
+        assert_eq!(idle_set.reserve(&a), None, "one that is there counts as one that comes");
+        assert_eq!(idle_set.reserve(&b), Some(Reserved::Free));
+        assert_eq!(idle_set.reserve(&c), Some(Reserved::InsteadOf(1)), "the fourth in all");
+        assert_eq!(idle_set.reserve(&key('d')), None, "and nothing is idle");
+        idle_set.release(&b);
+        assert_eq!(idle_set.reserve(&c), Some(Reserved::Free));
+        assert_eq!((idle_set.idle(), idle_set.taken), (0, 3));
+        idle_set.put(&a, 2);
+        assert_eq!(idle_set.take(&a, |_| true), Some(2));
+        assert_eq!(idle_set.reserve(&a), Some(Reserved::Free), "room again");
     }
 
     #[test]
     fn u4_each_key_has_its_own_and_nothing_is_left_of_those_that_are_gone() {
-        let mut shelf = shelf(9, 9);
+        let mut idle_set = shelf(9, 9);
         let [a, b, c] = ['a', 'b', 'c'].map(key);
         for (key, item) in [(&a, 1), (&a, 2), (&b, 3), (&a, 4)] {
-            assert_eq!(put(&mut shelf, key, item), None);
+            assert_eq!(put(&mut idle_set, key, item), None);
         }
-        assert_eq!(shelf.take(&c, |_| true), None);
-        assert_eq!(shelf.take(&a, |item| *item < 3), Some(2), "the last one that is liked");
-        assert_eq!(shelf.take(&a, |item| *item > 9), Some(4), "or else the last one");
-        assert_eq!((shelf.take(&a, |_| true), shelf.take(&a, |_| true)), (Some(1), None));
-        assert_eq!(shelf.extract(|key, _| key.0 == 'c'), [0; 0]);
-        assert_eq!(shelf.extract(|_, item| *item == 3), [3]);
-        assert!(shelf.places.is_empty() && shelf.owners.is_empty() && shelf.taken == 0, "{shelf:?}");
+        assert_eq!(idle_set.take(&c, |_| true), None);
+        assert_eq!(idle_set.take(&a, |item| *item < 3), Some(2), "the last one that is liked");
+        assert_eq!(idle_set.take(&a, |item| *item > 9), Some(4), "or else the last one");
+        assert_eq!((idle_set.take(&a, |_| true), idle_set.take(&a, |_| true)), (Some(1), None));
+        assert_eq!(idle_set.extract(|key, _| key.0 == 'c'), [0; 0]);
+        assert_eq!(idle_set.extract(|_, item| *item == 3), [3]);
+        assert!(
+            idle_set.places.is_empty() && idle_set.owners.is_empty() && idle_set.taken == 0,
+            "{idle_set:?}"
+        );
     }
 
     #[test]
     fn the_one_that_is_idle_for_the_longest_time_gives_way() {
-        let mut shelf = shelf(9, 3);
+        let mut idle_set = shelf(9, 3);
         for (owner, item) in [('a', 1), ('b', 2), ('c', 3)] {
-            assert_eq!(put(&mut shelf, &key(owner), item), None);
+            assert_eq!(put(&mut idle_set, &key(owner), item), None);
         }
-        assert_eq!(put(&mut shelf, &key('d'), 4), Some(1));
-        assert_eq!(shelf.take(&key('b'), |_| true), Some(2));
-        assert_eq!(put(&mut shelf, &key('b'), 5), None);
-        assert_eq!(put(&mut shelf, &key('e'), 6), Some(3), "it was used less lately than b");
-        assert_eq!(shelf.take_oldest(|key, _| key.0 != 'd'), Some(5));
-        assert_eq!(shelf.take_oldest(|key, _| key.0 == 'a'), None);
-        assert_eq!((shelf.idle(), shelf.taken), (2, 2));
+        assert_eq!(put(&mut idle_set, &key('d'), 4), Some(1));
+        assert_eq!(idle_set.take(&key('b'), |_| true), Some(2));
+        assert_eq!(put(&mut idle_set, &key('b'), 5), None);
+        assert_eq!(put(&mut idle_set, &key('e'), 6), Some(3), "it was used less lately than b");
+        assert_eq!(idle_set.take_oldest(|key, _| key.0 != 'd'), Some(5));
+        assert_eq!(idle_set.take_oldest(|key, _| key.0 == 'a'), None);
+        assert_eq!((idle_set.idle(), idle_set.taken), (2, 2));
     }
 
     #[test]
     fn an_owner_with_its_equal_share_makes_room_for_itself() {
-        let mut shelf = shelf(9, 6);
+        let mut idle_set = shelf(9, 6);
         let keys: Vec<_> = (0..9).map(|number| Arc::new(('a', number))).collect();
-        assert_eq!(put(&mut shelf, &key('b'), 100), None);
+        assert_eq!(put(&mut idle_set, &key('b'), 100), None);
         for (item, key) in (0..5).zip(&keys) {
-            assert_eq!(put(&mut shelf, key, item), None);
+            assert_eq!(put(&mut idle_set, key, item), None);
         }
         // Five of six places: its own first one goes, though that of b is older.
-        assert_eq!(put(&mut shelf, &keys[5], 5), Some(0));
+        assert_eq!(put(&mut idle_set, &keys[5], 5), Some(0));
         // For others the oldest of all goes.
-        assert_eq!(put(&mut shelf, &key('c'), 200), Some(100));
-        assert_eq!(put(&mut shelf, &key('d'), 300), Some(1));
-        assert_eq!(put(&mut shelf, &keys[6], 6), Some(2));
+        assert_eq!(put(&mut idle_set, &key('c'), 200), Some(100));
+        assert_eq!(put(&mut idle_set, &key('d'), 300), Some(1));
+        assert_eq!(put(&mut idle_set, &keys[6], 6), Some(2));
     }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use super::idle_set::Owned;
 use crate::identity::Grant;
 use crate::names::{DbName, DbUser, Issuer, RoleArn, Subject};
-use crate::postgres::server_login::{Wanted, packet_of};
+use crate::postgres::server_login::{LoginParameters, packet_of};
 use crate::postgres::startup::StartupParams;
 
 /// Longest name that PostgreSQL takes without a change (`NAMEDATALEN` - 1).
@@ -20,7 +20,7 @@ pub(super) struct Person {
 
 /// All that two logins must have in common to use the same connection.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub(super) struct Key {
+pub(super) struct PoolKey {
     pub(super) cluster: String,
     pub(super) database: DbName,
     pub(super) user: DbUser,
@@ -33,12 +33,12 @@ pub(super) struct Key {
     named: bool,
 }
 
-impl Key {
+impl PoolKey {
     /// The key of a login, and the `application_name` to be set at checkout. The grant is the proof that the person may
     /// be let in.
     pub(super) fn of(grant: &Grant, startup: &StartupParams) -> (Self, Option<String>) {
         let name = application_name(startup);
-        let packet = packet_of(Wanted::of(grant, startup), startup.protocol(), |parameter| {
+        let packet = packet_of(LoginParameters::of(grant, startup), startup.protocol(), |parameter| {
             name.is_none() || parameter != b"application_name"
         });
         let key = Self {
@@ -54,7 +54,7 @@ impl Key {
     }
 }
 
-impl Owned for Key {
+impl Owned for PoolKey {
     type Owner = Person;
 
     fn owner(&self) -> &Person {
@@ -73,7 +73,7 @@ fn application_name(startup: &StartupParams) -> Option<String> {
     shared.then(|| String::from_utf8_lossy(value).into_owned())
 }
 
-impl fmt::Debug for Key {
+impl fmt::Debug for PoolKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Key of {:?} in {}", self.user, self.cluster)
     }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Why a connection is closed and not kept, or kept no longer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Closed {
+pub enum CloseReason {
     /// Its session did not end as it has to: by the client, and with nothing under way.
     Session,
     /// Its session was sent a cancel.
@@ -29,7 +29,7 @@ pub enum Closed {
     Pool,
 }
 
-impl Closed {
+impl CloseReason {
     /// All of them.
     pub const ALL: [Self; 11] = [
         Self::Session,
@@ -65,15 +65,15 @@ impl Closed {
 
 /// Counts since the start; they outlive a reload.
 #[derive(Debug, Default)]
-pub struct Tally {
+pub struct PoolStats {
     hits: AtomicU64,
     misses: AtomicU64,
     kept: AtomicU64,
-    closed: [AtomicU64; Closed::ALL.len()],
+    closed: [AtomicU64; CloseReason::ALL.len()],
 }
 
-impl Tally {
-    pub(crate) fn looked(&self, found: bool) {
+impl PoolStats {
+    pub(crate) fn looked_up(&self, found: bool) {
         if found { &self.hits } else { &self.misses }.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -81,8 +81,10 @@ impl Tally {
         self.kept.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn closed(&self, why: Closed) {
-        if let Some((_, count)) = Closed::ALL.iter().zip(&self.closed).find(|(reason, _)| **reason == why) {
+    pub(crate) fn closed(&self, why: CloseReason) {
+        if let Some((_, count)) =
+            CloseReason::ALL.iter().zip(&self.closed).find(|(reason, _)| **reason == why)
+        {
             count.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -99,6 +101,9 @@ impl Tally {
 
     /// Connections that were closed, by the word for the reason.
     pub fn all_closed(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        Closed::ALL.iter().zip(&self.closed).map(|(why, count)| (why.word(), count.load(Ordering::Relaxed)))
+        CloseReason::ALL
+            .iter()
+            .zip(&self.closed)
+            .map(|(why, count)| (why.word(), count.load(Ordering::Relaxed)))
     }
 }

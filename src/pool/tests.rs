@@ -22,8 +22,8 @@ fn pool() -> Arc<Pool> {
     Pool::start(settings, Arc::default(), clock, &supervisor)
 }
 
-fn opened(credentials_last: Duration) -> Opened {
-    Opened {
+fn opened(credentials_last: Duration) -> ConnectionOrigin {
+    ConnectionOrigin {
         at: Instant::now(),
         credentials_expire_at: NOON + credentials_last,
         role_session_name: String::new(),
@@ -41,29 +41,29 @@ async fn u4_a_connection_is_as_old_as_it_may_be_and_not_a_millisecond_older() {
     let by_credentials = opened(Duration::from_mins(5));
     let since = Instant::now();
     all_but_a_tick(1).await;
-    assert_eq!(pool.over(&by_age, since), None);
+    assert_eq!(pool.expired(&by_age, since), None);
     tokio::time::advance(tick).await;
-    assert_eq!(pool.over(&by_age, since), Some(Closed::Idle));
-    assert_eq!(pool.over(&by_age, Instant::now()), None);
+    assert_eq!(pool.expired(&by_age, since), Some(CloseReason::Idle));
+    assert_eq!(pool.expired(&by_age, Instant::now()), None);
     all_but_a_tick(4).await;
-    assert_eq!(pool.over(&by_credentials, Instant::now()), None);
+    assert_eq!(pool.expired(&by_credentials, Instant::now()), None);
     tokio::time::advance(tick).await;
-    assert_eq!(pool.over(&by_credentials, Instant::now()), Some(Closed::Credentials));
+    assert_eq!(pool.expired(&by_credentials, Instant::now()), Some(CloseReason::Credentials));
     all_but_a_tick(5).await;
-    assert_eq!(pool.over(&by_age, Instant::now()), None);
+    assert_eq!(pool.expired(&by_age, Instant::now()), None);
     tokio::time::advance(tick).await;
-    assert_eq!(pool.over(&by_age, Instant::now()), Some(Closed::Lifetime));
+    assert_eq!(pool.expired(&by_age, Instant::now()), Some(CloseReason::Lifetime));
 }
 
 #[test]
 fn every_reason_has_a_word_and_a_count_of_its_own() {
-    let tally = Tally::default();
-    for (times, why) in Closed::ALL.into_iter().enumerate() {
-        (0..times).for_each(|_| tally.closed(why));
+    let stats = PoolStats::default();
+    for (times, why) in CloseReason::ALL.into_iter().enumerate() {
+        (0..times).for_each(|_| stats.closed(why));
     }
-    let counts: Vec<_> = tally.all_closed().collect();
-    let expected: Vec<_> = Closed::ALL.iter().zip(0..).map(|(why, count)| (why.word(), count)).collect();
+    let counts: Vec<_> = stats.all_closed().collect();
+    let expected: Vec<_> = CloseReason::ALL.iter().zip(0..).map(|(why, count)| (why.word(), count)).collect();
     assert_eq!(counts, expected);
     let words: std::collections::BTreeSet<_> = expected.iter().map(|(word, _)| word).collect();
-    assert_eq!(words.len(), Closed::ALL.len());
+    assert_eq!(words.len(), CloseReason::ALL.len());
 }

@@ -9,8 +9,8 @@ use pgwire::messages::startup::{Authentication, BackendKeyData, NegotiateProtoco
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
-use super::listener::Ask;
-use super::message::{Greeting, WireError, put};
+use super::listener::TokenMethod;
+use super::message::{LoginGreeting, WireError, put};
 use super::oauthbearer::{BearerError, Discovery};
 use super::password::PasswordError;
 use super::startup::StartupParams;
@@ -24,7 +24,7 @@ use crate::secret::Jwt;
 /// A client that has said who it wants to be, over TLS (or from loopback where that is allowed), and has
 /// neither been believed nor refused yet. Only [`super::negotiate::negotiate`] makes one.
 #[derive(Debug)]
-pub struct Pending<S> {
+pub struct PendingLogin<S> {
     pub(super) stream: ClientStream<S>,
     pub(super) startup: StartupParams,
     /// What has to be said, and heard, before a refusal of the token that the client has sent.
@@ -33,7 +33,7 @@ pub struct Pending<S> {
 
 /// Why no token came.
 #[derive(Debug, thiserror::Error)]
-pub enum AskError {
+pub enum TokenError {
     /// As a password.
     #[error(transparent)]
     Password(#[from] PasswordError),
@@ -45,10 +45,10 @@ pub enum AskError {
     Wire(#[from] WireError),
 }
 
-impl AskError {
+impl TokenError {
     /// Whether the client did what clients do before they have a token: nobody's login has failed.
     pub fn is_before_login(&self) -> bool {
-        use AskError::{Bearer, Password};
+        use TokenError::{Bearer, Password};
         matches!(
             self,
             Password(PasswordError::NoAnswer) | Bearer(BearerError::NoAnswer | BearerError::Discovery)
@@ -56,7 +56,7 @@ impl AskError {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Pending<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> PendingLogin<S> {
     /// What the client asked for.
     pub fn startup(&self) -> &StartupParams {
         &self.startup
@@ -78,24 +78,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pending<S> {
     }
 
     /// Asks for the token and reads it.
-    pub async fn ask_token(&mut self, ask: &Ask) -> Result<Jwt, AskError> {
+    pub async fn ask_token(&mut self, token_method: &TokenMethod) -> Result<Jwt, TokenError> {
         let mut question = BytesMut::new();
         if let Some(options) = self.startup.unmet() {
             let spoken = self.startup.protocol().number();
             put(&NegotiateProtocolVersion::new(spoken, options), &mut question)?;
         }
-        let method = match ask {
-            Ask::Password => Authentication::CleartextPassword,
-            Ask::OAuthBearer(_) => {
+        let method = match token_method {
+            TokenMethod::Password => Authentication::CleartextPassword,
+            TokenMethod::OAuthBearer(_) => {
                 Authentication::SASL(vec![crate::postgres::oauthbearer::MECHANISM.to_owned()])
             }
         };
         put(&method, &mut question)?;
         self.stream.write_all(&question).await.map_err(WireError::from)?;
         self.stream.flush().await.map_err(WireError::from)?;
-        match ask {
-            Ask::Password => Ok(crate::postgres::password::read(&mut self.stream).await?),
-            Ask::OAuthBearer(discovery) => {
+        match token_method {
+            TokenMethod::Password => Ok(crate::postgres::password::read(&mut self.stream).await?),
+            TokenMethod::OAuthBearer(discovery) => {
                 let answer = crate::postgres::oauthbearer::read(&mut self.stream, discovery).await;
                 if answer.as_ref().map_or_else(BearerError::leaves_exchange_open, |_| true) {
                     self.open_exchange = Some(Arc::clone(discovery));
@@ -109,7 +109,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pending<S> {
     /// one, ReadyForQuery. From here on the stream belongs to the relay.
     pub async fn welcome(
         mut self,
-        greeting: &Greeting,
+        greeting: &LoginGreeting,
         key: Option<&CancelKey>,
     ) -> Result<ClientStream<S>, WireError> {
         let mut out = BytesMut::with_capacity(greeting.messages.len() + 64);
@@ -133,7 +133,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pending<S> {
                 // Whatever the client answers, a refusal is what it gets.
                 let _ = crate::postgres::oauthbearer::fail(&mut self.stream, &discovery).await;
             }
-            say_no(&mut self.stream, refusal, session).await
+            send_refusal(&mut self.stream, refusal, session).await
         };
         let _ = timeout(limits::REFUSE_TIMEOUT, say).await; // a client that is gone needs no refusal
     }
@@ -145,10 +145,14 @@ pub async fn refuse<S>(mut stream: ClientStream<S>, refusal: &Refusal, session: 
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let _ = timeout(limits::REFUSE_TIMEOUT, say_no(&mut stream, refusal, session)).await;
+    let _ = timeout(limits::REFUSE_TIMEOUT, send_refusal(&mut stream, refusal, session)).await;
 }
 
-async fn say_no<S>(stream: &mut ClientStream<S>, refusal: &Refusal, session: SessionId) -> io::Result<()>
+async fn send_refusal<S>(
+    stream: &mut ClientStream<S>,
+    refusal: &Refusal,
+    session: SessionId,
+) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -160,7 +164,7 @@ where
 
 /// Closes the connection of a cancel, which is all the answer a cancel gets. Clients wait for it: it says that
 /// the signal has been sent, if there was anything to send.
-pub async fn hang_up<S: AsyncRead + AsyncWrite + Unpin>(mut stream: ClientStream<S>) {
+pub async fn close<S: AsyncRead + AsyncWrite + Unpin>(mut stream: ClientStream<S>) {
     let _ = timeout(limits::REFUSE_TIMEOUT, stream.shutdown()).await; // a client that is gone waits for nothing
 }
 
@@ -190,29 +194,29 @@ mod tests {
     use super::*;
 
     fn refusing() -> (DuplexStream, JoinHandle<()>) {
-        let (near, far) = duplex(16);
+        let (ours, theirs) = duplex(16);
         let refusing =
-            async { refuse(ClientStream::Plain(near), &Refusal::tls_required(), SessionId::random()).await };
-        (far, tokio::spawn(refusing))
+            async { refuse(ClientStream::Plain(ours), &Refusal::tls_required(), SessionId::random()).await };
+        (theirs, tokio::spawn(refusing))
     }
 
     #[tokio::test(start_paused = true)]
     async fn c3_a_refusal_waits_two_seconds_for_its_reader() {
         for (pause, whole) in [(1_999, true), (2_001, false)] {
-            let (mut far, refusing) = refusing();
+            let (mut theirs, refusing) = refusing();
             sleep(Duration::from_millis(pause)).await;
             let mut heard = Vec::new();
-            far.read_to_end(&mut heard).await.unwrap();
+            theirs.read_to_end(&mut heard).await.unwrap();
             assert_eq!(heard.ends_with(b"\0\0"), whole, "{pause} ms: {heard:?}");
-            drop(far);
+            drop(theirs);
             refusing.await.unwrap();
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn c4_a_refused_client_is_listened_to_for_one_password_and_no_more() {
-        let (far, refusing) = refusing();
-        let (mut reading, mut writing) = tokio::io::split(far);
+        let (theirs, refusing) = refusing();
+        let (mut reading, mut writing) = tokio::io::split(theirs);
         reading.read_to_end(&mut Vec::new()).await.unwrap();
         let begun = Instant::now();
         let mut sent = 0;

@@ -6,20 +6,20 @@
 //! Flush in COPY IN, and it ignores `CopyData`, CopyDone and CopyFail outside of it (PostgreSQL manual, "COPY
 //! Operations").
 
-use super::runs::{Runs, TooDeep, Waiting};
-use super::tracker::{Copying, Standing};
+use super::runs::{MessageRun, RunQueue, TooDeep};
+use super::tracker::{CopyMode, SessionState};
 
 /// One course of an exchange.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Exchange {
-    waiting: Runs,
+    waiting: RunQueue,
     /// Transaction status of the last ReadyForQuery.
     status: u8,
     /// Messages of the extended protocol have been answered since the last ReadyForQuery.
     batch: bool,
     /// The server skips everything up to the next Sync. So many Syncs may have ended that before.
     skipping: Option<u32>,
-    copy: Option<Copying>,
+    copy: Option<CopyMode>,
     copy_in: CopyIn,
     /// The messages do not fit this course, or are not understood.
     lost: bool,
@@ -42,7 +42,7 @@ impl Exchange {
     /// Begins behind a ReadyForQuery with this transaction status.
     pub(super) fn new(status: u8) -> Self {
         Self {
-            waiting: Runs::default(),
+            waiting: RunQueue::default(),
             status,
             batch: false,
             skipping: None,
@@ -52,21 +52,21 @@ impl Exchange {
         }
     }
 
-    pub(super) fn standing(&self) -> Standing {
+    pub(super) fn standing(&self) -> SessionState {
         // A Sync behind a ReadyForQuery does no work: whether it is still answered matters to nobody.
-        let done = self.waiting.iter().all(|run| matches!(run, Waiting::PerhapsSyncs(_)));
+        let done = self.waiting.iter().all(|run| matches!(run, MessageRun::PerhapsSyncs(_)));
         if !done || self.batch || self.skipping.is_some() || self.copy.is_some() || self.lost {
-            return Standing::Busy;
+            return SessionState::Busy;
         }
         match self.status {
-            b'I' => Standing::Idle,
-            b'T' => Standing::InTransaction,
-            b'E' => Standing::InFailedTransaction,
-            _ => Standing::Busy,
+            b'I' => SessionState::Idle,
+            b'T' => SessionState::InTransaction,
+            b'E' => SessionState::InFailedTransaction,
+            _ => SessionState::Busy,
         }
     }
 
-    pub(super) fn copying(&self) -> Option<Copying> {
+    pub(super) fn copying(&self) -> Option<CopyMode> {
         self.copy
     }
 
@@ -93,20 +93,20 @@ impl Exchange {
         if self.lost {
             return None;
         }
-        let in_open_copy = self.copy == Some(Copying::In) && !self.copy_in.ended;
+        let in_open_copy = self.copy == Some(CopyMode::In) && !self.copy_in.ended;
         match tag {
             b'Q' | b'F' => {
                 self.copy_in.ended |= in_open_copy;
-                return self.wait_for(Waiting::Queries(1));
+                return self.wait_for(MessageRun::Queries(1));
             }
             b'P' | b'B' | b'D' | b'E' | b'C' => {
                 self.copy_in.ended |= in_open_copy;
-                return self.wait_for(Waiting::Extended(1));
+                return self.wait_for(MessageRun::Extended(1));
             }
             b'S' if in_open_copy => self.swallow(1),
             b'S' => self.wait_for_sync(),
             b'c' | b'f' if in_open_copy => self.copy_in.ended = true,
-            b'c' | b'f' => self.push(Waiting::CopyEnds(1)),
+            b'c' | b'f' => self.push(MessageRun::CopyEnds(1)),
             b'd' | b'H' | b'X' => {} // they earn nothing
             _ => self.lose(),
         }
@@ -114,12 +114,12 @@ impl Exchange {
     }
 
     /// Takes note of a message that a server ignores while it skips.
-    fn wait_for(&mut self, run: Waiting) -> Fork {
+    fn wait_for(&mut self, run: MessageRun) -> Fork {
         match self.skipping {
             // Where a Sync inside the failed COPY has ended the skipping, it is read as usual.
             Some(perhaps @ 1..) if self.waiting.is_empty() => {
                 self.skipping = Some(0);
-                let mut rest = Runs::default();
+                let mut rest = RunQueue::default();
                 let _ = rest.push(run); // the first has room
                 Some(Box::new(self.read_from_sync(perhaps, rest)))
             }
@@ -134,20 +134,20 @@ impl Exchange {
     fn wait_for_sync(&mut self) {
         match self.waiting.back() {
             // What the server is at stays open.
-            Some(Waiting::Extended(each)) if self.waiting.len() > 1 => {
+            Some(MessageRun::Extended(each)) if self.waiting.len() > 1 => {
                 self.waiting.pop_back();
-                self.push(Waiting::Batches { each, count: 1 });
+                self.push(MessageRun::Batches { each, count: 1 });
             }
-            Some(Waiting::PerhapsSyncs(perhaps)) => {
+            Some(MessageRun::PerhapsSyncs(perhaps)) => {
                 self.waiting.pop_back();
-                self.push(Waiting::Syncs(1));
+                self.push(MessageRun::Syncs(1));
                 self.waiting.put_perhaps_syncs(perhaps);
             }
-            _ => self.push(Waiting::Syncs(1)),
+            _ => self.push(MessageRun::Syncs(1)),
         }
     }
 
-    fn push(&mut self, run: Waiting) {
+    fn push(&mut self, run: MessageRun) {
         if self.waiting.push(run) == Err(TooDeep) {
             self.lose();
         }
@@ -163,7 +163,7 @@ impl Exchange {
             return None;
         }
         // It cannot be a Sync's: a Sync behind a ReadyForQuery earns another one and nothing else.
-        if matches!(self.waiting.front(), Some(Waiting::PerhapsSyncs(_))) {
+        if matches!(self.waiting.front(), Some(MessageRun::PerhapsSyncs(_))) {
             self.waiting.pop_front();
         }
         self.waiting.open_batch();
@@ -176,7 +176,7 @@ impl Exchange {
 
     /// An answer that is neither an error nor ReadyForQuery.
     fn answered(&mut self, tag: u8) {
-        use Waiting as W;
+        use MessageRun as W;
         match (tag, self.waiting.front()) {
             (b'D' | b'd' | b'c' | b't' | b'V' | b'T', Some(W::Queries(_) | W::Either(_)))
             | (b'D' | b'd' | b'c' | b't', Some(W::Extended(_))) => {}
@@ -189,18 +189,18 @@ impl Exchange {
                 self.waiting.tidy();
             }
             (b'G', Some(W::Queries(_) | W::Extended(_))) => self.begin_copy_in(),
-            (b'H', Some(W::Queries(_) | W::Extended(_) | W::Either(_))) => self.copy = Some(Copying::Out),
-            (b'W', Some(W::Queries(_))) => self.copy = Some(Copying::Both),
+            (b'H', Some(W::Queries(_) | W::Extended(_) | W::Either(_))) => self.copy = Some(CopyMode::Out),
+            (b'W', Some(W::Queries(_))) => self.copy = Some(CopyMode::Both),
             _ => self.lose(),
         }
     }
 
     /// The server has begun to read the client's next messages as data, up to the first end of a COPY.
     fn begin_copy_in(&mut self) {
-        self.copy = Some(Copying::In);
+        self.copy = Some(CopyMode::In);
         self.copy_in = CopyIn::default();
         // More of the same has been sent, and no end of the COPY between.
-        if matches!(self.waiting.front(), Some(Waiting::Extended(2..) | Waiting::Queries(2..))) {
+        if matches!(self.waiting.front(), Some(MessageRun::Extended(2..) | MessageRun::Queries(2..))) {
             self.copy_in.ended = true;
             return;
         }
@@ -227,19 +227,20 @@ impl Exchange {
         let perhaps = self.copy_in.syncs;
         self.end_copy();
         match self.waiting.front() {
-            Some(Waiting::Extended(_)) => {
+            Some(MessageRun::Extended(_)) => {
                 self.waiting.take_front();
                 return self.skip(perhaps);
             }
-            Some(Waiting::Queries(_)) if perhaps > 0 => {
+            Some(MessageRun::Queries(_)) if perhaps > 0 => {
                 self.waiting.take_front();
                 self.waiting.put_perhaps_syncs(perhaps);
-                self.waiting.push_front(Waiting::Queries(1));
+                self.waiting.push_front(MessageRun::Queries(1));
             }
             // The ReadyForQuery of each ends it.
-            Some(Waiting::Queries(_) | Waiting::Syncs(_) | Waiting::Either(_)) => {}
+            Some(MessageRun::Queries(_) | MessageRun::Syncs(_) | MessageRun::Either(_)) => {}
             // It answers nothing: the server is about to end the session.
-            Some(Waiting::Batches { .. } | Waiting::PerhapsSyncs(_) | Waiting::CopyEnds(_)) | None => {
+            Some(MessageRun::Batches { .. } | MessageRun::PerhapsSyncs(_) | MessageRun::CopyEnds(_))
+            | None => {
                 self.lose();
             }
         }
@@ -248,8 +249,8 @@ impl Exchange {
 
     /// The server skips what waits, up to the next Sync. So many Syncs, in front of what waits, may be that one.
     fn skip(&mut self, perhaps: u32) -> Fork {
-        let next = self.waiting.iter().find(|run| !matches!(run, Waiting::CopyEnds(_)));
-        let sync_is_next = matches!(next, None | Some(Waiting::Syncs(_)));
+        let next = self.waiting.iter().find(|run| !matches!(run, MessageRun::CopyEnds(_)));
+        let sync_is_next = matches!(next, None | Some(MessageRun::Syncs(_)));
         let fork = if perhaps == 0 || sync_is_next {
             self.skipping = Some(perhaps);
             None
@@ -259,13 +260,13 @@ impl Exchange {
         };
         while let Some(run) = self.waiting.front() {
             match run {
-                Waiting::Syncs(_) => break,
-                Waiting::Batches { .. } => self.waiting.open_batch(),
-                Waiting::Either(_) => self.lose(), // which of them has the next Sync is not known
-                Waiting::Extended(_)
-                | Waiting::Queries(_)
-                | Waiting::PerhapsSyncs(_)
-                | Waiting::CopyEnds(_) => self.waiting.pop_front(),
+                MessageRun::Syncs(_) => break,
+                MessageRun::Batches { .. } => self.waiting.open_batch(),
+                MessageRun::Either(_) => self.lose(), // which of them has the next Sync is not known
+                MessageRun::Extended(_)
+                | MessageRun::Queries(_)
+                | MessageRun::PerhapsSyncs(_)
+                | MessageRun::CopyEnds(_) => self.waiting.pop_front(),
             }
         }
         fork
@@ -273,9 +274,9 @@ impl Exchange {
 
     /// The other course of a COPY that failed in the extended protocol: the first of `syncs`, which the server had
     /// not read before, has ended the skipping, and `rest` is read as usual.
-    fn read_from_sync(&self, syncs: u32, mut rest: Runs) -> Self {
+    fn read_from_sync(&self, syncs: u32, mut rest: RunQueue) -> Self {
         rest.put_perhaps_syncs(syncs - 1);
-        rest.push_front(Waiting::Syncs(1));
+        rest.push_front(MessageRun::Syncs(1));
         rest.tidy();
         Self { waiting: rest, skipping: None, ..self.clone() }
     }
@@ -285,12 +286,17 @@ impl Exchange {
         (self.status, self.batch) = (status, false);
         let perhaps = self.skipping.take().unwrap_or(0);
         match self.waiting.front() {
-            Some(Waiting::Queries(_) | Waiting::Syncs(_) | Waiting::Either(_) | Waiting::PerhapsSyncs(_)) => {
+            Some(
+                MessageRun::Queries(_)
+                | MessageRun::Syncs(_)
+                | MessageRun::Either(_)
+                | MessageRun::PerhapsSyncs(_),
+            ) => {
                 self.waiting.take_front();
                 self.waiting.put_perhaps_syncs(perhaps);
             }
             None if perhaps > 0 => self.waiting.put_perhaps_syncs(perhaps - 1),
-            Some(Waiting::Extended(_) | Waiting::Batches { .. } | Waiting::CopyEnds(_)) | None => {
+            Some(MessageRun::Extended(_) | MessageRun::Batches { .. } | MessageRun::CopyEnds(_)) | None => {
                 return self.lose();
             }
         }

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use tokio_rustls::TlsAcceptor;
 
 use super::oauthbearer::Discovery;
-use crate::net::proxy_protocol::Origin;
+use crate::net::proxy_protocol::ClientOrigin;
 
 /// One listener's part in a login. Sessions share it; a reload makes a new one for new connections.
 pub struct Listener {
@@ -20,12 +20,12 @@ pub struct Listener {
     /// Networks of balancers, whose connections begin with a PROXY protocol header.
     pub proxy_protocol_from: Vec<IpNet>,
     /// How clients are asked for their token.
-    pub ask: Ask,
+    pub token_method: TokenMethod,
 }
 
 /// How a client is asked for its token. The protocol lets a server ask in one way only.
 #[derive(Clone, Debug)]
-pub enum Ask {
+pub enum TokenMethod {
     /// As a cleartext password.
     Password,
     /// By SASL OAUTHBEARER; clients without a token are told where to get one.
@@ -35,8 +35,10 @@ pub enum Ask {
 impl Listener {
     /// Whether a connection from `origin` may go on without TLS. OAUTHBEARER never may: clients trust it with
     /// tokens, and it protects nothing itself (RFC 7628, section 5).
-    pub fn allows_plaintext(&self, origin: &Origin) -> bool {
-        self.plaintext_from_loopback && matches!(self.ask, Ask::Password) && origin.is_loopback()
+    pub fn allows_plaintext(&self, origin: &ClientOrigin) -> bool {
+        self.plaintext_from_loopback
+            && matches!(self.token_method, TokenMethod::Password)
+            && origin.is_loopback()
     }
 }
 

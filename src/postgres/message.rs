@@ -80,14 +80,14 @@ impl fmt::Debug for RawMessage {
 
 /// What the upstream said at its login that the client has to hear too.
 #[derive(Debug)]
-pub struct Greeting {
+pub struct LoginGreeting {
     /// ParameterStatus and NoticeResponse messages as they came.
     pub messages: BytesMut,
     /// Transaction status of its ReadyForQuery.
     pub status: TransactionStatus,
 }
 
-impl Greeting {
+impl LoginGreeting {
     /// The status as it stands on the wire: `I`, `T` or `E`.
     pub fn status_byte(&self) -> u8 {
         self.status as u8
@@ -139,11 +139,11 @@ mod tests {
     use crate::net::buffers::has_early_bytes;
 
     async fn read(bytes: &[u8]) -> Result<RawMessage, WireError> {
-        let (mut near, mut far) = duplex(8);
+        let (mut ours, mut theirs) = duplex(8);
         let bytes = bytes.to_vec();
-        let writer = tokio::spawn(async move { far.write_all(&bytes).await });
-        let result = read_message(&mut near, |tag| (tag == b'p').then_some(10)).await;
-        drop(near);
+        let writer = tokio::spawn(async move { theirs.write_all(&bytes).await });
+        let result = read_message(&mut ours, |tag| (tag == b'p').then_some(10)).await;
+        drop(ours);
         let _ = writer.await;
         result
     }
@@ -170,10 +170,10 @@ mod tests {
 
     #[tokio::test]
     async fn early_bytes_are_seen_and_silence_is_not_waited_for() {
-        let (mut near, mut far) = duplex(8);
-        assert!(!has_early_bytes(&mut near).await);
-        far.write_all(b"x").await.unwrap();
-        assert!(has_early_bytes(&mut near).await);
+        let (mut ours, mut theirs) = duplex(8);
+        assert!(!has_early_bytes(&mut ours).await);
+        theirs.write_all(b"x").await.unwrap();
+        assert!(has_early_bytes(&mut ours).await);
     }
 
     #[test]

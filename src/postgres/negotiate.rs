@@ -7,7 +7,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
-use super::client::Pending;
+use super::client::PendingLogin;
 use super::limits;
 use super::startup::{StartupError, StartupParams};
 use crate::net::buffers::{ReadAhead, has_early_bytes};
@@ -31,18 +31,18 @@ const PROXY_2: u32 = u32::from_be_bytes(*b"\r\n\r\n");
 
 /// What a connection turned out to be.
 #[derive(Debug)]
-pub enum First<S> {
+pub enum FirstPacket<S> {
     /// A client that may be asked for its token.
-    Login(Pending<S>),
+    Login(PendingLogin<S>),
     /// A cancel request. Its sender waits until the connection is closed.
     Cancel(ClientStream<S>, CancelKey),
     /// A client that spoke and has to be told no.
-    Unfit(ClientStream<S>, StartupError),
+    Rejected(ClientStream<S>, StartupError),
 }
 
 /// Why a connection ended without a word: its peer has not spoken PostgreSQL.
 #[derive(Debug, thiserror::Error)]
-pub enum Dropped {
+pub enum NegotiationError {
     /// Closed before it said anything: a port check.
     #[error("the peer closed without a word")]
     Silent,
@@ -75,13 +75,13 @@ pub enum Dropped {
     NoAlpn,
     /// It has no place, and too many others are being told so already.
     #[error("there is no place for it, and none to tell it so")]
-    Crowded,
+    TooManyRefusals,
     /// The socket failed.
     #[error("{0}")]
     Io(#[from] io::Error),
 }
 
-impl Dropped {
+impl NegotiationError {
     /// The stable word for it.
     pub fn word(&self) -> &'static str {
         match self {
@@ -94,7 +94,7 @@ impl Dropped {
             Self::TlsTimeout => "tls_timeout",
             Self::TimedOut => "timeout",
             Self::NoAlpn => "no_alpn",
-            Self::Crowded => "crowded",
+            Self::TooManyRefusals => "crowded",
             Self::Io(_) => "io",
         }
     }
@@ -114,13 +114,13 @@ impl Dropped {
             | Self::Length(_)
             | Self::Repeated
             | Self::TimedOut
-            | Self::Crowded
+            | Self::TooManyRefusals
             | Self::Io(_) => false,
         }
     }
 }
 
-impl From<OriginError> for Dropped {
+impl From<OriginError> for NegotiationError {
     fn from(why: OriginError) -> Self {
         match why {
             OriginError::Silent => Self::Silent,
@@ -137,7 +137,7 @@ pub async fn negotiate<S>(
     acceptor: &TlsAcceptor,
     plaintext_allowed: bool,
     stepped: impl Fn(),
-) -> Result<First<S>, Dropped>
+) -> Result<FirstPacket<S>, NegotiationError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -151,9 +151,9 @@ where
             return first_packet(stream).await;
         }
         match read_packet(&mut stream, head).await? {
-            Packet::Ssl => {
+            PacketKind::Ssl => {
                 if has_early_bytes(&mut stream).await {
-                    return Err(Dropped::PreTlsBytes);
+                    return Err(NegotiationError::PreTlsBytes);
                 }
                 stream.write_all(b"S").await?;
                 stream.flush().await?;
@@ -162,20 +162,20 @@ where
                 stepped();
                 return first_packet(stream).await;
             }
-            Packet::GssEnc if gss_asked => return Err(Dropped::Repeated),
-            Packet::GssEnc => {
+            PacketKind::GssEnc if gss_asked => return Err(NegotiationError::Repeated),
+            PacketKind::GssEnc => {
                 gss_asked = true;
                 stream.write_all(b"N").await?;
                 stream.flush().await?;
             }
-            Packet::Cancel(key) => return Ok(First::Cancel(ClientStream::Plain(stream), key)),
-            Packet::Startup(packet) => {
+            PacketKind::Cancel(key) => return Ok(FirstPacket::Cancel(ClientStream::Plain(stream), key)),
+            PacketKind::Startup(packet) => {
                 let stream = ClientStream::Plain(stream);
                 // What it asks for is not even parsed: without TLS nothing but TLS is spoken of.
                 return Ok(if plaintext_allowed {
                     startup(stream, &packet)
                 } else {
-                    First::Unfit(stream, StartupError::TlsRequired)
+                    FirstPacket::Rejected(stream, StartupError::TlsRequired)
                 });
             }
         }
@@ -184,27 +184,27 @@ where
 
 /// The first packet inside TLS: a startup or a cancel. Another request for encryption is a protocol version
 /// nobody speaks, as PostgreSQL sees it.
-async fn first_packet<S>(mut stream: ClientStream<S>) -> Result<First<S>, Dropped>
+async fn first_packet<S>(mut stream: ClientStream<S>) -> Result<FirstPacket<S>, NegotiationError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let head = read_head(&mut stream).await?;
     Ok(match read_packet(&mut stream, head).await? {
-        Packet::Cancel(key) => First::Cancel(stream, key),
-        Packet::Startup(packet) => startup(stream, &packet),
-        Packet::Ssl => startup(stream, &SSL_REQUEST.to_be_bytes()),
-        Packet::GssEnc => startup(stream, &GSSENC_REQUEST.to_be_bytes()),
+        PacketKind::Cancel(key) => FirstPacket::Cancel(stream, key),
+        PacketKind::Startup(packet) => startup(stream, &packet),
+        PacketKind::Ssl => startup(stream, &SSL_REQUEST.to_be_bytes()),
+        PacketKind::GssEnc => startup(stream, &GSSENC_REQUEST.to_be_bytes()),
     })
 }
 
-fn startup<S>(stream: ClientStream<S>, packet: &[u8]) -> First<S> {
+fn startup<S>(stream: ClientStream<S>, packet: &[u8]) -> FirstPacket<S> {
     match StartupParams::parse(packet) {
-        Ok(startup) => First::Login(Pending { stream, startup, open_exchange: None }),
-        Err(error) => First::Unfit(stream, error),
+        Ok(startup) => FirstPacket::Login(PendingLogin { stream, startup, open_exchange: None }),
+        Err(error) => FirstPacket::Rejected(stream, error),
     }
 }
 
-enum Packet {
+enum PacketKind {
     Ssl,
     GssEnc,
     Cancel(CancelKey),
@@ -213,11 +213,11 @@ enum Packet {
 }
 
 /// The four bytes that are a length, or the beginning of a TLS record.
-async fn read_head<S: AsyncRead + Unpin>(stream: &mut S) -> Result<[u8; 4], Dropped> {
+async fn read_head<S: AsyncRead + Unpin>(stream: &mut S) -> Result<[u8; 4], NegotiationError> {
     let mut head = [0; 4];
     let read = stream.read(&mut head).await?;
     if read == 0 {
-        return Err(Dropped::Silent);
+        return Err(NegotiationError::Silent);
     }
     if let Some(rest) = head.get_mut(read..) {
         stream.read_exact(rest).await?;
@@ -225,38 +225,45 @@ async fn read_head<S: AsyncRead + Unpin>(stream: &mut S) -> Result<[u8; 4], Drop
     Ok(head)
 }
 
-async fn read_packet<S: AsyncRead + Unpin>(stream: &mut S, head: [u8; 4]) -> Result<Packet, Dropped> {
+async fn read_packet<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    head: [u8; 4],
+) -> Result<PacketKind, NegotiationError> {
     let length = u32::from_be_bytes(head);
     let body = usize::try_from(length)
         .ok()
         .filter(|length| (8..=limits::MAX_STARTUP_LENGTH).contains(length))
-        .ok_or(Dropped::Length(length))?
+        .ok_or(NegotiationError::Length(length))?
         - 4;
     let mut code = [0; 4];
     stream.read_exact(&mut code).await?;
     let (code, whole) = (u32::from_be_bytes(code), body + 4);
     match code {
-        SSL_REQUEST if whole == 8 => Ok(Packet::Ssl),
-        GSSENC_REQUEST if whole == 8 => Ok(Packet::GssEnc),
+        SSL_REQUEST if whole == 8 => Ok(PacketKind::Ssl),
+        GSSENC_REQUEST if whole == 8 => Ok(PacketKind::GssEnc),
         CANCEL_REQUEST if limits::CANCEL_LENGTHS.contains(&whole) => {
             let pid = stream.read_i32().await?;
             let mut secret = vec![0; whole - 12];
             stream.read_exact(&mut secret).await?;
-            Ok(Packet::Cancel(CancelKey::new(pid, secret)))
+            Ok(PacketKind::Cancel(CancelKey::new(pid, secret)))
         }
-        SSL_REQUEST | GSSENC_REQUEST | CANCEL_REQUEST => Err(Dropped::Length(length)),
+        SSL_REQUEST | GSSENC_REQUEST | CANCEL_REQUEST => Err(NegotiationError::Length(length)),
         code => {
             let mut packet = vec![0; body];
             let (version, rest) = packet.split_at_mut(4);
             version.copy_from_slice(&code.to_be_bytes());
             stream.read_exact(rest).await?;
-            Ok(Packet::Startup(packet))
+            Ok(PacketKind::Startup(packet))
         }
     }
 }
 
 /// Completes the handshake; `head` are bytes of its first record that were read already.
-async fn accept_tls<S>(stream: S, acceptor: &TlsAcceptor, head: &[u8]) -> Result<ClientStream<S>, Dropped>
+async fn accept_tls<S>(
+    stream: S,
+    acceptor: &TlsAcceptor,
+    head: &[u8],
+) -> Result<ClientStream<S>, NegotiationError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -267,15 +274,15 @@ where
     };
     match timeout(limits::TLS_HANDSHAKE_TIMEOUT, acceptor.accept_with(ReadAhead::new(stream), feed)).await {
         Ok(Ok(tls)) => Ok(ClientStream::Tls(Box::new(tls))),
-        Ok(Err(error)) => Err(Dropped::Tls(tls::describe(&error))),
-        Err(_) => Err(Dropped::TlsTimeout),
+        Ok(Err(error)) => Err(NegotiationError::Tls(tls::describe(&error))),
+        Err(_) => Err(NegotiationError::TlsTimeout),
     }
 }
 
-fn require_alpn<S>(stream: &ClientStream<S>) -> Result<(), Dropped> {
+fn require_alpn<S>(stream: &ClientStream<S>) -> Result<(), NegotiationError> {
     match stream {
         ClientStream::Tls(tls) if tls.get_ref().1.alpn_protocol() == Some(tls::ALPN) => Ok(()),
-        _ => Err(Dropped::NoAlpn),
+        _ => Err(NegotiationError::NoAlpn),
     }
 }
 

@@ -72,12 +72,12 @@ mod tests {
     use super::*;
 
     async fn answer(bytes: Vec<u8>) -> Result<Jwt, PasswordError> {
-        let (mut near, mut far) = duplex(8);
+        let (mut ours, mut theirs) = duplex(8);
         let writer = tokio::spawn(async move {
-            let _ = far.write_all(&bytes).await;
+            let _ = theirs.write_all(&bytes).await;
         });
-        let result = read(&mut near).await;
-        drop(near);
+        let result = read(&mut ours).await;
+        drop(ours);
         writer.await.unwrap();
         result
     }

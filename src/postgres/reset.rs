@@ -7,7 +7,7 @@ use bytes::{BufMut, BytesMut};
 use pgwire::messages::response::TransactionStatus;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
-use super::message::{Greeting, RawMessage, WireError, message_length, read_message};
+use super::message::{LoginGreeting, RawMessage, WireError, message_length, read_message};
 
 /// How long a reset may take; temporary tables have to be dropped in it.
 pub const RESET_TIMEOUT: Duration = Duration::from_secs(5);
@@ -62,11 +62,11 @@ pub enum ResetError {
 
 /// What a server has told of itself, as it stands now: names and values.
 #[derive(Debug)]
-pub struct Parameters(Vec<(Vec<u8>, Vec<u8>)>);
+pub struct ServerParameters(Vec<(Vec<u8>, Vec<u8>)>);
 
-impl Parameters {
+impl ServerParameters {
     /// Those of a login. `None` if they cannot be read or are more than [`MAX_PARAMETER_BYTES`].
-    pub fn of(greeting: &Greeting) -> Option<Self> {
+    pub fn of(greeting: &LoginGreeting) -> Option<Self> {
         let mut parameters = Self(Vec::new());
         let mut rest = &greeting.messages[..];
         while let Some((&[tag, length @ ..], behind)) = rest.split_first_chunk::<5>() {
@@ -81,13 +81,13 @@ impl Parameters {
     }
 
     /// As a login would bring them.
-    pub fn greeting(&self) -> Greeting {
+    pub fn greeting(&self) -> LoginGreeting {
         let mut messages = BytesMut::new();
         for (name, value) in &self.0 {
             let body = [name, &b"\0"[..], value, b"\0"].concat();
             RawMessage { tag: b'S', body }.encode_into(&mut messages);
         }
-        Greeting { messages, status: TransactionStatus::Idle }
+        LoginGreeting { messages, status: TransactionStatus::Idle }
     }
 
     /// Whether the server has told that `application_name` is this one.
@@ -117,7 +117,7 @@ impl Parameters {
 /// the same value still (after a promotion, or a reload of its configuration), is not told again.
 pub async fn reset<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
-    parameters: &mut Parameters,
+    parameters: &mut ServerParameters,
     ask: bool,
 ) -> Result<(), ResetError> {
     let mut names = Vec::new();
@@ -133,7 +133,7 @@ pub async fn reset<S: AsyncRead + AsyncWrite + Unpin>(
     }
     stream.write_all(&questions).await.map_err(WireError::from)?;
     stream.flush().await.map_err(WireError::from)?;
-    let mut answers = Answers { stream, parameters, bytes: 0 };
+    let mut answers = ReplyReader { stream, parameters, bytes: 0 };
     for (_, tag) in COMMANDS {
         if answers.next(tag).await?.is_some() {
             return Err(ResetError::Unexpected('D'));
@@ -151,7 +151,7 @@ pub async fn reset<S: AsyncRead + AsyncWrite + Unpin>(
 /// With `name` the session's `application_name` is set in the same round trip.
 pub async fn check<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
-    parameters: &mut Parameters,
+    parameters: &mut ServerParameters,
     name: Option<&str>,
 ) -> Result<(), ResetError> {
     let name = name.filter(|name| !parameters.has_name(name));
@@ -162,7 +162,7 @@ pub async fn check<S: AsyncRead + AsyncWrite + Unpin>(
     }
     stream.write_all(&question).await.map_err(WireError::from)?;
     stream.flush().await.map_err(WireError::from)?;
-    let mut answers = Answers { stream, parameters, bytes: 0 };
+    let mut answers = ReplyReader { stream, parameters, bytes: 0 };
     let Some(name) = name else { return answers.ready().await };
     if answers.next(SET).await?.is_some() {
         return Err(ResetError::Unexpected('D'));
@@ -194,13 +194,13 @@ fn put_query(sql: &str, out: &mut BytesMut) {
     out.put_u8(0);
 }
 
-struct Answers<'a, S> {
+struct ReplyReader<'a, S> {
     stream: &'a mut S,
-    parameters: &'a mut Parameters,
+    parameters: &'a mut ServerParameters,
     bytes: usize,
 }
 
-impl<S: AsyncRead + Unpin> Answers<'_, S> {
+impl<S: AsyncRead + Unpin> ReplyReader<'_, S> {
     /// The whole answer to one command, which has to be `tag` and ReadyForQuery out of a transaction; with the one
     /// value that it may bring.
     async fn next(&mut self, tag: &[u8]) -> Result<Option<Vec<u8>>, ResetError> {

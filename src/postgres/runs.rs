@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-/// Most runs that are told apart. What comes behind them is counted as [`Waiting::Either`].
+/// Most runs that are told apart. What comes behind them is counted as [`MessageRun::Either`].
 pub(super) const MAX_RUNS: usize = 8_192;
 
 /// Places for runs that are kept when nothing waits.
@@ -10,7 +10,7 @@ pub(super) const KEPT_RUNS: usize = 32;
 
 /// A run of client messages of one kind, at least one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Waiting {
+pub(super) enum MessageRun {
     /// Parse, Bind, Describe, Execute and Close, without the Sync that ends them.
     Extended(u32),
     /// `count` Syncs, with `each` messages of the extended protocol in front of each, at least one.
@@ -27,7 +27,7 @@ pub(super) enum Waiting {
     CopyEnds(u32),
 }
 
-impl Waiting {
+impl MessageRun {
     /// ReadyForQuery messages that it earns at most.
     pub(super) fn owed(self) -> u32 {
         match self {
@@ -50,7 +50,7 @@ impl Waiting {
     /// Both runs as one, where they are of one kind, or where there is no room (`full`) for another run. `None` too
     /// when they are more than can be counted.
     fn join(self, next: Self, full: bool) -> Option<Self> {
-        use Waiting as W;
+        use MessageRun as W;
         match (self, next) {
             (W::Extended(count), W::Extended(more)) => count.checked_add(more).map(W::Extended),
             (W::Batches { each, count }, W::Batches { each: same, count: more }) if each == same => {
@@ -71,13 +71,13 @@ impl Waiting {
 /// A queue of runs, at most two more than [`MAX_RUNS`]. No CopyDone and CopyFail stand in front of all that can begin
 /// a COPY: the server ignores them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Runs(VecDeque<Waiting>);
+pub(super) struct RunQueue(VecDeque<MessageRun>);
 
 /// There are more runs, or messages in a run, than can be counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TooDeep;
 
-impl Runs {
+impl RunQueue {
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }
@@ -91,24 +91,24 @@ impl Runs {
         self.0.is_empty()
     }
 
-    pub(super) fn front(&self) -> Option<Waiting> {
+    pub(super) fn front(&self) -> Option<MessageRun> {
         self.0.front().copied()
     }
 
-    pub(super) fn back(&self) -> Option<Waiting> {
+    pub(super) fn back(&self) -> Option<MessageRun> {
         self.0.back().copied()
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = Waiting> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = MessageRun> {
         self.0.iter().copied()
     }
 
     /// Appends a run, to the last one where that is of its kind.
-    pub(super) fn push(&mut self, run: Waiting) -> Result<(), TooDeep> {
+    pub(super) fn push(&mut self, run: MessageRun) -> Result<(), TooDeep> {
         // The Sync behind it makes a batch of it, which the run before can take in.
-        let begins_batch = matches!(run, Waiting::Extended(_)) && self.len() == MAX_RUNS;
+        let begins_batch = matches!(run, MessageRun::Extended(_)) && self.len() == MAX_RUNS;
         let full = self.len() >= MAX_RUNS && !begins_batch;
-        if matches!(run, Waiting::CopyEnds(_)) && !self.iter().any(Waiting::may_begin_copy) {
+        if matches!(run, MessageRun::CopyEnds(_)) && !self.iter().any(MessageRun::may_begin_copy) {
             return Ok(());
         }
         match self.0.back_mut() {
@@ -119,7 +119,7 @@ impl Runs {
         Ok(())
     }
 
-    pub(super) fn push_front(&mut self, run: Waiting) {
+    pub(super) fn push_front(&mut self, run: MessageRun) {
         self.0.push_front(run);
     }
 
@@ -134,13 +134,13 @@ impl Runs {
     /// Takes one message, or batch, of the first run.
     pub(super) fn take_front(&mut self) {
         if let Some(
-            Waiting::Extended(count @ 2..)
-            | Waiting::Batches { count: count @ 2.., .. }
-            | Waiting::Queries(count @ 2..)
-            | Waiting::Syncs(count @ 2..)
-            | Waiting::Either(count @ 2..)
-            | Waiting::PerhapsSyncs(count @ 2..)
-            | Waiting::CopyEnds(count @ 2..),
+            MessageRun::Extended(count @ 2..)
+            | MessageRun::Batches { count: count @ 2.., .. }
+            | MessageRun::Queries(count @ 2..)
+            | MessageRun::Syncs(count @ 2..)
+            | MessageRun::Either(count @ 2..)
+            | MessageRun::PerhapsSyncs(count @ 2..)
+            | MessageRun::CopyEnds(count @ 2..),
         ) = self.0.front_mut()
         {
             *count -= 1;
@@ -151,16 +151,16 @@ impl Runs {
 
     /// Splits the first of the batches that stand at the front into its messages and its Sync.
     pub(super) fn open_batch(&mut self) {
-        if let Some(Waiting::Batches { each, .. }) = self.front() {
+        if let Some(MessageRun::Batches { each, .. }) = self.front() {
             self.take_front();
-            self.0.push_front(Waiting::Syncs(1));
-            self.0.push_front(Waiting::Extended(each));
+            self.0.push_front(MessageRun::Syncs(1));
+            self.0.push_front(MessageRun::Extended(each));
         }
     }
 
     /// Takes the second run, where it is one of Syncs, and gives their number.
     pub(super) fn take_syncs_behind_front(&mut self) -> Option<u32> {
-        let Some(Waiting::Syncs(count) | Waiting::PerhapsSyncs(count)) = self.0.get(1).copied() else {
+        let Some(MessageRun::Syncs(count) | MessageRun::PerhapsSyncs(count)) = self.0.get(1).copied() else {
             return None;
         };
         self.0.remove(1);
@@ -170,8 +170,8 @@ impl Runs {
     /// Takes one CopyDone or CopyFail that stands next behind the first run.
     pub(super) fn take_copy_end_behind_front(&mut self) {
         match self.0.get_mut(1) {
-            Some(Waiting::CopyEnds(count @ 2..)) => *count -= 1,
-            Some(Waiting::CopyEnds(_)) => drop(self.0.remove(1)),
+            Some(MessageRun::CopyEnds(count @ 2..)) => *count -= 1,
+            Some(MessageRun::CopyEnds(_)) => drop(self.0.remove(1)),
             _ => {}
         }
     }
@@ -180,9 +180,9 @@ impl Runs {
     /// is as good as another.
     pub(super) fn put_perhaps_syncs(&mut self, count: u32) {
         if count > 0 {
-            let sure = |run: &Waiting| matches!(run, Waiting::Syncs(_) | Waiting::CopyEnds(_));
+            let sure = |run: &MessageRun| matches!(run, MessageRun::Syncs(_) | MessageRun::CopyEnds(_));
             let place = self.0.iter().take_while(|run| sure(run)).count();
-            self.0.insert(place, Waiting::PerhapsSyncs(count));
+            self.0.insert(place, MessageRun::PerhapsSyncs(count));
         }
     }
 
@@ -190,7 +190,7 @@ impl Runs {
     pub(super) fn tidy(&mut self) {
         let mut at = 0;
         while let Some(run) = self.0.get(at).filter(|run| !run.may_begin_copy()) {
-            if matches!(run, Waiting::CopyEnds(_)) {
+            if matches!(run, MessageRun::CopyEnds(_)) {
                 self.0.remove(at);
             } else {
                 at += 1;

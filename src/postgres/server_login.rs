@@ -10,18 +10,18 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
 use zeroize::Zeroizing;
 
-use super::cancel::Target;
+use super::cancel::CancelTarget;
 use super::limits;
-use super::message::{Greeting, RawMessage, WireError, message_length, put, read_message};
+use super::message::{LoginGreeting, RawMessage, WireError, message_length, put, read_message};
 pub use super::server_error::{LoginStep, ServerError};
 pub use super::server_login_error::{Shortage, UpstreamLoginError};
 use super::startup::StartupParams;
-use super::version::Protocol;
+use super::version::MinorVersion;
 use crate::identity::Grant;
 use crate::names::{DbName, DbUser};
 use crate::net::address::part_of;
 use crate::net::dial::{Dialed, ServerStream};
-use crate::postgres::cancel::deliver::Recall;
+use crate::postgres::cancel::deliver::StatementCancel;
 use crate::postgres::cancel::key::CancelKey;
 use crate::secret::IamToken;
 
@@ -30,20 +30,20 @@ const LOGIN_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A session of the granted user on the upstream, at its first ReadyForQuery.
 #[derive(Debug)]
-pub struct Upstream {
+pub struct UpstreamSession {
     /// The connection.
     pub stream: ServerStream,
     /// What the client has to hear.
-    pub greeting: Greeting,
+    pub greeting: LoginGreeting,
     /// How to cancel its queries, when the server says.
-    pub cancel: Option<Target>,
+    pub cancel: Option<CancelTarget>,
     /// Cancels its queries when we have ended it ourselves.
-    pub recall: Option<Recall>,
+    pub statement_cancel: Option<StatementCancel>,
 }
 
 /// A login as it was granted, and the client's own parameters.
 #[derive(Clone, Copy, Debug)]
-pub struct Wanted<'a> {
+pub struct LoginParameters<'a> {
     user: &'a DbUser,
     database: &'a DbName,
     startup: &'a StartupParams,
@@ -52,7 +52,7 @@ pub struct Wanted<'a> {
     settings: &'a [(&'static str, String)],
 }
 
-impl<'a> Wanted<'a> {
+impl<'a> LoginParameters<'a> {
     /// What the server is asked for: user, database and settings of the grant, and all other parameters of `startup`.
     pub fn of(grant: &'a Grant, startup: &'a StartupParams) -> Self {
         Self { user: grant.db_user(), database: grant.database(), startup, settings: grant.settings() }
@@ -70,17 +70,17 @@ impl<'a> Wanted<'a> {
 /// connection to the server that had the last word.
 pub async fn log_in(
     dialed: &mut Dialed,
-    wanted: Wanted<'_>,
+    wanted: LoginParameters<'_>,
     token: IamToken,
     deadline: Instant,
-) -> Result<Said, UpstreamLoginError> {
+) -> Result<LoginReply, UpstreamLoginError> {
     loop {
         let until = part_of(deadline, dialed.others.len(), LOGIN_PATIENCE);
         let tried = timeout_at(until, log_in_at(dialed, wanted, &token)).await;
         let error = match tried.unwrap_or(Err(UpstreamLoginError::Silent(dialed.addr))) {
-            Ok(said) => {
+            Ok(reply) => {
                 dialed.has_worked();
-                return Ok(said);
+                return Ok(reply);
             }
             Err(error) => error,
         };
@@ -100,42 +100,42 @@ pub async fn log_in(
 /// the client's; one that knows only 3.0 says so, or has to be asked again.
 async fn log_in_at(
     dialed: &mut Dialed,
-    wanted: Wanted<'_>,
+    wanted: LoginParameters<'_>,
     token: &IamToken,
-) -> Result<Said, UpstreamLoginError> {
+) -> Result<LoginReply, UpstreamLoginError> {
     let newest = wanted.startup.protocol();
     let question = match ask(&mut dialed.stream, wanted, newest).await {
-        Err(error) if newest > Protocol::V3_0 && error.may_be_about_the_protocol() => {
+        Err(error) if newest > MinorVersion::V3_0 && error.may_be_about_the_protocol() => {
             dialed.connect_again().await?;
-            ask(&mut dialed.stream, wanted, Protocol::V3_0).await?
+            ask(&mut dialed.stream, wanted, MinorVersion::V3_0).await?
         }
         question => question?,
     };
     answer(&mut dialed.stream, wanted, question, token).await
 }
 
-impl Upstream {
+impl UpstreamSession {
     /// The session that a login over `dialed` has opened.
-    pub fn opened(dialed: Dialed, said: Said) -> Self {
+    pub fn opened(dialed: Dialed, reply: LoginReply) -> Self {
         let (cluster, addr) = (dialed.dialer.cluster, dialed.addr);
-        let recall = said.key.clone().map(|key| Recall::new(dialed.dialer, addr, key));
-        let cancel = said.key.map(|key| Target { cluster, addr, key });
-        Self { stream: dialed.stream, greeting: said.greeting, cancel, recall }
+        let recall = reply.key.clone().map(|key| StatementCancel::new(dialed.dialer, addr, key));
+        let cancel = reply.key.map(|key| CancelTarget { cluster, addr, key });
+        Self { stream: dialed.stream, greeting: reply.greeting, cancel, statement_cancel: recall }
     }
 }
 
 /// A server that waits for the password.
-struct Question {
-    protocol: Protocol,
+struct PasswordRequest {
+    protocol: MinorVersion,
     reader: LoginReader,
     messages: BytesMut,
 }
 
 /// What a successful exchange yields.
 #[derive(Debug)]
-pub struct Said {
+pub struct LoginReply {
     /// What the client has to hear.
-    pub greeting: Greeting,
+    pub greeting: LoginGreeting,
     key: Option<CancelKey>,
 }
 
@@ -143,9 +143,9 @@ pub struct Said {
 #[doc(hidden)]
 pub async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
-    wanted: Wanted<'_>,
+    wanted: LoginParameters<'_>,
     token: IamToken,
-) -> Result<Said, UpstreamLoginError> {
+) -> Result<LoginReply, UpstreamLoginError> {
     let question = ask(stream, wanted, wanted.startup.protocol()).await?;
     answer(stream, wanted, question, &token).await
 }
@@ -153,12 +153,12 @@ pub async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
 /// From the startup packet to the cleartext password request.
 async fn ask<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
-    wanted: Wanted<'_>,
-    protocol: Protocol,
-) -> Result<Question, UpstreamLoginError> {
+    wanted: LoginParameters<'_>,
+    protocol: MinorVersion,
+) -> Result<PasswordRequest, UpstreamLoginError> {
     stream.write_all(&startup_packet(wanted, protocol)).await.map_err(WireError::from)?;
     stream.flush().await.map_err(WireError::from)?;
-    let mut question = Question {
+    let mut question = PasswordRequest {
         protocol,
         reader: LoginReader { messages: 0, bytes: 0, step: LoginStep::Startup },
         messages: BytesMut::new(),
@@ -170,10 +170,10 @@ async fn ask<S: AsyncRead + AsyncWrite + Unpin>(
 /// From the password to ReadyForQuery.
 async fn answer<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
-    wanted: Wanted<'_>,
-    Question { protocol, mut reader, mut messages }: Question,
+    wanted: LoginParameters<'_>,
+    PasswordRequest { protocol, mut reader, mut messages }: PasswordRequest,
     token: &IamToken,
-) -> Result<Said, UpstreamLoginError> {
+) -> Result<LoginReply, UpstreamLoginError> {
     reader.step = LoginStep::Token;
     stream.write_all(&password_message(token)).await.map_err(WireError::from)?;
     stream.flush().await.map_err(WireError::from)?;
@@ -198,7 +198,7 @@ async fn answer<S: AsyncRead + AsyncWrite + Unpin>(
             }
             b'Z' if reader.step == LoginStep::Authenticated => {
                 let ready: ReadyForQuery = message.decode("ReadyForQuery", |body| body.len() == 1)?;
-                return Ok(Said { greeting: Greeting { messages, status: ready.status }, key });
+                return Ok(LoginReply { greeting: LoginGreeting { messages, status: ready.status }, key });
             }
             tag => return Err(WireError::Unexpected(char::from(tag)).into()),
         }
@@ -209,8 +209,8 @@ async fn answer<S: AsyncRead + AsyncWrite + Unpin>(
 /// anyone, so that is refused too.
 async fn await_question<S: AsyncRead + Unpin>(
     stream: &mut S,
-    wanted: Wanted<'_>,
-    question: &mut Question,
+    wanted: LoginParameters<'_>,
+    question: &mut PasswordRequest,
 ) -> Result<(), UpstreamLoginError> {
     loop {
         let message = question.reader.next(stream).await?;
@@ -229,12 +229,12 @@ async fn await_question<S: AsyncRead + Unpin>(
 
 /// The protocol that the server names instead of `asked` in its NegotiateProtocolVersion. It is an older one, and
 /// there are no options in the message, because none are passed on.
-fn older(message: &RawMessage, asked: Protocol) -> Result<Protocol, WireError> {
+fn older(message: &RawMessage, asked: MinorVersion) -> Result<MinorVersion, WireError> {
     let malformed = WireError::Malformed("NegotiateProtocolVersion");
     match message.body.as_slice() {
         // The manual has the minor version here, PostgreSQL sends both numbers.
         &[0, 0 | 3, high, low, 0, 0, 0, 0] if u16::from_be_bytes([high, low]) < asked.minor() => {
-            Ok(Protocol::up_to(u16::from_be_bytes([high, low])))
+            Ok(MinorVersion::up_to(u16::from_be_bytes([high, low])))
         }
         _ => Err(malformed),
     }
@@ -265,12 +265,16 @@ impl LoginReader {
 
 /// Built from parsed values, never from the client's bytes as a whole: PostgreSQL takes the last of two
 /// `user` parameters.
-pub(crate) fn startup_packet(wanted: Wanted<'_>, protocol: Protocol) -> BytesMut {
+pub(crate) fn startup_packet(wanted: LoginParameters<'_>, protocol: MinorVersion) -> BytesMut {
     packet_of(wanted, protocol, |_| true)
 }
 
 /// The startup packet with those of the client's parameters whose names `keep` is true of.
-pub(crate) fn packet_of(wanted: Wanted<'_>, protocol: Protocol, keep: impl Fn(&[u8]) -> bool) -> BytesMut {
+pub(crate) fn packet_of(
+    wanted: LoginParameters<'_>,
+    protocol: MinorVersion,
+    keep: impl Fn(&[u8]) -> bool,
+) -> BytesMut {
     let mut body = BytesMut::new();
     body.put_i32(protocol.number());
     let mut parameter = |name: &[u8], value: &[u8]| {
@@ -307,7 +311,10 @@ fn password_message(token: &IamToken) -> Zeroizing<Vec<u8>> {
 }
 
 /// Only these are told apart by pgwire; GSS and SSPI come as a decoding error.
-fn authentication(message: &RawMessage, wanted: Wanted<'_>) -> Result<Authentication, UpstreamLoginError> {
+fn authentication(
+    message: &RawMessage,
+    wanted: LoginParameters<'_>,
+) -> Result<Authentication, UpstreamLoginError> {
     let code = message.body.first_chunk::<4>().map(|code| i32::from_be_bytes(*code));
     if matches!(code, Some(6..=9)) {
         return Err(not_iam("GSSAPI or SSPI", wanted));
@@ -316,7 +323,7 @@ fn authentication(message: &RawMessage, wanted: Wanted<'_>) -> Result<Authentica
     Ok(message.decode("Authentication", enough)?)
 }
 
-fn not_iam(asked: &'static str, wanted: Wanted<'_>) -> UpstreamLoginError {
+fn not_iam(asked: &'static str, wanted: LoginParameters<'_>) -> UpstreamLoginError {
     UpstreamLoginError::NotIam { asked, user: wanted.user.clone() }
 }
 

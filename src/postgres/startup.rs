@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::version::Protocol;
+use super::version::MinorVersion;
 use super::{limits, options};
 use crate::names::setting;
 
@@ -113,8 +113,8 @@ impl StartupParams {
     }
 
     /// The protocol that is spoken with this client: the newest that it and we know.
-    pub fn protocol(&self) -> Protocol {
-        Protocol::up_to(self.minor)
+    pub fn protocol(&self) -> MinorVersion {
+        MinorVersion::up_to(self.minor)
     }
 
     /// The protocol options we do not know, when the client has to be told of them or that an older protocol
@@ -209,7 +209,7 @@ mod tests {
         let others: Vec<_> = params.others().iter().map(|(name, _)| name.as_slice()).collect();
         assert_eq!(others, [&b"options"[..], b"application_name"]);
         assert_eq!(params.others()[0].1, b"-c geqo=off \xff");
-        assert_eq!((params.protocol(), params.unmet()), (Protocol::V3_0, None));
+        assert_eq!((params.protocol(), params.unmet()), (MinorVersion::V3_0, None));
     }
 
     #[test]
@@ -242,16 +242,16 @@ mod tests {
             Err(StartupError::Protocol { major: 1234, minor: 5679 })
         );
         for (minor, spoken, told) in [
-            ([0, 0], Protocol::V3_0, false),
-            ([0, 1], Protocol::V3_0, true), // does not exist
-            ([0, 2], Protocol::V3_2, false),
-            ([0, 3], Protocol::V3_2, true),
-            ([0x27, 0x0f], Protocol::V3_2, true), // 3.9999, by which libpq tries whether servers negotiate
+            ([0, 0], MinorVersion::V3_0, false),
+            ([0, 1], MinorVersion::V3_0, true), // does not exist
+            ([0, 2], MinorVersion::V3_2, false),
+            ([0, 3], MinorVersion::V3_2, true),
+            ([0x27, 0x0f], MinorVersion::V3_2, true), // 3.9999, by which libpq tries whether servers negotiate
         ] {
             let asked = parse([0, 3, minor[0], minor[1]], user).unwrap();
             assert_eq!((asked.protocol(), asked.unmet().is_some()), (spoken, told), "{minor:?}");
         }
-        for (minor, spoken) in [(0, Protocol::V3_0), (2, Protocol::V3_2)] {
+        for (minor, spoken) in [(0, MinorVersion::V3_0), (2, MinorVersion::V3_2)] {
             let with_option = parse([0, 3, 0, minor], &[(b"user", b"a"), (b"_pq_.x", b"1")]).unwrap();
             assert_eq!(with_option.protocol(), spoken);
             assert_eq!(with_option.unmet(), Some(vec!["_pq_.x".to_owned()]));

@@ -13,14 +13,14 @@ use crate::net::socket::OverTcp;
 
 /// A client that is read up to its Terminate, if it ends with one.
 #[derive(Debug)]
-pub(crate) struct Leaving<C> {
+pub(crate) struct TerminateFilter<C> {
     client: C,
     /// Where its messages begin and end; `None` for a client whose every byte is passed on.
     frames: Option<Frames>,
     goodbye: bool,
 }
 
-impl<C> Leaving<C> {
+impl<C> TerminateFilter<C> {
     pub(crate) fn new(client: C, keep: bool) -> Self {
         Self { client, frames: keep.then(Frames::default), goodbye: false }
     }
@@ -32,7 +32,7 @@ impl<C> Leaving<C> {
     }
 
     /// Whether its Terminate has been held back.
-    pub(crate) fn says_goodbye(&self) -> bool {
+    pub(crate) fn saw_terminate(&self) -> bool {
         self.goodbye
     }
 
@@ -42,13 +42,13 @@ impl<C> Leaving<C> {
     }
 }
 
-impl<C: OverTcp> OverTcp for Leaving<C> {
+impl<C: OverTcp> OverTcp for TerminateFilter<C> {
     fn tcp(&self) -> Option<&TcpStream> {
         self.client.tcp()
     }
 }
 
-impl<C: AsyncRead + Unpin> AsyncRead for Leaving<C> {
+impl<C: AsyncRead + Unpin> AsyncRead for TerminateFilter<C> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -74,7 +74,7 @@ impl<C: AsyncRead + Unpin> AsyncRead for Leaving<C> {
     }
 }
 
-impl<C: AsyncWrite + Unpin> AsyncWrite for Leaving<C> {
+impl<C: AsyncWrite + Unpin> AsyncWrite for TerminateFilter<C> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.client).poll_write(cx, bytes)
     }

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use serde_json::{Value, json};
 
-use super::server_login::{Wanted, startup_packet};
+use super::server_login::{LoginParameters, startup_packet};
 use super::startup::StartupParams;
 use crate::config::Config;
 use crate::identity::{Asked, Grant, Policy, verified};
@@ -281,7 +281,7 @@ proptest! {
             });
             prop_assert_eq!(&found, &expected(&clusters, login), "{:?}", login);
             let (Some(grant), Some((at, user, database))) = (grant, found) else { continue };
-            let packet = startup_packet(Wanted::of(&grant, &startup), startup.protocol());
+            let packet = startup_packet(LoginParameters::of(&grant, &startup), startup.protocol());
             prop_assert_eq!(values(&packet, "user"), [user]);
             prop_assert_eq!(values(&packet, "database"), [database.clone()]);
             // Whatever name led here: the file lists it, and it is the database that the server is asked for.

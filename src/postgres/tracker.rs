@@ -14,7 +14,7 @@ const MAX_COURSES: usize = 8;
 
 /// How a session stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum SessionState {
     /// No statement is under way, and there is no transaction. All answers have come, but for those to Syncs that
     /// the server may have ignored: [`Tracker::owed`].
     Idle,
@@ -28,7 +28,7 @@ pub enum Standing {
 
 /// A COPY that is under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Copying {
+pub enum CopyMode {
     /// From client to server.
     In,
     /// From server to client.
@@ -84,17 +84,17 @@ impl Tracker {
     }
 
     /// How the session stands.
-    pub fn standing(&self) -> Standing {
+    pub fn state(&self) -> SessionState {
         if self.courses.terminated || !self.client.at_boundary() || !self.server.at_boundary() {
-            return Standing::Busy;
+            return SessionState::Busy;
         }
-        let standing = self.courses.first.standing();
-        let agree = self.courses.others.iter().all(|other| other.standing() == standing);
-        if agree { standing } else { Standing::Busy }
+        let state = self.courses.first.standing();
+        let agree = self.courses.others.iter().all(|other| other.standing() == state);
+        if agree { state } else { SessionState::Busy }
     }
 
     /// The COPY that is under way, or may be.
-    pub fn copying(&self) -> Option<Copying> {
+    pub fn copying(&self) -> Option<CopyMode> {
         self.courses.all().find_map(Exchange::copying)
     }
 

@@ -6,14 +6,14 @@ use std::ops::RangeInclusive;
 /// A minor version of protocol 3 that exists. They differ in one thing, the length of cancel keys
 /// (PostgreSQL 18 manual, "Protocol Versions").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Protocol {
+pub enum MinorVersion {
     /// PostgreSQL 7.4 and newer.
     V3_0,
     /// PostgreSQL 18 and newer.
     V3_2,
 }
 
-impl Protocol {
+impl MinorVersion {
     /// The newest that is spoken here.
     pub const NEWEST: Self = Self::V3_2;
 
@@ -46,7 +46,7 @@ impl Protocol {
     }
 }
 
-impl fmt::Display for Protocol {
+impl fmt::Display for MinorVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "3.{}", self.minor())
     }
@@ -61,8 +61,8 @@ mod tests {
         for (minor, spoken) in
             [(0, "3.0"), (1, "3.0"), (2, "3.2"), (3, "3.2"), (9_999, "3.2"), (65_535, "3.2")]
         {
-            assert_eq!(Protocol::up_to(minor).to_string(), spoken, "{minor}");
+            assert_eq!(MinorVersion::up_to(minor).to_string(), spoken, "{minor}");
         }
-        assert_eq!((Protocol::V3_0.number(), Protocol::V3_2.number()), (196_608, 196_610));
+        assert_eq!((MinorVersion::V3_0.number(), MinorVersion::V3_2.number()), (196_608, 196_610));
     }
 }

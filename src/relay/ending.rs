@@ -52,7 +52,7 @@ where
         let last_word = last_word.map(|word| error_response::encode(&word, session));
         // Behind a goodbye that was held back the client's own end is still to come.
         let stays =
-            !matches!(end, RelayEnd::ClientLeft | RelayEnd::ClientLost(_)) || self.client.says_goodbye();
+            !matches!(end, RelayEnd::ClientLeft | RelayEnd::ClientLost(_)) || self.client.saw_terminate();
         // Into a COPY it would be a breach of the protocol; closing alone ends the session too.
         let polite = matches!(end, RelayEnd::Ended { .. })
             && self.up.is_empty()

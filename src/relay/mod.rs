@@ -32,8 +32,8 @@ use crate::net::buffers::Buffer;
 use crate::net::socket;
 use crate::net::socket::OverTcp;
 use crate::postgres::message::TERMINATE;
-use crate::postgres::terminate::Leaving;
-use crate::postgres::tracker::{Standing, Tracker};
+use crate::postgres::terminate::TerminateFilter;
+use crate::postgres::tracker::{SessionState, Tracker};
 use crate::postgres::{error_response, limits};
 
 /// How long a session that has to end may take to reach the end of a message.
@@ -110,7 +110,7 @@ where
     S: AsyncRead + AsyncWrite + OverTcp + Unpin,
 {
     let mut pair = Pair {
-        client: Leaving::new(client, terms.keep),
+        client: TerminateFilter::new(client, terms.keep),
         server,
         up: Direction::new(),
         down: Direction::new(),
@@ -163,7 +163,7 @@ enum Step {
 }
 
 struct Pair<C, S> {
-    client: Leaving<C>,
+    client: TerminateFilter<C>,
     server: S,
     up: Direction,
     down: Direction,
@@ -260,11 +260,11 @@ where
                 Ok(()) | Err(Broken::Read(_)) => self.up.flow = Flow::Done,
             }
             if matches!(self.up.flow, Flow::Done) && self.client.may_be_kept() {
-                if self.standing() == Standing::Idle && self.tracker.owed() == 0 {
+                if self.standing() == SessionState::Idle && self.tracker.owed() == 0 {
                     self.kept = Some(Kept { told_parameter: self.tracker.told_parameter() });
                     return Poll::Ready(Some(RelayEnd::ClientLeft));
                 }
-                if self.client.says_goodbye() {
+                if self.client.saw_terminate() {
                     self.up.held = Some(Buffer::holding(TERMINATE)); // it is the server's after all
                     self.up.flow = Flow::Ended(None);
                     return self.poll_up(cx);
@@ -310,8 +310,8 @@ where
     }
 
     /// How the session stands, what has been read and not sent yet included.
-    fn standing(&self) -> Standing {
-        if self.up.is_empty() && self.down.is_empty() { self.tracker.standing() } else { Standing::Busy }
+    fn standing(&self) -> SessionState {
+        if self.up.is_empty() && self.down.is_empty() { self.tracker.state() } else { SessionState::Busy }
     }
 
     /// Whether the client has whole messages.

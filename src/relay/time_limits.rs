@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::config::{OnTokenExpiry, SessionSettings};
-use crate::postgres::tracker::Standing;
+use crate::postgres::tracker::SessionState;
 
 /// How long a session past `max_lifetime` may go on inside its transaction.
 const LIFETIME_GRACE: Duration = Duration::from_mins(1);
@@ -144,10 +144,17 @@ impl Rules {
     }
 
     /// How the session stands, and whether the client has sent something since the last time.
-    pub(super) fn stands(&mut self, standing: Standing, client_spoke: bool, now: impl FnOnce() -> Instant) {
+    pub(super) fn stands(
+        &mut self,
+        standing: SessionState,
+        client_spoke: bool,
+        now: impl FnOnce() -> Instant,
+    ) {
         let quiet = match standing {
-            Standing::Idle if self.client_idle.is_some() => Cause::ClientIdle,
-            Standing::InTransaction | Standing::InFailedTransaction if self.idle_transaction.is_some() => {
+            SessionState::Idle if self.client_idle.is_some() => Cause::ClientIdle,
+            SessionState::InTransaction | SessionState::InFailedTransaction
+                if self.idle_transaction.is_some() =>
+            {
                 Cause::IdleInTransaction
             }
             _ => return self.quiet = None,
@@ -191,13 +198,15 @@ impl Rules {
     }
 
     /// What follows for a session that stands like this.
-    pub(super) fn verdict(&self, standing: Standing) -> Verdict {
+    pub(super) fn verdict(&self, standing: SessionState) -> Verdict {
         match (self.soft, self.hard, standing) {
-            (Some(cause), _, Standing::Idle)
-            | (_, Some(cause), Standing::Idle | Standing::InTransaction | Standing::InFailedTransaction) => {
-                Verdict::End(cause)
-            }
-            (_, Some(cause), Standing::Busy) => Verdict::EndAtBoundary(cause),
+            (Some(cause), _, SessionState::Idle)
+            | (
+                _,
+                Some(cause),
+                SessionState::Idle | SessionState::InTransaction | SessionState::InFailedTransaction,
+            ) => Verdict::End(cause),
+            (_, Some(cause), SessionState::Busy) => Verdict::EndAtBoundary(cause),
             _ => Verdict::GoOn,
         }
     }

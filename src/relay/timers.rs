@@ -11,7 +11,7 @@ use super::Terms;
 use super::time_limits::{Cause, Rules, Verdict};
 use super::wake_flag::Bell;
 use crate::clock::Clock;
-use crate::postgres::tracker::Standing;
+use crate::postgres::tracker::SessionState;
 
 /// The rules, and what they wait for.
 pub(super) struct Watch {
@@ -47,7 +47,7 @@ impl Watch {
         &mut self,
         cx: &mut Context<'_>,
         client_spoke: bool,
-        standing: impl FnOnce() -> Standing,
+        standing: impl FnOnce() -> SessionState,
     ) -> Verdict {
         let rung = self.bell.take_ring(cx);
         if rung {

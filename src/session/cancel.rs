@@ -7,8 +7,8 @@ use tokio::time::Instant;
 use super::SessionContext;
 use super::outcome::SessionEnd;
 use super::permits::ConnectionAdmission;
-use crate::postgres::cancel::Ignored;
-use crate::postgres::cancel::deliver::{Delivered, Entrance, Undelivered, deliver};
+use crate::postgres::cancel::CancelIgnored;
+use crate::postgres::cancel::deliver::{CancelEntrance, Delivered, Undelivered, deliver};
 use crate::postgres::cancel::key::CancelKey;
 use crate::postgres::limits;
 use crate::telemetry::audit::Trail;
@@ -16,7 +16,7 @@ use crate::telemetry::audit::Trail;
 /// Carries out a cancel. Whatever becomes of it, all that its sender sees is the end of the connection.
 pub(super) async fn carry_out(
     context: &SessionContext,
-    entrance: Entrance<'_>,
+    entrance: CancelEntrance<'_>,
     key: &CancelKey,
     source: IpAddr,
     (admission, audit): (&mut ConnectionAdmission, &mut Trail),
@@ -32,7 +32,7 @@ pub(super) async fn carry_out(
         deliver(&context.dialers, entrance, &order, deadline).await
     };
     let delivered = delivered.await;
-    if matches!(delivered, Err(Undelivered::Ignored(Ignored::Ended))) {
+    if matches!(delivered, Err(Undelivered::Ignored(CancelIgnored::Ended))) {
         audit.right_cancel_key(); // it was one, and drivers send it late
     }
     match delivered {

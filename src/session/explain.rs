@@ -13,7 +13,7 @@ use crate::identity::VerifyError;
 use crate::identity::claim_rule::ClaimDoubt;
 use crate::identity::jwks::MAX_TRIES;
 use crate::net::dial::DialError;
-use crate::postgres::client::AskError;
+use crate::postgres::client::TokenError;
 use crate::postgres::message::WireError;
 use crate::postgres::oauthbearer::BearerError;
 use crate::postgres::password::PasswordError;
@@ -37,9 +37,9 @@ pub fn explain(why: &LoginError, user: &str) -> Refusal {
         LoginError::Startup(why) => startup(why),
         LoginError::NoPlace(why) => place::explain(why),
         LoginError::ClientTimedOut => Refusal::authentication_timeout(),
-        LoginError::Ask(AskError::Password(why)) => password(why, user),
-        LoginError::Ask(AskError::Bearer(why)) => bearer(why, user),
-        LoginError::Ask(AskError::Wire(_)) => {
+        LoginError::Ask(TokenError::Password(why)) => password(why, user),
+        LoginError::Ask(TokenError::Bearer(why)) => bearer(why, user),
+        LoginError::Ask(TokenError::Wire(_)) => {
             Refusal::malformed("expected an answer to the question for a token")
         }
         LoginError::Verify(why) => token(why, user),

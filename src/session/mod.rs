@@ -33,20 +33,20 @@ use crate::clock::Clock;
 use crate::identity::{Asked, Grant, Policy, VerifiedClaims, Verifier};
 use crate::lifecycle::ShutdownTokens;
 use crate::names::SessionId;
-use crate::net::dial::Dialers;
+use crate::net::dial::DialerSet;
 use crate::net::peer_clocks::PeerClocks;
-use crate::net::proxy_protocol::{Origin, origin};
+use crate::net::proxy_protocol::{ClientOrigin, origin};
 use crate::net::socket;
-use crate::pool::stats::Tally;
-use crate::pool::{Left, Lent, Pool};
-use crate::postgres::cancel::deliver::Entrance;
-use crate::postgres::cancel::{CancelKeys, Issued, Reach};
+use crate::pool::stats::PoolStats;
+use crate::pool::{Pool, PoolCheckout, ReturnedConnection};
+use crate::postgres::cancel::deliver::CancelEntrance;
+use crate::postgres::cancel::{CancelKeys, ClientKey, KeyScope};
 use crate::postgres::client;
-use crate::postgres::client::Pending;
+use crate::postgres::client::PendingLogin;
 use crate::postgres::listener::Listener;
 use crate::postgres::message::WireError;
-use crate::postgres::negotiate::{Dropped, First, negotiate};
-use crate::postgres::server_login::{Upstream, Wanted};
+use crate::postgres::negotiate::{FirstPacket, NegotiationError, negotiate};
+use crate::postgres::server_login::{LoginParameters, UpstreamSession};
 use crate::refusal::Stage;
 use crate::relay::{Kept, SessionSettings, Terms, TokenTimes, relay};
 use crate::telemetry::audit::{Identity, Trail};
@@ -61,11 +61,11 @@ pub struct SessionContext {
     pub(crate) verifier: Verifier,
     pub(crate) policy: Policy,
     pub(crate) federation: Federation,
-    pub(crate) dialers: Dialers,
+    pub(crate) dialers: DialerSet,
     pub(crate) login_rates: LoginRateLimiters,
     /// Connections whose clients have left, where they are kept.
     pub(crate) pool: Option<Arc<Pool>>,
-    pub(crate) pool_stats: Arc<Tally>,
+    pub(crate) pool_stats: Arc<PoolStats>,
     pub(crate) cancels: Arc<CancelKeys>,
     pub(crate) permits: Arc<PermitCounters>,
     pub(crate) metrics: Arc<Metrics>,
@@ -93,11 +93,11 @@ pub struct SessionLimits {
 
 /// What a login has brought.
 struct LoggedIn {
-    upstream: Upstream,
+    upstream: UpstreamSession,
     /// What becomes of the upstream afterwards, where connections are kept.
-    checkout: Option<Lent>,
+    checkout: Option<PoolCheckout>,
     /// The client's key to cancel its queries.
-    client_key: Option<Issued>,
+    client_key: Option<ClientKey>,
     /// Its place among the other sessions.
     permit: SessionPermit,
     /// Its place on the roll, and what ends it.
@@ -144,36 +144,36 @@ async fn arrive(
     admission: &mut ConnectionAdmission,
     deadlines: LoginDeadlines,
     (session, audit): (SessionId, &mut Trail),
-) -> Result<(Pending<TcpStream>, Box<LoggedIn>), SessionEnd> {
+) -> Result<(PendingLogin<TcpStream>, Box<LoggedIn>), SessionEnd> {
     admission.step(EvictionStep::Client);
-    socket::tune(&tcp).map_err(|error| SessionEnd::Dropped(Dropped::Io(error)))?;
+    socket::tune(&tcp).map_err(|error| SessionEnd::Dropped(NegotiationError::Io(error)))?;
     // Steps are boxed: a connection has the memory of the one that it is in, and no room for the others.
     let identified = Box::pin(identify(context, listener, (tcp, peer), admission, audit));
     let (first, origin) = match timeout_at(deadlines.client, identified).await {
-        Err(_) => return Err(SessionEnd::Dropped(Dropped::TimedOut)), // no shared language yet, so no word either
+        Err(_) => return Err(SessionEnd::Dropped(NegotiationError::TimedOut)), // no shared language yet, so no word either
         Ok(identified) => identified.map_err(SessionEnd::Dropped)?,
     };
     match first {
-        First::Cancel(stream, key) => {
+        FirstPacket::Cancel(stream, key) => {
             admission.step(EvictionStep::Proxy);
-            let entrance = Entrance { listener: &listener.name, server_name: stream.server_name() };
+            let entrance = CancelEntrance { listener: &listener.name, server_name: stream.server_name() };
             let source = origin.client().ip();
             let end = Box::pin(cancel::carry_out(context, entrance, &key, source, (admission, audit))).await;
             admission.step(EvictionStep::Client);
-            client::hang_up(stream).await;
+            client::close(stream).await;
             Err(end)
         }
-        First::Unfit(stream, why) => {
+        FirstPacket::Rejected(stream, why) => {
             let why = LoginError::Startup(why);
-            Box::pin(client::refuse(stream, &why.refusal("", &listener.ask), session)).await;
+            Box::pin(client::refuse(stream, &why.refusal("", &listener.token_method), session)).await;
             Err(SessionEnd::Refused(why))
         }
-        First::Login(mut client) => {
+        FirstPacket::Login(mut client) => {
             match Box::pin(log_in(context, listener, &mut client, admission, deadlines, audit)).await {
                 Ok(login) => Ok((client, login)),
                 Err(why) => {
                     admission.step(EvictionStep::Client);
-                    let refusal = why.refusal(client.startup().user(), &listener.ask);
+                    let refusal = why.refusal(client.startup().user(), &listener.token_method);
                     let refusal = name_clock(refusal, &why, context.peer_clocks.difference());
                     Box::pin(client.refuse(&refusal, session)).await;
                     Err(SessionEnd::Refused(why))
@@ -190,16 +190,18 @@ async fn identify(
     (mut tcp, peer): (TcpStream, SocketAddr),
     admission: &mut ConnectionAdmission,
     audit: &mut Trail,
-) -> Result<(First<TcpStream>, Origin), Dropped> {
+) -> Result<(FirstPacket<TcpStream>, ClientOrigin), NegotiationError> {
     let origin = origin(&mut tcp, peer, &listener.proxy_protocol_from).await?;
     audit.origin(origin.client(), origin.via());
     let located =
         context.permits.attach_source(admission, origin.client().ip(), context.limits.max_logins_per_address);
-    located.map_err(|ClosedSilently| Dropped::Crowded)?;
+    located.map_err(|ClosedSilently| NegotiationError::TooManyRefusals)?;
     let stepped = || admission.step(EvictionStep::Client);
     stepped();
     match negotiate(tcp, &listener.acceptor, listener.allows_plaintext(&origin), stepped).await {
-        Err(Dropped::Silent) if matches!(origin, Origin::Balancer(_)) => Err(Dropped::HealthCheck),
+        Err(NegotiationError::Silent) if matches!(origin, ClientOrigin::Balancer(_)) => {
+            Err(NegotiationError::HealthCheck)
+        }
         first => Ok((first?, origin)),
     }
 }
@@ -209,7 +211,7 @@ async fn identify(
 async fn log_in(
     context: &SessionContext,
     listener: &Listener,
-    client: &mut Pending<TcpStream>,
+    client: &mut PendingLogin<TcpStream>,
     admission: &mut ConnectionAdmission,
     deadlines: LoginDeadlines,
     audit: &mut Trail,
@@ -218,7 +220,7 @@ async fn log_in(
     admission.login_permit()?;
     context.audit.admits()?;
     admission.step(EvictionStep::Client);
-    let jwt = timeout_at(deadlines.client, client.ask_token(&listener.ask))
+    let jwt = timeout_at(deadlines.client, client.ask_token(&listener.token_method))
         .await
         .map_err(|_| LoginError::ClientTimedOut)??;
     admission.step(EvictionStep::Proxy);
@@ -237,7 +239,7 @@ async fn log_in(
     let permit =
         context.permits.session(&grant.cluster().name, who, grant.db_user(), &context.quotas(&grant))?;
 
-    let wanted = Wanted::of(&grant, client.startup());
+    let wanted = LoginParameters::of(&grant, client.startup());
     let slot = context.pool.as_ref().map(|pool| pool.slot(&grant, client.startup()));
     let pooled = match &slot {
         Some(slot) => slot.take().await,
@@ -249,9 +251,9 @@ async fn log_in(
         None => open::connect(context, jwt, &grant, (wanted, slot.as_ref()), deadlines, audit).await?,
     };
     audit.role_session_name(&connection_origin.role_session_name);
-    let checkout = slot.and_then(|slot| slot.lend(connection_origin, &upstream.greeting));
+    let checkout = slot.and_then(|slot| slot.check_out(connection_origin, &upstream.greeting));
     // A server's process that may serve another session later must not be reached by the key of this one.
-    let scope = if checkout.is_some() { Reach::ThisSession } else { Reach::AnyReplica };
+    let scope = if checkout.is_some() { KeyScope::ThisSession } else { KeyScope::AnyReplica };
     let client_key = upstream.cancel.take().and_then(|target| {
         audit.upstream(target.addr, target.key.pid);
         context.cancels.issue(target, client.startup().protocol(), scope)
@@ -267,7 +269,7 @@ async fn log_in(
 /// From the welcome to the end.
 async fn relay_session(
     context: Arc<SessionContext>,
-    client: Pending<TcpStream>,
+    client: PendingLogin<TcpStream>,
     mut login: Box<LoggedIn>,
     deadlines: LoginDeadlines,
     (session, audit): (SessionId, &mut Trail),
@@ -281,7 +283,7 @@ async fn relay_session(
         Ok(client) => client,
         Err(error) => {
             if let Some(checkout) = login.checkout {
-                checkout.is_lost();
+                checkout.discard();
             }
             return SessionEnd::NotWelcomed(error);
         }
@@ -301,29 +303,29 @@ async fn relay_session(
     };
     drop(context); // a long session must not keep alive what a reload has replaced
     let report = relay(client, &mut login.upstream.stream, &options, async || {
-        if let Some(statement_cancel) = login.upstream.recall.take() {
+        if let Some(statement_cancel) = login.upstream.statement_cancel.take() {
             statement_cancel.send().await;
         }
     })
     .await;
     audit.carried(report.to_server, report.to_client);
     drop((login.permit, registered)); // others may have them from here on, and not before
-    let cancel = login.client_key.map(Issued::retire).transpose(); // from here on the client's key cancels nothing
+    let cancel = login.client_key.map(ClientKey::retire).transpose(); // from here on the client's key cancels nothing
     match (login.checkout, report.kept) {
         (Some(checkout), Some(Kept { told_parameter })) => {
-            let Upstream { stream, recall: statement_cancel, .. } = login.upstream;
-            let returned = Left { stream, told_parameter, cancel, recall: statement_cancel };
+            let UpstreamSession { stream, statement_cancel, .. } = login.upstream;
+            let returned = ReturnedConnection { stream, told_parameter, cancel, statement_cancel };
             // Nobody waits for it: the client is gone, and its place is free.
-            drop(tokio::spawn(checkout.come_back(returned)));
+            drop(tokio::spawn(checkout.give_back(returned)));
         }
-        (Some(checkout), None) => checkout.is_lost(),
+        (Some(checkout), None) => checkout.discard(),
         (None, _) => {}
     }
     SessionEnd::Carried(report)
 }
 
 /// What the client asks for and how it came, for the policy to judge.
-fn login_request<'a>(listener: &'a Listener, client: &'a Pending<TcpStream>) -> Asked<'a> {
+fn login_request<'a>(listener: &'a Listener, client: &'a PendingLogin<TcpStream>) -> Asked<'a> {
     let startup = client.startup();
     Asked {
         user: startup.user(),
@@ -343,7 +345,7 @@ fn person(claims: &VerifiedClaims) -> Person {
     }
 }
 
-fn record_request(audit: &mut Trail, client: &Pending<TcpStream>) {
+fn record_request(audit: &mut Trail, client: &PendingLogin<TcpStream>) {
     let startup = client.startup();
     audit.tls(client.tls_version(), client.server_name(), client.client_certificate().as_deref());
     audit.asked(startup.user(), startup.other("application_name").as_deref());

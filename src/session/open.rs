@@ -5,10 +5,10 @@ use tokio::time::{Instant, timeout_at};
 use super::outcome::LoginError;
 use super::{LoginDeadlines, SessionContext, within};
 use crate::identity::Grant;
-use crate::net::dial::{DialDurations, Dialed, Way};
-use crate::pool::{Opened, Slot};
+use crate::net::dial::{DialDurations, Dialed, ServerRoute};
+use crate::pool::{ConnectionOrigin, PoolSlot};
 use crate::postgres::server_login;
-use crate::postgres::server_login::{Upstream, Wanted};
+use crate::postgres::server_login::{LoginParameters, UpstreamSession};
 use crate::refusal::Stage;
 use crate::secret::Jwt;
 use crate::telemetry::audit::Trail;
@@ -22,10 +22,10 @@ pub(super) async fn connect(
     steps: &SessionContext,
     jwt: Jwt,
     grant: &Grant,
-    (wanted, slot): (Wanted<'_>, Option<&Slot>),
+    (wanted, slot): (LoginParameters<'_>, Option<&PoolSlot>),
     due: LoginDeadlines,
     trail: &mut Trail,
-) -> Result<(Upstream, Opened), LoginError> {
+) -> Result<(UpstreamSession, ConnectionOrigin), LoginError> {
     let (mut dialed, credentials) = tokio::try_join!(
         within(due, Stage::UpstreamConnect, steps.dialers.dial(grant, due.login)),
         within(due, Stage::Sts, steps.federation.federate(jwt, grant)),
@@ -47,7 +47,7 @@ pub(super) async fn connect(
         dialed = match logged_in {
             Ok(said) => {
                 steps.metrics.upstream_opened([name, tcp, tls, begun.elapsed()]);
-                break Upstream::opened(dialed, said);
+                break UpstreamSession::opened(dialed, said);
             }
             Err(why) if tries < MAX_TRIES => dial_again(slot, &dialed.way(), due, why).await?,
             Err(why) => return Err(why),
@@ -55,7 +55,7 @@ pub(super) async fn connect(
         tries += 1;
     };
     credentials.were_accepted();
-    let opened = Opened {
+    let opened = ConnectionOrigin {
         at: Instant::now(),
         credentials_expire_at: credentials.expires_at(),
         role_session_name: credentials.session_name().to_owned(),
@@ -66,8 +66,8 @@ pub(super) async fn connect(
 /// Connects again to a server that refused for want of a place, after one was freed there. Fails with the refusal, `why`,
 /// where that is not so.
 async fn dial_again(
-    slot: Option<&Slot>,
-    way: &Way,
+    slot: Option<&PoolSlot>,
+    way: &ServerRoute,
     due: LoginDeadlines,
     why: LoginError,
 ) -> Result<Dialed, LoginError> {

@@ -12,11 +12,11 @@ use crate::aws::sts::StsError;
 use crate::identity::{PolicyError, VerifyError};
 use crate::names::SessionId;
 use crate::net::dial::DialError;
-use crate::postgres::cancel::Ignored;
-use crate::postgres::client::AskError;
-use crate::postgres::listener::Ask;
+use crate::postgres::cancel::CancelIgnored;
+use crate::postgres::client::TokenError;
+use crate::postgres::listener::TokenMethod;
 use crate::postgres::message::WireError;
-use crate::postgres::negotiate::Dropped;
+use crate::postgres::negotiate::NegotiationError;
 use crate::postgres::oauthbearer::BearerError;
 use crate::postgres::server_login::UpstreamLoginError;
 use crate::postgres::startup::StartupError;
@@ -41,7 +41,7 @@ pub enum LoginError {
     ClientTimedOut,
     /// No token, or none that can be read.
     #[error(transparent)]
-    Ask(#[from] AskError),
+    Ask(#[from] TokenError),
     /// The token.
     #[error(transparent)]
     Verify(#[from] VerifyError),
@@ -124,10 +124,10 @@ impl LoginError {
     }
 
     /// What the client is told; `user` is the name it asked for, `ask` how it was asked for its token.
-    pub fn refusal(&self, user: &str, ask: &Ask) -> Refusal {
+    pub fn refusal(&self, user: &str, ask: &TokenMethod) -> Refusal {
         match ask {
-            Ask::Password => explain(self, user),
-            Ask::OAuthBearer(_) => explain_bearer(self, user),
+            TokenMethod::Password => explain(self, user),
+            TokenMethod::OAuthBearer(_) => explain_bearer(self, user),
         }
     }
 
@@ -142,7 +142,7 @@ impl LoginError {
 #[derive(Debug)]
 pub enum SessionEnd {
     /// It never spoke PostgreSQL.
-    Dropped(Dropped),
+    Dropped(NegotiationError),
     /// It had shown no good token, and made room for another connection.
     Evicted,
     /// A login that did not become a session.
@@ -152,7 +152,7 @@ pub enum SessionEnd {
     /// A cancel that another one of the same session carried out.
     CancelTogether,
     /// A cancel that went nowhere.
-    CancelIgnored(Ignored),
+    CancelIgnored(CancelIgnored),
     /// A cancel that could not be delivered.
     CancelFailed(DialError),
     /// The client left before it was let in.
@@ -166,7 +166,7 @@ impl SessionEnd {
     pub fn evicted(place: &ConnectionAdmission) -> Self {
         match place {
             ConnectionAdmission::Login(_) => Self::Evicted,
-            ConnectionAdmission::Refusal(_) => Self::Dropped(Dropped::Crowded),
+            ConnectionAdmission::Refusal(_) => Self::Dropped(NegotiationError::TooManyRefusals),
         }
     }
 
@@ -200,7 +200,7 @@ impl SessionEnd {
             // The shortage has a line of its own, and many are told.
             Self::Refused(LoginError::NoPlace(AdmissionError::Descriptors)) => None,
             Self::Refused(why) if why.fault() == Fault::Client => None,
-            Self::Refused(why) => Some(why.refusal("", &Ask::Password).stage.word()),
+            Self::Refused(why) => Some(why.refusal("", &TokenMethod::Password).stage.word()),
             Self::CancelFailed(_) => Some("cancel"),
             Self::Carried(Carried { end: RelayEnd::ServerLost(_), .. }) => Some("server_lost"),
             _ => None,
@@ -214,7 +214,7 @@ impl SessionEnd {
             _ => (0, 0),
         };
         match self {
-            Self::Dropped(Dropped::Crowded) => metrics.closed_unheard(),
+            Self::Dropped(NegotiationError::TooManyRefusals) => metrics.closed_unheard(),
             Self::Evicted => metrics.login_evicted(),
             _ => {}
         }
@@ -228,7 +228,9 @@ impl SessionEnd {
         let because = |word, reason: String| Outcome { reason: Some(reason), ..plain(word) };
         let cancel = |end, reason| Outcome { end: Some(end), ..because("cancel", reason) };
         match self {
-            Self::Dropped(Dropped::HealthCheck) => Outcome { routine: true, ..plain("health_check") },
+            Self::Dropped(NegotiationError::HealthCheck) => {
+                Outcome { routine: true, ..plain("health_check") }
+            }
             Self::Dropped(why) => Outcome {
                 end: Some(why.word()),
                 routine: !why.tells_an_operator_something(),
@@ -240,12 +242,12 @@ impl SessionEnd {
                 routine: true,
                 ..because("dropped", "it was silent, and made room for another connection".to_owned())
             },
-            Self::Refused(LoginError::Ask(AskError::Bearer(BearerError::Discovery))) => {
+            Self::Refused(LoginError::Ask(TokenError::Bearer(BearerError::Discovery))) => {
                 Outcome { routine: true, ..plain("discovery") }
             }
             Self::Refused(why) if why.is_before_login() => Outcome { routine: true, ..plain("no_token") },
             Self::Refused(why) => {
-                let refusal = why.refusal("", &Ask::Password);
+                let refusal = why.refusal("", &TokenMethod::Password);
                 Outcome {
                     stage: Some(refusal.stage.word()),
                     sqlstate: Some(refusal.sqlstate),

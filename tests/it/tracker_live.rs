@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{SinkExt, TryStreamExt};
-use pgpassport::postgres::tracker::{Copying, Standing, Tracker};
+use pgpassport::postgres::tracker::{CopyMode, SessionState, Tracker};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -58,13 +58,13 @@ impl Wire {
         Self { port, tracker }
     }
 
-    fn standing(&self) -> Standing {
-        self.tracker.lock().unwrap().as_ref().unwrap().standing()
+    fn standing(&self) -> SessionState {
+        self.tracker.lock().unwrap().as_ref().unwrap().state()
     }
 
     /// Until the session stands like this: an error is told before the ReadyForQuery behind it. The limit is
     /// for a broken build.
-    async fn until(&self, standing: Standing) {
+    async fn until(&self, standing: SessionState) {
         for _ in 0..3_000 {
             if self.standing() == standing {
                 return;
@@ -74,7 +74,7 @@ impl Wire {
         panic!("never {standing:?}: {:?}", self.tracker.lock().unwrap());
     }
 
-    fn copying(&self) -> Option<Copying> {
+    fn copying(&self) -> Option<CopyMode> {
         self.tracker.lock().unwrap().as_ref().unwrap().copying()
     }
 }
@@ -86,11 +86,11 @@ async fn a_real_client_is_followed_through_all_it_does() {
     config.host("127.0.0.1").port(wire.port).user("carol").password("carol-password").dbname("app");
     let (mut client, connection) = config.connect(tokio_postgres::NoTls).await.unwrap();
     tokio::spawn(connection);
-    assert_eq!(wire.standing(), Standing::Idle);
+    assert_eq!(wire.standing(), SessionState::Idle);
     client.batch_execute("create temp table t (n int); listen tracker").await.unwrap();
-    assert_eq!(wire.standing(), Standing::Idle);
+    assert_eq!(wire.standing(), SessionState::Idle);
     let statement = client.prepare("select n from t where n = $1").await.unwrap();
-    assert_eq!(wire.standing(), Standing::Idle);
+    assert_eq!(wire.standing(), SessionState::Idle);
     // Pipelined, with a failure among them.
     let (a, b, c, d) = tokio::join!(
         client.query(&statement, &[&1_i32]),
@@ -101,29 +101,29 @@ async fn a_real_client_is_followed_through_all_it_does() {
     assert!(a.is_ok() && b.is_err() && c.is_ok() && d.is_ok());
     // Statements that are dropped are closed in the background; the next answer comes behind that.
     client.simple_query("select 1").await.unwrap();
-    assert_eq!(wire.standing(), Standing::Idle);
+    assert_eq!(wire.standing(), SessionState::Idle);
     let transaction = client.transaction().await.unwrap();
-    assert_eq!(wire.standing(), Standing::InTransaction);
+    assert_eq!(wire.standing(), SessionState::InTransaction);
     transaction.simple_query("select 1/0").await.unwrap_err();
-    wire.until(Standing::InFailedTransaction).await;
+    wire.until(SessionState::InFailedTransaction).await;
     transaction.rollback().await.unwrap();
-    assert_eq!(wire.standing(), Standing::Idle);
+    assert_eq!(wire.standing(), SessionState::Idle);
 
     let mut sink = Box::pin(client.copy_in::<_, Bytes>("copy t from stdin").await.unwrap());
     sink.send(Bytes::from_static(b"1\n2\n")).await.unwrap();
-    assert_eq!((wire.standing(), wire.copying()), (Standing::Busy, Some(Copying::In)));
+    assert_eq!((wire.standing(), wire.copying()), (SessionState::Busy, Some(CopyMode::In)));
     assert_eq!(sink.as_mut().finish().await.unwrap(), 2);
     client.simple_query("select 1").await.unwrap();
-    assert_eq!((wire.standing(), wire.copying()), (Standing::Idle, None));
+    assert_eq!((wire.standing(), wire.copying()), (SessionState::Idle, None));
     let rows = client.copy_out("copy t to stdout").await.unwrap();
     assert_eq!(rows.try_collect::<Vec<_>>().await.unwrap().concat(), b"1\n2\n");
     client.batch_execute("select 1").await.unwrap();
-    assert_eq!((wire.standing(), wire.copying()), (Standing::Idle, None));
+    assert_eq!((wire.standing(), wire.copying()), (SessionState::Idle, None));
 
     // A COPY that fails leaves a Sync in doubt; the next answer settles it.
     let mut sink = Box::pin(client.copy_in::<_, Bytes>("copy t from stdin").await.unwrap());
     sink.send(Bytes::from_static(b"x\n")).await.unwrap();
     sink.as_mut().finish().await.unwrap_err();
     client.simple_query("select 7").await.unwrap();
-    assert_eq!(wire.standing(), Standing::Idle);
+    assert_eq!(wire.standing(), SessionState::Idle);
 }

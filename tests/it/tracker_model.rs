@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use pgpassport::postgres::tracker::{Copying, Standing, Tracker};
+use pgpassport::postgres::tracker::{CopyMode, SessionState, Tracker};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -32,7 +32,7 @@ struct Followed {
 struct Passed {
     to_server: bool,
     bytes: Vec<u8>,
-    stands: (Standing, Option<Copying>, u64),
+    stands: (SessionState, Option<CopyMode>, u64),
 }
 
 impl Followed {
@@ -111,12 +111,12 @@ impl Followed {
             self.receive_what_comes().await;
             let row = self.watcher.query_opt(statement, &[&self.pid]).await.unwrap();
             let Some(state) = row.and_then(|row| row.get::<_, Option<String>>(0)) else { return };
-            let believed = match self.tracker.standing() {
-                Standing::Busy if self.unsynced => return,
-                Standing::Busy => "active",
-                Standing::Idle => "idle",
-                Standing::InTransaction => "idle in transaction",
-                Standing::InFailedTransaction => "idle in transaction (aborted)",
+            let believed = match self.tracker.state() {
+                SessionState::Busy if self.unsynced => return,
+                SessionState::Busy => "active",
+                SessionState::Idle => "idle",
+                SessionState::InTransaction => "idle in transaction",
+                SessionState::InFailedTransaction => "idle in transaction (aborted)",
             };
             if state == believed {
                 return;
@@ -148,41 +148,41 @@ impl Followed {
         // A Sync that may have been ignored is answered by ReadyForQuery alone, and changes nothing.
         let foreseen = tag == b'Z' && self.tracker.owed() > 0;
         assert!(
-            !answers || foreseen || self.tracker.standing() == Standing::Busy,
+            !answers || foreseen || self.tracker.state() == SessionState::Busy,
             "called {:?} before an answer:{}",
-            self.tracker.standing(),
+            self.tracker.state(),
             self.story
         );
         self.tracker.to_client(&message);
         self.passed(false, &message);
         assert!(
-            !answers || tag == b'Z' || self.tracker.standing() == Standing::Busy,
+            !answers || tag == b'Z' || self.tracker.state() == SessionState::Busy,
             "called {:?} behind an answer that is no ReadyForQuery:{}",
-            self.tracker.standing(),
+            self.tracker.state(),
             self.story
         );
-        if tag == b'Z' && self.tracker.standing() != Standing::Busy {
+        if tag == b'Z' && self.tracker.state() != SessionState::Busy {
             let stands = match body[0] {
-                b'I' => Standing::Idle,
-                b'T' => Standing::InTransaction,
-                _ => Standing::InFailedTransaction,
+                b'I' => SessionState::Idle,
+                b'T' => SessionState::InTransaction,
+                _ => SessionState::InFailedTransaction,
             };
-            assert_eq!(self.tracker.standing(), stands, "{}", self.story);
+            assert_eq!(self.tracker.state(), stands, "{}", self.story);
         }
         Some((tag, body))
     }
 
     /// Until `count` ReadyForQuery messages have come.
-    async fn ready(&mut self, count: usize) -> Standing {
+    async fn ready(&mut self, count: usize) -> SessionState {
         for _ in 0..count {
             while self.receive().await.expect("the session goes on").0 != b'Z' {}
         }
-        self.tracker.standing()
+        self.tracker.state()
     }
 }
 
-fn stands(tracker: &Tracker) -> (Standing, Option<Copying>, u64) {
-    (tracker.standing(), tracker.copying(), tracker.owed())
+fn stands(tracker: &Tracker) -> (SessionState, Option<CopyMode>, u64) {
+    (tracker.state(), tracker.copying(), tracker.owed())
 }
 
 fn parse(sql: &str) -> Vec<u8> {
@@ -262,7 +262,7 @@ async fn converse(steps: &[(usize, bool)]) {
     session.send(&query(TABLES)).await;
     session.ready(1).await;
     session.send(&function_call()).await;
-    assert_eq!(session.ready(1).await, Standing::Idle);
+    assert_eq!(session.ready(1).await, SessionState::Idle);
     for (step, look) in steps {
         session.send(&STEPS[*step]()).await;
         if *look {
@@ -280,10 +280,22 @@ async fn converse(steps: &[(usize, bool)]) {
         if seen && tag == b'Z' {
             session.tell_apart().await;
             // Nothing is owed, and the tracker knows it.
-            assert_ne!(session.tracker.standing(), Standing::Busy, "{} {:?}", session.story, session.tracker);
+            assert_ne!(
+                session.tracker.state(),
+                SessionState::Busy,
+                "{} {:?}",
+                session.story,
+                session.tracker
+            );
             assert_eq!(session.tracker.owed(), 0);
             session.send(&[one(b'c'), message(b'd', b"1\n"), message(b'f', b"\0"), one(b'H')].concat()).await;
-            assert_ne!(session.tracker.standing(), Standing::Busy, "{} {:?}", session.story, session.tracker);
+            assert_ne!(
+                session.tracker.state(),
+                SessionState::Busy,
+                "{} {:?}",
+                session.story,
+                session.tracker
+            );
             return;
         }
     }
@@ -335,7 +347,7 @@ fn a_recording_reads_the_same_however_it_is_cut() {
         let mut session = Followed::start().await;
         for (asks, answers) in conversation {
             session.send(asks).await;
-            assert_ne!(session.ready(answers).await, Standing::Busy, "{}", session.story);
+            assert_ne!(session.ready(answers).await, SessionState::Busy, "{}", session.story);
         }
         (session.story, session.record)
     });
@@ -356,7 +368,7 @@ fn a_recording_reads_the_same_however_it_is_cut() {
                 }
                 rest = more;
                 // The last ReadyForQuery may be all but there.
-                prop_assert!(rest.is_empty() || passed.to_server || tracker.standing() == Standing::Busy);
+                prop_assert!(rest.is_empty() || passed.to_server || tracker.state() == SessionState::Busy);
             }
             prop_assert_eq!(stands(&tracker), passed.stands);
         }
@@ -377,18 +389,18 @@ async fn syncs_around_the_line_at_which_a_copy_fails() {
     for (begin, answers) in [(query("copy t from stdin"), 2), (extended, 1)] {
         session.send(&begin).await;
         while session.receive().await.unwrap().0 != b'G' {}
-        assert_eq!(session.tracker.copying(), Some(Copying::In));
+        assert_eq!(session.tracker.copying(), Some(CopyMode::In));
         session.send(&[&good[..], &sync, &bad, &sync].concat()).await;
         assert_eq!(
             (session.ready(answers).await, session.tracker.owed()),
-            (Standing::Idle, 1),
+            (SessionState::Idle, 1),
             "{}",
             session.story
         );
         session.send(&query("select 1")).await;
         assert_eq!(
             (session.ready(1).await, session.tracker.owed()),
-            (Standing::Idle, 0),
+            (SessionState::Idle, 0),
             "{}",
             session.story
         );

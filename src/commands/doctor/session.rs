@@ -11,8 +11,8 @@ use super::report::{Link, Report};
 use crate::clock::Clock;
 use crate::identity::Grant;
 use crate::names::{DbUser, printable, sql_identifier};
-use crate::postgres::message::Greeting;
-use crate::postgres::server_login::Upstream;
+use crate::postgres::message::LoginGreeting;
+use crate::postgres::server_login::UpstreamSession;
 
 pub(super) const LINKS: [Link; 6] =
     [Link::CurrentUser, Link::RdsIam, Link::Privileges, Link::ServerVersion, Link::Clock, Link::Writer];
@@ -41,7 +41,7 @@ const LOOK: &str = "select current_user::text, session_user::text, r.rolsuper, \
     from pg_roles r where r.rolname = current_user";
 
 pub(super) async fn examine(
-    upstream: Upstream,
+    upstream: UpstreamSession,
     grant: &Grant,
     clock: &Clock,
     patience: Duration,
@@ -62,7 +62,7 @@ pub(super) async fn examine(
 }
 
 /// One question, and a polite end.
-async fn look(upstream: Upstream) -> Result<Row, tokio_postgres::Error> {
+async fn look(upstream: UpstreamSession) -> Result<Row, tokio_postgres::Error> {
     let (ours, theirs) = tokio::io::duplex(BUFFER);
     let bridge = tokio::spawn(bridge(theirs, upstream));
     let mut config = Config::new();
@@ -83,11 +83,11 @@ async fn ask(client: &Client) -> Result<Row, tokio_postgres::Error> {
 
 /// The driver begins with a login of its own. It is told what the server has said to ours: so there is one login, one
 /// session, and the driver never sees the token.
-async fn bridge(mut driver: DuplexStream, mut upstream: Upstream) -> std::io::Result<()> {
+async fn bridge(mut driver: DuplexStream, mut upstream: UpstreamSession) -> std::io::Result<()> {
     let length = driver.read_u32().await?;
     let rest = u64::from(length.saturating_sub(4));
     tokio::io::copy(&mut (&mut driver).take(rest), &mut tokio::io::sink()).await?;
-    let Greeting { messages, status } = upstream.greeting;
+    let LoginGreeting { messages, status } = upstream.greeting;
     driver.write_all(b"R\0\0\0\x08\0\0\0\0").await?; // AuthenticationOk
     driver.write_all(&messages).await?;
     driver.write_all(&[b'Z', 0, 0, 0, 5, status as u8]).await?; // ReadyForQuery

@@ -14,7 +14,9 @@ use crate::net::dial::{DialError, Dialed, Dialer};
 use crate::net::peer_clocks::PeerClocks;
 use crate::net::resolver::Resolver;
 use crate::postgres::server_login;
-use crate::postgres::server_login::{LoginStep, ServerError, Upstream, UpstreamLoginError, Wanted};
+use crate::postgres::server_login::{
+    LoginParameters, LoginStep, ServerError, UpstreamLoginError, UpstreamSession,
+};
 use crate::postgres::startup::StartupParams;
 use crate::secret::IamToken;
 use crate::session::explain::explain;
@@ -143,7 +145,7 @@ pub(super) async fn log_in(
     token: Option<IamToken>,
     (patience, clocks): (Duration, &PeerClocks),
     report: &mut Report<'_>,
-) -> Option<Upstream> {
+) -> Option<UpstreamSession> {
     let (Some(mut dialed), Some(token)) = (dialed, token) else {
         report.skip(Link::Login, "not tried: it takes a verified connection and an IAM token");
         return None;
@@ -160,7 +162,7 @@ pub(super) async fn log_in(
             return None;
         }
     };
-    let wanted = Wanted::of(grant, &startup);
+    let wanted = LoginParameters::of(grant, &startup);
     match server_login::log_in(&mut dialed, wanted, token, Instant::now() + patience).await {
         Ok(said) => {
             let (user, database) = (grant.db_user().as_str(), grant.database().as_str());
@@ -172,7 +174,7 @@ pub(super) async fn log_in(
                     printable(database, 63)
                 ),
             );
-            Some(Upstream::opened(dialed, said))
+            Some(UpstreamSession::opened(dialed, said))
         }
         Err(UpstreamLoginError::Silent(_)) => {
             let found = format!("the server did not finish the login within {} s", patience.as_secs());

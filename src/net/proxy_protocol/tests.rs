@@ -24,14 +24,14 @@ fn tcp6() -> Vec<u8> {
 }
 
 /// What a peer at `peer` that sends `bytes` is taken for, and what is left of its bytes.
-async fn taken(peer: &str, bytes: &[u8]) -> (Result<Origin, OriginError>, Vec<u8>) {
-    let (mut near, mut far) = duplex(4_096);
-    far.write_all(bytes).await.unwrap();
-    far.shutdown().await.unwrap();
+async fn taken(peer: &str, bytes: &[u8]) -> (Result<ClientOrigin, OriginError>, Vec<u8>) {
+    let (mut ours, mut theirs) = duplex(4_096);
+    theirs.write_all(bytes).await.unwrap();
+    theirs.shutdown().await.unwrap();
     let networks = ["10.0.0.0/16".parse().unwrap(), "fd00::/8".parse().unwrap()];
-    let origin = origin(&mut near, peer.parse().unwrap(), &networks).await;
+    let origin = origin(&mut ours, peer.parse().unwrap(), &networks).await;
     let mut rest = Vec::new();
-    near.read_to_end(&mut rest).await.unwrap();
+    ours.read_to_end(&mut rest).await.unwrap();
     (origin, rest)
 }
 
@@ -49,8 +49,10 @@ async fn c10_the_address_in_the_header_is_the_clients() {
             let header = header(PROXY, family, &[&block, extensions].concat());
             for balancer in [BALANCER, "[::ffff:10.0.0.7]:44000"] {
                 let (origin, rest) = taken(balancer, &[&header[..], b"behind"].concat()).await;
-                let expected =
-                    Origin::Proxied { client: client.parse().unwrap(), balancer: BALANCER.parse().unwrap() };
+                let expected = ClientOrigin::Proxied {
+                    client: client.parse().unwrap(),
+                    balancer: BALANCER.parse().unwrap(),
+                };
                 assert_eq!(origin.unwrap(), expected);
                 assert_eq!(rest, b"behind", "read to its last byte and no further");
             }
@@ -63,7 +65,7 @@ async fn c10_from_other_networks_nothing_is_read() {
     let bytes = header(PROXY, TCP4, &tcp4());
     for peer in ["10.1.0.1:1", "192.0.2.9:1", "127.0.0.1:1", "[fc00::1]:1", "[::ffff:11.0.0.1]:1"] {
         let (origin, rest) = taken(peer, &bytes).await;
-        let Ok(Origin::Direct(client)) = origin else { panic!("{peer}: {origin:?}") };
+        let Ok(ClientOrigin::Direct(client)) = origin else { panic!("{peer}: {origin:?}") };
         assert_eq!(client.ip(), peer.parse::<SocketAddr>().unwrap().ip().to_canonical());
         assert_eq!(rest, bytes, "{peer}");
     }
@@ -78,9 +80,9 @@ async fn c10_a_balancer_has_to_send_a_header() {
         b"\r\n\r\n\0\r\nQUIT\r",
     ] {
         // The far end stays open and waits: what cannot be a header is not waited for to become one.
-        let (mut near, mut far) = duplex(64);
-        far.write_all(bytes).await.unwrap();
-        let origin = origin(&mut near, BALANCER.parse().unwrap(), &["10.0.0.0/8".parse().unwrap()]).await;
+        let (mut ours, mut theirs) = duplex(64);
+        theirs.write_all(bytes).await.unwrap();
+        let origin = origin(&mut ours, BALANCER.parse().unwrap(), &["10.0.0.0/8".parse().unwrap()]).await;
         assert!(matches!(origin, Err(OriginError::Header(HeaderError::Signature))), "{bytes:?}: {origin:?}");
     }
     let cut = header(PROXY, TCP4, &tcp4());
@@ -122,7 +124,7 @@ async fn c10_a_header_of_536_bytes_passes_and_one_of_537_does_not() {
 async fn c10_local_keeps_the_real_peer_and_ignores_the_rest() {
     for (family, block) in [(0, vec![]), (TCP4, tcp4()), (0xff, vec![7; 100])] {
         let (origin, rest) = taken(BALANCER, &[header(LOCAL, family, &block), b"x".to_vec()].concat()).await;
-        assert_eq!(origin.unwrap(), Origin::Balancer(BALANCER.parse().unwrap()));
+        assert_eq!(origin.unwrap(), ClientOrigin::Balancer(BALANCER.parse().unwrap()));
         assert_eq!(rest, b"x");
     }
 }
@@ -131,14 +133,14 @@ async fn c10_local_keeps_the_real_peer_and_ignores_the_rest() {
 fn c10_what_comes_through_a_balancer_is_never_loopback() {
     let (here, there): (SocketAddr, SocketAddr) =
         ("127.0.0.1:1".parse().unwrap(), "192.0.2.1:1".parse().unwrap());
-    assert!(Origin::Direct(here).is_loopback());
-    assert!(Origin::Direct(canonical("[::ffff:127.0.0.1]:1".parse().unwrap())).is_loopback());
+    assert!(ClientOrigin::Direct(here).is_loopback());
+    assert!(ClientOrigin::Direct(canonical("[::ffff:127.0.0.1]:1".parse().unwrap())).is_loopback());
     for origin in [
-        Origin::Direct(there),
-        Origin::Balancer(here),
-        Origin::Proxied { client: here, balancer: here },
-        Origin::Proxied { client: here, balancer: there },
-        Origin::Proxied { client: there, balancer: here },
+        ClientOrigin::Direct(there),
+        ClientOrigin::Balancer(here),
+        ClientOrigin::Proxied { client: here, balancer: here },
+        ClientOrigin::Proxied { client: here, balancer: there },
+        ClientOrigin::Proxied { client: there, balancer: here },
     ] {
         assert!(!origin.is_loopback(), "{origin:?}");
     }

@@ -38,7 +38,7 @@ pub struct LookupDurations {
 
 /// The counts behind [`ResolverStatus`].
 #[derive(Debug, Default)]
-pub(super) struct Counts {
+pub(super) struct LookupCounts {
     pub(super) waiting: AtomicUsize,
     pub(super) failed: AtomicU64,
     pub(super) refused: AtomicU64,
@@ -47,7 +47,7 @@ pub(super) struct Counts {
     classes: [AtomicU64; BOUNDS.len() + 1],
 }
 
-impl Counts {
+impl LookupCounts {
     /// Counts a look-up that took this long.
     pub(super) fn took(&self, duration: Duration) {
         let seconds = duration.as_secs_f64();
@@ -72,16 +72,16 @@ impl Counts {
 }
 
 /// Counts a caller as waiting until it is dropped.
-pub(super) struct Waiting<'a>(&'a AtomicUsize);
+pub(super) struct WaitingCaller<'a>(&'a AtomicUsize);
 
-impl<'a> Waiting<'a> {
+impl<'a> WaitingCaller<'a> {
     pub(super) fn begins(count: &'a AtomicUsize) -> Self {
         count.fetch_add(1, Ordering::Relaxed);
         Self(count)
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for WaitingCaller<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }

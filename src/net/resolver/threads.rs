@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use super::status::{Counts, ResolverStatus};
+use super::status::{LookupCounts, ResolverStatus};
 use super::{MAX_LOOKUPS, MAX_QUEUED_NAMES, MAX_UNPROVEN_LOOKUPS, ResolveError};
 
 /// Time after which an idle thread ends.
@@ -48,13 +48,13 @@ impl Means {
 /// All look-ups of a resolver.
 pub(super) struct Lookups {
     means: Means,
-    state: Mutex<State>,
+    state: Mutex<LookupQueue>,
     work: Condvar,
-    pub(super) counts: Counts,
+    pub(super) counts: LookupCounts,
 }
 
 #[derive(Default)]
-struct State {
+struct LookupQueue {
     lookups: HashMap<Arc<str>, Lookup>,
     queue: VecDeque<Arc<str>>,
     /// Names whose last look-up succeeded.
@@ -76,7 +76,7 @@ struct Lookup {
 }
 
 /// A look-up on its thread.
-struct Job {
+struct LookupJob {
     name: Arc<str>,
     number: u64,
     proven: bool,
@@ -84,7 +84,7 @@ struct Job {
 
 impl Lookups {
     pub(super) fn new(means: Means) -> Arc<Self> {
-        let (state, work, counts) = (Mutex::default(), Condvar::new(), Counts::default());
+        let (state, work, counts) = (Mutex::default(), Condvar::new(), LookupCounts::default());
         Arc::new(Self { means, state, work, counts })
     }
 
@@ -187,7 +187,7 @@ impl Lookups {
         answer
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, LookupQueue> {
         // No code panics while it holds the lock.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -200,9 +200,9 @@ impl Lookup {
     }
 }
 
-impl State {
+impl LookupQueue {
     /// The next look-up: names that resolve before the others, of which only so many are in progress.
-    fn take(&mut self) -> Option<Job> {
+    fn take(&mut self) -> Option<LookupJob> {
         self.forget_abandoned();
         let proven = self.queue.iter().position(|name| self.proven.contains(name));
         let unproven_may = self.running_unproven < MAX_UNPROVEN_LOOKUPS;
@@ -212,10 +212,10 @@ impl State {
         lookup.begun = Some(Instant::now());
         self.running += 1;
         self.running_unproven += usize::from(proven.is_none());
-        Some(Job { number: lookup.number, name, proven: proven.is_some() })
+        Some(LookupJob { number: lookup.number, name, proven: proven.is_some() })
     }
 
-    fn end(&mut self, job: &Job, answer: Answer) {
+    fn end(&mut self, job: &LookupJob, answer: Answer) {
         self.running -= 1;
         self.running_unproven -= usize::from(!job.proven);
         if answer.is_err() {

@@ -11,8 +11,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
 
 use super::key::CancelKey;
-use super::{Ignored, Order};
-use crate::net::dial::{DialError, Dialer, Dialers};
+use super::{CancelIgnored, CancelOrder};
+use crate::net::dial::{DialError, Dialer, DialerSet};
 use crate::postgres::limits;
 use crate::postgres::message::put;
 
@@ -21,7 +21,7 @@ const MAX_TOLD: usize = 64;
 
 /// By which way a cancel came: the same as its session's, so it narrows down whose it can be.
 #[derive(Clone, Copy, Debug)]
-pub struct Entrance<'a> {
+pub struct CancelEntrance<'a> {
     /// The listener's name.
     pub listener: &'a str,
     /// SNI, if it came inside TLS.
@@ -42,7 +42,7 @@ pub enum Delivered {
 pub enum Undelivered {
     /// It goes nowhere.
     #[error(transparent)]
-    Ignored(#[from] Ignored),
+    Ignored(#[from] CancelIgnored),
     /// No server could be told; this is what the last one said.
     #[error(transparent)]
     Failed(#[from] DialError),
@@ -51,15 +51,17 @@ pub enum Undelivered {
 /// Carries out the order when its turn comes, before `deadline`. Servers answer by closing, whether or not there was
 /// something to cancel.
 pub async fn deliver(
-    dialers: &Dialers,
-    entrance: Entrance<'_>,
-    order: &Order,
+    dialers: &DialerSet,
+    entrance: CancelEntrance<'_>,
+    order: &CancelOrder,
     deadline: Instant,
 ) -> Result<Delivered, Undelivered> {
     let Some(mut under_way) = order.turn(deadline).await? else { return Ok(Delivered::Together) };
     let (places, busy) = match order.server() {
-        Some((cluster, _)) => (&dialers.of(cluster).ok_or(Ignored::Nobody)?.cancels, Ignored::ClusterBusy),
-        None => (order.unproven(), Ignored::UnprovenBusy),
+        Some((cluster, _)) => {
+            (&dialers.of(cluster).ok_or(CancelIgnored::Nobody)?.cancels, CancelIgnored::ClusterBusy)
+        }
+        None => (order.unproven(), CancelIgnored::UnprovenBusy),
     };
     let Ok(Ok(_place)) = timeout_at(deadline, places.acquire()).await else { return Err(busy.into()) };
     let recipients = recipients(dialers, entrance, order, deadline).await;
@@ -75,7 +77,7 @@ pub async fn deliver(
         }
     }
     if told.is_empty() {
-        return Err(failed.map_or(Undelivered::Ignored(Ignored::Nobody), Undelivered::Failed));
+        return Err(failed.map_or(Undelivered::Ignored(CancelIgnored::Nobody), Undelivered::Failed));
     }
     under_way.finish();
     Ok(Delivered::To(told))
@@ -83,13 +85,13 @@ pub async fn deliver(
 
 /// A session's own cancel: tells its server to give up a statement that nobody waits for any more.
 #[derive(Debug)]
-pub struct Recall {
+pub struct StatementCancel {
     dialer: Arc<Dialer>,
     addr: SocketAddr,
     key: CancelKey,
 }
 
-impl Recall {
+impl StatementCancel {
     /// For a session that `dialer` has led to `addr`, where it has this key.
     pub(crate) fn new(dialer: Arc<Dialer>, addr: SocketAddr, key: CancelKey) -> Self {
         Self { dialer, addr, key }
@@ -107,9 +109,9 @@ impl Recall {
 
 /// The servers that the order is for.
 async fn recipients<'a>(
-    dialers: &'a Dialers,
-    entrance: Entrance<'_>,
-    order: &Order,
+    dialers: &'a DialerSet,
+    entrance: CancelEntrance<'_>,
+    order: &CancelOrder,
     deadline: Instant,
 ) -> Vec<(&'a Arc<Dialer>, SocketAddr)> {
     if let Some((cluster, addr)) = order.server() {
@@ -163,8 +165,8 @@ mod tests {
     use crate::config::test_fixture::cluster;
     use crate::net::cluster_id::ClusterId;
     use crate::net::resolver::Resolver;
-    use crate::postgres::cancel::{CancelKeys, CancelSecret, Reach, Target};
-    use crate::postgres::version::Protocol;
+    use crate::postgres::cancel::{CancelKeys, CancelSecret, CancelTarget, KeyScope};
+    use crate::postgres::version::MinorVersion;
 
     #[tokio::test(start_paused = true)]
     async fn u6_a_cancel_has_five_seconds() {
@@ -175,15 +177,15 @@ mod tests {
         let id = ClusterId::of(&cluster.endpoint);
         cluster.ca_file = Some(ca.path().to_owned());
         let hour = std::time::Duration::from_hours(1);
-        let dialers = Dialers::new(&[Arc::new(cluster)], hour, &Resolver::system()).unwrap();
+        let dialers = DialerSet::new(&[Arc::new(cluster)], hour, &Resolver::system()).unwrap();
         let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let key = CancelKey::new(7, [0; 32]);
-        let target = Target { cluster: id, addr: silent.local_addr().unwrap(), key };
+        let target = CancelTarget { cluster: id, addr: silent.local_addr().unwrap(), key };
         let keys = CancelKeys::new(&CancelSecret::random()).unwrap();
-        let given = keys.issue(target, Protocol::V3_2, Reach::AnyReplica).unwrap().key;
+        let given = keys.issue(target, MinorVersion::V3_2, KeyScope::AnyReplica).unwrap().key;
         let deadline = Instant::now() + limits::CANCEL_TIMEOUT;
         let order = keys.judge(&given, [127, 0, 0, 1].into(), deadline).await.unwrap();
-        let entrance = Entrance { listener: "main", server_name: None };
+        let entrance = CancelEntrance { listener: "main", server_name: None };
         let begun = Instant::now();
         let result = deliver(&dialers, entrance, &order, deadline).await;
         assert!(matches!(result, Err(Undelivered::Failed(DialError::Handshake { .. }))), "{result:?}");

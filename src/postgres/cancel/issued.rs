@@ -6,77 +6,77 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::key::CancelKey;
-use super::{KeyId, Target};
+use super::{CancelTarget, KeyId};
 
 /// Keys of ended sessions that are remembered; beyond them the oldest are forgotten. An entry takes about 50 bytes.
 pub(super) const MAX_ENDED: usize = 16_384;
 
 /// The table of keys.
 #[derive(Debug, Default)]
-pub(super) struct Live {
-    keys: Mutex<Keys>,
+pub(super) struct IssuedKeys {
+    keys: Mutex<KeyTable>,
     next: AtomicU64,
 }
 
 #[derive(Debug, Default)]
-struct Keys {
+struct KeyTable {
     /// By process id. One entry a session at most, so the limit on sessions is its limit too.
-    live: HashMap<i32, Vec<Entry>>,
-    ended: Ended,
+    live: HashMap<i32, Vec<KeyEntry>>,
+    ended: EndedSessions,
 }
 
 /// The keys of the last [`MAX_ENDED`] sessions that ended.
 #[derive(Debug, Default)]
-struct Ended {
+struct EndedSessions {
     known: HashSet<KeyId>,
     oldest_first: VecDeque<KeyId>,
 }
 
 /// A key as this process knows it.
-pub(super) enum Found {
+pub(super) enum FoundKey {
     /// The key of a live session, which this cancels.
-    Live(Target),
+    Live(CancelTarget),
     /// The key of a session that ended lately.
     Ended,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct KeyEntry {
     number: u64,
     given: CancelKey,
-    target: Target,
+    target: CancelTarget,
     /// Somebody has found it.
     found: bool,
 }
 
 /// A session's entry; dropping it removes it.
 #[derive(Debug)]
-pub(super) struct Place {
-    live: Arc<Live>,
+pub(super) struct IssuedKey {
+    live: Arc<IssuedKeys>,
     pid: i32,
     number: u64,
 }
 
-impl Live {
+impl IssuedKeys {
     /// Enters the session that `target` cancels and whose client was given this key.
-    pub(super) fn enter(self: &Arc<Self>, given: CancelKey, target: Target) -> Place {
+    pub(super) fn enter(self: &Arc<Self>, given: CancelKey, target: CancelTarget) -> IssuedKey {
         let (pid, number) = (given.pid, self.next.fetch_add(1, Ordering::Relaxed));
-        self.lock().live.entry(pid).or_default().push(Entry { number, given, target, found: false });
-        Place { live: Arc::clone(self), pid, number }
+        self.lock().live.entry(pid).or_default().push(KeyEntry { number, given, target, found: false });
+        IssuedKey { live: Arc::clone(self), pid, number }
     }
 
     /// The session with exactly this key; `None` when no live session has it and none had it lately.
-    pub(super) fn find(&self, key: &CancelKey) -> Option<Found> {
+    pub(super) fn find(&self, key: &CancelKey) -> Option<FoundKey> {
         let mut keys = self.lock();
         let same_pid = keys.live.get_mut(&key.pid).into_iter().flatten();
         if let Some(entry) = same_pid.into_iter().find(|entry| entry.given.has_secret(&key.secret)) {
             entry.found = true;
-            return Some(Found::Live(entry.target.copy()));
+            return Some(FoundKey::Live(entry.target.copy()));
         }
-        keys.ended.known.contains(&KeyId::of(key)).then_some(Found::Ended)
+        keys.ended.known.contains(&KeyId::of(key)).then_some(FoundKey::Ended)
     }
 
-    fn remove(&self, pid: i32, number: u64) -> Option<Entry> {
+    fn remove(&self, pid: i32, number: u64) -> Option<KeyEntry> {
         let mut keys = self.lock();
         let same_pid = keys.live.get_mut(&pid)?;
         let at = same_pid.iter().position(|entry| entry.number == number)?;
@@ -88,13 +88,13 @@ impl Live {
         Some(entry)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Keys> {
+    fn lock(&self) -> MutexGuard<'_, KeyTable> {
         // No code panics while it holds the lock, and the tables are whole at every moment.
         self.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Ended {
+impl EndedSessions {
     fn remember(&mut self, key: KeyId) {
         if !self.known.insert(key) {
             return;
@@ -108,15 +108,15 @@ impl Ended {
     }
 }
 
-impl Place {
+impl IssuedKey {
     /// From here on the key finds nothing. Gives the target back, unless somebody has found it before.
-    pub(super) fn retire(self) -> Option<Target> {
+    pub(super) fn retire(self) -> Option<CancelTarget> {
         let entry = self.live.remove(self.pid, self.number)?;
         (!entry.found).then_some(entry.target)
     }
 }
 
-impl Drop for Place {
+impl Drop for IssuedKey {
     fn drop(&mut self) {
         drop(self.live.remove(self.pid, self.number));
     }
@@ -129,9 +129,9 @@ mod tests {
     use super::*;
     use crate::net::cluster_id::ClusterId;
 
-    fn target(n: u8) -> Target {
+    fn target(n: u8) -> CancelTarget {
         let addr = SocketAddr::from(([10, 0, 0, n], 5432));
-        Target { cluster: ClusterId([n; 8]), addr, key: CancelKey::new(7, [n; 4]) }
+        CancelTarget { cluster: ClusterId([n; 8]), addr, key: CancelKey::new(7, [n; 4]) }
     }
 
     #[derive(Debug, PartialEq)]
@@ -141,57 +141,66 @@ mod tests {
         No,
     }
 
-    fn find(live: &Live, pid: i32, secret: &[u8]) -> Known {
-        match live.find(&CancelKey::new(pid, secret)) {
-            Some(Found::Live(target)) => Known::Live(target.cluster),
-            Some(Found::Ended) => Known::Ended,
+    fn find(issued_keys: &IssuedKeys, pid: i32, secret: &[u8]) -> Known {
+        match issued_keys.find(&CancelKey::new(pid, secret)) {
+            Some(FoundKey::Live(target)) => Known::Live(target.cluster),
+            Some(FoundKey::Ended) => Known::Ended,
             None => Known::No,
         }
     }
 
     #[test]
     fn an_entry_is_found_by_its_whole_key_and_lives_as_long_as_its_session() {
-        let live = Arc::new(Live::default());
+        let issued_keys = Arc::new(IssuedKeys::default());
         let server = |n: u8| Known::Live(ClusterId([n; 8]));
-        let one = live.enter(CancelKey::new(7, *b"one!"), target(1));
-        let two = live.enter(CancelKey::new(7, *b"two!"), target(2));
-        assert_eq!(find(&live, 7, b"one!"), server(1));
-        assert_eq!(find(&live, 7, b"two!"), server(2));
-        assert_eq!(find(&live, 8, b"one!"), Known::No);
-        assert_eq!(find(&live, 7, b"else"), Known::No);
+        let one = issued_keys.enter(CancelKey::new(7, *b"one!"), target(1));
+        let two = issued_keys.enter(CancelKey::new(7, *b"two!"), target(2));
+        assert_eq!(find(&issued_keys, 7, b"one!"), server(1));
+        assert_eq!(find(&issued_keys, 7, b"two!"), server(2));
+        assert_eq!(find(&issued_keys, 8, b"one!"), Known::No);
+        assert_eq!(find(&issued_keys, 7, b"else"), Known::No);
         drop(one);
-        assert_eq!((find(&live, 7, b"one!"), find(&live, 7, b"two!")), (Known::Ended, server(2)));
-        let three = live.enter(CancelKey::new(7, *b"one!"), target(3));
+        assert_eq!(
+            (find(&issued_keys, 7, b"one!"), find(&issued_keys, 7, b"two!")),
+            (Known::Ended, server(2))
+        );
+        let three = issued_keys.enter(CancelKey::new(7, *b"one!"), target(3));
         drop(two);
-        assert_eq!(find(&live, 7, b"one!"), server(3), "a live session goes before one that ended");
+        assert_eq!(find(&issued_keys, 7, b"one!"), server(3), "a live session goes before one that ended");
         drop(three);
-        assert!(live.lock().live.is_empty(), "an empty list is left behind");
-        assert_eq!((find(&live, 7, b"one!"), find(&live, 7, b"two!")), (Known::Ended, Known::Ended));
+        assert!(issued_keys.lock().live.is_empty(), "an empty list is left behind");
+        assert_eq!(
+            (find(&issued_keys, 7, b"one!"), find(&issued_keys, 7, b"two!")),
+            (Known::Ended, Known::Ended)
+        );
     }
 
     #[test]
     fn the_last_sessions_that_ended_are_remembered_and_no_more() {
-        let live = Arc::new(Live::default());
+        let issued_keys = Arc::new(IssuedKeys::default());
         let key = |n: usize| u32::try_from(n).unwrap().to_be_bytes();
         for n in 0..=MAX_ENDED {
-            drop(live.enter(CancelKey::new(7, key(n)), target(1)));
+            drop(issued_keys.enter(CancelKey::new(7, key(n)), target(1)));
             // A key that ended twice takes one place.
-            drop(live.enter(CancelKey::new(7, key(n)), target(1)));
+            drop(issued_keys.enter(CancelKey::new(7, key(n)), target(1)));
         }
-        assert_eq!(find(&live, 7, &key(0)), Known::No, "the oldest is forgotten");
-        assert_eq!((find(&live, 7, &key(1)), find(&live, 7, &key(MAX_ENDED))), (Known::Ended, Known::Ended));
-        let keys = live.lock();
+        assert_eq!(find(&issued_keys, 7, &key(0)), Known::No, "the oldest is forgotten");
+        assert_eq!(
+            (find(&issued_keys, 7, &key(1)), find(&issued_keys, 7, &key(MAX_ENDED))),
+            (Known::Ended, Known::Ended)
+        );
+        let keys = issued_keys.lock();
         assert_eq!((keys.ended.known.len(), keys.ended.oldest_first.len()), (MAX_ENDED, MAX_ENDED));
     }
 
     #[test]
     fn u4_a_key_that_was_found_once_gives_its_target_to_nobody_else() {
-        let live = Arc::new(Live::default());
-        let place = live.enter(CancelKey::new(7, *b"key!"), target(1));
-        let other = live.enter(CancelKey::new(7, *b"else"), target(2));
+        let issued_keys = Arc::new(IssuedKeys::default());
+        let place = issued_keys.enter(CancelKey::new(7, *b"key!"), target(1));
+        let other = issued_keys.enter(CancelKey::new(7, *b"else"), target(2));
         assert!(other.retire().is_some_and(|target| target.key.has_secret(&[2; 4])));
-        assert_eq!(find(&live, 7, b"key!"), Known::Live(ClusterId([1; 8])));
+        assert_eq!(find(&issued_keys, 7, b"key!"), Known::Live(ClusterId([1; 8])));
         assert!(place.retire().is_none());
-        assert!(find(&live, 7, b"key!") == Known::Ended && live.lock().live.is_empty());
+        assert!(find(&issued_keys, 7, b"key!") == Known::Ended && issued_keys.lock().live.is_empty());
     }
 }

@@ -19,16 +19,16 @@ use aws_lc_rs::digest::{Context, SHA256};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until};
 
-use self::issued::{Found, Live, Place};
+use self::issued::{FoundKey, IssuedKey, IssuedKeys};
 use self::key::CancelKey;
-use self::rate_limit::{LOOK_UPS, Sources, UNKNOWN, WRONG};
-use self::seal::Sealer;
+use self::rate_limit::{LOOK_UPS, SourceTable, UNKNOWN, WRONG};
+use self::seal::KeySealer;
 pub use self::secret::{CancelSecret, CancelSecretError};
 use self::short::ShortSecrets;
-use self::turns::{Turn, Turns, UnderWay};
+use self::turns::{CancelTurn, CancelTurns, UnderWay};
 use crate::names::random_bytes;
 use crate::net::cluster_id::ClusterId;
-use crate::postgres::version::Protocol;
+use crate::postgres::version::MinorVersion;
 
 /// Cancels under way at the same time whose key nobody here can check; each one is a connection to every server of the
 /// cluster that a stranger asked for. The others wait for their turn.
@@ -39,7 +39,7 @@ const TIME_TO_TELL: Duration = Duration::from_secs(1);
 
 /// Where and with which key a session's queries are cancelled.
 #[derive(Debug)]
-pub struct Target {
+pub struct CancelTarget {
     /// The cluster.
     pub cluster: ClusterId,
     /// The server's address: a name could lead to another instance by now.
@@ -48,7 +48,7 @@ pub struct Target {
     pub key: CancelKey,
 }
 
-impl Target {
+impl CancelTarget {
     /// Another one like it.
     fn copy(&self) -> Self {
         let key = CancelKey::new(self.key.pid, self.key.secret.to_vec());
@@ -58,7 +58,7 @@ impl Target {
 
 /// How far a key carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reach {
+pub enum KeyScope {
     /// Any replica with the same secret can carry out its cancels, as long as the server's process lives.
     AnyReplica,
     /// It is for one session, and only this process knows it: the server's process may serve another session
@@ -85,65 +85,65 @@ impl KeyId {
 
 /// Makes the keys of clients and judges those that come back.
 pub struct CancelKeys {
-    sealer: Sealer,
+    sealer: KeySealer,
     short: Arc<ShortSecrets>,
     /// Whether another replica could have made a key that this process does not know.
     shared: bool,
-    live: Arc<Live>,
-    sources: Mutex<Sources>,
-    turns: Arc<Turns>,
+    live: Arc<IssuedKeys>,
+    sources: Mutex<SourceTable>,
+    turns: Arc<CancelTurns>,
     unproven: Arc<Semaphore>,
 }
 
 /// What a client is given.
 #[derive(Debug)]
-pub struct Issued {
+pub struct ClientKey {
     /// Its key.
     pub key: CancelKey,
     /// To be held as long as the session lives.
-    place: Option<Place>,
+    issued: Option<IssuedKey>,
 }
 
-impl Issued {
-    /// Ends the life of a key of [`Reach::ThisSession`]: from here on it cancels nothing. Gives the target back if
+impl ClientKey {
+    /// Ends the life of a key of [`KeyScope::ThisSession`]: from here on it cancels nothing. Gives the target back if
     /// the key was never used.
-    pub fn retire(self) -> Result<Target, Used> {
-        self.place.and_then(Place::retire).ok_or(Used)
+    pub fn retire(self) -> Result<CancelTarget, AlreadyUsed> {
+        self.issued.and_then(IssuedKey::retire).ok_or(AlreadyUsed)
     }
 }
 
 /// A cancel has been carried out for the session, and may arrive at its server at any time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Used;
+pub struct AlreadyUsed;
 
 /// A cancel that is to be carried out when its turn comes.
-pub struct Order {
-    to: Recipient,
-    turn: Turn,
+pub struct CancelOrder {
+    to: CancelRecipient,
+    turn: CancelTurn,
     unproven: Arc<Semaphore>,
 }
 
 /// Who is to be told what.
-enum Recipient {
+enum CancelRecipient {
     /// The server of the session.
-    Server(Target),
+    Server(CancelTarget),
     /// Every server that the session can be at: the key, which is this one, does not say. Those that do not know
     /// the secret that comes out of it ignore it.
     Everyone(Arc<ShortSecrets>, i32, [u8; 4]),
 }
 
-impl Order {
+impl CancelOrder {
     /// The one server it is for, if that is known.
     pub fn server(&self) -> Option<(ClusterId, SocketAddr)> {
         match &self.to {
-            Recipient::Server(target) => Some((target.cluster, target.addr)),
-            Recipient::Everyone(..) => None,
+            CancelRecipient::Server(target) => Some((target.cluster, target.addr)),
+            CancelRecipient::Everyone(..) => None,
         }
     }
 
     /// Waits until no other cancel of the session is under way. `None` when another one, which began after this one
     /// arrived, has carried it out.
-    pub async fn turn(&self, deadline: Instant) -> Result<Option<UnderWay<'_>>, Ignored> {
+    pub async fn turn(&self, deadline: Instant) -> Result<Option<UnderWay<'_>>, CancelIgnored> {
         self.turn.begin(deadline).await
     }
 
@@ -155,13 +155,15 @@ impl Order {
     /// The key for servers of `cluster`.
     pub fn key_for(&self, cluster: ClusterId) -> CancelKey {
         match &self.to {
-            Recipient::Server(target) => CancelKey::new(target.key.pid, target.key.secret.to_vec()),
-            Recipient::Everyone(short, pid, key) => CancelKey::new(*pid, short.uncover(cluster, *pid, *key)),
+            CancelRecipient::Server(target) => CancelKey::new(target.key.pid, target.key.secret.to_vec()),
+            CancelRecipient::Everyone(short, pid, key) => {
+                CancelKey::new(*pid, short.uncover(cluster, *pid, *key))
+            }
         }
     }
 }
 
-impl fmt::Debug for Order {
+impl fmt::Debug for CancelOrder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Order for {:?}", self.server())
     }
@@ -169,7 +171,7 @@ impl fmt::Debug for Order {
 
 /// Why a cancel goes nowhere. The sender is not told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Ignored {
+pub enum CancelIgnored {
     /// Made by nobody who has the secret.
     #[error("forged, or of a session that ended long ago, or of a replica with another cancel.secret_file")]
     Forged,
@@ -212,7 +214,7 @@ impl CancelKeys {
     pub fn new(secret: &CancelSecret) -> Result<Self, aws_lc_rs::error::Unspecified> {
         let (sealing, short) = secret.keys()?;
         Ok(Self {
-            sealer: Sealer::new(sealing),
+            sealer: KeySealer::new(sealing),
             short: Arc::new(ShortSecrets::new(short)),
             shared: secret.is_shared(),
             live: Arc::default(),
@@ -224,17 +226,17 @@ impl CancelKeys {
 
     /// The key for a client of `protocol` whose session `target` cancels. `None` when the server's secret does
     /// not fit into a key: better none than one that does nothing.
-    pub fn issue(&self, target: Target, protocol: Protocol, reach: Reach) -> Option<Issued> {
-        if reach == Reach::ThisSession {
+    pub fn issue(&self, target: CancelTarget, protocol: MinorVersion, scope: KeyScope) -> Option<ClientKey> {
+        if scope == KeyScope::ThisSession {
             return Some(self.issue_for_session(target, protocol));
         }
-        if protocol >= Protocol::V3_2 {
+        if protocol >= MinorVersion::V3_2 {
             let Some(key) = self.sealer.seal(&target) else {
                 let bytes = target.key.secret.len();
                 tracing::warn!(addr = %target.addr, bytes, "the server's cancel secret is too long to be sealed");
                 return None;
             };
-            return Some(Issued { key, place: None });
+            return Some(ClientKey { key, issued: None });
         }
         let secret = target.key.secret.as_slice().try_into().ok()?;
         let given = self.short.cover(target.cluster, target.key.pid, secret);
@@ -242,36 +244,41 @@ impl CancelKeys {
     }
 
     /// Nothing of the server's secret is in it, so that it means nothing to other replicas and later.
-    fn issue_for_session(&self, target: Target, protocol: Protocol) -> Issued {
+    fn issue_for_session(&self, target: CancelTarget, protocol: MinorVersion) -> ClientKey {
         match protocol {
-            Protocol::V3_0 => self.enter(target, &random_bytes::<4>()),
-            Protocol::V3_2 => self.enter(target, &random_bytes::<SESSION_SECRET>()),
+            MinorVersion::V3_0 => self.enter(target, &random_bytes::<4>()),
+            MinorVersion::V3_2 => self.enter(target, &random_bytes::<SESSION_SECRET>()),
         }
     }
 
-    fn enter(&self, target: Target, given: &[u8]) -> Issued {
+    fn enter(&self, target: CancelTarget, given: &[u8]) -> ClientKey {
         let pid = target.key.pid;
         let place = self.live.enter(CancelKey::new(pid, given), target);
-        Issued { key: CancelKey::new(pid, given), place: Some(place) }
+        ClientKey { key: CancelKey::new(pid, given), issued: Some(place) }
     }
 
     /// Judges `key`, which came from `source`. A key of a live session and a sealed one are never limited. Any other is
     /// charged to its source, and waits for its turn until `deadline` where that helps.
-    pub async fn judge(&self, key: &CancelKey, source: IpAddr, deadline: Instant) -> Result<Order, Ignored> {
+    pub async fn judge(
+        &self,
+        key: &CancelKey,
+        source: IpAddr,
+        deadline: Instant,
+    ) -> Result<CancelOrder, CancelIgnored> {
         let to = match <[u8; 4]>::try_from(key.secret.as_slice()) {
             Ok(short) => self.judge_short(key, short, source, deadline).await?,
             Err(_) => self.judge_long(key)?,
         };
         let turn = self.turns.enter(KeyId::of(key))?;
-        Ok(Order { to, turn, unproven: Arc::clone(&self.unproven) })
+        Ok(CancelOrder { to, turn, unproven: Arc::clone(&self.unproven) })
     }
 
     /// A long key cannot be guessed, and so wrong ones need no budget.
-    fn judge_long(&self, key: &CancelKey) -> Result<Recipient, Ignored> {
+    fn judge_long(&self, key: &CancelKey) -> Result<CancelRecipient, CancelIgnored> {
         match self.live.find(key) {
-            Some(Found::Live(target)) => Ok(Recipient::Server(target)),
-            Some(Found::Ended) => Err(Ignored::Ended),
-            None => self.sealer.open(key).map(Recipient::Server).ok_or(Ignored::Forged),
+            Some(FoundKey::Live(target)) => Ok(CancelRecipient::Server(target)),
+            Some(FoundKey::Ended) => Err(CancelIgnored::Ended),
+            None => self.sealer.open(key).map(CancelRecipient::Server).ok_or(CancelIgnored::Forged),
         }
     }
 
@@ -282,62 +289,62 @@ impl CancelKeys {
         short: [u8; 4],
         source: IpAddr,
         deadline: Instant,
-    ) -> Result<Recipient, Ignored> {
+    ) -> Result<CancelRecipient, CancelIgnored> {
         let latest = deadline.checked_sub(TIME_TO_TELL).unwrap_or(deadline);
         let mut looked_up = self.look_up(key, source, latest, false);
-        if let Short::Later(turn) = looked_up {
+        if let ShortKey::Later(turn) = looked_up {
             sleep_until(turn).await;
             looked_up = self.look_up(key, source, latest, true);
         }
         match looked_up {
-            Short::Known(target) => Ok(Recipient::Server(target)),
-            Short::Ignored(why) => Err(why),
-            Short::Unknown(turn) => {
+            ShortKey::Known(target) => Ok(CancelRecipient::Server(target)),
+            ShortKey::Ignored(why) => Err(why),
+            ShortKey::Unknown(turn) => {
                 sleep_until(turn).await;
-                Ok(Recipient::Everyone(Arc::clone(&self.short), key.pid, short))
+                Ok(CancelRecipient::Everyone(Arc::clone(&self.short), key.pid, short))
             }
-            Short::Later(_) => Err(Ignored::LookUpBudget), // it has waited
+            ShortKey::Later(_) => Err(CancelIgnored::LookUpBudget), // it has waited
         }
     }
 
     /// One look into the table, and its price. No wait that follows ends after `latest`; `waited` tells that the key has
     /// waited for this look.
-    fn look_up(&self, key: &CancelKey, source: IpAddr, latest: Instant, waited: bool) -> Short {
+    fn look_up(&self, key: &CancelKey, source: IpAddr, latest: Instant, waited: bool) -> ShortKey {
         let now = Instant::now();
         // Held for the whole look, so that sessions on other threads cannot look more often than the budget allows.
         let mut sources = self.sources();
         let budgets = sources.of(source);
         if !waited && budgets.is_over(now) {
             let turn = budgets.look_ups.reserve(LOOK_UPS, now, latest);
-            return turn.map_or(Short::Ignored(Ignored::LookUpBudget), Short::Later);
+            return turn.map_or(ShortKey::Ignored(CancelIgnored::LookUpBudget), ShortKey::Later);
         }
         match self.live.find(key) {
-            Some(Found::Live(target)) => Short::Known(target),
-            Some(Found::Ended) => Short::Ignored(Ignored::Ended),
+            Some(FoundKey::Live(target)) => ShortKey::Known(target),
+            Some(FoundKey::Ended) => ShortKey::Ignored(CancelIgnored::Ended),
             // Only with a shared secret can another replica have given it out.
             None if self.shared => match budgets.unknown.reserve(UNKNOWN, now, latest) {
-                Some(turn) => Short::Unknown(turn),
-                None => Short::Ignored(Ignored::UnknownBudget),
+                Some(turn) => ShortKey::Unknown(turn),
+                None => ShortKey::Ignored(CancelIgnored::UnknownBudget),
             },
-            None if budgets.wrong.spend(WRONG, now) => Short::Ignored(Ignored::Forged),
-            None => Short::Ignored(Ignored::WrongBudget),
+            None if budgets.wrong.spend(WRONG, now) => ShortKey::Ignored(CancelIgnored::Forged),
+            None => ShortKey::Ignored(CancelIgnored::WrongBudget),
         }
     }
 
-    fn sources(&self) -> MutexGuard<'_, Sources> {
+    fn sources(&self) -> MutexGuard<'_, SourceTable> {
         // No code panics while it holds the lock, and the budgets are whole at every moment.
         self.sources.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// A short key, looked up.
-enum Short {
+enum ShortKey {
     /// A live session's, which this cancels.
-    Known(Target),
+    Known(CancelTarget),
     /// Perhaps another replica's, to be carried out from this moment on.
     Unknown(Instant),
     /// Nobody's.
-    Ignored(Ignored),
+    Ignored(CancelIgnored),
     /// To be looked up at this moment: its source has spent a budget.
     Later(Instant),
 }

@@ -10,35 +10,35 @@ use tokio::time::Instant;
 use crate::names::source::Source;
 
 /// 4-byte keys of one source that are wrong: 5 at once, then 5 a minute.
-pub(super) const WRONG: Rate = Rate { burst: 5, every: Duration::from_secs(12) };
+pub(super) const WRONG: RefillRate = RefillRate { burst: 5, every: Duration::from_secs(12) };
 
 /// 4-byte keys of one source that may be another replica's: 200 at once, then 10 a second. Each of them is a question to
 /// every server of the cluster; at this rate all secrets of one process id take 13.6 years.
-pub(super) const UNKNOWN: Rate = Rate { burst: 200, every: Duration::from_millis(100) };
+pub(super) const UNKNOWN: RefillRate = RefillRate { burst: 200, every: Duration::from_millis(100) };
 
 /// Look-ups of 4-byte keys of one source that has spent one of the other budgets: 100 a second, the others wait for their
 /// turn. A right key is late, and not refused; all secrets of one process id take 1.4 years.
-pub(super) const LOOK_UPS: Rate = Rate { burst: 1, every: Duration::from_millis(10) };
+pub(super) const LOOK_UPS: RefillRate = RefillRate { burst: 1, every: Duration::from_millis(10) };
 
 /// Sources that are remembered; beyond them the oldest are forgotten. An entry takes about 100 bytes.
 pub(super) const MAX_SOURCES: usize = 8_192;
 
 /// So many at once, then one every so often.
 #[derive(Clone, Copy)]
-pub(super) struct Rate {
+pub(super) struct RefillRate {
     pub(super) burst: u32,
     pub(super) every: Duration,
 }
 
 /// What one source has left. Each budget is kept as the moment when it will be whole again (GCRA).
 #[derive(Default)]
-pub(super) struct Budgets {
-    pub(super) wrong: Budget,
-    pub(super) unknown: Budget,
-    pub(super) look_ups: Budget,
+pub(super) struct SourceBudgets {
+    pub(super) wrong: TokenBucket,
+    pub(super) unknown: TokenBucket,
+    pub(super) look_ups: TokenBucket,
 }
 
-impl Budgets {
+impl SourceBudgets {
     /// Whether the source has sent so many keys that are wrong, or that nobody here can check, that one budget is spent at the moment.
     pub(super) fn is_over(&self, now: Instant) -> bool {
         !self.wrong.has(WRONG, now) || !self.unknown.has(UNKNOWN, now)
@@ -46,17 +46,17 @@ impl Budgets {
 }
 
 #[derive(Default)]
-pub(super) struct Budget(Option<Instant>);
+pub(super) struct TokenBucket(Option<Instant>);
 
-impl Budget {
+impl TokenBucket {
     /// Whether there is something left.
-    pub(super) fn has(&self, rate: Rate, now: Instant) -> bool {
+    pub(super) fn has(&self, rate: RefillRate, now: Instant) -> bool {
         let debt = self.0.map_or(Duration::ZERO, |whole| whole.saturating_duration_since(now));
         debt <= rate.every * (rate.burst - 1)
     }
 
     /// Takes one; `false` when nothing is left.
-    pub(super) fn spend(&mut self, rate: Rate, now: Instant) -> bool {
+    pub(super) fn spend(&mut self, rate: RefillRate, now: Instant) -> bool {
         let has = self.has(rate, now);
         if has {
             self.0 = Some(self.0.map_or(now, |whole| whole.max(now)) + rate.every);
@@ -65,7 +65,7 @@ impl Budget {
     }
 
     /// Takes one at the first moment at which there is one; `None` when that is after `latest`.
-    pub(super) fn reserve(&mut self, rate: Rate, now: Instant, latest: Instant) -> Option<Instant> {
+    pub(super) fn reserve(&mut self, rate: RefillRate, now: Instant, latest: Instant) -> Option<Instant> {
         let whole = self.0.map_or(now, |whole| whole.max(now));
         let turn = whole.checked_sub(rate.every * (rate.burst - 1)).map_or(now, |turn| turn.max(now));
         if turn > latest {
@@ -79,14 +79,14 @@ impl Budget {
 /// The sources seen last, in two generations: when the young one is full it becomes the old one, and the old
 /// one is forgotten. So the last half of [`MAX_SOURCES`] is always remembered, at the cost of a look-up.
 #[derive(Default)]
-pub(super) struct Sources {
-    young: HashMap<Source, Budgets>,
-    old: HashMap<Source, Budgets>,
+pub(super) struct SourceTable {
+    young: HashMap<Source, SourceBudgets>,
+    old: HashMap<Source, SourceBudgets>,
 }
 
-impl Sources {
+impl SourceTable {
     /// What the source at `addr` has left.
-    pub(super) fn of(&mut self, addr: IpAddr) -> &mut Budgets {
+    pub(super) fn of(&mut self, addr: IpAddr) -> &mut SourceBudgets {
         let source = Source::from(addr);
         if !self.young.contains_key(&source) && self.young.len() >= MAX_SOURCES / 2 {
             self.old = std::mem::take(&mut self.young);
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn a_burst_then_one_by_one() {
-        let (start, mut budget) = (Instant::now(), Budget::default());
+        let (start, mut budget) = (Instant::now(), TokenBucket::default());
         for (rate, per_minute) in [(WRONG, 5), (UNKNOWN, 600)] {
             let mut spend = |after: Duration| budget.spend(rate, start + after);
             for n in 0..rate.burst {
@@ -118,13 +118,13 @@ mod tests {
             assert!(spend(rate.every));
             assert!(!spend(rate.every));
             assert_eq!(Duration::from_mins(1).as_millis() / rate.every.as_millis(), per_minute);
-            budget = Budget::default();
+            budget = TokenBucket::default();
         }
     }
 
     #[test]
     fn beyond_the_burst_turns_are_one_pause_apart_up_to_the_latest() {
-        let (now, mut budget) = (Instant::now(), Budget::default());
+        let (now, mut budget) = (Instant::now(), TokenBucket::default());
         let latest = now + UNKNOWN.every * 3;
         for n in 0..UNKNOWN.burst {
             assert_eq!(budget.reserve(UNKNOWN, now, latest), Some(now), "{n}");
@@ -148,9 +148,9 @@ mod tests {
 
     #[test]
     fn the_oldest_sources_are_forgotten_and_the_others_are_not() {
-        let (now, mut sources) = (Instant::now(), Sources::default());
+        let (now, mut sources) = (Instant::now(), SourceTable::default());
         let addr = |n: usize| IpAddr::from(u32::try_from(n).unwrap().to_be_bytes());
-        let is_known = |sources: &mut Sources, n: usize| sources.of(addr(n)).wrong.0.is_some();
+        let is_known = |sources: &mut SourceTable, n: usize| sources.of(addr(n)).wrong.0.is_some();
         for n in 0..MAX_SOURCES {
             assert!(sources.of(addr(n)).wrong.spend(WRONG, now));
         }

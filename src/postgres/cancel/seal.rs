@@ -6,17 +6,17 @@ use std::net::{IpAddr, SocketAddr};
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, NONCE_LEN, Nonce};
 use zeroize::Zeroizing;
 
-use super::Target;
+use super::CancelTarget;
 use super::key::CancelKey;
 use crate::names::random_bytes;
 use crate::net::cluster_id::ClusterId;
-use crate::postgres::version::Protocol;
+use crate::postgres::version::MinorVersion;
 
 /// First byte of a sealed key. A record of another layout gets another one.
 const VERSION: u8 = 1;
 
 /// The longest sealed key, from the protocol.
-const MAX_KEY: usize = *Protocol::V3_2.key_lengths().end();
+const MAX_KEY: usize = *MinorVersion::V3_2.key_lengths().end();
 
 /// Seals and opens records:
 ///
@@ -28,18 +28,18 @@ const MAX_KEY: usize = *Protocol::V3_2.key_lengths().end();
 /// and not GCM because the nonces are random: replicas cannot count together, and here two equal nonces
 /// would tell no more than that two records are the same. A server's secret of 32 bytes (PostgreSQL 18) makes a
 /// key of 76 bytes, 88 over IPv6.
-pub(super) struct Sealer {
+pub(super) struct KeySealer {
     key: LessSafeKey,
 }
 
-impl Sealer {
+impl KeySealer {
     pub(super) fn new(key: LessSafeKey) -> Self {
         Self { key }
     }
 
     /// The client's key for `target`; `None` when the server's secret is too long to be sealed into 256 bytes
     /// (212 bytes fit over IPv4, 200 over IPv6).
-    pub(super) fn seal(&self, target: &Target) -> Option<CancelKey> {
+    pub(super) fn seal(&self, target: &CancelTarget) -> Option<CancelKey> {
         let nonce: [u8; NONCE_LEN] = random_bytes();
         let mut record = Zeroizing::new(target.cluster.0.to_vec());
         match target.addr.ip() {
@@ -57,7 +57,7 @@ impl Sealer {
     }
 
     /// What `key` is for; `None` when nobody with the secret has made it.
-    pub(super) fn open(&self, key: &CancelKey) -> Option<Target> {
+    pub(super) fn open(&self, key: &CancelKey) -> Option<CancelTarget> {
         let sealed = key.secret.strip_prefix(&[VERSION])?;
         let (nonce, record) = sealed.split_first_chunk::<NONCE_LEN>()?;
         let mut record = Zeroizing::new(record.to_vec());
@@ -72,7 +72,7 @@ impl Sealer {
         };
         let (port, secret) = record.split_first_chunk()?;
         let addr = SocketAddr::new(ip, u16::from_be_bytes(*port));
-        Some(Target { cluster: ClusterId(*cluster), addr, key: CancelKey::new(key.pid, secret) })
+        Some(CancelTarget { cluster: ClusterId(*cluster), addr, key: CancelKey::new(key.pid, secret) })
     }
 }
 
@@ -89,13 +89,13 @@ mod tests {
     use super::*;
     use crate::postgres::cancel::CancelSecret;
 
-    fn sealer(secret: &CancelSecret) -> Sealer {
-        Sealer::new(secret.keys().unwrap().0)
+    fn sealer(secret: &CancelSecret) -> KeySealer {
+        KeySealer::new(secret.keys().unwrap().0)
     }
 
-    fn target(addr: &str, secret: usize) -> Target {
+    fn target(addr: &str, secret: usize) -> CancelTarget {
         let key = CancelKey::new(7, vec![b's'; secret]);
-        Target { cluster: ClusterId([1; 8]), addr: addr.parse().unwrap(), key }
+        CancelTarget { cluster: ClusterId([1; 8]), addr: addr.parse().unwrap(), key }
     }
 
     #[test]

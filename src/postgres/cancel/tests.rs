@@ -29,9 +29,9 @@ fn shared() -> CancelSecret {
     CancelSecret::read(file.path()).unwrap()
 }
 
-fn target(n: u8, pid: i32, secret: &[u8]) -> Target {
+fn target(n: u8, pid: i32, secret: &[u8]) -> CancelTarget {
     let (cluster, addr) = at(n);
-    Target { cluster, addr, key: CancelKey::new(pid, secret) }
+    CancelTarget { cluster, addr, key: CancelKey::new(pid, secret) }
 }
 
 fn at(n: u8) -> (ClusterId, SocketAddr) {
@@ -39,22 +39,22 @@ fn at(n: u8) -> (ClusterId, SocketAddr) {
 }
 
 /// The key for servers of the usual cluster.
-fn key_of(order: &Order) -> CancelKey {
+fn key_of(order: &CancelOrder) -> CancelKey {
     order.key_for(cluster("db.example"))
 }
 
 /// What becomes of `key` from this source at this moment.
-async fn judge(keys: &CancelKeys, key: &CancelKey, source: IpAddr) -> Result<Order, Ignored> {
+async fn judge(keys: &CancelKeys, key: &CancelKey, source: IpAddr) -> Result<CancelOrder, CancelIgnored> {
     keys.judge(key, source, Instant::now() + CANCEL_TIMEOUT).await
 }
 
 /// As [`judge`], of a key that has to wait for nothing.
-async fn judge_now(keys: &CancelKeys, key: &CancelKey, source: IpAddr) -> Result<Order, Ignored> {
+async fn judge_now(keys: &CancelKeys, key: &CancelKey, source: IpAddr) -> Result<CancelOrder, CancelIgnored> {
     timeout(Duration::ZERO, judge(keys, key, source)).await.expect("it waits for nothing")
 }
 
-fn short(keys: &CancelKeys, secret: [u8; 4]) -> Issued {
-    keys.issue(target(1, 7, &secret), Protocol::V3_0, Reach::AnyReplica).unwrap()
+fn short(keys: &CancelKeys, secret: [u8; 4]) -> ClientKey {
+    keys.issue(target(1, 7, &secret), MinorVersion::V3_0, KeyScope::AnyReplica).unwrap()
 }
 
 fn wrong(n: u32) -> CancelKey {
@@ -65,7 +65,7 @@ fn wrong(n: u32) -> CancelKey {
 async fn a_long_key_leads_any_replica_to_the_one_server() {
     let secret = shared();
     let (mine, other) = (replica(&secret), replica(&secret));
-    let issued = mine.issue(target(1, 7, &[9; 32]), Protocol::V3_2, Reach::AnyReplica).unwrap();
+    let issued = mine.issue(target(1, 7, &[9; 32]), MinorVersion::V3_2, KeyScope::AnyReplica).unwrap();
     for replica in [&mine, &other] {
         let order = judge_now(replica, &issued.key, CLIENT).await.unwrap();
         assert_eq!(order.server(), Some(at(1)));
@@ -73,7 +73,7 @@ async fn a_long_key_leads_any_replica_to_the_one_server() {
         assert!(key.pid == 7 && key.has_secret(&[9; 32]));
     }
     let stranger = replica(&CancelSecret::random());
-    assert_eq!(judge_now(&stranger, &issued.key, CLIENT).await.unwrap_err(), Ignored::Forged);
+    assert_eq!(judge_now(&stranger, &issued.key, CLIENT).await.unwrap_err(), CancelIgnored::Forged);
 }
 
 #[tokio::test(start_paused = true)]
@@ -93,7 +93,7 @@ async fn a_short_key_leads_its_replica_to_the_one_server_and_others_to_all() {
     // When the session has ended, its own replica knows that too.
     let key = CancelKey::new(issued.key.pid, issued.key.secret.to_vec());
     drop(issued);
-    assert_eq!(judge_now(&mine, &key, CLIENT).await.unwrap_err(), Ignored::Ended);
+    assert_eq!(judge_now(&mine, &key, CLIENT).await.unwrap_err(), CancelIgnored::Ended);
 }
 
 #[tokio::test(start_paused = true)]
@@ -104,18 +104,18 @@ async fn without_a_shared_secret_only_keys_of_live_sessions_reach_anyone() {
     let mut wrong = issued.key.secret.to_vec();
     wrong[3] ^= 1;
     let wrong = CancelKey::new(7, wrong);
-    assert_eq!(judge_now(&mine, &wrong, CLIENT).await.unwrap_err(), Ignored::Forged);
+    assert_eq!(judge_now(&mine, &wrong, CLIENT).await.unwrap_err(), CancelIgnored::Forged);
     let stale = CancelKey::new(7, issued.key.secret.to_vec());
     drop(issued);
-    assert_eq!(judge_now(&mine, &stale, CLIENT).await.unwrap_err(), Ignored::Ended);
+    assert_eq!(judge_now(&mine, &stale, CLIENT).await.unwrap_err(), CancelIgnored::Ended);
 }
 
 #[test]
 fn a_server_whose_secret_does_not_fit_gives_the_client_no_key() {
     let keys = replica(&shared());
-    assert!(keys.issue(target(1, 7, &[9; 212]), Protocol::V3_2, Reach::AnyReplica).is_some());
-    assert!(keys.issue(target(1, 7, &[9; 213]), Protocol::V3_2, Reach::AnyReplica).is_none());
-    assert!(keys.issue(target(1, 7, &[9; 5]), Protocol::V3_0, Reach::AnyReplica).is_none());
+    assert!(keys.issue(target(1, 7, &[9; 212]), MinorVersion::V3_2, KeyScope::AnyReplica).is_some());
+    assert!(keys.issue(target(1, 7, &[9; 213]), MinorVersion::V3_2, KeyScope::AnyReplica).is_none());
+    assert!(keys.issue(target(1, 7, &[9; 5]), MinorVersion::V3_0, KeyScope::AnyReplica).is_none());
 }
 
 /// Guesses come as fast as they can, by many connections: a hundred a second are looked at, and none hits.
@@ -133,8 +133,11 @@ async fn u6_guesses_are_looked_at_slowly_and_never_hit() {
             });
             for verdict in join_all(guesses).await {
                 match verdict {
-                    Err(Ignored::LookUpBudget) => {}
-                    Ok(None) | Err(Ignored::Forged | Ignored::WrongBudget | Ignored::UnknownBudget) => {
+                    Err(CancelIgnored::LookUpBudget) => {}
+                    Ok(None)
+                    | Err(
+                        CancelIgnored::Forged | CancelIgnored::WrongBudget | CancelIgnored::UnknownBudget,
+                    ) => {
                         looked_at += 1;
                     }
                     other => panic!("{other:?}"),
@@ -145,13 +148,13 @@ async fn u6_guesses_are_looked_at_slowly_and_never_hit() {
         assert!(at_once <= free + 100, "{at_once} more than a hundred a second");
     }
     let keys = replica(&shared());
-    let issued = keys.issue(target(1, 7, &[9; 32]), Protocol::V3_2, Reach::AnyReplica).unwrap();
+    let issued = keys.issue(target(1, 7, &[9; 32]), MinorVersion::V3_2, KeyScope::AnyReplica).unwrap();
     for n in 1..=100_000_u32 {
         // The tag of a good key, changed.
         let mut secret = issued.key.secret.to_vec();
         secret.iter_mut().rev().zip(n.to_be_bytes()).for_each(|(to, from)| *to ^= from);
         let verdict = keys.judge_long(&CancelKey::new(7, secret));
-        assert!(matches!(verdict, Err(Ignored::Forged)), "guess {n} hit");
+        assert!(matches!(verdict, Err(CancelIgnored::Forged)), "guess {n} hit");
     }
 }
 
@@ -166,14 +169,15 @@ async fn u6_a_key_reaches_no_other_session_when_process_ids_come_again() {
         assert!(covers.insert(old.key.secret.to_vec()), "two secrets with one cover");
         let stale = CancelKey::new(7, old.key.secret.to_vec());
         drop(old);
-        let next =
-            keys.issue(target(2, 7, &(n + 1).to_be_bytes()), Protocol::V3_0, Reach::AnyReplica).unwrap();
-        assert_eq!(judge_now(&keys, &stale, CLIENT).await.unwrap_err(), Ignored::Ended);
+        let next = keys
+            .issue(target(2, 7, &(n + 1).to_be_bytes()), MinorVersion::V3_0, KeyScope::AnyReplica)
+            .unwrap();
+        assert_eq!(judge_now(&keys, &stale, CLIENT).await.unwrap_err(), CancelIgnored::Ended);
         let order = judge_now(&other, &stale, CLIENT).await.unwrap();
         assert!(key_of(&order).has_secret(&old_secret), "the next session's secret came out of the old key");
         assert_eq!(order.server(), None, "it is nobody's that is known here");
-        let live = judge_now(&keys, &next.key, CLIENT).await.unwrap();
-        assert_eq!(live.server(), Some(at(2)));
+        let issued_keys = judge_now(&keys, &next.key, CLIENT).await.unwrap();
+        assert_eq!(issued_keys.server(), Some(at(2)));
     }
 }
 
@@ -183,7 +187,7 @@ async fn u6_a_right_key_is_carried_out_after_any_number_of_wrong_ones() {
     for secret in [CancelSecret::random(), shared()] {
         let keys = replica(&secret);
         let issued = short(&keys, *b"keys");
-        let long = keys.issue(target(1, 7, &[9; 32]), Protocol::V3_2, Reach::AnyReplica).unwrap();
+        let long = keys.issue(target(1, 7, &[9; 32]), MinorVersion::V3_2, KeyScope::AnyReplica).unwrap();
         let strangers = (0..300).map(|n| {
             let keys = &keys;
             async move { judge(keys, &wrong(n), CLIENT).await.map(|order| order.server()) }
@@ -191,7 +195,7 @@ async fn u6_a_right_key_is_carried_out_after_any_number_of_wrong_ones() {
         let forged = CancelKey::new(7, [7; 32]);
         let late = async {
             for _ in 0..1_000 {
-                assert_eq!(judge_now(&keys, &forged, CLIENT).await.unwrap_err(), Ignored::Forged);
+                assert_eq!(judge_now(&keys, &forged, CLIENT).await.unwrap_err(), CancelIgnored::Forged);
             }
             let begun = Instant::now();
             assert!(judge_now(&keys, &long.key, CLIENT).await.is_ok(), "a sealed key is no guess");
@@ -218,7 +222,7 @@ async fn a_key_of_a_live_or_an_ended_session_costs_its_source_nothing() {
             assert!(judge_now(&keys, &issued.key, CLIENT).await.is_ok());
             let late = CancelKey::new(7, issued.key.secret.to_vec());
             drop(issued);
-            assert_eq!(judge_now(&keys, &late, CLIENT).await.unwrap_err(), Ignored::Ended);
+            assert_eq!(judge_now(&keys, &late, CLIENT).await.unwrap_err(), CancelIgnored::Ended);
         }
         for n in 0..5 {
             drop(judge_now(&keys, &wrong(n), CLIENT).await);
@@ -233,17 +237,19 @@ async fn a_key_of_a_live_or_an_ended_session_costs_its_source_nothing() {
     let verdicts = join_all(at_once).await;
     let passed = verdicts.iter().filter(|verdict| verdict.is_ok()).count();
     assert!((235..=245).contains(&passed), "{passed}");
-    assert!(verdicts.iter().all(|verdict| matches!(verdict, Ok(()) | Err(Ignored::UnknownBudget))));
+    assert!(verdicts.iter().all(|verdict| matches!(verdict, Ok(()) | Err(CancelIgnored::UnknownBudget))));
 }
 
 #[tokio::test(start_paused = true)]
 async fn u4_a_key_of_one_session_ends_with_it_everywhere() {
     let secret = shared();
     let (mine, other) = (replica(&secret), replica(&secret));
-    for (protocol, servers, length) in
-        [(Protocol::V3_0, &b"keys"[..], 4), (Protocol::V3_2, &[9; 32], 32), (Protocol::V3_2, b"keys", 32)]
-    {
-        let issue = || mine.issue(target(1, 7, servers), protocol, Reach::ThisSession).unwrap();
+    for (protocol, servers, length) in [
+        (MinorVersion::V3_0, &b"keys"[..], 4),
+        (MinorVersion::V3_2, &[9; 32], 32),
+        (MinorVersion::V3_2, b"keys", 32),
+    ] {
+        let issue = || mine.issue(target(1, 7, servers), protocol, KeyScope::ThisSession).unwrap();
         let issued = issue();
         assert_eq!((issued.key.pid, issued.key.secret.len()), (7, length));
         let old = CancelKey::new(7, issued.key.secret.to_vec());
@@ -251,7 +257,7 @@ async fn u4_a_key_of_one_session_ends_with_it_everywhere() {
         assert!(order.server() == Some(at(1)) && key_of(&order).has_secret(servers));
         assert!(issued.retire().is_err(), "its server may still be told to cancel");
         let next = issue();
-        assert_eq!(judge_now(&mine, &old, CLIENT).await.unwrap_err(), Ignored::Ended);
+        assert_eq!(judge_now(&mine, &old, CLIENT).await.unwrap_err(), CancelIgnored::Ended);
         // Without a long secret another replica cannot know better than to ask everywhere, with a secret that is no server's.
         if let Ok(order) = judge_now(&other, &old, CLIENT).await {
             assert!(order.server().is_none() && !key_of(&order).has_secret(servers));

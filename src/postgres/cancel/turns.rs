@@ -8,27 +8,27 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::MutexGuard as TurnGuard;
 use tokio::time::{Instant, timeout_at};
 
-use super::{Ignored, KeyId};
+use super::{CancelIgnored, KeyId};
 
 /// Cancels of one session at the same time; a session that sends more is not served faster.
 pub(super) const MAX_PER_SESSION: usize = 16;
 
 /// The sessions for which a cancel is under way; one entry for each, so the limit on connections is its limit too.
 #[derive(Debug, Default)]
-pub(super) struct Turns {
-    sessions: Mutex<HashMap<KeyId, Session>>,
+pub(super) struct CancelTurns {
+    sessions: Mutex<HashMap<KeyId, TurnSession>>,
 }
 
 #[derive(Debug, Default)]
-struct Session {
-    queue: Arc<Queue>,
+struct TurnSession {
+    queue: Arc<TurnQueue>,
     /// Cancels in the queue, the one under way included.
     cancels: usize,
 }
 
 /// The cancels of one session, in the order of their arrival.
 #[derive(Debug, Default)]
-struct Queue {
+struct TurnQueue {
     turn: tokio::sync::Mutex<()>,
     arrived: AtomicU64,
     /// Number of the last cancel that is carried out.
@@ -37,46 +37,47 @@ struct Queue {
 
 /// The place of one cancel in the queue of its session; dropping it leaves the queue.
 #[derive(Debug)]
-pub(super) struct Turn {
-    turns: Arc<Turns>,
+pub(super) struct CancelTurn {
+    turns: Arc<CancelTurns>,
     session: KeyId,
-    queue: Arc<Queue>,
+    queue: Arc<TurnQueue>,
     number: u64,
 }
 
 /// The only cancel of its session that is under way.
 #[derive(Debug)]
 pub struct UnderWay<'a> {
-    queue: &'a Queue,
+    queue: &'a TurnQueue,
     covers: u64,
     _turn: TurnGuard<'a, ()>,
 }
 
-impl Turns {
+impl CancelTurns {
     /// A place for one more cancel of the session with this key.
-    pub(super) fn enter(self: &Arc<Self>, session: KeyId) -> Result<Turn, Ignored> {
+    pub(super) fn enter(self: &Arc<Self>, session: KeyId) -> Result<CancelTurn, CancelIgnored> {
         let mut sessions = self.lock();
         let entry = sessions.entry(session).or_default();
         if entry.cancels >= MAX_PER_SESSION {
-            return Err(Ignored::SessionBusy);
+            return Err(CancelIgnored::SessionBusy);
         }
         entry.cancels += 1;
         let queue = Arc::clone(&entry.queue);
         let number = queue.arrived.fetch_add(1, Ordering::Relaxed) + 1;
-        Ok(Turn { turns: Arc::clone(self), session, queue, number })
+        Ok(CancelTurn { turns: Arc::clone(self), session, queue, number })
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<KeyId, Session>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<KeyId, TurnSession>> {
         // No code panics while it holds the lock, and the counts are right at every moment.
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Turn {
+impl CancelTurn {
     /// Waits for the turn of this cancel. `None` when another one of the session, which began after this one arrived,
     /// carried it out.
-    pub(super) async fn begin(&self, deadline: Instant) -> Result<Option<UnderWay<'_>>, Ignored> {
-        let turn = timeout_at(deadline, self.queue.turn.lock()).await.map_err(|_| Ignored::SessionBusy)?;
+    pub(super) async fn begin(&self, deadline: Instant) -> Result<Option<UnderWay<'_>>, CancelIgnored> {
+        let turn =
+            timeout_at(deadline, self.queue.turn.lock()).await.map_err(|_| CancelIgnored::SessionBusy)?;
         if self.queue.carried.load(Ordering::Relaxed) >= self.number {
             return Ok(None);
         }
@@ -96,7 +97,7 @@ impl UnderWay<'_> {
     }
 }
 
-impl Drop for Turn {
+impl Drop for CancelTurn {
     fn drop(&mut self) {
         let mut sessions = self.turns.lock();
         if let Some(session) = sessions.get_mut(&self.session) {
@@ -121,7 +122,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn those_that_arrive_before_one_starts_are_carried_out_by_it_and_later_ones_are_not() {
-        let turns = Arc::new(Turns::default());
+        let turns = Arc::new(CancelTurns::default());
         let soon = Instant::now() + Duration::from_secs(5);
         let (first, second) = (turns.enter(session(7)).unwrap(), turns.enter(session(7)).unwrap());
         let mut under_way = first.begin(soon).await.unwrap().unwrap();
@@ -129,7 +130,7 @@ mod tests {
         let third = turns.enter(session(7)).unwrap();
         let other = turns.enter(session(8)).unwrap();
         assert!(other.begin(soon).await.unwrap().is_some(), "another session has its own turns");
-        assert_eq!(third.begin(soon).await.unwrap_err(), Ignored::SessionBusy, "one at a time");
+        assert_eq!(third.begin(soon).await.unwrap_err(), CancelIgnored::SessionBusy, "one at a time");
         let soon = Instant::now() + Duration::from_secs(5);
         under_way.finish();
         assert!(second.begin(soon).await.unwrap().is_none());
@@ -144,9 +145,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_session_has_sixteen_at_the_same_time() {
-        let turns = Arc::new(Turns::default());
+        let turns = Arc::new(CancelTurns::default());
         let mut held: Vec<_> = (0..MAX_PER_SESSION).map(|_| turns.enter(session(7)).unwrap()).collect();
-        assert_eq!(turns.enter(session(7)).unwrap_err(), Ignored::SessionBusy);
+        assert_eq!(turns.enter(session(7)).unwrap_err(), CancelIgnored::SessionBusy);
         assert!(turns.enter(session(8)).is_ok());
         held.pop();
         assert!(turns.enter(session(7)).is_ok());

@@ -8,9 +8,9 @@ use tokio::io::{DuplexStream, duplex};
 use tokio_rustls::TlsConnector;
 
 use super::*;
-use crate::net::proxy_protocol::Origin;
-use crate::postgres::client::AskError;
-use crate::postgres::listener::{Ask, Listener};
+use crate::net::proxy_protocol::ClientOrigin;
+use crate::postgres::client::TokenError;
+use crate::postgres::listener::{Listener, TokenMethod};
 use crate::postgres::password::PasswordError;
 
 const SSL: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
@@ -53,17 +53,17 @@ async fn handshake(
 }
 
 /// What a peer that sends `bytes` at once and no more turns out to be.
-async fn peer(bytes: &[u8], plaintext: bool) -> Result<First<DuplexStream>, Dropped> {
-    let (near, mut far) = duplex(16_384);
-    far.write_all(bytes).await.unwrap();
-    far.shutdown().await.unwrap();
+async fn peer(bytes: &[u8], plaintext: bool) -> Result<FirstPacket<DuplexStream>, NegotiationError> {
+    let (ours, mut theirs) = duplex(16_384);
+    theirs.write_all(bytes).await.unwrap();
+    theirs.shutdown().await.unwrap();
     let (acceptor, _) = tls_pair();
-    let result = negotiate(near, &acceptor, plaintext, || {}).await;
-    drop(far);
+    let result = negotiate(ours, &acceptor, plaintext, || {}).await;
+    drop(theirs);
     result
 }
 
-async fn dropped(bytes: &[u8]) -> Dropped {
+async fn dropped(bytes: &[u8]) -> NegotiationError {
     match peer(bytes, true).await {
         Err(why) => why,
         Ok(first) => panic!("{first:?}"),
@@ -73,37 +73,40 @@ async fn dropped(bytes: &[u8]) -> Dropped {
 #[tokio::test]
 async fn c1_pre_tls_bytes_are_refused() {
     let injected = [&SSL[..], b"\0\0\0\x17\0\x03\0\0user\0attacker\0\0"].concat();
-    assert!(matches!(dropped(&injected).await, Dropped::PreTlsBytes));
+    assert!(matches!(dropped(&injected).await, NegotiationError::PreTlsBytes));
     for extra in [1, 8, 300, 9_000] {
         let bytes = [&SSL[..], &vec![b'x'; extra]].concat();
-        assert!(matches!(dropped(&bytes).await, Dropped::PreTlsBytes), "{extra}");
+        assert!(matches!(dropped(&bytes).await, NegotiationError::PreTlsBytes), "{extra}");
     }
 }
 
 #[tokio::test]
 async fn c1_bytes_that_arrive_after_the_answer_end_the_handshake() {
-    let (near, mut far) = duplex(4_096);
+    let (ours, mut theirs) = duplex(4_096);
     let (acceptor, _) = tls_pair();
-    let server = tokio::spawn(async move { negotiate(near, &acceptor, true, || {}).await });
-    far.write_all(&SSL).await.unwrap();
-    assert_eq!(far.read_u8().await.unwrap(), b'S');
-    far.write_all(STARTUP).await.unwrap();
-    assert!(matches!(server.await.unwrap(), Err(Dropped::Tls(_))));
+    let server = tokio::spawn(async move { negotiate(ours, &acceptor, true, || {}).await });
+    theirs.write_all(&SSL).await.unwrap();
+    assert_eq!(theirs.read_u8().await.unwrap(), b'S');
+    theirs.write_all(STARTUP).await.unwrap();
+    assert!(matches!(server.await.unwrap(), Err(NegotiationError::Tls(_))));
 }
 
 #[tokio::test]
 async fn c4_impossible_first_packets_are_closed_without_a_word() {
     for length in [0_u32, 3, 7, 10_005, 0x7fff_ffff, 0xffff_ffff] {
         let bytes = [&length.to_be_bytes()[..], &[0; 8]].concat();
-        assert!(matches!(dropped(&bytes).await, Dropped::Length(l) if l == length), "{length}");
+        assert!(matches!(dropped(&bytes).await, NegotiationError::Length(l) if l == length), "{length}");
     }
-    assert!(matches!(dropped(b"GET / HTTP/1.1\r\n\r\n").await, Dropped::Length(_)));
-    assert!(matches!(dropped(b"\0\0\0\x55\xffSMBr\0\0\0").await, Dropped::Io(_)));
+    assert!(matches!(dropped(b"GET / HTTP/1.1\r\n\r\n").await, NegotiationError::Length(_)));
+    assert!(matches!(dropped(b"\0\0\0\x55\xffSMBr\0\0\0").await, NegotiationError::Io(_)));
     for (code, length) in [(0x2f, 9), (0x30, 9), (0x2e, 15), (0x2e, 269)] {
         let mut bytes = vec![0, 0, 0, 0, 0x04, 0xd2, 0x16, code];
         bytes[..4].copy_from_slice(&u32::to_be_bytes(length));
         bytes.resize(400, 0);
-        assert!(matches!(dropped(&bytes).await, Dropped::Length(l) if l == length), "{code} {length}");
+        assert!(
+            matches!(dropped(&bytes).await, NegotiationError::Length(l) if l == length),
+            "{code} {length}"
+        );
     }
 }
 
@@ -115,41 +118,41 @@ async fn c4_the_longest_startup_packet_passes() {
     let length = u32::try_from(packet.len()).unwrap();
     assert_eq!(length, 10_004);
     packet[..4].copy_from_slice(&length.to_be_bytes());
-    assert!(matches!(peer(&packet, true).await, Ok(First::Login(_))));
+    assert!(matches!(peer(&packet, true).await, Ok(FirstPacket::Login(_))));
 }
 
 #[tokio::test]
 async fn c2_a_startup_in_clear_is_unfit_before_any_question() {
     let first = peer(STARTUP, false).await;
-    assert!(matches!(first, Ok(First::Unfit(ClientStream::Plain(_), StartupError::TlsRequired))));
+    assert!(matches!(first, Ok(FirstPacket::Rejected(ClientStream::Plain(_), StartupError::TlsRequired))));
     // Not even parsed: a broken packet gets the same answer.
     let first = peer(b"\0\0\0\x08\0\x02\0\0", false).await;
-    assert!(matches!(first, Ok(First::Unfit(_, StartupError::TlsRequired))));
+    assert!(matches!(first, Ok(FirstPacket::Rejected(_, StartupError::TlsRequired))));
     let first = peer(STARTUP, true).await;
-    let Ok(First::Login(client)) = first else { panic!("not a login") };
+    let Ok(FirstPacket::Login(client)) = first else { panic!("not a login") };
     assert_eq!((client.startup().user(), client.tls_version()), ("alice", None));
 }
 
 #[tokio::test]
 async fn c5_encryption_is_asked_for_once_each() {
-    assert!(matches!(dropped(&[GSS, GSS].concat()).await, Dropped::Repeated));
+    assert!(matches!(dropped(&[GSS, GSS].concat()).await, NegotiationError::Repeated));
     let many = GSS.repeat(1_000);
-    assert!(matches!(dropped(&many).await, Dropped::Repeated));
+    assert!(matches!(dropped(&many).await, NegotiationError::Repeated));
 }
 
 #[tokio::test]
 async fn c6_gssenc_then_ssl_then_tls_works() {
-    let (near, mut far) = duplex(256);
+    let (ours, mut theirs) = duplex(256);
     let (acceptor, config) = tls_pair();
-    let server = tokio::spawn(async move { negotiate(near, &acceptor, false, || {}).await });
-    far.write_all(&GSS).await.unwrap();
-    assert_eq!(far.read_u8().await.unwrap(), b'N');
-    far.write_all(&SSL).await.unwrap();
-    assert_eq!(far.read_u8().await.unwrap(), b'S');
-    let mut tls = handshake(far, config, &[]).await.unwrap();
+    let server = tokio::spawn(async move { negotiate(ours, &acceptor, false, || {}).await });
+    theirs.write_all(&GSS).await.unwrap();
+    assert_eq!(theirs.read_u8().await.unwrap(), b'N');
+    theirs.write_all(&SSL).await.unwrap();
+    assert_eq!(theirs.read_u8().await.unwrap(), b'S');
+    let mut tls = handshake(theirs, config, &[]).await.unwrap();
     tls.write_all(STARTUP).await.unwrap();
     tls.flush().await.unwrap();
-    let Ok(First::Login(client)) = server.await.unwrap() else { panic!("not a login") };
+    let Ok(FirstPacket::Login(client)) = server.await.unwrap() else { panic!("not a login") };
     assert_eq!((client.startup().user(), client.tls_version()), ("alice", Some("TLSv1.3")));
 }
 
@@ -158,17 +161,17 @@ async fn c6_direct_tls_needs_the_protocol_name() {
     for (alpn, welcome) in
         [(&[b"postgresql".as_slice()][..], true), (&[], false), (&[b"http/1.1".as_slice()], false)]
     {
-        let (near, far) = duplex(256);
+        let (ours, theirs) = duplex(256);
         let (acceptor, config) = tls_pair();
-        let server = tokio::spawn(async move { negotiate(near, &acceptor, false, || {}).await });
-        let mut tls = handshake(far, config, alpn).await.ok();
+        let server = tokio::spawn(async move { negotiate(ours, &acceptor, false, || {}).await });
+        let mut tls = handshake(theirs, config, alpn).await.ok();
         if let Some(tls) = &mut tls {
             let _ = tls.write_all(STARTUP).await; // a refused client may be cut off here
             let _ = tls.flush().await;
         }
         match server.await.unwrap() {
-            Ok(First::Login(_)) => assert!(welcome, "{alpn:?}"),
-            Err(Dropped::NoAlpn | Dropped::Tls(_)) => assert!(!welcome, "{alpn:?}"),
+            Ok(FirstPacket::Login(_)) => assert!(welcome, "{alpn:?}"),
+            Err(NegotiationError::NoAlpn | NegotiationError::Tls(_)) => assert!(!welcome, "{alpn:?}"),
             other => panic!("{alpn:?}: {other:?}"),
         }
     }
@@ -177,16 +180,17 @@ async fn c6_direct_tls_needs_the_protocol_name() {
 #[tokio::test]
 async fn c6_encryption_inside_tls_is_an_unknown_protocol() {
     for (request, code) in [(SSL, 5679), (GSS, 5680)] {
-        let (near, mut far) = duplex(256);
+        let (ours, mut theirs) = duplex(256);
         let (acceptor, config) = tls_pair();
-        let server = tokio::spawn(async move { negotiate(near, &acceptor, false, || {}).await });
-        far.write_all(&SSL).await.unwrap();
-        far.read_u8().await.unwrap();
-        let mut tls = handshake(far, config, &[]).await.unwrap();
+        let server = tokio::spawn(async move { negotiate(ours, &acceptor, false, || {}).await });
+        theirs.write_all(&SSL).await.unwrap();
+        theirs.read_u8().await.unwrap();
+        let mut tls = handshake(theirs, config, &[]).await.unwrap();
         tls.write_all(&request).await.unwrap();
         tls.flush().await.unwrap();
         let first = server.await.unwrap();
-        let Ok(First::Unfit(ClientStream::Tls(_), StartupError::Protocol { major: 1234, minor })) = first
+        let Ok(FirstPacket::Rejected(ClientStream::Tls(_), StartupError::Protocol { major: 1234, minor })) =
+            first
         else {
             panic!("{first:?}")
         };
@@ -197,20 +201,20 @@ async fn c6_encryption_inside_tls_is_an_unknown_protocol() {
 #[tokio::test(start_paused = true)]
 async fn c3_a_handshake_has_ten_seconds() {
     for (pause, in_time) in [(9_999, true), (10_001, false)] {
-        let (near, mut far) = duplex(256);
+        let (ours, mut theirs) = duplex(256);
         let (acceptor, config) = tls_pair();
-        let server = tokio::spawn(async move { negotiate(near, &acceptor, false, || {}).await });
-        far.write_all(&SSL).await.unwrap();
-        assert_eq!(far.read_u8().await.unwrap(), b'S');
+        let server = tokio::spawn(async move { negotiate(ours, &acceptor, false, || {}).await });
+        theirs.write_all(&SSL).await.unwrap();
+        assert_eq!(theirs.read_u8().await.unwrap(), b'S');
         tokio::time::sleep(std::time::Duration::from_millis(pause)).await;
-        let mut tls = handshake(far, config, &[]).await.ok();
+        let mut tls = handshake(theirs, config, &[]).await.ok();
         if let Some(tls) = &mut tls {
             tls.write_all(STARTUP).await.unwrap();
             tls.flush().await.unwrap();
         }
         match server.await.unwrap() {
-            Ok(First::Login(_)) => assert!(in_time, "{pause} ms"),
-            Err(Dropped::TlsTimeout) => assert!(!in_time, "{pause} ms"),
+            Ok(FirstPacket::Login(_)) => assert!(in_time, "{pause} ms"),
+            Err(NegotiationError::TlsTimeout) => assert!(!in_time, "{pause} ms"),
             other => panic!("{pause} ms: {other:?}"),
         }
     }
@@ -223,7 +227,7 @@ async fn a_cancel_is_recognised_with_short_and_long_keys() {
         packet.extend([0x04, 0xd2, 0x16, 0x2e, 0, 0, 0, 7]);
         packet.resize(12 + length, b'k');
         let first = peer(&packet, false).await;
-        let Ok(First::Cancel(_, key)) = first else { panic!("not a cancel") };
+        let Ok(FirstPacket::Cancel(_, key)) = first else { panic!("not a cancel") };
         assert_eq!((key.pid, key.secret.to_vec()), (7, vec![b'k'; length]));
     }
 }
@@ -232,18 +236,18 @@ async fn a_cancel_is_recognised_with_short_and_long_keys() {
 async fn asked(minor: [u8; 2], pairs: &[u8]) -> Vec<u8> {
     let body = [&[0, 3][..], &minor, b"user\0alice\0", pairs, b"\0"].concat();
     let packet = [&crate::postgres::message::message_length(body.len())[..], &body].concat();
-    let (near, mut far) = duplex(4_096);
-    far.write_all(&packet).await.unwrap();
-    far.shutdown().await.unwrap();
+    let (ours, mut theirs) = duplex(4_096);
+    theirs.write_all(&packet).await.unwrap();
+    theirs.shutdown().await.unwrap();
     let (acceptor, _) = tls_pair();
-    let Ok(First::Login(mut client)) = negotiate(near, &acceptor, true, || {}).await else {
+    let Ok(FirstPacket::Login(mut client)) = negotiate(ours, &acceptor, true, || {}).await else {
         panic!("not a login")
     };
-    let answer = client.ask_token(&Ask::Password).await;
-    assert!(matches!(answer, Err(AskError::Password(PasswordError::NoAnswer))));
+    let answer = client.ask_token(&TokenMethod::Password).await;
+    assert!(matches!(answer, Err(TokenError::Password(PasswordError::NoAnswer))));
     drop(client);
     let mut question = Vec::new();
-    far.read_to_end(&mut question).await.unwrap();
+    theirs.read_to_end(&mut question).await.unwrap();
     question
 }
 
@@ -265,29 +269,29 @@ async fn a_newer_protocol_is_told_of_ours_before_the_password_question() {
 
 #[tokio::test]
 async fn a_port_check_is_nobody() {
-    let (near, far) = duplex(16);
-    drop(far);
+    let (ours, theirs) = duplex(16);
+    drop(theirs);
     let (acceptor, _) = tls_pair();
-    assert!(matches!(negotiate(near, &acceptor, true, || {}).await, Err(Dropped::Silent)));
+    assert!(matches!(negotiate(ours, &acceptor, true, || {}).await, Err(NegotiationError::Silent)));
 }
 
 #[test]
 fn c2_j16_only_passwords_from_this_very_machine_may_be_plain() {
     let (acceptor, _) = tls_pair();
     let discovery = crate::postgres::oauthbearer::Discovery::new("https://idp.example", "openid").unwrap();
-    let here = Origin::Direct("127.0.0.1:1".parse().unwrap());
-    let there = Origin::Direct("10.0.0.1:1".parse().unwrap());
+    let here = ClientOrigin::Direct("127.0.0.1:1".parse().unwrap());
+    let there = ClientOrigin::Direct("10.0.0.1:1".parse().unwrap());
     let mut listener = Listener {
         name: "x".into(),
         acceptor,
         plaintext_from_loopback: true,
         proxy_protocol_from: Vec::new(),
-        ask: Ask::Password,
+        token_method: TokenMethod::Password,
     };
     assert!(listener.allows_plaintext(&here) && !listener.allows_plaintext(&there));
-    listener.ask = Ask::OAuthBearer(Arc::new(discovery));
+    listener.token_method = TokenMethod::OAuthBearer(Arc::new(discovery));
     assert!(!listener.allows_plaintext(&here));
-    listener.ask = Ask::Password;
+    listener.token_method = TokenMethod::Password;
     listener.plaintext_from_loopback = false;
     assert!(!listener.allows_plaintext(&here));
 }

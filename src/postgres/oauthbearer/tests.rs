@@ -27,10 +27,10 @@ fn discovery() -> Discovery {
 
 /// The server's side of an exchange in which the client sends `bytes` at once and leaves; and what it is told.
 async fn exchange(bytes: &[u8]) -> (Result<Jwt, BearerError>, Vec<u8>) {
-    let (mut near, mut far) = duplex(16);
+    let (mut ours, mut theirs) = duplex(16);
     let bytes = bytes.to_vec();
-    let server = tokio::spawn(async move { read(&mut near, &discovery()).await });
-    let (mut reading, mut writing) = tokio::io::split(&mut far);
+    let server = tokio::spawn(async move { read(&mut ours, &discovery()).await });
+    let (mut reading, mut writing) = tokio::io::split(&mut theirs);
     let mut told = Vec::new();
     let talk = async {
         let _ = writing.write_all(&bytes).await; // the server may leave before the end
@@ -216,12 +216,12 @@ async fn c11_what_a_client_is_told_stays_within_2000_bytes() {
     let longest = limits::MAX_AUTHENTICATION_MESSAGE - AROUND_SASL_DATA - around;
     let discovery = Discovery::new(&"x".repeat(longest), "").unwrap();
     assert!(Discovery::new(&"x".repeat(longest + 1), "").is_none());
-    let (mut near, mut far): (DuplexStream, DuplexStream) = duplex(4_096);
-    far.write_all(&message(&[SEPARATOR])).await.unwrap();
-    fail(&mut near, &discovery).await.unwrap();
-    drop(near);
+    let (mut ours, mut theirs): (DuplexStream, DuplexStream) = duplex(4_096);
+    theirs.write_all(&message(&[SEPARATOR])).await.unwrap();
+    fail(&mut ours, &discovery).await.unwrap();
+    drop(ours);
     let mut told = Vec::new();
-    far.read_to_end(&mut told).await.unwrap();
+    theirs.read_to_end(&mut told).await.unwrap();
     assert_eq!(told.len(), 2_000);
 }
 

@@ -12,8 +12,8 @@ fn parameter(name: &str, value: &str) -> Vec<u8> {
     message(b'S', format!("{name}\0{value}\0").as_bytes())
 }
 
-fn greeting(messages: &[Vec<u8>]) -> Greeting {
-    Greeting { messages: BytesMut::from(&messages.concat()[..]), status: TransactionStatus::Idle }
+fn greeting(messages: &[Vec<u8>]) -> LoginGreeting {
+    LoginGreeting { messages: BytesMut::from(&messages.concat()[..]), status: TransactionStatus::Idle }
 }
 
 /// What PostgreSQL answers to one command.
@@ -28,19 +28,23 @@ fn shown(value: &str) -> Vec<u8> {
 }
 
 /// Resets over a pipe whose other end says `answers`; gives what was asked too.
-async fn run(answers: &[u8], parameters: &mut Parameters, ask: bool) -> (Result<(), ResetError>, Vec<u8>) {
-    let (mut near, mut far): (DuplexStream, DuplexStream) = duplex(1 << 20);
-    far.write_all(answers).await.unwrap();
-    far.shutdown().await.unwrap();
-    let result = reset(&mut near, parameters, ask).await;
-    drop(near);
+async fn run(
+    answers: &[u8],
+    parameters: &mut ServerParameters,
+    ask: bool,
+) -> (Result<(), ResetError>, Vec<u8>) {
+    let (mut ours, mut theirs): (DuplexStream, DuplexStream) = duplex(1 << 20);
+    theirs.write_all(answers).await.unwrap();
+    theirs.shutdown().await.unwrap();
+    let result = reset(&mut ours, parameters, ask).await;
+    drop(ours);
     let mut asked = Vec::new();
-    far.read_to_end(&mut asked).await.unwrap();
+    theirs.read_to_end(&mut asked).await.unwrap();
     (result, asked)
 }
 
 async fn judged(answers: &[Vec<u8>]) -> Result<(), ResetError> {
-    run(&answers.concat(), &mut Parameters(Vec::new()), false).await.0
+    run(&answers.concat(), &mut ServerParameters(Vec::new()), false).await.0
 }
 
 fn good() -> Vec<u8> {
@@ -49,7 +53,7 @@ fn good() -> Vec<u8> {
 
 #[tokio::test]
 async fn what_is_asked_is_all_there_is() {
-    let (result, asked) = run(&good(), &mut Parameters(Vec::new()), false).await;
+    let (result, asked) = run(&good(), &mut ServerParameters(Vec::new()), false).await;
     result.unwrap();
     assert_eq!(asked, [message(b'Q', b"DISCARD ALL\0"), message(b'Q', b"RESET ROLE\0")].concat());
 }
@@ -99,7 +103,7 @@ async fn u4_sixty_four_kibibytes_are_read_and_not_one_more() {
 #[tokio::test]
 async fn u4_parameters_are_as_the_server_has_told_last() {
     let login = [parameter("TimeZone", "Europe/Berlin"), message(b'N', b"hello"), parameter("a.b", "")];
-    let mut parameters = Parameters::of(&greeting(&login)).unwrap();
+    let mut parameters = ServerParameters::of(&greeting(&login)).unwrap();
     let told = [done("DISCARD ALL"), parameter("TimeZone", "UTC"), done("RESET"), parameter("new", "x")];
     let answers = [told[..3].concat(), vec![]].concat();
     run(&answers, &mut parameters, false).await.0.unwrap();
@@ -111,7 +115,7 @@ async fn u4_parameters_are_as_the_server_has_told_last() {
 #[tokio::test]
 async fn u4_a_server_that_has_told_of_something_is_asked_for_everything() {
     let login = [parameter("in_hot_standby", "on"), parameter("TimeZone", "UTC")];
-    let mut parameters = Parameters::of(&greeting(&login)).unwrap();
+    let mut parameters = ServerParameters::of(&greeting(&login)).unwrap();
     let answers = [good(), shown("off"), shown("Asia/Tokyo")].concat();
     let (result, asked) = run(&answers, &mut parameters, true).await;
     result.unwrap();
@@ -127,7 +131,7 @@ async fn u4_a_server_that_has_told_of_something_is_asked_for_everything() {
         [good(), shown("off"), message(b'D', b"\0\x01\0\0\0\x02x"), done("SHOW")].concat(),
         [good(), shown("off"), shown("a\0b")].concat(),
     ] {
-        let mut parameters = Parameters::of(&greeting(&login)).unwrap();
+        let mut parameters = ServerParameters::of(&greeting(&login)).unwrap();
         assert!(run(&bad, &mut parameters, true).await.0.is_err(), "{:?}", String::from_utf8_lossy(&bad));
     }
 }
@@ -135,7 +139,7 @@ async fn u4_a_server_that_has_told_of_something_is_asked_for_everything() {
 #[tokio::test]
 async fn u4_a_name_from_the_server_is_no_command() {
     let login = [parameter("x\"; drop table t; --", "1")];
-    let mut parameters = Parameters::of(&greeting(&login)).unwrap();
+    let mut parameters = ServerParameters::of(&greeting(&login)).unwrap();
     let (result, asked) = run(&good(), &mut parameters, true).await;
     assert!(matches!(result, Err(ResetError::Wire(WireError::Malformed(_)))), "{result:?}");
     assert!(asked.is_empty());
@@ -143,29 +147,29 @@ async fn u4_a_name_from_the_server_is_no_command() {
 
 #[test]
 fn u4_what_cannot_be_remembered_is_not_kept() {
-    let long = |bytes: usize| Parameters::of(&greeting(&[parameter("n", &"v".repeat(bytes - 1))]));
+    let long = |bytes: usize| ServerParameters::of(&greeting(&[parameter("n", &"v".repeat(bytes - 1))]));
     assert!(long(MAX_PARAMETER_BYTES).is_some() && long(MAX_PARAMETER_BYTES + 1).is_none());
     for bad in [&b"name\0"[..], b"name\0value", b"name\0value\0\0", b"", b"\0\0\0"] {
-        assert!(Parameters::of(&greeting(&[message(b'S', bad)])).is_none(), "{bad:?}");
+        assert!(ServerParameters::of(&greeting(&[message(b'S', bad)])).is_none(), "{bad:?}");
     }
     for cut in [&b"S"[..], b"S\0\0\0\x09a\0b", b"S\0\0\0\x03", b"S\0\0\0\x08a\0b\0S"] {
-        assert!(Parameters::of(&greeting(&[cut.to_vec()])).is_none(), "{cut:?}");
+        assert!(ServerParameters::of(&greeting(&[cut.to_vec()])).is_none(), "{cut:?}");
     }
 }
 
 /// Checks over a pipe whose other end says `answers`; gives what was asked too.
 async fn run_check(
     answers: &[Vec<u8>],
-    parameters: &mut Parameters,
+    parameters: &mut ServerParameters,
     name: Option<&str>,
 ) -> (Result<(), ResetError>, Vec<u8>) {
-    let (mut near, mut far): (DuplexStream, DuplexStream) = duplex(1 << 20);
-    far.write_all(&answers.concat()).await.unwrap();
-    far.shutdown().await.unwrap();
-    let result = check(&mut near, parameters, name).await;
-    drop(near);
+    let (mut ours, mut theirs): (DuplexStream, DuplexStream) = duplex(1 << 20);
+    theirs.write_all(&answers.concat()).await.unwrap();
+    theirs.shutdown().await.unwrap();
+    let result = check(&mut ours, parameters, name).await;
+    drop(ours);
     let mut asked = Vec::new();
-    far.read_to_end(&mut asked).await.unwrap();
+    theirs.read_to_end(&mut asked).await.unwrap();
     (result, asked)
 }
 
@@ -174,7 +178,7 @@ async fn u4_a_check_is_one_sync_and_brings_what_has_changed() {
     let login = [parameter("application_name", "psql"), parameter("in_hot_standby", "off")];
     let ready = message(b'Z', b"I");
     for name in [None, Some("psql")] {
-        let mut parameters = Parameters::of(&greeting(&login)).unwrap();
+        let mut parameters = ServerParameters::of(&greeting(&login)).unwrap();
         let answers = [message(b'N', b"a notice"), parameter("in_hot_standby", "on"), ready.clone()];
         let (result, asked) = run_check(&answers, &mut parameters, name).await;
         result.unwrap();
@@ -192,7 +196,7 @@ async fn u4_a_check_is_one_sync_and_brings_what_has_changed() {
         vec![ready[..5].to_vec()],
         vec![message(b'A', &vec![0; MAX_RESET_BYTES]), ready],
     ] {
-        let mut parameters = Parameters::of(&greeting(&login)).unwrap();
+        let mut parameters = ServerParameters::of(&greeting(&login)).unwrap();
         assert!(run_check(&bad, &mut parameters, None).await.0.is_err(), "{bad:?}");
     }
 }
@@ -207,7 +211,7 @@ async fn u4_a_name_is_set_as_it_is_and_has_to_be_told() {
         ("\\", "E'\\\\'"),
         ("\\'; drop table t; --", "E'\\\\''; drop table t; --'"),
     ] {
-        let mut parameters = Parameters::of(&greeting(&login)).unwrap();
+        let mut parameters = ServerParameters::of(&greeting(&login)).unwrap();
         let answers = [parameter("application_name", name), done("SET")];
         let (result, asked) = run_check(&answers, &mut parameters, Some(name)).await;
         result.unwrap();
@@ -221,10 +225,10 @@ async fn u4_a_name_is_set_as_it_is_and_has_to_be_told() {
         vec![parameter("application_name", "a"), done("SELECT 1")],
         vec![message(b'E', b"SERROR\0\0"), message(b'Z', b"I")],
     ] {
-        let mut parameters = Parameters::of(&greeting(&login)).unwrap();
+        let mut parameters = ServerParameters::of(&greeting(&login)).unwrap();
         assert!(run_check(&bad, &mut parameters, Some("a")).await.0.is_err(), "{bad:?}");
     }
     // A server that never tells of it.
-    let mut parameters = Parameters(Vec::new());
+    let mut parameters = ServerParameters(Vec::new());
     run_check(&[done("SET")], &mut parameters, Some("a")).await.0.unwrap();
 }

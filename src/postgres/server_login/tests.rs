@@ -15,44 +15,44 @@ fn startup() -> StartupParams {
 
 /// Lets a server that says `before`, reads a password if one comes, then says `after`; gives what the login
 /// made of it and the bytes the server read behind the startup packet.
-async fn against(before: Vec<u8>, after: Vec<u8>) -> (Result<Said, UpstreamLoginError>, Vec<u8>) {
-    speaking(Protocol::V3_0, before, after).await
+async fn against(before: Vec<u8>, after: Vec<u8>) -> (Result<LoginReply, UpstreamLoginError>, Vec<u8>) {
+    speaking(MinorVersion::V3_0, before, after).await
 }
 
 /// As [`against`], asking the server for `protocol`.
 async fn speaking(
-    protocol: Protocol,
+    protocol: MinorVersion,
     before: Vec<u8>,
     after: Vec<u8>,
-) -> (Result<Said, UpstreamLoginError>, Vec<u8>) {
-    let (mut near, mut far) = duplex(64);
+) -> (Result<LoginReply, UpstreamLoginError>, Vec<u8>) {
+    let (mut ours, mut theirs) = duplex(64);
     let server = tokio::spawn(async move {
-        let length = far.read_i32().await.unwrap();
+        let length = theirs.read_i32().await.unwrap();
         let mut packet = vec![0; usize::try_from(length).unwrap() - 4];
-        far.read_exact(&mut packet).await.unwrap();
-        let _ = far.write_all(&before).await;
+        theirs.read_exact(&mut packet).await.unwrap();
+        let _ = theirs.write_all(&before).await;
         let mut read = vec![];
         if before.ends_with(&cleartext()) {
             let mut header = [0; 5];
-            if far.read_exact(&mut header).await.is_ok() {
+            if theirs.read_exact(&mut header).await.is_ok() {
                 let mut rest = vec![0; usize::from(header[4]) - 4];
-                far.read_exact(&mut rest).await.unwrap();
+                theirs.read_exact(&mut rest).await.unwrap();
                 read = [&header[..], &rest].concat();
-                let _ = far.write_all(&after).await;
+                let _ = theirs.write_all(&after).await;
             }
         }
-        let _ = far.shutdown().await;
-        let _ = far.read_to_end(&mut read).await;
+        let _ = theirs.shutdown().await;
+        let _ = theirs.read_to_end(&mut read).await;
         read
     });
     let (user, database) = (DbUser::parse("alice").unwrap(), DbName::parse("app").unwrap());
     let startup = startup();
-    let wanted = Wanted { user: &user, database: &database, startup: &startup, settings: &[] };
-    let result = match ask(&mut near, wanted, protocol).await {
-        Ok(question) => answer(&mut near, wanted, question, &IamToken::new("tok".into())).await,
+    let wanted = LoginParameters { user: &user, database: &database, startup: &startup, settings: &[] };
+    let result = match ask(&mut ours, wanted, protocol).await {
+        Ok(question) => answer(&mut ours, wanted, question, &IamToken::new("tok".into())).await,
         Err(error) => Err(error),
     };
-    drop(near);
+    drop(ours);
     (result, server.await.unwrap())
 }
 
@@ -67,12 +67,12 @@ fn ok() -> Vec<u8> {
 #[test]
 fn u1_the_packet_is_built_from_the_grant() {
     let (user, database) = (DbUser::parse("alice").unwrap(), DbName::parse("app").unwrap());
-    let wanted = Wanted { user: &user, database: &database, startup: &startup(), settings: &[] };
-    let packet = startup_packet(wanted, Protocol::V3_0);
+    let wanted = LoginParameters { user: &user, database: &database, startup: &startup(), settings: &[] };
+    let packet = startup_packet(wanted, MinorVersion::V3_0);
     let body = b"\0\x03\0\0user\0alice\0database\0app\0options\0-c a=b\0application_name\0x\0\0";
     assert_eq!(packet[4..], body[..]);
     assert_eq!(packet[..4], message_length(body.len()));
-    assert_eq!(startup_packet(wanted, Protocol::V3_2)[..8], [&packet[..4], b"\0\x03\0\x02"].concat());
+    assert_eq!(startup_packet(wanted, MinorVersion::V3_2)[..8], [&packet[..4], b"\0\x03\0\x02"].concat());
 }
 
 #[test]
@@ -81,8 +81,8 @@ fn settings_of_ours_come_last_and_once() {
     let packet = b"\0\x03\0\0user\0x\0options\0-c a=b\0Statement_Timeout\09\0TimeZone\0UTC\0\0";
     let startup = StartupParams::parse(packet).unwrap();
     let settings = [("statement_timeout", "5".to_owned())];
-    let wanted = Wanted { user: &user, database: &database, startup: &startup, settings: &settings };
-    let packet = startup_packet(wanted, Protocol::V3_0);
+    let wanted = LoginParameters { user: &user, database: &database, startup: &startup, settings: &settings };
+    let packet = startup_packet(wanted, MinorVersion::V3_0);
     let body =
         b"\0\x03\0\0user\0alice\0database\0app\0options\0-c a=b\0TimeZone\0UTC\0statement_timeout\x005\0\0";
     assert_eq!(packet[4..], body[..]);
@@ -97,13 +97,13 @@ async fn u5_a_login_sends_the_token_and_nothing_else() {
         message(b'K', b"\0\0\0\x07secr"),
         message(b'Z', b"I"),
     ];
-    let (said, read) = against(cleartext(), after.concat()).await;
-    let said = said.unwrap();
+    let (reply, read) = against(cleartext(), after.concat()).await;
+    let reply = reply.unwrap();
     assert_eq!(
-        said.greeting.messages[..],
+        reply.greeting.messages[..],
         [message(b'N', b"SNOTICE\0\0"), message(b'S', b"a\0b\0")].concat()
     );
-    let key = said.key.unwrap();
+    let key = reply.key.unwrap();
     assert!(key.pid == 7 && key.has_secret(b"secr"));
     assert_eq!(read, message(b'p', b"tok\0"));
 }
@@ -186,25 +186,25 @@ async fn a_refusal_without_a_sqlstate_is_still_a_refusal() {
 
 /// The key's length after a login in `protocol` to a server that first says `negotiation`, then a key of `length`
 /// bytes; `None` when the login fails.
-async fn key_length(protocol: Protocol, negotiation: &[u8], length: usize) -> Option<usize> {
+async fn key_length(protocol: MinorVersion, negotiation: &[u8], length: usize) -> Option<usize> {
     let key = message(b'K', &[&b"\0\0\0\x07"[..], &vec![b'k'; length]].concat());
     let after = [ok(), key, message(b'Z', b"I")].concat();
     let before = [negotiation, &cleartext()].concat();
-    let said = speaking(protocol, before, after).await.0.ok()?;
-    said.key.map(|key| key.secret.len())
+    let reply = speaking(protocol, before, after).await.0.ok()?;
+    reply.key.map(|key| key.secret.len())
 }
 
 #[tokio::test]
 async fn keys_are_as_long_as_the_protocol_allows() {
     for (protocol, length, passes) in [
-        (Protocol::V3_0, 3, false),
-        (Protocol::V3_0, 4, true),
-        (Protocol::V3_0, 5, false),
-        (Protocol::V3_2, 3, false),
-        (Protocol::V3_2, 4, true),
-        (Protocol::V3_2, 32, true),
-        (Protocol::V3_2, 256, true),
-        (Protocol::V3_2, 257, false),
+        (MinorVersion::V3_0, 3, false),
+        (MinorVersion::V3_0, 4, true),
+        (MinorVersion::V3_0, 5, false),
+        (MinorVersion::V3_2, 3, false),
+        (MinorVersion::V3_2, 4, true),
+        (MinorVersion::V3_2, 32, true),
+        (MinorVersion::V3_2, 256, true),
+        (MinorVersion::V3_2, 257, false),
     ] {
         let got = key_length(protocol, b"", length).await;
         assert_eq!(got, passes.then_some(length), "{protocol} {length}");
@@ -226,12 +226,16 @@ async fn a_server_may_name_an_older_protocol_and_nothing_else() {
         (b"\0\x03\0\0\0\0\0\0\0", false),
         (b"", false),
     ] {
-        assert_eq!(key_length(Protocol::V3_2, &negotiate(body), 4).await, passes.then_some(4), "{body:?}");
-        assert_eq!(key_length(Protocol::V3_2, &negotiate(body), 32).await, None, "{body:?}");
-        assert_eq!(key_length(Protocol::V3_0, &negotiate(body), 4).await, None, "nothing to negotiate");
+        assert_eq!(
+            key_length(MinorVersion::V3_2, &negotiate(body), 4).await,
+            passes.then_some(4),
+            "{body:?}"
+        );
+        assert_eq!(key_length(MinorVersion::V3_2, &negotiate(body), 32).await, None, "{body:?}");
+        assert_eq!(key_length(MinorVersion::V3_0, &negotiate(body), 4).await, None, "nothing to negotiate");
     }
     let late = [ok(), negotiate(b"\0\x03\0\0\0\0\0\0"), message(b'Z', b"I")].concat();
-    let error = speaking(Protocol::V3_2, cleartext(), late).await.0.err().unwrap();
+    let error = speaking(MinorVersion::V3_2, cleartext(), late).await.0.err().unwrap();
     assert!(error.to_string().contains("unexpected message 'v'"), "{error}");
 }
 

@@ -25,11 +25,11 @@ fn follow(conversation: &str) -> Tracker {
                 }
             }
             "=" => {
-                let stands = match tracker.standing() {
-                    Standing::Idle => "idle",
-                    Standing::InTransaction => "transaction",
-                    Standing::InFailedTransaction => "failed",
-                    Standing::Busy => "busy",
+                let stands = match tracker.state() {
+                    SessionState::Idle => "idle",
+                    SessionState::InTransaction => "transaction",
+                    SessionState::InFailedTransaction => "failed",
+                    SessionState::Busy => "busy",
                 };
                 let owed = if stands != "busy" && tracker.owed() > 0 { "?" } else { "" };
                 let copy = tracker.copying().map_or(String::new(), |copy| format!(" {copy:?}"));
@@ -201,7 +201,7 @@ fn what_is_not_understood_is_never_idle_again() {
 fn pipeline(depth: usize, client: &str, server: &str) -> Tracker {
     let mut tracker = follow(&format!("> {}\n= busy", client.repeat(depth)));
     for answered in 0..depth {
-        assert_eq!(tracker.standing(), Standing::Busy, "{answered} of {depth} {client}");
+        assert_eq!(tracker.state(), SessionState::Busy, "{answered} of {depth} {client}");
         let mut tags = server.bytes();
         while let Some(tag) = tags.next() {
             match tag {
@@ -231,7 +231,7 @@ fn c4_a_pipeline_of_any_depth_is_followed_by_its_runs() {
         ("Qd", "GEZI"),
     ] {
         let tracker = pipeline(deep, client, server);
-        assert_eq!((tracker.standing(), tracker.owed()), (Standing::Idle, 0), "{client}");
+        assert_eq!((tracker.state(), tracker.owed()), (SessionState::Idle, 0), "{client}");
         assert!(!tracker.courses.first.holds_much(), "it gives its memory back");
     }
     let long = format!("> {}\n= busy\n> S\n< {}\n= busy\n< ZI\n= idle", "P".repeat(deep), "1".repeat(deep));
@@ -242,24 +242,24 @@ fn c4_a_pipeline_of_any_depth_is_followed_by_its_runs() {
 #[test]
 fn c4_runs_are_told_apart_up_to_their_limit_and_not_past_it() {
     // Two runs each, which cannot be taken for one.
-    for (depth, standing) in [(MAX_RUNS / 2, Standing::Idle), (MAX_RUNS / 2 + 1, Standing::Busy)] {
-        assert_eq!(pipeline(depth, "Qdc", "GCZI").standing(), standing, "{depth}");
-        assert_eq!(pipeline(depth, "PBEQ", "12CTDCZI").standing(), standing, "{depth}");
+    for (depth, state) in [(MAX_RUNS / 2, SessionState::Idle), (MAX_RUNS / 2 + 1, SessionState::Busy)] {
+        assert_eq!(pipeline(depth, "Qdc", "GCZI").state(), state, "{depth}");
+        assert_eq!(pipeline(depth, "PBEQ", "12CTDCZI").state(), state, "{depth}");
     }
     // A COPY IN among those whose order is not kept.
-    assert_eq!(pipeline(MAX_RUNS / 2 + 1, "QPBES", "TDCZI12GEZI").standing(), Standing::Busy);
+    assert_eq!(pipeline(MAX_RUNS / 2 + 1, "QPBES", "TDCZI12GEZI").state(), SessionState::Busy);
 }
 
 #[test]
 fn in_the_middle_of_a_message_nothing_is_idle() {
     let mut tracker = Tracker::new(b'I');
     tracker.to_client(b"A\0\0");
-    assert!(tracker.standing() == Standing::Busy && !tracker.server_between_messages());
+    assert!(tracker.state() == SessionState::Busy && !tracker.server_between_messages());
     assert_eq!(tracker.rest_of_server_message(b"\0\x08abcdA"), 6);
     tracker.to_client(b"\0\x08abcd");
-    assert!(tracker.standing() == Standing::Idle && tracker.server_between_messages());
+    assert!(tracker.state() == SessionState::Idle && tracker.server_between_messages());
     tracker.to_server(b"Q\0\0\0");
-    assert!(tracker.standing() == Standing::Busy && !tracker.client_between_messages());
+    assert!(tracker.state() == SessionState::Busy && !tracker.client_between_messages());
 }
 
 proptest! {

@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     fn hint(why: &LoginError, seconds_ahead: i64, with_all: bool) -> String {
-        let refusal = why.refusal("al", &crate::postgres::listener::Ask::Password);
+        let refusal = why.refusal("al", &crate::postgres::listener::TokenMethod::Password);
         let named = name_clock(refusal.clone(), why, Some(ClockDifference { seconds_ahead, with_all }));
         assert_eq!(name_clock(refusal.clone(), why, None), refusal);
         named.hint.unwrap()

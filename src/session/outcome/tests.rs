@@ -1,7 +1,7 @@
 //! Every end has its words, and every word is a series from the start.
 
 use super::*;
-use crate::postgres::cancel::Ignored;
+use crate::postgres::cancel::CancelIgnored;
 use crate::session::permits::LimitReached;
 use crate::telemetry::metrics::Snapshot;
 
@@ -13,16 +13,16 @@ fn io() -> std::io::Error {
 fn ends() -> Vec<SessionEnd> {
     let carried = |end| SessionEnd::Carried(Carried { to_server: 1, to_client: 2, end, kept: None });
     let mut ends = vec![
-        SessionEnd::Dropped(Dropped::Silent),
-        SessionEnd::Dropped(Dropped::HealthCheck),
-        SessionEnd::Dropped(Dropped::Crowded),
+        SessionEnd::Dropped(NegotiationError::Silent),
+        SessionEnd::Dropped(NegotiationError::HealthCheck),
+        SessionEnd::Dropped(NegotiationError::TooManyRefusals),
         SessionEnd::Evicted,
         SessionEnd::CancelForwarded(vec![SocketAddr::from(([10, 0, 0, 1], 5432))]),
         SessionEnd::CancelTogether,
-        SessionEnd::CancelIgnored(Ignored::Forged),
+        SessionEnd::CancelIgnored(CancelIgnored::Forged),
         SessionEnd::CancelFailed(DialError::TimedOut),
         SessionEnd::NotWelcomed(WireError::Closed),
-        SessionEnd::Refused(AskError::Bearer(BearerError::Discovery).into()),
+        SessionEnd::Refused(TokenError::Bearer(BearerError::Discovery).into()),
         SessionEnd::Refused(AdmissionError::Stopping.into()),
         SessionEnd::Refused(AdmissionError::Descriptors.into()),
         SessionEnd::Refused(AccessWithdrawn.into()),

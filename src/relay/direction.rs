@@ -12,13 +12,13 @@ use crate::net::buffers::Buffer;
 
 /// Why one direction cannot go on.
 #[derive(Debug)]
-pub(super) enum Broken {
+pub(super) enum CopyError {
     Read(io::Error),
     Write(io::Error),
 }
 
 #[derive(Debug)]
-pub(super) enum Flow {
+pub(super) enum CopyState {
     Open,
     /// The reader has ended or broken; what was read before goes out first.
     Ended(Option<io::Error>),
@@ -30,7 +30,7 @@ pub(super) enum Flow {
 
 /// What a read has left behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Source {
+pub(super) enum ReadState {
     /// There may be more.
     More,
     /// Nothing, and the reader wakes the task when more is there: to ask it again before that is for nothing.
@@ -41,7 +41,7 @@ pub(super) enum Source {
 #[derive(Debug)]
 pub(super) struct Direction {
     pub(super) held: Option<Buffer>,
-    pub(super) flow: Flow,
+    pub(super) flow: CopyState,
     unflushed: bool,
     /// Bytes that the writer has taken.
     pub(super) bytes: u64,
@@ -49,7 +49,7 @@ pub(super) struct Direction {
 
 impl Direction {
     pub(super) fn new() -> Self {
-        Self { held: None, flow: Flow::Open, unflushed: false, bytes: 0 }
+        Self { held: None, flow: CopyState::Open, unflushed: false, bytes: 0 }
     }
 
     /// Whether everything that was read has gone out.
@@ -59,7 +59,7 @@ impl Direction {
 
     /// Whether nothing more will go through it.
     pub(super) fn is_over(&self) -> bool {
-        matches!(self.flow, Flow::Done | Flow::Broken)
+        matches!(self.flow, CopyState::Done | CopyState::Broken)
     }
 
     /// Copies until the reader has nothing more; ready when it has ended and everything has gone out. `note`
@@ -70,23 +70,23 @@ impl Direction {
         reader: &mut R,
         writer: &mut W,
         mut note: impl FnMut(&[u8]),
-    ) -> Poll<Result<(), Broken>>
+    ) -> Poll<Result<(), CopyError>>
     where
         R: AsyncRead + Unpin,
         W: AsyncWrite + Unpin,
     {
-        let mut source = Source::More;
+        let mut source = ReadState::More;
         loop {
             let moved = self.held.is_some();
-            ready!(self.poll_send(cx, writer, &mut note)).map_err(Broken::Write)?;
+            ready!(self.poll_send(cx, writer, &mut note)).map_err(CopyError::Write)?;
             match &mut self.flow {
-                Flow::Open if source == Source::Drained => return Poll::Pending,
-                Flow::Open if moved => break,
-                Flow::Open => source = ready!(self.poll_read(cx, reader)),
-                Flow::Ended(error) => {
-                    return Poll::Ready(error.take().map_or(Ok(()), |e| Err(Broken::Read(e))));
+                CopyState::Open if source == ReadState::Drained => return Poll::Pending,
+                CopyState::Open if moved => break,
+                CopyState::Open => source = ready!(self.poll_read(cx, reader)),
+                CopyState::Ended(error) => {
+                    return Poll::Ready(error.take().map_or(Ok(()), |e| Err(CopyError::Read(e))));
                 }
-                Flow::Done | Flow::Broken => return Poll::Ready(Ok(())),
+                CopyState::Done | CopyState::Broken => return Poll::Ready(Ok(())),
             }
         }
         // One buffer a turn: then the thread's other sessions get theirs. Woken at once, it would be polled dozens of
@@ -153,19 +153,19 @@ impl Direction {
     }
 
     /// Reads as much as there is, up to a buffer: one write for all of it is cheaper than one for each record.
-    pub(super) fn poll_read<R>(&mut self, cx: &mut Context<'_>, reader: &mut R) -> Poll<Source>
+    pub(super) fn poll_read<R>(&mut self, cx: &mut Context<'_>, reader: &mut R) -> Poll<ReadState>
     where
         R: AsyncRead + Unpin,
     {
-        let mut source = Source::More;
+        let mut source = ReadState::More;
         let mut buffer = Buffer::take();
         while !buffer.is_full() {
             match buffer.poll_fill(cx, reader) {
-                Poll::Ready(Ok(0)) => self.flow = Flow::Ended(None),
+                Poll::Ready(Ok(0)) => self.flow = CopyState::Ended(None),
                 Poll::Ready(Ok(_)) => continue,
-                Poll::Ready(Err(error)) => self.flow = Flow::Ended(Some(error)),
+                Poll::Ready(Err(error)) => self.flow = CopyState::Ended(Some(error)),
                 Poll::Pending if buffer.filled().is_empty() => return Poll::Pending,
-                Poll::Pending => source = Source::Drained,
+                Poll::Pending => source = ReadState::Drained,
             }
             break;
         }

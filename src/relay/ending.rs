@@ -3,14 +3,14 @@
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
-use super::{Cause, Pair, RelayEnd};
+use super::{EndCause, RelayEnd, RelayPair};
 use crate::names::SessionId;
 use crate::net::socket::OverTcp;
 use crate::postgres::message::TERMINATE;
 use crate::postgres::{error_response, limits};
 use crate::refusal::Refusal;
 
-impl Cause {
+impl EndCause {
     /// What the client is told.
     pub fn farewell(self) -> Refusal {
         match self {
@@ -37,7 +37,7 @@ impl Cause {
     }
 }
 
-impl<C, S> Pair<C, S>
+impl<C, S> RelayPair<C, S>
 where
     C: AsyncRead + AsyncWrite + OverTcp + Unpin,
     S: AsyncRead + AsyncWrite + OverTcp + Unpin,
@@ -70,7 +70,7 @@ where
             std::io::Result::Ok(())
         };
         let leave = async {
-            if self.kept.is_some() {
+            if self.reusable.is_some() {
                 return Ok(());
             }
             if polite {

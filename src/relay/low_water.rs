@@ -19,55 +19,60 @@ pub(super) const PATIENCE: Duration = Duration::from_millis(1);
 
 /// Which way bytes go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Way {
-    ToServer,
-    ToClient,
+pub(super) enum Towards {
+    Server,
+    Client,
 }
 
 /// What has flowed last, and whether we are gathering it.
 #[derive(Debug)]
-pub(super) struct Bulk {
-    way: Way,
+pub(super) struct LowWaterMark {
+    towards: Towards,
     /// Bytes that way since there were any the other way.
     run: u64,
-    gathering: Option<Gathering>,
+    batch: Option<BatchWait>,
 }
 
 #[derive(Debug)]
-struct Gathering {
+struct BatchWait {
     /// `run` when the alarm was set.
     since: u64,
     alarm: Pin<Box<Sleep>>,
 }
 
-impl Bulk {
+impl LowWaterMark {
     pub(super) fn new() -> Self {
-        Self { way: Way::ToServer, run: 0, gathering: None }
+        Self { towards: Towards::Server, run: 0, batch: None }
     }
 
     /// Takes note of what was carried to the server and to the client since the last time. `wake_at` sets how much of
     /// what goes that way has to be there before we are woken.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, carried: (u64, u64), wake_at: impl Fn(Way, usize)) {
-        let (way, bytes) = match carried {
-            (0, bytes) => (Way::ToClient, bytes),
-            (bytes, 0) => (Way::ToServer, bytes),
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        carried: (u64, u64),
+        wake_at: impl Fn(Towards, usize),
+    ) {
+        let (towards, bytes) = match carried {
+            (0, bytes) => (Towards::Client, bytes),
+            (bytes, 0) => (Towards::Server, bytes),
             _ => return self.stop(wake_at),
         };
-        if bytes > 0 && way != self.way {
+        if bytes > 0 && towards != self.towards {
             self.stop(&wake_at);
-            self.way = way;
+            self.towards = towards;
         }
         self.run += bytes;
-        if self.run >= AFTER && self.gathering.is_none() {
-            wake_at(self.way, AT_LEAST);
-            self.gathering = Some(Gathering { since: self.run, alarm: Box::pin(sleep(PATIENCE)) });
+        if self.run >= AFTER && self.batch.is_none() {
+            wake_at(self.towards, AT_LEAST);
+            self.batch = Some(BatchWait { since: self.run, alarm: Box::pin(sleep(PATIENCE)) });
         }
         self.look(cx, wake_at);
     }
 
     /// Ends the gathering when too little has come since the last alarm.
-    fn look(&mut self, cx: &mut Context<'_>, wake_at: impl Fn(Way, usize)) {
-        while let Some(Gathering { since, alarm }) = &mut self.gathering
+    fn look(&mut self, cx: &mut Context<'_>, wake_at: impl Fn(Towards, usize)) {
+        while let Some(BatchWait { since, alarm }) = &mut self.batch
             && alarm.as_mut().poll(cx).is_ready()
         {
             if self.run - *since < AT_LEAST as u64 {
@@ -79,10 +84,10 @@ impl Bulk {
     }
 
     /// From here on we are woken for every byte, and what is there already wakes us now.
-    pub(super) fn stop(&mut self, wake_at: impl Fn(Way, usize)) {
+    pub(super) fn stop(&mut self, wake_at: impl Fn(Towards, usize)) {
         self.run = 0;
-        if self.gathering.take().is_some() {
-            wake_at(self.way, 1);
+        if self.batch.take().is_some() {
+            wake_at(self.towards, 1);
         }
     }
 }

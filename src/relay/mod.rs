@@ -19,12 +19,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use self::direction::{Broken, Direction, Flow};
-use self::low_water::{Bulk, Way};
-use self::time_limits::Verdict;
-pub use self::time_limits::{Cause, TokenTimes};
-use self::timers::Watch;
-use self::wake_flag::Bell;
+use self::direction::{CopyError, CopyState, Direction};
+use self::low_water::{LowWaterMark, Towards};
+use self::time_limits::LimitDecision;
+pub use self::time_limits::{EndCause, TokenTimes};
+use self::timers::RelayTimers;
+use self::wake_flag::WakeFlag;
 use crate::clock::Clock;
 pub use crate::config::SessionSettings;
 use crate::names::SessionId;
@@ -41,7 +41,7 @@ const BOUNDARY_GRACE: Duration = Duration::from_secs(2);
 
 /// What a session is carried under.
 #[derive(Clone, Debug)]
-pub struct Terms {
+pub struct RelayOptions {
     /// `[session]`
     pub settings: SessionSettings,
     /// Of the token it was opened with.
@@ -53,7 +53,7 @@ pub struct Terms {
     /// Ends every session.
     pub now: CancellationToken,
     /// Ends this one; a child of `now`.
-    pub out: CancellationToken,
+    pub ended: CancellationToken,
     /// Named in last words.
     pub session: SessionId,
     /// Transaction status of the server's ReadyForQuery that the client was welcomed with.
@@ -76,7 +76,7 @@ pub enum RelayEnd {
     /// We ended it.
     Ended {
         /// Why.
-        cause: Cause,
+        cause: EndCause,
         /// Whether the client could be told; not in the middle of a message.
         told: bool,
     },
@@ -84,7 +84,7 @@ pub enum RelayEnd {
 
 /// What was carried.
 #[derive(Debug)]
-pub struct Carried {
+pub struct RelayReport {
     /// Bytes from client to server.
     pub to_server: u64,
     /// Bytes from server to client, and those of a notice of ours.
@@ -92,43 +92,48 @@ pub struct Carried {
     /// How it ended.
     pub end: RelayEnd,
     /// The server's connection is open still, and as the client has left it.
-    pub kept: Option<Kept>,
+    pub reusable: Option<ReusableServer>,
 }
 
 /// A server's connection whose client has left: nothing is under way, and there is no transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Kept {
+pub struct ReusableServer {
     /// The server has told the client of a parameter; so not all are as they were at the login.
     pub told_parameter: bool,
 }
 
-/// Carries a session until a side ends or a rule of `terms` ends it. If a rule ends it while the server is at work,
+/// Carries a session until a side ends or a rule of `options` ends it. If a rule ends it while the server is at work,
 /// `recall` tells the server to stop: it would not notice before it next writes.
-pub async fn relay<C, S>(client: C, server: S, terms: &Terms, recall: impl AsyncFnOnce()) -> Carried
+pub async fn relay<C, S>(
+    client: C,
+    server: S,
+    options: &RelayOptions,
+    recall: impl AsyncFnOnce(),
+) -> RelayReport
 where
     C: AsyncRead + AsyncWrite + OverTcp + Unpin,
     S: AsyncRead + AsyncWrite + OverTcp + Unpin,
 {
-    let mut pair = Pair {
-        client: TerminateFilter::new(client, terms.keep),
+    let mut pair = RelayPair {
+        client: TerminateFilter::new(client, options.keep),
         server,
         up: Direction::new(),
         down: Direction::new(),
-        bulk: Bulk::new(),
-        tracker: Tracker::new(terms.status),
+        low_water: LowWaterMark::new(),
+        tracker: Tracker::new(options.status),
         server_told: false,
-        kept: None,
+        reusable: None,
     };
-    let mut watch = Watch::new(terms);
-    let mut bells = Bells::default();
+    let mut timers = RelayTimers::new(options);
+    let mut flags = WakeFlags::default();
     let mut at_work = false;
-    let step = poll_fn(|cx| pair.poll_watched(cx, &mut bells, &mut watch, terms)).await;
-    pair.gather_no_more();
+    let step = poll_fn(|cx| pair.poll_watched(cx, &mut flags, &mut timers, options)).await;
+    pair.stop_batching();
     let end = match step {
-        Step::Over(end) => end,
-        Step::End(cause) => RelayEnd::Ended { cause, told: true },
+        RelayStop::Over(end) => end,
+        RelayStop::End(cause) => RelayEnd::Ended { cause, told: true },
         // Finish the message that is under way; a client that reads too slowly for that is cut off.
-        Step::Cut(cause) => {
+        RelayStop::Cut(cause) => {
             at_work = true;
             timeout(BOUNDARY_GRACE, poll_fn(|cx| pair.poll_to_boundary(cx, cause)))
                 .await
@@ -141,40 +146,40 @@ where
         }
     };
     // Boxed, so that no session has to keep room for its end.
-    Box::pin(async { tokio::join!(pair.finish(&end, terms.session), recall) }).await;
-    Carried { to_server: pair.up.bytes, to_client: pair.down.bytes, end, kept: pair.kept }
+    Box::pin(async { tokio::join!(pair.finish(&end, options.session), recall) }).await;
+    RelayReport { to_server: pair.up.bytes, to_client: pair.down.bytes, end, reusable: pair.reusable }
 }
 
 /// What each direction waits for.
 #[derive(Default)]
-struct Bells {
-    up: Bell,
-    down: Bell,
+struct WakeFlags {
+    up: WakeFlag,
+    down: WakeFlag,
 }
 
 /// Why carrying stops.
-enum Step {
+enum RelayStop {
     /// A side has ended.
     Over(RelayEnd),
     /// A rule ends it here.
-    End(Cause),
+    End(EndCause),
     /// A rule ends it at the next end of a message.
-    Cut(Cause),
+    Cut(EndCause),
 }
 
-struct Pair<C, S> {
+struct RelayPair<C, S> {
     client: TerminateFilter<C>,
     server: S,
     up: Direction,
     down: Direction,
-    bulk: Bulk,
+    low_water: LowWaterMark,
     tracker: Tracker,
     /// The server knows that the client will send no more.
     server_told: bool,
-    kept: Option<Kept>,
+    reusable: Option<ReusableServer>,
 }
 
-impl<C, S> Pair<C, S>
+impl<C, S> RelayPair<C, S>
 where
     C: AsyncRead + AsyncWrite + OverTcp + Unpin,
     S: AsyncRead + AsyncWrite + OverTcp + Unpin,
@@ -182,47 +187,49 @@ where
     fn poll_watched(
         &mut self,
         cx: &mut Context<'_>,
-        bells: &mut Bells,
-        watch: &mut Watch,
-        terms: &Terms,
-    ) -> Poll<Step> {
+        flags: &mut WakeFlags,
+        timers: &mut RelayTimers,
+        options: &RelayOptions,
+    ) -> Poll<RelayStop> {
         let before = (self.up.bytes, self.down.bytes);
-        if let Poll::Ready(end) = self.poll(cx, bells) {
-            return Poll::Ready(Step::Over(end));
+        if let Poll::Ready(end) = self.poll(cx, flags) {
+            return Poll::Ready(RelayStop::Over(end));
         }
         let carried = (self.up.bytes - before.0, self.down.bytes - before.1);
-        self.bulk.poll(cx, carried, |way, bytes| wake_at(way, bytes, &self.client, &self.server));
-        match watch.poll(cx, carried.0 > 0, || self.standing()) {
-            Verdict::GoOn => {}
-            Verdict::End(cause) => return Poll::Ready(Step::End(cause)),
-            Verdict::EndAtBoundary(cause) => return Poll::Ready(Step::Cut(cause)),
+        self.low_water
+            .poll(cx, carried, |towards, bytes| wake_at(towards, bytes, &self.client, &self.server));
+        match timers.poll(cx, carried.0 > 0, || self.state()) {
+            LimitDecision::GoOn => {}
+            LimitDecision::End(cause) => return Poll::Ready(RelayStop::End(cause)),
+            LimitDecision::EndAtBoundary(cause) => return Poll::Ready(RelayStop::Cut(cause)),
         }
         // Not into a COPY: the protocol allows it there too, but not every driver expects it.
-        if watch.rules.notice && self.server_at_rest() && self.tracker.copying().is_none() {
-            watch.rules.notice = false;
-            let notice = error_response::token_expires(terms.token.expires, terms.clock.now(), terms.session);
+        if timers.limits.notice && self.server_at_rest() && self.tracker.copying().is_none() {
+            timers.limits.notice = false;
+            let notice =
+                error_response::token_expires(options.token.expires, options.clock.now(), options.session);
             self.down.held = Some(Buffer::holding(&notice));
-            bells.down.ring();
+            flags.down.raise();
         }
         Poll::Pending
     }
 
-    fn gather_no_more(&mut self) {
-        self.bulk.stop(|way, bytes| wake_at(way, bytes, &self.client, &self.server));
+    fn stop_batching(&mut self) {
+        self.low_water.stop(|towards, bytes| wake_at(towards, bytes, &self.client, &self.server));
     }
 
     /// Moves the directions that have been called.
-    fn poll(&mut self, cx: &Context<'_>, bells: &mut Bells) -> Poll<RelayEnd> {
-        if bells.up.take_ring(cx)
-            && let Some(bell) = bells.up.waker()
-            && let Poll::Ready(Some(end)) = self.poll_up(&mut Context::from_waker(bell))
+    fn poll(&mut self, cx: &Context<'_>, flags: &mut WakeFlags) -> Poll<RelayEnd> {
+        if flags.up.take(cx)
+            && let Some(flag) = flags.up.waker()
+            && let Poll::Ready(Some(end)) = self.poll_up(&mut Context::from_waker(flag))
         {
             return Poll::Ready(end);
         }
-        if bells.down.take_ring(cx)
-            && let Some(bell) = bells.down.waker()
+        if flags.down.take(cx)
+            && let Some(flag) = flags.down.waker()
         {
-            return self.poll_down(&mut Context::from_waker(bell));
+            return self.poll_down(&mut Context::from_waker(flag));
         }
         Poll::Pending
     }
@@ -233,12 +240,12 @@ where
         let polled = self.down.poll(cx, &mut self.server, &mut self.client, |bytes| tracker.to_client(bytes));
         let end = ready!(polled);
         Poll::Ready(match end {
-            Err(Broken::Write(error)) => RelayEnd::ClientLost(error),
+            Err(CopyError::Write(error)) => RelayEnd::ClientLost(error),
             // The server's last message was an error: it has said why.
             _ if self.tracker.server_ended_with_error() => RelayEnd::ServerEnded,
-            _ if matches!(self.up.flow, Flow::Done) || self.tracker.terminated() => RelayEnd::ClientLeft,
+            _ if matches!(self.up.flow, CopyState::Done) || self.tracker.terminated() => RelayEnd::ClientLeft,
             Ok(()) => RelayEnd::ServerLost(None),
-            Err(Broken::Read(error)) => RelayEnd::ServerLost(Some(error)),
+            Err(CopyError::Read(error)) => RelayEnd::ServerLost(Some(error)),
         })
     }
 
@@ -249,24 +256,24 @@ where
             let polled =
                 self.up.poll(cx, &mut self.client, &mut self.server, |bytes| tracker.to_server(bytes));
             match ready!(polled) {
-                Err(Broken::Read(error)) if error.kind() != io::ErrorKind::UnexpectedEof => {
+                Err(CopyError::Read(error)) if error.kind() != io::ErrorKind::UnexpectedEof => {
                     return Poll::Ready(Some(RelayEnd::ClientLost(error)));
                 }
                 // A server that takes no more may have sent a reason, which the other direction brings.
-                Err(Broken::Write(_)) => {
-                    self.up.flow = Flow::Broken;
+                Err(CopyError::Write(_)) => {
+                    self.up.flow = CopyState::Broken;
                     self.server_told = true;
                 }
-                Ok(()) | Err(Broken::Read(_)) => self.up.flow = Flow::Done,
+                Ok(()) | Err(CopyError::Read(_)) => self.up.flow = CopyState::Done,
             }
-            if matches!(self.up.flow, Flow::Done) && self.client.may_be_kept() {
-                if self.standing() == SessionState::Idle && self.tracker.owed() == 0 {
-                    self.kept = Some(Kept { told_parameter: self.tracker.told_parameter() });
+            if matches!(self.up.flow, CopyState::Done) && self.client.may_be_kept() {
+                if self.state() == SessionState::Idle && self.tracker.owed() == 0 {
+                    self.reusable = Some(ReusableServer { told_parameter: self.tracker.told_parameter() });
                     return Poll::Ready(Some(RelayEnd::ClientLeft));
                 }
                 if self.client.saw_terminate() {
                     self.up.held = Some(Buffer::holding(TERMINATE)); // it is the server's after all
-                    self.up.flow = Flow::Ended(None);
+                    self.up.flow = CopyState::Ended(None);
                     return self.poll_up(cx);
                 }
             }
@@ -280,7 +287,7 @@ where
     }
 
     /// Brings the message to its end that is under way to the client, and nothing behind it.
-    fn poll_to_boundary(&mut self, cx: &mut Context<'_>, cause: Cause) -> Poll<RelayEnd> {
+    fn poll_to_boundary(&mut self, cx: &mut Context<'_>, cause: EndCause) -> Poll<RelayEnd> {
         loop {
             let next = self.down.held.as_ref().map_or(&[][..], Buffer::filled);
             let rest = self.tracker.rest_of_server_message(next);
@@ -300,17 +307,17 @@ where
                 return Poll::Ready(RelayEnd::Ended { cause, told: true });
             }
             match &mut self.down.flow {
-                Flow::Open => {
+                CopyState::Open => {
                     let _ = ready!(self.down.poll_read(cx, &mut self.server)); // it is asked again in any case
                 }
-                Flow::Ended(error) => return Poll::Ready(RelayEnd::ServerLost(error.take())),
-                Flow::Done | Flow::Broken => return Poll::Ready(RelayEnd::ServerLost(None)),
+                CopyState::Ended(error) => return Poll::Ready(RelayEnd::ServerLost(error.take())),
+                CopyState::Done | CopyState::Broken => return Poll::Ready(RelayEnd::ServerLost(None)),
             }
         }
     }
 
     /// How the session stands, what has been read and not sent yet included.
-    fn standing(&self) -> SessionState {
+    fn state(&self) -> SessionState {
         if self.up.is_empty() && self.down.is_empty() { self.tracker.state() } else { SessionState::Busy }
     }
 
@@ -321,10 +328,10 @@ where
 }
 
 /// Sets how much has to be there of what goes one way before its reader is woken.
-fn wake_at(way: Way, bytes: usize, client: &impl OverTcp, server: &impl OverTcp) {
-    let reads_from = match way {
-        Way::ToServer => client.tcp(),
-        Way::ToClient => server.tcp(),
+fn wake_at(towards: Towards, bytes: usize, client: &impl OverTcp, server: &impl OverTcp) {
+    let reads_from = match towards {
+        Towards::Server => client.tcp(),
+        Towards::Client => server.tcp(),
     };
     if let Some(tcp) = reads_from {
         socket::wake_at(tcp, bytes);

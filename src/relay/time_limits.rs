@@ -21,7 +21,7 @@ const RECHECK: Duration = Duration::from_secs(1);
 
 /// Why the proxy ended a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
+pub enum EndCause {
     /// `client_idle_timeout`
     ClientIdle,
     /// `idle_transaction_timeout`
@@ -49,69 +49,73 @@ pub struct TokenTimes {
 
 /// What is to be done now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum LimitDecision {
     GoOn,
     /// Nothing is under way: end it here.
-    End(Cause),
+    End(EndCause),
     /// End it at the next end of a message.
-    EndAtBoundary(Cause),
+    EndAtBoundary(EndCause),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Event {
+enum LimitEvent {
     /// Tell the client that its token is about to expire.
     Notice,
     /// End the session out of a transaction.
-    Soft(Cause),
+    Soft(EndCause),
     /// End it wherever it stands.
-    Hard(Cause),
+    Hard(EndCause),
 }
 
 /// An event to come. It needs both clocks: the monotonic one, which nobody can set, and, where it is about a
 /// token, the wall clock too, which can have been wrong.
 #[derive(Clone, Copy, Debug)]
-struct Planned {
+struct ScheduledEvent {
     at: Instant,
     wall: Option<SystemTime>,
-    event: Event,
+    event: LimitEvent,
 }
 
 /// The rules of one session.
 #[derive(Debug)]
-pub(super) struct Rules {
+pub(super) struct TimeLimits {
     client_idle: Option<Duration>,
     idle_transaction: Option<Duration>,
-    plan: Vec<Planned>,
+    plan: Vec<ScheduledEvent>,
     /// What the client keeps waiting, and since when.
-    quiet: Option<(Cause, Instant)>,
-    soft: Option<Cause>,
-    hard: Option<Cause>,
+    quiet: Option<(EndCause, Instant)>,
+    soft: Option<EndCause>,
+    hard: Option<EndCause>,
     /// The notice is due and not said yet.
     pub(super) notice: bool,
 }
 
-impl Rules {
+impl TimeLimits {
     pub(super) fn new(settings: &SessionSettings, token: TokenTimes, clock: &Clock, now: Instant) -> Self {
         let mut plan = Vec::new();
         if let Some(lifetime) = settings.max_lifetime {
             let at = now + lifetime;
-            plan.push(Planned { at, wall: None, event: Event::Soft(Cause::Lifetime) });
-            plan.push(Planned { at: at + LIFETIME_GRACE, wall: None, event: Event::Hard(Cause::Lifetime) });
+            plan.push(ScheduledEvent { at, wall: None, event: LimitEvent::Soft(EndCause::Lifetime) });
+            plan.push(ScheduledEvent {
+                at: at + LIFETIME_GRACE,
+                wall: None,
+                event: LimitEvent::Hard(EndCause::Lifetime),
+            });
         }
         let wall_now = clock.now();
         let mut on_wall = |wall: SystemTime, event| {
             let at = now + wall.duration_since(wall_now).unwrap_or_default();
-            plan.push(Planned { at, wall: Some(wall), event });
+            plan.push(ScheduledEvent { at, wall: Some(wall), event });
         };
         if let Some(ahead) = settings.token_expiry_notice {
             // A token that expires sooner is announced at once.
-            on_wall(token.expires.checked_sub(ahead).unwrap_or(token.expires), Event::Notice);
+            on_wall(token.expires.checked_sub(ahead).unwrap_or(token.expires), LimitEvent::Notice);
         }
         if settings.on_token_expiry != OnTokenExpiry::Keep {
-            on_wall(token.accepted_until, Event::Soft(Cause::TokenExpired));
+            on_wall(token.accepted_until, LimitEvent::Soft(EndCause::TokenExpired));
         }
         if settings.on_token_expiry == OnTokenExpiry::Close {
-            on_wall(token.accepted_until + EXPIRY_GRACE, Event::Hard(Cause::TokenExpired));
+            on_wall(token.accepted_until + EXPIRY_GRACE, LimitEvent::Hard(EndCause::TokenExpired));
         }
         Self {
             client_idle: settings.client_idle_timeout,
@@ -125,7 +129,7 @@ impl Rules {
     }
 
     /// Whether it matters how the session stands.
-    pub(super) fn watchful(&self) -> bool {
+    pub(super) fn needs_state(&self) -> bool {
         self.client_idle.is_some()
             || self.idle_transaction.is_some()
             || self.soft.is_some()
@@ -135,27 +139,27 @@ impl Rules {
 
     /// The service is stopping.
     pub(super) fn drain(&mut self) {
-        self.soft = Some(Cause::Drained);
+        self.soft = Some(EndCause::Drained);
     }
 
     /// The session has to end now.
-    pub(super) fn stop(&mut self, cause: Cause) {
+    pub(super) fn stop(&mut self, cause: EndCause) {
         self.hard = Some(cause);
     }
 
     /// How the session stands, and whether the client has sent something since the last time.
-    pub(super) fn stands(
+    pub(super) fn note_state(
         &mut self,
-        standing: SessionState,
+        state: SessionState,
         client_spoke: bool,
         now: impl FnOnce() -> Instant,
     ) {
-        let quiet = match standing {
-            SessionState::Idle if self.client_idle.is_some() => Cause::ClientIdle,
+        let quiet = match state {
+            SessionState::Idle if self.client_idle.is_some() => EndCause::ClientIdle,
             SessionState::InTransaction | SessionState::InFailedTransaction
                 if self.idle_transaction.is_some() =>
             {
-                Cause::IdleInTransaction
+                EndCause::IdleInTransaction
             }
             _ => return self.quiet = None,
         };
@@ -169,24 +173,24 @@ impl Rules {
         self.plan.iter().map(|planned| planned.at).chain(self.quiet_until().map(|(_, at)| at)).min()
     }
 
-    fn quiet_until(&self) -> Option<(Cause, Instant)> {
+    fn quiet_until(&self) -> Option<(EndCause, Instant)> {
         let (cause, since) = self.quiet?;
-        let patience = if cause == Cause::ClientIdle { self.client_idle } else { self.idle_transaction };
+        let patience = if cause == EndCause::ClientIdle { self.client_idle } else { self.idle_transaction };
         Some((cause, since + patience?))
     }
 
     /// Time has passed.
     pub(super) fn tick(&mut self, now: Instant, clock: &Clock) {
-        let due: Vec<Planned> = self.plan.extract_if(.., |planned| planned.at <= now).collect();
+        let due: Vec<ScheduledEvent> = self.plan.extract_if(.., |planned| planned.at <= now).collect();
         for planned in due {
             let early = planned.wall.and_then(|wall| wall.duration_since(clock.now()).ok());
             match (early, planned.event) {
                 (Some(early), _) if !early.is_zero() => {
-                    self.plan.push(Planned { at: now + early.max(RECHECK), ..planned });
+                    self.plan.push(ScheduledEvent { at: now + early.max(RECHECK), ..planned });
                 }
-                (_, Event::Notice) => self.notice = true,
-                (_, Event::Soft(cause)) => self.soft = self.soft.or(Some(cause)),
-                (_, Event::Hard(cause)) => self.hard = self.hard.or(Some(cause)),
+                (_, LimitEvent::Notice) => self.notice = true,
+                (_, LimitEvent::Soft(cause)) => self.soft = self.soft.or(Some(cause)),
+                (_, LimitEvent::Hard(cause)) => self.hard = self.hard.or(Some(cause)),
             }
         }
         if let Some((cause, until)) = self.quiet_until()
@@ -198,16 +202,16 @@ impl Rules {
     }
 
     /// What follows for a session that stands like this.
-    pub(super) fn verdict(&self, standing: SessionState) -> Verdict {
-        match (self.soft, self.hard, standing) {
+    pub(super) fn decision(&self, state: SessionState) -> LimitDecision {
+        match (self.soft, self.hard, state) {
             (Some(cause), _, SessionState::Idle)
             | (
                 _,
                 Some(cause),
                 SessionState::Idle | SessionState::InTransaction | SessionState::InFailedTransaction,
-            ) => Verdict::End(cause),
-            (_, Some(cause), SessionState::Busy) => Verdict::EndAtBoundary(cause),
-            _ => Verdict::GoOn,
+            ) => LimitDecision::End(cause),
+            (_, Some(cause), SessionState::Busy) => LimitDecision::EndAtBoundary(cause),
+            _ => LimitDecision::GoOn,
         }
     }
 }

@@ -7,75 +7,75 @@ use std::task::Context;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use super::Terms;
-use super::time_limits::{Cause, Rules, Verdict};
-use super::wake_flag::Bell;
+use super::RelayOptions;
+use super::time_limits::{EndCause, LimitDecision, TimeLimits};
+use super::wake_flag::WakeFlag;
 use crate::clock::Clock;
 use crate::postgres::tracker::SessionState;
 
 /// The rules, and what they wait for.
-pub(super) struct Watch {
-    pub(super) rules: Rules,
+pub(super) struct RelayTimers {
+    pub(super) limits: TimeLimits,
     clock: Clock,
     drain: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
-    out: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    ended: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     /// Tells whether the others are ended too.
     now: CancellationToken,
     alarm: Option<Pin<Box<Sleep>>>,
     /// When the alarm rings; `None` when it is not set.
     armed: Option<Instant>,
-    bell: Bell,
+    wake_flag: WakeFlag,
 }
 
-impl Watch {
-    pub(super) fn new(terms: &Terms) -> Self {
+impl RelayTimers {
+    pub(super) fn new(options: &RelayOptions) -> Self {
         let wait = |token: &CancellationToken| Some(Box::pin(token.clone().cancelled_owned()));
         Self {
-            rules: Rules::new(&terms.settings, terms.token, &terms.clock, Instant::now()),
-            clock: terms.clock.clone(),
-            drain: wait(&terms.drain),
-            out: wait(&terms.out),
-            now: terms.now.clone(),
+            limits: TimeLimits::new(&options.settings, options.token, &options.clock, Instant::now()),
+            clock: options.clock.clone(),
+            drain: wait(&options.drain),
+            ended: wait(&options.ended),
+            now: options.now.clone(),
             alarm: None,
             armed: None,
-            bell: Bell::default(),
+            wake_flag: WakeFlag::default(),
         }
     }
 
-    /// Looks at clocks and tokens if they have called. `standing` is asked only where it matters.
+    /// Looks at clocks and tokens if they have called. `state` is asked only where it matters.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
         client_spoke: bool,
-        standing: impl FnOnce() -> SessionState,
-    ) -> Verdict {
-        let rung = self.bell.take_ring(cx);
-        if rung {
-            self.look();
+        state: impl FnOnce() -> SessionState,
+    ) -> LimitDecision {
+        let raised = self.wake_flag.take(cx);
+        if raised {
+            self.poll_timers();
         }
-        if !rung && !self.rules.watchful() {
-            return Verdict::GoOn;
+        if !raised && !self.limits.needs_state() {
+            return LimitDecision::GoOn;
         }
-        let standing = standing();
-        self.rules.stands(standing, client_spoke, Instant::now);
-        if rung {
-            self.rules.tick(Instant::now(), &self.clock);
+        let state = state();
+        self.limits.note_state(state, client_spoke, Instant::now);
+        if raised {
+            self.limits.tick(Instant::now(), &self.clock);
         }
         self.arm();
-        self.rules.verdict(standing)
+        self.limits.decision(state)
     }
 
     /// Finds out who has called, and leaves the bell with the others.
-    fn look(&mut self) {
-        let Some(bell) = self.bell.waker() else { return };
-        let mut cx = Context::from_waker(bell);
+    fn poll_timers(&mut self) {
+        let Some(flag) = self.wake_flag.waker() else { return };
+        let mut cx = Context::from_waker(flag);
         if self.drain.as_mut().is_some_and(|drain| drain.as_mut().poll(&mut cx).is_ready()) {
             self.drain = None;
-            self.rules.drain();
+            self.limits.drain();
         }
-        if self.out.as_mut().is_some_and(|out| out.as_mut().poll(&mut cx).is_ready()) {
-            self.out = None;
-            self.rules.stop(if self.now.is_cancelled() { Cause::Stopped } else { Cause::Withdrawn });
+        if self.ended.as_mut().is_some_and(|out| out.as_mut().poll(&mut cx).is_ready()) {
+            self.ended = None;
+            self.limits.stop(if self.now.is_cancelled() { EndCause::Stopped } else { EndCause::Withdrawn });
         }
         if self.armed.is_some()
             && self.alarm.as_mut().is_some_and(|alarm| alarm.as_mut().poll(&mut cx).is_ready())
@@ -87,16 +87,16 @@ impl Watch {
     /// Sets the alarm. One that rings too early is left alone: setting it for each message costs more than a
     /// look in vain now and then.
     fn arm(&mut self) {
-        let Some(next) = self.rules.next() else { return };
+        let Some(next) = self.limits.next() else { return };
         if self.armed.is_some_and(|armed| armed <= next) {
             return;
         }
-        let Some(bell) = self.bell.waker() else { return };
+        let Some(flag) = self.wake_flag.waker() else { return };
         let alarm = self.alarm.get_or_insert_with(|| Box::pin(sleep_until(next)));
         alarm.as_mut().reset(next);
         self.armed = Some(next);
-        if alarm.as_mut().poll(&mut Context::from_waker(bell)).is_ready() {
-            self.bell.ring(); // it is due already: look again at once
+        if alarm.as_mut().poll(&mut Context::from_waker(flag)).is_ready() {
+            self.wake_flag.raise(); // it is due already: look again at once
         }
     }
 }

@@ -6,44 +6,44 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Wake, Waker};
 
 /// Wakes the task, and remembers it.
-struct Ring {
-    rung: AtomicBool,
+struct FlagWaker {
+    raised: AtomicBool,
     task: Waker,
 }
 
-impl Wake for Ring {
+impl Wake for FlagWaker {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.rung.store(true, Ordering::Release);
+        self.raised.store(true, Ordering::Release);
         self.task.wake_by_ref();
     }
 }
 
 /// One of several things that a task waits for.
 #[derive(Default)]
-pub(super) struct Bell(Option<(Arc<Ring>, Waker)>);
+pub(super) struct WakeFlag(Option<(Arc<FlagWaker>, Waker)>);
 
-impl Bell {
+impl WakeFlag {
     /// Whether it has rung since the last time. A new one has, and so has one whose task got another waker: what
     /// was left with the old one is to be left again.
-    pub(super) fn take_ring(&mut self, cx: &Context<'_>) -> bool {
+    pub(super) fn take(&mut self, cx: &Context<'_>) -> bool {
         match &self.0 {
-            Some((ring, _)) if ring.task.will_wake(cx.waker()) => {
-                ring.rung.load(Ordering::Relaxed) && ring.rung.swap(false, Ordering::Acquire)
+            Some((waker, _)) if waker.task.will_wake(cx.waker()) => {
+                waker.raised.load(Ordering::Relaxed) && waker.raised.swap(false, Ordering::Acquire)
             }
             _ => {
-                let ring = Arc::new(Ring { rung: AtomicBool::new(false), task: cx.waker().clone() });
-                self.0 = Some((Arc::clone(&ring), ring.into()));
+                let waker = Arc::new(FlagWaker { raised: AtomicBool::new(false), task: cx.waker().clone() });
+                self.0 = Some((Arc::clone(&waker), waker.into()));
                 true
             }
         }
     }
 
     /// Rings it. A bell that nobody has looked at yet counts as rung anyway.
-    pub(super) fn ring(&self) {
+    pub(super) fn raise(&self) {
         if let Some(waker) = self.waker() {
             waker.wake_by_ref();
         }
@@ -72,21 +72,21 @@ mod tests {
 
     #[test]
     fn a_bell_is_heard_once_and_wakes_whoever_waits_now() {
-        let mut bell = Bell::default();
-        bell.ring();
-        assert!(bell.waker().is_none());
+        let mut flag = WakeFlag::default();
+        flag.raise();
+        assert!(flag.waker().is_none());
         let mut left = Waker::noop().clone();
         for _ in 0..2 {
             let task = Arc::new(Task::default());
             let waker = Waker::from(Arc::clone(&task));
             let cx = Context::from_waker(&waker);
-            assert!(bell.take_ring(&cx) && !bell.take_ring(&cx), "new for this task");
+            assert!(flag.take(&cx) && !flag.take(&cx), "new for this task");
             left.wake_by_ref();
-            assert!(!bell.take_ring(&cx), "left with another task's");
-            bell.ring();
-            left = bell.waker().unwrap().clone();
+            assert!(!flag.take(&cx), "left with another task's");
+            flag.raise();
+            left = flag.waker().unwrap().clone();
             left.wake_by_ref();
-            assert!(bell.take_ring(&cx) && !bell.take_ring(&cx));
+            assert!(flag.take(&cx) && !flag.take(&cx));
             assert_eq!(task.0.load(Ordering::Relaxed), 2);
         }
     }

@@ -48,7 +48,7 @@ use crate::postgres::message::WireError;
 use crate::postgres::negotiate::{FirstPacket, NegotiationError, negotiate};
 use crate::postgres::server_login::{LoginParameters, UpstreamSession};
 use crate::refusal::Stage;
-use crate::relay::{Kept, SessionSettings, Terms, TokenTimes, relay};
+use crate::relay::{RelayOptions, ReusableServer, SessionSettings, TokenTimes, relay};
 use crate::telemetry::audit::{Identity, Trail};
 use crate::telemetry::audit_file::AuditGate;
 use crate::telemetry::metrics::Metrics;
@@ -290,13 +290,13 @@ async fn relay_session(
     };
     let _welcomed = context.permits.welcomed();
     let (registered, ended) = login.registration;
-    let options = Terms {
+    let options = RelayOptions {
         settings: login.settings,
         token: login.token,
         clock: context.clock.clone(),
         drain: context.shutdown.drain.clone(),
         now: context.shutdown.now.clone(),
-        out: ended,
+        ended,
         session,
         status,
         keep: login.checkout.is_some(),
@@ -311,8 +311,8 @@ async fn relay_session(
     audit.carried(report.to_server, report.to_client);
     drop((login.permit, registered)); // others may have them from here on, and not before
     let cancel = login.client_key.map(ClientKey::retire).transpose(); // from here on the client's key cancels nothing
-    match (login.checkout, report.kept) {
-        (Some(checkout), Some(Kept { told_parameter })) => {
+    match (login.checkout, report.reusable) {
+        (Some(checkout), Some(ReusableServer { told_parameter })) => {
             let UpstreamSession { stream, statement_cancel, .. } = login.upstream;
             let returned = ReturnedConnection { stream, told_parameter, cancel, statement_cancel };
             // Nobody waits for it: the client is gone, and its place is free.

@@ -21,7 +21,7 @@ use crate::postgres::oauthbearer::BearerError;
 use crate::postgres::server_login::UpstreamLoginError;
 use crate::postgres::startup::StartupError;
 use crate::refusal::{Refusal, Stage};
-use crate::relay::{Carried, Cause, RelayEnd};
+use crate::relay::{EndCause, RelayEnd, RelayReport};
 use crate::telemetry::audit::Outcome;
 use crate::telemetry::log_queue::Unwritable;
 use crate::telemetry::metrics::Metrics;
@@ -158,7 +158,7 @@ pub enum SessionEnd {
     /// The client left before it was let in.
     NotWelcomed(WireError),
     /// A session.
-    Carried(Carried),
+    Carried(RelayReport),
 }
 
 impl SessionEnd {
@@ -186,7 +186,7 @@ impl SessionEnd {
             Self::CancelFailed(error) => {
                 tracing::warn!(%session, %error, left_out, "a cancel was not delivered");
             }
-            Self::Carried(Carried { end: RelayEnd::ServerLost(error), .. }) => {
+            Self::Carried(RelayReport { end: RelayEnd::ServerLost(error), .. }) => {
                 let error = error.as_ref().map(ToString::to_string);
                 tracing::warn!(%session, error, left_out, "the server closed the connection without a word");
             }
@@ -202,7 +202,7 @@ impl SessionEnd {
             Self::Refused(why) if why.fault() == Fault::Client => None,
             Self::Refused(why) => Some(why.refusal("", &TokenMethod::Password).stage.word()),
             Self::CancelFailed(_) => Some("cancel"),
-            Self::Carried(Carried { end: RelayEnd::ServerLost(_), .. }) => Some("server_lost"),
+            Self::Carried(RelayReport { end: RelayEnd::ServerLost(_), .. }) => Some("server_lost"),
             _ => None,
         }
     }
@@ -285,15 +285,15 @@ fn carried_outcome(end: &RelayEnd) -> Outcome {
     Outcome { word, end: Some(end), stage: None, sqlstate: None, reason: Some(reason), routine: false }
 }
 
-fn ended_by_us(cause: Cause, told: bool) -> Outcome {
+fn ended_by_us(cause: EndCause, told: bool) -> Outcome {
     let (end, reason) = match cause {
-        Cause::ClientIdle => ("idle", "session.client_idle_timeout passed"),
-        Cause::IdleInTransaction => ("idle_in_transaction", "session.idle_transaction_timeout passed"),
-        Cause::Lifetime => ("lifetime", "session.max_lifetime, or that of its group, is reached"),
-        Cause::TokenExpired => ("token_expired", "its token has expired"),
-        Cause::Withdrawn => ("withdrawn", "the access of its subject or token is withdrawn"),
-        Cause::Drained => ("drained", "the proxy is stopping, and no transaction was open"),
-        Cause::Stopped => ("stopped", "the proxy is stopping and waits no longer"),
+        EndCause::ClientIdle => ("idle", "session.client_idle_timeout passed"),
+        EndCause::IdleInTransaction => ("idle_in_transaction", "session.idle_transaction_timeout passed"),
+        EndCause::Lifetime => ("lifetime", "session.max_lifetime, or that of its group, is reached"),
+        EndCause::TokenExpired => ("token_expired", "its token has expired"),
+        EndCause::Withdrawn => ("withdrawn", "the access of its subject or token is withdrawn"),
+        EndCause::Drained => ("drained", "the proxy is stopping, and no transaction was open"),
+        EndCause::Stopped => ("stopped", "the proxy is stopping and waits no longer"),
     };
     let untold = if told { "" } else { "; the client was in the middle of a message and could not be told" };
     Outcome {

@@ -17,17 +17,17 @@ use crate::relay::*;
 
 /// A transfer, and what the kernel was asked for.
 struct Watched {
-    bulk: Bulk,
-    asked: RefCell<Vec<(Way, usize)>>,
+    bulk: LowWaterMark,
+    asked: RefCell<Vec<(Towards, usize)>>,
 }
 
 impl Watched {
     fn new() -> Self {
-        Self { bulk: Bulk::new(), asked: RefCell::default() }
+        Self { bulk: LowWaterMark::new(), asked: RefCell::default() }
     }
 
     /// What the kernel is asked for when so many bytes have gone to the server and to the client.
-    fn carried(&mut self, up: u64, down: u64) -> Vec<(Way, usize)> {
+    fn carried(&mut self, up: u64, down: u64) -> Vec<(Towards, usize)> {
         let asked = |way, bytes| self.asked.borrow_mut().push((way, bytes));
         self.bulk.poll(&mut Context::from_waker(Waker::noop()), (up, down), asked);
         self.asked.take()
@@ -38,11 +38,11 @@ const LEAST: u64 = AT_LEAST as u64;
 
 #[tokio::test(start_paused = true)]
 async fn much_one_way_is_gathered_until_the_other_side_speaks() {
-    for (way, other) in [(Way::ToClient, Way::ToServer), (Way::ToServer, Way::ToClient)] {
+    for (way, other) in [(Towards::Client, Towards::Server), (Towards::Server, Towards::Client)] {
         let mut watched = Watched::new();
-        let mut carried = |to: Way, bytes| match to {
-            Way::ToServer => watched.carried(bytes, 0),
-            Way::ToClient => watched.carried(0, bytes),
+        let mut carried = |to: Towards, bytes| match to {
+            Towards::Server => watched.carried(bytes, 0),
+            Towards::Client => watched.carried(0, bytes),
         };
         assert_eq!(carried(way, AFTER - 1), [], "one byte is missing");
         assert_eq!(carried(other, 1), []);
@@ -59,7 +59,7 @@ async fn much_one_way_is_gathered_until_the_other_side_speaks() {
 #[tokio::test(start_paused = true)]
 async fn what_comes_too_slowly_is_not_gathered() {
     let mut watched = Watched::new();
-    assert_eq!(watched.carried(0, AFTER), [(Way::ToClient, AT_LEAST)]);
+    assert_eq!(watched.carried(0, AFTER), [(Towards::Client, AT_LEAST)]);
     for _ in 0..10 {
         assert_eq!(watched.carried(0, LEAST), [], "as much as was asked for");
         advance(PATIENCE + Duration::from_millis(1)).await;
@@ -67,15 +67,15 @@ async fn what_comes_too_slowly_is_not_gathered() {
     }
     assert_eq!(watched.carried(0, LEAST - 1), []);
     advance(PATIENCE + Duration::from_millis(1)).await;
-    assert_eq!(watched.carried(0, 0), [(Way::ToClient, 1)]);
+    assert_eq!(watched.carried(0, 0), [(Towards::Client, 1)]);
     assert_eq!(watched.carried(0, AFTER - 1), [], "it begins again");
-    assert_eq!(watched.carried(0, 1), [(Way::ToClient, AT_LEAST)]);
+    assert_eq!(watched.carried(0, 1), [(Towards::Client, AT_LEAST)]);
 }
 
 async fn connection() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (near, far) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
-    (near.unwrap(), far.unwrap().0)
+    let (ours, theirs) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+    (ours.unwrap(), theirs.unwrap().0)
 }
 
 /// Longer than anything here takes.
@@ -126,10 +126,10 @@ async fn a_bulk_transfer_that_is_ended_is_gathered_no_more() {
 async fn it_is_the_sender_that_is_waited_for() {
     let ((client, _far_client), (server, _far_server)) = (connection().await, connection().await);
     let both = || [&client, &server].map(|tcp| socket::wakes_at(tcp).unwrap());
-    wake_at(Way::ToServer, AT_LEAST, &client, &server);
+    wake_at(Towards::Server, AT_LEAST, &client, &server);
     assert_eq!(both(), [AT_LEAST, 1]);
-    wake_at(Way::ToClient, 2, &client, &server);
-    wake_at(Way::ToServer, 1, &client, &server);
+    wake_at(Towards::Client, 2, &client, &server);
+    wake_at(Towards::Server, 1, &client, &server);
     assert_eq!(both(), [1, 2]);
 }
 
@@ -137,7 +137,7 @@ async fn it_is_the_sender_that_is_waited_for() {
 #[tokio::test]
 async fn others_are_heard_after_each_turn() {
     const TIMES: u64 = 20;
-    let ((mut near, mut far), carried) = (connection().await, Arc::new(AtomicU64::new(0)));
+    let ((mut ours, mut theirs), carried) = (connection().await, Arc::new(AtomicU64::new(0)));
     let (mut from, mut to, counted) = (tokio::io::repeat(b'x'), tokio::io::sink(), Arc::clone(&carried));
     let mut direction = Direction::new();
     tokio::spawn(poll_fn(move |cx| {
@@ -147,9 +147,9 @@ async fn others_are_heard_after_each_turn() {
         direction.poll(cx, &mut from, &mut to, count)
     }));
     for _ in 0..TIMES {
-        far.write_all(b"x").await.unwrap();
+        theirs.write_all(b"x").await.unwrap();
         // With room for more than there is: a read that was filled would not wait for the kernel the next time.
-        assert_eq!(near.read(&mut [0; 2]).await.unwrap(), 1);
+        assert_eq!(ours.read(&mut [0; 2]).await.unwrap(), 1);
     }
     let turns = carried.load(Ordering::Relaxed) / BUFFER_BYTES as u64;
     // Turns of two buffers would carry twice as many.

@@ -27,7 +27,7 @@ pub(super) struct Ends {
     pub(super) server: DuplexStream,
     pub(super) drain: CancellationToken,
     pub(super) now: CancellationToken,
-    pub(super) relay: JoinHandle<Carried>,
+    pub(super) relay: JoinHandle<RelayReport>,
     pub(super) seen: Arc<Seen>,
 }
 
@@ -83,26 +83,26 @@ pub(super) fn carry<C, S>(
     clock: Clock,
     (drain, now): (CancellationToken, CancellationToken),
     seen: Arc<Seen>,
-) -> JoinHandle<Carried>
+) -> JoinHandle<RelayReport>
 where
     C: AsyncRead + AsyncWrite + OverTcp + Unpin + Send + 'static,
     S: AsyncRead + AsyncWrite + OverTcp + Unpin + Send + 'static,
 {
     tokio::spawn(async move {
         let expires = UNIX_EPOCH + NOON + TOKEN_LIFE;
-        let terms = Terms {
+        let options = RelayOptions {
             settings,
             token: TokenTimes { expires, accepted_until: expires + LEEWAY },
             clock,
             drain,
-            out: now.child_token(),
+            ended: now.child_token(),
             now,
             session: SessionId::random(),
             status: b'I',
             keep: false,
         };
         let recall = async || seen.recalled.store(true, Ordering::Relaxed);
-        let mut relaying = pin!(relay(client, server, &terms, recall));
+        let mut relaying = pin!(relay(client, server, &options, recall));
         poll_fn(|cx| {
             seen.woken.fetch_add(1, Ordering::Relaxed);
             relaying.as_mut().poll(cx)
@@ -196,7 +196,10 @@ async fn a_stop_at_a_boundary_says_57p01_and_leaves_the_server_politely() {
     let text = String::from_utf8_lossy(&read_all(&mut ends.client).await).into_owned();
     assert!(text.contains("C57P01\0Mterminating connection due to administrator command\0"), "{text}");
     assert_eq!(read_all(&mut ends.server).await, TERMINATE);
-    assert!(matches!(ends.relay.await.unwrap().end, RelayEnd::Ended { cause: Cause::Stopped, told: true }));
+    assert!(matches!(
+        ends.relay.await.unwrap().end,
+        RelayEnd::Ended { cause: EndCause::Stopped, told: true }
+    ));
 }
 
 #[tokio::test(start_paused = true)]

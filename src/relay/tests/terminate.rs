@@ -11,25 +11,26 @@ use crate::relay::*;
 struct Ends {
     client: DuplexStream,
     server: DuplexStream,
-    relay: JoinHandle<Carried>,
+    relay: JoinHandle<RelayReport>,
 }
 
 fn start(settings: SessionSettings) -> Ends {
     let (client, near_client) = duplex(1_024);
     let (server, mut near_server) = duplex(1_024);
     let expires = std::time::UNIX_EPOCH;
-    let terms = Terms {
+    let options = RelayOptions {
         settings,
         token: TokenTimes { expires, accepted_until: expires },
         clock: Clock::from_fn(|| std::time::UNIX_EPOCH),
         drain: CancellationToken::new(),
         now: CancellationToken::new(),
-        out: CancellationToken::new(),
+        ended: CancellationToken::new(),
         session: SessionId::random(),
         status: b'I',
         keep: true,
     };
-    let relay = tokio::spawn(async move { relay(near_client, &mut near_server, &terms, async || {}).await });
+    let relay =
+        tokio::spawn(async move { relay(near_client, &mut near_server, &options, async || {}).await });
     Ends { client, server, relay }
 }
 
@@ -49,7 +50,7 @@ impl Ends {
     }
 
     /// The end of the session, and what the server heard of it.
-    async fn end(mut self) -> (Carried, Vec<u8>) {
+    async fn end(mut self) -> (RelayReport, Vec<u8>) {
         self.client.shutdown().await.unwrap();
         let heard = read_all(&mut self.server).await;
         drop(self.server);
@@ -66,7 +67,7 @@ async fn u4_a_goodbye_at_rest_stays_with_us_and_so_does_a_plain_end() {
         ends.client.write_all(goodbye).await.unwrap();
         let (carried, heard) = ends.end().await;
         assert!(matches!(carried.end, RelayEnd::ClientLeft), "{carried:?}");
-        assert_eq!(carried.kept, Some(Kept { told_parameter: false }));
+        assert_eq!(carried.reusable, Some(ReusableServer { told_parameter: false }));
         assert_eq!((heard, carried.to_server), (vec![], 14));
     }
 }
@@ -105,7 +106,7 @@ async fn u4_whoever_leaves_in_the_middle_of_something_takes_the_server_along() {
             // In one piece, as drivers write it.
             ends.client.write_all(&[last, goodbye].concat()).await.unwrap();
             let (carried, heard) = ends.end().await;
-            assert_eq!(carried.kept, None, "{when}");
+            assert_eq!(carried.reusable, None, "{when}");
             assert_eq!(heard, [last, goodbye].concat(), "{when}: it is all the server's");
         }
     }
@@ -117,7 +118,7 @@ async fn u4_a_goodbye_is_one_where_a_message_begins_and_nowhere_else() {
     let mut ends = start(plain());
     ends.client_says(&message(b'Q', TERMINATE)).await;
     ends.server_says(&message(b'Z', b"I")).await;
-    assert!(ends.end().await.0.kept.is_some());
+    assert!(ends.end().await.0.reusable.is_some());
     // With something behind it, or in pieces, it is the server's.
     let more = [TERMINATE, b"Q"].concat();
     for pieces in [&[&more[..]][..], &[&TERMINATE[..2], &TERMINATE[2..]]] {
@@ -125,7 +126,7 @@ async fn u4_a_goodbye_is_one_where_a_message_begins_and_nowhere_else() {
         for piece in pieces {
             ends.client_says(piece).await;
         }
-        assert_eq!(ends.end().await.0.kept, None, "{pieces:?}");
+        assert_eq!(ends.end().await.0.reusable, None, "{pieces:?}");
     }
 }
 
@@ -134,7 +135,7 @@ async fn u4_what_the_server_has_told_of_itself_is_noted() {
     let mut ends = start(plain());
     ends.server_says(&message(b'S', b"TimeZone\0UTC\0")).await;
     ends.client.write_all(TERMINATE).await.unwrap();
-    assert_eq!(ends.end().await.0.kept, Some(Kept { told_parameter: true }));
+    assert_eq!(ends.end().await.0.reusable, Some(ReusableServer { told_parameter: true }));
 }
 
 #[tokio::test(start_paused = true)]
@@ -144,7 +145,7 @@ async fn u4_a_session_that_a_rule_ends_takes_the_server_along() {
     let farewell = read_all(&mut ends.client).await;
     assert!(!farewell.is_empty());
     let (carried, heard) = ends.end().await;
-    assert_eq!((carried.kept, &heard[..]), (None, TERMINATE));
+    assert_eq!((carried.reusable, &heard[..]), (None, TERMINATE));
 }
 
 #[tokio::test(start_paused = true)]
@@ -153,7 +154,7 @@ async fn c3_a_client_that_says_goodbye_and_stays_is_left_after_two_seconds() {
     ends.client.write_all(TERMINATE).await.unwrap();
     let begun = tokio::time::Instant::now();
     let carried = ends.relay.await.unwrap();
-    assert!(carried.kept.is_some());
+    assert!(carried.reusable.is_some());
     assert_eq!(begun.elapsed(), Duration::from_secs(2));
     drop(ends.server);
 }

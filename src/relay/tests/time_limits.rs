@@ -39,7 +39,7 @@ async fn farewell(ends: &mut Ends) -> (String, Instant) {
     (format!("{} {}: {}", field("V"), field("C"), field("M")), at)
 }
 
-async fn cause(ends: Ends) -> Cause {
+async fn cause(ends: Ends) -> EndCause {
     drop((ends.client, ends.server));
     match ends.relay.await.unwrap().end {
         RelayEnd::Ended { cause, told: true } => cause,
@@ -69,7 +69,7 @@ async fn a_silent_client_is_ended_as_postgresql_does_it() {
     assert_eq!(word, "FATAL 57P05: terminating connection due to idle-session timeout");
     assert_eq!(at - idle_since, MINUTE);
     assert_eq!(read_all(&mut ends.server).await, TERMINATE);
-    assert_eq!(cause(ends).await, Cause::ClientIdle);
+    assert_eq!(cause(ends).await, EndCause::ClientIdle);
 }
 
 #[tokio::test(start_paused = true)]
@@ -85,7 +85,7 @@ async fn a_transaction_left_open_is_ended_as_postgresql_does_it() {
         let (word, at) = farewell(&mut ends).await;
         assert_eq!(word, "FATAL 25P03: terminating connection due to idle-in-transaction timeout");
         assert_eq!(at - open_since, MINUTE);
-        assert_eq!(cause(ends).await, Cause::IdleInTransaction);
+        assert_eq!(cause(ends).await, EndCause::IdleInTransaction);
     }
 }
 
@@ -96,7 +96,7 @@ async fn an_old_session_ends_out_of_its_transaction_or_a_minute_later() {
     let mut idle = start_with(256, old.clone());
     let (word, at) = farewell(&mut idle).await;
     assert_eq!(word, "FATAL 57P01: terminating connection due to session lifetime limit");
-    assert_eq!((at - born, cause(idle).await), (MINUTE, Cause::Lifetime));
+    assert_eq!((at - born, cause(idle).await), (MINUTE, EndCause::Lifetime));
 
     let born = Instant::now();
     let mut patient = start_with(256, old.clone());
@@ -125,7 +125,7 @@ async fn j14_a_session_ends_with_its_token_as_configured() {
         exchange(&mut ends, &ready(status)).await;
         let (word, at) = farewell(&mut ends).await;
         assert_eq!((word.as_str(), at - born), (expired, TOKEN_LIFE + LEEWAY + after), "{rule:?} {status}");
-        assert_eq!(cause(ends).await, Cause::TokenExpired);
+        assert_eq!(cause(ends).await, EndCause::TokenExpired);
     }
     for (rule, status) in [(OnTokenExpiry::CloseWhenIdle, "T"), (OnTokenExpiry::Keep, "I")] {
         let mut ends = start_with(256, with(rule));
@@ -161,7 +161,7 @@ async fn j14_in_a_message_the_end_comes_within_five_seconds_behind_it_or_without
         } else {
             assert_eq!(read, row[..20]);
             let end = ends.relay.await.unwrap().end;
-            assert!(matches!(end, RelayEnd::Ended { cause: Cause::TokenExpired, told: false }), "{end:?}");
+            assert!(matches!(end, RelayEnd::Ended { cause: EndCause::TokenExpired, told: false }), "{end:?}");
         }
     }
 }
@@ -243,7 +243,7 @@ async fn r18_a_drain_waits_for_what_is_under_way_and_for_nothing_else() {
         farewell(&mut idle).await.0,
         "FATAL 57P01: terminating connection due to administrator command"
     );
-    assert_eq!(cause(idle).await, Cause::Drained);
+    assert_eq!(cause(idle).await, EndCause::Drained);
 
     // A transaction, and a pipeline behind it: all of it is answered.
     let mut busy = start_with(1_024, plain());
@@ -262,7 +262,7 @@ async fn r18_a_drain_waits_for_what_is_under_way_and_for_nothing_else() {
         assert_eq!(answered, answer);
     }
     farewell(&mut busy).await;
-    assert_eq!(cause(busy).await, Cause::Drained);
+    assert_eq!(cause(busy).await, EndCause::Drained);
 
     // One that never ends is ended by the deadline, which is not the relay's.
     let mut endless = start_with(256, plain());
@@ -271,7 +271,7 @@ async fn r18_a_drain_waits_for_what_is_under_way_and_for_nothing_else() {
     sleep(10 * MINUTE).await;
     endless.now.cancel();
     farewell(&mut endless).await;
-    assert_eq!(cause(endless).await, Cause::Stopped);
+    assert_eq!(cause(endless).await, EndCause::Stopped);
 }
 
 /// A server at work is told to stop, when a rule ends the session and only then.

@@ -11,7 +11,7 @@ fn io() -> std::io::Error {
 
 /// One end of each kind.
 fn ends() -> Vec<SessionEnd> {
-    let carried = |end| SessionEnd::Carried(Carried { to_server: 1, to_client: 2, end, kept: None });
+    let carried = |end| SessionEnd::Carried(RelayReport { to_server: 1, to_client: 2, end, reusable: None });
     let mut ends = vec![
         SessionEnd::Dropped(NegotiationError::Silent),
         SessionEnd::Dropped(NegotiationError::HealthCheck),
@@ -36,13 +36,13 @@ fn ends() -> Vec<SessionEnd> {
         carried(RelayEnd::ServerLost(Some(io()))),
     ];
     let causes = [
-        Cause::ClientIdle,
-        Cause::IdleInTransaction,
-        Cause::Lifetime,
-        Cause::TokenExpired,
-        Cause::Withdrawn,
-        Cause::Drained,
-        Cause::Stopped,
+        EndCause::ClientIdle,
+        EndCause::IdleInTransaction,
+        EndCause::Lifetime,
+        EndCause::TokenExpired,
+        EndCause::Withdrawn,
+        EndCause::Drained,
+        EndCause::Stopped,
     ];
     ends.extend(causes.map(|cause| carried(RelayEnd::Ended { cause, told: true })));
     let stages = [

@@ -17,7 +17,7 @@ use crate::config::{
     CancelSettings, ClusterSettings, Config, EgressSettings, IssuerSettings, LimitSettings, ListenAuth,
     ListenSettings, PoolSettings,
 };
-use crate::identity::{KeyFetcher, KeyStore, Policy, Verifier};
+use crate::identity::{AccessPolicy, KeyFetcher, KeyStore, Verifier};
 use crate::lifecycle::ShutdownTokens;
 use crate::net::certificate::CertificateFacts;
 use crate::net::dial::DialerSet;
@@ -138,7 +138,7 @@ impl SharedState {
         let context = SessionContext {
             limits: session_limits(&limits),
             verifier: Verifier::new(issuers, self.outside.clock.clone()),
-            policy: Policy::new(clusters),
+            policy: AccessPolicy::new(clusters),
             federation,
             dialers,
             login_rates: admissions,

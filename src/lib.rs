@@ -12,7 +12,7 @@
 //!
 //! [`session`] shows it from top to bottom; each step takes what the step before has proved:
 //! [`postgres::client::PendingLogin`] is asked for a [`secret::Jwt`], [`identity::Verifier`] makes
-//! [`identity::VerifiedClaims`] of it, [`identity::Policy`] a [`identity::Grant`],
+//! [`identity::VerifiedClaims`] of it, [`identity::AccessPolicy`] a [`identity::Grant`],
 //! [`aws::federation::Federation`] role credentials and a [`secret::IamToken`], and [`postgres::server_login`] a
 //! session of the granted user.
 //!

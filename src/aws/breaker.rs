@@ -21,33 +21,33 @@ const LOOK_AHEAD: usize = 200;
 /// The row is that of the calls' beginnings: a server that says no at once and yes only after some work would
 /// otherwise show any number of failures in a row while half of the calls succeed.
 #[derive(Debug)]
-pub struct Breaker(Mutex<State>);
+pub struct Breaker(Mutex<BreakerRecord>);
 
 #[derive(Debug)]
-struct State {
-    phase: Phase,
+struct BreakerRecord {
+    phase: BreakerPhase,
     /// Number of the next call.
     next: u64,
 }
 
 #[derive(Debug)]
-enum Phase {
-    Closed(Row),
+enum BreakerPhase {
+    Closed(FailureStreak),
     Open { until: Instant },
     Probing,
 }
 
 /// The calls that have begun and are not counted yet.
 #[derive(Debug)]
-struct Row {
+struct FailureStreak {
     /// Number of the first of them.
     first: u64,
-    ends: VecDeque<End>,
+    ends: VecDeque<CallResult>,
     failures: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
+enum CallResult {
     Pending,
     Good,
     Bad,
@@ -67,7 +67,7 @@ pub enum BreakerState {
 
 /// A failure or success changed what the breaker does; worth a line in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Turn {
+pub enum BreakerTransition {
     /// It opened, also again after a probe.
     Opened,
     /// It closed.
@@ -77,7 +77,7 @@ pub enum Turn {
 /// Leave to make one call. Its end should be reported; a probe that is dropped without a word counts as failed,
 /// and any other does not count.
 #[derive(Debug)]
-pub struct Pass<'a> {
+pub struct CallPermit<'a> {
     breaker: &'a Breaker,
     number: u64,
     probe: bool,
@@ -86,30 +86,34 @@ pub struct Pass<'a> {
 
 impl Default for Breaker {
     fn default() -> Self {
-        Self(Mutex::new(State { phase: Phase::Closed(Row::starting_at(0)), next: 0 }))
+        Self(Mutex::new(BreakerRecord {
+            phase: BreakerPhase::Closed(FailureStreak::starting_at(0)),
+            next: 0,
+        }))
     }
 }
 
-impl Row {
+impl FailureStreak {
     fn starting_at(first: u64) -> Self {
         Self { first, ends: VecDeque::new(), failures: 0 }
     }
 
     /// Notes how call `number` ended and counts what can be counted; whether that was one failure too many.
-    fn end(&mut self, number: u64, end: End) -> bool {
+    fn end(&mut self, number: u64, end: CallResult) -> bool {
         let place = number.checked_sub(self.first).and_then(|place| usize::try_from(place).ok());
         match place.and_then(|place| self.ends.get_mut(place)) {
             Some(slot) => *slot = end,
             // Already counted as unknown, or from before the breaker last opened.
-            None if end == End::Good => self.failures = 0,
+            None if end == CallResult::Good => self.failures = 0,
             None => {}
         }
-        while self.ends.front().is_some_and(|end| *end != End::Pending) || self.ends.len() > LOOK_AHEAD {
+        while self.ends.front().is_some_and(|end| *end != CallResult::Pending) || self.ends.len() > LOOK_AHEAD
+        {
             self.first += 1;
             match self.ends.pop_front() {
-                Some(End::Good) => self.failures = 0,
-                Some(End::Bad) => self.failures += 1,
-                Some(End::Pending | End::Unknown) | None => {}
+                Some(CallResult::Good) => self.failures = 0,
+                Some(CallResult::Bad) => self.failures += 1,
+                Some(CallResult::Pending | CallResult::Unknown) | None => {}
             }
             if self.failures >= FAILURES {
                 return true;
@@ -123,76 +127,78 @@ impl Breaker {
     /// Whether a call at `now` would be turned away.
     pub fn is_open(&self, now: Instant) -> bool {
         match self.lock().phase {
-            Phase::Closed(_) => false,
-            Phase::Open { until } => now < until,
-            Phase::Probing => true,
+            BreakerPhase::Closed(_) => false,
+            BreakerPhase::Open { until } => now < until,
+            BreakerPhase::Probing => true,
         }
     }
 
     /// What it is doing at `now`.
     pub fn state(&self, now: Instant) -> BreakerState {
         match self.lock().phase {
-            Phase::Closed(_) => BreakerState::Closed,
-            Phase::Open { until } if now < until => BreakerState::Open,
-            Phase::Open { .. } | Phase::Probing => BreakerState::HalfOpen,
+            BreakerPhase::Closed(_) => BreakerState::Closed,
+            BreakerPhase::Open { until } if now < until => BreakerState::Open,
+            BreakerPhase::Open { .. } | BreakerPhase::Probing => BreakerState::HalfOpen,
         }
     }
 
     /// Leave to call, or `None`.
-    pub fn enter(&self, now: Instant) -> Option<Pass<'_>> {
+    pub fn enter(&self, now: Instant) -> Option<CallPermit<'_>> {
         let mut state = self.lock();
         let probe = match &mut state.phase {
-            Phase::Closed(row) => {
-                row.ends.push_back(End::Pending);
+            BreakerPhase::Closed(streak) => {
+                streak.ends.push_back(CallResult::Pending);
                 false
             }
-            Phase::Open { until } if now >= *until => {
-                state.phase = Phase::Probing;
+            BreakerPhase::Open { until } if now >= *until => {
+                state.phase = BreakerPhase::Probing;
                 true
             }
-            Phase::Open { .. } | Phase::Probing => return None,
+            BreakerPhase::Open { .. } | BreakerPhase::Probing => return None,
         };
         let number = state.next;
         state.next += 1;
-        Some(Pass { breaker: self, number, probe, reported: false })
+        Some(CallPermit { breaker: self, number, probe, reported: false })
     }
 
-    fn end(&self, number: u64, probe: bool, end: End, now: Instant) -> Option<Turn> {
+    fn end(&self, number: u64, probe: bool, end: CallResult, now: Instant) -> Option<BreakerTransition> {
         let mut state = self.lock();
         let next = state.next;
-        let turn = match &mut state.phase {
-            Phase::Closed(row) => row.end(number, end).then_some(Turn::Opened),
+        let transition = match &mut state.phase {
+            BreakerPhase::Closed(streak) => streak.end(number, end).then_some(BreakerTransition::Opened),
             // A call that began before it opened and ends well is as good a sign as a probe.
-            _ if end == End::Good => Some(Turn::Closed),
-            Phase::Probing if probe => Some(Turn::Opened),
+            _ if end == CallResult::Good => Some(BreakerTransition::Closed),
+            BreakerPhase::Probing if probe => Some(BreakerTransition::Opened),
             // Stragglers of the time before do not prolong it.
-            Phase::Open { .. } | Phase::Probing => None,
+            BreakerPhase::Open { .. } | BreakerPhase::Probing => None,
         };
-        match turn {
-            Some(Turn::Opened) => state.phase = Phase::Open { until: now + OPEN_FOR },
-            Some(Turn::Closed) => state.phase = Phase::Closed(Row::starting_at(next)),
+        match transition {
+            Some(BreakerTransition::Opened) => state.phase = BreakerPhase::Open { until: now + OPEN_FOR },
+            Some(BreakerTransition::Closed) => {
+                state.phase = BreakerPhase::Closed(FailureStreak::starting_at(next))
+            }
             None => {}
         }
-        turn
+        transition
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, BreakerRecord> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Pass<'_> {
+impl CallPermit<'_> {
     /// The call ended at `now`, well or badly.
-    pub fn report(mut self, good: bool, now: Instant) -> Option<Turn> {
+    pub fn report(mut self, good: bool, now: Instant) -> Option<BreakerTransition> {
         self.reported = true;
-        self.breaker.end(self.number, self.probe, if good { End::Good } else { End::Bad }, now)
+        self.breaker.end(self.number, self.probe, if good { CallResult::Good } else { CallResult::Bad }, now)
     }
 }
 
-impl Drop for Pass<'_> {
+impl Drop for CallPermit<'_> {
     fn drop(&mut self) {
         if !self.reported {
-            let end = if self.probe { End::Bad } else { End::Unknown };
+            let end = if self.probe { CallResult::Bad } else { CallResult::Unknown };
             self.breaker.end(self.number, self.probe, end, Instant::now());
         }
     }
@@ -202,7 +208,7 @@ impl Drop for Pass<'_> {
 mod tests {
     use super::*;
 
-    fn fail(breaker: &Breaker, now: Instant) -> Option<Turn> {
+    fn fail(breaker: &Breaker, now: Instant) -> Option<BreakerTransition> {
         breaker.enter(now).unwrap().report(false, now)
     }
 
@@ -217,7 +223,7 @@ mod tests {
             assert_eq!(fail(&breaker, now), None);
         }
         assert!(!breaker.is_open(now));
-        assert_eq!(fail(&breaker, now), Some(Turn::Opened));
+        assert_eq!(fail(&breaker, now), Some(BreakerTransition::Opened));
         assert!(breaker.is_open(now) && breaker.enter(now).is_none());
         assert_eq!(breaker.state(now), BreakerState::Open);
     }
@@ -240,10 +246,10 @@ mod tests {
         let probe = breaker.enter(later).unwrap();
         assert!(breaker.enter(later).is_none() && breaker.is_open(later), "one at a time");
         assert_eq!(breaker.state(later), BreakerState::HalfOpen);
-        assert_eq!(probe.report(false, later), Some(Turn::Opened));
+        assert_eq!(probe.report(false, later), Some(BreakerTransition::Opened));
         assert!(breaker.enter(just_before + OPEN_FOR).is_none());
         let probe = breaker.enter(later + OPEN_FOR).unwrap();
-        assert_eq!(probe.report(true, later + OPEN_FOR), Some(Turn::Closed));
+        assert_eq!(probe.report(true, later + OPEN_FOR), Some(BreakerTransition::Closed));
         assert_eq!(breaker.state(later), BreakerState::Closed);
     }
 
@@ -269,7 +275,7 @@ mod tests {
         assert_eq!(breaker.state(Instant::now()), BreakerState::Open);
         tokio::time::advance(OPEN_FOR).await;
         let probe = breaker.enter(Instant::now()).expect("nobody waits for a call that has ended");
-        assert_eq!(probe.report(true, Instant::now()), Some(Turn::Closed));
+        assert_eq!(probe.report(true, Instant::now()), Some(BreakerTransition::Closed));
     }
 
     #[test]
@@ -295,7 +301,7 @@ mod tests {
         for _ in 1..LOOK_AHEAD {
             assert_eq!(fail(&breaker, now), None);
         }
-        assert_eq!(fail(&breaker, now), Some(Turn::Opened), "one past the limit");
+        assert_eq!(fail(&breaker, now), Some(BreakerTransition::Opened), "one past the limit");
         assert_eq!(hanging.report(false, now), None);
     }
 
@@ -307,7 +313,7 @@ mod tests {
             assert_eq!(fail(&breaker, now), None);
         }
         drop(breaker.enter(now).unwrap());
-        assert_eq!(fail(&breaker, now), Some(Turn::Opened));
+        assert_eq!(fail(&breaker, now), Some(BreakerTransition::Opened));
     }
 
     #[test]
@@ -323,7 +329,7 @@ mod tests {
         assert_eq!(late.next().unwrap().report(false, moment), None);
         let probe = breaker.enter(now + OPEN_FOR).unwrap();
         assert_eq!(late.next().unwrap().report(false, moment), None, "not the probe");
-        assert_eq!(late.next().unwrap().report(true, moment), Some(Turn::Closed));
+        assert_eq!(late.next().unwrap().report(true, moment), Some(BreakerTransition::Closed));
         assert_eq!(probe.report(false, moment), None, "one failure");
         assert!(!breaker.is_open(moment));
     }

@@ -16,7 +16,7 @@ use super::credentials::RoleCredentials;
 use super::retry::StsTimes;
 use super::session_name::role_session_name;
 use super::session_policy::session_policy;
-use super::sts::{Assume, Sts, StsError};
+use super::sts::{AssumeRoleRequest, StsEndpoint, StsError};
 use super::sts_status::StsStatus;
 use crate::clock::Clock;
 use crate::config::ClusterSettings;
@@ -49,9 +49,9 @@ const REMEMBER_REFUSAL: Duration = Duration::from_secs(5);
 pub struct Federation {
     /// By the cluster's name: whom to ask, and since which edition of the configuration the cluster is as it is.
     /// Clusters with the same endpoint share one client.
-    sts: HashMap<String, (Arc<Sts>, u64)>,
+    sts: HashMap<String, (Arc<StsEndpoint>, u64)>,
     edition: u64,
-    cache: Cache<Key, Entry>,
+    cache: Cache<CacheKey, CacheEntry>,
     hits: Arc<AtomicU64>,
     forgotten: Arc<AtomicU64>,
     control: Handle,
@@ -71,7 +71,7 @@ pub struct CacheStatus {
 
 /// By digest: a token does not belong into a map that lives longer than its login.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Key {
+struct CacheKey {
     token: TokenDigest,
     issuer: Issuer,
     cluster: String,
@@ -82,22 +82,22 @@ struct Key {
 
 /// What is remembered, and for how long.
 #[derive(Clone, Debug)]
-struct Entry {
+struct CacheEntry {
     answer: Result<Arc<RoleCredentials>, StsError>,
     life: Duration,
 }
 
-struct Life;
+struct EntryExpiry;
 
-impl Expiry<Key, Entry> for Life {
-    fn expire_after_create(&self, _: &Key, entry: &Entry, _: Instant) -> Option<Duration> {
+impl Expiry<CacheKey, CacheEntry> for EntryExpiry {
+    fn expire_after_create(&self, _: &CacheKey, entry: &CacheEntry, _: Instant) -> Option<Duration> {
         Some(entry.life)
     }
 
     fn expire_after_update(
         &self,
-        _: &Key,
-        entry: &Entry,
+        _: &CacheKey,
+        entry: &CacheEntry,
         _: Instant,
         _: Option<Duration>,
     ) -> Option<Duration> {
@@ -120,7 +120,7 @@ impl Federation {
         Ok(Self {
             sts,
             edition: 0,
-            cache: Cache::builder().max_capacity(MAX_BYTES).weigher(weight).expire_after(Life).build(),
+            cache: Cache::builder().max_capacity(MAX_BYTES).weigher(weight).expire_after(EntryExpiry).build(),
             hits: Arc::default(),
             forgotten: Arc::default(),
             control,
@@ -198,7 +198,7 @@ impl Federation {
         let cluster = grant.cluster();
         let (sts, since) =
             self.sts.get(&cluster.name).cloned().ok_or(StsError::BadResponse("no such cluster"))?;
-        let key = Key {
+        let key = CacheKey {
             token: jwt.digest(),
             issuer: grant.issuer().clone(),
             cluster: cluster.name.clone(),
@@ -213,7 +213,7 @@ impl Federation {
             self.hits.fetch_add(1, Ordering::Relaxed);
             return entry.answer;
         }
-        let assume = Assume {
+        let assume = AssumeRoleRequest {
             jwt,
             issuer: grant.issuer().clone(),
             subject: grant.subject().clone(),
@@ -227,14 +227,14 @@ impl Federation {
         // On the control plane, so that a client that goes away takes neither the call nor its answer with it. One call
         // for all who ask at once, also when an entry that is no good any more has to be replaced.
         let waiting = self.control.spawn(async move {
-            let is_bad = |entry: &Entry| !entry.is_good(token_expires_at, clock.now());
+            let is_bad = |entry: &CacheEntry| !entry.is_good(token_expires_at, clock.now());
             cache.entry(key).or_insert_with_if(call, is_bad).await.into_value().answer
         });
         waiting.await.unwrap_or_else(|_| Err(StsError::Unavailable("the call was cut off".into())))
     }
 }
 
-impl Entry {
+impl CacheEntry {
     /// True if the entry may answer for STS. Wall time can jump: an entry whose credentials have ended by the clock may not.
     fn is_good(&self, token_expires_at: SystemTime, now: SystemTime) -> bool {
         match &self.answer {
@@ -247,7 +247,7 @@ impl Entry {
 }
 
 /// Bytes of an entry, as a share of [`MAX_BYTES`].
-fn weight(key: &Key, entry: &Entry) -> u32 {
+fn weight(key: &CacheKey, entry: &CacheEntry) -> u32 {
     let texts =
         key.issuer.as_str().len() + key.cluster.len() + key.role.as_str().len() * 2 + key.user.as_str().len();
     let answer = match &entry.answer {
@@ -262,11 +262,11 @@ fn weight(key: &Key, entry: &Entry) -> u32 {
 /// another, of `before`, takes over what is known of the endpoint.
 fn clients(
     clusters: &[Arc<ClusterSettings>],
-    before: &HashMap<String, (Arc<Sts>, u64)>,
+    before: &HashMap<String, (Arc<StsEndpoint>, u64)>,
     times: StsTimes,
     (clock, outgoing): (&Clock, &Outgoing),
-) -> Result<HashMap<String, Arc<Sts>>, OutgoingError> {
-    let mut shared: HashMap<(&Url, Option<&PathBuf>), Arc<Sts>> = HashMap::new();
+) -> Result<HashMap<String, Arc<StsEndpoint>>, OutgoingError> {
+    let mut shared: HashMap<(&Url, Option<&PathBuf>), Arc<StsEndpoint>> = HashMap::new();
     let mut clients = HashMap::new();
     for cluster in clusters {
         let endpoint = (&cluster.sts_endpoint_url, cluster.sts_ca_file.as_ref());
@@ -275,7 +275,7 @@ fn clients(
             None => {
                 let known = before.values().find(|(sts, _)| sts.is_at(&cluster.sts_endpoint_url));
                 let known = known.map(|(sts, _)| &**sts);
-                Arc::new(Sts::new(cluster, times, clock.clone(), outgoing, known)?)
+                Arc::new(StsEndpoint::new(cluster, times, clock.clone(), outgoing, known)?)
             }
         };
         shared.insert(endpoint, Arc::clone(&client));
@@ -285,14 +285,19 @@ fn clients(
 }
 
 /// Makes the call and says how long its end is to be remembered: troubles of STS not at all.
-async fn remembered(sts: Arc<Sts>, assume: Assume, token_expires_at: SystemTime, clock: Clock) -> Entry {
+async fn remembered(
+    sts: Arc<StsEndpoint>,
+    assume: AssumeRoleRequest,
+    token_expires_at: SystemTime,
+    clock: Clock,
+) -> CacheEntry {
     let answer = sts.assume(assume).await.map(Arc::new);
     let life = match &answer {
         Ok(credentials) => life(credentials.expires_at(), token_expires_at, clock.now()),
         Err(StsError::Refused { .. } | StsError::Misconfigured { .. }) => REMEMBER_REFUSAL,
         Err(StsError::Unavailable(_) | StsError::BadResponse(_)) => Duration::ZERO,
     };
-    Entry { answer, life }
+    CacheEntry { answer, life }
 }
 
 /// Until the credentials are in their last minute or the token expires, whichever is first.

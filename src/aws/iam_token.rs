@@ -37,7 +37,7 @@ pub fn sign(
 ) -> Result<IamToken, SignError> {
     let (key_id, secret, session_token) = credentials.expose();
     let identity = Credentials::new(key_id, secret, session_token.map(str::to_owned), None, "sts");
-    presigned(identity, &Wanted::at(cluster, user), now).map(IamToken::new)
+    presigned(identity, &TokenRequest::at(cluster, user), now).map(IamToken::new)
 }
 
 /// Longest length of a token that is signed with these, host and user of 255 bytes each included.
@@ -48,7 +48,7 @@ pub(super) fn length(key_id: &str, session_token: &str) -> usize {
 }
 
 /// What a token is for.
-struct Wanted<'a> {
+struct TokenRequest<'a> {
     service: &'static str,
     /// Host and port.
     authority: String,
@@ -57,7 +57,7 @@ struct Wanted<'a> {
     region: &'a str,
 }
 
-impl<'a> Wanted<'a> {
+impl<'a> TokenRequest<'a> {
     fn at(cluster: &'a ClusterSettings, user: &DbUser) -> Self {
         let (endpoint, region) = (&cluster.endpoint, cluster.region.as_str());
         if cluster.kind == EndpointKind::Dsql {
@@ -79,7 +79,7 @@ impl<'a> Wanted<'a> {
     }
 }
 
-fn presigned(identity: Credentials, wanted: &Wanted<'_>, now: SystemTime) -> Result<String, SignError> {
+fn presigned(identity: Credentials, wanted: &TokenRequest<'_>, now: SystemTime) -> Result<String, SignError> {
     let identity = identity.into();
     let mut settings = SigningSettings::default();
     settings.signature_location = SignatureLocation::QueryParams;

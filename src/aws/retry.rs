@@ -38,7 +38,7 @@ impl StsTimes {
 
 /// Something that another try may cure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trouble {
+pub enum TransientFault {
     /// STS asks to come back later.
     Throttled,
     /// STS fails, is slow, away, or answers with something that is not STS's.
@@ -49,7 +49,7 @@ pub enum Trouble {
     KeysNotFetched,
 }
 
-impl Trouble {
+impl TransientFault {
     /// Tries in all. A throttled call is never given up for its number: AWS hands out more turns every moment,
     /// and a try of it costs STS next to nothing.
     fn attempts(self) -> u32 {
@@ -69,14 +69,14 @@ impl Trouble {
 /// The course of one call: what has gone wrong with it so far. Being throttled and failing are counted apart, so
 /// that a call that has been asked to wait is not given up for one failure after it.
 #[derive(Debug)]
-pub struct Course {
+pub struct RetryBudget {
     arrived: Instant,
     throttled: u32,
     failed: u32,
     failing_since: Option<Instant>,
 }
 
-impl Course {
+impl RetryBudget {
     /// A call that has come at `arrived`.
     pub fn new(arrived: Instant) -> Self {
         Self { arrived, throttled: 0, failed: 0, failing_since: None }
@@ -99,11 +99,11 @@ impl Course {
     pub fn pause(
         &mut self,
         times: &StsTimes,
-        trouble: Trouble,
+        fault: TransientFault,
         (begun, now): (Instant, Instant),
         random: u64,
     ) -> Option<Duration> {
-        let (tries, end) = if trouble == Trouble::Throttled {
+        let (tries, end) = if fault == TransientFault::Throttled {
             self.throttled = self.throttled.saturating_add(1);
             (self.throttled, self.end(times))
         } else {
@@ -114,7 +114,7 @@ impl Course {
         let longest = times.first_pause.saturating_mul(1 << (tries - 1).min(16));
         let longest = u64::try_from(longest.min(times.longest_pause).as_micros()).unwrap_or(u64::MAX);
         let pause = Duration::from_micros(random % longest.saturating_add(1).max(1));
-        (tries < trouble.attempts() && now + pause < end).then_some(pause)
+        (tries < fault.attempts() && now + pause < end).then_some(pause)
     }
 }
 
@@ -136,8 +136,8 @@ mod tests {
             (u32::MAX - 1, 2_000),
         ] {
             let wait = |random| {
-                let mut course = Course { throttled: tries - 1, ..Course::new(now) };
-                course.pause(&times, Trouble::Throttled, (now, now), random).unwrap()
+                let mut budget = RetryBudget { throttled: tries - 1, ..RetryBudget::new(now) };
+                budget.pause(&times, TransientFault::Throttled, (now, now), random).unwrap()
             };
             assert_eq!(wait(longest * 1_000), Duration::from_millis(longest), "{tries}");
             assert_eq!(wait(longest * 1_000 + 1), Duration::ZERO, "{tries}: one past the longest");
@@ -149,31 +149,33 @@ mod tests {
     fn r14_tries_end_by_number_or_by_time() {
         let (times, now) = (StsTimes::of(Duration::from_mins(1)), Instant::now());
         let at = |seconds| now + Duration::from_secs(seconds);
-        for (trouble, attempts) in
-            [(Trouble::Failing, 3), (Trouble::IssuerUnreachable, 3), (Trouble::KeysNotFetched, 2)]
-        {
-            let mut course = Course::new(now);
+        for (fault, attempts) in [
+            (TransientFault::Failing, 3),
+            (TransientFault::IssuerUnreachable, 3),
+            (TransientFault::KeysNotFetched, 2),
+        ] {
+            let mut budget = RetryBudget::new(now);
             for _ in 1..attempts {
-                assert!(course.pause(&times, trouble, (at(0), at(1)), 0).is_some(), "{trouble:?}");
+                assert!(budget.pause(&times, fault, (at(0), at(1)), 0).is_some(), "{fault:?}");
             }
-            assert_eq!(course.pause(&times, trouble, (at(1), at(2)), 0), None, "{trouble:?}");
-            let mut slow = Course::new(now);
-            assert_eq!(slow.pause(&times, trouble, (at(0), at(10)), 0), None, "{trouble:?}");
+            assert_eq!(budget.pause(&times, fault, (at(1), at(2)), 0), None, "{fault:?}");
+            let mut slow = RetryBudget::new(now);
+            assert_eq!(slow.pause(&times, fault, (at(0), at(10)), 0), None, "{fault:?}");
         }
-        let mut throttled = Course::new(now);
+        let mut throttled = RetryBudget::new(now);
         for _ in 0..1_000 {
-            assert!(throttled.pause(&times, Trouble::Throttled, (at(58), at(59)), 0).is_some());
+            assert!(throttled.pause(&times, TransientFault::Throttled, (at(58), at(59)), 0).is_some());
         }
-        assert_eq!(throttled.pause(&times, Trouble::Throttled, (at(59), at(60)), 0), None);
+        assert_eq!(throttled.pause(&times, TransientFault::Throttled, (at(59), at(60)), 0), None);
         // One failure after a long time of being throttled is one failure.
-        let mut late = Course::new(now);
-        assert!(late.pause(&times, Trouble::Throttled, (at(0), at(30)), 0).is_some());
+        let mut late = RetryBudget::new(now);
+        assert!(late.pause(&times, TransientFault::Throttled, (at(0), at(30)), 0).is_some());
         assert_eq!(late.limit(&times, at(30)), times.attempt);
-        assert!(late.pause(&times, Trouble::Failing, (at(30), at(35)), 0).is_some());
+        assert!(late.pause(&times, TransientFault::Failing, (at(30), at(35)), 0).is_some());
         // All failing tries together have ten seconds.
         assert_eq!(late.limit(&times, at(37)), Duration::from_secs(3));
         // A short login_timeout bounds everything.
         let short = StsTimes::of(Duration::from_secs(2));
-        assert_eq!(Course::new(now).pause(&short, Trouble::Failing, (at(0), at(2)), 0), None);
+        assert_eq!(RetryBudget::new(now).pause(&short, TransientFault::Failing, (at(0), at(2)), 0), None);
     }
 }

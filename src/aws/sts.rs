@@ -11,14 +11,14 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use url::Url;
 
-use super::breaker::{Breaker, Pass, Turn};
+use super::breaker::{Breaker, BreakerTransition, CallPermit};
 use super::credentials::RoleCredentials;
-use super::retry::{Course, StsTimes, Trouble};
+use super::retry::{RetryBudget, StsTimes, TransientFault};
 use super::sts_answer::believe;
 use super::sts_client;
 pub use super::sts_error::StsError;
-use super::sts_error::{CallError, Failed, classify};
-use super::sts_status::{Outcome, StsStatus, Tries};
+use super::sts_error::{AttemptError, CallError, classify};
+use super::sts_status::{AttemptCounts, AttemptOutcome, StsStatus};
 use crate::clock::Clock;
 use crate::config::ClusterSettings;
 use crate::names::{Issuer, RoleArn, Subject, random_bytes};
@@ -35,7 +35,7 @@ pub const MAX_WAITING: usize = 4_096;
 
 /// One call to make.
 #[derive(Debug)]
-pub struct Assume {
+pub struct AssumeRoleRequest {
     /// The person's token; it is spent here.
     pub jwt: Jwt,
     /// The verified issuer.
@@ -54,39 +54,39 @@ pub struct Assume {
 
 /// One STS endpoint.
 #[derive(Debug)]
-pub struct Sts {
+pub struct StsEndpoint {
     client: Client,
     endpoint: Url,
     times: StsTimes,
-    known: Arc<Known>,
+    known: Arc<EndpointState>,
     clocks: PeerClocks,
     clock: Clock,
 }
 
 /// What is known of an endpoint, also when the configuration has been read again.
 #[derive(Debug)]
-struct Known {
+struct EndpointState {
     in_flight: Semaphore,
     waiting: Semaphore,
     breaker: Breaker,
     /// For troubles that STS has with one issuer: the others' people need not suffer. As many as are configured.
     issuers: Mutex<HashMap<Issuer, Arc<Breaker>>>,
-    tries: Tries,
+    tries: AttemptCounts,
 }
 
-impl Default for Known {
+impl Default for EndpointState {
     fn default() -> Self {
         Self {
             in_flight: Semaphore::new(MAX_IN_FLIGHT),
             waiting: Semaphore::new(MAX_WAITING),
             breaker: Breaker::default(),
             issuers: Mutex::default(),
-            tries: Tries::default(),
+            tries: AttemptCounts::default(),
         }
     }
 }
 
-impl Sts {
+impl StsEndpoint {
     /// A client for the STS of `cluster`, and of all others that have the same. From `before`, a client for the same
     /// endpoint, it takes over what is known of it.
     pub fn new(
@@ -128,24 +128,24 @@ impl Sts {
     }
 
     /// Trades the token for credentials.
-    pub async fn assume(&self, assume: Assume) -> Result<RoleCredentials, StsError> {
+    pub async fn assume(&self, assume: AssumeRoleRequest) -> Result<RoleCredentials, StsError> {
         let full = |_| StsError::Unavailable(format!("{MAX_WAITING} calls are waiting already"));
         let _place = self.known.waiting.try_acquire().map_err(full)?;
-        let mut course = Course::new(Instant::now());
+        let mut budget = RetryBudget::new(Instant::now());
         let mut last = None;
         loop {
-            let (begun, ended) = self.attempt(&assume, &course).await;
-            self.known.tries.add(ended.as_ref().map_or_else(Outcome::of, |_| Outcome::Granted));
+            let (begun, ended) = self.attempt(&assume, &budget).await;
+            self.known.tries.add(ended.as_ref().map_or_else(AttemptOutcome::of, |_| AttemptOutcome::Granted));
             let failed = match ended {
                 Ok(credentials) => return Ok(credentials),
                 Err(failed) => failed,
             };
             let random = u64::from_be_bytes(random_bytes());
             let again = match &failed {
-                Failed::ForNow(trouble, _) => {
-                    course.pause(&self.times, *trouble, (begun, Instant::now()), random)
+                AttemptError::ForNow(fault, _) => {
+                    budget.pause(&self.times, *fault, (begun, Instant::now()), random)
                 }
-                Failed::Finally(_) | Failed::Unusable(_) | Failed::NotMade(_) => None,
+                AttemptError::Finally(_) | AttemptError::Unusable(_) | AttemptError::NotMade(_) => None,
             };
             match again {
                 Some(pause) => {
@@ -153,29 +153,35 @@ impl Sts {
                     last = Some(failed);
                 }
                 // That no further call is made says less than why the last one failed.
-                None if matches!(failed, Failed::NotMade(_)) => return Err(last.unwrap_or(failed).into()),
+                None if matches!(failed, AttemptError::NotMade(_)) => {
+                    return Err(last.unwrap_or(failed).into());
+                }
                 None => return Err(failed.into()),
             }
         }
     }
 
     /// One try, if the breakers let it through, and when it began.
-    async fn attempt(&self, assume: &Assume, course: &Course) -> (Instant, Result<RoleCredentials, Failed>) {
-        let unavailable = |why| Err(Failed::NotMade(why));
+    async fn attempt(
+        &self,
+        assume: &AssumeRoleRequest,
+        budget: &RetryBudget,
+    ) -> (Instant, Result<RoleCredentials, AttemptError>) {
+        let unavailable = |why| Err(AttemptError::NotMade(why));
         let paused = "no call is made for a few seconds, because the last ones have all failed";
         let issuer = self.breaker_of(&assume.issuer);
         let now = Instant::now();
         if self.known.breaker.is_open(now) || issuer.is_open(now) {
             return (now, unavailable(paused));
         }
-        let turn = timeout_at(course.end(&self.times), self.known.in_flight.acquire()).await;
-        let Ok(Ok(_turn)) = turn else { return (now, unavailable("too many calls are under way")) };
+        let transition = timeout_at(budget.end(&self.times), self.known.in_flight.acquire()).await;
+        let Ok(Ok(_turn)) = transition else { return (now, unavailable("too many calls are under way")) };
         let begun = Instant::now();
         let Some(for_issuer) = issuer.enter(begun) else { return (begun, unavailable(paused)) };
         let Some(for_sts) = self.known.breaker.enter(begun) else { return (begun, unavailable(paused)) };
 
-        let ended = match timeout(course.limit(&self.times, begun), self.call(assume)).await {
-            Err(_) => Err(Failed::ForNow(Trouble::Failing, "no answer in time".to_owned())),
+        let ended = match timeout(budget.limit(&self.times, begun), self.call(assume)).await {
+            Err(_) => Err(AttemptError::ForNow(TransientFault::Failing, "no answer in time".to_owned())),
             Ok(Err(error)) => Err(classify(&error)),
             Ok(Ok(output)) => believe(output, assume, self.clock.now()),
         };
@@ -184,24 +190,31 @@ impl Sts {
     }
 
     /// Tells the breakers. What is not reported does not count.
-    fn report(&self, ended: &Result<RoleCredentials, Failed>, for_sts: Pass<'_>, for_issuer: Pass<'_>) {
+    fn report(
+        &self,
+        ended: &Result<RoleCredentials, AttemptError>,
+        for_sts: CallPermit<'_>,
+        for_issuer: CallPermit<'_>,
+    ) {
         let now = Instant::now();
         let (sts, issuer) = match ended {
-            Ok(_) | Err(Failed::Finally(_)) => (true, Some(true)),
-            Err(Failed::ForNow(trouble, _)) if trouble.is_the_issuers() => (true, Some(false)),
-            Err(Failed::ForNow(..) | Failed::Unusable(_) | Failed::NotMade(_)) => (false, None),
+            Ok(_) | Err(AttemptError::Finally(_)) => (true, Some(true)),
+            Err(AttemptError::ForNow(fault, _)) if fault.is_the_issuers() => (true, Some(false)),
+            Err(AttemptError::ForNow(..) | AttemptError::Unusable(_) | AttemptError::NotMade(_)) => {
+                (false, None)
+            }
         };
         let endpoint = self.endpoint.as_str();
         match for_sts.report(sts, now) {
-            Some(Turn::Opened) => tracing::warn!(endpoint, "AWS STS fails; calls to it pause"),
-            Some(Turn::Closed) => tracing::info!(endpoint, "AWS STS works again"),
+            Some(BreakerTransition::Opened) => tracing::warn!(endpoint, "AWS STS fails; calls to it pause"),
+            Some(BreakerTransition::Closed) => tracing::info!(endpoint, "AWS STS works again"),
             None => {}
         }
         match issuer.and_then(|good| for_issuer.report(good, now)) {
-            Some(Turn::Opened) => {
+            Some(BreakerTransition::Opened) => {
                 tracing::warn!(endpoint, "AWS STS cannot reach an issuer; calls for it pause");
             }
-            Some(Turn::Closed) => tracing::info!(endpoint, "AWS STS reaches the issuer again"),
+            Some(BreakerTransition::Closed) => tracing::info!(endpoint, "AWS STS reaches the issuer again"),
             None => {}
         }
     }
@@ -211,7 +224,7 @@ impl Sts {
         Arc::clone(breakers.entry(issuer.clone()).or_default())
     }
 
-    async fn call(&self, assume: &Assume) -> Result<Output, CallError> {
+    async fn call(&self, assume: &AssumeRoleRequest) -> Result<Output, CallError> {
         self.client
             .assume_role_with_web_identity()
             .role_arn(assume.role.as_str())

@@ -6,8 +6,8 @@ use aws_sdk_sts::operation::assume_role_with_web_identity::AssumeRoleWithWebIden
 use aws_sdk_sts::types::{AssumedRoleUser, Credentials};
 
 use super::credentials::RoleCredentials;
-use super::sts::Assume;
-use super::sts_error::{Failed, StsError};
+use super::sts::AssumeRoleRequest;
+use super::sts_error::{AttemptError, StsError};
 use crate::names::{Issuer, RoleArn};
 
 /// Lengths of an access key id (STS API reference, `Credentials`, `AccessKeyId`: 16 to 128 characters, `[\w]*`).
@@ -25,10 +25,14 @@ pub const MAX_SESSION_TOKEN: usize = 16 * 1024;
 const MAX_SKEW: Duration = Duration::from_mins(5);
 
 /// The credentials, if the answer is to what was asked.
-pub(super) fn believe(answer: Output, assume: &Assume, now: SystemTime) -> Result<RoleCredentials, Failed> {
+pub(super) fn believe(
+    answer: Output,
+    assume: &AssumeRoleRequest,
+    now: SystemTime,
+) -> Result<RoleCredentials, AttemptError> {
     // These are about one person or issuer and say nothing of STS's health.
-    let strange = |what| Err(Failed::Finally(StsError::BadResponse(what)));
-    let bad = |what| Err(Failed::Unusable(what));
+    let strange = |what| Err(AttemptError::Finally(StsError::BadResponse(what)));
+    let bad = |what| Err(AttemptError::Unusable(what));
     if answer.subject_from_web_identity_token.as_deref().is_some_and(|sub| sub != assume.subject.as_str()) {
         return strange("the credentials are for another subject");
     }

@@ -6,7 +6,7 @@ use aws_sdk_sts::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_sts::operation::RequestId;
 use aws_sdk_sts::operation::assume_role_with_web_identity::AssumeRoleWithWebIdentityError;
 
-use super::retry::Trouble;
+use super::retry::TransientFault;
 use crate::names::printable;
 
 /// Longest part of a message of STS that is logged.
@@ -44,7 +44,7 @@ pub(super) type CallError = SdkError<AssumeRoleWithWebIdentityError>;
 
 /// How one try failed.
 #[derive(Debug)]
-pub(super) enum Failed {
+pub(super) enum AttemptError {
     /// STS has decided; another try would not help.
     Finally(StsError),
     /// STS gave a good status and nothing that can be used.
@@ -52,24 +52,24 @@ pub(super) enum Failed {
     /// No call was made; the words say why.
     NotMade(&'static str),
     /// Another try may help.
-    ForNow(Trouble, String),
+    ForNow(TransientFault, String),
 }
 
-impl From<Failed> for StsError {
-    fn from(failed: Failed) -> Self {
+impl From<AttemptError> for StsError {
+    fn from(failed: AttemptError) -> Self {
         match failed {
-            Failed::Finally(error) => error,
-            Failed::Unusable(what) => Self::BadResponse(what),
-            Failed::NotMade(why) => Self::Unavailable(why.to_owned()),
-            Failed::ForNow(_, why) => Self::Unavailable(why),
+            AttemptError::Finally(error) => error,
+            AttemptError::Unusable(what) => Self::BadResponse(what),
+            AttemptError::NotMade(why) => Self::Unavailable(why.to_owned()),
+            AttemptError::ForNow(_, why) => Self::Unavailable(why),
         }
     }
 }
 
 /// By code, not by variant: the SDK models only some of STS's errors.
-pub(super) fn classify(error: &CallError) -> Failed {
+pub(super) fn classify(error: &CallError) -> AttemptError {
     let SdkError::ServiceError(service) = error else {
-        return Failed::ForNow(Trouble::Failing, described(error));
+        return AttemptError::ForNow(TransientFault::Failing, described(error));
     };
     let status = service.raw().status().as_u16();
     let request_id = error.request_id().unwrap_or("none");
@@ -78,26 +78,26 @@ pub(super) fn classify(error: &CallError) -> Failed {
         format!("{} (HTTP {status}, request id {})", printable(words, MAX_LOGGED), printable(request_id, 64));
     let Some(code) = error.code() else {
         let why = format!("an answer that is not STS's: {message}");
-        return Failed::ForNow(Trouble::Failing, why);
+        return AttemptError::ForNow(TransientFault::Failing, why);
     };
-    let later = |trouble| Failed::ForNow(trouble, format!("{}: {message}", printable(code, 64)));
+    let later = |fault| AttemptError::ForNow(fault, format!("{}: {message}", printable(code, 64)));
     match code {
         "InvalidIdentityToken" if words.contains("Couldn't retrieve verification key") => {
-            later(Trouble::KeysNotFetched)
+            later(TransientFault::KeysNotFetched)
         }
-        "IDPCommunicationError" => later(Trouble::IssuerUnreachable),
+        "IDPCommunicationError" => later(TransientFault::IssuerUnreachable),
         _ if status == 429 || code.contains("Throttl") || code.contains("TooMany") => {
-            later(Trouble::Throttled)
+            later(TransientFault::Throttled)
         }
-        "InternalFailure" | "ServiceUnavailable" => later(Trouble::Failing),
-        _ if status >= 500 => later(Trouble::Failing),
+        "InternalFailure" | "ServiceUnavailable" => later(TransientFault::Failing),
+        _ if status >= 500 => later(TransientFault::Failing),
         "ValidationError"
         | "MalformedPolicyDocument"
         | "PackedPolicyTooLarge"
         | "RegionDisabledException" => {
-            Failed::Finally(StsError::Misconfigured { code: code.to_owned(), message })
+            AttemptError::Finally(StsError::Misconfigured { code: code.to_owned(), message })
         }
-        _ => Failed::Finally(StsError::Refused { code: printable(code, 64), message }),
+        _ => AttemptError::Finally(StsError::Refused { code: printable(code, 64), message }),
     }
 }
 

@@ -3,13 +3,13 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::breaker::BreakerState;
-use super::retry::Trouble;
-use super::sts_error::{Failed, StsError};
+use super::retry::TransientFault;
+use super::sts_error::{AttemptError, StsError};
 
 /// How one try ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "as in `StsError` and `Trouble`")]
-pub enum Outcome {
+pub enum AttemptOutcome {
     Granted,
     Refused,
     Misconfigured,
@@ -22,7 +22,7 @@ pub enum Outcome {
     TurnedAway,
 }
 
-impl Outcome {
+impl AttemptOutcome {
     /// All of them, in the order of the counters.
     pub const ALL: [Self; 9] = [
         Self::Granted,
@@ -51,16 +51,16 @@ impl Outcome {
         }
     }
 
-    pub(super) fn of(failed: &Failed) -> Self {
+    pub(super) fn of(failed: &AttemptError) -> Self {
         match failed {
-            Failed::Finally(StsError::Refused { .. }) => Self::Refused,
-            Failed::Finally(StsError::Misconfigured { .. }) => Self::Misconfigured,
-            Failed::Finally(StsError::Unavailable(_)) | Failed::NotMade(_) => Self::TurnedAway,
-            Failed::Finally(StsError::BadResponse(_)) | Failed::Unusable(_) => Self::BadResponse,
-            Failed::ForNow(Trouble::Throttled, _) => Self::Throttled,
-            Failed::ForNow(Trouble::Failing, _) => Self::Failing,
-            Failed::ForNow(Trouble::IssuerUnreachable, _) => Self::IssuerUnreachable,
-            Failed::ForNow(Trouble::KeysNotFetched, _) => Self::KeysNotFetched,
+            AttemptError::Finally(StsError::Refused { .. }) => Self::Refused,
+            AttemptError::Finally(StsError::Misconfigured { .. }) => Self::Misconfigured,
+            AttemptError::Finally(StsError::Unavailable(_)) | AttemptError::NotMade(_) => Self::TurnedAway,
+            AttemptError::Finally(StsError::BadResponse(_)) | AttemptError::Unusable(_) => Self::BadResponse,
+            AttemptError::ForNow(TransientFault::Throttled, _) => Self::Throttled,
+            AttemptError::ForNow(TransientFault::Failing, _) => Self::Failing,
+            AttemptError::ForNow(TransientFault::IssuerUnreachable, _) => Self::IssuerUnreachable,
+            AttemptError::ForNow(TransientFault::KeysNotFetched, _) => Self::KeysNotFetched,
         }
     }
 }
@@ -75,24 +75,27 @@ pub struct StsStatus {
     /// Whether calls are made.
     pub breaker: BreakerState,
     /// Tries by how they ended, since the start.
-    pub tries: Vec<(Outcome, u64)>,
+    pub tries: Vec<(AttemptOutcome, u64)>,
     /// How many seconds our clock is ahead, by the last answer.
     pub clock_ahead: i64,
 }
 
 /// Counts tries by how they ended.
 #[derive(Debug, Default)]
-pub(super) struct Tries([AtomicU64; Outcome::ALL.len()]);
+pub(super) struct AttemptCounts([AtomicU64; AttemptOutcome::ALL.len()]);
 
-impl Tries {
-    pub(super) fn add(&self, outcome: Outcome) {
-        let counter = self.0.iter().zip(Outcome::ALL).find(|(_, other)| *other == outcome);
+impl AttemptCounts {
+    pub(super) fn add(&self, outcome: AttemptOutcome) {
+        let counter = self.0.iter().zip(AttemptOutcome::ALL).find(|(_, other)| *other == outcome);
         if let Some((counter, _)) = counter {
             counter.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    pub(super) fn all(&self) -> Vec<(Outcome, u64)> {
-        Outcome::ALL.into_iter().zip(self.0.iter().map(|counter| counter.load(Ordering::Relaxed))).collect()
+    pub(super) fn all(&self) -> Vec<(AttemptOutcome, u64)> {
+        AttemptOutcome::ALL
+            .into_iter()
+            .zip(self.0.iter().map(|counter| counter.load(Ordering::Relaxed)))
+            .collect()
     }
 }

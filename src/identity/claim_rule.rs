@@ -25,7 +25,7 @@ const MAX_SHOWN: usize = 256;
 
 /// What a rule says of a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum RuleVerdict {
     /// It holds.
     Holds,
     /// It does not hold: the claim can be read, and holds something else.
@@ -38,11 +38,11 @@ pub enum Verdict {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClaimDoubt {
     claim: String,
-    why: Doubt,
+    why: RuleDoubt,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Doubt {
+enum RuleDoubt {
     Absent,
     /// A claim whose name differs in case alone is there.
     OtherCase(String),
@@ -55,7 +55,7 @@ enum Doubt {
 impl ClaimDoubt {
     /// Whether the issuer has left the person's groups out and says so: the groups overage of Entra ID.
     pub fn is_groups_overage(&self) -> bool {
-        self.why == Doubt::Elsewhere && self.claim == GROUPS
+        self.why == RuleDoubt::Elsewhere && self.claim == GROUPS
     }
 }
 
@@ -63,25 +63,25 @@ impl fmt::Display for ClaimDoubt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "claim \"{}\" ", self.claim)?;
         match &self.why {
-            Doubt::Absent => f.write_str("is absent"),
-            Doubt::OtherCase(name) => write!(f, "is absent; \"{name}\" is another claim"),
-            Doubt::Elsewhere => f.write_str(
+            RuleDoubt::Absent => f.write_str("is absent"),
+            RuleDoubt::OtherCase(name) => write!(f, "is absent; \"{name}\" is another claim"),
+            RuleDoubt::Elsewhere => f.write_str(
                 "is not in the token, because its issuer keeps it elsewhere (_claim_names or hasgroups: the groups \
                  overage of Microsoft Entra ID)",
             ),
-            Doubt::Form(form) => write!(f, "is {form}"),
+            RuleDoubt::Form(form) => write!(f, "is {form}"),
         }
     }
 }
 
 /// Whether one of the rules holds for a token of this issuer. Undecided when none holds and one cannot be decided. A
 /// rule for other issuers fails: their groups are not this one's.
-pub fn any_of(rules: &[ClaimRule], issuer_name: &str, claims: &Map<String, Value>) -> Verdict {
-    let mut verdict = Verdict::Fails;
+pub fn any_of(rules: &[ClaimRule], issuer_name: &str, claims: &Map<String, Value>) -> RuleVerdict {
+    let mut verdict = RuleVerdict::Fails;
     for rule in rules.iter().filter(|rule| rule.is_for(issuer_name)) {
         match (evaluate(rule, claims), &verdict) {
-            (Verdict::Holds, _) => return Verdict::Holds,
-            (undecided @ Verdict::Undecided(_), Verdict::Fails) => verdict = undecided,
+            (RuleVerdict::Holds, _) => return RuleVerdict::Holds,
+            (undecided @ RuleVerdict::Undecided(_), RuleVerdict::Fails) => verdict = undecided,
             _ => {}
         }
     }
@@ -101,10 +101,10 @@ pub fn group(
     }
     let mut undecided = Vec::new();
     for (at, group) in cluster.groups.iter().enumerate() {
-        match group.when.as_deref().map_or(Verdict::Holds, |rules| any_of(rules, issuer_name, claims)) {
-            Verdict::Fails => {}
-            Verdict::Undecided(doubt) => undecided.push((group, doubt)),
-            Verdict::Holds => {
+        match group.when.as_deref().map_or(RuleVerdict::Holds, |rules| any_of(rules, issuer_name, claims)) {
+            RuleVerdict::Fails => {}
+            RuleVerdict::Undecided(doubt) => undecided.push((group, doubt)),
+            RuleVerdict::Holds => {
                 return match undecided.into_iter().find(|(earlier, _)| !group.allows_no_more_than(earlier)) {
                     None => Ok(Some(at)),
                     Some((earlier, doubt)) => Err(format!(
@@ -125,28 +125,28 @@ pub fn has_groups_overage(claims: &Map<String, Value>) -> bool {
 }
 
 /// Whether the claim that the rule names holds what it must.
-pub(crate) fn evaluate(rule: &ClaimRule, claims: &Map<String, Value>) -> Verdict {
+pub(crate) fn evaluate(rule: &ClaimRule, claims: &Map<String, Value>) -> RuleVerdict {
     let (values, doubt) = values(rule, claims);
     let holds = |wanted: &String| values.contains(wanted);
     let any = rule.any.is_empty() || rule.any.iter().any(holds);
     if any && rule.all.iter().all(holds) {
-        return Verdict::Holds;
+        return RuleVerdict::Holds;
     }
-    doubt.map_or(Verdict::Fails, |why| {
+    doubt.map_or(RuleVerdict::Fails, |why| {
         let claim = printable(&rule.claim.join("."), MAX_SHOWN);
-        Verdict::Undecided(ClaimDoubt { claim, why })
+        RuleVerdict::Undecided(ClaimDoubt { claim, why })
     })
 }
 
 /// The values of the rule's claim, and why there may be more. Texts are values byte for byte; a truth value is `true` or
 /// `false`, a whole number its digits.
-fn values(rule: &ClaimRule, claims: &Map<String, Value>) -> (Vec<String>, Option<Doubt>) {
+fn values(rule: &ClaimRule, claims: &Map<String, Value>) -> (Vec<String>, Option<RuleDoubt>) {
     let first = rule.claim.first().map(String::as_str).unwrap_or_default();
-    let elsewhere = is_elsewhere(claims, first).then_some(Doubt::Elsewhere);
+    let elsewhere = is_elsewhere(claims, first).then_some(RuleDoubt::Elsewhere);
     let Some(value) = find(claims, &rule.claim) else {
         return (Vec::new(), Some(elsewhere.unwrap_or_else(|| absent(claims, first))));
     };
-    let of_form = |form| (Vec::new(), Some(Doubt::Form(form)));
+    let of_form = |form| (Vec::new(), Some(RuleDoubt::Form(form)));
     let spaced = rule.claim.last().is_some_and(|name| SPACED.contains(&name.as_str()));
     let (values, doubt) = match value {
         Value::Object(members) if rule.keys => (members.keys().cloned().collect(), None),
@@ -158,12 +158,12 @@ fn values(rule: &ClaimRule, claims: &Map<String, Value>) -> (Vec<String>, Option
         Value::Array(list) => {
             let known: Vec<_> = list.iter().filter_map(plain).collect();
             let doubt =
-                (known.len() < list.len()).then_some(Doubt::Form("a list that holds more than texts"));
+                (known.len() < list.len()).then_some(RuleDoubt::Form("a list that holds more than texts"));
             (known, doubt)
         }
         Value::Bool(_) | Value::Number(_) => (
             plain(value).into_iter().collect(),
-            plain(value).is_none().then_some(Doubt::Form("no whole number")),
+            plain(value).is_none().then_some(RuleDoubt::Form("no whole number")),
         ),
     };
     (values, doubt.or(elsewhere))
@@ -180,14 +180,14 @@ fn plain(value: &Value) -> Option<String> {
 }
 
 /// One text that could stand for several values.
-fn joined(text: &str) -> Option<Doubt> {
+fn joined(text: &str) -> Option<RuleDoubt> {
     let separator = |c: char| c.is_whitespace() || matches!(c, ',' | ';' | '|');
-    text.contains(separator).then_some(Doubt::Form("one text that could stand for several values"))
+    text.contains(separator).then_some(RuleDoubt::Form("one text that could stand for several values"))
 }
 
-fn absent(claims: &Map<String, Value>, name: &str) -> Doubt {
+fn absent(claims: &Map<String, Value>, name: &str) -> RuleDoubt {
     let similar = claims.keys().find(|other| *other != name && other.eq_ignore_ascii_case(name));
-    similar.map_or(Doubt::Absent, |other| Doubt::OtherCase(printable(other, MAX_SHOWN)))
+    similar.map_or(RuleDoubt::Absent, |other| RuleDoubt::OtherCase(printable(other, MAX_SHOWN)))
 }
 
 fn is_elsewhere(claims: &Map<String, Value>, name: &str) -> bool {

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::{Map, Value};
 
 use super::claim_rule;
-use super::claim_rule::Verdict;
+use super::claim_rule::RuleVerdict;
 use super::verify_error::VerifyError;
 use crate::config::{AcceptedIssuer, IssuerSettings};
 use crate::names::{Issuer, Subject, printable};
@@ -166,9 +166,9 @@ fn subject(claims: &Map<String, Value>) -> Result<Subject, VerifyError> {
 fn check_required(claims: &Map<String, Value>, settings: &IssuerSettings) -> Result<(), VerifyError> {
     for rule in &settings.require {
         let doubt = match claim_rule::evaluate(rule, claims) {
-            Verdict::Holds => continue,
-            Verdict::Fails => None,
-            Verdict::Undecided(doubt) => Some(doubt),
+            RuleVerdict::Holds => continue,
+            RuleVerdict::Fails => None,
+            RuleVerdict::Undecided(doubt) => Some(doubt),
         };
         let wanted: Vec<_> = rule.any.iter().chain(&rule.all).cloned().collect();
         let claim = printable(&rule.claim.join("."), MAX_SHOWN);

@@ -11,7 +11,7 @@ use crate::secret::Jwt;
 
 /// What a token claims. Nothing of it is verified; escape it before it is shown.
 #[derive(Debug)]
-pub struct Look<'s> {
+pub struct TokenReport<'s> {
     /// `alg`.
     pub algorithm: SignatureAlgorithm,
     /// Whether it names a key.
@@ -29,7 +29,7 @@ pub struct Look<'s> {
 }
 
 /// Takes the token apart. The error is a fault of its shape, behind which nothing can be seen.
-pub fn look<'s>(jwt: &Jwt, issuers: &'s [IssuerSettings], now: u64) -> Result<Look<'s>, VerifyError> {
+pub fn look<'s>(jwt: &Jwt, issuers: &'s [IssuerSettings], now: u64) -> Result<TokenReport<'s>, VerifyError> {
     let token = UnverifiedToken::parse(jwt.expose())?;
     let settings = issuers.iter().find(|settings| settings.accepts(&token.issuer).is_some());
     let mut faults = Vec::new();
@@ -50,7 +50,7 @@ pub fn look<'s>(jwt: &Jwt, issuers: &'s [IssuerSettings], now: u64) -> Result<Lo
             }
         }
     }
-    Ok(Look {
+    Ok(TokenReport {
         algorithm: token.algorithm,
         has_key_id: token.key_id.is_some(),
         token_type: token.token_type().map(str::to_owned),

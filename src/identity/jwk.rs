@@ -36,9 +36,9 @@ const PRIVATE: [&str; 7] = ["d", "p", "q", "dp", "dq", "qi", "oth"];
 const USES: [&str; 2] = ["sig", "jwt-svid"];
 
 /// A public key of an issuer.
-pub struct Key {
+pub struct VerificationKey {
     kid: Option<String>,
-    kind: Kind,
+    kind: KeyKind,
     /// The only algorithm it is for, where the set says so.
     algorithm: Option<SignatureAlgorithm>,
     /// The only issuer whose tokens it signs, where the set says so (member `issuer` of Entra ID). Empty when it is not a
@@ -46,11 +46,11 @@ pub struct Key {
     issuer: Option<String>,
     /// Modulus and exponent, or the point: with `kid` and `algorithm` the identity of the key.
     material: Vec<u8>,
-    public: Public,
+    public: PublicKey,
 }
 
 /// The key as its library takes it.
-enum Public {
+enum PublicKey {
     /// For `jsonwebtoken`.
     Decoding(DecodingKey),
     /// For aws-lc-rs itself: `jsonwebtoken` has no ES512.
@@ -59,7 +59,7 @@ enum Public {
 
 /// Type and curve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum KeyKind {
     Rsa,
     P256,
     P384,
@@ -151,9 +151,9 @@ impl KeyFault {
     }
 }
 
-impl Key {
+impl VerificationKey {
     pub(super) fn parse(jwk: &Map<String, Value>) -> Result<Self, KeyFault> {
-        let jwk = Members(jwk);
+        let jwk = KeyMembers(jwk);
         if let Some(name) = PRIVATE.into_iter().find(|name| jwk.get(name).is_some()) {
             return Err(KeyFault::Private(name));
         }
@@ -174,7 +174,7 @@ impl Key {
             "EC" => ec(&jwk)?,
             other => return Err(KeyFault::Type(shown(other))),
         };
-        match algorithm.filter(|alg| kind != Kind::of(*alg)) {
+        match algorithm.filter(|alg| kind != KeyKind::of(*alg)) {
             Some(alg) => Err(KeyFault::Mismatch(alg)),
             None => {
                 let kid = jwk.text("kid")?.map(str::to_owned);
@@ -196,7 +196,7 @@ impl Key {
 
     /// True if type, curve and `alg` of the key go with `alg`.
     pub(super) fn fits(&self, alg: SignatureAlgorithm) -> bool {
-        self.kind == Kind::of(alg) && self.algorithm.is_none_or(|only| only == alg)
+        self.kind == KeyKind::of(alg) && self.algorithm.is_none_or(|only| only == alg)
     }
 
     /// True if this key made `signature` over `signed` with `alg`.
@@ -209,18 +209,18 @@ impl Key {
             SignatureAlgorithm::Es384 => Algorithm::ES384,
             SignatureAlgorithm::Es512 => {
                 return match &self.public {
-                    Public::P521(key) => self.fits(alg) && key.verify_sig(signed, signature).is_ok(),
-                    Public::Decoding(_) => false,
+                    PublicKey::P521(key) => self.fits(alg) && key.verify_sig(signed, signature).is_ok(),
+                    PublicKey::Decoding(_) => false,
                 };
             }
         };
-        let Public::Decoding(key) = &self.public else { return false };
+        let PublicKey::Decoding(key) = &self.public else { return false };
         let signature = URL_SAFE_NO_PAD.encode(signature);
         self.fits(alg) && jsonwebtoken::crypto::verify(&signature, signed, key, algorithm).unwrap_or(false)
     }
 }
 
-impl PartialEq for Key {
+impl PartialEq for VerificationKey {
     fn eq(&self, other: &Self) -> bool {
         self.kid == other.kid
             && self.kind == other.kind
@@ -230,13 +230,13 @@ impl PartialEq for Key {
     }
 }
 
-impl std::fmt::Debug for Key {
+impl std::fmt::Debug for VerificationKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{:?} key {:?}", self.kind, self.kid)
     }
 }
 
-impl Kind {
+impl KeyKind {
     fn of(alg: SignatureAlgorithm) -> Self {
         use SignatureAlgorithm::{Es256, Es384, Es512, Rs256, Rs384, Rs512};
         match alg {
@@ -249,9 +249,9 @@ impl Kind {
 }
 
 /// The members of a key. `null`, an empty text and an empty list count as absent.
-struct Members<'k>(&'k Map<String, Value>);
+struct KeyMembers<'k>(&'k Map<String, Value>);
 
-impl<'k> Members<'k> {
+impl<'k> KeyMembers<'k> {
     fn get(&self, name: &str) -> Option<&'k Value> {
         self.0.get(name).filter(|value| match value {
             Value::Null => false,
@@ -281,7 +281,7 @@ impl<'k> Members<'k> {
     }
 }
 
-fn rsa(jwk: &Members<'_>) -> Result<(Kind, Vec<u8>, Public), KeyFault> {
+fn rsa(jwk: &KeyMembers<'_>) -> Result<(KeyKind, Vec<u8>, PublicKey), KeyFault> {
     let (n, e) = (jwk.number("n")?, jwk.number("e")?);
     let bits = bits(&n);
     if !RSA_BITS.contains(&bits) {
@@ -296,7 +296,7 @@ fn rsa(jwk: &Members<'_>) -> Result<(Kind, Vec<u8>, Public), KeyFault> {
     }
     let public = DecodingKey::from_rsa_raw_components(&n, &e);
     let material = [n, vec![0], e].concat();
-    Ok((Kind::Rsa, material, Public::Decoding(public)))
+    Ok((KeyKind::Rsa, material, PublicKey::Decoding(public)))
 }
 
 fn bits(number: &[u8]) -> usize {
@@ -304,12 +304,12 @@ fn bits(number: &[u8]) -> usize {
     (number.len() * 8).saturating_sub(usize::try_from(zeros).unwrap_or_default())
 }
 
-fn ec(jwk: &Members<'_>) -> Result<(Kind, Vec<u8>, Public), KeyFault> {
+fn ec(jwk: &KeyMembers<'_>) -> Result<(KeyKind, Vec<u8>, PublicKey), KeyFault> {
     let (kind, length, curve): (_, usize, &'static EcdsaVerificationAlgorithm) =
         match jwk.text("crv")?.ok_or(KeyFault::Missing("crv"))? {
-            "P-256" => (Kind::P256, 32, &ECDSA_P256_SHA256_FIXED),
-            "P-384" => (Kind::P384, 48, &ECDSA_P384_SHA384_FIXED),
-            "P-521" => (Kind::P521, 66, &ECDSA_P521_SHA512_FIXED),
+            "P-256" => (KeyKind::P256, 32, &ECDSA_P256_SHA256_FIXED),
+            "P-384" => (KeyKind::P384, 48, &ECDSA_P384_SHA384_FIXED),
+            "P-521" => (KeyKind::P521, 66, &ECDSA_P521_SHA512_FIXED),
             other => return Err(KeyFault::Curve(shown(other))),
         };
     let coordinate = |name| {
@@ -321,11 +321,11 @@ fn ec(jwk: &Members<'_>) -> Result<(Kind, Vec<u8>, Public), KeyFault> {
     // An uncompressed point (SEC 1, section 2.3.3).
     let point = [&[4], x.as_slice(), &y].concat();
     let parsed = ParsedPublicKey::new(curve, &point).map_err(|_| KeyFault::Point)?;
-    let public = if kind == Kind::P521 {
-        Public::P521(parsed)
+    let public = if kind == KeyKind::P521 {
+        PublicKey::P521(parsed)
     } else {
         let (x, y) = (URL_SAFE_NO_PAD.encode(&x), URL_SAFE_NO_PAD.encode(&y));
-        Public::Decoding(DecodingKey::from_ec_components(&x, &y).map_err(|_| KeyFault::Point)?)
+        PublicKey::Decoding(DecodingKey::from_ec_components(&x, &y).map_err(|_| KeyFault::Point)?)
     };
     Ok((kind, point, public))
 }

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
-use super::jwk::{Key, KeyFault};
+use super::jwk::{KeyFault, VerificationKey};
 use super::strict_json::JsonFault;
 use super::{jwk, strict_json};
 use crate::config::SignatureAlgorithm;
@@ -23,7 +23,7 @@ pub const MAX_NAMED: usize = 200;
 /// The usable keys of an issuer, and those that were left out.
 #[derive(Debug, Default)]
 pub struct KeySet {
-    keys: Vec<Key>,
+    keys: Vec<VerificationKey>,
     left_out: Vec<LeftOut>,
     unnamed: usize,
 }
@@ -72,7 +72,7 @@ impl KeySet {
                 Err(fault) => Err(KeyFault::Json(*fault)),
                 Ok(jwk) => match too_many.iter().find(|kind| is_of(jwk, kind)) {
                     Some(kind) => Err(KeyFault::TooMany(MAX_KEYS_OF_A_TYPE, kind)),
-                    None => Key::parse(jwk),
+                    None => VerificationKey::parse(jwk),
                 },
             };
             match key {
@@ -138,12 +138,17 @@ impl KeySet {
 
     /// The keys that a token with this `kid` and `alg` may mean. `kid` is a hint: several keys may have it, and a key
     /// without one may be meant by any token. The error is their number, where it is above [`MAX_TRIES`].
-    pub fn candidates(&self, kid: Option<&str>, alg: SignatureAlgorithm) -> Result<Vec<&Key>, usize> {
-        let meant = |key: &&Key| match (kid, key.kid()) {
+    pub fn candidates(
+        &self,
+        kid: Option<&str>,
+        alg: SignatureAlgorithm,
+    ) -> Result<Vec<&VerificationKey>, usize> {
+        let meant = |key: &&VerificationKey| match (kid, key.kid()) {
             (Some(kid), Some(own)) => own == kid,
             (None, _) | (_, None) => true,
         };
-        let found: Vec<&Key> = self.keys.iter().filter(|key| key.fits(alg)).filter(meant).collect();
+        let found: Vec<&VerificationKey> =
+            self.keys.iter().filter(|key| key.fits(alg)).filter(meant).collect();
         if found.len() > MAX_TRIES { Err(found.len()) } else { Ok(found) }
     }
 }

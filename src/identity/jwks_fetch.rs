@@ -39,7 +39,7 @@ pub struct KeyFetcher {
 
 /// A key set and how long its issuer lets it be kept.
 #[derive(Debug)]
-pub struct Fetched {
+pub struct FetchedKeys {
     /// The usable keys.
     pub keys: KeySet,
     /// `Cache-Control: max-age`, when there is one.
@@ -48,7 +48,7 @@ pub struct Fetched {
 
 /// Why an issuer can never be asked, found at start.
 #[derive(Debug, thiserror::Error)]
-pub enum SetupError {
+pub enum FetcherSetupError {
     /// The issuer or `jwks_url` may not be asked.
     #[error("{0}")]
     Url(String),
@@ -86,7 +86,7 @@ pub enum FetchError {
 
 impl KeyFetcher {
     /// Reads `ca_file`, or the system's certificate authorities. The issuer is asked by way of `outgoing`.
-    pub fn new(settings: &IssuerSettings, outgoing: &Outgoing) -> Result<Self, SetupError> {
+    pub fn new(settings: &IssuerSettings, outgoing: &Outgoing) -> Result<Self, FetcherSetupError> {
         let issuer = settings.issuer.as_str().to_owned();
         // The trailing slash of an issuer is not doubled (OpenID Connect Discovery 1.0, section 4).
         let base = settings.discovery_base();
@@ -101,7 +101,7 @@ impl KeyFetcher {
             client: outgoing.client(settings.ca_file.as_deref(), settings.private_network, limits)?,
             clocks: outgoing.clocks().clone(),
             discovery: Url::parse(&discovery)
-                .map_err(|error| SetupError::Url(format!("{issuer}: {error}")))?,
+                .map_err(|error| FetcherSetupError::Url(format!("{issuer}: {error}")))?,
             issuer,
             jwks_url: settings.jwks_url.clone(),
             discovered: Mutex::default(),
@@ -110,7 +110,7 @@ impl KeyFetcher {
 
     /// Fetches the key set once: from where it was found last, or after discovery. Discovery is repeated when the answer
     /// there is not good any more, or when it holds no other keys than `missed_in`, in which a token's key was missed.
-    pub async fn fetch(&self, missed_in: Option<&KeySet>) -> Result<Fetched, FetchError> {
+    pub async fn fetch(&self, missed_in: Option<&KeySet>) -> Result<FetchedKeys, FetchError> {
         let Some(known) = self.known_url() else { return self.fetch_from(&self.locate().await?).await };
         let fetched = self.fetch_from(&known).await;
         let is_news = |keys: &KeySet| missed_in.is_none_or(|missed_in| !keys.same_keys(missed_in));
@@ -156,9 +156,9 @@ impl KeyFetcher {
     }
 
     /// The second half: the key set at an address that [`KeyFetcher::locate`] gave.
-    pub async fn fetch_from(&self, url: &Url) -> Result<Fetched, FetchError> {
+    pub async fn fetch_from(&self, url: &Url) -> Result<FetchedKeys, FetchError> {
         let answer = self.get(url).await?;
-        Ok(Fetched { keys: KeySet::parse(&answer.body)?, max_age: max_age(&answer) })
+        Ok(FetchedKeys { keys: KeySet::parse(&answer.body)?, max_age: max_age(&answer) })
     }
 
     /// The configured URL of the key set, or the discovered one while it is fresh.

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use super::strict_json;
-use super::strict_json::{JsonFault, Member};
+use super::strict_json::{JsonFault, TextOrList};
 use super::verify_error::{AlgorithmFault, HeaderFault, VerifyError};
 use crate::config::SignatureAlgorithm;
 
@@ -36,26 +36,26 @@ pub(super) struct UnverifiedToken<'a> {
 /// The members of the header that are looked at. `jku`, `x5u`, `jwk` and `x5c` are not: keys come from the
 /// configured issuer alone.
 #[derive(Deserialize)]
-struct Header {
+struct JwsHeader {
     #[serde(default)]
-    alg: Member,
+    alg: TextOrList,
     #[serde(default)]
-    kid: Member,
+    kid: TextOrList,
     #[serde(default)]
-    typ: Member,
+    typ: TextOrList,
     #[serde(default)]
-    crit: Member,
+    crit: TextOrList,
     #[serde(default)]
-    b64: Member,
+    b64: TextOrList,
     #[serde(default)]
-    zip: Member,
+    zip: TextOrList,
 }
 
 /// The one member of the payload that is read before the signature holds.
 #[derive(Deserialize)]
 struct ClaimedIssuer {
     #[serde(default)]
-    iss: Member,
+    iss: TextOrList,
 }
 
 impl<'a> UnverifiedToken<'a> {
@@ -78,10 +78,10 @@ impl<'a> UnverifiedToken<'a> {
         let signature = decode(signature, "signature")?;
 
         strict_json::check_object(&header, MAX_PART_BYTES).map_err(HeaderFault::Json)?;
-        let header: Header =
+        let header: JwsHeader =
             serde_json::from_slice(&header).map_err(|_| HeaderFault::Json(JsonFault::NotJson))?;
         for (name, member) in [("crit", &header.crit), ("b64", &header.b64), ("zip", &header.zip)] {
-            if *member != Member::Absent {
+            if *member != TextOrList::Absent {
                 return Err(VerifyError::CriticalHeader(name));
             }
         }
@@ -113,11 +113,11 @@ fn decode(text: &[u8], part: &'static str) -> Result<Zeroizing<Vec<u8>>, VerifyE
     URL_SAFE_NO_PAD.decode(text).map(Zeroizing::new).map_err(|_| VerifyError::BadEncoding { part })
 }
 
-fn algorithm(alg: &Member) -> Result<SignatureAlgorithm, VerifyError> {
+fn algorithm(alg: &TextOrList) -> Result<SignatureAlgorithm, VerifyError> {
     let fault = match alg {
-        Member::Absent => return Err(HeaderFault::NoAlgorithm.into()),
-        Member::Text(text) if let Some(known) = SignatureAlgorithm::named(text) => return Ok(known),
-        Member::Text(text) => match text.as_str() {
+        TextOrList::Absent => return Err(HeaderFault::NoAlgorithm.into()),
+        TextOrList::Text(text) if let Some(known) = SignatureAlgorithm::named(text) => return Ok(known),
+        TextOrList::Text(text) => match text.as_str() {
             "HS256" | "HS384" | "HS512" => AlgorithmFault::Symmetric,
             "PS256" | "PS384" | "PS512" | "ES256K" | "EdDSA" | "Ed25519" | "Ed448" => {
                 AlgorithmFault::NotForSts
@@ -125,27 +125,27 @@ fn algorithm(alg: &Member) -> Result<SignatureAlgorithm, VerifyError> {
             other if other.eq_ignore_ascii_case("none") => AlgorithmFault::Unsigned,
             _ => AlgorithmFault::Unknown,
         },
-        Member::Other => AlgorithmFault::Unknown,
+        TextOrList::Other => AlgorithmFault::Unknown,
     };
     Err(VerifyError::Algorithm(fault))
 }
 
-fn key_id(kid: Member) -> Result<Option<String>, VerifyError> {
+fn key_id(kid: TextOrList) -> Result<Option<String>, VerifyError> {
     match kid {
-        Member::Absent => Ok(None),
-        Member::Text(kid) => Ok(Some(kid).filter(|kid| !kid.is_empty())),
-        Member::Other => Err(HeaderFault::KeyId.into()),
+        TextOrList::Absent => Ok(None),
+        TextOrList::Text(kid) => Ok(Some(kid).filter(|kid| !kid.is_empty())),
+        TextOrList::Other => Err(HeaderFault::KeyId.into()),
     }
 }
 
-fn token_type(typ: &Member) -> Result<Option<String>, VerifyError> {
+fn token_type(typ: &TextOrList) -> Result<Option<String>, VerifyError> {
     match typ {
-        Member::Absent => Ok(None),
-        Member::Text(typ) => {
+        TextOrList::Absent => Ok(None),
+        TextOrList::Text(typ) => {
             let typ = typ.to_ascii_lowercase();
             Ok(Some(typ.strip_prefix("application/").map_or(typ.clone(), str::to_owned)))
         }
-        Member::Other => Err(VerifyError::TokenType),
+        TextOrList::Other => Err(VerifyError::TokenType),
     }
 }
 
@@ -158,7 +158,7 @@ fn claimed_issuer(payload: &[u8]) -> Result<String, VerifyError> {
     let claimed: ClaimedIssuer =
         serde_json::from_slice(payload).map_err(|_| VerifyError::BadPayload(JsonFault::NotJson))?;
     match claimed.iss {
-        Member::Text(issuer) => Ok(issuer),
-        Member::Absent | Member::Other => Err(VerifyError::NoIssuer),
+        TextOrList::Text(issuer) => Ok(issuer),
+        TextOrList::Absent | TextOrList::Other => Err(VerifyError::NoIssuer),
     }
 }

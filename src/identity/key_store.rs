@@ -9,8 +9,8 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::jwks::{KeySet, LeftOut};
-use super::jwks_fetch::{FetchError, Fetched, KeyFetcher};
-use super::refetch::{Cause, FetchCounts, SpentTokens};
+use super::jwks_fetch::{FetchError, FetchedKeys, KeyFetcher};
+use super::refetch::{FetchCounts, RefetchCause, SpentTokens};
 use crate::config::IssuerSettings;
 use crate::secret::TokenDigest;
 use crate::supervisor::{TaskKind, TaskName, TaskSupervisor};
@@ -24,7 +24,7 @@ const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// The keys of one issuer, kept fresh by a task on the control-plane runtime that ends when this is dropped.
 #[derive(Debug)]
 pub struct KeyStore {
-    shared: Arc<Shared>,
+    shared: Arc<StoreState>,
     _task: DropGuard,
 }
 
@@ -49,7 +49,7 @@ pub struct KeyStatus {
 
 /// The answer to a token whose key is unknown or whose signature does not hold.
 #[derive(Debug)]
-pub(super) enum Refetched {
+pub(super) enum RefetchAnswer {
     /// The set of a fetch that began after the question.
     Keys(Arc<KeySet>),
     /// The fetch failed, so the issuer may have a new key.
@@ -59,12 +59,12 @@ pub(super) enum Refetched {
 }
 
 #[derive(Debug)]
-struct Shared {
+struct StoreState {
     issuer: String,
     fetcher: ArcSwap<KeyFetcher>,
-    current: ArcSwapOption<Loaded>,
+    current: ArcSwapOption<LoadedKeys>,
     wanted: Notify,
-    progress: watch::Sender<Progress>,
+    progress: watch::Sender<FetchProgress>,
     spent: SpentTokens,
     /// Keys that the log has named.
     named: Mutex<Vec<LeftOut>>,
@@ -76,14 +76,14 @@ struct Shared {
 }
 
 #[derive(Debug)]
-struct Loaded {
+struct LoadedKeys {
     keys: Arc<KeySet>,
     at: Instant,
 }
 
 /// What waiting logins look at.
 #[derive(Clone, Copy, Debug, Default)]
-struct Progress {
+struct FetchProgress {
     /// Fetches that have begun.
     begun: u64,
     /// Fetches that have ended, well or badly.
@@ -93,13 +93,13 @@ struct Progress {
     /// True if the next fetch begins at once.
     at_once: bool,
     /// A token asks for the next fetch.
-    asked: Option<Cause>,
+    asked: Option<RefetchCause>,
     /// When the last fetch that a token had asked for began.
     last_asked: Option<Instant>,
     counts: FetchCounts,
 }
 
-impl Progress {
+impl FetchProgress {
     /// When the next fetch begins, if it would begin at `regular` without being asked for.
     fn due(&self, regular: Instant, now: Instant, interval: Duration) -> Instant {
         if self.at_once {
@@ -116,7 +116,7 @@ impl Progress {
 impl KeyStore {
     /// Starts the refreshing task; does not wait for the issuer and does not need it to be up.
     pub fn start(settings: &IssuerSettings, fetcher: KeyFetcher, supervisor: &TaskSupervisor) -> Self {
-        let shared = Arc::new(Shared::new(settings, fetcher));
+        let shared = Arc::new(StoreState::new(settings, fetcher));
         let stop = CancellationToken::new();
         let refresher = Arc::clone(&shared);
         let refresh = move || {
@@ -175,9 +175,9 @@ impl KeyStore {
     /// The key set of a fetch that begins after this call. Concurrent callers share the fetch. Fetches for tokens begin at
     /// least `jwks_refetch_interval` apart, and each caller waits for its fetch: a flood of made-up tokens cannot refuse the
     /// bearer of a new key. A token causes one such fetch in [`TOKEN_PAUSE`](super::refetch::TOKEN_PAUSE).
-    pub(super) async fn refetched(&self, token: TokenDigest, cause: Cause) -> Refetched {
+    pub(super) async fn refetched(&self, token: TokenDigest, cause: RefetchCause) -> RefetchAnswer {
         if self.shared.spent.contains(token, Instant::now()) {
-            return Refetched::InVain;
+            return RefetchAnswer::InVain;
         }
         let mut next = 0;
         self.shared.progress.send_if_modified(|progress| {
@@ -190,21 +190,21 @@ impl KeyStore {
         match self.shared.usable() {
             Some(keys) if !failed => {
                 self.shared.spent.add(token, Instant::now());
-                Refetched::Keys(keys)
+                RefetchAnswer::Keys(keys)
             }
-            _ => Refetched::Failed,
+            _ => RefetchAnswer::Failed,
         }
     }
 }
 
-impl Shared {
+impl StoreState {
     fn new(settings: &IssuerSettings, fetcher: KeyFetcher) -> Self {
         Self {
             issuer: settings.name.clone(),
             fetcher: ArcSwap::from_pointee(fetcher),
             current: ArcSwapOption::empty(),
             wanted: Notify::new(),
-            progress: watch::Sender::new(Progress::default()),
+            progress: watch::Sender::new(FetchProgress::default()),
             spent: SpentTokens::default(),
             named: Mutex::default(),
             started: Instant::now(),
@@ -253,7 +253,7 @@ impl Shared {
     }
 
     /// Notes that a fetch begins; what it was asked for, where a token did.
-    fn begin(&self) -> (Option<Cause>, Fetching<'_>) {
+    fn begin(&self) -> (Option<RefetchCause>, Fetching<'_>) {
         let mut asked = None;
         self.progress.send_modify(|progress| {
             progress.begun += 1;
@@ -287,10 +287,10 @@ impl Shared {
         }
     }
 
-    fn take(&self, fetched: Fetched) -> Duration {
+    fn take(&self, fetched: FetchedKeys) -> Duration {
         let (keys, left_out) = (fetched.keys.len(), fetched.keys.left_out_count());
         self.name_left_out(fetched.keys.left_out());
-        self.current.store(Some(Arc::new(Loaded { keys: Arc::new(fetched.keys), at: Instant::now() })));
+        self.current.store(Some(Arc::new(LoadedKeys { keys: Arc::new(fetched.keys), at: Instant::now() })));
         tracing::debug!(issuer = self.issuer, keys, left_out, "key set fetched");
         fetched.max_age.unwrap_or(self.refresh).clamp(LEAST_REFRESH, self.refresh.max(LEAST_REFRESH))
     }
@@ -317,7 +317,7 @@ impl Shared {
 
 /// A fetch in progress. It ends when this is dropped, also by a panic, and those who wait for it go on.
 struct Fetching<'a> {
-    shared: &'a Shared,
+    shared: &'a StoreState,
     failed: bool,
 }
 

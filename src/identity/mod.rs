@@ -1,6 +1,6 @@
 //! From a client's token to the decision whom it may log in as: verification, key sets, policy.
 //!
-//! [`verify::Verifier`] turns a [`Jwt`](crate::secret::Jwt) into [`VerifiedClaims`], and [`policy::Policy`]
+//! [`verify::Verifier`] turns a [`Jwt`](crate::secret::Jwt) into [`VerifiedClaims`], and [`policy::AccessPolicy`]
 //! turns those into a [`Grant`]. Neither proof can be made anywhere else. Nothing here speaks to a client, to
 //! AWS or to a database; the only network traffic is the fetching of key sets, and that never runs on the
 //! thread of a login.
@@ -22,11 +22,11 @@ pub mod verify;
 pub mod verify_error;
 
 pub use self::db_user::DeriveError;
-pub use self::jwks_fetch::{KeyFetcher, SetupError};
+pub use self::jwks_fetch::{FetcherSetupError, KeyFetcher};
 pub use self::key_store::{KeyStatus, KeyStore};
 pub use self::verify_error::{AlgorithmFault, VerifyError};
 pub use claims::VerifiedClaims;
-pub use policy::{Asked, Grant, Policy, PolicyError};
+pub use policy::{AccessPolicy, Grant, LoginRequest, PolicyError};
 pub use verify::Verifier;
 
 /// Claims for tests of other parts: those of a token of issuer `settings` whose signature holds.

@@ -3,23 +3,23 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::claim_rule::Verdict;
+use super::claim_rule::RuleVerdict;
 use super::claims::VerifiedClaims;
 use super::db_user::DeriveError;
-use super::target::Target;
+use super::target::LoginTarget;
 use super::{claim_rule, db_user, target};
 use crate::config::{ClusterSettings, GroupSettings, OptionRules, StartupUser};
 use crate::names::{DbName, DbUser, Issuer, MAX_NAME_BYTES, NameError, RoleArn, Subject, printable};
 
 /// Where people are led, and the rules there.
 #[derive(Clone, Debug)]
-pub struct Policy {
+pub struct AccessPolicy {
     clusters: Vec<Arc<ClusterSettings>>,
 }
 
 /// What the client asked for, and by which way it came; nothing of it is trusted.
 #[derive(Clone, Debug)]
-pub struct Asked<'a> {
+pub struct LoginRequest<'a> {
     /// `user`
     pub user: &'a str,
     /// `database`
@@ -34,7 +34,7 @@ pub struct Asked<'a> {
     pub settings: Vec<String>,
 }
 
-impl Policy {
+impl AccessPolicy {
     /// The rules that `clusters` are configured with. No connection may lead to two of them.
     pub fn new(clusters: Vec<Arc<ClusterSettings>>) -> Self {
         Self { clusters }
@@ -46,22 +46,26 @@ impl Policy {
     }
 
     /// Decides where this goes and who it is there. The grant holds what the server will be asked for.
-    pub fn authorise(&self, claims: VerifiedClaims, asked: &Asked<'_>) -> Result<Grant, PolicyError> {
-        let Target { cluster, database } = target::choose(&self.clusters, &claims, asked)?;
-        let named = database.as_ref().map_or_else(|_| target::shown(asked), |name| cut(name));
+    pub fn authorise(
+        &self,
+        claims: VerifiedClaims,
+        request: &LoginRequest<'_>,
+    ) -> Result<Grant, PolicyError> {
+        let LoginTarget { cluster, database } = target::choose(&self.clusters, &claims, request)?;
+        let named = database.as_ref().map_or_else(|_| target::shown(request), |name| cut(name));
         let overage = claim_rule::has_groups_overage(claims.members());
         let role = admit(cluster, &claims).map_err(|why| PolicyError::NotAllowed {
             database: named.clone(),
             why,
             overage,
         })?;
-        check_settings(&cluster.options, asked)?;
+        check_settings(&cluster.options, request)?;
         let database = database?;
         let db_user = db_user::derive(&claims, &cluster.user)?;
         let rules = cluster.user.of(claims.issuer_name()).ok_or(DeriveError::NoRule)?;
-        let placeholder = rules.placeholders.iter().any(|placeholder| placeholder == asked.user);
-        if rules.startup_user == StartupUser::Match && !placeholder && asked.user != db_user.as_str() {
-            return Err(PolicyError::UserMismatch { asked: cut(asked.user), derived: db_user });
+        let placeholder = rules.placeholders.iter().any(|placeholder| placeholder == request.user);
+        if rules.startup_user == StartupUser::Match && !placeholder && request.user != db_user.as_str() {
+            return Err(PolicyError::UserMismatch { asked: cut(request.user), derived: db_user });
         }
         if cluster.pin.by_tag() {
             check_tag(&claims, &db_user)?;
@@ -91,11 +95,11 @@ fn admit<'c>(cluster: &'c ClusterSettings, claims: &VerifiedClaims) -> Result<&'
     match cluster
         .allow
         .as_deref()
-        .map_or(Verdict::Holds, |allow| claim_rule::any_of(allow, issuer, claims.members()))
+        .map_or(RuleVerdict::Holds, |allow| claim_rule::any_of(allow, issuer, claims.members()))
     {
-        Verdict::Holds => Ok(role),
-        Verdict::Fails => Err("no rule of cluster.allow fits the token".to_owned()),
-        Verdict::Undecided(doubt) => Err(format!("no rule of cluster.allow fits the token; {doubt}")),
+        RuleVerdict::Holds => Ok(role),
+        RuleVerdict::Fails => Err("no rule of cluster.allow fits the token".to_owned()),
+        RuleVerdict::Undecided(doubt) => Err(format!("no rule of cluster.allow fits the token; {doubt}")),
     }
 }
 
@@ -112,11 +116,11 @@ fn settings_of(group: &GroupSettings) -> Vec<(&'static str, String)> {
 }
 
 /// Some sites forbid changing what the session begins with, so that the audit record's user is the role.
-fn check_settings(rules: &OptionRules, asked: &Asked<'_>) -> Result<(), PolicyError> {
-    if rules.forbid_options && asked.options {
+fn check_settings(rules: &OptionRules, request: &LoginRequest<'_>) -> Result<(), PolicyError> {
+    if rules.forbid_options && request.options {
         return Err(PolicyError::ForbiddenSetting { name: "options".to_owned() });
     }
-    match asked.settings.iter().find(|name| rules.forbidden_settings.contains(name)) {
+    match request.settings.iter().find(|name| rules.forbidden_settings.contains(name)) {
         None => Ok(()),
         Some(name) => Err(PolicyError::ForbiddenSetting { name: cut(name) }),
     }

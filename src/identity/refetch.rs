@@ -17,7 +17,7 @@ const MAX_SPENT: usize = 1_024;
 
 /// The reason why a token asks for a fetch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
+pub enum RefetchCause {
     /// No key goes with its `kid` and `alg`.
     UnknownKey,
     /// No key that goes with it made the signature: the issuer may have a new key under the old `kid`.
@@ -38,10 +38,10 @@ pub struct FetchCounts {
 }
 
 impl FetchCounts {
-    pub(super) fn asked(&mut self, cause: Cause) {
+    pub(super) fn asked(&mut self, cause: RefetchCause) {
         match cause {
-            Cause::UnknownKey => self.for_unknown_key += 1,
-            Cause::BadSignature => self.for_bad_signature += 1,
+            RefetchCause::UnknownKey => self.for_unknown_key += 1,
+            RefetchCause::BadSignature => self.for_bad_signature += 1,
         }
     }
 

@@ -44,7 +44,7 @@ pub fn check_object(bytes: &[u8], max_bytes: usize) -> Result<(), JsonFault> {
     let first = bytes.iter().find(|byte| !matches!(byte, b' ' | b'\t' | b'\r' | b'\n'));
     let fault = Cell::new(JsonFault::NotJson);
     let mut text = serde_json::Deserializer::from_slice(bytes);
-    Checker { depth_left: MAX_DEPTH, fault: &fault }
+    JsonChecker { depth_left: MAX_DEPTH, fault: &fault }
         .deserialize(&mut text)
         .and_then(|()| text.end())
         .map_err(|_| fault.get())?;
@@ -103,12 +103,12 @@ impl<'de> serde::Deserialize<'de> for RawMembers<'de> {
 }
 
 /// Walks a value, builds nothing, and stops at the first fault.
-struct Checker<'a> {
+struct JsonChecker<'a> {
     depth_left: usize,
     fault: &'a Cell<JsonFault>,
 }
 
-impl Checker<'_> {
+impl JsonChecker<'_> {
     /// The checker for what is inside this value.
     fn inside<E: serde::de::Error>(&self) -> Result<usize, E> {
         self.depth_left.checked_sub(1).ok_or_else(|| self.stop(JsonFault::TooDeep))
@@ -120,7 +120,7 @@ impl Checker<'_> {
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Checker<'_> {
+impl<'de> DeserializeSeed<'de> for JsonChecker<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, text: D) -> Result<(), D::Error> {
@@ -128,7 +128,7 @@ impl<'de> DeserializeSeed<'de> for Checker<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Checker<'_> {
+impl<'de> Visitor<'de> for JsonChecker<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -161,7 +161,7 @@ impl<'de> Visitor<'de> for Checker<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
         let depth_left = self.inside()?;
-        while list.next_element_seed(Checker { depth_left, fault: self.fault })?.is_some() {}
+        while list.next_element_seed(JsonChecker { depth_left, fault: self.fault })?.is_some() {}
         Ok(())
     }
 
@@ -172,7 +172,7 @@ impl<'de> Visitor<'de> for Checker<'_> {
             if !names.insert(name) {
                 return Err(self.stop(JsonFault::Duplicate));
             }
-            object.next_value_seed(Checker { depth_left, fault: self.fault })?;
+            object.next_value_seed(JsonChecker { depth_left, fault: self.fault })?;
         }
         Ok(())
     }
@@ -181,7 +181,7 @@ impl<'de> Visitor<'de> for Checker<'_> {
 /// A member that should be a text. Reading it never fails for its type, so that one odd member does not spoil its
 /// surroundings; lists and objects are passed over, not built.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Member {
+pub enum TextOrList {
     /// There is none, or it is `null`.
     #[default]
     Absent,
@@ -191,7 +191,7 @@ pub enum Member {
     Other,
 }
 
-impl<'de> serde::Deserialize<'de> for Member {
+impl<'de> serde::Deserialize<'de> for TextOrList {
     fn deserialize<D: Deserializer<'de>>(value: D) -> Result<Self, D::Error> {
         value.deserialize_any(MemberVisitor)
     }
@@ -200,44 +200,44 @@ impl<'de> serde::Deserialize<'de> for Member {
 struct MemberVisitor;
 
 impl<'de> Visitor<'de> for MemberVisitor {
-    type Value = Member;
+    type Value = TextOrList;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a JSON value")
     }
 
-    fn visit_unit<E>(self) -> Result<Member, E> {
-        Ok(Member::Absent)
+    fn visit_unit<E>(self) -> Result<TextOrList, E> {
+        Ok(TextOrList::Absent)
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<Member, E> {
-        Ok(Member::Other)
+    fn visit_bool<E>(self, _: bool) -> Result<TextOrList, E> {
+        Ok(TextOrList::Other)
     }
 
-    fn visit_i64<E>(self, _: i64) -> Result<Member, E> {
-        Ok(Member::Other)
+    fn visit_i64<E>(self, _: i64) -> Result<TextOrList, E> {
+        Ok(TextOrList::Other)
     }
 
-    fn visit_u64<E>(self, _: u64) -> Result<Member, E> {
-        Ok(Member::Other)
+    fn visit_u64<E>(self, _: u64) -> Result<TextOrList, E> {
+        Ok(TextOrList::Other)
     }
 
-    fn visit_f64<E>(self, _: f64) -> Result<Member, E> {
-        Ok(Member::Other)
+    fn visit_f64<E>(self, _: f64) -> Result<TextOrList, E> {
+        Ok(TextOrList::Other)
     }
 
-    fn visit_str<E>(self, text: &str) -> Result<Member, E> {
-        Ok(Member::Text(text.to_owned()))
+    fn visit_str<E>(self, text: &str) -> Result<TextOrList, E> {
+        Ok(TextOrList::Text(text.to_owned()))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Member, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<TextOrList, A::Error> {
         while list.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Member::Other)
+        Ok(TextOrList::Other)
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Member, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<TextOrList, A::Error> {
         while object.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(Member::Other)
+        Ok(TextOrList::Other)
     }
 }
 
@@ -354,13 +354,13 @@ mod tests {
 
     #[test]
     fn members_never_fail_for_their_type() {
-        let member = |text: &str| serde_json::from_str::<Member>(text).unwrap();
-        assert_eq!(member("\"a\\u0062\""), Member::Text("ab".into()));
-        assert_eq!(member("null"), Member::Absent);
+        let member = |text: &str| serde_json::from_str::<TextOrList>(text).unwrap();
+        assert_eq!(member("\"a\\u0062\""), TextOrList::Text("ab".into()));
+        assert_eq!(member("null"), TextOrList::Absent);
         for text in ["1", "-1", "1.5", "true", "{\"a\":[1]}", "[\"a\"]", "[\"a\",[\"b\"]]", "[\"a\",{}]"] {
-            assert_eq!(member(text), Member::Other, "{text}");
+            assert_eq!(member(text), TextOrList::Other, "{text}");
         }
         let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
-        assert!(serde_json::from_str::<Member>(&deep).is_ok(), "passed over without recursion");
+        assert!(serde_json::from_str::<TextOrList>(&deep).is_ok(), "passed over without recursion");
     }
 }

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use super::claims::VerifiedClaims;
 use super::db_user::DeriveError;
-use super::policy::{Asked, PolicyError};
+use super::policy::{LoginRequest, PolicyError};
 use super::{claim_rule, db_user};
 use crate::config::ClusterSettings;
 use crate::names::{MAX_NAME_BYTES, printable};
 
 /// The cluster of a login, and the database there.
-pub(super) struct Target<'p> {
+pub(super) struct LoginTarget<'p> {
     pub(super) cluster: &'p Arc<ClusterSettings>,
     /// As clients name it; the cluster serves it. The error is why no database follows from the claims.
     pub(super) database: Result<String, DeriveError>,
@@ -19,7 +19,7 @@ pub(super) struct Target<'p> {
 
 /// Where the name of a database comes from; an earlier one takes precedence over a later one.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Source {
+enum NameSource {
     /// The client's `database`.
     Client,
     /// `cluster.default_database`.
@@ -33,19 +33,19 @@ enum Source {
 pub(super) fn choose<'p>(
     clusters: &'p [Arc<ClusterSettings>],
     claims: &VerifiedClaims,
-    asked: &Asked<'_>,
-) -> Result<Target<'p>, PolicyError> {
+    asked: &LoginRequest<'_>,
+) -> Result<LoginTarget<'p>, PolicyError> {
     let overage = claim_rule::has_groups_overage(claims.members());
     let reached = clusters.iter().filter(|it| it.route.is_reached_by(asked.listener, asked.server_name));
     let reached: Vec<_> = reached.map(|cluster| (cluster, requested(cluster, claims, asked))).collect();
-    for source in [Source::Client, Source::Configuration, Source::User] {
+    for source in [NameSource::Client, NameSource::Configuration, NameSource::User] {
         let serving = reached.iter().filter_map(|(cluster, (from, name))| {
             let name = name.as_ref().ok().filter(|name| cluster.route.serves(name))?;
             (*from == source).then_some((*cluster, name))
         });
         match serving.collect::<Vec<_>>()[..] {
             [] => {}
-            [(cluster, name)] => return Ok(Target { cluster, database: Ok(name.clone()) }),
+            [(cluster, name)] => return Ok(LoginTarget { cluster, database: Ok(name.clone()) }),
             _ => {
                 let why = "the connection names no database, and several clusters could be meant".to_owned();
                 return Err(PolicyError::NotAllowed { database: shown(asked), why, overage });
@@ -54,7 +54,7 @@ pub(super) fn choose<'p>(
     }
     match &reached[..] {
         // Whoever may use the cluster is told what is wrong with the claim.
-        [(cluster, (_, Err(why)))] => Ok(Target { cluster, database: Err(why.clone()) }),
+        [(cluster, (_, Err(why)))] => Ok(LoginTarget { cluster, database: Err(why.clone()) }),
         [(_, (_, Ok(name)))] => {
             Err(PolicyError::NoCluster { database: printable(name, MAX_NAME_BYTES), overage })
         }
@@ -66,21 +66,25 @@ pub(super) fn choose<'p>(
 fn requested(
     cluster: &ClusterSettings,
     claims: &VerifiedClaims,
-    asked: &Asked<'_>,
-) -> (Source, Result<String, DeriveError>) {
+    asked: &LoginRequest<'_>,
+) -> (NameSource, Result<String, DeriveError>) {
     if let Some(name) = named(cluster, claims, asked) {
-        return (Source::Client, Ok(name.to_owned()));
+        return (NameSource::Client, Ok(name.to_owned()));
     }
     if let Some(name) = &cluster.route.default_database {
-        return (Source::Configuration, Ok(name.clone()));
+        return (NameSource::Configuration, Ok(name.clone()));
     }
     let user = db_user::derive(claims, &cluster.user);
-    (Source::User, user.map(|user| user.as_str().to_owned()))
+    (NameSource::User, user.map(|user| user.as_str().to_owned()))
 }
 
 /// The database that the client names. libpq sends the user's name where the database is left out, so that a placeholder
 /// as user and database names none, unless the cluster has a database of that very name.
-fn named<'a>(cluster: &ClusterSettings, claims: &VerifiedClaims, asked: &Asked<'a>) -> Option<&'a str> {
+fn named<'a>(
+    cluster: &ClusterSettings,
+    claims: &VerifiedClaims,
+    asked: &LoginRequest<'a>,
+) -> Option<&'a str> {
     let name = asked.database?;
     let rule = cluster.user.of(claims.issuer_name());
     let placeholder =
@@ -89,6 +93,6 @@ fn named<'a>(cluster: &ClusterSettings, claims: &VerifiedClaims, asked: &Asked<'
 }
 
 /// What the client asked for, escaped and cut.
-pub(super) fn shown(asked: &Asked<'_>) -> String {
+pub(super) fn shown(asked: &LoginRequest<'_>) -> String {
     printable(asked.database.unwrap_or(asked.user), MAX_NAME_BYTES)
 }

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use super::claims::VerifiedClaims;
-use super::jwk::Key;
+use super::jwk::VerificationKey;
 use super::jwks::KeySet;
 use super::jws::{MAX_PART_BYTES, UnverifiedToken};
-use super::key_store::{KeyStore, Refetched};
-use super::refetch::Cause;
+use super::key_store::{KeyStore, RefetchAnswer};
+use super::refetch::RefetchCause;
 use super::verify_error::{AlgorithmFault, VerifyError};
 use super::{claims, strict_json};
 use crate::clock::Clock;
@@ -73,16 +73,16 @@ async fn check_signature(
         }
     }
     match store.refetched(jwt.digest(), missed).await {
-        Refetched::Failed => return Err(unavailable()),
-        Refetched::InVain => {}
-        Refetched::Keys(keys) => match signed_by(&keys, token, issuer)? {
+        RefetchAnswer::Failed => return Err(unavailable()),
+        RefetchAnswer::InVain => {}
+        RefetchAnswer::Keys(keys) => match signed_by(&keys, token, issuer)? {
             Ok(()) => return Ok(()),
             Err(cause) => missed = cause,
         },
     }
     Err(match missed {
-        Cause::UnknownKey => VerifyError::KeyUnknown { issuer: settings.name.clone() },
-        Cause::BadSignature => VerifyError::BadSignature,
+        RefetchCause::UnknownKey => VerifyError::KeyUnknown { issuer: settings.name.clone() },
+        RefetchCause::BadSignature => VerifyError::BadSignature,
     })
 }
 
@@ -92,16 +92,16 @@ fn signed_by(
     keys: &KeySet,
     token: &UnverifiedToken<'_>,
     (settings, accepted): (&IssuerSettings, &AcceptedIssuer),
-) -> Result<Result<(), Cause>, VerifyError> {
+) -> Result<Result<(), RefetchCause>, VerifyError> {
     let mut candidates = keys
         .candidates(token.key_id.as_deref(), token.algorithm)
         .map_err(|candidates| VerifyError::TooManyKeys { issuer: settings.name.clone(), candidates })?;
     candidates.retain(|key| accepted.trusts_key_of(key.issuer()));
-    let verifies = |key: &&Key| key.verifies(token.signed, &token.signature, token.algorithm);
+    let verifies = |key: &&VerificationKey| key.verifies(token.signed, &token.signature, token.algorithm);
     Ok(match candidates.iter().any(verifies) {
         true => Ok(()),
-        false if candidates.is_empty() => Err(Cause::UnknownKey),
-        false => Err(Cause::BadSignature),
+        false if candidates.is_empty() => Err(RefetchCause::UnknownKey),
+        false => Err(RefetchCause::BadSignature),
     })
 }
 

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::server_login::{LoginParameters, startup_packet};
 use super::startup::StartupParams;
 use crate::config::Config;
-use crate::identity::{Asked, Grant, Policy, verified};
+use crate::identity::{AccessPolicy, Grant, LoginRequest, verified};
 
 const NOW: u64 = 1_800_000_000;
 const NAMES: [&str; 6] = ["alice", "bob", "token", "orders", "orders_1", "app"];
@@ -245,7 +245,7 @@ fn granted(config: &Config, login: &Login, startup: &StartupParams) -> Option<Gr
         claims["nick"] = nick.into();
     }
     claims["team"] = if login.in_group { "x".into() } else { Value::from(Vec::<Value>::new()) };
-    let asked = Asked {
+    let asked = LoginRequest {
         user: startup.user(),
         database: startup.database(),
         listener: login.listener,
@@ -254,7 +254,7 @@ fn granted(config: &Config, login: &Login, startup: &StartupParams) -> Option<Gr
         settings: startup.settings(),
     };
     let clusters = config.clusters.iter().cloned().map(Arc::new).collect();
-    Policy::new(clusters).authorise(verified(&claims, &config.issuers[0], NOW), &asked).ok()
+    AccessPolicy::new(clusters).authorise(verified(&claims, &config.issuers[0], NOW), &asked).ok()
 }
 
 /// The values of a parameter in the packet for the server.

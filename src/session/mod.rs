@@ -30,7 +30,7 @@ use self::permits::{
 use self::registry::{Person, SessionRegistration, SessionRegistry};
 use crate::aws::federation::Federation;
 use crate::clock::Clock;
-use crate::identity::{Asked, Grant, Policy, VerifiedClaims, Verifier};
+use crate::identity::{AccessPolicy, Grant, LoginRequest, VerifiedClaims, Verifier};
 use crate::lifecycle::ShutdownTokens;
 use crate::names::SessionId;
 use crate::net::dial::DialerSet;
@@ -59,7 +59,7 @@ use crate::telemetry::noise::NoiseLimiter;
 pub struct SessionContext {
     pub(crate) limits: SessionLimits,
     pub(crate) verifier: Verifier,
-    pub(crate) policy: Policy,
+    pub(crate) policy: AccessPolicy,
     pub(crate) federation: Federation,
     pub(crate) dialers: DialerSet,
     pub(crate) login_rates: LoginRateLimiters,
@@ -325,9 +325,9 @@ async fn relay_session(
 }
 
 /// What the client asks for and how it came, for the policy to judge.
-fn login_request<'a>(listener: &'a Listener, client: &'a PendingLogin<TcpStream>) -> Asked<'a> {
+fn login_request<'a>(listener: &'a Listener, client: &'a PendingLogin<TcpStream>) -> LoginRequest<'a> {
     let startup = client.startup();
-    Asked {
+    LoginRequest {
         user: startup.user(),
         database: startup.database(),
         listener: &listener.name,

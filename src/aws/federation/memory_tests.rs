@@ -59,7 +59,7 @@ async fn the_cache_holds_sixty_four_million_bytes() {
         let token = Some("x".repeat(long));
         let expires = SystemTime::UNIX_EPOCH;
         let credentials = RoleCredentials::new("a".into(), "s".into(), token, expires, "n".into());
-        Entry { answer: Ok(Arc::new(credentials)), life: Duration::from_hours(1) }
+        CacheEntry { answer: Ok(Arc::new(credentials)), life: Duration::from_hours(1) }
     };
     for n in 0..3_000_u64 {
         federation.cache.insert(key(n), entry()).await;
@@ -71,8 +71,8 @@ async fn the_cache_holds_sixty_four_million_bytes() {
     assert!((least..=most).contains(&held), "{held}, and not {least} to {most}");
 }
 
-fn key(number: u64) -> Key {
-    Key {
+fn key(number: u64) -> CacheKey {
+    CacheKey {
         token: Jwt::new(number.to_be_bytes().to_vec()).digest(),
         issuer: Issuer::new("https://idp.example"),
         cluster: "app".into(),
@@ -87,7 +87,7 @@ async fn the_cache_holds_ten_thousand_answers() {
     let clusters = [Arc::new(cluster("http://127.0.0.1:1"))];
     let federation =
         Federation::new(&clusters, times(), Clock::system(), &Outgoing::system(), Handle::current()).unwrap();
-    let entry = || Entry {
+    let entry = || CacheEntry {
         answer: Err(StsError::Refused { code: "AccessDenied".into(), message: String::new() }),
         life: REMEMBER_REFUSAL * 100,
     };

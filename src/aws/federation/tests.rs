@@ -9,9 +9,9 @@ use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
 use super::*;
-use crate::aws::sts_status::Outcome;
+use crate::aws::sts_status::AttemptOutcome;
 use crate::config::test_fixture::config;
-use crate::identity::{Asked, KeyFetcher, KeyStore, Policy, Verifier};
+use crate::identity::{AccessPolicy, KeyFetcher, KeyStore, LoginRequest, Verifier};
 use crate::supervisor::{TaskRules, TaskSupervisor};
 
 mod faults;
@@ -22,7 +22,7 @@ pub(super) struct World {
     pub(super) cloud: Cloud,
     verifier: Verifier,
     /// Two configurations of the same clusters, as before and after a change.
-    policies: [Policy; 2],
+    policies: [AccessPolicy; 2],
     pub(super) federation: Federation,
     moved: Arc<AtomicI64>,
 }
@@ -86,7 +86,7 @@ pub(super) async fn world() -> World {
         )
         .unwrap(),
         verifier: Verifier::new(vec![(issuer, Arc::new(keys))], clock),
-        policies: [Policy::new(clusters), Policy::new(changed)],
+        policies: [AccessPolicy::new(clusters), AccessPolicy::new(changed)],
         cloud,
         moved,
     }
@@ -105,9 +105,9 @@ impl World {
         self.cloud.clock.advance(seconds);
     }
 
-    async fn grant(&self, token: &str, database: &str, policy: &Policy) -> Option<Grant> {
+    async fn grant(&self, token: &str, database: &str, policy: &AccessPolicy) -> Option<Grant> {
         let claims = self.verifier.verify(&Jwt::new(token.as_bytes().to_vec())).await.ok()?;
-        let asked = Asked {
+        let asked = LoginRequest {
             user: "whoever",
             database: Some(database),
             listener: "",
@@ -131,13 +131,13 @@ impl World {
         &self,
         token: &str,
         database: &str,
-        policy: &Policy,
+        policy: &AccessPolicy,
     ) -> Option<Result<Arc<RoleCredentials>, StsError>> {
         let grant = self.grant(token, database, policy).await?;
         Some(self.federation.federate(Jwt::new(token.as_bytes().to_vec()), &grant).await)
     }
 
-    fn count_of(&self, outcome: Outcome) -> u64 {
+    fn count_of(&self, outcome: AttemptOutcome) -> u64 {
         let status = self.federation.status().remove(0);
         status.tries.iter().find(|(other, _)| *other == outcome).unwrap().1
     }
@@ -211,8 +211,8 @@ async fn r29_credentials_outlive_a_partition_until_their_own_last_minute() {
     assert!(matches!(away, StsError::Unavailable(_)), "{away}");
     world.advance(10);
     world.login(&known, "app").await.unwrap().unwrap_err();
-    assert_eq!((world.federation.cache_hits(), world.count_of(Outcome::Granted)), (1, 1));
-    assert_eq!(world.count_of(Outcome::Failing), 6);
+    assert_eq!((world.federation.cache_hits(), world.count_of(AttemptOutcome::Granted)), (1, 1));
+    assert_eq!(world.count_of(AttemptOutcome::Failing), 6);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -329,7 +329,7 @@ async fn walk(steps: Vec<Step>) -> Result<(), TestCaseError> {
 
 #[test]
 fn j13_the_issuer_is_part_of_what_an_answer_is_remembered_under() {
-    let key = |issuer: &str| Key {
+    let key = |issuer: &str| CacheKey {
         token: Jwt::new(b"x".to_vec()).digest(),
         issuer: Issuer::new(issuer),
         cluster: "app".into(),

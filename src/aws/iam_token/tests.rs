@@ -44,7 +44,7 @@ fn p4_tokens_equal_those_of_an_independent_implementation() {
         let port = vector["port"].as_u64().unwrap();
         // The configured endpoint is lower-cased before anything is signed.
         let endpoint = Endpoint::parse(&format!("{}:{port}", get("host"))).unwrap();
-        let at = Wanted::rds(endpoint.host(), endpoint.port(), get("region"), get("user"));
+        let at = TokenRequest::rds(endpoint.host(), endpoint.port(), get("region"), get("user"));
         let identity = identity(get("access_key"), get("secret_key"), vector["session_token"].as_str());
         let token = presigned(identity, &at, time(get("time"))).unwrap();
         let expected = get("expected_token");
@@ -68,7 +68,7 @@ fn p4_dsql_tokens_equal_those_of_an_independent_implementation() {
         cluster.kind = EndpointKind::Dsql;
         cluster.endpoint = Endpoint::parse(get("host")).unwrap();
         cluster.region = crate::names::Region::parse(get("region")).unwrap();
-        let wanted = Wanted::at(&cluster, &DbUser::parse("alice").unwrap());
+        let wanted = TokenRequest::at(&cluster, &DbUser::parse("alice").unwrap());
         let identity = identity(get("access_key"), get("secret_key"), vector["session_token"].as_str());
         let token = presigned(identity, &wanted, time(get("time"))).unwrap();
         assert_eq!(parts(&token), parts(get("expected_token")), "{}", get("note"));
@@ -78,7 +78,7 @@ fn p4_dsql_tokens_equal_those_of_an_independent_implementation() {
 #[test]
 fn p4_no_user_can_add_a_parameter() {
     let host = "c1.cluster-abc123.eu-west-1.rds.amazonaws.com";
-    let at = |user| Wanted::rds(host, 5432, "eu-west-1", user);
+    let at = |user| TokenRequest::rds(host, 5432, "eu-west-1", user);
     for (user, encoded, signature) in [
         (
             "x&DBUser=admin",

@@ -86,9 +86,10 @@ async fn a_huge_answer_is_not_read() {
         ("HTTP/1.1 200 OK\r\nX: ", ""), // a head without an end
     ] {
         let (url, flood) = flooding(head.to_owned());
-        let sts = Sts::new(&cluster(&url), TIMES, Clock::system(), &Outgoing::system(), None).unwrap();
+        let sts =
+            StsEndpoint::new(&cluster(&url), TIMES, Clock::system(), &Outgoing::system(), None).unwrap();
         let assume = world.assume_as(world.cloud.issuer.token("alice"));
-        let (_, ended) = sts.attempt(&assume, &Course::new(Instant::now())).await;
+        let (_, ended) = sts.attempt(&assume, &RetryBudget::new(Instant::now())).await;
         let error = StsError::from(ended.unwrap_err()).to_string();
         assert!(error.contains(what), "{head:?}: {error}");
         drop(sts);

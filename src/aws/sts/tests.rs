@@ -21,13 +21,13 @@ pub(super) const TIMES: StsTimes = StsTimes {
 
 pub(super) struct World {
     pub(super) cloud: Cloud,
-    pub(super) sts: Sts,
+    pub(super) sts: StsEndpoint,
 }
 
 fn world_with(times: StsTimes) -> World {
     let cloud = Cloud::start(CloudOptions::default()).unwrap();
     let cluster = cluster(&cloud.sts.url());
-    let sts = Sts::new(&cluster, times, Clock::system(), &Outgoing::system(), None).unwrap();
+    let sts = StsEndpoint::new(&cluster, times, Clock::system(), &Outgoing::system(), None).unwrap();
     World { cloud, sts }
 }
 
@@ -36,8 +36,8 @@ pub(super) fn world() -> World {
 }
 
 impl World {
-    pub(super) fn assume_as(&self, token: String) -> Assume {
-        Assume {
+    pub(super) fn assume_as(&self, token: String) -> AssumeRoleRequest {
+        AssumeRoleRequest {
             role: RoleArn::parse(names::ROLE_ARN).unwrap(),
             jwt: Jwt::new(token.into_bytes()),
             issuer: Issuer::new(self.cloud.issuer.url()),
@@ -176,7 +176,8 @@ async fn r14_an_outage_costs_few_calls_however_many_logins_there_are() {
         assert!(calls <= 300, "{fault:?}: {calls} calls");
         let status = world.sts.status();
         assert_eq!(status.breaker, BreakerState::Open);
-        let turned_away = status.tries.iter().find(|(outcome, _)| *outcome == Outcome::TurnedAway).unwrap().1;
+        let turned_away =
+            status.tries.iter().find(|(outcome, _)| *outcome == AttemptOutcome::TurnedAway).unwrap().1;
         assert!(turned_away >= 700, "{fault:?}: {:?}", status.tries);
     }
 }
@@ -216,7 +217,7 @@ async fn r13_an_issuer_that_sts_cannot_reach_costs_its_own_people_only() {
     let own = world.sts.assume(world.assume_as(token.clone())).await.unwrap_err();
     assert!(own.to_string().contains("no call is made"), "{own}");
     let before = world.cloud.sts.count();
-    let other = Assume { issuer: Issuer::new("https://other.example"), ..world.assume_as(token) };
+    let other = AssumeRoleRequest { issuer: Issuer::new("https://other.example"), ..world.assume_as(token) };
     // STS is asked, and answers for the issuer that the token is from.
     let other = world.sts.assume(other).await.unwrap_err();
     assert!(matches!(other, StsError::BadResponse(_)), "{other}");
@@ -230,7 +231,7 @@ async fn r14_half_of_all_calls_throttled_costs_nobody_a_login() {
     let good = crowd(&world, 1_000).await;
     let tries = world.sts.status().tries;
     assert_eq!(good, 1_000, "{tries:?}");
-    let throttled = tries.iter().find(|(outcome, _)| *outcome == Outcome::Throttled).unwrap().1;
+    let throttled = tries.iter().find(|(outcome, _)| *outcome == AttemptOutcome::Throttled).unwrap().1;
     assert!(throttled > 500, "{throttled}");
 }
 
@@ -252,7 +253,7 @@ async fn r17_the_date_of_an_answer_is_compared_with_our_clock() {
     let world = world();
     let fast = Clock::from_fn(|| Clock::system().now() + Duration::from_mins(10));
     let outgoing = Outgoing::system().with_clocks(PeerClocks::new(fast.clone()));
-    let sts = Sts::new(&cluster(&world.cloud.sts.url()), TIMES, fast, &outgoing, None).unwrap();
+    let sts = StsEndpoint::new(&cluster(&world.cloud.sts.url()), TIMES, fast, &outgoing, None).unwrap();
     sts.assume(world.assume_as(world.cloud.issuer.token("alice"))).await.unwrap();
     let ahead = sts.status().clock_ahead;
     assert!((595..=660).contains(&ahead), "{ahead}");
@@ -263,7 +264,7 @@ async fn p11_credentials_that_outlive_every_session_are_refused() {
     let world = world();
     let cluster = cluster(&world.cloud.sts.url());
     let late = Clock::from_fn(|| SystemTime::UNIX_EPOCH);
-    let sts = Sts::new(&cluster, TIMES, late, &Outgoing::system(), None).unwrap();
+    let sts = StsEndpoint::new(&cluster, TIMES, late, &Outgoing::system(), None).unwrap();
     let error = sts.assume(world.assume_as(world.cloud.issuer.token("alice"))).await.unwrap_err();
     assert!(matches!(error, StsError::BadResponse(fact) if fact.contains("live longer")), "{error}");
 }
@@ -279,9 +280,14 @@ async fn r14_an_sts_that_is_away_or_silent_is_given_up() {
     }
     // A port that nobody listens on.
     let addr = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let away =
-        Sts::new(&cluster(&format!("http://{addr}")), quick, Clock::system(), &Outgoing::system(), None)
-            .unwrap();
+    let away = StsEndpoint::new(
+        &cluster(&format!("http://{addr}")),
+        quick,
+        Clock::system(),
+        &Outgoing::system(),
+        None,
+    )
+    .unwrap();
     let error = away.assume(world.assume_as(world.cloud.issuer.token("alice"))).await.unwrap_err();
     assert!(matches!(error, StsError::Unavailable(_)), "{error}");
 }

@@ -8,8 +8,8 @@ use crate::secret::Jwt;
 
 const NOW: i64 = 1_800_000_000;
 
-fn assume() -> Assume {
-    Assume {
+fn assume() -> AssumeRoleRequest {
+    AssumeRoleRequest {
         jwt: Jwt::new(b"x".to_vec()),
         issuer: Issuer::new("https://idp.example/"),
         subject: Subject::new("alice"),
@@ -59,7 +59,7 @@ fn judged(answer: Output) -> Option<&'static str> {
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(NOW.try_into().unwrap());
     match believe(answer, &assume(), now) {
         Ok(_) => None,
-        Err(Failed::Finally(StsError::BadResponse(what)) | Failed::Unusable(what)) => Some(what),
+        Err(AttemptError::Finally(StsError::BadResponse(what)) | AttemptError::Unusable(what)) => Some(what),
         Err(other) => panic!("{other:?}"),
     }
 }

@@ -6,7 +6,7 @@ use super::Trouble;
 use super::report::{Link, Report};
 use crate::config::{ClusterSettings, NamePattern, UserSettings};
 use crate::identity::policy::{carries_tags, check_tag};
-use crate::identity::{Asked, Grant, Policy, PolicyError, VerifiedClaims, db_user};
+use crate::identity::{AccessPolicy, Grant, LoginRequest, PolicyError, VerifiedClaims, db_user};
 use crate::names::{DbUser, printable};
 use crate::session::explain::explain;
 use crate::session::outcome::LoginError;
@@ -64,7 +64,7 @@ pub(super) fn examine(
     let tag = derived.as_ref().ok().map(|user| check_tag(&claims, user));
     let asked = asked(cluster, wanted, listener, derived.as_ref().ok());
     let database = asked.database.map(str::to_owned);
-    let granted = Policy::new(vec![Arc::clone(cluster)]).authorise(claims, &asked);
+    let granted = AccessPolicy::new(vec![Arc::clone(cluster)]).authorise(claims, &asked);
 
     match &granted {
         Err(
@@ -126,13 +126,13 @@ fn asked<'a>(
     wanted: Wanted<'a>,
     listener: &'a str,
     derived: Option<&'a DbUser>,
-) -> Asked<'a> {
+) -> LoginRequest<'a> {
     let route = &cluster.route;
     let exact = route.databases.iter().flatten().find_map(|pattern| match pattern {
         NamePattern::Exact(name) => Some(name.as_str()),
         NamePattern::Prefix(_) => None,
     });
-    Asked {
+    LoginRequest {
         user: derived.map_or("token", DbUser::as_str),
         // Every cluster has this one.
         database: wanted.database.or(route.default_database.as_deref()).or(exact).or(Some("postgres")),

@@ -8,7 +8,7 @@ use super::report::{Link, Report};
 use super::{TokenSource, Trouble, seconds};
 use crate::clock::Clock;
 use crate::config::IssuerSettings;
-use crate::identity::inspect::Look;
+use crate::identity::inspect::TokenReport;
 use crate::identity::{KeyFetcher, KeyStore, VerifiedClaims, Verifier, VerifyError, inspect};
 use crate::names::{printable, shell_word};
 use crate::net::outgoing::Outgoing;
@@ -108,7 +108,7 @@ async fn verify(
 fn fine(
     link: Link,
     jwt: &Jwt,
-    look: &Look<'_>,
+    look: &TokenReport<'_>,
     verdict: Option<&Result<VerifiedClaims, VerifyError>>,
     clock: &Clock,
     report: &mut Report<'_>,
@@ -142,7 +142,7 @@ fn fine(
     }
 }
 
-fn shape(jwt: &Jwt, look: &Look<'_>) -> String {
+fn shape(jwt: &Jwt, look: &TokenReport<'_>) -> String {
     let kind = look.token_type.as_deref().map_or("no typ".to_owned(), |typ| format!("typ {}", shown(typ)));
     let key = if look.has_key_id { "a key id" } else { "no key id" };
     let mut names: Vec<_> = look.claims.keys().map(|name| shown(name)).collect();
@@ -161,7 +161,7 @@ fn times(claims: &Map<String, Value>, clock: &Clock) -> String {
     )
 }
 
-fn sts_audience(look: &Look<'_>, report: &mut Report<'_>) {
+fn sts_audience(look: &TokenReport<'_>, report: &mut Report<'_>) {
     match look.claims.get("azp") {
         None if look.claims.contains_key("aud") => {
             report.ok(
@@ -232,7 +232,7 @@ fn link_of(fault: &VerifyError) -> Link {
 }
 
 /// What a client would be told, and the exact cause, which it would not.
-fn trouble(fault: &VerifyError, look: Option<&Look<'_>>, issuers: &[IssuerSettings]) -> Trouble {
+fn trouble(fault: &VerifyError, look: Option<&TokenReport<'_>>, issuers: &[IssuerSettings]) -> Trouble {
     use VerifyError as E;
     let refusal = explain(&LoginError::Verify(fault.clone()), "");
     let hint = refusal.hint.unwrap_or_default();

@@ -15,7 +15,7 @@ fn keyed(claim: &[&str], any: &str) -> ClaimRule {
     ClaimRule { claim, any: vec![any.to_owned()], all: vec![], issuers: None, keys: true }
 }
 
-fn verdict(rule: &ClaimRule, claims: &Value) -> Verdict {
+fn verdict(rule: &ClaimRule, claims: &Value) -> RuleVerdict {
     evaluate(rule, claims.as_object().unwrap())
 }
 
@@ -39,7 +39,7 @@ fn a_rule_holds_for_the_values_it_names_and_no_others() {
         rule("verified", &["true"], &[]),
         rule("level", &["3"], &[]),
     ] {
-        assert_eq!(verdict(&good, &claims), Verdict::Holds, "{good:?}");
+        assert_eq!(verdict(&good, &claims), RuleVerdict::Holds, "{good:?}");
     }
     for bad in [
         rule("groups", &["analyst"], &[]),
@@ -50,10 +50,10 @@ fn a_rule_holds_for_the_values_it_names_and_no_others() {
         rule("verified", &["false"], &[]),
         rule("level", &["30"], &[]),
     ] {
-        assert_eq!(verdict(&bad, &claims), Verdict::Fails, "{bad:?}");
+        assert_eq!(verdict(&bad, &claims), RuleVerdict::Fails, "{bad:?}");
     }
-    assert_eq!(verdict(&rule("groups", &["a"], &[]), &json!({"groups": []})), Verdict::Fails);
-    assert_eq!(verdict(&rule("groups", &["a"], &[]), &json!({"groups": "b"})), Verdict::Fails);
+    assert_eq!(verdict(&rule("groups", &["a"], &[]), &json!({"groups": []})), RuleVerdict::Fails);
+    assert_eq!(verdict(&rule("groups", &["a"], &[]), &json!({"groups": "b"})), RuleVerdict::Fails);
 }
 
 /// Every way in which a claim does not tell its values, with the words of the log.
@@ -82,7 +82,7 @@ fn a_claim_that_cannot_be_read_decides_nothing() {
             "groups overage of Microsoft Entra ID",
         ),
     ] {
-        let Verdict::Undecided(doubt) = verdict(&wanted, &claims) else { panic!("{claims} decides") };
+        let RuleVerdict::Undecided(doubt) = verdict(&wanted, &claims) else { panic!("{claims} decides") };
         assert!(doubt.to_string().contains(words), "{claims}: {doubt}");
         assert_eq!(doubt.is_groups_overage(), words.contains("overage"), "{claims}");
         assert_eq!(has_groups_overage(claims.as_object().unwrap()), words.contains("overage"), "{claims}");
@@ -90,16 +90,16 @@ fn a_claim_that_cannot_be_read_decides_nothing() {
     // Nested: the way to the claim ends early.
     let nested = ClaimRule { claim: vec!["realm_access".into(), "roles".into()], ..wanted.clone() };
     for claims in [json!({}), json!({"realm_access": {}}), json!({"realm_access": "roles"})] {
-        assert!(matches!(verdict(&nested, &claims), Verdict::Undecided(_)), "{claims}");
+        assert!(matches!(verdict(&nested, &claims), RuleVerdict::Undecided(_)), "{claims}");
     }
     // What can be read of a claim still counts.
     for claims in [json!({"groups": ["analysts", null]}), json!({"groups": ["analysts"], "hasgroups": true})]
     {
-        assert_eq!(verdict(&wanted, &claims), Verdict::Holds, "{claims}");
+        assert_eq!(verdict(&wanted, &claims), RuleVerdict::Holds, "{claims}");
     }
     for claims in [json!({"groups": ["x"], "hasgroups": false}), json!({"groups": ["x"], "_claim_names": {}})]
     {
-        assert_eq!(verdict(&wanted, &claims), Verdict::Fails, "{claims}");
+        assert_eq!(verdict(&wanted, &claims), RuleVerdict::Fails, "{claims}");
     }
 }
 
@@ -108,18 +108,18 @@ fn a_claim_that_cannot_be_read_decides_nothing() {
 fn keys_of_an_object_are_values_where_the_rule_says_so() {
     let roles = "urn:zitadel:iam:org:project:roles";
     let claims = json!({ roles: { "analyst": { "2219": "acme.zitadel.cloud" } } });
-    assert_eq!(verdict(&keyed(&[roles], "analyst"), &claims), Verdict::Holds);
-    assert_eq!(verdict(&keyed(&[roles], "2219"), &claims), Verdict::Fails);
-    assert_eq!(verdict(&keyed(&[roles, "analyst"], "2219"), &claims), Verdict::Holds);
-    assert_eq!(verdict(&keyed(&[roles, "analyst"], "9999"), &claims), Verdict::Fails);
+    assert_eq!(verdict(&keyed(&[roles], "analyst"), &claims), RuleVerdict::Holds);
+    assert_eq!(verdict(&keyed(&[roles], "2219"), &claims), RuleVerdict::Fails);
+    assert_eq!(verdict(&keyed(&[roles, "analyst"], "2219"), &claims), RuleVerdict::Holds);
+    assert_eq!(verdict(&keyed(&[roles, "analyst"], "9999"), &claims), RuleVerdict::Fails);
     let plain = ClaimRule { keys: false, ..keyed(&[roles], "analyst") };
-    assert!(matches!(verdict(&plain, &claims), Verdict::Undecided(_)));
+    assert!(matches!(verdict(&plain, &claims), RuleVerdict::Undecided(_)));
     for other in
         [json!({ roles: ["analyst"] }), json!({ roles: "analyst" }), json!({ roles: null }), json!({})]
     {
-        assert!(matches!(verdict(&keyed(&[roles], "analyst"), &other), Verdict::Undecided(_)), "{other}");
+        assert!(matches!(verdict(&keyed(&[roles], "analyst"), &other), RuleVerdict::Undecided(_)), "{other}");
     }
-    assert_eq!(verdict(&keyed(&[roles], "analyst"), &json!({ roles: {} })), Verdict::Fails);
+    assert_eq!(verdict(&keyed(&[roles], "analyst"), &json!({ roles: {} })), RuleVerdict::Fails);
 }
 
 fn cluster(groups: &str) -> ClusterSettings {
@@ -232,8 +232,8 @@ fn a_rule_can_be_for_tokens_of_one_issuer() {
     let claims = json!({"groups": ["dba"]});
     let verdict =
         |issuer, claims: &Value| any_of(std::slice::from_ref(&theirs), issuer, claims.as_object().unwrap());
-    assert_eq!(verdict("okta", &claims), Verdict::Holds);
-    assert_eq!(verdict("partner", &claims), Verdict::Fails);
-    assert_eq!(verdict("partner", &json!({})), Verdict::Fails);
-    assert!(matches!(verdict("okta", &json!({})), Verdict::Undecided(_)));
+    assert_eq!(verdict("okta", &claims), RuleVerdict::Holds);
+    assert_eq!(verdict("partner", &claims), RuleVerdict::Fails);
+    assert_eq!(verdict("partner", &json!({})), RuleVerdict::Fails);
+    assert!(matches!(verdict("okta", &json!({})), RuleVerdict::Undecided(_)));
 }

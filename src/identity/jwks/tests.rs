@@ -35,9 +35,9 @@ fn parse(keys: &[Value]) -> Result<KeySet, KeySetFault> {
     KeySet::parse(json!({ "keys": keys }).to_string().as_bytes())
 }
 
-fn one(key: &Value) -> Result<Key, F> {
+fn one(key: &Value) -> Result<VerificationKey, F> {
     match key {
-        Value::Object(key) => Key::parse(key),
+        Value::Object(key) => VerificationKey::parse(key),
         _ => Err(F::Json(JsonFault::NotAnObject)),
     }
 }

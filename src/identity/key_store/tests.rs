@@ -23,10 +23,10 @@ fn store(issuer: &Issuer, more: &str) -> KeyStore {
 /// The result of a refetch for a token of its own.
 async fn refetched(store: &KeyStore) -> Option<Arc<KeySet>> {
     let token = Jwt::new(crate::names::random_bytes::<8>().to_vec()).digest();
-    match store.refetched(token, Cause::UnknownKey).await {
-        Refetched::Keys(keys) => Some(keys),
-        Refetched::Failed => None,
-        Refetched::InVain => panic!("no token asks twice"),
+    match store.refetched(token, RefetchCause::UnknownKey).await {
+        RefetchAnswer::Keys(keys) => Some(keys),
+        RefetchAnswer::Failed => None,
+        RefetchAnswer::InVain => panic!("no token asks twice"),
     }
 }
 
@@ -138,15 +138,15 @@ async fn p5_a_private_address_needs_leave() {
 #[tokio::test(start_paused = true)]
 async fn p8_old_keys_are_used_until_the_stale_limit_and_not_after() {
     let settings = crate::identity::verify::tests::settings_for("http://127.0.0.1:1");
-    let shared = Shared::new(&settings, KeyFetcher::new(&settings, &Outgoing::system()).unwrap());
-    let pause = shared.take(Fetched { keys: KeySet::default(), max_age: None });
+    let shared = StoreState::new(&settings, KeyFetcher::new(&settings, &Outgoing::system()).unwrap());
+    let pause = shared.take(FetchedKeys { keys: KeySet::default(), max_age: None });
     assert_eq!(pause, settings.jwks_refresh);
     tokio::time::advance(settings.jwks_max_stale).await;
     assert!(shared.usable().is_some());
     tokio::time::advance(Duration::from_millis(1)).await;
     assert!(shared.usable().is_none());
     for (max_age, expected) in [(5, 30), (60, 60), (86_400, 300)] {
-        let fetched = Fetched { keys: KeySet::default(), max_age: Some(Duration::from_secs(max_age)) };
+        let fetched = FetchedKeys { keys: KeySet::default(), max_age: Some(Duration::from_secs(max_age)) };
         assert_eq!(shared.take(fetched), Duration::from_secs(expected), "max-age {max_age}");
     }
 }
@@ -157,10 +157,10 @@ fn p7_fetches_that_tokens_ask_for_begin_an_interval_apart() {
     let now = Instant::now();
     let at = |seconds: u64| now + Duration::from_secs(seconds);
     let interval = Duration::from_secs(5);
-    let mut progress = Progress::default();
-    let due = |progress: &Progress, now| progress.due(at(300), now, interval);
+    let mut progress = FetchProgress::default();
+    let due = |progress: &FetchProgress, now| progress.due(at(300), now, interval);
     assert_eq!(due(&progress, at(0)), at(300), "the regular refresh");
-    progress.asked = Some(Cause::UnknownKey);
+    progress.asked = Some(RefetchCause::UnknownKey);
     assert_eq!(due(&progress, at(0)), at(0), "the first who asks");
     progress.last_asked = Some(at(0));
     assert_eq!(due(&progress, at(1)), at(5), "the next waits for its turn");

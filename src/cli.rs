@@ -40,10 +40,10 @@ enum Command {
         config: ConfigFile,
         /// Write log lines of this level and above; overrides log.level.
         #[arg(long, env = "PGPASSPORT_LOG_LEVEL")]
-        log_level: Option<Level>,
+        log_level: Option<LevelArg>,
         /// Shape of log lines; overrides log.format.
         #[arg(long, env = "PGPASSPORT_LOG_FORMAT")]
-        log_format: Option<Format>,
+        log_format: Option<FormatArg>,
     },
     /// Check the configuration and the files it names.
     ///
@@ -91,7 +91,7 @@ struct ConfigFile {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum Level {
+enum LevelArg {
     Error,
     Warn,
     Info,
@@ -100,7 +100,7 @@ enum Level {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum Format {
+enum FormatArg {
     Text,
     Json,
 }
@@ -181,20 +181,20 @@ fn serve(load: Load, warning: Option<&str>) -> ExitCode {
     code
 }
 
-fn override_log(log: &mut LogSettings, level: Option<Level>, format: Option<Format>) {
+fn override_log(log: &mut LogSettings, level: Option<LevelArg>, format: Option<FormatArg>) {
     if let Some(level) = level {
         log.level = match level {
-            Level::Error => LogLevel::Error,
-            Level::Warn => LogLevel::Warn,
-            Level::Info => LogLevel::Info,
-            Level::Debug => LogLevel::Debug,
-            Level::Trace => LogLevel::Trace,
+            LevelArg::Error => LogLevel::Error,
+            LevelArg::Warn => LogLevel::Warn,
+            LevelArg::Info => LogLevel::Info,
+            LevelArg::Debug => LogLevel::Debug,
+            LevelArg::Trace => LogLevel::Trace,
         };
     }
     if let Some(format) = format {
         log.format = match format {
-            Format::Text => LogFormat::Text,
-            Format::Json => LogFormat::Json,
+            FormatArg::Text => LogFormat::Text,
+            FormatArg::Json => LogFormat::Json,
         };
     }
 }

@@ -37,13 +37,13 @@ const MAX_TURNED_AWAY: usize = 64;
 pub struct Generation {
     /// What it passes through.
     pub context: Arc<SessionContext>,
-    /// What it meets at each door, in the doors' order.
+    /// What it meets at each socket, in the sockets' order.
     pub listeners: Vec<Arc<Listener>>,
     /// When the certificate of each expires, in seconds since 1970.
     pub certificates: Vec<i64>,
     /// How many there may be.
     pub limits: AcceptLimits,
-    /// How long new clients are told to go elsewhere before the doors close.
+    /// How long new clients are told to go elsewhere before the sockets close.
     pub shutdown_delay: Duration,
     /// How long sessions may go on after that.
     pub shutdown_timeout: Duration,
@@ -85,12 +85,12 @@ impl EvictionLog {
     }
 }
 
-/// The doors that are open, with their numbers.
+/// The sockets that are open, with their numbers.
 #[derive(Debug)]
 pub struct OpenSockets(Vec<(usize, ListeningSocket)>);
 
 impl OpenSockets {
-    /// All doors, in the order of the configuration's listeners.
+    /// All sockets, in the order of the configuration's listeners.
     pub fn new(sockets: Vec<ListeningSocket>) -> Self {
         Self(sockets.into_iter().enumerate().collect())
     }
@@ -98,7 +98,7 @@ impl OpenSockets {
 
 impl Acceptor {
     /// Serves clients of `sockets` until all of them are closed, as `shutdown` says. Sessions go on. Can be called again
-    /// after a panic, with the doors that are left.
+    /// after a panic, with the sockets that are left.
     pub async fn run(&self, OpenSockets(sockets): &mut OpenSockets, shutdown: &ShutdownTokens) {
         let (mut backoff, mut reserve) = (AcceptBackoff::new(), FdReserve::new());
         let mut turn = 0;
@@ -161,7 +161,7 @@ impl Acceptor {
         reserve.refill();
     }
 
-    /// Closes doors when whoever is in their queues has been received.
+    /// Closes sockets when whoever is in their queues has been received.
     async fn close(&self, sockets: Vec<(usize, ListeningSocket)>) {
         for (number, socket) in sockets {
             let refuse = (!socket.has_successor()).then_some(AdmissionError::Stopping);
@@ -196,7 +196,7 @@ impl Acceptor {
     }
 }
 
-/// The next client of any door, the door's number, and whether to tell it no. Doors take turns, so that a busy
+/// The next client of any socket, the socket's number, and whether to tell it no. Sockets take turns, so that a busy
 /// one does not starve the others.
 async fn next(
     sockets: &[(usize, ListeningSocket)],
@@ -276,7 +276,7 @@ mod tests {
     use crate::app::{AppEnvironment, SharedState};
     use crate::config::Config;
     use crate::telemetry::logging;
-    use crate::telemetry::metrics::Snapshot;
+    use crate::telemetry::metrics::MetricsSnapshot;
 
     /// An acceptor whose clients would meet the smallest configuration that there is. What runs on `control` are its
     /// key sets.
@@ -319,7 +319,7 @@ mod tests {
         let control = Builder::new_current_thread().enable_all().build().unwrap(); // never turns: nobody asks for keys
         let acceptor = acceptor(&control);
         let errors = || {
-            let text = acceptor.metrics.text(Snapshot::default()).unwrap();
+            let text = acceptor.metrics.text(MetricsSnapshot::default()).unwrap();
             let count = text.lines().find_map(|line| line.strip_prefix("pgpassport_accept_errors_total "));
             count.unwrap().parse::<u64>().unwrap()
         };

@@ -41,7 +41,7 @@ pub enum SocketHandover {
 }
 
 impl ListeningSocket {
-    /// A door of a socket that listens.
+    /// A socket of a socket that listens.
     pub fn new(socket: TcpListener, handover: SocketHandover) -> Self {
         Self { listener: socket, handover, closes_at: None }
     }
@@ -56,7 +56,7 @@ impl ListeningSocket {
         Ok(Self::new(socket.listen(BACKLOG)?, handover))
     }
 
-    /// A door of a socket that the service manager listens on for us.
+    /// A socket of a socket that the service manager listens on for us.
     pub fn inherited(socket: std::net::TcpListener) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         Ok(Self::new(TcpListener::from_std(socket)?, SocketHandover::SameSocket))

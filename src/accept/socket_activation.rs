@@ -1,4 +1,4 @@
-//! Doors for the configured listeners: sockets that the service manager hands over (socket activation,
+//! Sockets for the configured listeners: sockets that the service manager hands over (socket activation,
 //! `sd_listen_fds(3)`), or else sockets of our own.
 
 use std::io;
@@ -41,7 +41,7 @@ pub enum SocketError {
     },
 }
 
-/// A door for each listener, in their order.
+/// A socket for each listener, in their order.
 pub fn open(listeners: &[ListenSettings]) -> Result<Vec<ListeningSocket>, SocketError> {
     let handed = handed_over(&mut ListenFd::from_env())?;
     if handed.is_empty() {

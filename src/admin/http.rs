@@ -26,7 +26,7 @@ use crate::net::resolver::Resolver;
 use crate::session::permits::{EvictionSet, EvictionSignal, EvictionStep, PermitCounters};
 use crate::supervisor::TaskSupervisor;
 use crate::telemetry::logging::LogControl;
-use crate::telemetry::metrics::{Metrics, Snapshot};
+use crate::telemetry::metrics::{Metrics, MetricsSnapshot};
 
 /// Connections at the same time. One more is accepted all the same: the longest silent one makes room, of the address
 /// that holds most.
@@ -49,7 +49,7 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 
 /// What is looked at.
 #[derive(Debug)]
-pub struct Admin {
+pub struct AdminServer {
     /// Whether it ends.
     pub stopping: ShutdownTokens,
     /// The configuration in force.
@@ -67,7 +67,7 @@ pub struct Admin {
 }
 
 /// Answers on `listener`. Never returns. Accepting never waits for a connection to end.
-pub async fn serve(listener: &TcpListener, admin: Arc<Admin>) {
+pub async fn serve(listener: &TcpListener, admin: Arc<AdminServer>) {
     let connections: Arc<EvictionSet<()>> = Arc::default();
     loop {
         match listener.accept().await {
@@ -129,7 +129,7 @@ where
     }
 }
 
-impl Admin {
+impl AdminServer {
     /// A line about a connection that went wrong. Strangers can cause many.
     fn note(&self, peer: SocketAddr, trouble: &str) {
         if tracing::enabled!(tracing::Level::DEBUG)
@@ -183,11 +183,11 @@ impl Admin {
         Ok(())
     }
 
-    fn snapshot(&self) -> Snapshot {
+    fn snapshot(&self) -> MetricsSnapshot {
         let current = self.current.load();
         let names = current.listeners.iter().map(|listener| listener.name.clone());
         let active = self.counts.sessions();
-        Snapshot {
+        MetricsSnapshot {
             active,
             waiting: self.counts.clients().saturating_sub(active),
             max_clients: current.limits.clients,

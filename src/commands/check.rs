@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use crate::app::{egress, listener_files};
-use crate::config::{ClusterSettings, Config, EgressSettings, IssuerSettings, Pin, UserSettings};
+use crate::config::{ClusterSettings, Config, EgressSettings, IssuerSettings, PinMode, UserSettings};
 use crate::names::RoleArn;
 use crate::net::tls;
 use crate::postgres::cancel::CancelSecret;
@@ -57,10 +57,10 @@ pub fn summary(path: &Path, config: &Config) -> String {
 
 fn describe(cluster: &ClusterSettings) -> String {
     let pin = match cluster.pin {
-        Pin::SessionPolicy => "session policy",
-        Pin::SessionTag => "session tag",
-        Pin::Both => "session policy and session tag",
-        Pin::None => "nothing but the role's own policy",
+        PinMode::SessionPolicy => "session policy",
+        PinMode::SessionTag => "session tag",
+        PinMode::Both => "session policy and session tag",
+        PinMode::None => "nothing but the role's own policy",
     };
     let roles: Vec<_> = cluster.roles.all().into_iter().map(RoleArn::as_str).collect();
     let claims: Vec<_> = cluster.user.all().iter().map(claim_of).collect();

@@ -22,7 +22,7 @@ use crate::accept::listening_socket::ListeningSocket;
 use crate::accept::workers::WorkerThreads;
 use crate::accept::{fd_limit, socket_activation, threads};
 use crate::admin::http;
-use crate::admin::http::Admin;
+use crate::admin::http::AdminServer;
 use crate::app::{AppEnvironment, SharedState};
 use crate::config::Config;
 use crate::lifecycle::{self, ServiceSignals, ShutdownTokens};
@@ -40,7 +40,7 @@ const SETTLE: Duration = Duration::from_secs(1);
 const GOODBYE: Duration = Duration::from_secs(5);
 
 /// Everything a service is started with.
-pub struct Service {
+pub struct ServiceOptions {
     /// Its configuration.
     pub config: Config,
     /// Where the next configuration comes from.
@@ -72,7 +72,7 @@ pub fn run(config: Config, load: Load, log: LogControl) -> anyhow::Result<()> {
             Some(addr) => Some(listen(addr).await?),
             None => None,
         };
-        serve(Service {
+        serve(ServiceOptions {
             config,
             load,
             doors: sockets,
@@ -120,8 +120,8 @@ pub(super) fn warn(config: &Config) {
 
 /// Serves clients until it is stopped. Runs on the control runtime; every part of it that must not end is a task of the
 /// supervisor.
-pub async fn serve(service: Service) -> anyhow::Result<()> {
-    let Service {
+pub async fn serve(service: ServiceOptions) -> anyhow::Result<()> {
+    let ServiceOptions {
         config,
         load,
         doors: sockets,
@@ -209,7 +209,7 @@ fn look(
     current: &Arc<ArcSwap<Generation>>,
     ended: &CancellationToken,
 ) -> JoinHandle<()> {
-    let admin = Arc::new(Admin {
+    let admin = Arc::new(AdminServer {
         stopping: shared.shutdown.clone(),
         current: Arc::clone(current),
         counts: Arc::clone(&shared.permits),

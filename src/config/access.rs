@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::reader::Section;
+use super::reader::SectionReader;
 use super::readers::{DAY, name, none_for_zero};
 use super::route::{NamePattern, databases};
 use super::rules::{ClaimRule, rules};
@@ -11,14 +11,14 @@ use crate::names::{RoleArn, setting};
 
 /// The role that people assume: one for all, or one for each issuer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Roles {
+pub enum RoleMapping {
     /// The same for everyone.
     One(RoleArn),
     /// By the issuer's name; people of other issuers have none and are refused.
     PerIssuer(BTreeMap<String, RoleArn>),
 }
 
-impl Roles {
+impl RoleMapping {
     /// The role of people of this issuer.
     pub fn of(&self, issuer_name: &str) -> Option<&RoleArn> {
         match self {
@@ -88,25 +88,25 @@ pub struct OptionRules {
 const ROLE_EXAMPLE: &str = "\"arn:aws:iam::123456789012:role/pgpassport\"";
 
 /// `role_arn`: a text, or a table by issuer.
-pub(super) fn roles(section: &Section<'_, '_>) -> Option<Roles> {
+pub(super) fn roles(section: &SectionReader<'_, '_>) -> Option<RoleMapping> {
     let parse = |text: &str| {
         RoleArn::parse(text).ok_or_else(|| {
             format!("{text:?} is not a role's ARN; write it as in \"arn:aws:iam::123456789012:role/name\"")
         })
     };
     if !section.is_table("role_arn") {
-        return section.required("role_arn", ROLE_EXAMPLE, parse).map(Roles::One);
+        return section.required("role_arn", ROLE_EXAMPLE, parse).map(RoleMapping::One);
     }
     let roles: BTreeMap<_, _> = section.map("role_arn", parse).into_iter().collect();
     if roles.is_empty() {
         section.missing("role_arn", &format!("{{ okta = {ROLE_EXAMPLE} }}"));
         return None;
     }
-    Some(Roles::PerIssuer(roles))
+    Some(RoleMapping::PerIssuer(roles))
 }
 
 /// `forbid_options` and `forbidden_settings`.
-pub(super) fn option_rules(section: &Section<'_, '_>) -> OptionRules {
+pub(super) fn option_rules(section: &SectionReader<'_, '_>) -> OptionRules {
     let items = section.texts("forbidden_settings");
     OptionRules {
         forbid_options: section.boolean("forbid_options", false),
@@ -119,7 +119,7 @@ pub(super) fn option_rules(section: &Section<'_, '_>) -> OptionRules {
 }
 
 /// `[[cluster.group]]`, in the order of the file.
-pub(super) fn groups(section: &Section<'_, '_>) -> Vec<GroupSettings> {
+pub(super) fn groups(section: &SectionReader<'_, '_>) -> Vec<GroupSettings> {
     let mut groups: Vec<GroupSettings> = Vec::new();
     for section in section.sections("group") {
         let Some(group) = group(&section) else { continue };
@@ -138,7 +138,7 @@ pub(super) fn groups(section: &Section<'_, '_>) -> Vec<GroupSettings> {
     groups
 }
 
-fn group(section: &Section<'_, '_>) -> Option<GroupSettings> {
+fn group(section: &SectionReader<'_, '_>) -> Option<GroupSettings> {
     let name = section.required("name", "\"analysts\"", name);
     let everyone = section.boolean("everyone", false);
     let when = rules(section, "when");

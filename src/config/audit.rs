@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::reader::Section;
+use super::reader::SectionReader;
 
 /// `[audit]`
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub enum WhenUnwritable {
     Continue,
 }
 
-pub(super) fn audit(section: &Section<'_, '_>) -> AuditSettings {
+pub(super) fn audit(section: &SectionReader<'_, '_>) -> AuditSettings {
     // Words without a slash are kept for sinks to come.
     let is_log = section.text("to").is_none_or(|to| to.value == "log");
     let file = if is_log {

@@ -1,9 +1,9 @@
 //! `[cancel]`: what replicas need to carry out each other's cancels.
 
 use super::CancelSettings;
-use super::reader::Section;
+use super::reader::SectionReader;
 
-pub(super) fn cancel(section: &Section<'_, '_>) -> CancelSettings {
+pub(super) fn cancel(section: &SectionReader<'_, '_>) -> CancelSettings {
     let cancel = CancelSettings { secret_file: section.path("secret_file") };
     section.finish();
     cancel

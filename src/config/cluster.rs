@@ -5,12 +5,12 @@ use std::time::Duration;
 use super::access::{groups, option_rules, roles};
 use super::endpoint::{check_partition, server};
 use super::partition::sts_url;
-use super::reader::Section;
+use super::reader::SectionReader;
 use super::readers::{name, none_for_zero, web_address};
 use super::route::route;
 use super::rules::rules;
 use super::user::user_rules;
-use super::{ClusterSettings, EndpointKind, IssuerSettings, Pin};
+use super::{ClusterSettings, EndpointKind, IssuerSettings, PinMode};
 use crate::names::Region;
 
 impl ClusterSettings {
@@ -22,7 +22,7 @@ impl ClusterSettings {
 }
 
 /// Every `[[cluster]]`. No connection may lead to two of them.
-pub(super) fn clusters(root: &Section<'_, '_>) -> Option<Vec<ClusterSettings>> {
+pub(super) fn clusters(root: &SectionReader<'_, '_>) -> Option<Vec<ClusterSettings>> {
     let sections = root.sections("cluster");
     if sections.is_empty() {
         root.reading.problem(&(0..0), "cluster", "there is no [[cluster]]: where are clients to be led?");
@@ -61,7 +61,7 @@ pub(super) fn clusters(root: &Section<'_, '_>) -> Option<Vec<ClusterSettings>> {
     whole.then_some(clusters)
 }
 
-fn cluster(section: &Section<'_, '_>) -> Option<ClusterSettings> {
+fn cluster(section: &SectionReader<'_, '_>) -> Option<ClusterSettings> {
     let name = section.required("name", "\"orders\"", name);
     let server = server(section);
     let roles = roles(section);
@@ -78,12 +78,12 @@ fn cluster(section: &Section<'_, '_>) -> Option<ClusterSettings> {
     let max_client_conn = none_for_zero(section.count("max_client_conn", 0, 0..=1_000_000));
     let max_logins_per_second = section.count("max_logins_per_second", 200, 0..=10_000);
     let pins = [
-        ("session-policy", Pin::SessionPolicy),
-        ("session-tag", Pin::SessionTag),
-        ("both", Pin::Both),
-        ("none", Pin::None),
+        ("session-policy", PinMode::SessionPolicy),
+        ("session-tag", PinMode::SessionTag),
+        ("both", PinMode::Both),
+        ("none", PinMode::None),
     ];
-    let pin = section.choice("pin", Pin::SessionPolicy, &pins);
+    let pin = section.choice("pin", PinMode::SessionPolicy, &pins);
     if server.kind == EndpointKind::Dsql && pin.by_policy() {
         section.warn(
             "pin",
@@ -125,7 +125,7 @@ fn cluster(section: &Section<'_, '_>) -> Option<ClusterSettings> {
 }
 
 /// The configured one, or the Region's own in the wanted form.
-fn sts_endpoint_url(section: &Section<'_, '_>, region: Option<&Region>) -> Option<url::Url> {
+fn sts_endpoint_url(section: &SectionReader<'_, '_>, region: Option<&Region>) -> Option<url::Url> {
     let fips = section.boolean("sts_use_fips_endpoint", false);
     let dual_stack = section.boolean("sts_use_dualstack_endpoint", false);
     if section.has("sts_endpoint_url") {

@@ -1,7 +1,7 @@
 //! `[denied]`: whose access is withdrawn before the token expires.
 
 use super::IssuerSettings;
-use super::reader::Section;
+use super::reader::SectionReader;
 use super::readers::texts_or;
 
 /// One `[[denied]]`: people and tokens that are turned away.
@@ -15,8 +15,11 @@ pub struct DeniedSettings {
     pub token_ids: Vec<String>,
 }
 
-pub(super) fn denied(root: &Section<'_, '_>, issuers: Option<&[IssuerSettings]>) -> Vec<DeniedSettings> {
-    let one = |section: &Section<'_, '_>| {
+pub(super) fn denied(
+    root: &SectionReader<'_, '_>,
+    issuers: Option<&[IssuerSettings]>,
+) -> Vec<DeniedSettings> {
+    let one = |section: &SectionReader<'_, '_>| {
         let known = |name: &str| issuers.is_none_or(|issuers| issuers.iter().any(|known| known.name == name));
         let issuer = section.parsed("issuer", |name| {
             if known(name) { Ok(name.to_owned()) } else { Err(format!("there is no [[issuer]] {name:?}")) }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::reader::Section;
+use super::reader::SectionReader;
 use crate::names::direct_hosts::DirectHosts;
 
 /// `[egress]`
@@ -16,7 +16,7 @@ pub struct EgressSettings {
     pub no_proxy: Vec<DirectHosts>,
 }
 
-pub(super) fn egress(section: &Section<'_, '_>) -> EgressSettings {
+pub(super) fn egress(section: &SectionReader<'_, '_>) -> EgressSettings {
     let proxy = section.parsed("proxy", proxy);
     let proxy_credentials_file = section.path("proxy_credentials_file");
     let mut no_proxy = Vec::new();

@@ -4,18 +4,18 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use super::partition::Partition;
-use super::reader::{Item, Section};
-use super::{EndpointKind, Roles};
+use super::partition::AwsPartition;
+use super::reader::{SectionReader, SpannedValue};
+use super::{EndpointKind, RoleMapping};
 use crate::names::{Endpoint, Region};
 
 /// Whom the server's certificate is checked against.
-pub(super) enum Authorities {
+pub(super) enum TrustAnchors {
     System,
     File(PathBuf),
 }
 
-impl Authorities {
+impl TrustAnchors {
     /// The file; the system's when absent.
     pub(super) fn file(self) -> Option<PathBuf> {
         match self {
@@ -29,17 +29,17 @@ impl Authorities {
 const MAX_HOSTADDRS: usize = 8;
 
 /// The keys that are about the server. `None` is what could not be read.
-pub(super) struct Server {
+pub(super) struct ServerKeys {
     pub(super) endpoint: Option<Endpoint>,
     pub(super) hostaddr: Vec<SocketAddr>,
     pub(super) region: Option<Region>,
     pub(super) kind: EndpointKind,
     pub(super) resource_id: Option<String>,
-    pub(super) authorities: Option<Authorities>,
+    pub(super) authorities: Option<TrustAnchors>,
     pub(super) direct_tls: bool,
 }
 
-pub(super) fn server(section: &Section<'_, '_>) -> Server {
+pub(super) fn server(section: &SectionReader<'_, '_>) -> ServerKeys {
     let endpoint = section.required("endpoint", "\"<cluster endpoint>:5432\"", endpoint);
     let name = endpoint.as_ref().map(|endpoint| AwsName::parse(endpoint.host()));
     if let Some(None) = name {
@@ -67,12 +67,12 @@ pub(super) fn server(section: &Section<'_, '_>) -> Server {
     let resource_id = section.parsed("resource_id", |text| resource_id(text, kind));
     let authorities = authorities(section, kind);
     let direct_tls = section.boolean("direct_tls", false);
-    Server { endpoint, hostaddr, region, kind, resource_id, authorities, direct_tls }
+    ServerKeys { endpoint, hostaddr, region, kind, resource_id, authorities, direct_tls }
 }
 
 /// A role is of the same partition as the database it is for.
-pub(super) fn check_partition(section: &Section<'_, '_>, region: &Region, roles: &Roles) {
-    let expected = Partition::of(region).name;
+pub(super) fn check_partition(section: &SectionReader<'_, '_>, region: &Region, roles: &RoleMapping) {
+    let expected = AwsPartition::of(region).name;
     for role in roles.all() {
         if role.partition() != expected {
             let text = format!(
@@ -85,7 +85,7 @@ pub(super) fn check_partition(section: &Section<'_, '_>, region: &Region, roles:
     }
 }
 
-fn kind(section: &Section<'_, '_>, by_name: Option<EndpointKind>) -> EndpointKind {
+fn kind(section: &SectionReader<'_, '_>, by_name: Option<EndpointKind>) -> EndpointKind {
     use EndpointKind::{Aurora, Dsql, Rds, RdsProxy};
     let words = [("aurora", Aurora), ("rds", Rds), ("rds-proxy", RdsProxy), ("dsql", Dsql)];
     let kind = section.choice("kind", by_name.unwrap_or(Aurora), &words);
@@ -99,12 +99,12 @@ fn kind(section: &Section<'_, '_>, by_name: Option<EndpointKind>) -> EndpointKin
 }
 
 /// `"system"` as in libpq's `sslrootcert`; a file of that name can be written as `"./system"`.
-fn authorities(section: &Section<'_, '_>, kind: EndpointKind) -> Option<Authorities> {
+fn authorities(section: &SectionReader<'_, '_>, kind: EndpointKind) -> Option<TrustAnchors> {
     let public = matches!(kind, EndpointKind::RdsProxy | EndpointKind::Dsql);
     let example = if public { "\"system\"" } else { "\"/etc/pgpassport/rds-global-bundle.pem\"" };
     let path = section.required_path("ca_file", example)?;
     if section.text("ca_file").is_none_or(|text| text.value != "system") {
-        return Some(Authorities::File(path));
+        return Some(TrustAnchors::File(path));
     }
     if !public {
         section.warn(
@@ -113,7 +113,7 @@ fn authorities(section: &Section<'_, '_>, kind: EndpointKind) -> Option<Authorit
              file with the RDS bundle here",
         );
     }
-    Some(Authorities::System)
+    Some(TrustAnchors::System)
 }
 
 /// What the host name of a database tells when AWS has given it.
@@ -133,7 +133,7 @@ impl<'a> AwsName<'a> {
             let dsql = service == "dsql" || service.starts_with("dsql-");
             return dsql.then_some(Self { kind: EndpointKind::Dsql, region: Some(region) });
         }
-        Partition::suffixes().find_map(|suffix| Self::rds(host.strip_suffix(suffix)?.strip_suffix('.')?))
+        AwsPartition::suffixes().find_map(|suffix| Self::rds(host.strip_suffix(suffix)?.strip_suffix('.')?))
     }
 
     /// `<name>.[<kind>-]<id>.<region>.rds`; in some partitions the Region stands behind `rds`.
@@ -167,13 +167,13 @@ fn endpoint(text: &str) -> Result<Endpoint, String> {
 }
 
 /// One address or several.
-fn hostaddrs(section: &Section<'_, '_>, port: u16) -> Vec<SocketAddr> {
+fn hostaddrs(section: &SectionReader<'_, '_>, port: u16) -> Vec<SocketAddr> {
     let Some(items) = section.texts("hostaddr") else { return Vec::new() };
     if !(1..=MAX_HOSTADDRS).contains(&items.value.len()) {
         let text = format!("write one to {MAX_HOSTADDRS} addresses, or leave the key out");
         section.reading.problem(&items.span, &items.key, text);
     }
-    let parse = |item: &Item<&str>| {
+    let parse = |item: &SpannedValue<&str>| {
         let problem = |text| section.reading.problem(&item.span, &item.key, text);
         hostaddr(item.value, port).map_err(problem).ok()
     };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::IssuerSettings;
-use super::reader::Section;
+use super::reader::SectionReader;
 use super::readers::{DAY, HOUR, SECOND, claim_path, name, required_texts, texts_or, web_address};
 use super::rules::rules;
 use crate::names::Issuer;
@@ -114,7 +114,7 @@ fn in_place_of_tenant(template: &str, tenant: &str) -> String {
 /// Most tenants of one issuer. Ours: they are looked through at every login.
 const MAX_TENANTS: usize = 256;
 
-pub(super) fn issuers(root: &Section<'_, '_>) -> Option<Vec<IssuerSettings>> {
+pub(super) fn issuers(root: &SectionReader<'_, '_>) -> Option<Vec<IssuerSettings>> {
     let sections = root.sections("issuer");
     if sections.is_empty() {
         root.reading.problem(&(0..0), "issuer", "there is no [[issuer]]: whose tokens are to be accepted?");
@@ -141,7 +141,7 @@ pub(super) fn issuers(root: &Section<'_, '_>) -> Option<Vec<IssuerSettings>> {
     whole.then_some(issuers)
 }
 
-fn issuer(section: &Section<'_, '_>) -> Option<IssuerSettings> {
+fn issuer(section: &SectionReader<'_, '_>) -> Option<IssuerSettings> {
     let name = section.required("name", "\"okta\"", name);
     let private_network = section.boolean("private_network", false);
     let web = |text: &str| web_address(text, private_network).map(|_| Issuer::new(text));
@@ -188,7 +188,7 @@ fn issuer(section: &Section<'_, '_>) -> Option<IssuerSettings> {
 }
 
 /// `tenants`, which go with a template in `url`.
-fn tenants(section: &Section<'_, '_>, issuer: Option<&Issuer>) -> Option<Vec<String>> {
+fn tenants(section: &SectionReader<'_, '_>, issuer: Option<&Issuer>) -> Option<Vec<String>> {
     let places = issuer.map_or(0, |issuer| issuer.as_str().matches(IssuerSettings::TENANT).count());
     let items = section.texts("tenants");
     let example = "tenants = [\"11111111-2222-3333-4444-555555555555\"]";
@@ -241,7 +241,7 @@ fn is_guid(text: &str) -> bool {
     lengths.eq([8, 4, 4, 4, 12]) && groups.concat().bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-fn algorithms(section: &Section<'_, '_>) -> Vec<SignatureAlgorithm> {
+fn algorithms(section: &SectionReader<'_, '_>) -> Vec<SignatureAlgorithm> {
     let Some(items) = section.texts("algorithms") else { return SignatureAlgorithm::ALL.to_vec() };
     let mut chosen = Vec::new();
     for item in &items.value {

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use super::LimitSettings;
-use super::reader::Section;
+use super::reader::SectionReader;
 use super::readers::{DAY, HOUR, SECOND, none_for_zero};
 
 /// Above any count of connections that one machine can have.
 const MOST: usize = 1_000_000;
 
-pub(super) fn limits(section: &Section<'_, '_>) -> LimitSettings {
+pub(super) fn limits(section: &SectionReader<'_, '_>) -> LimitSettings {
     let max_client_conn = section.count("max_client_conn", 1_000, 2..=MOST);
     let max_logins = section.count("max_logins", max_client_conn * 3 / 4, 1..=MOST);
     if max_logins >= max_client_conn {

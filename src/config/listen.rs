@@ -4,13 +4,13 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
-use super::reader::Section;
+use super::reader::SectionReader;
 use super::readers::name;
 use super::{ClientCertificate, IssuerSettings, ListenAuth, ListenSettings};
 
 /// Every listener, at least one. `issuers` are absent when they have problems of their own.
 pub(super) fn listeners(
-    root: &Section<'_, '_>,
+    root: &SectionReader<'_, '_>,
     issuers: Option<&[IssuerSettings]>,
 ) -> Option<Vec<ListenSettings>> {
     let sections = root.one_or_several("listen");
@@ -39,7 +39,7 @@ pub(super) fn listeners(
     whole.then_some(listeners)
 }
 
-fn listen(section: &Section<'_, '_>, issuers: Option<&[IssuerSettings]>) -> Option<ListenSettings> {
+fn listen(section: &SectionReader<'_, '_>, issuers: Option<&[IssuerSettings]>) -> Option<ListenSettings> {
     let addr = section.parsed("addr", |text| {
         text.parse()
             .map_err(|_| format!("{text:?} is not an address; write \"0.0.0.0:5432\" or \"[::]:5432\""))
@@ -67,7 +67,7 @@ fn listen(section: &Section<'_, '_>, issuers: Option<&[IssuerSettings]>) -> Opti
     })
 }
 
-fn client_certificate(section: &Section<'_, '_>) -> Option<ClientCertificate> {
+fn client_certificate(section: &SectionReader<'_, '_>) -> Option<ClientCertificate> {
     let ca_file = section.path("client_tls_ca_file");
     let required = section.choice("client_tls_certificate", true, &[("require", true), ("request", false)]);
     let word = section.text("client_tls_certificate");
@@ -87,7 +87,7 @@ fn client_certificate(section: &Section<'_, '_>) -> Option<ClientCertificate> {
 const MAX_DISCOVERY: usize = 1_800;
 
 fn auth(
-    section: &Section<'_, '_>,
+    section: &SectionReader<'_, '_>,
     issuers: Option<&[IssuerSettings]>,
     plaintext_from_loopback: bool,
 ) -> Option<ListenAuth> {
@@ -146,7 +146,7 @@ fn scope(text: &str) -> Result<String, String> {
     Err("write scopes with one space between two, as in \"openid email\"".into())
 }
 
-fn networks(section: &Section<'_, '_>, key: &'static str) -> Vec<IpNet> {
+fn networks(section: &SectionReader<'_, '_>, key: &'static str) -> Vec<IpNet> {
     let Some(items) = section.texts(key) else { return Vec::new() };
     let mut networks = Vec::new();
     for item in &items.value {

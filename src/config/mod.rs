@@ -28,13 +28,13 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use access::{GroupSettings, OptionRules, Roles};
+pub use access::{GroupSettings, OptionRules, RoleMapping};
 pub use audit::{AuditSettings, WhenUnwritable};
 pub use denied::DeniedSettings;
 pub use egress::EgressSettings;
 pub use issuer::{AcceptedIssuer, SignatureAlgorithm};
 pub use pool::PoolSettings;
-pub use route::{NamePattern, Route};
+pub use route::{ClusterRoute, NamePattern};
 pub use rules::ClaimRule;
 pub use user::{NameScope, StartupUser, UserRegex, UserRules, UserSettings};
 
@@ -270,7 +270,7 @@ pub struct ClusterSettings {
     /// What is behind the endpoint.
     pub kind: EndpointKind,
     /// The role that users assume with their token.
-    pub roles: Roles,
+    pub roles: RoleMapping,
     /// `cluster-…`, `db-…` or `prx-…`, for the session policy; any when absent.
     pub resource_id: Option<String>,
     /// PEM file with the certificate authorities of the server; the system's when absent.
@@ -288,11 +288,11 @@ pub struct ClusterSettings {
     /// New logins that may begin in any second; 0 for any number.
     pub max_logins_per_second: usize,
     /// How the database user is tied to the credentials.
-    pub pin: Pin,
+    pub pin: PinMode,
     /// How the database user is derived, by issuer.
     pub user: UserRules,
     /// Which connections lead here.
-    pub route: Route,
+    pub route: ClusterRoute,
     /// Names of the issuers whose people may come; all when absent.
     pub issuers: Option<Vec<String>>,
     /// A token must fit one of these; all do when absent.
@@ -325,7 +325,7 @@ impl EndpointKind {
 
 /// How the database user is tied to the role credentials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pin {
+pub enum PinMode {
     /// An inline session policy allows `rds-db:connect` as this user only.
     SessionPolicy,
     /// The token must carry the session tag `dbuser` with this very user.
@@ -336,7 +336,7 @@ pub enum Pin {
     None,
 }
 
-impl Pin {
+impl PinMode {
     /// Whether the session policy is sent.
     pub fn by_policy(self) -> bool {
         matches!(self, Self::SessionPolicy | Self::Both)

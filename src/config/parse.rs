@@ -15,39 +15,42 @@ use super::issuer::issuers;
 use super::limits::limits;
 use super::listen::listeners;
 use super::pool::pool;
-use super::problem::{Problem, Problems};
-use super::reader::{Reading, Section};
+use super::problem::{ConfigProblem, ConfigProblems};
+use super::reader::{FileReader, SectionReader};
 use super::rules::{check_issuers, check_names, warn_of_shared_rules};
 use super::session::session;
 use super::user::warn_of_shared_names;
-use super::{Config, LogFormat, LogLevel, LogSettings, Roles};
+use super::{Config, LogFormat, LogLevel, LogSettings, RoleMapping};
 
 impl Config {
     /// Reads `text`, the content of `file`; every problem is found in one run. Paths in it are relative to
     /// the folder of `file`. No file is opened.
-    pub fn from_toml(text: &str, file: impl AsRef<Path>) -> Result<Self, Problems> {
+    pub fn from_toml(text: &str, file: impl AsRef<Path>) -> Result<Self, ConfigProblems> {
         let file = file.as_ref();
         let folder = file.parent().map(Path::to_owned).unwrap_or_default();
-        let reading = Reading { text, folder, problems: RefCell::default(), warnings: RefCell::default() };
+        let reading = FileReader { text, folder, problems: RefCell::default(), warnings: RefCell::default() };
         let (root, errors) = DeTable::parse_recoverable(text);
         for error in errors {
             let whole = error.message().lines().collect::<Vec<_>>().join(", ");
             reading.problem(&error.span().unwrap_or(0..0), "", format!("this is not TOML: {whole}"));
         }
-        let config =
-            if reading.problems.borrow().is_empty() { whole(&Section::root(&reading, &root)) } else { None };
+        let config = if reading.problems.borrow().is_empty() {
+            whole(&SectionReader::root(&reading, &root))
+        } else {
+            None
+        };
         let warnings = reading.warnings.borrow();
         let warnings = warnings.iter().map(|warning| warning.line_in(&file.display().to_string())).collect();
-        let mut list: Vec<Problem> = reading.problems.into_inner();
+        let mut list: Vec<ConfigProblem> = reading.problems.into_inner();
         list.sort_by_key(|problem| (problem.line, problem.column));
         match config {
             Some(config) if list.is_empty() => Ok(Self { warnings, ..config }),
-            _ => Err(Problems { file: file.display().to_string(), list }),
+            _ => Err(ConfigProblems { file: file.display().to_string(), list }),
         }
     }
 }
 
-fn whole(root: &Section<'_, '_>) -> Option<Config> {
+fn whole(root: &SectionReader<'_, '_>) -> Option<Config> {
     let limits = limits(&root.section("limits"));
     let admin = admin(&root.section("admin"));
     let egress = egress(&root.section("egress"));
@@ -88,12 +91,12 @@ fn whole(root: &Section<'_, '_>) -> Option<Config> {
 }
 
 /// Names that one section takes from another.
-fn names_are_known(root: &Section<'_, '_>, config: &Config) {
+fn names_are_known(root: &SectionReader<'_, '_>, config: &Config) {
     let issuer = |name: &str| config.issuers.iter().any(|issuer| issuer.name == name);
     for (cluster, section) in config.clusters.iter().zip(root.sections("cluster")) {
         let of_roles = match &cluster.roles {
-            Roles::PerIssuer(roles) => roles.keys().collect(),
-            Roles::One(_) => Vec::new(),
+            RoleMapping::PerIssuer(roles) => roles.keys().collect(),
+            RoleMapping::One(_) => Vec::new(),
         };
         for name in of_roles.into_iter().filter(|name| !issuer(name)) {
             let text = format!("there is no [[issuer]] with the name {name:?}");
@@ -120,7 +123,7 @@ fn names_are_known(root: &Section<'_, '_>, config: &Config) {
     }
 }
 
-fn log(section: &Section<'_, '_>) -> LogSettings {
+fn log(section: &SectionReader<'_, '_>) -> LogSettings {
     let levels = [
         ("error", LogLevel::Error),
         ("warn", LogLevel::Warn),

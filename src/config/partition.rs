@@ -5,7 +5,7 @@ use crate::names::Region;
 /// A partition: its name in ARNs, how its Regions' names begin, and the ends of its host names. From the
 /// endpoint rules that AWS ships with its SDKs.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Partition {
+pub(super) struct AwsPartition {
     pub(super) name: &'static str,
     prefix: &'static str,
     /// Of ordinary endpoints.
@@ -15,7 +15,7 @@ pub(super) struct Partition {
 }
 
 /// Longer prefixes first.
-const OTHERS: [Partition; 5] = [
+const OTHERS: [AwsPartition; 5] = [
     partition("aws-cn", "cn-", "amazonaws.com.cn", "api.amazonwebservices.com.cn"),
     partition("aws-us-gov", "us-gov-", "amazonaws.com", "api.aws"),
     partition("aws-eusc", "eusc-", "amazonaws.eu", "api.amazonwebservices.eu"),
@@ -24,18 +24,18 @@ const OTHERS: [Partition; 5] = [
 ];
 
 /// All Regions that are in none of the others.
-const COMMERCIAL: Partition = partition("aws", "", "amazonaws.com", "api.aws");
+const COMMERCIAL: AwsPartition = partition("aws", "", "amazonaws.com", "api.aws");
 
 const fn partition(
     name: &'static str,
     prefix: &'static str,
     suffix: &'static str,
     dual_stack: &'static str,
-) -> Partition {
-    Partition { name, prefix, suffix, dual_stack }
+) -> AwsPartition {
+    AwsPartition { name, prefix, suffix, dual_stack }
 }
 
-impl Partition {
+impl AwsPartition {
     /// The one that `region` is in.
     pub(super) fn of(region: &Region) -> &'static Self {
         let other = OTHERS.iter().find(|partition| region.as_str().starts_with(partition.prefix));
@@ -58,7 +58,7 @@ const FIPS_DUAL_STACK: [&str; 6] =
 /// The address of STS in `region`. An endpoint that AWS does not have is refused here, and not by a name that
 /// does not resolve.
 pub(super) fn sts_url(region: &Region, fips: bool, dual_stack: bool) -> Result<String, String> {
-    let partition = Partition::of(region);
+    let partition = AwsPartition::of(region);
     let region = region.as_str();
     let with_name = if dual_stack { &FIPS_DUAL_STACK[..] } else { &FIPS[..] };
     let service = match (fips, partition.name) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::reader::Section;
+use super::reader::SectionReader;
 use super::readers::{DAY, SECOND};
 
 /// Above any count of connections that a server has.
@@ -22,7 +22,7 @@ pub struct PoolSettings {
 }
 
 /// `None` when it is off.
-pub(super) fn pool(section: &Section<'_, '_>) -> Option<PoolSettings> {
+pub(super) fn pool(section: &SectionReader<'_, '_>) -> Option<PoolSettings> {
     let on = section.choice("mode", false, &[("off", false), ("session", true)]);
     let settings = PoolSettings {
         max_idle: section.count("max_idle", 100, 1..=MOST),

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
+pub struct ConfigProblem {
     /// Line, from 1.
     pub line: usize,
     /// Column in characters, from 1.
@@ -23,14 +23,14 @@ pub struct Problem {
 
 /// All problems of one file, in the order of their lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problems {
+pub struct ConfigProblems {
     /// The file's name, as it was given.
     pub file: String,
     /// At least one.
-    pub list: Vec<Problem>,
+    pub list: Vec<ConfigProblem>,
 }
 
-impl Problem {
+impl ConfigProblem {
     /// A problem with the bytes `span` of `file`'s text.
     pub fn at(source: &str, span: &Range<usize>, key: &str, text: String) -> Self {
         let start = (0..=span.start.min(source.len())).rfind(|at| source.is_char_boundary(*at)).unwrap_or(0);
@@ -57,7 +57,7 @@ impl Problem {
     }
 }
 
-impl fmt::Display for Problems {
+impl fmt::Display for ConfigProblems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for problem in &self.list {
             writeln!(f, "{}", problem.line_in(&self.file))?;
@@ -73,4 +73,4 @@ impl fmt::Display for Problems {
     }
 }
 
-impl std::error::Error for Problems {}
+impl std::error::Error for ConfigProblems {}

@@ -11,32 +11,32 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::problem::Problem;
+use super::problem::ConfigProblem;
 
 /// The file being read and what was found wrong with it.
-pub(super) struct Reading<'t> {
+pub(super) struct FileReader<'t> {
     pub(super) text: &'t str,
     pub(super) folder: PathBuf,
-    pub(super) problems: RefCell<Vec<Problem>>,
-    pub(super) warnings: RefCell<Vec<Problem>>,
+    pub(super) problems: RefCell<Vec<ConfigProblem>>,
+    pub(super) warnings: RefCell<Vec<ConfigProblem>>,
 }
 
-impl Reading<'_> {
+impl FileReader<'_> {
     pub(super) fn problem(&self, span: &Range<usize>, key: &str, text: impl Display) {
-        self.problems.borrow_mut().push(Problem::at(self.text, span, key, text.to_string()));
+        self.problems.borrow_mut().push(ConfigProblem::at(self.text, span, key, text.to_string()));
     }
 }
 
 /// A value and where it stands.
-pub(super) struct Item<T> {
+pub(super) struct SpannedValue<T> {
     pub(super) value: T,
     pub(super) span: Range<usize>,
     pub(super) key: String,
 }
 
 /// One table.
-pub(super) struct Section<'r, 't> {
-    pub(super) reading: &'r Reading<'t>,
+pub(super) struct SectionReader<'r, 't> {
+    pub(super) reading: &'r FileReader<'t>,
     /// `None` for a table that is not there: all its keys have their defaults.
     table: Option<&'r DeTable<'t>>,
     path: String,
@@ -44,13 +44,13 @@ pub(super) struct Section<'r, 't> {
     asked: RefCell<BTreeSet<&'static str>>,
 }
 
-impl<'r, 't> Section<'r, 't> {
-    pub(super) fn root(reading: &'r Reading<'t>, table: &'r Spanned<DeTable<'t>>) -> Self {
+impl<'r, 't> SectionReader<'r, 't> {
+    pub(super) fn root(reading: &'r FileReader<'t>, table: &'r Spanned<DeTable<'t>>) -> Self {
         Self::new(reading, Some(table.get_ref()), String::new(), 0..0)
     }
 
     fn new(
-        reading: &'r Reading<'t>,
+        reading: &'r FileReader<'t>,
         table: Option<&'r DeTable<'t>>,
         path: String,
         span: Range<usize>,
@@ -73,9 +73,9 @@ impl<'r, 't> Section<'r, 't> {
         name: &'static str,
         wanted: &str,
         read: impl FnOnce(&'r DeValue<'t>) -> Option<V>,
-    ) -> Option<Item<V>> {
+    ) -> Option<SpannedValue<V>> {
         let found = self.value(name)?;
-        let item = |value| Item { value, span: found.span(), key: self.key(name) };
+        let item = |value| SpannedValue { value, span: found.span(), key: self.key(name) };
         if let Some(value) = read(found.get_ref()) {
             return Some(item(value));
         }
@@ -85,7 +85,7 @@ impl<'r, 't> Section<'r, 't> {
     }
 
     /// A text, if the key is there.
-    pub(super) fn text(&self, name: &'static str) -> Option<Item<&'r str>> {
+    pub(super) fn text(&self, name: &'static str) -> Option<SpannedValue<&'r str>> {
         self.typed(name, "a text in quotes", DeValue::as_str)
     }
 
@@ -99,7 +99,7 @@ impl<'r, 't> Section<'r, 't> {
         parse(item.value).map_err(|text| self.reading.problem(&item.span, &item.key, text)).ok()
     }
 
-    /// As [`Section::parsed`]; the key must be there. `example` is what to write.
+    /// As [`SectionReader::parsed`]; the key must be there. `example` is what to write.
     pub(super) fn required<V>(
         &self,
         name: &'static str,
@@ -121,7 +121,7 @@ impl<'r, 't> Section<'r, 't> {
     /// Tells what is allowed and will probably not work.
     pub(super) fn warn(&self, name: &'static str, text: impl Display) {
         let span = self.value(name).map_or_else(|| self.span.clone(), Spanned::span);
-        let warning = Problem::at(self.reading.text, &span, &self.key(name), text.to_string());
+        let warning = ConfigProblem::at(self.reading.text, &span, &self.key(name), text.to_string());
         self.reading.warnings.borrow_mut().push(warning);
     }
 
@@ -190,7 +190,7 @@ impl<'r, 't> Section<'r, 't> {
         self.parsed(name, |text| self.resolve(text))
     }
 
-    /// As [`Section::path`]; the key must be there.
+    /// As [`SectionReader::path`]; the key must be there.
     pub(super) fn required_path(&self, name: &'static str, example: &str) -> Option<PathBuf> {
         self.required(name, example, |text| self.resolve(text))
     }
@@ -200,12 +200,12 @@ impl<'r, 't> Section<'r, 't> {
     }
 
     /// One text or several.
-    pub(super) fn texts(&self, name: &'static str) -> Option<Item<Vec<Item<&'r str>>>> {
+    pub(super) fn texts(&self, name: &'static str) -> Option<SpannedValue<Vec<SpannedValue<&'r str>>>> {
         let whole = self.value(name)?;
         let (key, span) = (self.key(name), whole.span());
-        let item = |value: &'r str, span| Item { value, span, key: self.key(name) };
+        let item = |value: &'r str, span| SpannedValue { value, span, key: self.key(name) };
         if let Some(one) = whole.get_ref().as_str() {
-            return Some(Item { value: vec![item(one, span.clone())], span, key });
+            return Some(SpannedValue { value: vec![item(one, span.clone())], span, key });
         }
         let array = self.typed(name, "a text, or texts in brackets", DeValue::as_array)?.value;
         let mut texts = Vec::new();
@@ -215,7 +215,7 @@ impl<'r, 't> Section<'r, 't> {
                 None => self.reading.problem(&value.span(), &key, "write a text in quotes"),
             }
         }
-        Some(Item { value: texts, span, key })
+        Some(SpannedValue { value: texts, span, key })
     }
 
     /// The table `[name]`.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::reader::{Item, Section};
+use super::reader::{SectionReader, SpannedValue};
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 pub(super) const HOUR: Duration = Duration::from_hours(1);
@@ -48,7 +48,7 @@ pub(super) fn web_address(text: &str, private_network: bool) -> Result<url::Url,
 }
 
 pub(super) fn required_texts(
-    section: &Section<'_, '_>,
+    section: &SectionReader<'_, '_>,
     key: &'static str,
     example: &str,
 ) -> Option<Vec<String>> {
@@ -65,9 +65,9 @@ pub(super) fn required_texts(
     Some(texts)
 }
 
-pub(super) fn texts_or(section: &Section<'_, '_>, key: &'static str, default: &[&str]) -> Vec<String> {
+pub(super) fn texts_or(section: &SectionReader<'_, '_>, key: &'static str, default: &[&str]) -> Vec<String> {
     match section.texts(key) {
-        Some(Item { value, .. }) => value.into_iter().map(|item| item.value.to_owned()).collect(),
+        Some(SpannedValue { value, .. }) => value.into_iter().map(|item| item.value.to_owned()).collect(),
         None => default.iter().map(|text| (*text).to_owned()).collect(),
     }
 }
@@ -75,7 +75,7 @@ pub(super) fn texts_or(section: &Section<'_, '_>, key: &'static str, default: &[
 /// `"a.b"` is claim b inside claim a; a name that holds dots itself is written as a list. A text with a slash is the
 /// name of one claim (RFC 7519, section 4.2, collision-resistant names) and would be cut at the dots of its host, so
 /// that the claim is never found: it is a problem.
-pub(super) fn claim_path(section: &Section<'_, '_>, key: &'static str) -> Option<Vec<String>> {
+pub(super) fn claim_path(section: &SectionReader<'_, '_>, key: &'static str) -> Option<Vec<String>> {
     let items = section.texts(key)?;
     let names: Vec<String> = match items.value.as_slice() {
         // A text covers the whole value; in a list each text is a name as it stands.

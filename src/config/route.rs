@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::reader::{Item, Section};
+use super::reader::{SectionReader, SpannedValue};
 use crate::names::{DbName, NameError};
 
 /// Database names: one, or all that begin alike.
@@ -58,7 +58,7 @@ impl NamePattern {
 
 /// The connections that lead to one cluster. What is absent is not looked at; what is there must all fit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Route {
+pub struct ClusterRoute {
     /// Names of listeners.
     pub listeners: Option<Vec<String>>,
     /// Server names of the client's TLS (SNI), lower-case.
@@ -71,7 +71,7 @@ pub struct Route {
     pub aliases: BTreeMap<String, DbName>,
 }
 
-impl Route {
+impl ClusterRoute {
     /// Whether connections of this listener, with this server name in their TLS (SNI), reach the cluster.
     pub fn is_reached_by(&self, listener: &str, server_name: Option<&str>) -> bool {
         lists(self.listeners.as_ref(), Some(listener)) && lists(self.server_names.as_ref(), server_name)
@@ -128,7 +128,7 @@ fn meet<T>(a: Option<&Vec<T>>, b: Option<&Vec<T>>, same: impl Fn(&T, &T) -> bool
 }
 
 /// Reads the keys of a cluster that route to it.
-pub(super) fn route(section: &Section<'_, '_>) -> Route {
+pub(super) fn route(section: &SectionReader<'_, '_>) -> ClusterRoute {
     let listeners = texts(section, "listeners", |text| Ok(text.to_owned()));
     let server_names = texts(section, "server_names", |text| {
         let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
@@ -152,7 +152,7 @@ pub(super) fn route(section: &Section<'_, '_>) -> Route {
             .map(|_| text.to_owned())
             .map_err(|error| format!("{text:?} is no database name: {error}"))
     });
-    let route = Route { listeners, server_names, databases, default_database, aliases };
+    let route = ClusterRoute { listeners, server_names, databases, default_database, aliases };
     if route.default_database.as_ref().is_some_and(|name| !route.serves(name)) {
         let text = "databases has to list it: what is not listed is not served, whoever asks for it";
         section.wrong("default_database", text);
@@ -161,12 +161,12 @@ pub(super) fn route(section: &Section<'_, '_>) -> Route {
 }
 
 /// A list of database names or patterns, if the key is there.
-pub(super) fn databases(section: &Section<'_, '_>, key: &'static str) -> Option<Vec<NamePattern>> {
+pub(super) fn databases(section: &SectionReader<'_, '_>, key: &'static str) -> Option<Vec<NamePattern>> {
     texts(section, key, NamePattern::parse)
 }
 
 fn texts<V>(
-    section: &Section<'_, '_>,
+    section: &SectionReader<'_, '_>,
     key: &'static str,
     parse: impl Fn(&str) -> Result<V, String>,
 ) -> Option<Vec<V>> {
@@ -174,7 +174,7 @@ fn texts<V>(
     if items.value.is_empty() {
         section.reading.problem(&items.span, &items.key, "write at least one, or leave the key out");
     }
-    let read = |item: &Item<&str>| {
+    let read = |item: &SpannedValue<&str>| {
         parse(item.value).map_err(|text| section.reading.problem(&item.span, &item.key, text)).ok()
     };
     Some(items.value.iter().filter_map(read).collect())
@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn a_route_needs_all_that_it_names() {
-        let route = Route {
+        let route = ClusterRoute {
             listeners: Some(vec!["bi".into()]),
             server_names: Some(vec!["a.example".into()]),
             databases: Some(vec![pattern("x"), pattern("y_*")]),
@@ -225,9 +225,9 @@ mod tests {
         assert!(!route.admits("main", None) && !route.admits("bi", Some("b.example")));
         assert!(route.serves("x") && route.serves("y_1") && !route.serves("y"));
         assert!(route.spells_out("x") && !route.spells_out("y_1"));
-        assert!(Route::default().is_reached_by("bi", None) && Route::default().serves("y"));
-        let elsewhere = Route { listeners: Some(vec!["main".into()]), ..Route::default() };
+        assert!(ClusterRoute::default().is_reached_by("bi", None) && ClusterRoute::default().serves("y"));
+        let elsewhere = ClusterRoute { listeners: Some(vec!["main".into()]), ..ClusterRoute::default() };
         assert!(!route.overlaps(&elsewhere), "no connection comes in by two listeners");
-        assert!(route.overlaps(&Route::default()));
+        assert!(route.overlaps(&ClusterRoute::default()));
     }
 }

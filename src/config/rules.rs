@@ -1,6 +1,6 @@
 //! Rules about claims: what a token must hold to be accepted, to reach a cluster, to belong to a group.
 
-use super::reader::Section;
+use super::reader::SectionReader;
 use super::readers::claim_path;
 use super::user::shared_by;
 use super::{ClusterSettings, IssuerSettings};
@@ -31,7 +31,7 @@ impl ClaimRule {
 }
 
 /// The rules under `key`: inline tables, or one.
-pub(super) fn rules(section: &Section<'_, '_>, key: &'static str) -> Option<Vec<ClaimRule>> {
+pub(super) fn rules(section: &SectionReader<'_, '_>, key: &'static str) -> Option<Vec<ClaimRule>> {
     if !section.has(key) {
         return None;
     }
@@ -44,7 +44,7 @@ pub(super) fn rules(section: &Section<'_, '_>, key: &'static str) -> Option<Vec<
     Some(sections.iter().filter_map(rule).collect())
 }
 
-fn rule(section: &Section<'_, '_>) -> Option<ClaimRule> {
+fn rule(section: &SectionReader<'_, '_>) -> Option<ClaimRule> {
     let claim = claim_path(section, "claim");
     if !section.has("claim") {
         section.missing("claim", "\"groups\"");
@@ -65,7 +65,7 @@ fn rule(section: &Section<'_, '_>) -> Option<ClaimRule> {
 }
 
 /// The names under `issuer`: one or several.
-pub(super) fn issuers_of(section: &Section<'_, '_>) -> Option<Vec<String>> {
+pub(super) fn issuers_of(section: &SectionReader<'_, '_>) -> Option<Vec<String>> {
     let items = section.texts("issuer")?;
     if items.value.is_empty() {
         let text = "write the name of an [[issuer]], or several in a list, or leave the key out";
@@ -76,7 +76,7 @@ pub(super) fn issuers_of(section: &Section<'_, '_>) -> Option<Vec<String>> {
 
 /// Finds names of issuers in the rules under `key` that are not those of an `[[issuer]]`.
 pub(super) fn check_names(
-    section: &Section<'_, '_>,
+    section: &SectionReader<'_, '_>,
     key: &'static str,
     rules: Option<&Vec<ClaimRule>>,
     is_known: impl Fn(&str) -> bool,
@@ -89,7 +89,7 @@ pub(super) fn check_names(
 
 /// Finds names under `issuer` that are not those of an `[[issuer]]`.
 pub(super) fn check_issuers(
-    section: &Section<'_, '_>,
+    section: &SectionReader<'_, '_>,
     names: Option<&Vec<String>>,
     is_known: impl Fn(&str) -> bool,
 ) {
@@ -102,7 +102,7 @@ pub(super) fn check_issuers(
 /// Rules of `cluster` that hold for tokens of several issuers alike, although each of them says itself whom it puts into its
 /// groups.
 pub(super) fn warn_of_shared_rules(
-    section: &Section<'_, '_>,
+    section: &SectionReader<'_, '_>,
     cluster: &ClusterSettings,
     issuers: &[IssuerSettings],
 ) {

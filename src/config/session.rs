@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use super::reader::Section;
+use super::reader::SectionReader;
 use super::readers::DAY;
 use super::{OnTokenExpiry, SessionSettings};
 
 /// Longest of these times, near PostgreSQL's own longest timeout (24.8 days, in milliseconds of 31 bits).
 const LONGEST: Duration = DAY.saturating_mul(24);
 
-pub(super) fn session(section: &Section<'_, '_>) -> SessionSettings {
+pub(super) fn session(section: &SectionReader<'_, '_>) -> SessionSettings {
     let off_if_zero = |key| {
         let time = section.duration(key, Duration::ZERO, Duration::ZERO..=LONGEST);
         Some(time).filter(|time| !time.is_zero())

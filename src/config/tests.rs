@@ -4,11 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::*;
-use crate::config::problem::Problems;
+use crate::config::problem::ConfigProblems;
 
 pub(super) const REFERENCE: &str = include_str!("../../proxy.toml");
 
-pub(super) fn read(text: &str) -> Result<Config, Problems> {
+pub(super) fn read(text: &str) -> Result<Config, ConfigProblems> {
     Config::from_toml(text, "/etc/pgpassport/proxy.toml")
 }
 

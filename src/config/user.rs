@@ -3,10 +3,10 @@
 
 use regex::{Regex, RegexBuilder};
 
-use super::reader::Section;
+use super::reader::SectionReader;
 use super::readers::{claim_path, texts_or};
 use super::rules::issuers_of;
-use super::{ClusterSettings, IssuerSettings, Pin};
+use super::{ClusterSettings, IssuerSettings, PinMode};
 use crate::names::DbUser;
 
 /// Longest `regex` and its largest compiled size: a pattern is for names, not for programs.
@@ -105,7 +105,7 @@ impl UserSettings {
     }
 }
 
-pub(super) fn user_rules(cluster: &Section<'_, '_>, pin: Pin) -> Option<UserRules> {
+pub(super) fn user_rules(cluster: &SectionReader<'_, '_>, pin: PinMode) -> Option<UserRules> {
     let mut rules: Vec<UserSettings> = Vec::new();
     let mut whole = true;
     for section in cluster.one_or_several("user") {
@@ -139,7 +139,7 @@ pub(super) fn user_rules(cluster: &Section<'_, '_>, pin: Pin) -> Option<UserRule
     whole.then_some(UserRules(rules))
 }
 
-fn user(section: &Section<'_, '_>, pin: Pin) -> Option<UserSettings> {
+fn user(section: &SectionReader<'_, '_>, pin: PinMode) -> Option<UserSettings> {
     let issuers = issuers_of(section);
     let has_claim = section.has("claim");
     let claim = if has_claim { claim_path(section, "claim") } else { Some(vec!["sub".to_owned()]) };
@@ -217,7 +217,7 @@ type Use<'c> = (&'c UserSettings, &'c IssuerSettings);
 /// Issuers whose people come to `cluster` by one rule although their names are their own: `alice` of one would be `alice`
 /// of the other. Also people for whom there is no rule.
 pub(super) fn warn_of_shared_names(
-    section: &Section<'_, '_>,
+    section: &SectionReader<'_, '_>,
     cluster: &ClusterSettings,
     issuers: &[IssuerSettings],
 ) {

@@ -23,7 +23,7 @@ use super::recent_addresses::RecentAddresses;
 use super::resolver::Resolver;
 use super::tls::TlsSetupError;
 use super::{socket, tls};
-use crate::config::{ClusterSettings, Route};
+use crate::config::{ClusterRoute, ClusterSettings};
 use crate::identity::Grant;
 use crate::names::Endpoint;
 
@@ -78,7 +78,7 @@ impl DialerSet {
 #[derive(Debug)]
 pub struct Dialer {
     pub(crate) cluster: ClusterId,
-    route: Route,
+    route: ClusterRoute,
     endpoint: Endpoint,
     hostaddr: Vec<SocketAddr>,
     recent: RecentAddresses,

@@ -193,7 +193,7 @@ impl Pool {
     }
 
     fn lock(&self) -> MutexGuard<'_, IdleSet<PoolKey, PooledConnection>> {
-        // No code panics while it holds the lock, and the shelf is whole at every moment.
+        // No code panics while it holds the lock, and the idle set is whole at every moment.
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -360,7 +360,7 @@ impl<'a> SlotReservation<'a> {
 
     fn fill(mut self, idle: PooledConnection) {
         let mut idle_set = self.pool.lock();
-        // Looked at under the lock: whoever closes the pool empties the shelf under it afterwards.
+        // Looked at under the lock: whoever closes the pool empties the idle set under it afterwards.
         if self.pool.closed.is_cancelled() {
             drop(idle_set);
             return self.pool.end(std::iter::once((idle.connection, CloseReason::Pool)));

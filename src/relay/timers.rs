@@ -1,4 +1,4 @@
-//! What wakes a session besides its bytes: the stop of the service and the clock. A bell of its own tells such a
+//! What wakes a session besides its bytes: the stop of the service and the clock. A flag of its own tells such a
 //! wake-up from one by bytes, so that a message costs no look at clocks and tokens.
 
 use std::pin::Pin;
@@ -65,7 +65,7 @@ impl RelayTimers {
         self.limits.decision(state)
     }
 
-    /// Finds out who has called, and leaves the bell with the others.
+    /// Finds out who has called, and leaves the flag with the others.
     fn poll_timers(&mut self) {
         let Some(flag) = self.wake_flag.waker() else { return };
         let mut cx = Context::from_waker(flag);

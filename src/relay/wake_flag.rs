@@ -1,4 +1,4 @@
-//! Tells who has woken a session: a bell of one's own in place of the task's waker, so that only what has called
+//! Tells who has woken a session: a flag of one's own in place of the task's waker, so that only what has called
 //! is looked at. To ask the others too would cost each message a walk through TLS and runtime for nothing.
 
 use std::sync::Arc;
@@ -42,7 +42,7 @@ impl WakeFlag {
         }
     }
 
-    /// Rings it. A bell that nobody has looked at yet counts as rung anyway.
+    /// Rings it. A flag that nobody has looked at yet counts as rung anyway.
     pub(super) fn raise(&self) {
         if let Some(waker) = self.waker() {
             waker.wake_by_ref();

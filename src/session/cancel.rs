@@ -11,7 +11,7 @@ use crate::postgres::cancel::CancelIgnored;
 use crate::postgres::cancel::deliver::{CancelEntrance, Delivered, Undelivered, deliver};
 use crate::postgres::cancel::key::CancelKey;
 use crate::postgres::limits;
-use crate::telemetry::audit::Trail;
+use crate::telemetry::audit::AuditRecord;
 
 /// Carries out a cancel. Whatever becomes of it, all that its sender sees is the end of the connection.
 pub(super) async fn carry_out(
@@ -19,7 +19,7 @@ pub(super) async fn carry_out(
     entrance: CancelEntrance<'_>,
     key: &CancelKey,
     source: IpAddr,
-    (admission, audit): (&mut ConnectionAdmission, &mut Trail),
+    (admission, audit): (&mut ConnectionAdmission, &mut AuditRecord),
 ) -> SessionEnd {
     let deadline = Instant::now() + limits::CANCEL_TIMEOUT;
     let delivered = async {

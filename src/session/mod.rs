@@ -49,7 +49,7 @@ use crate::postgres::negotiate::{FirstPacket, NegotiationError, negotiate};
 use crate::postgres::server_login::{LoginParameters, UpstreamSession};
 use crate::refusal::Stage;
 use crate::relay::{RelayOptions, ReusableServer, SessionSettings, TokenTimes, relay};
-use crate::telemetry::audit::{Identity, Trail};
+use crate::telemetry::audit::{AuditIdentity, AuditRecord};
 use crate::telemetry::audit_file::AuditGate;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::noise::NoiseLimiter;
@@ -100,7 +100,7 @@ struct LoggedIn {
     client_key: Option<ClientKey>,
     /// Its place among the other sessions.
     permit: SessionPermit,
-    /// Its place on the roll, and what ends it.
+    /// Its place on the registry, and what ends it.
     registration: (SessionRegistration, CancellationToken),
     /// How long its token is good.
     token: TokenTimes,
@@ -116,7 +116,7 @@ pub async fn serve(
     mut admission: ConnectionAdmission,
 ) {
     let session = SessionId::random();
-    let mut audit = Trail::start(session, peer, &listener.name, Arc::clone(&context.noise));
+    let mut audit = AuditRecord::start(session, peer, &listener.name, Arc::clone(&context.noise));
     let (metrics, noise) = (Arc::clone(&context.metrics), Arc::clone(&context.noise));
     let deadlines = LoginDeadlines::of(&context.limits);
     let evicted = admission.evicted();
@@ -143,7 +143,7 @@ async fn arrive(
     (tcp, peer): (TcpStream, SocketAddr),
     admission: &mut ConnectionAdmission,
     deadlines: LoginDeadlines,
-    (session, audit): (SessionId, &mut Trail),
+    (session, audit): (SessionId, &mut AuditRecord),
 ) -> Result<(PendingLogin<TcpStream>, Box<LoggedIn>), SessionEnd> {
     admission.step(EvictionStep::Client);
     socket::tune(&tcp).map_err(|error| SessionEnd::Dropped(NegotiationError::Io(error)))?;
@@ -189,7 +189,7 @@ async fn identify(
     listener: &Listener,
     (mut tcp, peer): (TcpStream, SocketAddr),
     admission: &mut ConnectionAdmission,
-    audit: &mut Trail,
+    audit: &mut AuditRecord,
 ) -> Result<(FirstPacket<TcpStream>, ClientOrigin), NegotiationError> {
     let origin = origin(&mut tcp, peer, &listener.proxy_protocol_from).await?;
     audit.origin(origin.client(), origin.via());
@@ -214,7 +214,7 @@ async fn log_in(
     client: &mut PendingLogin<TcpStream>,
     admission: &mut ConnectionAdmission,
     deadlines: LoginDeadlines,
-    audit: &mut Trail,
+    audit: &mut AuditRecord,
 ) -> Result<Box<LoggedIn>, LoginError> {
     record_request(audit, client);
     admission.login_permit()?;
@@ -226,7 +226,7 @@ async fn log_in(
     admission.step(EvictionStep::Proxy);
     let claims = within(deadlines, Stage::Keys, context.verifier.verify(&jwt)).await?;
     admission.verified()?;
-    audit.identity(Identity {
+    audit.identity(AuditIdentity {
         issuer: claims.issuer().as_str(),
         subject: claims.subject().as_str(),
         token_id: claims.token_id(),
@@ -272,7 +272,7 @@ async fn relay_session(
     client: PendingLogin<TcpStream>,
     mut login: Box<LoggedIn>,
     deadlines: LoginDeadlines,
-    (session, audit): (SessionId, &mut Trail),
+    (session, audit): (SessionId, &mut AuditRecord),
 ) -> SessionEnd {
     let greeting = login.upstream.greeting;
     let key = login.client_key.as_ref().map(|client_key| &client_key.key);
@@ -345,7 +345,7 @@ fn person(claims: &VerifiedClaims) -> Person {
     }
 }
 
-fn record_request(audit: &mut Trail, client: &PendingLogin<TcpStream>) {
+fn record_request(audit: &mut AuditRecord, client: &PendingLogin<TcpStream>) {
     let startup = client.startup();
     audit.tls(client.tls_version(), client.server_name(), client.client_certificate().as_deref());
     audit.asked(startup.user(), startup.other("application_name").as_deref());

@@ -11,7 +11,7 @@ use crate::postgres::server_login;
 use crate::postgres::server_login::{LoginParameters, UpstreamSession};
 use crate::refusal::Stage;
 use crate::secret::Jwt;
-use crate::telemetry::audit::Trail;
+use crate::telemetry::audit::AuditRecord;
 
 /// Most logins that are tried at a server that refuses for want of a place, each after an idle connection was closed.
 const MAX_TRIES: usize = 10;
@@ -24,7 +24,7 @@ pub(super) async fn connect(
     grant: &Grant,
     (wanted, slot): (LoginParameters<'_>, Option<&PoolSlot>),
     due: LoginDeadlines,
-    trail: &mut Trail,
+    trail: &mut AuditRecord,
 ) -> Result<(UpstreamSession, ConnectionOrigin), LoginError> {
     let (mut dialed, credentials) = tokio::try_join!(
         within(due, Stage::UpstreamConnect, steps.dialers.dial(grant, due.login)),

@@ -22,8 +22,8 @@ use crate::postgres::server_login::UpstreamLoginError;
 use crate::postgres::startup::StartupError;
 use crate::refusal::{Refusal, Stage};
 use crate::relay::{EndCause, RelayEnd, RelayReport};
-use crate::telemetry::audit::Outcome;
-use crate::telemetry::log_queue::Unwritable;
+use crate::telemetry::audit::SessionOutcome;
+use crate::telemetry::log_queue::AuditBlocked;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::noise::NoiseLimiter;
 
@@ -53,7 +53,7 @@ pub enum LoginError {
     Withdrawn(#[from] AccessWithdrawn),
     /// Its audit record may be lost.
     #[error("audit records cannot be written: {0}")]
-    Audit(#[from] Unwritable),
+    Audit(#[from] AuditBlocked),
     /// STS.
     #[error(transparent)]
     Sts(#[from] StsError),
@@ -222,33 +222,41 @@ impl SessionEnd {
     }
 
     /// The record's words.
-    pub fn outcome(&self) -> Outcome {
-        let plain =
-            |word| Outcome { word, end: None, stage: None, sqlstate: None, reason: None, routine: false };
-        let because = |word, reason: String| Outcome { reason: Some(reason), ..plain(word) };
-        let cancel = |end, reason| Outcome { end: Some(end), ..because("cancel", reason) };
+    pub fn outcome(&self) -> SessionOutcome {
+        let plain = |word| SessionOutcome {
+            word,
+            end: None,
+            stage: None,
+            sqlstate: None,
+            reason: None,
+            routine: false,
+        };
+        let because = |word, reason: String| SessionOutcome { reason: Some(reason), ..plain(word) };
+        let cancel = |end, reason| SessionOutcome { end: Some(end), ..because("cancel", reason) };
         match self {
             Self::Dropped(NegotiationError::HealthCheck) => {
-                Outcome { routine: true, ..plain("health_check") }
+                SessionOutcome { routine: true, ..plain("health_check") }
             }
-            Self::Dropped(why) => Outcome {
+            Self::Dropped(why) => SessionOutcome {
                 end: Some(why.word()),
                 routine: !why.tells_an_operator_something(),
                 ..because("dropped", why.to_string())
             },
             // A stranger can have any number of these. They are counted, and the acceptor has a line about them.
-            Self::Evicted => Outcome {
+            Self::Evicted => SessionOutcome {
                 end: Some("evicted"),
                 routine: true,
                 ..because("dropped", "it was silent, and made room for another connection".to_owned())
             },
             Self::Refused(LoginError::Ask(TokenError::Bearer(BearerError::Discovery))) => {
-                Outcome { routine: true, ..plain("discovery") }
+                SessionOutcome { routine: true, ..plain("discovery") }
             }
-            Self::Refused(why) if why.is_before_login() => Outcome { routine: true, ..plain("no_token") },
+            Self::Refused(why) if why.is_before_login() => {
+                SessionOutcome { routine: true, ..plain("no_token") }
+            }
             Self::Refused(why) => {
                 let refusal = why.refusal("", &TokenMethod::Password);
-                Outcome {
+                SessionOutcome {
                     stage: Some(refusal.stage.word()),
                     sqlstate: Some(refusal.sqlstate),
                     ..because("refused", why.to_string())
@@ -269,7 +277,7 @@ impl SessionEnd {
     }
 }
 
-fn carried_outcome(end: &RelayEnd) -> Outcome {
+fn carried_outcome(end: &RelayEnd) -> SessionOutcome {
     let (word, end, reason) = match end {
         RelayEnd::ClientLeft => ("session", "client_left", "the client left".to_owned()),
         RelayEnd::ClientLost(error) => {
@@ -282,10 +290,10 @@ fn carried_outcome(end: &RelayEnd) -> Outcome {
         RelayEnd::ServerLost(None) => ("lost", "server_lost", "the server closed without a word".to_owned()),
         RelayEnd::Ended { cause, told } => return ended_by_us(*cause, *told),
     };
-    Outcome { word, end: Some(end), stage: None, sqlstate: None, reason: Some(reason), routine: false }
+    SessionOutcome { word, end: Some(end), stage: None, sqlstate: None, reason: Some(reason), routine: false }
 }
 
-fn ended_by_us(cause: EndCause, told: bool) -> Outcome {
+fn ended_by_us(cause: EndCause, told: bool) -> SessionOutcome {
     let (end, reason) = match cause {
         EndCause::ClientIdle => ("idle", "session.client_idle_timeout passed"),
         EndCause::IdleInTransaction => ("idle_in_transaction", "session.idle_transaction_timeout passed"),
@@ -296,7 +304,7 @@ fn ended_by_us(cause: EndCause, told: bool) -> Outcome {
         EndCause::Stopped => ("stopped", "the proxy is stopping and waits no longer"),
     };
     let untold = if told { "" } else { "; the client was in the middle of a message and could not be told" };
-    Outcome {
+    SessionOutcome {
         word: "session",
         end: Some(end),
         stage: None,

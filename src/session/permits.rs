@@ -154,7 +154,7 @@ impl fmt::Display for LimitScope {
     }
 }
 
-/// The ceilings at the door.
+/// The ceilings at the socket.
 #[derive(Clone, Copy, Debug)]
 pub struct AcceptLimits {
     /// Connections in all.
@@ -163,7 +163,7 @@ pub struct AcceptLimits {
     pub logins: usize,
 }
 
-/// The ceilings behind the door: sessions, and logins whose token is good.
+/// The ceilings behind the socket: sessions, and logins whose token is good.
 #[derive(Clone, Debug, Default)]
 pub struct SessionQuotas {
     /// Of one person in all clusters; `None` for any number.

@@ -36,7 +36,7 @@ struct RegistryState {
     next: u64,
 }
 
-/// A session on the roll; dropping it takes it off.
+/// A session on the registry; dropping it takes it off.
 #[derive(Debug)]
 pub struct SessionRegistration {
     roll: Arc<SessionRegistry>,
@@ -70,7 +70,7 @@ impl SessionRegistry {
     }
 
     fn lock(&self) -> MutexGuard<'_, RegistryState> {
-        // No code panics while it holds the lock, and the roll is whole at every moment.
+        // No code panics while it holds the lock, and the registry is whole at every moment.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

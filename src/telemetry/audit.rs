@@ -18,20 +18,20 @@ const MAX_OPTIONS: usize = 1_024;
 
 /// The record of one connection. Dropping it writes it, so that a panic leaves one too.
 #[derive(Debug)]
-pub struct Trail {
+pub struct AuditRecord {
     session: SessionId,
     client: SocketAddr,
     via: Option<SocketAddr>,
     listener: String,
     started: Instant,
-    facts: Facts,
-    outcome: Outcome,
+    facts: AuditFacts,
+    outcome: SessionOutcome,
     noise: Arc<NoiseLimiter>,
 }
 
 /// How a connection ended, in words that programs can rely on.
 #[derive(Clone, Debug)]
-pub struct Outcome {
+pub struct SessionOutcome {
     /// `session`, `refused`, `cancel`, `no_token`, `discovery`, `health_check`, `dropped`, `lost` or `aborted`.
     pub word: &'static str,
     /// How a session ended: `client_left`, `client_lost`, `server_ended`, `server_lost`, `idle`,
@@ -49,7 +49,7 @@ pub struct Outcome {
 }
 
 #[derive(Debug, Default)]
-struct Facts {
+struct AuditFacts {
     tls: Option<&'static str>,
     tls_server_name: Option<String>,
     client_certificate: Option<String>,
@@ -73,7 +73,7 @@ struct Facts {
 
 /// Who was let in, or nearly.
 #[derive(Clone, Copy, Debug)]
-pub struct Identity<'a> {
+pub struct AuditIdentity<'a> {
     /// The issuer's URL.
     pub issuer: &'a str,
     /// The subject.
@@ -82,10 +82,10 @@ pub struct Identity<'a> {
     pub token_id: Option<&'a str>,
 }
 
-impl Trail {
+impl AuditRecord {
     /// Opens the record of a connection of `listener`. `noise` may leave it out, if it does not become a session.
     pub fn start(session: SessionId, peer: SocketAddr, listener: &str, noise: Arc<NoiseLimiter>) -> Self {
-        let outcome = Outcome {
+        let outcome = SessionOutcome {
             word: "aborted",
             end: None,
             stage: None,
@@ -99,7 +99,7 @@ impl Trail {
             via: None,
             listener: field(listener),
             started: Instant::now(),
-            facts: Facts::default(),
+            facts: AuditFacts::default(),
             outcome,
             noise,
         }
@@ -136,7 +136,7 @@ impl Trail {
     }
 
     /// Whom the verified token names.
-    pub fn identity(&mut self, identity: Identity<'_>) {
+    pub fn identity(&mut self, identity: AuditIdentity<'_>) {
         self.facts.issuer = Some(field(identity.issuer));
         self.facts.subject = Some(field(identity.subject));
         self.facts.token_id = identity.token_id.map(field);
@@ -178,12 +178,12 @@ impl Trail {
     }
 
     /// Closes the record.
-    pub fn finish(mut self, outcome: Outcome) {
+    pub fn finish(mut self, outcome: SessionOutcome) {
         self.outcome = outcome;
     }
 }
 
-impl Trail {
+impl AuditRecord {
     /// Whose connections it is counted with; `None` for what is recorded always: sessions, and what became of a person's
     /// login after the server took it.
     fn key(&self) -> Option<RecordKey<'_>> {
@@ -199,7 +199,7 @@ impl Trail {
     }
 }
 
-impl Drop for Trail {
+impl Drop for AuditRecord {
     fn drop(&mut self) {
         if self.outcome.routine && !tracing::enabled!(target: AUDIT, tracing::Level::DEBUG) {
             return;
@@ -272,14 +272,14 @@ mod tests {
         let peer = SocketAddr::from(([127, 0, 0, 1], 1));
         for (bytes, cut) in [(256, false), (257, true)] {
             let text = "x".repeat(bytes);
-            let mut trail = Trail::start(SessionId::random(), peer, &text, Arc::default());
-            assert_eq!(trail.listener.ends_with('…'), cut, "{bytes}");
-            trail.tls(None, Some(&text), Some(&text));
-            trail.asked(&text, Some(&text));
-            trail.identity(Identity { issuer: &text, subject: &text, token_id: Some(&text) });
-            trail.grant(&text, &text, &text);
-            trail.role_session_name(&text);
-            let facts = &trail.facts;
+            let mut record = AuditRecord::start(SessionId::random(), peer, &text, Arc::default());
+            assert_eq!(record.listener.ends_with('…'), cut, "{bytes}");
+            record.tls(None, Some(&text), Some(&text));
+            record.asked(&text, Some(&text));
+            record.identity(AuditIdentity { issuer: &text, subject: &text, token_id: Some(&text) });
+            record.grant(&text, &text, &text);
+            record.role_session_name(&text);
+            let facts = &record.facts;
             for field in [
                 &facts.tls_server_name,
                 &facts.client_certificate,
@@ -297,9 +297,9 @@ mod tests {
             }
         }
         for (bytes, cut) in [(1_024, false), (1_025, true)] {
-            let mut trail = Trail::start(SessionId::random(), peer, "", Arc::default());
-            trail.options(Some(&"x".repeat(bytes)));
-            assert_eq!(trail.facts.options.as_ref().unwrap().ends_with('…'), cut, "{bytes}");
+            let mut record = AuditRecord::start(SessionId::random(), peer, "", Arc::default());
+            record.options(Some(&"x".repeat(bytes)));
+            assert_eq!(record.facts.options.as_ref().unwrap().ends_with('…'), cut, "{bytes}");
         }
     }
 }

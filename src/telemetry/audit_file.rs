@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use nix::fcntl::OFlag;
 
-use super::log_queue::{LogQueue, Unwritable};
+use super::log_queue::{AuditBlocked, LogQueue};
 use crate::config::WhenUnwritable;
 
 /// Permissions of a file that is not there yet; the umask takes from them.
@@ -39,7 +39,7 @@ impl AuditGate {
     }
 
     /// Lets a login pass, or says why records cannot be written.
-    pub fn admits(&self) -> Result<(), Unwritable> {
+    pub fn admits(&self) -> Result<(), AuditBlocked> {
         match self.when_unwritable {
             WhenUnwritable::Continue => Ok(()),
             WhenUnwritable::RefuseLogins => self.queue.audit_writable(),

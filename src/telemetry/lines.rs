@@ -44,7 +44,7 @@ pub(super) fn subscriber(
     let (filter, handle) = reload::Layer::new(filter(level));
     // A failure to format or to write must not be printed: who prints it would wait for standard error, or panic.
     let lines = |queue: &Arc<LogQueue>, colour| {
-        layer().log_internal_errors(false).with_ansi(colour).with_writer(Lines(Arc::clone(queue)))
+        layer().log_internal_errors(false).with_ansi(colour).with_writer(LineMaker(Arc::clone(queue)))
     };
     let json = |queue, colour| {
         lines(queue, colour).json().flatten_event(true).with_current_span(false).with_span_list(false)
@@ -84,7 +84,7 @@ fn kind(meta: &Metadata<'_>) -> LineKind {
 }
 
 /// Makes of each event a line of the queue.
-struct Lines(Arc<LogQueue>);
+struct LineMaker(Arc<LogQueue>);
 
 /// Takes one line.
 struct LineWriter<'q> {
@@ -92,7 +92,7 @@ struct LineWriter<'q> {
     kind: LineKind,
 }
 
-impl<'q> MakeWriter<'q> for Lines {
+impl<'q> MakeWriter<'q> for LineMaker {
     type Writer = LineWriter<'q>;
 
     fn make_writer(&'q self) -> LineWriter<'q> {

@@ -57,9 +57,9 @@ impl LineKind {
 const AUDIT_RESERVE: usize = 16 * 1024;
 
 /// What is said to the writer.
-pub(super) enum Entry {
+pub(super) enum QueueEntry {
     /// To be written.
-    Line(Line),
+    Line(LogLine),
     /// To be answered when everything before it is written.
     Flush(SyncSender<()>),
     /// There is another destination.
@@ -67,7 +67,7 @@ pub(super) enum Entry {
 }
 
 /// One line, with its newline.
-pub(super) struct Line {
+pub(super) struct LogLine {
     pub(super) kind: LineKind,
     pub(super) bytes: Box<[u8]>,
 }
@@ -75,13 +75,13 @@ pub(super) struct Line {
 /// Sending side of the queue. The writer ends when the last one is dropped.
 #[derive(Debug)]
 pub struct LogQueue {
-    entries: SyncSender<Entry>,
+    entries: SyncSender<QueueEntry>,
     state: Arc<QueueState>,
 }
 
 /// Counts of one class.
 #[derive(Debug, Default)]
-struct Share {
+struct ClassCounts {
     lines: AtomicUsize,
     bytes: AtomicUsize,
     lost: AtomicU64,
@@ -90,7 +90,7 @@ struct Share {
 /// Counts and state, shared by both sides.
 pub(super) struct QueueState {
     started: Instant,
-    shares: [Share; LineKind::ALL.len()],
+    shares: [ClassCounts; LineKind::ALL.len()],
     failed_writes: AtomicU64,
     /// Number of the last write's error, [`OTHER_ERROR`] or [`NO_ERROR`].
     last_error: AtomicI32,
@@ -121,7 +121,7 @@ pub struct QueueStatus {
 
 /// Why audit records cannot be written.
 #[derive(Debug, thiserror::Error)]
-pub enum Unwritable {
+pub enum AuditBlocked {
     /// The last write failed.
     #[error("the last write failed: {0}")]
     Failed(io::Error),
@@ -135,7 +135,7 @@ pub enum Unwritable {
 
 impl LogQueue {
     /// Both sides' common state and the sending side; `entries` leads to the writer.
-    pub(super) fn new(entries: SyncSender<Entry>) -> Self {
+    pub(super) fn new(entries: SyncSender<QueueEntry>) -> Self {
         Self { entries, state: Arc::default() }
     }
 
@@ -155,8 +155,9 @@ impl LogQueue {
             share.lost.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        if let Err(TrySendError::Full(Entry::Line(line)) | TrySendError::Disconnected(Entry::Line(line))) =
-            self.entries.try_send(Entry::Line(Line { kind, bytes: line.into() }))
+        if let Err(
+            TrySendError::Full(QueueEntry::Line(line)) | TrySendError::Disconnected(QueueEntry::Line(line)),
+        ) = self.entries.try_send(QueueEntry::Line(LogLine { kind, bytes: line.into() }))
         {
             self.state.lose(&line);
         }
@@ -165,7 +166,7 @@ impl LogQueue {
     /// Asks for an answer when everything that waits now is written; `None` when not even that can be asked.
     pub(super) fn ask_to_flush(&self) -> Option<std::sync::mpsc::Receiver<()>> {
         let (done, flushed) = std::sync::mpsc::sync_channel(1);
-        self.entries.try_send(Entry::Flush(done)).ok()?;
+        self.entries.try_send(QueueEntry::Flush(done)).ok()?;
         Some(flushed)
     }
 
@@ -174,29 +175,29 @@ impl LogQueue {
         *self.state.replacement.lock().unwrap_or_else(PoisonError::into_inner) = Some(destination);
         // A writer that waits for lines is told; one that waits after a failure is woken. Neither has to be: the
         // destination is looked for before each try.
-        let _ = self.entries.try_send(Entry::Replaced);
+        let _ = self.entries.try_send(QueueEntry::Replaced);
         if let Some(writer) = self.state.writer.get() {
             writer.unpark();
         }
     }
 
     /// Whether lines can be written: the last write succeeded, and none is stalled.
-    pub fn writable(&self) -> Result<(), Unwritable> {
+    pub fn writable(&self) -> Result<(), AuditBlocked> {
         match self.state.last_error() {
-            Some(error) => Err(Unwritable::Failed(error)),
-            None if self.state.is_stalled() => Err(Unwritable::Stalled),
+            Some(error) => Err(AuditBlocked::Failed(error)),
+            None if self.state.is_stalled() => Err(AuditBlocked::Stalled),
             None => Ok(()),
         }
     }
 
     /// As [`LogQueue::writable`]; and there is room for audit records.
-    pub fn audit_writable(&self) -> Result<(), Unwritable> {
+    pub fn audit_writable(&self) -> Result<(), AuditBlocked> {
         self.writable()?;
         let share = self.state.share(LineKind::Audit);
         let (lines, bytes) = LineKind::Audit.bounds();
         let waiting = share.lines.load(Ordering::Relaxed);
         if waiting >= lines || share.bytes.load(Ordering::Relaxed) + AUDIT_RESERVE > bytes {
-            return Err(Unwritable::Full(waiting));
+            return Err(AuditBlocked::Full(waiting));
         }
         Ok(())
     }
@@ -230,7 +231,7 @@ impl std::fmt::Debug for QueueState {
 
 impl QueueState {
     #[expect(clippy::indexing_slicing, reason = "as many shares as classes")]
-    fn share(&self, kind: LineKind) -> &Share {
+    fn share(&self, kind: LineKind) -> &ClassCounts {
         &self.shares[kind as usize]
     }
 
@@ -267,7 +268,7 @@ impl QueueState {
     }
 
     /// The line has left the queue.
-    pub(super) fn written(&self, line: &Line) {
+    pub(super) fn written(&self, line: &LogLine) {
         self.last_error.store(NO_ERROR, Ordering::Relaxed);
         self.progress.store(0, Ordering::Relaxed);
         self.share(line.kind).release(line.bytes.len());
@@ -281,7 +282,7 @@ impl QueueState {
     }
 
     /// The line is given up.
-    pub(super) fn lose(&self, line: &Line) {
+    pub(super) fn lose(&self, line: &LogLine) {
         let share = self.share(line.kind);
         share.release(line.bytes.len());
         share.lost.fetch_add(1, Ordering::Relaxed);
@@ -306,7 +307,7 @@ impl QueueState {
     }
 }
 
-impl Share {
+impl ClassCounts {
     fn reserve(&self, kind: LineKind, bytes: usize) -> bool {
         let (most_lines, most_bytes) = kind.bounds();
         let within = |counter: &AtomicUsize, more: usize, most: usize| {

@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::log_queue::{Entry, Line, LogQueue, QueueState, QueueStatus};
+use super::log_queue::{LogLine, LogQueue, QueueEntry, QueueState, QueueStatus};
 
 /// Pause after a failed write, doubled up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -25,22 +25,22 @@ const FAILING_EVERY: Duration = Duration::from_secs(10);
 
 /// Change that an operator should read about.
 #[derive(Debug)]
-pub(super) enum Report {
+pub(super) enum WriterReport {
     /// Writes fail from now on.
     Failing(io::Error),
     /// Writing works, and since the last report this was missed.
-    Missed(Missed),
+    Missed(MissedLines),
 }
 
 /// Lines and writes that failed between two reports.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Missed {
+pub(super) struct MissedLines {
     pub(super) lines: u64,
     pub(super) records: u64,
     pub(super) failed_writes: u64,
 }
 
-impl Missed {
+impl MissedLines {
     fn between(before: &QueueStatus, now: &QueueStatus) -> Self {
         Self {
             lines: now.lost_lines - before.lost_lines,
@@ -51,7 +51,7 @@ impl Missed {
 }
 
 /// Takes reports in the writer's thread; must not wait for the queue.
-pub(super) type Reporter = Box<dyn Fn(Report) + Send>;
+pub(super) type Reporter = Box<dyn Fn(WriterReport) + Send>;
 
 /// Starts a thread that writes what is pushed to `destination`. It ends when the queue is dropped.
 pub(super) fn start(
@@ -62,7 +62,7 @@ pub(super) fn start(
     let (sender, entries) = sync_channel(LogQueue::capacity());
     let queue = Arc::new(LogQueue::new(sender));
     let state = Arc::clone(queue.state());
-    let mut writer = Writer {
+    let mut writer = LogWriter {
         entries,
         state,
         destination,
@@ -91,8 +91,8 @@ pub(super) fn flush<'q>(queues: impl IntoIterator<Item = &'q LogQueue>, limit: D
     }
 }
 
-struct Writer {
-    entries: Receiver<Entry>,
+struct LogWriter {
+    entries: Receiver<QueueEntry>,
     state: Arc<QueueState>,
     destination: Box<dyn Write + Send>,
     reporter: Reporter,
@@ -104,24 +104,24 @@ struct Writer {
     within_line: bool,
 }
 
-impl Writer {
+impl LogWriter {
     fn run(&mut self) {
         loop {
-            let entry = if self.missed() == Missed::default() {
+            let entry = if self.missed() == MissedLines::default() {
                 self.entries.recv().map_err(|_| RecvTimeoutError::Disconnected)
             } else {
                 self.entries.recv_timeout(REPORT_EVERY)
             };
             match entry {
-                Ok(Entry::Line(line)) => {
+                Ok(QueueEntry::Line(line)) => {
                     let line = UnderWay { line, state: Arc::clone(&self.state), written: false };
                     self.write(line);
                 }
-                Ok(Entry::Flush(done)) => {
+                Ok(QueueEntry::Flush(done)) => {
                     let _ = self.destination.flush();
                     let _ = done.try_send(()); // nobody may be waiting any more
                 }
-                Ok(Entry::Replaced) => self.take_replacement(),
+                Ok(QueueEntry::Replaced) => self.take_replacement(),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -173,7 +173,7 @@ impl Writer {
         let is_first = self.state.write_failed(&error);
         if is_first && self.failing_told_at.is_none_or(|at| at.elapsed() >= FAILING_EVERY) {
             self.failing_told_at = Some(Instant::now());
-            (self.reporter)(Report::Failing(error));
+            (self.reporter)(WriterReport::Failing(error));
         }
     }
 
@@ -183,26 +183,26 @@ impl Writer {
         }
     }
 
-    fn missed(&self) -> Missed {
-        Missed::between(&self.told, &self.state.status())
+    fn missed(&self) -> MissedLines {
+        MissedLines::between(&self.told, &self.state.status())
     }
 
     /// Says what was missed, now that a line has been written; not for each line of a flood.
     fn report_missed(&mut self) {
         let now = self.state.status();
-        let missed = Missed::between(&self.told, &now);
+        let missed = MissedLines::between(&self.told, &now);
         let too_early = self.told_at.is_some_and(|at| at.elapsed() < REPORT_EVERY);
-        if missed == Missed::default() || too_early {
+        if missed == MissedLines::default() || too_early {
             return;
         }
         (self.told, self.told_at) = (now, Some(Instant::now()));
-        (self.reporter)(Report::Missed(missed));
+        (self.reporter)(WriterReport::Missed(missed));
     }
 }
 
 /// A line that has left the channel; it is counted as lost when a panic takes it.
 struct UnderWay {
-    line: Line,
+    line: LogLine,
     state: Arc<QueueState>,
     written: bool,
 }

@@ -15,7 +15,7 @@ pub use super::lines::{AUDIT, AnySubscriber};
 use super::lines::{AUDIT_GAP, LevelHandle, NOTICE, filter, subscriber};
 use super::log_metrics::LogSnapshot;
 use super::log_queue::{LineKind, LogQueue};
-use super::log_writer::{self, Report};
+use super::log_writer::{self, WriterReport};
 use super::noise::NoiseLimiter;
 use super::panics;
 use crate::config::{AuditSettings, LogLevel, LogSettings, WhenUnwritable};
@@ -204,12 +204,12 @@ pub fn build(
 }
 
 /// Reports on the log's own queue; they wait there until writing works again.
-fn report(report: Report) {
+fn report(report: WriterReport) {
     match report {
-        Report::Failing(error) => {
+        WriterReport::Failing(error) => {
             tracing::warn!(target: NOTICE, %error, "the log cannot be written; lines wait for it");
         }
-        Report::Missed(missed) => tracing::warn!(
+        WriterReport::Missed(missed) => tracing::warn!(
             target: NOTICE,
             lost_lines = missed.lines,
             lost_audit_records = missed.records,
@@ -220,14 +220,14 @@ fn report(report: Report) {
 }
 
 /// Reports on the queue of audit records: in the log, and records that are lost among the records too.
-fn report_audit(report: Report) {
+fn report_audit(report: WriterReport) {
     match report {
-        Report::Failing(error) => tracing::error!(
+        WriterReport::Failing(error) => tracing::error!(
             target: NOTICE,
             %error,
             "audit records cannot be written; they wait, and audit.when_unwritable says what becomes of logins"
         ),
-        Report::Missed(missed) => {
+        WriterReport::Missed(missed) => {
             tracing::warn!(
                 target: NOTICE,
                 lost_audit_records = missed.records,

@@ -13,7 +13,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
-use super::audit::Outcome;
+use super::audit::SessionOutcome;
 use super::aws_metrics::{AwsMetrics, AwsSnapshot};
 use super::issuer_metrics::{IssuerMetrics, IssuerSnapshot};
 use super::log_metrics::{LogMetrics, LogSnapshot};
@@ -23,7 +23,7 @@ use super::task_metrics::TaskMetrics;
 use crate::net::resolver::ResolverStatus;
 use crate::supervisor::TaskStatus;
 
-/// How connections end: [`Outcome::word`].
+/// How connections end: [`SessionOutcome::word`].
 const OUTCOMES: [&str; 9] =
     ["session", "refused", "cancel", "no_token", "discovery", "dropped", "health_check", "lost", "aborted"];
 
@@ -44,7 +44,7 @@ const STAGES: [&str; 13] = [
     "session",
 ];
 
-/// How sessions end: [`Outcome::end`] of a session.
+/// How sessions end: [`SessionOutcome::end`] of a session.
 const ENDS: [&str; 11] = [
     "client_left",
     "client_lost",
@@ -59,7 +59,7 @@ const ENDS: [&str; 11] = [
     "stopped",
 ];
 
-/// Why connections are dropped: [`Outcome::end`] of one that never spoke PostgreSQL.
+/// Why connections are dropped: [`SessionOutcome::end`] of one that never spoke PostgreSQL.
 const DROPPED: [&str; 12] = [
     "silent",
     "proxy_header",
@@ -75,7 +75,7 @@ const DROPPED: [&str; 12] = [
     "io",
 ];
 
-/// What becomes of cancels: [`Outcome::end`] of a cancel.
+/// What becomes of cancels: [`SessionOutcome::end`] of a cancel.
 const CANCELS: [&str; 3] = ["forwarded", "ignored", "failed"];
 
 /// Steps from the database's name to a session on it, in their order.
@@ -111,12 +111,12 @@ pub struct Metrics {
     accept_errors: Counter,
     reloads: Family<Closed, Counter>,
     reload_ok: Gauge,
-    now: Mutex<Gauges>,
+    now: Mutex<ScrapedGauges>,
 }
 
 /// What is looked up when somebody asks.
 #[derive(Debug, Default)]
-struct Gauges {
+struct ScrapedGauges {
     active: Gauge,
     waiting: Gauge,
     max_clients: Gauge,
@@ -133,7 +133,7 @@ struct Gauges {
 
 /// How things are when somebody asks.
 #[derive(Debug, Default)]
-pub struct Snapshot {
+pub struct MetricsSnapshot {
     /// Sessions that have been welcomed.
     pub active: usize,
     /// Connections that have a seat and no session yet.
@@ -233,7 +233,7 @@ impl Metrics {
     }
 
     /// Counts a connection that has ended, with the bytes it carried to the server and to the client.
-    pub fn connection_ended(&self, outcome: &Outcome, to_server: u64, to_client: u64) {
+    pub fn connection_ended(&self, outcome: &SessionOutcome, to_server: u64, to_client: u64) {
         self.connections.get_or_create(&[("outcome", outcome.word)]).inc();
         match (outcome.word, outcome.stage, outcome.end) {
             ("refused", Some(stage), _) => self.refused.get_or_create(&[("stage", stage)]).inc(),
@@ -280,7 +280,7 @@ impl Metrics {
     }
 
     /// Everything, in the text format of `OpenMetrics` 1.0.
-    pub fn text(&self, now: Snapshot) -> Result<String, std::fmt::Error> {
+    pub fn text(&self, now: MetricsSnapshot) -> Result<String, std::fmt::Error> {
         // Held until the text is made: two who ask at once must not clear each other's names.
         let gauges = self.now.lock().unwrap_or_else(PoisonError::into_inner);
         gauges.set(now);
@@ -290,8 +290,8 @@ impl Metrics {
     }
 }
 
-impl Gauges {
-    fn set(&self, now: Snapshot) {
+impl ScrapedGauges {
+    fn set(&self, now: MetricsSnapshot) {
         let whole = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         self.active.set(whole(now.active));
         self.waiting.set(whole(now.waiting));

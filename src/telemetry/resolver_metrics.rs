@@ -21,14 +21,14 @@ pub(super) struct ResolverMetrics {
     failed: Counter,
     refused: Counter,
     timed_out: Counter,
-    durations: Durations,
+    durations: DurationHistogram,
 }
 
 /// A histogram that is counted elsewhere.
 #[derive(Clone, Debug, Default)]
-struct Durations(Arc<Mutex<LookupDurations>>);
+struct DurationHistogram(Arc<Mutex<LookupDurations>>);
 
-impl EncodeMetric for Durations {
+impl EncodeMetric for DurationHistogram {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
         let durations = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let LookupDurations { sum, count, classes } = &*durations;

@@ -8,7 +8,7 @@ use std::process::Command;
 use aws_emulator::Ca;
 use clap::Parser;
 use pgpassport::cli::Cli;
-use pgpassport::commands::policy::Idp;
+use pgpassport::commands::policy::IdentityProvider;
 use pgpassport::config::Config;
 
 fn pages() -> Vec<(PathBuf, String)> {
@@ -73,7 +73,7 @@ fn users_are_named_safely(config: &Config, path: &Path) {
     let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/access.md")).unwrap();
     let table = page.split("## Which claim names a person").nth(1).unwrap().split("\n## ").next().unwrap();
     for issuer in &config.issuers {
-        let idp = Idp::of(&issuer.issuer).label();
+        let idp = IdentityProvider::of(&issuer.issuer).label();
         let row = table.lines().find(|line| line.starts_with(&format!("| {idp} |")));
         let safe = row.unwrap_or_else(|| panic!("no row for {idp}")).split('|').nth(2).unwrap();
         let theirs = config.clusters.iter().filter(|cluster| cluster.admits(issuer));
@@ -106,17 +106,17 @@ fn every_configuration_is_a_good_one() {
 #[test]
 fn every_snippet_is_the_printed_one() {
     let claims = |idp| match idp {
-        Idp::Auth0 => vec!["https://acme.com/db_user".to_owned()],
-        Idp::Entra => vec!["oid".to_owned()],
+        IdentityProvider::Auth0 => vec!["https://acme.com/db_user".to_owned()],
+        IdentityProvider::Entra => vec!["oid".to_owned()],
         _ => vec!["preferred_username".to_owned()],
     };
     let squeezed = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
     for (idp, name) in [
-        (Idp::Okta, "okta"),
-        (Idp::Entra, "entra"),
-        (Idp::Keycloak, "keycloak"),
-        (Idp::Auth0, "auth0"),
-        (Idp::Cognito, "cognito"),
+        (IdentityProvider::Okta, "okta"),
+        (IdentityProvider::Entra, "entra"),
+        (IdentityProvider::Keycloak, "keycloak"),
+        (IdentityProvider::Auth0, "auth0"),
+        (IdentityProvider::Cognito, "cognito"),
     ] {
         let recipe = idp.recipe(name, &claims(idp), true);
         assert_eq!(recipe.page, Some(format!("{name}.md").as_str()));

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::os::unix::fs::PermissionsExt;
 
 use aws_emulator::{Ca, Page};
-use pgpassport::commands::doctor::State;
+use pgpassport::commands::doctor::LinkState;
 
 use crate::doctor::{Run, assert_complete};
 use crate::world::World;
@@ -88,7 +88,7 @@ async fn doctor_goes_through_the_proxy_too() {
     assert_complete(&findings);
     let of = |link: &str| findings.iter().find(|finding| finding.link.id() == link).unwrap();
     for link in ["issuer-tls", "issuer-keys", "sts-endpoint", "sts"] {
-        assert_eq!(of(link).state, State::Ok, "{:#?}", of(link));
+        assert_eq!(of(link).state, LinkState::Ok, "{:#?}", of(link));
     }
     let said = &of("sts-endpoint").found;
     assert!(said.contains("sts.acme.test:443 is reached through the proxy at 127.0.0.1:"), "{said}");
@@ -97,7 +97,7 @@ async fn doctor_goes_through_the_proxy_too() {
         let elsewhere = |toml: String| toml.replace(name, "nobody.acme.test");
         let findings = Run::with(&token).changing(elsewhere).examine(&world).await;
         let failed = findings.iter().find(|finding| finding.link.id() == link).unwrap();
-        assert_eq!(failed.state, State::Failed, "{failed:#?}");
+        assert_eq!(failed.state, LinkState::Failed, "{failed:#?}");
         assert!(failed.found.contains("through the proxy http://127.0.0.1:"), "{failed:#?}");
         assert!(failed.remedy.as_deref().unwrap().contains("egress.proxy"), "{failed:#?}");
     }

@@ -8,15 +8,15 @@ use std::path::Path;
 use std::process::Command;
 
 use aws_emulator::{Issuer, IssuerOptions, Page, Provider, SourceIp, Template, names};
-use pgpassport::commands::policy::{Format, Plan, Source, Wishes, render};
+use pgpassport::commands::policy::{PlanFormat, PlanOptions, PolicyPlan, SourceRestriction, render};
 use pgpassport::config::Config;
 
 use crate::world::{World, database};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_pgpassport");
 
-fn from(source: Source) -> Wishes {
-    Wishes { source, ..Wishes::default() }
+fn from(source: SourceRestriction) -> PlanOptions {
+    PlanOptions { source, ..PlanOptions::default() }
 }
 
 async fn is_let_in(world: &World) {
@@ -42,7 +42,7 @@ async fn the_permissive_form_lets_in_who_has_a_token_for_this_audience() {
     let theirs = world.mint(world.claims("alice").set("azp", "another-app"));
     is_not_trusted(&world, &theirs).await;
     // The very client whose id is given with --audience, and no other.
-    let form = Wishes { audiences: vec!["another-app".to_owned()], ..Wishes::default() };
+    let form = PlanOptions { audiences: vec!["another-app".to_owned()], ..PlanOptions::default() };
     let by_azp = World::wishes().policies(form).start().await;
     let url = by_azp.cloud.issuer.url();
     let audiences = vec!["another-app".to_owned()];
@@ -56,7 +56,7 @@ async fn the_permissive_form_lets_in_who_has_a_token_for_this_audience() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_source_ip_form_lets_in_from_the_named_addresses_only() {
     let networks = ["198.51.100.7", "203.0.113.0/24"].map(str::to_owned).to_vec();
-    let world = World::wishes().policies(from(Source::Ip(networks))).start().await;
+    let world = World::wishes().policies(from(SourceRestriction::Ip(networks))).start().await;
     let come_from = |source| world.cloud.sts.set_source_ip(source);
     for address in [[198, 51, 100, 7], [203, 0, 113, 1], [203, 0, 113, 255]] {
         come_from(SourceIp::Fixed(IpAddr::from(address)));
@@ -76,7 +76,7 @@ async fn the_source_ip_form_lets_in_from_the_named_addresses_only() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_source_vpce_form_lets_in_through_the_named_endpoint_only() {
-    let form = from(Source::Vpce(vec!["vpce-0123456789abcdef0".to_owned()]));
+    let form = from(SourceRestriction::Vpce(vec!["vpce-0123456789abcdef0".to_owned()]));
     let world = World::wishes().policies(form).start().await;
     world.cloud.sts.set_source_ip(SourceIp::Vpce("vpce-0123456789abcdef0"));
     is_let_in(&world).await;
@@ -88,7 +88,7 @@ async fn the_source_vpce_form_lets_in_through_the_named_endpoint_only() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_session_tag_form_ties_the_role_to_the_one_user() {
-    for form in [Wishes::default(), from(Source::Ip(vec!["127.0.0.0/8".to_owned()]))] {
+    for form in [PlanOptions::default(), from(SourceRestriction::Ip(vec!["127.0.0.0/8".to_owned()]))] {
         let world = World::wishes().cluster("pin = \"session-tag\"").policies(form).start().await;
         let tagged = world.mint(world.claims("alice").tag("dbuser", "alice"));
         world.connect("alice", &tagged).await.unwrap();
@@ -188,7 +188,7 @@ async fn each_issuer_is_trusted_by_its_own_role() {
     let world = World::wishes().role(&role).issuer(&more).start().await;
     let text = fs::read_to_string(world.config_file()).unwrap();
     let config = Config::from_toml(&text, "proxy.toml").unwrap();
-    let plan = Plan::new(&config, &Wishes::default()).unwrap();
+    let plan = PolicyPlan::new(&config, &PlanOptions::default()).unwrap();
     let roles: Vec<_> = plan.roles.iter().map(|role| role.arn.as_str().to_owned()).collect();
     assert_eq!(roles, [names::ROLE_ARN, "arn:aws:iam::123456789012:role/pgpassport-other"]);
     let theirs = plan.roles[1].trust.json();
@@ -210,20 +210,20 @@ async fn each_issuer_is_trusted_by_its_own_role() {
 }
 
 /// The example's plan in some form.
-fn example(form: &Wishes) -> Plan {
+fn example(form: &PlanOptions) -> PolicyPlan {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config/valid/printed_policies.toml");
     let text = fs::read_to_string(&path).unwrap();
-    Plan::new(&Config::from_toml(&text, &path).unwrap(), form).unwrap()
+    PolicyPlan::new(&Config::from_toml(&text, &path).unwrap(), form).unwrap()
 }
 
 #[test]
 fn the_stand_ins_own_policies_are_the_printed_ones() {
-    let tagged = Wishes { session_tag: true, ..Wishes::default() };
-    let ip = from(Source::Ip(vec!["203.0.113.7".to_owned()]));
-    let vpce = from(Source::Vpce(vec!["vpce-0123456789abcdef0".to_owned()]));
+    let tagged = PlanOptions { session_tag: true, ..PlanOptions::default() };
+    let ip = from(SourceRestriction::Ip(vec!["203.0.113.7".to_owned()]));
+    let vpce = from(SourceRestriction::Vpce(vec!["vpce-0123456789abcdef0".to_owned()]));
     for (name, form, trust) in [
-        ("trust-policy", Wishes::default(), true),
-        ("permission-policy", Wishes::default(), false),
+        ("trust-policy", PlanOptions::default(), true),
+        ("permission-policy", PlanOptions::default(), false),
         ("trust-policy-source-ip", ip, true),
         ("trust-policy-source-vpce", vpce, true),
         ("trust-policy-session-tag", tagged.clone(), true),
@@ -248,16 +248,16 @@ fn the_shell_lines_give_aws_the_very_documents() {
         fs::write(&path, program).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     }
-    let form = Wishes {
+    let form = PlanOptions {
         session_tag: true,
         audiences: vec!["it's $HOME `id` \\".to_owned()],
         users: vec![pgpassport::names::DbUser::parse("a\"b$HOME'").unwrap()],
-        ..Wishes::default()
+        ..PlanOptions::default()
     };
     let plan = example(&form);
     let seen = folder.path().join("seen");
     let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
-    let script = render(&plan, Format::Cli, None).unwrap();
+    let script = render(&plan, PlanFormat::Cli, None).unwrap();
     let run = Command::new("sh").args(["-c", &script]).env("PATH", path).env("SEEN", &seen).output().unwrap();
     assert!(run.status.success(), "{run:?}");
     let hex = fs::read_to_string(&seen).unwrap();

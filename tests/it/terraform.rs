@@ -5,14 +5,14 @@ use std::path::Path;
 
 use hcl::eval::{Context, Evaluate as _};
 use hcl::{Block, Body};
-use pgpassport::commands::policy::{Format, Plan, Source, Wishes, render};
+use pgpassport::commands::policy::{PlanFormat, PlanOptions, PolicyPlan, SourceRestriction, render};
 use pgpassport::config::Config;
 use serde_json::{Value, json};
 
-fn plan(file: &str, change: impl FnOnce(String) -> String, wishes: &Wishes) -> Plan {
+fn plan(file: &str, change: impl FnOnce(String) -> String, wishes: &PlanOptions) -> PolicyPlan {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
     let config = Config::from_toml(&change(fs::read_to_string(&path).unwrap()), &path);
-    Plan::new(&config.unwrap_or_else(|problems| panic!("{problems}")), wishes).unwrap()
+    PolicyPlan::new(&config.unwrap_or_else(|problems| panic!("{problems}")), wishes).unwrap()
 }
 
 /// All resources of a kind: their names, and what is in them.
@@ -42,9 +42,9 @@ fn document(block: &Block, name: &str) -> Value {
 }
 
 /// The file says what the JSON form says, and no more.
-fn says_the_same(plan: &Plan) {
-    let whole: Value = serde_json::from_str(&render(plan, Format::Json, None).unwrap()).unwrap();
-    let text = render(plan, Format::Terraform, None).unwrap();
+fn says_the_same(plan: &PolicyPlan) {
+    let whole: Value = serde_json::from_str(&render(plan, PlanFormat::Json, None).unwrap()).unwrap();
+    let text = render(plan, PlanFormat::Terraform, None).unwrap();
     let file: Body = text.parse().unwrap_or_else(|error| panic!("{error}: {text}"));
 
     let registered: Vec<_> = plan.providers.iter().filter(|provider| !provider.built_in).collect();
@@ -79,22 +79,26 @@ fn says_the_same(plan: &Plan) {
 #[test]
 fn every_form_parses_and_holds_the_documents_of_the_json_form() {
     let printed = "tests/config/valid/printed_policies.toml";
-    let from = |source| Wishes { source, ..Wishes::default() };
-    let awkward = Wishes {
+    let from = |source| PlanOptions { source, ..PlanOptions::default() };
+    let awkward = PlanOptions {
         session_tag: true,
         audiences: ["a\"b\\c", "${d} %{e} $${f}", "plain"].map(str::to_owned).to_vec(),
-        ..Wishes::default()
+        ..PlanOptions::default()
     };
     for wishes in [
-        Wishes::default(),
+        PlanOptions::default(),
         awkward,
-        from(Source::Ip(vec!["203.0.113.7".to_owned(), "198.51.100.0/24".to_owned()])),
-        from(Source::Vpce(vec!["vpce-0123456789abcdef0".to_owned()])),
+        from(SourceRestriction::Ip(vec!["203.0.113.7".to_owned(), "198.51.100.0/24".to_owned()])),
+        from(SourceRestriction::Vpce(vec!["vpce-0123456789abcdef0".to_owned()])),
     ] {
         says_the_same(&plan(printed, |toml| toml, &wishes));
     }
     for file in ["several_clusters", "several_issuers"] {
-        says_the_same(&plan(&format!("tests/config/valid/{file}.toml"), |toml| toml, &Wishes::default()));
+        says_the_same(&plan(
+            &format!("tests/config/valid/{file}.toml"),
+            |toml| toml,
+            &PlanOptions::default(),
+        ));
     }
 }
 
@@ -106,5 +110,5 @@ fn roles_of_one_name_in_two_accounts_are_two_resources() {
     let entra =
         "[[issuer]]\nname = \"entra\"\nurl = \"https://login.microsoftonline.com/t/v2.0\"\naudience = \"x\"";
     let change = |toml: String| format!("{}\n{entra}", toml.replace(one, two));
-    says_the_same(&plan("proxy.toml", change, &Wishes::default()));
+    says_the_same(&plan("proxy.toml", change, &PlanOptions::default()));
 }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::Trouble;
-use super::report::{Link, Report};
+use super::LinkProblem;
+use super::report::{ChainLink, DoctorReport};
 use crate::config::{ClusterSettings, NamePattern, UserSettings};
 use crate::identity::policy::{carries_tags, check_tag};
 use crate::identity::{AccessPolicy, Grant, LoginRequest, PolicyError, VerifiedClaims, db_user};
@@ -11,17 +11,17 @@ use crate::names::{DbUser, printable};
 use crate::session::explain::explain;
 use crate::session::outcome::LoginError;
 
-pub(super) const LINKS: [Link; 3] = [Link::Cluster, Link::DatabaseUser, Link::SessionTag];
+pub(super) const LINKS: [ChainLink; 3] = [ChainLink::Cluster, ChainLink::DatabaseUser, ChainLink::SessionTag];
 
 /// What `doctor` was told about it.
 #[derive(Clone, Copy)]
-pub(super) struct Wanted<'a> {
+pub(super) struct AccessRequest<'a> {
     pub(super) cluster: Option<&'a str>,
     pub(super) database: Option<&'a str>,
 }
 
 /// What AWS will look at in the token.
-pub(super) struct Brought {
+pub(super) struct AwsClaims {
     pub(super) tags: bool,
     pub(super) azp: Option<String>,
     pub(super) audience: Vec<String>,
@@ -29,7 +29,7 @@ pub(super) struct Brought {
     pub(super) roles: Option<String>,
 }
 
-impl Brought {
+impl AwsClaims {
     fn by(claims: &VerifiedClaims) -> Self {
         let roles = claims.claim(&["https://aws.amazon.com/roles".to_owned()]);
         Self {
@@ -45,19 +45,19 @@ impl Brought {
 pub(super) fn examine(
     claims: VerifiedClaims,
     clusters: &[Arc<ClusterSettings>],
-    wanted: Wanted<'_>,
+    wanted: AccessRequest<'_>,
     listener: &str,
-    report: &mut Report<'_>,
-) -> Option<(Grant, Brought)> {
+    report: &mut DoctorReport<'_>,
+) -> Option<(Grant, AwsClaims)> {
     let cluster = match choose(clusters, wanted) {
         Ok(cluster) => cluster,
-        Err(trouble) => {
-            report.fail(Link::Cluster, trouble);
+        Err(problem) => {
+            report.fail(ChainLink::Cluster, problem);
             report.skip_all(&LINKS[1..], "not tried: the cluster is not known");
             return None;
         }
     };
-    let brought = Brought::by(&claims);
+    let aws_claims = AwsClaims::by(&claims);
     let rule = cluster.user.of(claims.issuer_name());
     let claim = rule.map(|rule| rule.claim_for(claims.user_claim()).join(".")).unwrap_or_default();
     let derived = db_user::derive(&claims, &cluster.user);
@@ -72,9 +72,9 @@ pub(super) fn examine(
             | PolicyError::NotAllowed { .. }
             | PolicyError::Database(_)
             | PolicyError::ForbiddenSetting { .. }),
-        ) => report.fail(Link::Cluster, refused(why)),
+        ) => report.fail(ChainLink::Cluster, refused(why)),
         _ => report.ok(
-            Link::Cluster,
+            ChainLink::Cluster,
             format!(
                 "{} at {}, database \"{}\"",
                 cluster.name,
@@ -84,21 +84,21 @@ pub(super) fn examine(
         ),
     }
     match &derived {
-        Ok(user) => report.ok(Link::DatabaseUser, why(user, &claim, rule)),
-        Err(fault) => report.fail(Link::DatabaseUser, refused(&PolicyError::Derive(fault.clone()))),
+        Ok(user) => report.ok(ChainLink::DatabaseUser, why(user, &claim, rule)),
+        Err(fault) => report.fail(ChainLink::DatabaseUser, refused(&PolicyError::Derive(fault.clone()))),
     }
-    session_tag(cluster, tag, &brought, report);
-    granted.ok().map(|grant| (grant, brought))
+    session_tag(cluster, tag, &aws_claims, report);
+    granted.ok().map(|grant| (grant, aws_claims))
 }
 
 fn choose<'c>(
     clusters: &'c [Arc<ClusterSettings>],
-    wanted: Wanted<'_>,
-) -> Result<&'c Arc<ClusterSettings>, Trouble> {
+    wanted: AccessRequest<'_>,
+) -> Result<&'c Arc<ClusterSettings>, LinkProblem> {
     let known: Vec<_> = clusters.iter().map(|cluster| cluster.name.as_str()).collect();
     let of = |found: Vec<&'c Arc<ClusterSettings>>, what: String| match found.as_slice() {
         [one] => Ok(*one),
-        _ => Err(Trouble::new(what, format!("Name one with --cluster: {}.", known.join(", ")))),
+        _ => Err(LinkProblem::new(what, format!("Name one with --cluster: {}.", known.join(", ")))),
     };
     match (wanted.cluster, wanted.database) {
         (Some(name), _) => {
@@ -123,7 +123,7 @@ fn choose<'c>(
 /// A connection as the cluster's route wants it.
 fn asked<'a>(
     cluster: &'a ClusterSettings,
-    wanted: Wanted<'a>,
+    wanted: AccessRequest<'a>,
     listener: &'a str,
     derived: Option<&'a DbUser>,
 ) -> LoginRequest<'a> {
@@ -161,23 +161,23 @@ fn why(user: &DbUser, claim: &str, rule: Option<&UserSettings>) -> String {
 fn session_tag(
     cluster: &ClusterSettings,
     tag: Option<Result<(), PolicyError>>,
-    brought: &Brought,
-    report: &mut Report<'_>,
+    aws_claims: &AwsClaims,
+    report: &mut DoctorReport<'_>,
 ) {
     match tag {
-        _ if !cluster.pin.by_tag() && brought.tags => report.ok(
-            Link::SessionTag,
+        _ if !cluster.pin.by_tag() && aws_claims.tags => report.ok(
+            ChainLink::SessionTag,
             "cluster.pin needs none; the token has tags, so every role of its issuer has to allow sts:TagSession",
         ),
-        _ if !cluster.pin.by_tag() => report.ok(Link::SessionTag, "cluster.pin needs none, and the token has none"),
-        None => report.skip(Link::SessionTag, "not tried: the database user is not known"),
-        Some(Ok(())) => report.ok(Link::SessionTag, "dbuser is the database user, byte for byte"),
-        Some(Err(fault)) => report.fail(Link::SessionTag, refused(&fault)),
+        _ if !cluster.pin.by_tag() => report.ok(ChainLink::SessionTag, "cluster.pin needs none, and the token has none"),
+        None => report.skip(ChainLink::SessionTag, "not tried: the database user is not known"),
+        Some(Ok(())) => report.ok(ChainLink::SessionTag, "dbuser is the database user, byte for byte"),
+        Some(Err(fault)) => report.fail(ChainLink::SessionTag, refused(&fault)),
     }
 }
 
 /// What a client would be told, and the rule that decided, which it would not.
-fn refused(why: &PolicyError) -> Trouble {
+fn refused(why: &PolicyError) -> LinkProblem {
     let refusal = explain(&LoginError::Policy(why.clone()), "");
     let remedy = match why {
         PolicyError::NotAllowed { .. } | PolicyError::NoCluster { .. } => {
@@ -186,5 +186,5 @@ fn refused(why: &PolicyError) -> Trouble {
         }
         _ => refusal.hint.unwrap_or_default(),
     };
-    Trouble::new(refusal.detail, remedy).because(why.to_string())
+    LinkProblem::new(refusal.detail, remedy).because(why.to_string())
 }

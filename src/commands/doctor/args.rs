@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::Args;
 
-use super::{Finding, Look, Question, Report, TokenSource, examine, json, text};
+use super::{DoctorReport, DoctorRequest, Finding, OutputStyle, TokenSource, examine, json, text};
 use crate::clock::Clock;
 use crate::commands::check::is_open_to_others;
 use crate::config::Config;
@@ -40,16 +40,16 @@ impl DoctorArgs {
         let (jwt, source) = read_token(&self.token_file)
             .with_context(|| format!("--token-file {}", self.token_file.display()))?;
         let (cluster, database) = (self.cluster, self.database);
-        let question = Question { source, cluster, database, ..Question::new(jwt) };
+        let question = DoctorRequest { source, cluster, database, ..DoctorRequest::new(jwt) };
         let mut out = io::stdout();
         let no_color = std::env::var("NO_COLOR").ok();
-        let look = Look::of(out.is_terminal(), no_color.as_deref());
+        let look = OutputStyle::of(out.is_terminal(), no_color.as_deref());
         let in_json = self.json;
         let mut tell = move |finding: &Finding| {
             let line = if in_json { json(finding) } else { text(finding, look) };
             let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush()); // a closed pipe is no reason to stop
         };
-        let mut report = Report::new(&mut tell);
+        let mut report = DoctorReport::new(&mut tell);
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build()?;
         runtime.block_on(examine(config, question, &Clock::system(), &mut report));

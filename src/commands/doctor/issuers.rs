@@ -4,9 +4,9 @@ use std::time::SystemTime;
 
 use rustls_pki_types::CertificateDer;
 
-use super::Trouble;
-use super::certificates::Chain;
-use super::report::{Link, Report};
+use super::LinkProblem;
+use super::certificates::CertificateChain;
+use super::report::{ChainLink, DoctorReport};
 use crate::config::IssuerSettings;
 use crate::identity::KeyFetcher;
 use crate::identity::jwks::{KeySet, LeftOut};
@@ -16,14 +16,14 @@ use crate::net::https::HttpsError;
 use crate::net::outgoing::Outgoing;
 
 /// What comes after the connection.
-const LINKS: [Link; 2] = [Link::IssuerDiscovery, Link::IssuerKeys];
+const LINKS: [ChainLink; 2] = [ChainLink::IssuerDiscovery, ChainLink::IssuerKeys];
 
 /// The names of the issuers whose keys could be fetched.
 pub(super) async fn examine(
     issuers: &[IssuerSettings],
     outgoing: &Outgoing,
     now: SystemTime,
-    report: &mut Report<'_>,
+    report: &mut DoctorReport<'_>,
 ) -> Vec<String> {
     let mut usable = Vec::new();
     for settings in issuers {
@@ -38,7 +38,7 @@ async fn one(
     settings: &IssuerSettings,
     outgoing: &Outgoing,
     now: SystemTime,
-    report: &mut Report<'_>,
+    report: &mut DoctorReport<'_>,
 ) -> Option<()> {
     let name = &settings.name;
     let unreached = format!("issuer {name}: not tried, it cannot be reached");
@@ -46,7 +46,7 @@ async fn one(
         Ok(fetcher) => fetcher,
         Err(error) => {
             let remedy = "Correct issuer.url and issuer.ca_file.";
-            report.fail(Link::IssuerTls, Trouble::new(format!("issuer {name}: {error}"), remedy));
+            report.fail(ChainLink::IssuerTls, LinkProblem::new(format!("issuer {name}: {error}"), remedy));
             report.skip_all(&LINKS, &unreached);
             return None;
         }
@@ -54,7 +54,7 @@ async fn one(
     match fetcher.certificates().await {
         Ok(chain) => certificate(settings, &chain, now, report),
         Err(error) => {
-            report.fail(Link::IssuerTls, fetching(name, &error));
+            report.fail(ChainLink::IssuerTls, fetching(name, &error));
             report.skip_all(&LINKS, &unreached);
             return None;
         }
@@ -62,9 +62,9 @@ async fn one(
     let url = match fetcher.locate().await {
         Ok(url) => url,
         Err(error) => {
-            report.fail(Link::IssuerDiscovery, fetching(name, &error));
+            report.fail(ChainLink::IssuerDiscovery, fetching(name, &error));
             report.skip(
-                Link::IssuerKeys,
+                ChainLink::IssuerKeys,
                 format!("issuer {name}: not tried, it is not known where the keys are"),
             );
             return None;
@@ -72,21 +72,21 @@ async fn one(
     };
     let how =
         if settings.jwks_url.is_some() { "jwks_url is configured, so discovery is not asked; " } else { "" };
-    report.ok(Link::IssuerDiscovery, format!("issuer {name}: {how}the keys are at {url}"));
+    report.ok(ChainLink::IssuerDiscovery, format!("issuer {name}: {how}the keys are at {url}"));
     match fetcher.fetch_from(&url).await {
         Ok(fetched) => {
             keys(name, &fetched.keys, report);
             Some(())
         }
         Err(error) => {
-            report.fail(Link::IssuerKeys, fetching(name, &error));
+            report.fail(ChainLink::IssuerKeys, fetching(name, &error));
             None
         }
     }
 }
 
 /// The usable keys, and each of the others with the reason.
-fn keys(name: &str, keys: &KeySet, report: &mut Report<'_>) {
+fn keys(name: &str, keys: &KeySet, report: &mut DoctorReport<'_>) {
     let found = format!("issuer {name}: {} usable key(s)", keys.len());
     let (other_purpose, broken): (Vec<_>, Vec<_>) =
         keys.left_out().iter().partition(|one| one.fault.is_other_purpose());
@@ -95,11 +95,11 @@ fn keys(name: &str, keys: &KeySet, report: &mut Report<'_>) {
     if !broken.is_empty() {
         let remedy = "Have the issuer publish these keys as RFC 7518 says, or no longer. Tokens signed with them are refused.";
         let found = format!("{found}; {} cannot be used: {}", broken.len(), list(&broken));
-        report.warn(Link::IssuerKeys, Trouble::new(found, remedy));
+        report.warn(ChainLink::IssuerKeys, LinkProblem::new(found, remedy));
     } else if other_purpose.is_empty() {
-        report.ok(Link::IssuerKeys, found);
+        report.ok(ChainLink::IssuerKeys, found);
     } else {
-        report.ok(Link::IssuerKeys, format!("{found}; not for tokens: {}", list(&other_purpose)));
+        report.ok(ChainLink::IssuerKeys, format!("{found}; not for tokens: {}", list(&other_purpose)));
     }
 }
 
@@ -107,11 +107,12 @@ fn certificate(
     settings: &IssuerSettings,
     chain: &[CertificateDer<'_>],
     now: SystemTime,
-    report: &mut Report<'_>,
+    report: &mut DoctorReport<'_>,
 ) {
     let name = &settings.name;
     if chain.is_empty() {
-        return report.ok(Link::IssuerTls, format!("issuer {name}: reached without TLS, on this machine"));
+        return report
+            .ok(ChainLink::IssuerTls, format!("issuer {name}: reached without TLS, on this machine"));
     }
     let authorities = match &settings.ca_file {
         Some(file) => format!(
@@ -121,7 +122,7 @@ fn certificate(
         None => ", verified by the system's certificate authorities".to_owned(),
     };
     let certificates: Vec<_> = chain.iter().map_while(CertificateFacts::read).collect();
-    let chain = Chain {
+    let chain = CertificateChain {
         whose: &format!("issuer {name}: "),
         what: "its certificate",
         certificates: &certificates,
@@ -129,10 +130,10 @@ fn certificate(
         matters: "Neither pgpassport nor AWS STS can fetch the issuer's keys.",
         order: Some("AWS STS takes no such chain."),
     };
-    chain.tell(Link::IssuerTls, &authorities, now, report);
+    chain.tell(ChainLink::IssuerTls, &authorities, now, report);
 }
 
-fn fetching(name: &str, error: &FetchError) -> Trouble {
+fn fetching(name: &str, error: &FetchError) -> LinkProblem {
     let remedy = match error {
         FetchError::Http { error, .. } => unreached(error),
         FetchError::Status { .. } => {
@@ -150,7 +151,7 @@ fn fetching(name: &str, error: &FetchError) -> Trouble {
             "The issuer has to publish RSA (2048 to 8192 bits), P-256, P-384 or P-521 keys for signatures."
         }
     };
-    Trouble::new(format!("issuer {name}: {error}"), remedy)
+    LinkProblem::new(format!("issuer {name}: {error}"), remedy)
 }
 
 const SLOW: &str = "Let this machine reach the issuer: DNS, firewall, and issuer.url as it stands in the tokens. AWS STS has to reach it \

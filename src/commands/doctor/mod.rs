@@ -19,9 +19,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::args::DoctorArgs;
-pub use self::render::{Look, json, text};
-use self::report::Trouble;
-pub use self::report::{Finding, Link, Report, State};
+pub use self::render::{OutputStyle, json, text};
+use self::report::LinkProblem;
+pub use self::report::{ChainLink, DoctorReport, Finding, LinkState};
 use crate::app::egress;
 use crate::aws::retry::StsTimes;
 use crate::clock::Clock;
@@ -44,7 +44,7 @@ pub enum TokenSource {
 
 /// What is to be examined.
 #[derive(Debug)]
-pub struct Question {
+pub struct DoctorRequest {
     /// A real token.
     pub jwt: Jwt,
     /// Its source.
@@ -61,7 +61,7 @@ pub struct Question {
     pub patience: Duration,
 }
 
-impl Question {
+impl DoctorRequest {
     /// With the usual waits.
     pub fn new(jwt: Jwt) -> Self {
         Self {
@@ -77,8 +77,8 @@ impl Question {
 }
 
 /// Examines everything, in the order of a login. The token is spent.
-pub async fn examine(config: Config, question: Question, clock: &Clock, report: &mut Report<'_>) {
-    let Question { jwt, source, cluster, database, sts_times, sts_slow, patience } = question;
+pub async fn examine(config: Config, question: DoctorRequest, clock: &Clock, report: &mut DoctorReport<'_>) {
+    let DoctorRequest { jwt, source, cluster, database, sts_times, sts_slow, patience } = question;
     let resolver = Resolver::system();
     // A file that cannot be read is a problem of the configuration, which is reported first.
     let outgoing = Outgoing::new(resolver.clone(), egress(&config.egress).unwrap_or_default())
@@ -88,7 +88,7 @@ pub async fn examine(config: Config, question: Question, clock: &Clock, report: 
     let usable = issuers::examine(&config.issuers, &outgoing, clock.now(), report).await;
     token::source(&source, report);
     let claims = token::examine(&jwt, &config.issuers, &usable, (clock, &outgoing), report).await;
-    let wanted = access::Wanted { cluster: cluster.as_deref(), database: database.as_deref() };
+    let wanted = access::AccessRequest { cluster: cluster.as_deref(), database: database.as_deref() };
     let listener = config.listeners.first().map_or("", |listen| listen.name.as_str()).to_owned();
     let clusters: Vec<_> = config.clusters.into_iter().map(Arc::new).collect();
     let Some(claims) = claims else {

@@ -2,19 +2,19 @@
 
 use std::fmt::Write as _;
 
-use super::report::{Finding, State};
+use super::report::{Finding, LinkState};
 use crate::names::visible;
 
 /// How lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Look {
+pub enum OutputStyle {
     /// Words only.
     Plain,
     /// With marks and colours, for a terminal.
     Coloured,
 }
 
-impl Look {
+impl OutputStyle {
     /// Colours are for terminals, and not for those who want none (<https://no-color.org>).
     pub fn of(terminal: bool, no_color: Option<&str>) -> Self {
         if terminal && no_color.is_none_or(str::is_empty) { Self::Coloured } else { Self::Plain }
@@ -22,19 +22,19 @@ impl Look {
 }
 
 /// One link in one line, with cause and remedy below it.
-pub fn text(finding: &Finding, look: Look) -> String {
+pub fn text(finding: &Finding, look: OutputStyle) -> String {
     let (word, mark, colour) = match finding.state {
-        State::Ok => ("ok  ", "✓", "32"),
-        State::Warning => ("warn", "!", "33"),
-        State::Failed => ("FAIL", "✗", "31"),
-        State::Skipped => ("skip", "-", "2"),
+        LinkState::Ok => ("ok  ", "✓", "32"),
+        LinkState::Warning => ("warn", "!", "33"),
+        LinkState::Failed => ("FAIL", "✗", "31"),
+        LinkState::Skipped => ("skip", "-", "2"),
     };
     let head = match look {
-        Look::Plain => word.to_owned(),
-        Look::Coloured => format!("\u{1b}[{colour}m{mark}\u{1b}[0m"),
+        OutputStyle::Plain => word.to_owned(),
+        OutputStyle::Coloured => format!("\u{1b}[{colour}m{mark}\u{1b}[0m"),
     };
     let mut out = format!("{head}  {:<20}  {}\n", finding.link.id(), lines(&finding.found));
-    if finding.state == State::Failed {
+    if finding.state == LinkState::Failed {
         let _ = writeln!(out, "      checked  {}", finding.checked);
     }
     for (name, text) in [("cause   ", &finding.cause), ("remedy  ", &finding.remedy)] {
@@ -58,13 +58,13 @@ pub fn json(finding: &Finding) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::report::Link;
+    use super::super::report::ChainLink;
     use super::*;
 
     #[test]
     fn a_terminal_gets_marks_and_colours_and_a_pipe_plain_words() {
         let finding = |state| Finding {
-            link: Link::Tcp,
+            link: ChainLink::Tcp,
             state,
             checked: "a connection",
             found: "refused".to_owned(),
@@ -72,12 +72,13 @@ mod tests {
             remedy: Some("open the port".to_owned()),
         };
         for (state, plain, mark, colour) in [
-            (State::Ok, "ok    tcp ", "✓", "32"),
-            (State::Warning, "warn  tcp ", "!", "33"),
-            (State::Failed, "FAIL  tcp ", "✗", "31"),
-            (State::Skipped, "skip  tcp ", "-", "2"),
+            (LinkState::Ok, "ok    tcp ", "✓", "32"),
+            (LinkState::Warning, "warn  tcp ", "!", "33"),
+            (LinkState::Failed, "FAIL  tcp ", "✗", "31"),
+            (LinkState::Skipped, "skip  tcp ", "-", "2"),
         ] {
-            let (piped, shown) = (text(&finding(state), Look::Plain), text(&finding(state), Look::Coloured));
+            let (piped, shown) =
+                (text(&finding(state), OutputStyle::Plain), text(&finding(state), OutputStyle::Coloured));
             assert!(piped.starts_with(plain) && piped.is_ascii() && !piped.contains('\u{1b}'), "{piped}");
             assert!(shown.starts_with(&format!("\u{1b}[{colour}m{mark}\u{1b}[0m  tcp ")), "{shown}");
             for line in [&piped, &shown] {

@@ -10,7 +10,7 @@ use crate::session::outcome::LoginError;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[expect(missing_docs, reason = "`Link::checks` says what each one is")]
-pub enum Link {
+pub enum ChainLink {
     Config,
     ListenerCertificate,
     IssuerTls,
@@ -42,7 +42,7 @@ pub enum Link {
     Writer,
 }
 
-impl Link {
+impl ChainLink {
     /// All of them, in the order of the chain.
     pub const ALL: [Self; 29] = [
         Self::Config,
@@ -129,7 +129,7 @@ impl Link {
 /// How a link is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum State {
+pub enum LinkState {
     /// As it should be.
     Ok,
     /// It works, and something is worth knowing.
@@ -144,9 +144,9 @@ pub enum State {
 #[derive(Clone, Debug, Serialize)]
 pub struct Finding {
     /// The link.
-    pub link: Link,
+    pub link: ChainLink,
     /// How it is.
-    pub state: State,
+    pub state: LinkState,
     /// What is checked there.
     pub checked: &'static str,
     /// What was found, or why it was not tried.
@@ -161,13 +161,13 @@ pub struct Finding {
 
 /// What is wrong, why, and what to do.
 #[derive(Clone, Debug)]
-pub(super) struct Trouble {
+pub(super) struct LinkProblem {
     pub(super) found: String,
     pub(super) cause: Option<String>,
     pub(super) remedy: String,
 }
 
-impl Trouble {
+impl LinkProblem {
     pub(super) fn new(found: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { found: found.into(), cause: None, remedy: remedy.into() }
     }
@@ -187,12 +187,12 @@ impl Trouble {
 }
 
 /// All findings so far, in the order of the chain.
-pub struct Report<'t> {
+pub struct DoctorReport<'t> {
     findings: Vec<Finding>,
     tell: &'t mut (dyn FnMut(&Finding) + Send),
 }
 
-impl<'t> Report<'t> {
+impl<'t> DoctorReport<'t> {
     /// `tell` hears of each finding at once: some links take seconds.
     pub fn new(tell: &'t mut (dyn FnMut(&Finding) + Send)) -> Self {
         Self { findings: Vec::new(), tell }
@@ -205,34 +205,42 @@ impl<'t> Report<'t> {
 
     /// Whether nothing is broken and everything was tried.
     pub fn all_well(&self) -> bool {
-        self.findings.iter().all(|finding| matches!(finding.state, State::Ok | State::Warning))
+        self.findings.iter().all(|finding| matches!(finding.state, LinkState::Ok | LinkState::Warning))
     }
 
-    pub(super) fn ok(&mut self, link: Link, found: impl Into<String>) {
-        self.add(link, State::Ok, Trouble { found: found.into(), cause: None, remedy: String::new() });
+    pub(super) fn ok(&mut self, link: ChainLink, found: impl Into<String>) {
+        self.add(
+            link,
+            LinkState::Ok,
+            LinkProblem { found: found.into(), cause: None, remedy: String::new() },
+        );
     }
 
-    pub(super) fn warn(&mut self, link: Link, trouble: Trouble) {
-        self.add(link, State::Warning, trouble);
+    pub(super) fn warn(&mut self, link: ChainLink, problem: LinkProblem) {
+        self.add(link, LinkState::Warning, problem);
     }
 
-    pub(super) fn fail(&mut self, link: Link, trouble: Trouble) {
-        self.add(link, State::Failed, trouble);
+    pub(super) fn fail(&mut self, link: ChainLink, problem: LinkProblem) {
+        self.add(link, LinkState::Failed, problem);
     }
 
-    pub(super) fn skip(&mut self, link: Link, why: impl Into<String>) {
-        self.add(link, State::Skipped, Trouble { found: why.into(), cause: None, remedy: String::new() });
+    pub(super) fn skip(&mut self, link: ChainLink, why: impl Into<String>) {
+        self.add(
+            link,
+            LinkState::Skipped,
+            LinkProblem { found: why.into(), cause: None, remedy: String::new() },
+        );
     }
 
-    pub(super) fn skip_all(&mut self, links: &[Link], why: &str) {
+    pub(super) fn skip_all(&mut self, links: &[ChainLink], why: &str) {
         for link in links {
             self.skip(*link, why);
         }
     }
 
-    fn add(&mut self, link: Link, state: State, trouble: Trouble) {
-        let remedy = Some(trouble.remedy).filter(|remedy| !remedy.is_empty());
-        let Trouble { found, cause, .. } = Trouble { remedy: String::new(), ..trouble };
+    fn add(&mut self, link: ChainLink, state: LinkState, problem: LinkProblem) {
+        let remedy = Some(problem.remedy).filter(|remedy| !remedy.is_empty());
+        let LinkProblem { found, cause, .. } = LinkProblem { remedy: String::new(), ..problem };
         let finding = Finding { link, state, checked: link.checks(), found, cause, remedy };
         (self.tell)(&finding);
         self.findings.push(finding);
@@ -245,9 +253,9 @@ mod tests {
 
     #[test]
     fn each_id_is_written_in_one_way_and_only_once() {
-        for link in Link::ALL {
+        for link in ChainLink::ALL {
             assert_eq!(serde_json::to_value(link).unwrap(), link.id());
-            assert_eq!(Link::ALL.iter().filter(|other| other.id() == link.id()).count(), 1);
+            assert_eq!(ChainLink::ALL.iter().filter(|other| other.id() == link.id()).count(), 1);
         }
     }
 }

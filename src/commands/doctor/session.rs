@@ -6,16 +6,22 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, copy_bidirectional};
 use tokio::time::timeout;
 use tokio_postgres::{Client, Config, NoTls, Row};
 
-use super::Trouble;
-use super::report::{Link, Report};
+use super::LinkProblem;
+use super::report::{ChainLink, DoctorReport};
 use crate::clock::Clock;
 use crate::identity::Grant;
 use crate::names::{DbUser, printable, sql_identifier};
 use crate::postgres::message::LoginGreeting;
 use crate::postgres::server_login::UpstreamSession;
 
-pub(super) const LINKS: [Link; 6] =
-    [Link::CurrentUser, Link::RdsIam, Link::Privileges, Link::ServerVersion, Link::Clock, Link::Writer];
+pub(super) const LINKS: [ChainLink; 6] = [
+    ChainLink::CurrentUser,
+    ChainLink::RdsIam,
+    ChainLink::Privileges,
+    ChainLink::ServerVersion,
+    ChainLink::Clock,
+    ChainLink::Writer,
+];
 
 /// More apart than this, tokens and signatures begin to be refused (five minutes is SigV4's limit).
 const MAX_SKEW_SECONDS: f64 = 60.0;
@@ -45,7 +51,7 @@ pub(super) async fn examine(
     grant: &Grant,
     clock: &Clock,
     patience: Duration,
-    report: &mut Report<'_>,
+    report: &mut DoctorReport<'_>,
 ) {
     let seen = timeout(patience, look(upstream)).await;
     let problem = match seen {
@@ -57,7 +63,7 @@ pub(super) async fn examine(
         Err(_) => "no answer in time".to_owned(),
     };
     let remedy = "The login works; look at the server's log for why a simple query does not.";
-    report.fail(Link::CurrentUser, Trouble::new(printable(&problem, 512), remedy));
+    report.fail(ChainLink::CurrentUser, LinkProblem::new(printable(&problem, 512), remedy));
     report.skip_all(&LINKS[1..], "not tried: the session does not answer");
 }
 
@@ -98,7 +104,7 @@ fn tell(
     row: &Row,
     grant: &Grant,
     clock: &Clock,
-    report: &mut Report<'_>,
+    report: &mut DoctorReport<'_>,
 ) -> Result<(), tokio_postgres::Error> {
     let (current, session): (String, String) = (row.try_get(0)?, row.try_get(1)?);
     let superuser: bool = row.try_get(2)?;
@@ -111,55 +117,55 @@ fn tell(
 
     let shown = printable(&current, 63);
     if current == grant.db_user().as_str() && session == current {
-        report.ok(Link::CurrentUser, format!("\"{shown}\""));
+        report.ok(ChainLink::CurrentUser, format!("\"{shown}\""));
     } else {
         let found = format!("current_user is \"{shown}\", session_user \"{}\"", printable(&session, 63));
         let remedy =
             "Look for ALTER ROLE … SET role: the session is not the user that the audit record names.";
-        report.fail(Link::CurrentUser, Trouble::new(found, remedy));
+        report.fail(ChainLink::CurrentUser, LinkProblem::new(found, remedy));
     }
     rds_iam(&roles, has_iam, grant.db_user(), report);
     privileges(superuser, &roles, &powers, report);
-    report.ok(Link::ServerVersion, printable(&version, 128));
+    report.ok(ChainLink::ServerVersion, printable(&version, 128));
     let ours = clock.now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
     let skew = theirs - ours;
     if skew.abs() > MAX_SKEW_SECONDS {
         let found = format!("the server's clock is {skew:+.0} s from ours");
         report.warn(
-            Link::Clock,
-            Trouble::new(found, "Set this machine's clock by NTP: tokens and signatures have times."),
+            ChainLink::Clock,
+            LinkProblem::new(found, "Set this machine's clock by NTP: tokens and signatures have times."),
         );
     } else {
-        report.ok(Link::Clock, format!("{skew:+.1} s from ours"));
+        report.ok(ChainLink::Clock, format!("{skew:+.1} s from ours"));
     }
     match (recovering, read_only) {
-        (true, _) => report.ok(Link::Writer, "a reader: writes are refused"),
-        (false, true) => report.ok(Link::Writer, "a writer, in a session that begins read-only"),
-        (false, false) => report.ok(Link::Writer, "a writer"),
+        (true, _) => report.ok(ChainLink::Writer, "a reader: writes are refused"),
+        (false, true) => report.ok(ChainLink::Writer, "a writer, in a session that begins read-only"),
+        (false, false) => report.ok(ChainLink::Writer, "a writer"),
     }
     Ok(())
 }
 
-fn rds_iam(roles: &[String], exists: bool, user: &DbUser, report: &mut Report<'_>) {
+fn rds_iam(roles: &[String], exists: bool, user: &DbUser, report: &mut DoctorReport<'_>) {
     if roles.iter().any(|role| role == "rds_iam") {
-        return report.ok(Link::RdsIam, "a member");
+        return report.ok(ChainLink::RdsIam, "a member");
     }
     let found = if exists { "not a member" } else { "the role rds_iam does not exist" };
     let user = sql_identifier(user.as_str());
     let remedy = format!("GRANT rds_iam TO {user}; and enable IAM authentication on the cluster.");
-    report.warn(Link::RdsIam, Trouble::new(found, remedy));
+    report.warn(ChainLink::RdsIam, LinkProblem::new(found, remedy));
 }
 
-fn privileges(superuser: bool, roles: &[String], powers: &[String], report: &mut Report<'_>) {
+fn privileges(superuser: bool, roles: &[String], powers: &[String], report: &mut DoctorReport<'_>) {
     let mut more: Vec<&str> = if superuser { vec!["superuser"] } else { Vec::new() };
     if !superuser {
         more.extend(roles.iter().map(String::as_str).filter(|role| *role != "rds_iam"));
     }
     more.extend(powers.iter().map(String::as_str));
     if more.is_empty() {
-        return report.ok(Link::Privileges, "an ordinary user");
+        return report.ok(ChainLink::Privileges, "an ordinary user");
     }
     let found = printable(&format!("the user is {}", more.join(", ")), MAX_SHOWN);
     let remedy = "Give people ordinary users: whoever has the token has all of this.";
-    report.warn(Link::Privileges, Trouble::new(found, remedy));
+    report.warn(ChainLink::Privileges, LinkProblem::new(found, remedy));
 }

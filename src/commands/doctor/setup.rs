@@ -2,29 +2,30 @@
 
 use std::time::SystemTime;
 
-use super::Trouble;
-use super::certificates::Chain;
-use super::report::{Link, Report};
+use super::LinkProblem;
+use super::certificates::CertificateChain;
+use super::report::{ChainLink, DoctorReport};
 use crate::commands::check;
-use crate::config::{ClusterSettings, Config, ListenSettings, Pin};
+use crate::config::{ClusterSettings, Config, ListenSettings, PinMode};
 use crate::net::certificate::CertificateFacts;
 
 /// Names of databases in AWS end with one of these; the certificate and the IAM token are for such a name.
 const AWS_SUFFIXES: [&str; 4] = [".amazonaws.com", ".amazonaws.com.cn", ".amazonaws.eu", ".on.aws"];
 
-pub(super) fn config(config: &Config, report: &mut Report<'_>) {
+pub(super) fn config(config: &Config, report: &mut DoctorReport<'_>) {
     let problems = check::file_problems(config);
     if !problems.is_empty() {
         let remedy = "Correct these; `pgpassport check` looks at them again.";
-        return report.fail(Link::Config, Trouble::new(problems.join("; "), remedy));
+        return report.fail(ChainLink::Config, LinkProblem::new(problems.join("; "), remedy));
     }
     let notes: Vec<_> = config.clusters.iter().flat_map(lint).collect();
     if notes.is_empty() {
         let (issuers, clusters) = (config.issuers.len(), config.clusters.len());
-        return report.ok(Link::Config, format!("no problems; {issuers} issuer(s), {clusters} cluster(s)"));
+        return report
+            .ok(ChainLink::Config, format!("no problems; {issuers} issuer(s), {clusters} cluster(s)"));
     }
     for (found, remedy) in notes {
-        report.warn(Link::Config, Trouble::new(found, remedy));
+        report.warn(ChainLink::Config, LinkProblem::new(found, remedy));
     }
 }
 
@@ -45,7 +46,7 @@ fn lint(cluster: &ClusterSettings) -> Vec<(String, &'static str)> {
             "Set cluster.resource_id; it is in the RDS console under Configuration.",
         ));
     }
-    if cluster.pin == Pin::None {
+    if cluster.pin == PinMode::None {
         notes.push((
             format!("cluster {name} has pin = \"none\": the role alone decides who may become whom"),
             "Leave pin out, or set it to \"session-policy\".",
@@ -54,12 +55,12 @@ fn lint(cluster: &ClusterSettings) -> Vec<(String, &'static str)> {
     notes
 }
 
-pub(super) fn listeners(listeners: &[ListenSettings], now: SystemTime, report: &mut Report<'_>) {
+pub(super) fn listeners(listeners: &[ListenSettings], now: SystemTime, report: &mut DoctorReport<'_>) {
     for listen in listeners {
         let path = listen.tls_cert_file.display();
         match CertificateFacts::read_file(&listen.tls_cert_file) {
             Ok(certificates) => {
-                let chain = Chain {
+                let chain = CertificateChain {
                     whose: "",
                     what: &format!("the certificate in {path}"),
                     certificates: &certificates,
@@ -67,11 +68,11 @@ pub(super) fn listeners(listeners: &[ListenSettings], now: SystemTime, report: &
                     matters: "Clients that check certificates, as they should, cannot connect.",
                     order: Some("Some clients put no chain together themselves."),
                 };
-                chain.tell(Link::ListenerCertificate, "", now, report);
+                chain.tell(ChainLink::ListenerCertificate, "", now, report);
             }
             Err(error) => {
                 let remedy = "Name a PEM file with the whole chain in listen.tls_cert_file, leaf first.";
-                report.fail(Link::ListenerCertificate, Trouble::new(error.to_string(), remedy));
+                report.fail(ChainLink::ListenerCertificate, LinkProblem::new(error.to_string(), remedy));
             }
         }
     }

@@ -6,9 +6,9 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
-use super::Trouble;
-use super::access::Brought;
-use super::report::{Link, Report};
+use super::LinkProblem;
+use super::access::AwsClaims;
+use super::report::{ChainLink, DoctorReport};
 use super::sts_advice::explain;
 use crate::aws::credentials::SignedToken;
 use crate::aws::federation::Federation;
@@ -22,16 +22,16 @@ use crate::net::outgoing::Outgoing;
 use crate::secret::{IamToken, Jwt};
 use crate::session::outcome::LoginError;
 
-pub(super) const LINKS: [Link; 3] = [Link::StsEndpoint, Link::Sts, Link::IamToken];
+pub(super) const LINKS: [ChainLink; 3] = [ChainLink::StsEndpoint, ChainLink::Sts, ChainLink::IamToken];
 
 /// The IAM token, if STS and the signer give one.
 pub(super) async fn examine(
     jwt: Jwt,
     grant: &Grant,
-    brought: Brought,
+    aws_claims: AwsClaims,
     (times, slow): (StsTimes, Duration),
     (clock, outgoing): (&Clock, &Outgoing),
-    report: &mut Report<'_>,
+    report: &mut DoctorReport<'_>,
 ) -> Option<IamToken> {
     let clusters = [Arc::clone(grant.cluster())];
     let client = https_client(grant.cluster(), &times, outgoing);
@@ -39,7 +39,10 @@ pub(super) async fn examine(
     let (client, federation) = match (client, federation) {
         (Ok(client), Ok(federation)) => (client, federation),
         (Err(error), _) | (_, Err(error)) => {
-            report.fail(Link::StsEndpoint, Trouble::new(error.to_string(), "Correct cluster.sts_ca_file."));
+            report.fail(
+                ChainLink::StsEndpoint,
+                LinkProblem::new(error.to_string(), "Correct cluster.sts_ca_file."),
+            );
             report.skip_all(&LINKS[1..], "not tried: there is no client for STS");
             return None;
         }
@@ -52,9 +55,9 @@ pub(super) async fn examine(
     let credentials = match federation.federate(jwt, grant).await {
         Ok(credentials) => credentials,
         Err(error) => {
-            let trouble = explain(&error, grant, &brought);
-            report.fail(Link::Sts, trouble.by_clock(&LoginError::Sts(error), outgoing.clocks()));
-            report.skip(Link::IamToken, "not tried: there are no credentials");
+            let problem = explain(&error, grant, &aws_claims);
+            report.fail(ChainLink::Sts, problem.by_clock(&LoginError::Sts(error), outgoing.clocks()));
+            report.skip(ChainLink::IamToken, "not tried: there are no credentials");
             return None;
         }
     };
@@ -69,16 +72,16 @@ pub(super) async fn examine(
     );
     if took > slow {
         let remedy = "Use the Region's own endpoint or a VPC endpoint; a slow issuer makes STS slow too.";
-        report.warn(Link::Sts, Trouble::new(found, remedy));
+        report.warn(ChainLink::Sts, LinkProblem::new(found, remedy));
     } else {
-        report.ok(Link::Sts, found);
+        report.ok(ChainLink::Sts, found);
     }
     match credentials.iam_token(grant.cluster(), grant.db_user(), clock.now()) {
         Ok(SignedToken { token, .. }) => {
             let (endpoint, minutes) = (&grant.cluster().endpoint, LIFETIME.as_secs() / 60);
             let length = token.length();
             report.ok(
-                Link::IamToken,
+                ChainLink::IamToken,
                 format!(
                     "{length} bytes, signed for {endpoint} in {}, good for {minutes} minutes",
                     grant.cluster().region.as_str()
@@ -88,8 +91,8 @@ pub(super) async fn examine(
         }
         Err(error) => {
             report.fail(
-                Link::IamToken,
-                Trouble::new(error.to_string(), "This is a fault of pgpassport: report it."),
+                ChainLink::IamToken,
+                LinkProblem::new(error.to_string(), "This is a fault of pgpassport: report it."),
             );
             None
         }
@@ -97,14 +100,14 @@ pub(super) async fn examine(
 }
 
 /// TCP to the endpoint, or to the proxy and through it; TLS is part of the call.
-async fn endpoint(client: &HttpsClient, grant: &Grant, report: &mut Report<'_>) -> bool {
+async fn endpoint(client: &HttpsClient, grant: &Grant, report: &mut DoctorReport<'_>) -> bool {
     let url = &grant.cluster().sts_endpoint_url;
     let host = url.host_str().unwrap_or_default();
     let named = format!("{host}:{}", url.port_or_known_default().unwrap_or(443));
     let problem = match client.reach(url.as_str()).await {
         Ok(Reached { addr, through_proxy }) => {
             let how = if through_proxy { "is reached through the proxy" } else { "takes connections" };
-            report.ok(Link::StsEndpoint, format!("{named} {how} at {addr}"));
+            report.ok(ChainLink::StsEndpoint, format!("{named} {how} at {addr}"));
             return true;
         }
         Err(error) => error,
@@ -115,6 +118,6 @@ async fn endpoint(client: &HttpsClient, grant: &Grant, report: &mut Report<'_>) 
         "Let this machine reach STS on port 443, or set cluster.sts_endpoint_url to a VPC endpoint of STS. STS has to be \
          active in the Region."
     };
-    report.fail(Link::StsEndpoint, Trouble::new(format!("{named}: {problem}"), remedy));
+    report.fail(ChainLink::StsEndpoint, LinkProblem::new(format!("{named}: {problem}"), remedy));
     false
 }

@@ -1,34 +1,34 @@
 //! What STS's answers mean for this very token and configuration, and what to change where.
 
-use super::Trouble;
-use super::access::Brought;
+use super::LinkProblem;
+use super::access::AwsClaims;
 use crate::aws::sts::StsError;
 use crate::identity::Grant;
 use crate::names::printable;
 
-pub(super) fn explain(error: &StsError, grant: &Grant, brought: &Brought) -> Trouble {
+pub(super) fn explain(error: &StsError, grant: &Grant, aws_claims: &AwsClaims) -> LinkProblem {
     let found = error.to_string();
     let (cause, remedy) = match error {
-        StsError::Refused { code, message } => refused(code, message, grant, brought),
-        StsError::Misconfigured { code, message } => misconfigured(code, message, grant, brought),
+        StsError::Refused { code, message } => refused(code, message, grant, aws_claims),
+        StsError::Misconfigured { code, message } => misconfigured(code, message, grant, aws_claims),
         StsError::Unavailable(why) => unavailable(why, grant),
         StsError::BadResponse(_) => (
             "The answer is not one that STS gives; nothing of it was used.".to_owned(),
             "Check cluster.sts_endpoint_url and whatever stands between here and STS.".to_owned(),
         ),
     };
-    Trouble::new(found, remedy).because(cause)
+    LinkProblem::new(found, remedy).because(cause)
 }
 
 /// The value that STS compares.
-fn compared(brought: &Brought) -> String {
-    match &brought.azp {
+fn compared(aws_claims: &AwsClaims) -> String {
+    match &aws_claims.azp {
         Some(azp) => format!("azp \"{}\"", printable(azp, 128)),
-        None => format!("aud \"{}\"", printable(&brought.audience.join("\", \""), 128)),
+        None => format!("aud \"{}\"", printable(&aws_claims.audience.join("\", \""), 128)),
     }
 }
 
-fn refused(code: &str, message: &str, grant: &Grant, brought: &Brought) -> (String, String) {
+fn refused(code: &str, message: &str, grant: &Grant, aws_claims: &AwsClaims) -> (String, String) {
     let (role, account) = (grant.role().as_str(), grant.role().account());
     let issuer = grant.issuer().as_str();
     let said = |text: &str| message.contains(text);
@@ -46,12 +46,12 @@ fn refused(code: &str, message: &str, grant: &Grant, brought: &Brought) -> (Stri
             format!(
                 "The trust policy of {role} does not fit: another account's or issuer's provider in Principal, a \
                  condition that does not hold ({}, aws:SourceIp, aws:SourceVpce){}, or there is no such role.",
-                compared(brought),
-                if brought.tags { ", no sts:TagSession for the tags that the token carries" } else { "" }
+                compared(aws_claims),
+                if aws_claims.tags { ", no sts:TagSession for the tags that the token carries" } else { "" }
             ),
             format!(
                 "Compare the trust policy with what is needed; {printed}{}. Role and provider are in one account.",
-                if brought.tags { " with --session-tag" } else { "" }
+                if aws_claims.tags { " with --session-tag" } else { "" }
             ),
         ),
         "InvalidIdentityToken" if said("No OpenIDConnect provider") => (
@@ -59,7 +59,7 @@ fn refused(code: &str, message: &str, grant: &Grant, brought: &Brought) -> (Stri
             format!("Register {issuer} as an IAM OIDC provider in the account of the role; {printed}."),
         ),
         "InvalidIdentityToken" if said("audience") => (
-            format!("The provider in IAM does not know {}.", compared(brought)),
+            format!("The provider in IAM does not know {}.", compared(aws_claims)),
             format!("Add that value to the client ids of the IAM OIDC provider; {printed} with --audience."),
         ),
         "InvalidIdentityToken" if said("thumbprint") => (
@@ -74,7 +74,7 @@ fn refused(code: &str, message: &str, grant: &Grant, brought: &Brought) -> (Stri
             "STS cannot use the issuer's discovery document.".to_owned(),
             format!("{issuer}/.well-known/openid-configuration has to be reachable from the internet, with this issuer."),
         ),
-        "InvalidIdentityToken" if brought.roles.as_ref().is_some_and(|roles| !roles.contains(role)) => (
+        "InvalidIdentityToken" if aws_claims.roles.as_ref().is_some_and(|roles| !roles.contains(role)) => (
             format!("The token's claim https://aws.amazon.com/roles does not name {role}."),
             "Let the identity provider put the role into that claim, or leave the claim out.".to_owned(),
         ),
@@ -95,7 +95,7 @@ fn refused(code: &str, message: &str, grant: &Grant, brought: &Brought) -> (Stri
     (cause, remedy)
 }
 
-fn misconfigured(code: &str, message: &str, grant: &Grant, brought: &Brought) -> (String, String) {
+fn misconfigured(code: &str, message: &str, grant: &Grant, aws_claims: &AwsClaims) -> (String, String) {
     let role = grant.role().as_str();
     match code {
         "RegionDisabledException" => (
@@ -110,7 +110,7 @@ fn misconfigured(code: &str, message: &str, grant: &Grant, brought: &Brought) ->
             "STS does not take the session policy.".to_owned(),
             "Check cluster.resource_id and cluster.region; if they are right, report it.".to_owned(),
         ),
-        _ if message.contains("DurationSeconds") || !brought.tags => (
+        _ if message.contains("DurationSeconds") || !aws_claims.tags => (
             "STS does not take a parameter of the call, most often cluster.sts_duration.".to_owned(),
             format!("Raise the maximum session duration of {role}, or shorten cluster.sts_duration."),
         ),

@@ -4,8 +4,8 @@ use serde_json::{Map, Value};
 use std::sync::Arc;
 use tokio::runtime::Handle;
 
-use super::report::{Link, Report};
-use super::{TokenSource, Trouble, seconds};
+use super::report::{ChainLink, DoctorReport};
+use super::{LinkProblem, TokenSource, seconds};
 use crate::clock::Clock;
 use crate::config::IssuerSettings;
 use crate::identity::inspect::TokenReport;
@@ -20,21 +20,24 @@ use crate::supervisor::{TaskRules, TaskSupervisor};
 /// Longest part of a claim that is shown.
 const MAX_SHOWN: usize = 128;
 
-const LINKS: [Link; 6] = [
-    Link::Token,
-    Link::TokenIssuer,
-    Link::TokenSignature,
-    Link::TokenAudience,
-    Link::TokenTimes,
-    Link::TokenClaims,
+const LINKS: [ChainLink; 6] = [
+    ChainLink::Token,
+    ChainLink::TokenIssuer,
+    ChainLink::TokenSignature,
+    ChainLink::TokenAudience,
+    ChainLink::TokenTimes,
+    ChainLink::TokenClaims,
 ];
 
 /// The file that the token is in.
-pub(super) fn source(source: &TokenSource, report: &mut Report<'_>) {
+pub(super) fn source(source: &TokenSource, report: &mut DoctorReport<'_>) {
     match source {
-        TokenSource::StandardInput => report.ok(Link::TokenFile, "standard input"),
+        TokenSource::StandardInput => report.ok(ChainLink::TokenFile, "standard input"),
         TokenSource::PrivateFile(path) => {
-            report.ok(Link::TokenFile, format!("others cannot read {}", shown(&path.display().to_string())));
+            report.ok(
+                ChainLink::TokenFile,
+                format!("others cannot read {}", shown(&path.display().to_string())),
+            );
         }
         TokenSource::OpenFile(path) => {
             let path = path.display().to_string();
@@ -43,7 +46,7 @@ pub(super) fn source(source: &TokenSource, report: &mut Report<'_>) {
                 "chmod 0600 {}: whoever has the token can log in with it until it expires.",
                 shell_word(&path)
             );
-            report.warn(Link::TokenFile, Trouble::new(found, remedy));
+            report.warn(ChainLink::TokenFile, LinkProblem::new(found, remedy));
         }
     }
 }
@@ -54,7 +57,7 @@ pub(super) async fn examine(
     issuers: &[IssuerSettings],
     usable: &[String],
     (clock, outgoing): (&Clock, &Outgoing),
-    report: &mut Report<'_>,
+    report: &mut DoctorReport<'_>,
 ) -> Option<VerifiedClaims> {
     let look = match inspect::look(jwt, issuers, clock.unix_seconds()) {
         Ok(look) => look,
@@ -67,7 +70,7 @@ pub(super) async fn examine(
                     report.skip(link, "not tried: the token cannot be read");
                 }
             }
-            report.skip(Link::StsAudience, "not tried: the token cannot be read");
+            report.skip(ChainLink::StsAudience, "not tried: the token cannot be read");
             return None;
         }
     };
@@ -82,8 +85,8 @@ pub(super) async fn examine(
         match faults.find(|fault| link_of(fault) == link) {
             Some(fault) => {
                 let why = LoginError::Verify(fault.clone());
-                let trouble = trouble(fault, Some(&look), issuers).by_clock(&why, outgoing.clocks());
-                report.fail(link, trouble);
+                let problem = trouble(fault, Some(&look), issuers).by_clock(&why, outgoing.clocks());
+                report.fail(link, problem);
             }
             None => fine(link, jwt, &look, verdict.as_ref(), clock, report),
         }
@@ -106,32 +109,32 @@ async fn verify(
 }
 
 fn fine(
-    link: Link,
+    link: ChainLink,
     jwt: &Jwt,
     look: &TokenReport<'_>,
     verdict: Option<&Result<VerifiedClaims, VerifyError>>,
     clock: &Clock,
-    report: &mut Report<'_>,
+    report: &mut DoctorReport<'_>,
 ) {
-    let Some(settings) = look.settings.filter(|_| link != Link::Token) else {
+    let Some(settings) = look.settings.filter(|_| link != ChainLink::Token) else {
         return match link {
-            Link::Token => report.ok(link, shape(jwt, look)),
+            ChainLink::Token => report.ok(link, shape(jwt, look)),
             _ => report.skip(link, "not tried: no configured issuer made the token"),
         };
     };
     match link {
-        Link::TokenIssuer => {
+        ChainLink::TokenIssuer => {
             report.ok(link, format!("\"{}\" is issuer {}", shown(&look.issuer), settings.name));
         }
-        Link::TokenSignature => match verdict {
+        ChainLink::TokenSignature => match verdict {
             None => report.skip(link, "not tried: the issuer's keys could not be fetched"),
             Some(Err(fault)) if !fault.signature_held() => {
                 report.skip(link, "not tried: the token was refused before its signature was looked at");
             }
             Some(_) => report.ok(link, format!("made by a key of issuer {}", settings.name)),
         },
-        Link::TokenAudience => report.ok(link, format!("{} is accepted", claim(&look.claims, "aud"))),
-        Link::TokenTimes => report.ok(link, times(&look.claims, clock)),
+        ChainLink::TokenAudience => report.ok(link, format!("{} is accepted", claim(&look.claims, "aud"))),
+        ChainLink::TokenTimes => report.ok(link, times(&look.claims, clock)),
         _ => {
             let rules = settings.require.len();
             report.ok(
@@ -161,18 +164,20 @@ fn times(claims: &Map<String, Value>, clock: &Clock) -> String {
     )
 }
 
-fn sts_audience(look: &TokenReport<'_>, report: &mut Report<'_>) {
+fn sts_audience(look: &TokenReport<'_>, report: &mut DoctorReport<'_>) {
     match look.claims.get("azp") {
         None if look.claims.contains_key("aud") => {
             report.ok(
-                Link::StsAudience,
+                ChainLink::StsAudience,
                 format!("no azp, so STS compares aud: {}", claim(&look.claims, "aud")),
             );
         }
-        None => report.skip(Link::StsAudience, "not tried: the token has neither azp nor aud"),
+        None => report.skip(ChainLink::StsAudience, "not tried: the token has neither azp nor aud"),
         Some(Value::String(azp)) if audiences(&look.claims).contains(&azp.as_str()) => {
-            report
-                .ok(Link::StsAudience, format!("STS compares azp: \"{}\", which is aud as well", shown(azp)));
+            report.ok(
+                ChainLink::StsAudience,
+                format!("STS compares azp: \"{}\", which is aud as well", shown(azp)),
+            );
         }
         Some(_) => {
             let azp = claim(&look.claims, "azp");
@@ -181,7 +186,7 @@ fn sts_audience(look: &TokenReport<'_>, report: &mut Report<'_>) {
                  `pgpassport policy --audience` prints it so."
             );
             let found = format!("STS compares azp, {azp}, and not aud, {}", claim(&look.claims, "aud"));
-            report.warn(Link::StsAudience, Trouble::new(found, remedy));
+            report.warn(ChainLink::StsAudience, LinkProblem::new(found, remedy));
         }
     }
 }
@@ -207,7 +212,7 @@ fn shown(text: &str) -> String {
 }
 
 /// The link that a fault breaks.
-fn link_of(fault: &VerifyError) -> Link {
+fn link_of(fault: &VerifyError) -> ChainLink {
     use VerifyError as E;
     match fault {
         E::TooLong { .. }
@@ -218,21 +223,21 @@ fn link_of(fault: &VerifyError) -> Link {
         | E::BadPayload(_)
         | E::Algorithm(_)
         | E::CriticalHeader(_)
-        | E::TokenType => Link::Token,
-        E::NoIssuer | E::UnknownIssuer | E::Tenant | E::MissingClaim("tid") => Link::TokenIssuer,
-        E::KeysUnavailable { .. } => Link::IssuerKeys,
-        E::KeyUnknown { .. } | E::TooManyKeys { .. } | E::BadSignature => Link::TokenSignature,
-        E::MissingClaim("aud") | E::BadClaim("aud") | E::Audience { .. } => Link::TokenAudience,
-        E::MissingClaim("exp" | "iat" | "nbf") | E::BadClaim("exp" | "iat" | "nbf") => Link::TokenTimes,
+        | E::TokenType => ChainLink::Token,
+        E::NoIssuer | E::UnknownIssuer | E::Tenant | E::MissingClaim("tid") => ChainLink::TokenIssuer,
+        E::KeysUnavailable { .. } => ChainLink::IssuerKeys,
+        E::KeyUnknown { .. } | E::TooManyKeys { .. } | E::BadSignature => ChainLink::TokenSignature,
+        E::MissingClaim("aud") | E::BadClaim("aud") | E::Audience { .. } => ChainLink::TokenAudience,
+        E::MissingClaim("exp" | "iat" | "nbf") | E::BadClaim("exp" | "iat" | "nbf") => ChainLink::TokenTimes,
         E::Expired { .. } | E::NotYetValid { .. } | E::IssuedInFuture { .. } | E::LifetimeTooLong { .. } => {
-            Link::TokenTimes
+            ChainLink::TokenTimes
         }
-        E::MissingClaim(_) | E::BadClaim(_) | E::Required { .. } => Link::TokenClaims,
+        E::MissingClaim(_) | E::BadClaim(_) | E::Required { .. } => ChainLink::TokenClaims,
     }
 }
 
 /// What a client would be told, and the exact cause, which it would not.
-fn trouble(fault: &VerifyError, look: Option<&TokenReport<'_>>, issuers: &[IssuerSettings]) -> Trouble {
+fn trouble(fault: &VerifyError, look: Option<&TokenReport<'_>>, issuers: &[IssuerSettings]) -> LinkProblem {
     use VerifyError as E;
     let refusal = explain(&LoginError::Verify(fault.clone()), "");
     let hint = refusal.hint.unwrap_or_default();
@@ -241,28 +246,28 @@ fn trouble(fault: &VerifyError, look: Option<&TokenReport<'_>>, issuers: &[Issue
             let known: Vec<_> = issuers.iter().flat_map(IssuerSettings::accepted).collect();
             let known: Vec<_> = known.iter().map(|known| format!("\"{}\"", known.issuer.as_str())).collect();
             let issuer = look.map_or_else(String::new, |look| shown(&look.issuer));
-            Trouble::new(
+            LinkProblem::new(
                 format!("the token's iss is \"{issuer}\", configured is {}", known.join(", ")),
                 "Write iss into issuer.url, byte for byte, a slash at the end included; or get the token from a \
                  configured issuer.",
             )
         }
-        E::KeyUnknown { .. } => Trouble::new(
+        E::KeyUnknown { .. } => LinkProblem::new(
             fault.to_string(),
             "Get a fresh token. If that does not help, the token is from another issuer with the same iss, or the \
              issuer does not publish the key it signs with.",
         )
         .because("The key was rotated away, or was never the issuer's."),
-        E::TooManyKeys { .. } => Trouble::new(fault.to_string(), hint),
-        E::BadSignature => Trouble::new(
+        E::TooManyKeys { .. } => LinkProblem::new(fault.to_string(), hint),
+        E::BadSignature => LinkProblem::new(
             fault.to_string(),
             "Take the token whole and unchanged, with all three parts, from the issuer itself.",
         )
         .because("The issuer has a key of this name, and it did not sign these bytes."),
         _ => {
             let exact = fault.to_string();
-            let trouble = Trouble::new(refusal.detail.clone(), hint);
-            if exact == refusal.detail { trouble } else { trouble.because(exact) }
+            let problem = LinkProblem::new(refusal.detail.clone(), hint);
+            if exact == refusal.detail { problem } else { problem.because(exact) }
         }
     }
 }

@@ -5,9 +5,9 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use super::Trouble;
-use super::certificates::Chain;
-use super::report::{Link, Report};
+use super::LinkProblem;
+use super::certificates::CertificateChain;
+use super::report::{ChainLink, DoctorReport};
 use crate::identity::Grant;
 use crate::names::{printable, sql_identifier};
 use crate::net::dial::{DialError, Dialed, Dialer};
@@ -36,7 +36,7 @@ const IAM_SAYS_NO: &str = "One of these, in the order of likelihood: the role's 
 const RENEW: &str =
     "Renew the server's certificate (aws rds modify-db-instance --ca-certificate-identifier).";
 
-pub(super) const LINKS: [Link; 4] = [Link::Dns, Link::Tcp, Link::Tls, Link::Login];
+pub(super) const LINKS: [ChainLink; 4] = [ChainLink::Dns, ChainLink::Tcp, ChainLink::Tls, ChainLink::Login];
 
 /// A verified connection to the database, if there is one.
 pub(super) async fn dial(
@@ -44,15 +44,15 @@ pub(super) async fn dial(
     wait: Duration,
     resolver: Resolver,
     now: SystemTime,
-    report: &mut Report<'_>,
+    report: &mut DoctorReport<'_>,
 ) -> Option<Dialed> {
     let cluster = grant.cluster();
     let dialer = match Dialer::new(cluster, wait, resolver) {
         Ok(dialer) => Arc::new(dialer),
         Err(error) => {
-            report.skip_all(&[Link::Dns, Link::Tcp], "not tried: cluster.ca_file cannot be used");
+            report.skip_all(&[ChainLink::Dns, ChainLink::Tcp], "not tried: cluster.ca_file cannot be used");
             let remedy = "Set cluster.ca_file to the RDS bundle; certs/README.md says where it is.";
-            report.fail(Link::Tls, Trouble::new(error.to_string(), remedy));
+            report.fail(ChainLink::Tls, LinkProblem::new(error.to_string(), remedy));
             return None;
         }
     };
@@ -60,12 +60,12 @@ pub(super) async fn dial(
         Ok(addresses) => {
             let shown: Vec<_> = addresses.iter().map(ToString::to_string).collect();
             let how = if cluster.hostaddr.is_empty() { "" } else { " (cluster.hostaddr, DNS is not asked)" };
-            report.ok(Link::Dns, format!("{} is at {}{how}", cluster.endpoint.host(), shown.join(", ")));
+            report.ok(ChainLink::Dns, format!("{} is at {}{how}", cluster.endpoint.host(), shown.join(", ")));
         }
         Err(error) => {
             let remedy = "Check cluster.endpoint, and that this machine's DNS knows the VPC's names.";
-            report.fail(Link::Dns, Trouble::new(error.to_string(), remedy));
-            report.skip_all(&[Link::Tcp, Link::Tls], "not tried: there is no address");
+            report.fail(ChainLink::Dns, LinkProblem::new(error.to_string(), remedy));
+            report.skip_all(&[ChainLink::Tcp, ChainLink::Tls], "not tried: there is no address");
             return None;
         }
     }
@@ -74,12 +74,12 @@ pub(super) async fn dial(
         Ok(dialed) => {
             let facts = dialed.facts();
             report.ok(
-                Link::Tcp,
+                ChainLink::Tcp,
                 format!("{} answers, {} ms with TLS", facts.addr, begun.elapsed().as_millis()),
             );
             let authorities = cluster.ca_file.as_ref().map(|path| path.display().to_string());
             let authorities = authorities.unwrap_or_else(|| "the system's authorities".to_owned());
-            let chain = Chain {
+            let chain = CertificateChain {
                 whose: "",
                 what: "the server's certificate",
                 certificates: &facts.certificates,
@@ -87,7 +87,12 @@ pub(super) async fn dial(
                 matters: "No login is possible.",
                 order: None,
             };
-            chain.tell(Link::Tls, &format!(", {}, verified by {authorities}", facts.protocol), now, report);
+            chain.tell(
+                ChainLink::Tls,
+                &format!(", {}, verified by {authorities}", facts.protocol),
+                now,
+                report,
+            );
             Some(dialed)
         }
         Err(error) => {
@@ -97,7 +102,7 @@ pub(super) async fn dial(
     }
 }
 
-fn unreachable(error: &DialError, report: &mut Report<'_>) {
+fn unreachable(error: &DialError, report: &mut DoctorReport<'_>) {
     let found = error.to_string();
     match error {
         DialError::Resolve { .. }
@@ -106,22 +111,22 @@ fn unreachable(error: &DialError, report: &mut Report<'_>) {
         | DialError::NoCancels => {
             let remedy = "Let this machine reach the database's port: security group, routes, network ACL. A cluster that \
                           wakes up takes up to 30 seconds (limits.server_connect_timeout).";
-            report.fail(Link::Tcp, Trouble::new(found, remedy));
-            report.skip(Link::Tls, "not tried: there is no connection");
+            report.fail(ChainLink::Tcp, LinkProblem::new(found, remedy));
+            report.skip(ChainLink::Tls, "not tried: there is no connection");
         }
         DialError::Handshake { .. } => {
-            report.ok(Link::Tcp, "the port takes connections");
+            report.ok(ChainLink::Tcp, "the port takes connections");
             let remedy = "Try again in a moment: the server is starting, stopping or overloaded. If it stays, look at its log, \
                           and at what stands between.";
-            report.fail(Link::Tls, Trouble::new(found, remedy));
+            report.fail(ChainLink::Tls, LinkProblem::new(found, remedy));
         }
         DialError::NoTls(_) | DialError::NotPostgres(_) => {
-            report.ok(Link::Tcp, "the port takes connections");
+            report.ok(ChainLink::Tcp, "the port takes connections");
             let remedy = "Check host and port of cluster.endpoint and cluster.hostaddr: this is no RDS server with TLS.";
-            report.fail(Link::Tls, Trouble::new(found, remedy));
+            report.fail(ChainLink::Tls, LinkProblem::new(found, remedy));
         }
         DialError::Tls { problem, .. } => {
-            report.ok(Link::Tcp, "the port takes connections");
+            report.ok(ChainLink::Tcp, "the port takes connections");
             let remedy = if problem.contains("not valid for") {
                 "Write cluster.endpoint as AWS shows it (never a CNAME); an address to dial instead goes into hostaddr."
             } else if problem.contains("ALPN") {
@@ -133,7 +138,7 @@ fn unreachable(error: &DialError, report: &mut Report<'_>) {
                 "Set cluster.ca_file to the authorities that sign the server's certificate: the RDS bundle, or Amazon's \
                  public roots for RDS Proxy."
             };
-            report.fail(Link::Tls, Trouble::new(found, remedy));
+            report.fail(ChainLink::Tls, LinkProblem::new(found, remedy));
         }
     }
 }
@@ -144,10 +149,10 @@ pub(super) async fn log_in(
     dialed: Option<Dialed>,
     token: Option<IamToken>,
     (patience, clocks): (Duration, &PeerClocks),
-    report: &mut Report<'_>,
+    report: &mut DoctorReport<'_>,
 ) -> Option<UpstreamSession> {
     let (Some(mut dialed), Some(token)) = (dialed, token) else {
-        report.skip(Link::Login, "not tried: it takes a verified connection and an IAM token");
+        report.skip(ChainLink::Login, "not tried: it takes a verified connection and an IAM token");
         return None;
     };
     // The name shows in pg_stat_activity.
@@ -156,8 +161,8 @@ pub(super) async fn log_in(
         Ok(startup) => startup,
         Err(error) => {
             report.fail(
-                Link::Login,
-                Trouble::new(error.to_string(), "This is a fault of pgpassport: report it."),
+                ChainLink::Login,
+                LinkProblem::new(error.to_string(), "This is a fault of pgpassport: report it."),
             );
             return None;
         }
@@ -167,7 +172,7 @@ pub(super) async fn log_in(
         Ok(said) => {
             let (user, database) = (grant.db_user().as_str(), grant.database().as_str());
             report.ok(
-                Link::Login,
+                ChainLink::Login,
                 format!(
                     "the server takes the token of \"{}\" for database \"{}\"",
                     printable(user, 63),
@@ -178,17 +183,20 @@ pub(super) async fn log_in(
         }
         Err(UpstreamLoginError::Silent(_)) => {
             let found = format!("the server did not finish the login within {} s", patience.as_secs());
-            report.fail(Link::Login, Trouble::new(found, "Try again; look at the server's load and log."));
+            report.fail(
+                ChainLink::Login,
+                LinkProblem::new(found, "Try again; look at the server's load and log."),
+            );
             None
         }
         Err(error) => {
-            report.fail(Link::Login, refused(error, grant, clocks));
+            report.fail(ChainLink::Login, refused(error, grant, clocks));
             None
         }
     }
 }
 
-fn refused(error: UpstreamLoginError, grant: &Grant, clocks: &PeerClocks) -> Trouble {
+fn refused(error: UpstreamLoginError, grant: &Grant, clocks: &PeerClocks) -> LinkProblem {
     let found = printable(&error.to_string(), MAX_SHOWN);
     let remedy = match &error {
         UpstreamLoginError::Refused(error) => remedy(error, grant),
@@ -197,12 +205,12 @@ fn refused(error: UpstreamLoginError, grant: &Grant, clocks: &PeerClocks) -> Tro
     let why = LoginError::Upstream(error);
     let refusal = explain(&why, grant.db_user().as_str());
     let remedy = remedy.or(refusal.hint).unwrap_or_else(|| SERVERS_WORDS.to_owned());
-    let trouble = if refusal.verbatim {
-        Trouble::new(found, remedy)
+    let problem = if refusal.verbatim {
+        LinkProblem::new(found, remedy)
     } else {
-        Trouble::new(refusal.detail, remedy).because(found)
+        LinkProblem::new(refusal.detail, remedy).because(found)
     };
-    trouble.by_clock(&why, clocks)
+    problem.by_clock(&why, clocks)
 }
 
 /// The remedy for a refusal of the server, where it is not the hint that a client gets.

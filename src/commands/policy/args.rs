@@ -4,7 +4,9 @@ use std::net::IpAddr;
 
 use clap::Args;
 
-use super::{Format, Idp, Part, Plan, PlanError, Source, Wishes, render};
+use super::{
+    IdentityProvider, PlanError, PlanFormat, PlanOptions, PlanPart, PolicyPlan, SourceRestriction, render,
+};
 use crate::config::Config;
 use crate::names::DbUser;
 
@@ -32,24 +34,24 @@ pub struct PolicyArgs {
     user: Vec<DbUser>,
     /// Print the claim recipe of this identity provider [default: guessed from the issuer's URL].
     #[arg(long, value_enum)]
-    idp: Option<Idp>,
+    idp: Option<IdentityProvider>,
     /// The shape of what is printed.
     #[arg(long, value_enum, default_value_t)]
-    format: Format,
+    format: PlanFormat,
     /// Print this part alone: a trust or permission policy as bare JSON.
     #[arg(long, value_enum, value_name = "PART", conflicts_with = "format")]
-    only: Option<Part>,
+    only: Option<PlanPart>,
 }
 
 impl PolicyArgs {
     /// What is to be printed for `config`.
     pub fn print(self, config: &Config) -> Result<String, PlanError> {
         let source = match (self.source_ip.is_empty(), self.source_vpce.is_empty()) {
-            (true, true) => Source::Anywhere,
-            (false, _) => Source::Ip(self.source_ip),
-            (true, false) => Source::Vpce(self.source_vpce),
+            (true, true) => SourceRestriction::Anywhere,
+            (false, _) => SourceRestriction::Ip(self.source_ip),
+            (true, false) => SourceRestriction::Vpce(self.source_vpce),
         };
-        let wishes = Wishes {
+        let options = PlanOptions {
             cluster: self.cluster,
             source,
             session_tag: self.session_tag,
@@ -57,7 +59,7 @@ impl PolicyArgs {
             users: self.user,
             idp: self.idp,
         };
-        render(&Plan::new(config, &wishes)?, self.format, self.only)
+        render(&PolicyPlan::new(config, &options)?, self.format, self.only)
     }
 }
 

@@ -18,7 +18,7 @@ const VERSION: &str = "2012-10-17";
 /// VPC endpoint that it comes through, and never both (IAM user guide, "Network condition keys for federated
 /// principals").
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Source {
+pub enum SourceRestriction {
     /// From everywhere.
     #[default]
     Anywhere,
@@ -30,7 +30,7 @@ pub enum Source {
 
 /// What session tags the tokens may bring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Tags {
+pub(super) enum SessionTags {
     /// None: a token that carries some is refused.
     Refused,
     /// The tag `dbuser`, if they have it.
@@ -42,22 +42,22 @@ pub(super) enum Tags {
 /// An IAM policy document. Its JSON has the customary order of members.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
-pub struct Document {
+pub struct PolicyDocument {
     version: &'static str,
-    statement: Vec<Statement>,
+    statement: Vec<PolicyStatement>,
 }
 
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Statement {
+struct PolicyStatement {
     effect: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     principal: Option<Principal>,
     action: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    resource: Option<Values>,
+    resource: Option<OneOrMany>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    condition: BTreeMap<&'static str, BTreeMap<String, Values>>,
+    condition: BTreeMap<&'static str, BTreeMap<String, OneOrMany>>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -68,9 +68,9 @@ struct Principal {
 
 /// One text, or a list of them.
 #[derive(Clone, Debug)]
-struct Values(Vec<String>);
+struct OneOrMany(Vec<String>);
 
-impl Serialize for Values {
+impl Serialize for OneOrMany {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         match self.0.as_slice() {
             [one] => one.serialize(to),
@@ -79,7 +79,7 @@ impl Serialize for Values {
     }
 }
 
-impl Document {
+impl PolicyDocument {
     /// The document as it is pasted.
     pub fn json(&self) -> String {
         // Texts under text keys: nothing in it can fail to be written.
@@ -108,19 +108,23 @@ pub(super) fn provider_arn(role: &RoleArn, issuer: &Issuer) -> String {
 }
 
 /// One issuer whose people may assume a role.
-pub(super) struct Trusted<'a> {
+pub(super) struct TrustedIssuer<'a> {
     pub(super) issuer: &'a Issuer,
     pub(super) audiences: &'a [String],
-    pub(super) tags: Tags,
+    pub(super) tags: SessionTags,
 }
 
 /// Who may assume `role`.
-pub(super) fn trust(role: &RoleArn, trusted: &[Trusted<'_>], source: &Source) -> Document {
+pub(super) fn trust(
+    role: &RoleArn,
+    trusted: &[TrustedIssuer<'_>],
+    source: &SourceRestriction,
+) -> PolicyDocument {
     let mut statement = Vec::new();
     for one in trusted {
         let principal = Principal { federated: provider_arn(role, one.issuer) };
         let base = conditions(one, source);
-        let allow = |action, condition| Statement {
+        let allow = |action, condition| PolicyStatement {
             effect: "Allow",
             principal: Some(principal.clone()),
             action,
@@ -128,46 +132,50 @@ pub(super) fn trust(role: &RoleArn, trusted: &[Trusted<'_>], source: &Source) ->
             condition,
         };
         let mut assume = base.clone();
-        if one.tags == Tags::Demanded {
+        if one.tags == SessionTags::Demanded {
             add(&mut assume, "StringLike", format!("aws:RequestTag/{TAG}"), &["?*".to_owned()]);
         }
         statement.push(allow("sts:AssumeRoleWithWebIdentity", assume));
-        if one.tags != Tags::Refused {
+        if one.tags != SessionTags::Refused {
             let mut tag = base;
             add(&mut tag, "ForAllValues:StringEquals", "aws:TagKeys".to_owned(), &[TAG.to_owned()]);
             statement.push(allow("sts:TagSession", tag));
         }
     }
-    Document { version: VERSION, statement }
+    PolicyDocument { version: VERSION, statement }
 }
 
-type Conditions = BTreeMap<&'static str, BTreeMap<String, Values>>;
+type Conditions = BTreeMap<&'static str, BTreeMap<String, OneOrMany>>;
 
-fn conditions(trusted: &Trusted<'_>, source: &Source) -> Conditions {
+fn conditions(trusted: &TrustedIssuer<'_>, source: &SourceRestriction) -> Conditions {
     let mut conditions = Conditions::new();
     let key = format!("{}:aud", provider_name(trusted.issuer));
     add(&mut conditions, "StringEquals", key, trusted.audiences);
     match source {
-        Source::Anywhere => {}
-        Source::Ip(networks) => add(&mut conditions, "IpAddress", "aws:SourceIp".to_owned(), networks),
-        Source::Vpce(ids) => add(&mut conditions, "StringEquals", "aws:SourceVpce".to_owned(), ids),
+        SourceRestriction::Anywhere => {}
+        SourceRestriction::Ip(networks) => {
+            add(&mut conditions, "IpAddress", "aws:SourceIp".to_owned(), networks)
+        }
+        SourceRestriction::Vpce(ids) => {
+            add(&mut conditions, "StringEquals", "aws:SourceVpce".to_owned(), ids)
+        }
     }
     conditions
 }
 
 fn add(conditions: &mut Conditions, operator: &'static str, key: String, values: &[String]) {
-    conditions.entry(operator).or_default().insert(key, Values(values.to_vec()));
+    conditions.entry(operator).or_default().insert(key, OneOrMany(values.to_vec()));
 }
 
 /// Where people may log in, one for each cluster.
-pub(super) struct Reach<'a> {
+pub(super) struct LoginScope<'a> {
     pub(super) cluster: &'a ClusterSettings,
     pub(super) resource_id: &'a str,
     pub(super) by_tag: bool,
 }
 
 /// What `role` may do: a statement for each action.
-pub(super) fn permission(role: &RoleArn, reach: &[Reach<'_>]) -> Document {
+pub(super) fn permission(role: &RoleArn, reach: &[LoginScope<'_>]) -> PolicyDocument {
     let mut actions: BTreeMap<&'static str, Vec<String>> = BTreeMap::new();
     for cluster in reach {
         let user = if cluster.by_tag { format!("${{aws:PrincipalTag/{TAG}}}") } else { "*".to_owned() };
@@ -177,9 +185,9 @@ pub(super) fn permission(role: &RoleArn, reach: &[Reach<'_>]) -> Document {
     let statement = |(action, mut resources): (&'static str, Vec<String>)| {
         resources.sort();
         resources.dedup();
-        let resource = Some(Values(resources));
-        Statement { effect: "Allow", principal: None, action, resource, condition: Conditions::new() }
+        let resource = Some(OneOrMany(resources));
+        PolicyStatement { effect: "Allow", principal: None, action, resource, condition: Conditions::new() }
     };
     // Those of RDS first, as they are the usual ones.
-    Document { version: VERSION, statement: actions.into_iter().rev().map(statement).collect() }
+    PolicyDocument { version: VERSION, statement: actions.into_iter().rev().map(statement).collect() }
 }

@@ -7,7 +7,7 @@ use crate::names::Issuer;
 
 /// A make of identity provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Idp {
+pub enum IdentityProvider {
     /// Okta, a custom authorization server.
     Okta,
     /// Microsoft Entra ID.
@@ -26,7 +26,7 @@ pub enum Idp {
 
 /// What to do at one issuer.
 #[derive(Clone, Debug)]
-pub struct Recipe {
+pub struct IdpRecipe {
     /// The operator's name for the issuer.
     pub issuer: String,
     /// What it is.
@@ -42,7 +42,7 @@ pub struct Recipe {
 /// The flattened form of the tag's claim (IAM user guide, "Pass session tags using `AssumeRoleWithWebIdentity`").
 const FLAT_TAG: &str = "https://aws.amazon.com/tags/principal_tags/dbuser";
 
-impl Idp {
+impl IdentityProvider {
     /// What the issuer's URL looks like.
     pub fn of(issuer: &Issuer) -> Self {
         let Ok(url) = Url::parse(issuer.as_str()) else { return Self::Other };
@@ -96,7 +96,7 @@ impl Idp {
     }
 
     /// What makes its tokens carry `claims`, and the tag `dbuser` where one is wanted.
-    pub fn recipe(self, issuer: &str, claims: &[String], tag: bool) -> Recipe {
+    pub fn recipe(self, issuer: &str, claims: &[String], tag: bool) -> IdpRecipe {
         let (mut steps, snippet) = match self {
             Self::Okta => okta(claims, tag),
             Self::Entra => entra(claims, tag),
@@ -112,7 +112,7 @@ impl Idp {
                 named(claims)
             ));
         }
-        Recipe { issuer: issuer.to_owned(), idp: self.label(), page: self.page(), steps, snippet }
+        IdpRecipe { issuer: issuer.to_owned(), idp: self.label(), page: self.page(), steps, snippet }
     }
 }
 

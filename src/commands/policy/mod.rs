@@ -14,10 +14,10 @@ mod tests;
 use std::collections::BTreeMap;
 
 pub use self::args::PolicyArgs;
-pub use self::documents::{Document, Source};
-use self::documents::{Reach, Tags, Trusted};
-pub use self::idp::{Idp, Recipe};
-pub use self::render::{Format, Part, render};
+use self::documents::{LoginScope, SessionTags, TrustedIssuer};
+pub use self::documents::{PolicyDocument, SourceRestriction};
+pub use self::idp::{IdentityProvider, IdpRecipe};
+pub use self::render::{PlanFormat, PlanPart, render};
 use crate::config::{ClusterSettings, Config, EndpointKind, IssuerSettings};
 use crate::names::{DbUser, RoleArn};
 
@@ -30,11 +30,11 @@ const NO_RESOURCE_ID: &str = "RESOURCE-ID";
 
 /// What the caller wants besides what the configuration says.
 #[derive(Clone, Debug, Default)]
-pub struct Wishes {
+pub struct PlanOptions {
     /// This cluster alone.
     pub cluster: Option<String>,
     /// From where roles may be assumed.
-    pub source: Source,
+    pub source: SourceRestriction,
     /// Pin by session tag, whatever `cluster.pin` says.
     pub session_tag: bool,
     /// What STS compares, as `value` or `issuer=value`; `issuer.audience` where there is none.
@@ -42,12 +42,12 @@ pub struct Wishes {
     /// Database users to create; an example when there is none.
     pub users: Vec<DbUser>,
     /// Whose claim recipe; guessed from the issuer's URL when absent.
-    pub idp: Option<Idp>,
+    pub idp: Option<IdentityProvider>,
 }
 
 /// All of it.
 #[derive(Debug)]
-pub struct Plan {
+pub struct PolicyPlan {
     /// The identity providers to register.
     pub providers: Vec<ProviderPlan>,
     /// The roles.
@@ -55,7 +55,7 @@ pub struct Plan {
     /// What to run in each database cluster.
     pub databases: Vec<DatabasePlan>,
     /// How each issuer fills the claims.
-    pub claims: Vec<Recipe>,
+    pub claims: Vec<IdpRecipe>,
 }
 
 /// An identity provider in one account.
@@ -85,9 +85,9 @@ pub struct RolePlan {
     /// The clusters that lead to it.
     pub clusters: Vec<String>,
     /// Who may assume it.
-    pub trust: Document,
+    pub trust: PolicyDocument,
     /// What it may do.
-    pub permission: Document,
+    pub permission: PolicyDocument,
     /// Its longest session, where the usual hour is too short.
     pub max_session_seconds: Option<u64>,
     /// What to look out for.
@@ -123,28 +123,28 @@ pub enum PlanError {
     SeveralRoles(usize),
 }
 
-impl Plan {
+impl PolicyPlan {
     /// What `config` needs.
-    pub fn new(config: &Config, wishes: &Wishes) -> Result<Self, PlanError> {
+    pub fn new(config: &Config, options: &PlanOptions) -> Result<Self, PlanError> {
         let wanted =
-            |cluster: &&ClusterSettings| wishes.cluster.as_ref().is_none_or(|name| *name == cluster.name);
+            |cluster: &&ClusterSettings| options.cluster.as_ref().is_none_or(|name| *name == cluster.name);
         let clusters: Vec<_> = config.clusters.iter().filter(wanted).collect();
         if clusters.is_empty() {
             return Err(PlanError::NoCluster {
-                wanted: wishes.cluster.clone().unwrap_or_default(),
+                wanted: options.cluster.clone().unwrap_or_default(),
                 known: config.clusters.iter().map(|cluster| cluster.name.clone()).collect(),
             });
         }
         let assumed = assumed(&config.issuers, &clusters);
         let all: Vec<_> = config.clusters.iter().collect();
         Ok(Self {
-            providers: providers(&assumed, wishes),
+            providers: providers(&assumed, options),
             roles: assumed
                 .iter()
-                .map(|(role, uses)| role_plan((*role).clone(), uses, &all, wishes))
+                .map(|(role, uses)| role_plan((*role).clone(), uses, &all, options))
                 .collect(),
-            databases: clusters.iter().map(|cluster| database(cluster, &wishes.users)).collect(),
-            claims: claims(&config.issuers, &clusters, wishes),
+            databases: clusters.iter().map(|cluster| database(cluster, &options.users)).collect(),
+            claims: claims(&config.issuers, &clusters, options),
         })
     }
 }
@@ -170,21 +170,21 @@ fn assumed<'c>(
     assumed
 }
 
-fn by_tag(cluster: &ClusterSettings, wishes: &Wishes) -> bool {
-    cluster.pin.by_tag() || wishes.session_tag
+fn by_tag(cluster: &ClusterSettings, options: &PlanOptions) -> bool {
+    cluster.pin.by_tag() || options.session_tag
 }
 
-fn audiences(issuer: &IssuerSettings, wishes: &Wishes) -> Vec<String> {
+fn audiences(issuer: &IssuerSettings, options: &PlanOptions) -> Vec<String> {
     let mine = |text: &String| match text.split_once('=') {
         Some((name, value)) if name == issuer.name => Some(value.to_owned()),
         Some(_) => None,
         None => Some(text.clone()),
     };
-    let wished: Vec<_> = wishes.audiences.iter().filter_map(mine).collect();
+    let wished: Vec<_> = options.audiences.iter().filter_map(mine).collect();
     if wished.is_empty() { issuer.audience.clone() } else { wished }
 }
 
-fn providers(assumed: &[(&RoleArn, Vec<Use<'_>>)], wishes: &Wishes) -> Vec<ProviderPlan> {
+fn providers(assumed: &[(&RoleArn, Vec<Use<'_>>)], options: &PlanOptions) -> Vec<ProviderPlan> {
     let mut providers: Vec<ProviderPlan> = Vec::new();
     for (role, uses) in assumed {
         for (issuer, _) in uses {
@@ -203,8 +203,8 @@ fn providers(assumed: &[(&RoleArn, Vec<Use<'_>>)], wishes: &Wishes) -> Vec<Provi
                     built_in: documents::is_built_in(&accepted.issuer),
                     arn,
                     account: role.account().to_owned(),
-                    audiences: audiences(issuer, wishes),
-                    notes: provider_notes(issuer, wishes),
+                    audiences: audiences(issuer, options),
+                    notes: provider_notes(issuer, options),
                 });
             }
         }
@@ -212,7 +212,7 @@ fn providers(assumed: &[(&RoleArn, Vec<Use<'_>>)], wishes: &Wishes) -> Vec<Provi
     providers
 }
 
-fn provider_notes(issuer: &IssuerSettings, wishes: &Wishes) -> Vec<String> {
+fn provider_notes(issuer: &IssuerSettings, options: &PlanOptions) -> Vec<String> {
     let url = issuer.issuer.as_str();
     let mut notes = Vec::new();
     if url.ends_with('/') {
@@ -227,8 +227,8 @@ fn provider_notes(issuer: &IssuerSettings, wishes: &Wishes) -> Vec<String> {
                 .to_owned(),
         );
     }
-    if audiences(issuer, wishes) == issuer.audience {
-        let idp = wishes.idp.unwrap_or_else(|| Idp::of(&issuer.issuer));
+    if audiences(issuer, options) == issuer.audience {
+        let idp = options.idp.unwrap_or_else(|| IdentityProvider::of(&issuer.issuer));
         notes.push(if idp.sends_azp() {
             format!(
                 "Tokens of {} usually carry \"azp\", and STS compares that and not \"aud\". If yours do, give the \
@@ -243,7 +243,7 @@ fn provider_notes(issuer: &IssuerSettings, wishes: &Wishes) -> Vec<String> {
     notes
 }
 
-fn role_plan(role: RoleArn, uses: &[Use<'_>], all: &[&ClusterSettings], wishes: &Wishes) -> RolePlan {
+fn role_plan(role: RoleArn, uses: &[Use<'_>], all: &[&ClusterSettings], options: &PlanOptions) -> RolePlan {
     let mut clusters: Vec<&ClusterSettings> = Vec::new();
     let mut issuers: Vec<&IssuerSettings> = Vec::new();
     for (issuer, cluster) in uses {
@@ -254,48 +254,49 @@ fn role_plan(role: RoleArn, uses: &[Use<'_>], all: &[&ClusterSettings], wishes: 
             issuers.push(issuer);
         }
     }
-    let demanded = clusters.iter().all(|cluster| by_tag(cluster, wishes));
+    let demanded = clusters.iter().all(|cluster| by_tag(cluster, options));
     // Tokens with tags are refused by every role that does not allow sts:TagSession, also where no tag is needed.
-    let tagged =
-        |issuer: &IssuerSettings| all.iter().any(|cluster| cluster.admits(issuer) && by_tag(cluster, wishes));
+    let tagged = |issuer: &IssuerSettings| {
+        all.iter().any(|cluster| cluster.admits(issuer) && by_tag(cluster, options))
+    };
     let audiences: BTreeMap<&str, Vec<String>> =
-        issuers.iter().map(|issuer| (issuer.name.as_str(), audiences(issuer, wishes))).collect();
+        issuers.iter().map(|issuer| (issuer.name.as_str(), audiences(issuer, options))).collect();
     let accepted: Vec<_> = issuers
         .iter()
         .flat_map(|issuer| issuer.accepted().into_iter().map(move |accepted| (*issuer, accepted.issuer)))
         .collect();
     let trusted: Vec<_> = accepted
         .iter()
-        .map(|(issuer, accepted)| Trusted {
+        .map(|(issuer, accepted)| TrustedIssuer {
             issuer: accepted,
             audiences: audiences.get(issuer.name.as_str()).map_or(&[][..], Vec::as_slice),
             tags: match (demanded, tagged(issuer)) {
-                (true, _) => Tags::Demanded,
-                (false, true) => Tags::Allowed,
-                (false, false) => Tags::Refused,
+                (true, _) => SessionTags::Demanded,
+                (false, true) => SessionTags::Allowed,
+                (false, false) => SessionTags::Refused,
             },
         })
         .collect();
     let reach: Vec<_> = clusters
         .iter()
-        .map(|cluster| Reach {
+        .map(|cluster| LoginScope {
             cluster,
             resource_id: cluster.resource_id.as_deref().unwrap_or(NO_RESOURCE_ID),
-            by_tag: by_tag(cluster, wishes),
+            by_tag: by_tag(cluster, options),
         })
         .collect();
     let longest = clusters.iter().map(|cluster| cluster.sts_duration.as_secs()).max().unwrap_or(0);
     RolePlan {
         clusters: clusters.iter().map(|cluster| cluster.name.clone()).collect(),
-        trust: documents::trust(&role, &trusted, &wishes.source),
+        trust: documents::trust(&role, &trusted, &options.source),
         permission: documents::permission(&role, &reach),
         max_session_seconds: (longest > USUAL_SESSION_SECONDS).then_some(longest),
-        notes: role_notes(&clusters, demanded, wishes),
+        notes: role_notes(&clusters, demanded, options),
         arn: role,
     }
 }
 
-fn role_notes(clusters: &[&ClusterSettings], demanded: bool, wishes: &Wishes) -> Vec<String> {
+fn role_notes(clusters: &[&ClusterSettings], demanded: bool, options: &PlanOptions) -> Vec<String> {
     let mut notes = Vec::new();
     for cluster in clusters.iter().filter(|cluster| cluster.resource_id.is_none()) {
         let command = match cluster.kind {
@@ -314,7 +315,7 @@ fn role_notes(clusters: &[&ClusterSettings], demanded: bool, wishes: &Wishes) ->
             cluster.name
         ));
     }
-    if !demanded && wishes.source == Source::Anywhere {
+    if !demanded && options.source == SourceRestriction::Anywhere {
         notes.push(
             "Whoever has a good token can also assume this role without the proxy and log in as any user of \
              rds_iam, because dbuser is a star here. --source-ip, --source-vpce or --session-tag shut that way."
@@ -335,14 +336,14 @@ fn role_notes(clusters: &[&ClusterSettings], demanded: bool, wishes: &Wishes) ->
                 .to_owned(),
         );
     }
-    match &wishes.source {
-        Source::Anywhere => {}
-        Source::Ip(_) => notes.push(
+    match &options.source {
+        SourceRestriction::Anywhere => {}
+        SourceRestriction::Ip(_) => notes.push(
             "aws:SourceIp is the address under which STS sees the proxy (of its NAT gateway, for example). Through a \
              VPC endpoint there is none, and everyone is refused."
                 .to_owned(),
         ),
-        Source::Vpce(_) => notes.push(
+        SourceRestriction::Vpce(_) => notes.push(
             "aws:SourceVpce is there only for calls through the VPC endpoint of STS: set cluster.sts_endpoint_url to \
              it, or turn on its private DNS name."
                 .to_owned(),
@@ -360,7 +361,11 @@ fn database(cluster: &ClusterSettings, users: &[DbUser]) -> DatabasePlan {
     }
 }
 
-fn claims(issuers: &[IssuerSettings], clusters: &[&ClusterSettings], wishes: &Wishes) -> Vec<Recipe> {
+fn claims(
+    issuers: &[IssuerSettings],
+    clusters: &[&ClusterSettings],
+    options: &PlanOptions,
+) -> Vec<IdpRecipe> {
     let mut recipes = Vec::new();
     for issuer in issuers {
         let mine: Vec<_> = clusters.iter().filter(|cluster| cluster.admits(issuer)).collect();
@@ -374,8 +379,8 @@ fn claims(issuers: &[IssuerSettings], clusters: &[&ClusterSettings], wishes: &Wi
             .collect();
         claims.sort();
         claims.dedup();
-        let tag = mine.iter().any(|cluster| by_tag(cluster, wishes));
-        let idp = wishes.idp.unwrap_or_else(|| Idp::of(&issuer.issuer));
+        let tag = mine.iter().any(|cluster| by_tag(cluster, options));
+        let idp = options.idp.unwrap_or_else(|| IdentityProvider::of(&issuer.issuer));
         recipes.push(idp.recipe(&issuer.name, &claims, tag));
     }
     recipes

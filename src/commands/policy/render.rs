@@ -5,11 +5,11 @@ use std::fmt::Write as _;
 use clap::ValueEnum;
 use serde_json::json;
 
-use super::{Plan, PlanError, ProviderPlan, Recipe, RolePlan, shell, terraform};
+use super::{IdpRecipe, PlanError, PolicyPlan, ProviderPlan, RolePlan, shell, terraform};
 
 /// How a plan is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Format {
+pub enum PlanFormat {
     /// With headings and notes, to read and to paste from.
     #[default]
     Text,
@@ -23,7 +23,7 @@ pub enum Format {
 
 /// One part of a plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Part {
+pub enum PlanPart {
     /// The identity providers.
     Provider,
     /// The trust policy, and nothing but it.
@@ -37,35 +37,35 @@ pub enum Part {
 }
 
 /// Writes `plan`; `only` leaves everything else out of the text form.
-pub fn render(plan: &Plan, format: Format, only: Option<Part>) -> Result<String, PlanError> {
+pub fn render(plan: &PolicyPlan, format: PlanFormat, only: Option<PlanPart>) -> Result<String, PlanError> {
     Ok(match (format, only) {
         (_, Some(part)) => one_part(plan, part)?,
-        (Format::Text, None) => text(plan),
-        (Format::Json, None) => object(plan),
-        (Format::Cli, None) => shell::script(plan),
-        (Format::Terraform, None) => terraform::file(plan),
+        (PlanFormat::Text, None) => text(plan),
+        (PlanFormat::Json, None) => object(plan),
+        (PlanFormat::Cli, None) => shell::script(plan),
+        (PlanFormat::Terraform, None) => terraform::file(plan),
     })
 }
 
-fn one_part(plan: &Plan, part: Part) -> Result<String, PlanError> {
+fn one_part(plan: &PolicyPlan, part: PlanPart) -> Result<String, PlanError> {
     let role = || match plan.roles.as_slice() {
         [role] => Ok(role),
         several => Err(PlanError::SeveralRoles(several.len())),
     };
     let mut out = String::new();
     match part {
-        Part::Trust => out = role()?.trust.json(),
-        Part::Permission => out = role()?.permission.json(),
-        Part::Provider => plan.providers.iter().for_each(|one| provider(&mut out, one)),
-        Part::Sql => plan.databases.iter().for_each(|one| {
+        PlanPart::Trust => out = role()?.trust.json(),
+        PlanPart::Permission => out = role()?.permission.json(),
+        PlanPart::Provider => plan.providers.iter().for_each(|one| provider(&mut out, one)),
+        PlanPart::Sql => plan.databases.iter().for_each(|one| {
             let _ = writeln!(out, "{}", one.statements.join("\n"));
         }),
-        Part::Claims => plan.claims.iter().for_each(|one| recipe(&mut out, one)),
+        PlanPart::Claims => plan.claims.iter().for_each(|one| recipe(&mut out, one)),
     }
     Ok(out)
 }
 
-fn text(plan: &Plan) -> String {
+fn text(plan: &PolicyPlan) -> String {
     let mut out = String::new();
     heading(&mut out, "1. Register the issuer in IAM");
     plan.providers.iter().for_each(|one| provider(&mut out, one));
@@ -117,7 +117,7 @@ fn role(out: &mut String, role: &RolePlan) {
     notes(out, &role.notes);
 }
 
-fn recipe(out: &mut String, recipe: &Recipe) {
+fn recipe(out: &mut String, recipe: &IdpRecipe) {
     let page = recipe.page.map(|page| format!(", docs/idp/{page}")).unwrap_or_default();
     let _ = writeln!(out, "{} ({}{page})\n", recipe.issuer, recipe.idp);
     for step in &recipe.steps {
@@ -145,7 +145,7 @@ fn indent(out: &mut String, text: &str) {
     out.push('\n');
 }
 
-fn object(plan: &Plan) -> String {
+fn object(plan: &PolicyPlan) -> String {
     let providers: Vec<_> = plan
         .providers
         .iter()

@@ -2,13 +2,13 @@
 
 use std::fmt::Write as _;
 
-use super::{DatabasePlan, Plan, ProviderPlan, RolePlan};
+use super::{DatabasePlan, PolicyPlan, ProviderPlan, RolePlan};
 use crate::names::{conninfo_value, shell_word, visible};
 
 /// The name of the inline policy of the role.
 pub(super) const POLICY_NAME: &str = "pgpassport-connect";
 
-pub(super) fn script(plan: &Plan) -> String {
+pub(super) fn script(plan: &PolicyPlan) -> String {
     let mut out = String::from("#!/bin/sh\nset -eu\n");
     for provider in &plan.providers {
         register(&mut out, provider);

@@ -3,10 +3,10 @@
 use std::fmt::Write as _;
 
 use super::shell::POLICY_NAME;
-use super::{Plan, ProviderPlan, RolePlan};
+use super::{PolicyPlan, ProviderPlan, RolePlan};
 use crate::names::visible;
 
-pub(super) fn file(plan: &Plan) -> String {
+pub(super) fn file(plan: &PolicyPlan) -> String {
     let mut out = String::new();
     for provider in &plan.providers {
         register(&mut out, provider);

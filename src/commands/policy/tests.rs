@@ -4,18 +4,18 @@ use super::*;
 
 const REFERENCE: &str = include_str!("../../../proxy.toml");
 
-fn plan_of(toml: &str, wishes: &Wishes) -> Plan {
+fn plan_of(toml: &str, options: &PlanOptions) -> PolicyPlan {
     let config = Config::from_toml(toml, "proxy.toml").unwrap_or_else(|problems| panic!("{problems}"));
-    Plan::new(&config, wishes).unwrap()
+    PolicyPlan::new(&config, options).unwrap()
 }
 
-fn reference(changes: &[(&str, &str)], wishes: &Wishes) -> Plan {
+fn reference(changes: &[(&str, &str)], options: &PlanOptions) -> PolicyPlan {
     let mut toml = REFERENCE.to_owned();
     for (old, new) in changes {
         assert!(toml.contains(old), "{old}");
         toml = toml.replace(old, new);
     }
-    plan_of(&toml, wishes)
+    plan_of(&toml, options)
 }
 
 #[test]
@@ -30,7 +30,7 @@ fn every_arn_is_of_the_roles_partition() {
                 ("orders.cluster-c1a2b3c4d5e6.eu-central-1.rds.amazonaws.com", host),
                 ("region = \"eu-central-1\"", &format!("region = \"{region}\"")),
             ],
-            &Wishes::default(),
+            &PlanOptions::default(),
         );
         let provider =
             format!("arn:{partition}:iam::123456789012:oidc-provider/acme.okta.com/oauth2/default");
@@ -48,7 +48,7 @@ fn dsql_has_an_action_and_sql_of_its_own() {
             ("orders.cluster-c1a2b3c4d5e6.eu-central-1.rds.amazonaws.com", "abcdef.dsql.eu-central-1.on.aws"),
             ("/etc/pgpassport/rds-global-bundle.pem", "system"),
         ],
-        &Wishes::default(),
+        &PlanOptions::default(),
     );
     let permission = plan.roles[0].permission.json();
     let cluster = "arn:aws:dsql:eu-central-1:123456789012:cluster/abcdef";
@@ -65,8 +65,10 @@ fn dsql_has_an_action_and_sql_of_its_own() {
 
 #[test]
 fn a_slash_at_the_end_of_the_issuer_stays() {
-    let plan =
-        reference(&[("https://acme.okta.com/oauth2/default", "https://acme.auth0.com/")], &Wishes::default());
+    let plan = reference(
+        &[("https://acme.okta.com/oauth2/default", "https://acme.auth0.com/")],
+        &PlanOptions::default(),
+    );
     assert!(plan.providers[0].arn.ends_with(":oidc-provider/acme.auth0.com/"), "{}", plan.providers[0].arn);
     assert!(plan.roles[0].trust.json().contains("\"acme.auth0.com/:aud\""));
     let notes = plan.providers[0].notes.join(" ");
@@ -77,7 +79,7 @@ fn a_slash_at_the_end_of_the_issuer_stays() {
 fn google_is_there_already() {
     let plan = reference(
         &[("https://acme.okta.com/oauth2/default", "https://accounts.google.com")],
-        &Wishes::default(),
+        &PlanOptions::default(),
     );
     assert!(plan.providers[0].built_in);
     assert!(plan.roles[0].trust.json().contains("\"Federated\": \"accounts.google.com\""));
@@ -85,7 +87,7 @@ fn google_is_there_already() {
 
 #[test]
 fn a_policy_without_a_resource_id_lets_nobody_in_and_says_so() {
-    let plan = reference(&[], &Wishes::default());
+    let plan = reference(&[], &PlanOptions::default());
     assert!(plan.roles[0].permission.json().contains(":dbuser:RESOURCE-ID/*"));
     assert!(plan.roles[0].notes[0].contains("RESOURCE-ID") && plan.roles[0].notes[0].contains("orders"));
     let host = "orders.cluster-c1a2b3c4d5e6.eu-central-1.rds.amazonaws.com";
@@ -94,40 +96,47 @@ fn a_policy_without_a_resource_id_lets_nobody_in_and_says_so() {
         ("orders.c1a2b3c4d5e6.eu-central-1.rds.amazonaws.com", "describe-db-instances"),
         ("orders.proxy-c1a2b3c4d5e6.eu-central-1.rds.amazonaws.com", "describe-db-proxies"),
     ] {
-        let note = reference(&[(host, other)], &Wishes::default()).roles[0].notes[0].clone();
+        let note = reference(&[(host, other)], &PlanOptions::default()).roles[0].notes[0].clone();
         assert!(note.contains(command), "{note}");
     }
-    let dsql = reference(&[(host, "abcdef.dsql.eu-central-1.on.aws")], &Wishes::default());
+    let dsql = reference(&[(host, "abcdef.dsql.eu-central-1.on.aws")], &PlanOptions::default());
     assert!(!dsql.roles[0].notes.join(" ").contains("RESOURCE-ID"));
 }
 
 #[test]
 fn the_permissive_form_says_what_it_permits_and_the_others_do_not() {
-    let wide = |wishes: &Wishes| {
-        let notes = reference(&[], wishes).roles[0].notes.join(" ");
+    let wide = |options: &PlanOptions| {
+        let notes = reference(&[], options).roles[0].notes.join(" ");
         notes.contains("without the proxy")
     };
-    assert!(wide(&Wishes::default()));
-    assert!(!wide(&Wishes { session_tag: true, ..Wishes::default() }));
-    assert!(!wide(&Wishes { source: Source::Ip(vec!["10.0.0.1".into()]), ..Wishes::default() }));
+    assert!(wide(&PlanOptions::default()));
+    assert!(!wide(&PlanOptions { session_tag: true, ..PlanOptions::default() }));
+    assert!(!wide(&PlanOptions {
+        source: SourceRestriction::Ip(vec!["10.0.0.1".into()]),
+        ..PlanOptions::default()
+    }));
 }
 
 #[test]
 fn one_role_for_several_issuers_and_clusters_has_them_all() {
     let several = include_str!("../../../tests/config/valid/several_clusters.toml");
     let config = Config::from_toml(several, "x.toml").unwrap();
-    let all = Plan::new(&config, &Wishes::default()).unwrap();
+    let all = PolicyPlan::new(&config, &PlanOptions::default()).unwrap();
     assert_eq!(all.databases.len(), config.clusters.len());
     let name = config.clusters[1].name.clone();
-    let one = Plan::new(&config, &Wishes { cluster: Some(name.clone()), ..Wishes::default() }).unwrap();
+    let one =
+        PolicyPlan::new(&config, &PlanOptions { cluster: Some(name.clone()), ..PlanOptions::default() })
+            .unwrap();
     assert_eq!(one.databases.len(), 1);
     assert!(one.roles.iter().all(|role| role.clusters == [name.clone()]));
-    let none = Plan::new(&config, &Wishes { cluster: Some("nowhere".into()), ..Wishes::default() });
+    let none =
+        PolicyPlan::new(&config, &PlanOptions { cluster: Some("nowhere".into()), ..PlanOptions::default() });
     let text = none.unwrap_err().to_string();
     assert!(text.contains("nowhere") && text.contains(&name), "{text}");
 
     let issuers = include_str!("../../../tests/config/valid/several_issuers.toml");
-    let plan = plan_of(issuers, &Wishes { audiences: vec!["keycloak=x".into()], ..Wishes::default() });
+    let plan =
+        plan_of(issuers, &PlanOptions { audiences: vec!["keycloak=x".into()], ..PlanOptions::default() });
     let trust: serde_json::Value = serde_json::from_str(&plan.roles[0].trust.json()).unwrap();
     let audience = |at: usize, key: &str| trust["Statement"][at]["Condition"]["StringEquals"][key].clone();
     assert_eq!(audience(0, "accounts.google.com:aud"), serde_json::json!(["a", "b"]));
@@ -141,29 +150,30 @@ fn several_roles_are_no_single_document() {
         "role_arn = { okta = \"arn:aws:iam::123456789012:role/a\", entra = \"arn:aws:iam::210987654321:role/b\" }\n",
     );
     let entra = "[[issuer]]\nname = \"entra\"\nurl = \"https://login.microsoftonline.com/t/v2.0\"\naudience = \"x\"\n";
-    let plan = plan_of(&format!("{toml}\n{entra}"), &Wishes::default());
+    let plan = plan_of(&format!("{toml}\n{entra}"), &PlanOptions::default());
     assert_eq!(plan.providers.len(), 2);
     assert_eq!(
         [plan.providers[0].account.as_str(), &plan.providers[1].account],
         ["123456789012", "210987654321"]
     );
-    let error = render(&plan, Format::Text, Some(Part::Trust)).unwrap_err();
+    let error = render(&plan, PlanFormat::Text, Some(PlanPart::Trust)).unwrap_err();
     assert!(error.to_string().contains("--cluster"), "{error}");
 }
 
 #[test]
 fn long_sessions_are_asked_of_the_role() {
-    let plan = reference(&[("# sts_duration = \"15m\"", "sts_duration = \"2h\"")], &Wishes::default());
+    let plan = reference(&[("# sts_duration = \"15m\"", "sts_duration = \"2h\"")], &PlanOptions::default());
     assert_eq!(plan.roles[0].max_session_seconds, Some(7_200));
-    for format in [Format::Text, Format::Json, Format::Cli, Format::Terraform] {
+    for format in [PlanFormat::Text, PlanFormat::Json, PlanFormat::Cli, PlanFormat::Terraform] {
         assert!(render(&plan, format, None).unwrap().contains("7200"), "{format:?}");
     }
 }
 
 #[test]
 fn the_json_form_is_one_object_with_the_documents() {
-    let plan = reference(&[], &Wishes { session_tag: true, ..Wishes::default() });
-    let whole: serde_json::Value = serde_json::from_str(&render(&plan, Format::Json, None).unwrap()).unwrap();
+    let plan = reference(&[], &PlanOptions { session_tag: true, ..PlanOptions::default() });
+    let whole: serde_json::Value =
+        serde_json::from_str(&render(&plan, PlanFormat::Json, None).unwrap()).unwrap();
     assert_eq!(whole["roles"][0]["trust_policy"]["Statement"].as_array().unwrap().len(), 2);
     assert_eq!(whole["databases"][0]["sql"][1], "GRANT rds_iam TO \"alice\";");
     assert_eq!(whole["claims"][0]["idp"], "Okta");
@@ -172,30 +182,37 @@ fn the_json_form_is_one_object_with_the_documents() {
 #[test]
 fn identity_providers_are_known_by_their_urls() {
     for (url, idp) in [
-        ("https://acme.okta.com/oauth2/default", Idp::Okta),
-        ("https://login.microsoftonline.com/t/v2.0", Idp::Entra),
-        ("https://sts.windows.net/t/", Idp::Entra),
-        ("https://sso.acme.com/realms/main", Idp::Keycloak),
-        ("https://acme.eu.auth0.com/", Idp::Auth0),
-        ("https://accounts.google.com", Idp::Google),
-        ("https://cognito-idp.eu-central-1.amazonaws.com/eu-central-1_x", Idp::Cognito),
-        ("https://okta.com.evil.example", Idp::Other),
-        ("https://notokta.com", Idp::Other),
+        ("https://acme.okta.com/oauth2/default", IdentityProvider::Okta),
+        ("https://login.microsoftonline.com/t/v2.0", IdentityProvider::Entra),
+        ("https://sts.windows.net/t/", IdentityProvider::Entra),
+        ("https://sso.acme.com/realms/main", IdentityProvider::Keycloak),
+        ("https://acme.eu.auth0.com/", IdentityProvider::Auth0),
+        ("https://accounts.google.com", IdentityProvider::Google),
+        ("https://cognito-idp.eu-central-1.amazonaws.com/eu-central-1_x", IdentityProvider::Cognito),
+        ("https://okta.com.evil.example", IdentityProvider::Other),
+        ("https://notokta.com", IdentityProvider::Other),
     ] {
-        assert_eq!(Idp::of(&crate::names::Issuer::new(url)), idp, "{url}");
+        assert_eq!(IdentityProvider::of(&crate::names::Issuer::new(url)), idp, "{url}");
     }
 }
 
 #[test]
 fn each_recipe_tells_of_the_tag_only_where_it_is_wanted() {
     let claims = ["email".to_owned(), "https://acme.com/db".to_owned()];
-    for idp in [Idp::Okta, Idp::Entra, Idp::Keycloak, Idp::Auth0, Idp::Cognito, Idp::Other] {
+    for idp in [
+        IdentityProvider::Okta,
+        IdentityProvider::Entra,
+        IdentityProvider::Keycloak,
+        IdentityProvider::Auth0,
+        IdentityProvider::Cognito,
+        IdentityProvider::Other,
+    ] {
         let with = format!("{:?}", idp.recipe("x", &claims, true)).replace(r"\\\\.", ".");
         assert!(with.contains("aws.amazon.com/tags"), "{with}");
         let without = format!("{:?}", idp.recipe("x", &claims, false)).replace(r"\\\\.", ".");
         assert!(!without.contains("aws.amazon.com/tags"), "{without}");
     }
-    let google = format!("{:?}", Idp::Google.recipe("x", &claims, true));
+    let google = format!("{:?}", IdentityProvider::Google.recipe("x", &claims, true));
     assert!(google.contains("no session tag"), "{google}");
 }
 
@@ -204,7 +221,8 @@ fn each_tenant_is_a_provider_of_its_own() {
     let tenants = ["11111111-2222-3333-4444-555555555555", "99999999-8888-7777-6666-abcdefabcdef"];
     let url = |tenant: &str| format!("https://login.microsoftonline.com/{tenant}/v2.0");
     let list = format!("url = \"{}\"\ntenants = {tenants:?}", url("{tenantid}"));
-    let plan = reference(&[("url = \"https://acme.okta.com/oauth2/default\"", &list)], &Wishes::default());
+    let plan =
+        reference(&[("url = \"https://acme.okta.com/oauth2/default\"", &list)], &PlanOptions::default());
     let providers: Vec<_> =
         plan.providers.iter().map(|one| (one.issuer.as_str(), one.url.as_str())).collect();
     let (first, second) = (format!("okta-{}", tenants[0]), format!("okta-{}", tenants[1]));

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::config::Config;
-use crate::config::problem::Problems;
+use crate::config::problem::ConfigProblems;
 
 #[test]
 fn names_tell_kind_and_region() {
@@ -41,7 +41,7 @@ fn names_tell_kind_and_region() {
     }
 }
 
-fn read(endpoint: &str, region: &str, keys: &str) -> Result<Config, Problems> {
+fn read(endpoint: &str, region: &str, keys: &str) -> Result<Config, ConfigProblems> {
     let text = format!(
         r#"
         [listen]

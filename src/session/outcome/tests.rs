@@ -3,7 +3,7 @@
 use super::*;
 use crate::postgres::cancel::CancelIgnored;
 use crate::session::permits::LimitReached;
-use crate::telemetry::metrics::Snapshot;
+use crate::telemetry::metrics::MetricsSnapshot;
 
 fn io() -> std::io::Error {
     std::io::ErrorKind::ConnectionReset.into()
@@ -68,7 +68,7 @@ fn ends() -> Vec<SessionEnd> {
 fn every_end_is_counted_in_a_series_that_was_there_before() {
     let metrics = Metrics::new();
     let series = |metrics: &Metrics| -> Vec<String> {
-        let text = metrics.text(Snapshot::default()).unwrap();
+        let text = metrics.text(MetricsSnapshot::default()).unwrap();
         text.lines().map(|line| line.rsplit_once(' ').unwrap().0.to_owned()).collect()
     };
     let before = series(&metrics);
@@ -77,7 +77,7 @@ fn every_end_is_counted_in_a_series_that_was_there_before() {
         end.count(&metrics);
     }
     assert_eq!(series(&metrics), before);
-    let text = metrics.text(Snapshot::default()).unwrap();
+    let text = metrics.text(MetricsSnapshot::default()).unwrap();
     let sum = |name: &str| -> usize {
         let of = text.lines().filter(|line| line.starts_with(name));
         of.map(|line| line.rsplit_once(' ').unwrap().1.parse::<usize>().unwrap()).sum()

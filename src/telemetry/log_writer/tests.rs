@@ -4,7 +4,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::sync::{Mutex, PoisonError};
 
 use super::*;
-use crate::telemetry::log_queue::{LineKind, Unwritable};
+use crate::telemetry::log_queue::{AuditBlocked, LineKind};
 
 /// Longest wait of a test for a thread; it is for a broken build.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -43,7 +43,7 @@ struct Stage {
     queue: Arc<LogQueue>,
     steps: Sender<Step>,
     taken: Arc<Mutex<Vec<u8>>>,
-    reports: Receiver<Report>,
+    reports: Receiver<WriterReport>,
 }
 
 fn stepped() -> (Stepped, Sender<Step>, Arc<Mutex<Vec<u8>>>) {
@@ -64,7 +64,7 @@ impl Stage {
     }
 
     /// From here on all writes succeed; gives what was taken when all is written.
-    fn ended(self) -> (String, Receiver<Report>) {
+    fn ended(self) -> (String, Receiver<WriterReport>) {
         drop(self.steps);
         flush([&*self.queue], PATIENCE);
         assert_eq!((self.queue.status().lines, self.queue.status().bytes), (0, 0));
@@ -99,8 +99,8 @@ fn a_full_queue_loses_what_is_new_counts_it_and_says_so() {
     let mut wanted = lines[..most].concat();
     wanted.push_str("stranger\nrecord\nnotice\n");
     assert_eq!(text, wanted);
-    let Ok(Report::Missed(missed)) = reports.recv_timeout(PATIENCE) else { panic!("no report") };
-    assert_eq!(missed, Missed { lines: 10, ..Missed::default() });
+    let Ok(WriterReport::Missed(missed)) = reports.recv_timeout(PATIENCE) else { panic!("no report") };
+    assert_eq!(missed, MissedLines { lines: 10, ..MissedLines::default() });
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn bytes_are_bounded_too_and_records_of_strangers_leave_room_for_those_of_people
     }
     let status = stage.queue.status();
     assert_eq!((status.lines, status.lost_lines, status.lost_records), (16, 4, 4));
-    assert!(matches!(stage.queue.audit_writable(), Err(Unwritable::Full(4))));
+    assert!(matches!(stage.queue.audit_writable(), Err(AuditBlocked::Full(4))));
     assert!(stage.queue.writable().is_ok());
     stage.ended();
 }
@@ -129,16 +129,16 @@ fn a_failed_write_is_tried_again_and_nothing_is_lost() {
         stage.steps.send(step).unwrap();
     }
     until("two failures", || stage.queue.status().failed_writes == 2);
-    let Err(Unwritable::Failed(error)) = stage.queue.audit_writable() else { panic!("writable") };
+    let Err(AuditBlocked::Failed(error)) = stage.queue.audit_writable() else { panic!("writable") };
     assert_eq!(error.raw_os_error(), Some(no_space));
-    let Ok(Report::Failing(error)) = stage.reports.recv_timeout(PATIENCE) else { panic!("no report") };
+    let Ok(WriterReport::Failing(error)) = stage.reports.recv_timeout(PATIENCE) else { panic!("no report") };
     assert_eq!(error.raw_os_error(), Some(no_space));
     let queue = Arc::clone(&stage.queue);
     let (text, reports) = stage.ended();
     assert_eq!(text, "first\nsecond\n");
     assert!(queue.audit_writable().is_ok(), "it recovers by itself");
-    let Ok(Report::Missed(missed)) = reports.recv_timeout(PATIENCE) else { panic!("no report") };
-    assert_eq!(missed, Missed { failed_writes: 2, ..Missed::default() });
+    let Ok(WriterReport::Missed(missed)) = reports.recv_timeout(PATIENCE) else { panic!("no report") };
+    assert_eq!(missed, MissedLines { failed_writes: 2, ..MissedLines::default() });
 }
 
 #[test]

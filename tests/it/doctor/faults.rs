@@ -5,7 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use aws_emulator::Ca;
 use aws_emulator::certs::ServerCert;
 use pgpassport::aws::retry::StsTimes;
-use pgpassport::commands::doctor::{Finding, State};
+use pgpassport::commands::doctor::{Finding, LinkState};
 use rcgen::{CertificateParams, KeyPair};
 
 use super::{Run, assert_complete};
@@ -28,15 +28,15 @@ pub(super) fn times() -> StsTimes {
 pub(super) fn row(fault: &str, findings: &[Finding], link: &str, words: &str) -> String {
     assert_complete(findings);
     let troubled: Vec<_> =
-        findings.iter().filter(|one| matches!(one.state, State::Failed | State::Warning)).collect();
-    let failed = troubled.iter().filter(|one| one.state == State::Failed).count();
-    let Some(blamed) = troubled.iter().find(|one| failed == 0 || one.state == State::Failed) else {
+        findings.iter().filter(|one| matches!(one.state, LinkState::Failed | LinkState::Warning)).collect();
+    let failed = troubled.iter().filter(|one| one.state == LinkState::Failed).count();
+    let Some(blamed) = troubled.iter().find(|one| failed == 0 || one.state == LinkState::Failed) else {
         panic!("{fault}: nothing is blamed: {findings:#?}")
     };
     assert_eq!((blamed.link.id(), failed <= 1), (link, true), "{fault}: {troubled:#?}");
     assert!(begins(&blamed.found, words), "{fault}: {words}: {blamed:#?}");
     let remedy = blamed.remedy.as_deref().unwrap_or_else(|| panic!("{fault}: no remedy: {blamed:#?}"));
-    let state = if blamed.state == State::Failed { "failed" } else { "warning" };
+    let state = if blamed.state == LinkState::Failed { "failed" } else { "warning" };
     let cell = |text: &str| text.replace('|', "\\|");
     // The rest of what is said has numbers and paths of the run; the first words are the same each time.
     format!("| {fault} | `{link}` | {state} | {}… | {} |\n", cell(words), cell(&stable(remedy)))

@@ -2,7 +2,7 @@
 #![expect(clippy::too_many_lines, reason = "tables")]
 
 use aws_emulator::{Ca, Fault, Page};
-use pgpassport::commands::doctor::{Finding, State};
+use pgpassport::commands::doctor::{Finding, LinkState};
 use serde_json::json;
 
 use super::faults::{about_to_expire, certificate, examine, out_of_order, row};
@@ -207,7 +207,7 @@ async fn the_issuers_certificate_is_shown_with_names_chain_and_days() {
     cert.cert_pem += ca.pem();
     let front = Front::start(&cert, world.cloud.issuer.addr()).await;
     let findings = over_tls(&world, &front.url(), ca.pem()).await;
-    assert!(findings.iter().all(|one| one.state == State::Ok), "{findings:#?}");
+    assert!(findings.iter().all(|one| one.state == LinkState::Ok), "{findings:#?}");
     for (link, more) in [
         ("listener-certificate", "for localhost, 127.0.0.1, 1 certificate(s)"),
         ("issuer-tls", "issuer idp: for localhost, 127.0.0.1, 2 certificate(s)"),

@@ -17,7 +17,9 @@ use std::time::Duration;
 use aws_emulator::sts::StsFault;
 use aws_emulator::{Fault, GateFault, SourceIp};
 use pgpassport::clock::Clock;
-use pgpassport::commands::doctor::{Finding, Link, Look, Question, Report, State, examine, json, text};
+use pgpassport::commands::doctor::{
+    ChainLink, DoctorReport, DoctorRequest, Finding, LinkState, OutputStyle, examine, json, text,
+};
 use pgpassport::config::Config;
 use pgpassport::secret::Jwt;
 use tokio::io::AsyncWriteExt;
@@ -62,24 +64,24 @@ impl<'a> Run<'a> {
         let toml = (self.change)(fs::read_to_string(world.config_file()).unwrap());
         let config =
             Config::from_toml(&toml, world.config_file()).unwrap_or_else(|problems| panic!("{problems}"));
-        let question = Question {
+        let question = DoctorRequest {
             cluster: self.cluster.map(str::to_owned),
             database: self.database.map(str::to_owned),
             sts_times: times(),
             sts_slow: self.sts_slow,
             patience: self.patience,
-            ..Question::new(Jwt::new(self.token.as_bytes().to_vec()))
+            ..DoctorRequest::new(Jwt::new(self.token.as_bytes().to_vec()))
         };
         let mut told = Vec::new();
         let mut tell = |finding: &Finding| told.push(finding.clone());
-        let mut report = Report::new(&mut tell);
+        let mut report = DoctorReport::new(&mut tell);
         examine(config, question, &self.clock, &mut report).await;
         let (findings, well) = (report.findings().to_vec(), report.all_well());
         drop(report);
         assert_eq!(told.len(), findings.len(), "each is told at once");
-        assert_eq!(well, findings.iter().all(|one| matches!(one.state, State::Ok | State::Warning)));
+        assert_eq!(well, findings.iter().all(|one| matches!(one.state, LinkState::Ok | LinkState::Warning)));
         for finding in &findings {
-            world.hear(text(finding, Look::Coloured).as_bytes());
+            world.hear(text(finding, OutputStyle::Coloured).as_bytes());
             world.hear(json(finding).as_bytes());
         }
         findings
@@ -88,9 +90,9 @@ impl<'a> Run<'a> {
 
 /// Every link is there, in its order, however the run went.
 pub(crate) fn assert_complete(findings: &[Finding]) {
-    let mut links: Vec<Link> = findings.iter().map(|finding| finding.link).collect();
+    let mut links: Vec<ChainLink> = findings.iter().map(|finding| finding.link).collect();
     links.dedup();
-    assert_eq!(links, Link::ALL, "{findings:#?}");
+    assert_eq!(links, ChainLink::ALL, "{findings:#?}");
 }
 
 fn found<'f>(findings: &'f [Finding], link: &str) -> &'f Finding {
@@ -104,20 +106,20 @@ async fn a_good_chain_is_good_in_every_link() {
     let findings = Run::with(&token).examine(&world).await;
     assert_complete(&findings);
     for finding in &findings {
-        assert_eq!(finding.state, State::Ok, "{findings:#?}");
+        assert_eq!(finding.state, LinkState::Ok, "{findings:#?}");
     }
     for (link, words) in [
-        (Link::ListenerCertificate, "localhost, 127.0.0.1"),
-        (Link::Token, "RS256"),
-        (Link::StsAudience, "no azp, so STS compares aud: \"pgpassport\""),
-        (Link::DatabaseUser, "\"alice\", from claim \"sub\""),
-        (Link::Sts, "alice-"),
-        (Link::IamToken, aws_emulator::names::ENDPOINT),
-        (Link::IamToken, " bytes, signed for "),
-        (Link::Tls, aws_emulator::names::ENDPOINT_HOST),
-        (Link::CurrentUser, "\"alice\""),
-        (Link::RdsIam, "a member"),
-        (Link::Writer, "a writer"),
+        (ChainLink::ListenerCertificate, "localhost, 127.0.0.1"),
+        (ChainLink::Token, "RS256"),
+        (ChainLink::StsAudience, "no azp, so STS compares aud: \"pgpassport\""),
+        (ChainLink::DatabaseUser, "\"alice\", from claim \"sub\""),
+        (ChainLink::Sts, "alice-"),
+        (ChainLink::IamToken, aws_emulator::names::ENDPOINT),
+        (ChainLink::IamToken, " bytes, signed for "),
+        (ChainLink::Tls, aws_emulator::names::ENDPOINT_HOST),
+        (ChainLink::CurrentUser, "\"alice\""),
+        (ChainLink::RdsIam, "a member"),
+        (ChainLink::Writer, "a writer"),
     ] {
         assert!(found(&findings, link.id()).found.contains(words), "{words}: {findings:#?}");
     }
@@ -133,7 +135,7 @@ async fn one_login_serves_the_whole_look_around() {
     let world = World::start().await;
     let token = world.token("once");
     let findings = Run::with(&token).examine(&world).await;
-    assert!(findings.iter().all(|finding| finding.state == State::Ok), "{findings:#?}");
+    assert!(findings.iter().all(|finding| finding.state == LinkState::Ok), "{findings:#?}");
     assert_eq!(database().gate.decisions_for("once").len(), 1);
 }
 
@@ -146,7 +148,7 @@ async fn several_clusters_need_a_name_and_a_name_is_enough() {
     let token = world.token("alice");
     for run in [Run::with(&token), Run { cluster: Some("app"), ..Run::with(&token) }] {
         let findings = run.examine(&world).await;
-        assert!(findings.iter().all(|finding| finding.state == State::Ok), "{findings:#?}");
+        assert!(findings.iter().all(|finding| finding.state == LinkState::Ok), "{findings:#?}");
     }
     for run in [
         Run { database: None, ..Run::with(&token) },
@@ -156,7 +158,7 @@ async fn several_clusters_need_a_name_and_a_name_is_enough() {
         let findings = run.examine(&world).await;
         assert_complete(&findings);
         let finding = found(&findings, "cluster");
-        assert_eq!(finding.state, State::Failed);
+        assert_eq!(finding.state, LinkState::Failed);
         assert_eq!(finding.remedy.as_deref(), Some("Name one with --cluster: app, other."));
     }
 }
@@ -201,8 +203,8 @@ async fn the_exit_code_and_the_pipe_are_for_scripts() {
         .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
         .map(|line| (line["link"].as_str().unwrap().to_owned(), line["state"] == "ok"))
         .collect();
-    assert_eq!(ids.len(), Link::ALL.len());
-    assert!(ids.iter().zip(Link::ALL).all(|((id, ok), link)| *ok && id == link.id()), "{ids:?}");
+    assert_eq!(ids.len(), ChainLink::ALL.len());
+    assert!(ids.iter().zip(ChainLink::ALL).all(|((id, ok), link)| *ok && id == link.id()), "{ids:?}");
 
     let bad = binary(&world, &["--database", "nowhere"], &world.token("alice")).await;
     assert_eq!(bad.code, 1);
@@ -213,10 +215,10 @@ async fn the_exit_code_and_the_pipe_are_for_scripts() {
 
 #[test]
 fn colours_are_for_terminals_of_those_who_want_them() {
-    assert_eq!(Look::of(true, None), Look::Coloured);
-    assert_eq!(Look::of(true, Some("")), Look::Coloured);
-    assert_eq!(Look::of(true, Some("1")), Look::Plain);
-    assert_eq!(Look::of(false, None), Look::Plain);
+    assert_eq!(OutputStyle::of(true, None), OutputStyle::Coloured);
+    assert_eq!(OutputStyle::of(true, Some("")), OutputStyle::Coloured);
+    assert_eq!(OutputStyle::of(true, Some("1")), OutputStyle::Plain);
+    assert_eq!(OutputStyle::of(false, None), OutputStyle::Plain);
 }
 
 /// The table between the two marks of `docs/doctor.md`.
@@ -258,8 +260,8 @@ fn written(name: &str, text: &str) {
 
 #[test]
 fn the_docs_list_every_link() {
-    let row = |link: Link| format!("| `{}` | {} |\n", link.id(), link.checks());
-    let rows: String = Link::ALL.into_iter().map(row).collect();
+    let row = |link: ChainLink| format!("| `{}` | {} |\n", link.id(), link.checks());
+    let rows: String = ChainLink::ALL.into_iter().map(row).collect();
     written("links", &format!("| link | what is checked |\n| --- | --- |\n{rows}"));
 }
 

@@ -2,7 +2,7 @@
 //! a server without the role.
 
 use aws_emulator::{Ca, names};
-use pgpassport::commands::doctor::{Finding, State};
+use pgpassport::commands::doctor::{Finding, LinkState};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -113,13 +113,13 @@ async fn writer_and_reader_are_told_apart_and_a_missing_role_is_a_warning() {
     ] {
         let findings = server.examined().await;
         assert_eq!(found(&findings, "writer").found, said);
-        assert!(findings.iter().all(|finding| finding.state == State::Ok), "{findings:#?}");
+        assert!(findings.iter().all(|finding| finding.state == LinkState::Ok), "{findings:#?}");
     }
     let findings = Server { has_iam: false, ..writer }.examined().await;
     let role = found(&findings, "rds-iam");
-    assert_eq!((role.state, &*role.found), (State::Warning, "the role rds_iam does not exist"));
+    assert_eq!((role.state, &*role.found), (LinkState::Warning, "the role rds_iam does not exist"));
     assert!(role.remedy.as_ref().unwrap().contains("GRANT rds_iam TO \"alice\""), "{role:?}");
-    assert_eq!(found(&findings, "sts").state, State::Ok, "{}", names::ENDPOINT);
+    assert_eq!(found(&findings, "sts").state, LinkState::Ok, "{}", names::ENDPOINT);
 }
 
 /// Someone who may do more than others, and whose `search_path` leads to things of their own that say otherwise.
@@ -151,7 +151,10 @@ async fn a_search_path_of_the_users_own_changes_nothing_in_the_report() {
     for link in ["rds-iam", "server-version", "writer"] {
         assert_eq!(found(&findings, link).found, found(&alice, link).found, "{link}");
     }
-    assert_eq!(found(&findings, "clock").state, State::Ok, "{findings:#?}");
+    assert_eq!(found(&findings, "clock").state, LinkState::Ok, "{findings:#?}");
     let privileges = found(&findings, "privileges");
-    assert_eq!((privileges.state, &*privileges.found), (State::Warning, "the user is CREATEROLE, CREATEDB"));
+    assert_eq!(
+        (privileges.state, &*privileges.found),
+        (LinkState::Warning, "the user is CREATEROLE, CREATEDB")
+    );
 }

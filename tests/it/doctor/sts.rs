@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use aws_emulator::sts::StsFault;
 use aws_emulator::{Ca, Fault, Issuer, IssuerOptions, Provider, Template, names};
-use pgpassport::commands::policy::{self, Source};
+use pgpassport::commands::policy::{self, SourceRestriction};
 use serde_json::json;
 
 use super::Run;
@@ -205,7 +205,10 @@ pub(super) async fn sts_decisions() -> Vec<String> {
     let words = "STS refused with InvalidIdentityToken: Incorrect token audience";
     rows.push(row("aud that IAM does not know", &examine(&world, &token).await, "sts", words));
     sts.put_provider(known(names::AUDIENCE, None));
-    let form = policy::Wishes { source: Source::Ip(vec!["203.0.113.7".to_owned()]), ..Default::default() };
+    let form = policy::PlanOptions {
+        source: SourceRestriction::Ip(vec!["203.0.113.7".to_owned()]),
+        ..Default::default()
+    };
     let narrow = World::wishes().policies(form).start().await;
     let words = "STS refused with AccessDenied: Not authorized to perform sts:AssumeRoleWithWebIdentity";
     let token = narrow.token("alice");

@@ -10,12 +10,12 @@ use aws_emulator::{Ca, Cloud, names};
 use pgpassport::app::AppEnvironment;
 use pgpassport::clock::Clock;
 use pgpassport::commands::policy;
-use pgpassport::commands::serve::Service;
+use pgpassport::commands::serve::ServiceOptions;
 use pgpassport::net::resolver::Resolver;
 
 use super::{World, log};
 
-type Change = Arc<dyn Fn(&mut Service) + Send + Sync>;
+type Change = Arc<dyn Fn(&mut ServiceOptions) + Send + Sync>;
 
 /// How a world differs from the usual one.
 #[derive(Clone)]
@@ -38,7 +38,7 @@ pub(crate) struct Wishes {
     pub(super) change: Option<Change>,
     pub(super) issuer_down: bool,
     pub(super) ca: Option<Ca>,
-    pub(super) printed: policy::Wishes,
+    pub(super) printed: policy::PlanOptions,
 }
 
 impl Wishes {
@@ -63,7 +63,7 @@ impl Wishes {
             change: None,
             issuer_down: false,
             ca: None,
-            printed: policy::Wishes::default(),
+            printed: policy::PlanOptions::default(),
         }
     }
 
@@ -128,7 +128,7 @@ impl Wishes {
         self
     }
     /// The form of the role's policies, which `pgpassport policy` prints for this world's configuration.
-    pub(crate) fn policies(mut self, form: policy::Wishes) -> Self {
+    pub(crate) fn policies(mut self, form: policy::PlanOptions) -> Self {
         self.printed = form;
         self
     }
@@ -143,7 +143,10 @@ impl Wishes {
         self
     }
     /// What the service is started with is changed by `change`: its clock, its rules for tasks, how it reloads.
-    pub(crate) fn service_with(mut self, change: impl Fn(&mut Service) + Send + Sync + 'static) -> Self {
+    pub(crate) fn service_with(
+        mut self,
+        change: impl Fn(&mut ServiceOptions) + Send + Sync + 'static,
+    ) -> Self {
         self.change = Some(Arc::new(change));
         self
     }

@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use aws_emulator::{Ca, Claims, Cloud, CloudOptions, Database, DatabaseOptions, Template, names};
 use pgpassport::accept::listening_socket::ListeningSocket;
-use pgpassport::commands::serve::{self, Service};
+use pgpassport::commands::serve::{self, ServiceOptions};
 use pgpassport::commands::{check, policy};
 use pgpassport::config::Config;
 use pgpassport::lifecycle::ShutdownTokens;
@@ -107,7 +107,7 @@ impl World {
         let file = folder.path().join("proxy.toml");
         let log = log::unused(&config);
         let change = wishes.change.take();
-        let mut service = Service {
+        let mut service = ServiceOptions {
             config,
             load: Arc::new(move || check::load(&file)),
             doors,
@@ -239,8 +239,8 @@ impl World {
 }
 
 /// The role has the policies that `pgpassport policy` prints: what users paste is what all tests log in with.
-fn trust_as_printed(cloud: &Cloud, config: &Config, form: &policy::Wishes) {
-    let plan = policy::Plan::new(config, form).unwrap();
+fn trust_as_printed(cloud: &Cloud, config: &Config, form: &policy::PlanOptions) {
+    let plan = policy::PolicyPlan::new(config, form).unwrap();
     if let Some(printed) = plan.roles.iter().find(|role| role.arn.as_str() == names::ROLE_ARN) {
         let mut role = cloud.role(Template::Trust, Template::Permission);
         (role.trust_policy, role.permission_policy) = (printed.trust.json(), printed.permission.json());

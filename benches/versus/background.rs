@@ -2,15 +2,15 @@
 
 use std::process::{Command, Stdio};
 
-use crate::ground::Running;
+use crate::ground::RunningProgram;
 
 /// One process on each processor that only turns, and gives way to everyone else. It ends when this is dropped.
-pub(crate) fn busy() -> Vec<Running> {
+pub(crate) fn busy() -> Vec<RunningProgram> {
     let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let spin = |_| {
         let mut command = Command::new("nice");
         command.args(["-n", "19", "sh", "-c", "while :; do :; done"]).stdin(Stdio::null());
-        Running(command.spawn().expect("nice and sh"))
+        RunningProgram(command.spawn().expect("nice and sh"))
     };
     (0..processors).map(spin).collect()
 }

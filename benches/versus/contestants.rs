@@ -9,19 +9,25 @@ use std::process::{Child, Command, Stdio};
 use aws_emulator::names;
 
 use crate::ground::{
-    Contestant, Ground, Kind, MOST_SESSIONS, PATIENCE, Running, Server, Special, command, free_port, start,
+    BenchGround, BenchServer, Contestant, Kind, MOST_SESSIONS, PATIENCE, RunningProgram, StartOptions,
+    command, free_port, start,
 };
 
 /// The user with a password, for all but pgpassport.
 const PASSWORD_USER: (&str, &str) = ("carol", "carol-password");
 
-impl Ground {
+impl BenchGround {
     /// Everyone of `kinds`, in front of the database.
     pub(crate) fn contestants(&self, kinds: &[Kind]) -> Vec<Contestant> {
-        kinds.iter().map(|kind| self.contestant(*kind, &self.server, Special::default())).collect()
+        kinds.iter().map(|kind| self.contestant(*kind, &self.server, StartOptions::default())).collect()
     }
 
-    pub(crate) fn contestant(&self, kind: Kind, server: &Server, special: Special<'_>) -> Contestant {
+    pub(crate) fn contestant(
+        &self,
+        kind: Kind,
+        server: &BenchServer,
+        special: StartOptions<'_>,
+    ) -> Contestant {
         match kind {
             Kind::Direct => led_by(kind, server.addr.port(), server, None),
             Kind::Floor => self.floor(server, special),
@@ -31,7 +37,7 @@ impl Ground {
         }
     }
 
-    fn floor(&self, server: &Server, special: Special<'_>) -> Contestant {
+    fn floor(&self, server: &BenchServer, special: StartOptions<'_>) -> Contestant {
         let binary = self.folder.path().join("floor");
         if !binary.exists() {
             let compiler = std::env::var("CC").unwrap_or_else(|_| "cc".to_owned());
@@ -45,7 +51,7 @@ impl Ground {
         led_by(Kind::Floor, port, server, Some(start(&mut command, port)))
     }
 
-    fn haproxy(&self, server: &Server, special: Special<'_>) -> Contestant {
+    fn haproxy(&self, server: &BenchServer, special: StartOptions<'_>) -> Contestant {
         let port = free_port();
         let config = self.own_folder(Kind::Haproxy).join("haproxy.cfg");
         let text = format!(
@@ -60,7 +66,7 @@ impl Ground {
         led_by(Kind::Haproxy, port, server, Some(start(&mut command, port)))
     }
 
-    fn pgbouncer(&self, server: &Server, special: Special<'_>) -> Contestant {
+    fn pgbouncer(&self, server: &BenchServer, special: StartOptions<'_>) -> Contestant {
         let port = free_port();
         let folder = self.own_folder(Kind::Pgbouncer);
         let files = self.listener_ca.server(&["localhost"]).expect("a certificate").write(&folder, "server");
@@ -93,7 +99,7 @@ impl Ground {
         Contestant { ca: listener_ca, ..led_by(Kind::Pgbouncer, port, server, Some(child)) }
     }
 
-    fn pgpassport(&self, server: &Server, special: Special<'_>) -> Contestant {
+    fn pgpassport(&self, server: &BenchServer, special: StartOptions<'_>) -> Contestant {
         let folder = self.own_folder(Kind::Pgpassport);
         let files = self.listener_ca.server(&["localhost"]).expect("a certificate").write(&folder, "server");
         let files = files.expect("a certificate");
@@ -125,7 +131,7 @@ impl Ground {
         command.args(["serve", "--config"]).arg(&config).env("NOTIFY_SOCKET", &notify);
         let log = fs::File::create(folder.join("log")).expect("a log file");
         let child = command.stdin(Stdio::null()).stderr(log).spawn().expect("pgpassport starts");
-        let running = Running(child);
+        let running = RunningProgram(child);
         let port = listens_on(&notices);
         let listener_ca = self.listener_ca.write(&folder).expect("ca.pem");
         Contestant {
@@ -141,7 +147,7 @@ impl Ground {
 }
 
 /// Logs in with a password, and sees the certificate of the server itself.
-fn led_by(kind: Kind, port: u16, server: &Server, child: Option<Child>) -> Contestant {
+fn led_by(kind: Kind, port: u16, server: &BenchServer, child: Option<Child>) -> Contestant {
     Contestant {
         kind,
         port,
@@ -149,7 +155,7 @@ fn led_by(kind: Kind, port: u16, server: &Server, child: Option<Child>) -> Conte
         password: PASSWORD_USER.1.to_owned(),
         ca: server.ca_file.clone(),
         pids: child.iter().map(Child::id).collect(),
-        running: child.map(Running),
+        running: child.map(RunningProgram),
     }
 }
 

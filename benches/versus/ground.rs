@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use aws_emulator::{Ca, Cloud, CloudOptions, Database, DatabaseOptions};
+use aws_emulator::{Ca, Cloud, CloudDatabase, CloudOptions, DatabaseOptions};
 use tempfile::TempDir;
 
 /// Longest wait for a contestant to listen; under valgrind they take their time.
@@ -55,22 +55,22 @@ pub(crate) struct Contestant {
     pub(crate) ca: PathBuf,
     /// Processes whose cost is counted; none for the direct way.
     pub(crate) pids: Vec<u32>,
-    pub(crate) running: Option<Running>,
+    pub(crate) running: Option<RunningProgram>,
 }
 
 /// A program that ends with its contestant.
-pub(crate) struct Running(pub(crate) Child);
+pub(crate) struct RunningProgram(pub(crate) Child);
 
 /// Where contestants lead.
 #[derive(Clone, Debug)]
-pub(crate) struct Server {
+pub(crate) struct BenchServer {
     pub(crate) addr: SocketAddr,
     pub(crate) ca_file: PathBuf,
 }
 
 /// What is different about one start of a contestant.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Special<'a> {
+pub(crate) struct StartOptions<'a> {
     /// Words before its command, as of `taskset` or `valgrind`.
     pub(crate) before: &'a [&'a str],
     /// pgpassport only: more of its `proxy.toml`, beginning inside `[[cluster]]`.
@@ -80,13 +80,13 @@ pub(crate) struct Special<'a> {
 }
 
 /// The database, the stand-ins and the folder of this run.
-pub(crate) struct Ground {
-    pub(crate) database: Database,
+pub(crate) struct BenchGround {
+    pub(crate) database: CloudDatabase,
     pub(crate) cloud: Cloud,
     pub(crate) folder: TempDir,
     pub(crate) listener_ca: Ca,
     /// The PostgreSQL of `database`.
-    pub(crate) server: Server,
+    pub(crate) server: BenchServer,
     /// Where the repository is.
     pub(crate) root: PathBuf,
     /// The configurations as they were first written, for the page.
@@ -94,22 +94,22 @@ pub(crate) struct Ground {
     started: Cell<usize>,
 }
 
-impl Drop for Running {
+impl Drop for RunningProgram {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-impl Ground {
+impl BenchGround {
     pub(crate) fn new(root: PathBuf) -> Self {
         let change = |options: &mut aws_emulator::PostgresOptions| {
             options.max_connections = 1_300;
             options.settings.push(("shared_buffers".into(), "256MB".into()));
             options.settings.push(("max_wal_size".into(), "4GB".into()));
         };
-        let database =
-            Database::start(DatabaseOptions { change, ..DatabaseOptions::default() }).expect("PostgreSQL");
+        let database = CloudDatabase::start(DatabaseOptions { change, ..DatabaseOptions::default() })
+            .expect("PostgreSQL");
         let store = database.gate.store().clone();
         let cloud = Cloud::start(CloudOptions { store, ..CloudOptions::default() }).expect("the stand-ins");
         let folder = tempfile::Builder::new().prefix("versus").tempdir().expect("a folder");
@@ -119,7 +119,7 @@ impl Ground {
         let server_ca = folder.path().join("server-ca");
         fs::create_dir(&server_ca).expect("a folder");
         let ca_file = database.ca.write(&server_ca).expect("ca.pem");
-        let server = Server { addr: database.postgres.addr(), ca_file };
+        let server = BenchServer { addr: database.postgres.addr(), ca_file };
         let listener_ca = Ca::new().expect("a certificate authority");
         let (configs, started) = (RefCell::default(), Cell::default());
         Self { database, cloud, folder, listener_ca, server, root, configs, started }

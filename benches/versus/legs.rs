@@ -11,15 +11,15 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::time::sleep;
 
-use crate::ground::{Ground, Kind, Server, Special};
-use crate::sessions::{Way, runtime};
+use crate::ground::{BenchGround, BenchServer, Kind, StartOptions};
+use crate::sessions::{LoginRoute, runtime};
 
 /// How far away the far one is.
 pub(crate) const FAR: Duration = Duration::from_millis(100);
 
 /// Seconds that logins took, one figure a round.
 #[derive(Default)]
-pub(crate) struct Logins {
+pub(crate) struct LoginTimes {
     pub(crate) near: Vec<f64>,
     pub(crate) sts_far: Vec<f64>,
     pub(crate) server_far: Vec<f64>,
@@ -28,7 +28,7 @@ pub(crate) struct Logins {
 
 /// What is held back by [`FAR`].
 #[derive(Clone, Copy)]
-enum Held {
+enum HeldPhase {
     /// Everything a client says until the server can be reached: one delay a connection.
     Opening,
     /// Each answer: one delay a request.
@@ -36,13 +36,13 @@ enum Held {
 }
 
 /// A TCP relay that can be told to hold things back.
-struct Relay {
+struct DelayRelay {
     addr: SocketAddr,
     far: Arc<AtomicBool>,
 }
 
-impl Relay {
-    fn start(runtime: &Runtime, to: SocketAddr, held: Held) -> Self {
+impl DelayRelay {
+    fn start(runtime: &Runtime, to: SocketAddr, held: HeldPhase) -> Self {
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).expect("a port");
         let addr = listener.local_addr().expect("its address");
         let far = Arc::new(AtomicBool::new(false));
@@ -59,8 +59,8 @@ impl Relay {
     }
 }
 
-async fn carry(client: TcpStream, to: SocketAddr, held: Held, is_far: &AtomicBool) -> io::Result<()> {
-    if matches!(held, Held::Opening) && is_far.load(Ordering::Relaxed) {
+async fn carry(client: TcpStream, to: SocketAddr, held: HeldPhase, is_far: &AtomicBool) -> io::Result<()> {
+    if matches!(held, HeldPhase::Opening) && is_far.load(Ordering::Relaxed) {
         sleep(FAR).await;
     }
     let server = TcpStream::connect(to).await?;
@@ -79,7 +79,7 @@ async fn carry(client: TcpStream, to: SocketAddr, held: Held, is_far: &AtomicBoo
             if read == 0 {
                 return to_client.shutdown().await;
             }
-            if matches!(held, Held::Answers) && is_far.load(Ordering::Relaxed) {
+            if matches!(held, HeldPhase::Answers) && is_far.load(Ordering::Relaxed) {
                 sleep(FAR).await;
             }
             to_client.write_all(&buffer[..read]).await?;
@@ -89,14 +89,14 @@ async fn carry(client: TcpStream, to: SocketAddr, held: Held, is_far: &AtomicBoo
 }
 
 /// Logs in `rounds` times each way, with a new token every time, so that STS is asked every time.
-pub(crate) fn measure(ground: &Ground, rounds: usize) -> Logins {
+pub(crate) fn measure(ground: &BenchGround, rounds: usize) -> LoginTimes {
     let relays = runtime();
-    let sts = Relay::start(&relays, ground.cloud.sts.addr(), Held::Answers);
-    let server = Relay::start(&relays, ground.server.addr, Held::Opening);
-    let behind = Server { addr: server.addr, ca_file: ground.server.ca_file.clone() };
-    let special = Special { sts: Some(sts.addr), ..Special::default() };
+    let sts = DelayRelay::start(&relays, ground.cloud.sts.addr(), HeldPhase::Answers);
+    let server = DelayRelay::start(&relays, ground.server.addr, HeldPhase::Opening);
+    let behind = BenchServer { addr: server.addr, ca_file: ground.server.ca_file.clone() };
+    let special = StartOptions { sts: Some(sts.addr), ..StartOptions::default() };
     let contestant = ground.contestant(Kind::Pgpassport, &behind, special);
-    let (way, clients) = (Way::to(&contestant), runtime());
+    let (way, clients) = (LoginRoute::to(&contestant), runtime());
     let login = |sts_far: bool, server_far: bool| {
         sts.far.store(sts_far, Ordering::Relaxed);
         server.far.store(server_far, Ordering::Relaxed);
@@ -106,7 +106,7 @@ pub(crate) fn measure(ground: &Ground, rounds: usize) -> Logins {
         began.elapsed().as_secs_f64()
     };
     login(false, false); // fetches the issuer's keys and connects to STS
-    let mut logins = Logins::default();
+    let mut logins = LoginTimes::default();
     for _ in 0..rounds {
         logins.near.push(login(false, false));
         logins.sts_far.push(login(true, false));

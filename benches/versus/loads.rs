@@ -13,7 +13,7 @@ use crate::measure::{cpu_seconds, figure, kernel_seconds, percentile};
 
 /// What one run of a load has shown.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Figures {
+pub(crate) struct LoadFigures {
     /// CPU time of the contestant's processes for one unit: a transaction, a gigabyte, a login. Seconds.
     pub(crate) cpu: f64,
     /// What the kernel has of that; of transactions only.
@@ -80,14 +80,14 @@ pub(crate) fn prepare(postgres: &Postgres, bulk_mib: usize) {
 
 /// How a run of pgbench is driven.
 #[derive(Clone, Copy)]
-pub(crate) enum Length {
+pub(crate) enum RunLength {
     Seconds(u32),
     /// Transactions of each client.
     Transactions(usize),
 }
 
 /// What pgbench has reported.
-pub(crate) struct Bench {
+pub(crate) struct PgbenchReport {
     cpu: f64,
     kernel: f64,
     count: f64,
@@ -101,15 +101,15 @@ pub(crate) struct Bench {
 pub(crate) fn pgbench(
     to: &Contestant,
     clients: usize,
-    length: Length,
+    length: RunLength,
     more: &[&str],
     log: Option<&Path>,
-) -> Bench {
+) -> PgbenchReport {
     let mut command = client("pgbench", to);
     command.args(["-n", "-c", &clients.to_string(), "-j", &clients.min(2).to_string()]).args(more);
     match length {
-        Length::Seconds(seconds) => command.arg("-T").arg(seconds.to_string()),
-        Length::Transactions(count) => command.arg("-t").arg(count.to_string()),
+        RunLength::Seconds(seconds) => command.arg("-T").arg(seconds.to_string()),
+        RunLength::Transactions(count) => command.arg("-t").arg(count.to_string()),
     };
     let prefix = log.map(|folder| folder.join(format!("log-{}-{clients}", to.port)));
     if let Some(prefix) = &prefix {
@@ -117,7 +117,7 @@ pub(crate) fn pgbench(
     }
     let before = (cpu_seconds(&to.pids), kernel_seconds(&to.pids));
     let report = run(&mut command, to);
-    Bench {
+    PgbenchReport {
         cpu: cpu_seconds(&to.pids) - before.0,
         kernel: kernel_seconds(&to.pids) - before.1,
         count: number_in(&report, "number of transactions actually processed: "),
@@ -131,11 +131,11 @@ pub(crate) fn pgbench(
 pub(crate) const SMALL_QUERIES: [&str; 5] = ["-S", "-M", "prepared", "-s", "1"];
 
 /// `pgbench -S -M prepared`. The cost of logging in is measured beside it and taken off.
-pub(crate) fn queries(to: &Contestant, clients: usize, seconds: u32, folder: &Path) -> Figures {
-    let logins = pgbench(to, clients, Length::Transactions(1), &SMALL_QUERIES, None);
+pub(crate) fn queries(to: &Contestant, clients: usize, seconds: u32, folder: &Path) -> LoadFigures {
+    let logins = pgbench(to, clients, RunLength::Transactions(1), &SMALL_QUERIES, None);
     let log = (clients == 1).then_some(folder);
-    let mut whole = pgbench(to, clients, Length::Seconds(seconds), &SMALL_QUERIES, log);
-    Figures {
+    let mut whole = pgbench(to, clients, RunLength::Seconds(seconds), &SMALL_QUERIES, log);
+    LoadFigures {
         cpu: (whole.cpu - logins.cpu) / (whole.count - logins.count),
         kernel: (whole.kernel - logins.kernel) / (whole.count - logins.count),
         rate: whole.rate,
@@ -145,35 +145,44 @@ pub(crate) fn queries(to: &Contestant, clients: usize, seconds: u32, folder: &Pa
 }
 
 /// `pgbench -C`: each transaction over a connection of its own.
-pub(crate) fn logins(to: &Contestant, clients: usize, seconds: u32, folder: &Path) -> Figures {
+pub(crate) fn logins(to: &Contestant, clients: usize, seconds: u32, folder: &Path) -> LoadFigures {
     let script = folder.join("select1.sql");
     fs::write(&script, "select 1;\n").expect("a script");
     let file = script.display().to_string();
-    let bench = pgbench(to, clients, Length::Seconds(seconds), &["-C", "-f", &file], None);
-    Figures { cpu: bench.cpu / bench.count, rate: bench.rate, p50: bench.average, ..Figures::default() }
+    let bench = pgbench(to, clients, RunLength::Seconds(seconds), &["-C", "-f", &file], None);
+    LoadFigures {
+        cpu: bench.cpu / bench.count,
+        rate: bench.rate,
+        p50: bench.average,
+        ..LoadFigures::default()
+    }
 }
 
 /// `COPY … TO STDOUT` of a whole table.
-pub(crate) fn copy_out(to: &Contestant, table: &str, bytes: f64) -> Figures {
+pub(crate) fn copy_out(to: &Contestant, table: &str, bytes: f64) -> LoadFigures {
     let mut command = client("psql", to);
     command.args(["-X", "-q", "-c", &format!("copy {table} to stdout")]).stdout(Stdio::null());
     bulk(to, &mut command, bytes)
 }
 
 /// `COPY … FROM STDIN` of a file; the rows are thrown away at the end.
-pub(crate) fn copy_in(to: &Contestant, file: &Path, bytes: f64) -> Figures {
+pub(crate) fn copy_in(to: &Contestant, file: &Path, bytes: f64) -> LoadFigures {
     let mut command = client("psql", to);
     command.args(["-X", "-q", "-c", "begin", "-c", "copy sink from stdin", "-c", "rollback"]);
     command.stdin(fs::File::open(file).expect("the rows"));
     bulk(to, &mut command, bytes)
 }
 
-fn bulk(to: &Contestant, command: &mut Command, bytes: f64) -> Figures {
+fn bulk(to: &Contestant, command: &mut Command, bytes: f64) -> LoadFigures {
     let gigabytes = bytes / 1e9;
     let (before, began) = (cpu_seconds(&to.pids), Instant::now());
     run(command, to);
     let cpu = cpu_seconds(&to.pids) - before;
-    Figures { cpu: cpu / gigabytes, rate: gigabytes / began.elapsed().as_secs_f64(), ..Figures::default() }
+    LoadFigures {
+        cpu: cpu / gigabytes,
+        rate: gigabytes / began.elapsed().as_secs_f64(),
+        ..LoadFigures::default()
+    }
 }
 
 /// The rows of a table as `COPY` writes them, in a file, and their size.

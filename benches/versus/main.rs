@@ -31,12 +31,12 @@ mod tokens;
 use std::path::Path;
 use std::time::Instant;
 
-use report::Table;
-use sections::{Bench, SECTIONS};
+use report::ReportTable;
+use sections::{SECTIONS, SectionSetup};
 
 /// How long and how often.
 #[derive(Clone, Copy)]
-pub(crate) struct Effort {
+pub(crate) struct BenchEffort {
     pub(crate) rounds: usize,
     /// Of one run of a load.
     pub(crate) seconds: u32,
@@ -56,7 +56,7 @@ pub(crate) struct Effort {
     pub(crate) rare: bool,
 }
 
-const SHORT: Effort = Effort {
+const SHORT: BenchEffort = BenchEffort {
     rounds: 2,
     seconds: 2,
     bulk_mib: 64,
@@ -68,7 +68,7 @@ const SHORT: Effort = Effort {
     rare: false,
 };
 
-const FULL: Effort = Effort {
+const FULL: BenchEffort = BenchEffort {
     rounds: 11,
     seconds: 2,
     bulk_mib: 256,
@@ -91,9 +91,9 @@ fn main() {
     assert!(only.is_empty() || !has("--write"), "--write is for a whole run");
     // Sessions by the thousand; the contestants inherit it.
     rlimit::increase_nofile_limit(u64::MAX).expect("the limit of file descriptors");
-    let (machine, began) = (page::Machine::now(), Instant::now());
-    let bench = Bench::new(root, effort);
-    let mut table = Table::default();
+    let (machine, began) = (page::MachineFacts::now(), Instant::now());
+    let bench = SectionSetup::new(root, effort);
+    let mut table = ReportTable::default();
     for (name, section) in SECTIONS {
         let asked = only.is_empty() || only.split(',').any(|only| name.split(' ').any(|word| word == only));
         if asked {

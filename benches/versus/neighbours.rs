@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crate::ground::{Contestant, Running};
-use crate::loads::{Length, SMALL_QUERIES, client, pgbench};
+use crate::ground::{Contestant, RunningProgram};
+use crate::loads::{RunLength, SMALL_QUERIES, client, pgbench};
 use crate::measure::percentile;
 
 /// Clients with small queries.
@@ -17,7 +17,7 @@ const CLIENTS: usize = 100;
 
 /// The 99th percentile of small queries, seconds.
 #[derive(Clone, Copy)]
-pub(crate) struct Neighbours {
+pub(crate) struct NeighbourLatency {
     pub(crate) alone: f64,
     pub(crate) beside_bulk: f64,
     pub(crate) beside_slow: f64,
@@ -25,30 +25,30 @@ pub(crate) struct Neighbours {
 
 /// Measures small queries, `count` of each client, alone and beside each of the others. The large result is 1 GiB: the
 /// table is read as often as it takes.
-pub(crate) fn measure(to: &Contestant, count: usize, bulk_mib: usize, folder: &Path) -> Neighbours {
+pub(crate) fn measure(to: &Contestant, count: usize, bulk_mib: usize, folder: &Path) -> NeighbourLatency {
     let small = || {
-        let mut bench = pgbench(to, CLIENTS, Length::Transactions(count), &SMALL_QUERIES, Some(folder));
+        let mut bench = pgbench(to, CLIENTS, RunLength::Transactions(count), &SMALL_QUERIES, Some(folder));
         percentile(&mut bench.times, 0.99)
     };
     let times = 1024 / bulk_mib;
     let large = format!("copy (select v from large, generate_series(1, {times})) to stdout");
     let alone = small();
-    let bulk = Reader::start(to, &large, Duration::ZERO);
+    let bulk = ResultReader::start(to, &large, Duration::ZERO);
     let beside_bulk = small();
     drop(bulk);
-    let slow = Reader::start(to, &large, Duration::from_millis(20));
+    let slow = ResultReader::start(to, &large, Duration::from_millis(20));
     let beside_slow = small();
     drop(slow);
-    Neighbours { alone, beside_bulk, beside_slow }
+    NeighbourLatency { alone, beside_bulk, beside_slow }
 }
 
 /// Reads a result over and over until it is dropped, 64 KiB at a time, with a pause after each.
-struct Reader {
+struct ResultReader {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Reader {
+impl ResultReader {
     fn start(to: &Contestant, query: &str, pause: Duration) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let mut command = client("psql", to);
@@ -75,13 +75,13 @@ impl Reader {
                     child = command.spawn().expect("psql");
                 }
             }
-            drop(Running(child));
+            drop(RunningProgram(child));
         });
         Self { stop, thread: Some(thread) }
     }
 }
 
-impl Drop for Reader {
+impl Drop for ResultReader {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         drop(self.thread.take().map(JoinHandle::join));

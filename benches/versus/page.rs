@@ -5,8 +5,8 @@ use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::Effort;
-use crate::ground::{Ground, Kind};
+use crate::BenchEffort;
+use crate::ground::{BenchGround, Kind};
 
 /// How the page begins.
 const ABOUT: &str = "\
@@ -42,9 +42,9 @@ they are sent on, and the floor gathers nothing.
 ";
 
 /// What it ran on.
-pub(crate) struct Machine(Vec<(&'static str, String)>);
+pub(crate) struct MachineFacts(Vec<(&'static str, String)>);
 
-impl Machine {
+impl MachineFacts {
     /// As it is before anything is measured.
     pub(crate) fn now() -> Self {
         let file = |path: &str| fs::read_to_string(path).unwrap_or_default();
@@ -77,9 +77,9 @@ fn says(program: &str, arguments: &[&str]) -> String {
 
 /// The whole page.
 pub(crate) fn page(
-    ground: &Ground,
-    machine: &Machine,
-    effort: Effort,
+    ground: &BenchGround,
+    machine: &MachineFacts,
+    effort: BenchEffort,
     table: &str,
     took: Duration,
 ) -> String {

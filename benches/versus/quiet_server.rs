@@ -14,14 +14,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio_rustls::TlsAcceptor;
 
-use crate::ground::Server;
+use crate::ground::BenchServer;
 
 /// Bytes of the one column of the one row that every query gets.
 pub(crate) const ROW_BYTES: usize = 40_000;
 
 /// It ends when this is dropped.
 pub(crate) struct QuietServer {
-    pub(crate) server: Server,
+    pub(crate) server: BenchServer,
     _runtime: Runtime,
 }
 
@@ -55,7 +55,7 @@ impl QuietServer {
                 }
             }
         });
-        Self { server: Server { addr, ca_file }, _runtime: runtime }
+        Self { server: BenchServer { addr, ca_file }, _runtime: runtime }
     }
 }
 

@@ -11,7 +11,7 @@ const OTHERS: [Kind; 3] = [Kind::Pgbouncer, Kind::Haproxy, Kind::Floor];
 
 /// What is wanted of a figure of pgpassport.
 #[derive(Clone, Copy)]
-enum Limit {
+enum FigureLimit {
     /// At most this share of another's figure.
     ShareAtMost(f64, Kind),
     /// At least this share.
@@ -21,19 +21,19 @@ enum Limit {
 }
 
 /// One line of the table.
-pub(crate) struct Row {
+pub(crate) struct TableRow {
     goal: &'static str,
     what: String,
     unit: &'static str,
     /// A contestant's figures, one a round, by its place among [`KINDS`].
     figures: [Vec<f64>; 5],
-    limits: Vec<Limit>,
+    limits: Vec<FigureLimit>,
     /// Figures that may be next to zero, of which only the medians can be compared.
     of_medians: bool,
     why_not: Option<&'static str>,
 }
 
-impl Row {
+impl TableRow {
     /// `goal` is the number of the goal, empty for a figure without one.
     pub(crate) fn new(goal: &'static str, what: impl Into<String>, unit: &'static str) -> Self {
         Self {
@@ -72,22 +72,22 @@ impl Row {
     }
 
     pub(crate) fn share_at_most(mut self, share: f64, of: Kind) -> Self {
-        self.limits.push(Limit::ShareAtMost(share, of));
+        self.limits.push(FigureLimit::ShareAtMost(share, of));
         self
     }
 
     pub(crate) fn share_at_least(mut self, share: f64, of: Kind) -> Self {
-        self.limits.push(Limit::ShareAtLeast(share, of));
+        self.limits.push(FigureLimit::ShareAtLeast(share, of));
         self
     }
 
     pub(crate) fn at_most(mut self, figure: f64) -> Self {
-        self.limits.push(Limit::AtMost(figure));
+        self.limits.push(FigureLimit::AtMost(figure));
         self
     }
 
     pub(crate) fn at_least(mut self, figure: f64) -> Self {
-        self.limits.push(Limit::AtLeast(figure));
+        self.limits.push(FigureLimit::AtLeast(figure));
         self
     }
 
@@ -116,10 +116,10 @@ impl Row {
 
     fn wanted(&self) -> String {
         let words = self.limits.iter().map(|limit| match limit {
-            Limit::ShareAtMost(share, of) => format!("≤ {share:.2} of {}", of.name()),
-            Limit::ShareAtLeast(share, of) => format!("≥ {share:.2} of {}", of.name()),
-            Limit::AtMost(figure) => format!("≤ {figure}"),
-            Limit::AtLeast(figure) => format!("≥ {figure}"),
+            FigureLimit::ShareAtMost(share, of) => format!("≤ {share:.2} of {}", of.name()),
+            FigureLimit::ShareAtLeast(share, of) => format!("≥ {share:.2} of {}", of.name()),
+            FigureLimit::AtMost(figure) => format!("≤ {figure}"),
+            FigureLimit::AtLeast(figure) => format!("≥ {figure}"),
         });
         words.collect::<Vec<_>>().join(", ")
     }
@@ -130,10 +130,10 @@ impl Row {
         }
         let ours = self.median(Kind::Pgpassport);
         let held = self.limits.iter().map(|limit| match limit {
-            Limit::ShareAtMost(share, of) => (median(&self.shares(*of)), *share, true),
-            Limit::ShareAtLeast(share, of) => (median(&self.shares(*of)), *share, false),
-            Limit::AtMost(figure) => (ours, *figure, true),
-            Limit::AtLeast(figure) => (ours, *figure, false),
+            FigureLimit::ShareAtMost(share, of) => (median(&self.shares(*of)), *share, true),
+            FigureLimit::ShareAtLeast(share, of) => (median(&self.shares(*of)), *share, false),
+            FigureLimit::AtMost(figure) => (ours, *figure, true),
+            FigureLimit::AtLeast(figure) => (ours, *figure, false),
         });
         let mut verdict = "";
         for (is, wanted, at_most) in held {
@@ -167,12 +167,12 @@ impl Row {
 
 /// Collects rows and writes them as Markdown.
 #[derive(Default)]
-pub(crate) struct Table {
+pub(crate) struct ReportTable {
     rows: Vec<String>,
 }
 
-impl Table {
-    pub(crate) fn row(&mut self, row: &Row) {
+impl ReportTable {
+    pub(crate) fn row(&mut self, row: &TableRow) {
         let text = row.text();
         println!("{text}");
         self.rows.push(text);

@@ -3,26 +3,26 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::ground::{Contestant, Ground, KINDS, Kind, PROXIES, Server, Special};
-use crate::loads::{self, Figures};
+use crate::ground::{BenchGround, BenchServer, Contestant, KINDS, Kind, PROXIES, StartOptions};
+use crate::loads::{self, LoadFigures};
 use crate::measure::{figure, percentile, processors};
 use crate::quiet_server::QuietServer;
-use crate::report::{Row, Table};
-use crate::sessions::{Idle, Storm, Way};
-use crate::tls_alone::Legs;
-use crate::{Effort, background, instructions, legs, neighbours, sessions, tokens};
+use crate::report::{ReportTable, TableRow};
+use crate::sessions::{IdleCost, LoginRoute, LoginStorm};
+use crate::tls_alone::TlsLegs;
+use crate::{BenchEffort, background, instructions, legs, neighbours, sessions, tokens};
 
 /// What turns the warm pool on, at the end of `proxy.toml`.
 const POOL: &str = "[pool]\nmode = \"session\"";
 
 /// Everything a section needs.
-pub(crate) struct Bench {
-    pub(crate) ground: Ground,
+pub(crate) struct SectionSetup {
+    pub(crate) ground: BenchGround,
     contestants: Vec<Contestant>,
-    effort: Effort,
+    effort: BenchEffort,
 }
 
-type Section = fn(&Bench, &mut Table);
+type Section = fn(&SectionSetup, &mut ReportTable);
 
 /// The sections with the words that `--only` knows them by: the goals' numbers among them.
 pub(crate) const SECTIONS: [(&str, Section); 11] = [
@@ -39,9 +39,9 @@ pub(crate) const SECTIONS: [(&str, Section); 11] = [
     ("jwt instructions", inside),
 ];
 
-impl Bench {
-    pub(crate) fn new(root: &Path, effort: Effort) -> Self {
-        let ground = Ground::new(root.to_owned());
+impl SectionSetup {
+    pub(crate) fn new(root: &Path, effort: BenchEffort) -> Self {
+        let ground = BenchGround::new(root.to_owned());
         loads::prepare(&ground.database.postgres, effort.bulk_mib);
         let contestants = ground.contestants(&KINDS);
         Self { ground, contestants, effort }
@@ -61,25 +61,25 @@ impl Bench {
         interleaved(&self.contestants.iter().collect::<Vec<_>>(), rounds, load)
     }
 
-    fn query_rows(&self, table: &mut Table, clients: usize, rounds: usize, background: &str) {
+    fn query_rows(&self, table: &mut ReportTable, clients: usize, rounds: usize, background: &str) {
         let (seconds, folder) = (self.effort.seconds, self.folder());
         let runs = self.interleaved(rounds, |to| loads::queries(to, clients, seconds, folder));
         let plural = if clients == 1 { "" } else { "s" };
         let load = format!("pgbench -S -M prepared, {clients} client{plural}{background}");
         let goal = if clients == 1 { "1" } else { "2" };
-        let cpu = Row::new(goal, &load, "µs CPU a transaction");
+        let cpu = TableRow::new(goal, &load, "µs CPU a transaction");
         let cpu = cpu.everyone(&self.contestants, &runs, |run| run.cpu * 1e6);
         table.row(&match clients {
             1 => cpu.share_at_most(0.80, Kind::Pgbouncer),
             _ => cpu.share_at_most(0.75, Kind::Pgbouncer).share_at_most(0.90, Kind::Haproxy),
         });
-        let kernel = Row::new("", format!("{load}, in the kernel"), "µs CPU a transaction");
+        let kernel = TableRow::new("", format!("{load}, in the kernel"), "µs CPU a transaction");
         table.row(&kernel.everyone(&self.contestants, &runs, |run| run.kernel * 1e6));
-        let mut legs = Legs::new();
+        let mut legs = TlsLegs::new();
         let tls = (0..rounds).map(|_| legs.a_transaction());
         table.row(&self.floor_and_tls(&load, "µs CPU a transaction", 1e6, &runs, tls));
         let goal = if clients == 16 { "3" } else { "" };
-        let rate = Row::new(goal, &load, "transactions a second");
+        let rate = TableRow::new(goal, &load, "transactions a second");
         let rate = rate.everyone(&self.contestants, &runs, |run| run.rate);
         table.row(&if clients == 16 { rate.share_at_least(1.15, Kind::Pgbouncer) } else { rate });
         if clients == 1 {
@@ -94,23 +94,24 @@ impl Bench {
         load: &str,
         unit: &'static str,
         scale: f64,
-        runs: &[Vec<Figures>],
+        runs: &[Vec<LoadFigures>],
         tls: impl Iterator<Item = f64>,
-    ) -> Row {
+    ) -> TableRow {
         let floor = runs[Kind::Floor as usize].iter();
         let both = floor.zip(tls).map(|(floor, tls)| (floor.cpu + tls) * scale).collect();
-        let row = Row::new("", format!("{load}; the floor and TLS alone in the place of pgpassport"), unit);
+        let row =
+            TableRow::new("", format!("{load}; the floor and TLS alone in the place of pgpassport"), unit);
         row.everyone(&self.contestants, runs, |run| run.cpu * scale).of(Kind::Pgpassport, both)
     }
 }
 
 /// What everyone adds to the time of a direct connection.
-fn added_latency(table: &mut Table, load: &str, runs: &[Vec<Figures>]) {
+fn added_latency(table: &mut ReportTable, load: &str, runs: &[Vec<LoadFigures>]) {
     for (name, of) in
-        [("µs added at p50", (|run| run.p50) as fn(&Figures) -> f64), ("µs added at p99", |run| run.p99)]
+        [("µs added at p50", (|run| run.p50) as fn(&LoadFigures) -> f64), ("µs added at p99", |run| run.p99)]
     {
         let direct = &runs[Kind::Direct as usize];
-        let mut row = Row::new("4", load, name).of_medians();
+        let mut row = TableRow::new("4", load, name).of_medians();
         for kind in PROXIES {
             let beside = runs[kind as usize].iter().zip(direct);
             row = row.of(kind, beside.map(|(run, direct)| (of(run) - of(direct)) * 1e6).collect());
@@ -134,13 +135,13 @@ fn interleaved<R: Clone>(
     runs
 }
 
-fn queries(bench: &Bench, table: &mut Table) {
+fn queries(bench: &SectionSetup, table: &mut ReportTable) {
     for clients in [1, 16, 64] {
         bench.query_rows(table, clients, bench.effort.rounds, "");
     }
 }
 
-fn busy(bench: &Bench, table: &mut Table) {
+fn busy(bench: &SectionSetup, table: &mut ReportTable) {
     let _busy = background::busy();
     let (clients, rounds) = bench.effort.busy;
     for clients in clients {
@@ -148,15 +149,15 @@ fn busy(bench: &Bench, table: &mut Table) {
     }
 }
 
-fn copy(bench: &Bench, table: &mut Table) {
-    let mut legs = Legs::new();
+fn copy(bench: &SectionSetup, table: &mut ReportTable) {
+    let mut legs = TlsLegs::new();
     for (rows, size) in [("small", "20-byte rows"), ("large", "1 MiB rows")] {
         let (file, bytes) = loads::rows(bench.one(Kind::Direct), rows, bench.folder());
         let out = bench.interleaved(bench.effort.rounds, |to| loads::copy_out(to, rows, bytes));
         let back = bench.interleaved(bench.effort.rounds, |to| loads::copy_in(to, &file, bytes));
         for (way, runs) in [("out", out), ("in", back)] {
             let load = format!("COPY {way}, {size}");
-            let row = Row::new("5", &load, "s CPU a GB");
+            let row = TableRow::new("5", &load, "s CPU a GB");
             let row = row.everyone(&bench.contestants, &runs, |run| run.cpu);
             table.row(&row.share_at_most(0.60, Kind::Pgbouncer).share_at_most(1.10, Kind::Haproxy));
             let tls = (0..bench.effort.rounds).map(|_| legs.a_gigabyte());
@@ -166,10 +167,10 @@ fn copy(bench: &Bench, table: &mut Table) {
     }
 }
 
-fn idle(bench: &Bench, table: &mut Table) {
+fn idle(bench: &SectionSetup, table: &mut ReportTable) {
     let quiet = QuietServer::start(bench.folder());
     for (count, rounds) in bench.effort.idle {
-        let mut row = Row::new("6", format!("{count} idle sessions after activity"), "KiB a session");
+        let mut row = TableRow::new("6", format!("{count} idle sessions after activity"), "KiB a session");
         for kind in PROXIES {
             let runs =
                 (0..*rounds).map(|_| watch_idle(bench, kind, *count, &quiet.server, Duration::ZERO).kib);
@@ -180,38 +181,44 @@ fn idle(bench: &Bench, table: &mut Table) {
 }
 
 /// In a process of its own, which has no memory left over from before.
-fn watch_idle(bench: &Bench, kind: Kind, count: usize, server: &Server, watched: Duration) -> Idle {
-    let to = bench.ground.contestant(kind, server, Special::default());
+fn watch_idle(
+    bench: &SectionSetup,
+    kind: Kind,
+    count: usize,
+    server: &BenchServer,
+    watched: Duration,
+) -> IdleCost {
+    let to = bench.ground.contestant(kind, server, StartOptions::default());
     sessions::idle(&to, count, watched)
 }
 
-fn logins(bench: &Bench, table: &mut Table) {
+fn logins(bench: &SectionSetup, table: &mut ReportTable) {
     let (seconds, folder) = (bench.effort.seconds, bench.folder());
     let load = "logins, 8 clients, nothing pooled by pgpassport";
     let runs = bench.interleaved(bench.effort.rounds, |to| loads::logins(to, 8, seconds, folder));
-    let rate = Row::new("", load, "logins a second");
+    let rate = TableRow::new("", load, "logins a second");
     table.row(&rate.everyone(&bench.contestants, &runs, |run| run.rate));
-    let cpu = Row::new("8", load, "ms CPU a login");
+    let cpu = TableRow::new("8", load, "ms CPU a login");
     table.row(&cpu.everyone(&bench.contestants, &runs, |run| run.cpu * 1e3).at_most(1.2));
 
     let (load, rate) = ("logins, 8 clients, warm pools", "logins a second");
-    let row = Row::new("7", load, rate).share_at_least(1.0, Kind::Pgbouncer);
-    let pooled = Special { more: POOL, ..Special::default() };
+    let row = TableRow::new("7", load, rate).share_at_least(1.0, Kind::Pgbouncer);
+    let pooled = StartOptions { more: POOL, ..StartOptions::default() };
     let pooled = bench.ground.contestant(Kind::Pgpassport, &bench.ground.server, pooled);
     let both = [bench.one(Kind::Pgbouncer), &pooled];
     for to in both {
         loads::logins(to, 8, 1, folder); // warms it
     }
     let runs = interleaved(&both, bench.effort.rounds, |to| loads::logins(to, 8, seconds, folder));
-    let figures = |of: fn(&Figures) -> f64, row: Row| {
+    let figures = |of: fn(&LoadFigures) -> f64, row: TableRow| {
         let [theirs, ours] = [0, 1].map(|number: usize| runs[number].iter().map(of).collect());
         row.of(Kind::Pgbouncer, theirs).of(Kind::Pgpassport, ours)
     };
     table.row(&figures(|run| run.rate, row));
-    table.row(&figures(|run| run.cpu * 1e3, Row::new("", load, "ms CPU a login")));
+    table.row(&figures(|run| run.cpu * 1e3, TableRow::new("", load, "ms CPU a login")));
 }
 
-fn far(bench: &Bench, table: &mut Table) {
+fn far(bench: &SectionSetup, table: &mut ReportTable) {
     let logins = legs::measure(&bench.ground, bench.effort.far);
     let ms = |seconds: &[f64]| seconds.iter().map(|seconds| seconds * 1e3).collect::<Vec<_>>();
     let far = legs::FAR.as_millis();
@@ -221,28 +228,28 @@ fn far(bench: &Bench, table: &mut Table) {
         (format!("server {far} ms away"), &logins.server_far),
         (format!("both {far} ms away"), &logins.both_far),
     ] {
-        let row = Row::new("", format!("cold login with a new token, {which}"), "ms");
+        let row = TableRow::new("", format!("cold login with a new token, {which}"), "ms");
         table.row(&row.of(Kind::Pgpassport, ms(figures)));
     }
     let alone = logins.sts_far.iter().zip(&logins.server_far).map(|(sts, server)| sts.max(*server));
     let added: Vec<f64> = logins.both_far.iter().zip(alone).map(|(both, alone)| both - alone).collect();
     let what = format!("cold login, both {far} ms away: more than with the slower one alone");
-    table.row(&Row::new("9", what, "ms").of(Kind::Pgpassport, ms(&added)).at_most(10.0));
+    table.row(&TableRow::new("9", what, "ms").of(Kind::Pgpassport, ms(&added)).at_most(10.0));
 }
 
 /// The machine has no core to spare for the load: with one core for sessions or with two, the proxy is not what the
 /// load waits for. So what a session costs is measured with one thread and with two; what two cores can carry is that,
 /// twice.
-fn cores(bench: &Bench, table: &mut Table) {
+fn cores(bench: &SectionSetup, table: &mut ReportTable) {
     let what =
         "64 clients: what two cores carry, to one (2 × transactions a CPU second with two threads, to one)";
-    let row = Row::new("10", what, "times").at_least(1.8);
+    let row = TableRow::new("10", what, "times").at_least(1.8);
     let [first, second, ..] = processors()[..] else {
         table.row(&row.not_measured("one processor"));
         return;
     };
     let on = |cores: String| {
-        let special = Special { before: &["taskset", "-c", &cores], ..Special::default() };
+        let special = StartOptions { before: &["taskset", "-c", &cores], ..StartOptions::default() };
         bench.ground.contestant(Kind::Pgpassport, &bench.ground.server, special)
     };
     let (one, two) = (on(format!("{first}")), on(format!("{first},{second}")));
@@ -250,35 +257,35 @@ fn cores(bench: &Bench, table: &mut Table) {
     let runs = interleaved(&[&one, &two], bench.effort.rounds, load);
     for (threads, runs) in ["one session thread", "two session threads"].iter().zip(&runs) {
         let cpu = runs.iter().map(|run| run.cpu * 1e6).collect();
-        let row = Row::new("", format!("64 clients, {threads}"), "µs CPU a transaction");
+        let row = TableRow::new("", format!("64 clients, {threads}"), "µs CPU a transaction");
         table.row(&row.of(Kind::Pgpassport, cpu));
     }
     let scaling = runs[0].iter().zip(&runs[1]).map(|(one, two)| 2.0 * one.cpu / two.cpu).collect();
     table.row(&row.of(Kind::Pgpassport, scaling));
 }
 
-fn beside_others(bench: &Bench, table: &mut Table) {
-    let (Effort { queries_each: count, bulk_mib, neighbours: rounds, .. }, folder) =
+fn beside_others(bench: &SectionSetup, table: &mut ReportTable) {
+    let (BenchEffort { queries_each: count, bulk_mib, neighbours: rounds, .. }, folder) =
         (bench.effort, bench.folder());
     let contestants = [Kind::Direct, Kind::Haproxy, Kind::Pgbouncer, Kind::Pgpassport];
     let runs = interleaved(&contestants.map(|kind| bench.one(kind)), rounds, |to| {
         neighbours::measure(to, count, bulk_mib, folder)
     });
-    let row = |row: Row, of: &dyn Fn(&neighbours::Neighbours) -> f64| {
+    let row = |row: TableRow, of: &dyn Fn(&neighbours::NeighbourLatency) -> f64| {
         contestants
             .iter()
             .zip(&runs)
             .fold(row, |row, (kind, runs)| row.of(*kind, runs.iter().map(of).collect()))
     };
     let what = "p99 of 100 clients with small queries";
-    table.row(&row(Row::new("", what, "ms"), &|run| run.alone * 1e3));
-    let slow = Row::new("11", format!("{what} beside a slow reader, to alone"), "times");
+    table.row(&row(TableRow::new("", what, "ms"), &|run| run.alone * 1e3));
+    let slow = TableRow::new("11", format!("{what} beside a slow reader, to alone"), "times");
     table.row(&row(slow, &|run| run.beside_slow / run.alone).at_most(2.0));
-    let bulk = Row::new("11", format!("{what} beside a result of 1 GiB, to alone"), "times");
+    let bulk = TableRow::new("11", format!("{what} beside a result of 1 GiB, to alone"), "times");
     table.row(&row(bulk, &|run| run.beside_bulk / run.alone).at_most(2.0));
 }
 
-fn many_idle(bench: &Bench, table: &mut Table) {
+fn many_idle(bench: &SectionSetup, table: &mut ReportTable) {
     const WATCHED: Duration = Duration::from_secs(10);
     if !bench.effort.rare {
         return;
@@ -288,22 +295,22 @@ fn many_idle(bench: &Bench, table: &mut Table) {
         let both = [Kind::Pgbouncer, Kind::Pgpassport];
         let runs = both.map(|kind| (kind, watch_idle(bench, kind, count, &quiet.server, WATCHED)));
         let what = format!("{count} idle sessions");
-        let memory = Row::new("R23", &what, "KiB a session").at_most(64.0);
+        let memory = TableRow::new("R23", &what, "KiB a session").at_most(64.0);
         table.row(&runs.iter().fold(memory, |row, (kind, idle)| row.of(*kind, vec![idle.kib])));
-        let cpu = Row::new("R23", &what, "% of a processor").at_most(1.0);
+        let cpu = TableRow::new("R23", &what, "% of a processor").at_most(1.0);
         table.row(&runs.iter().fold(cpu, |row, (kind, idle)| row.of(*kind, vec![idle.percent])));
     }
 }
 
-fn many_logins(bench: &Bench, table: &mut Table) {
+fn many_logins(bench: &SectionSetup, table: &mut ReportTable) {
     const COUNT: usize = 1_000;
     if !bench.effort.rare {
         return;
     }
     let storm = |kind: Kind, each_its_own: bool| {
         // A process of its own: PgBouncer would keep a thousand connections of PostgreSQL's.
-        let to = bench.ground.contestant(kind, &bench.ground.server, Special::default());
-        let way = Way::to(&to);
+        let to = bench.ground.contestant(kind, &bench.ground.server, StartOptions::default());
+        let way = LoginRoute::to(&to);
         let ways = (0..COUNT).map(|_| {
             let way = way.clone();
             if each_its_own { way.with_password(&bench.ground.token()) } else { way }
@@ -313,9 +320,9 @@ fn many_logins(bench: &Bench, table: &mut Table) {
         bench.ground.until_few_are_left();
         storm
     };
-    let rows = |table: &mut Table, what: &str, storms: Vec<(Kind, Storm)>| {
-        let row = |unit: &'static str, of: &dyn Fn(&Storm) -> f64| {
-            let row = Row::new("R24", what, unit);
+    let rows = |table: &mut ReportTable, what: &str, storms: Vec<(Kind, LoginStorm)>| {
+        let row = |unit: &'static str, of: &dyn Fn(&LoginStorm) -> f64| {
+            let row = TableRow::new("R24", what, unit);
             storms.iter().fold(row, |row, (kind, storm)| row.of(*kind, vec![of(storm)]))
         };
         table.row(&row("s until the last has an answer", &|storm| storm.whole).at_most(20.0));
@@ -328,10 +335,11 @@ fn many_logins(bench: &Bench, table: &mut Table) {
     rows(table, &format!("{COUNT} logins at the same time, each with a new token"), own);
 }
 
-fn inside(bench: &Bench, table: &mut Table) {
+fn inside(bench: &SectionSetup, table: &mut ReportTable) {
     let costs = tokens::verification(bench.effort.rounds);
     for (number, kind) in ["RS256, 2,048 bits", "ES256"].iter().enumerate() {
-        let row = Row::new("jwt", format!("verifying a token with keys that are there, {kind}"), "µs CPU");
+        let row =
+            TableRow::new("jwt", format!("verifying a token with keys that are there, {kind}"), "µs CPU");
         let row = row.at_most(100.0);
         table.row(&match &costs {
             None => row.not_measured("built without optimisation"),
@@ -341,7 +349,8 @@ fn inside(bench: &Bench, table: &mut Table) {
     if !bench.effort.rare {
         return;
     }
-    let mut row = Row::new("", "pgbench -S -M prepared, 1 client (callgrind)", "instructions a transaction");
+    let mut row =
+        TableRow::new("", "pgbench -S -M prepared, 1 client (callgrind)", "instructions a transaction");
     for kind in PROXIES {
         row = row.of(kind, instructions::a_transaction(&bench.ground, kind).into_iter().collect());
     }

@@ -24,14 +24,14 @@ const FIRST: usize = 8;
 
 /// How a contestant is logged in to.
 #[derive(Clone)]
-pub(crate) struct Way {
+pub(crate) struct LoginRoute {
     config: tokio_postgres::Config,
     tls: rustls::ClientConfig,
 }
 
 /// What idle sessions cost.
 #[derive(Clone, Copy)]
-pub(crate) struct Idle {
+pub(crate) struct IdleCost {
     /// KiB of resident memory each.
     pub(crate) kib: f64,
     /// CPU time of all of them, in percent of a processor.
@@ -40,7 +40,7 @@ pub(crate) struct Idle {
 
 /// How many logins at once went.
 #[derive(Clone)]
-pub(crate) struct Storm {
+pub(crate) struct LoginStorm {
     /// Until the last, seconds.
     pub(crate) whole: f64,
     /// Of each that got its answer, seconds.
@@ -54,7 +54,7 @@ pub(crate) fn runtime() -> Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime")
 }
 
-impl Way {
+impl LoginRoute {
     pub(crate) fn to(to: &Contestant) -> Self {
         let mut roots = rustls::RootCertStore::empty();
         let pem = std::fs::read(&to.ca).expect("the certificate authority");
@@ -85,9 +85,9 @@ impl Way {
 
 /// What each of `count` sessions adds to the contestant once it has sent and received something, and `watched` of
 /// doing nothing.
-pub(crate) fn idle(to: &Contestant, count: usize, watched: Duration) -> Idle {
+pub(crate) fn idle(to: &Contestant, count: usize, watched: Duration) -> IdleCost {
     runtime().block_on(async {
-        let way = Way::to(to);
+        let way = LoginRoute::to(to);
         let first = open(&way, FIRST).await;
         let before = resident_kib(&to.pids);
         let sessions = open(&way, count).await;
@@ -97,11 +97,11 @@ pub(crate) fn idle(to: &Contestant, count: usize, watched: Duration) -> Idle {
         tokio::time::sleep(watched).await;
         let percent = (cpu_seconds(&to.pids) - cpu) / began.elapsed().as_secs_f64() * 100.0;
         drop((first, sessions));
-        Idle { kib, percent }
+        IdleCost { kib, percent }
     })
 }
 
-async fn open(way: &Way, count: usize) -> Vec<tokio_postgres::Client> {
+async fn open(way: &LoginRoute, count: usize) -> Vec<tokio_postgres::Client> {
     let activity: Arc<str> = format!("select /* {} */ 1", "x".repeat(ROW_BYTES)).into();
     let mut sessions = Vec::new();
     while sessions.len() < count {
@@ -121,7 +121,7 @@ async fn open(way: &Way, count: usize) -> Vec<tokio_postgres::Client> {
 
 /// One login for each of `ways`, all at the same time, each to the answer of its first query: PgBouncer welcomes its
 /// clients before it has a server for them.
-pub(crate) fn storm(ways: Vec<Way>) -> Storm {
+pub(crate) fn storm(ways: Vec<LoginRoute>) -> LoginStorm {
     runtime().block_on(async {
         let began = Instant::now();
         let mut logins = JoinSet::new();
@@ -134,6 +134,6 @@ pub(crate) fn storm(ways: Vec<Way>) -> Storm {
         let whole = began.elapsed().as_secs_f64();
         let failed = ended.iter().filter(|login| login.is_err()).count();
         let times = ended.iter().flatten().map(|(time, _)| *time).collect();
-        Storm { whole, times, failed }
+        LoginStorm { whole, times, failed }
     })
 }

@@ -17,18 +17,18 @@ const TRANSACTION: [usize; 2] = [60, 75];
 const RECORD: usize = 1 << 14;
 
 /// Each leg: the end that the proxy has, and its peer.
-struct Leg {
+struct TlsLeg {
     ours: Connection,
     peers: Connection,
 }
 
 /// Both legs of a session.
-pub(crate) struct Legs {
-    client: Leg,
-    server: Leg,
+pub(crate) struct TlsLegs {
+    client: TlsLeg,
+    server: TlsLeg,
 }
 
-impl Legs {
+impl TlsLegs {
     /// After their handshakes.
     pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
@@ -40,7 +40,7 @@ impl Legs {
         let listener = Arc::new(server_config(files).expect("a listener's configuration"));
         let upstream = Arc::new(upstream_config(Some(&ca_file), false).expect("an upstream's configuration"));
         let (near, far) = (handshaken(&upstream, &listener), handshaken(&upstream, &listener));
-        Self { client: Leg { peers: near.0, ours: near.1 }, server: Leg { ours: far.0, peers: far.1 } }
+        Self { client: TlsLeg { peers: near.0, ours: near.1 }, server: TlsLeg { ours: far.0, peers: far.1 } }
     }
 
     /// Seconds of CPU for the four records of one transaction.
@@ -63,7 +63,7 @@ impl Legs {
 }
 
 /// Seconds of CPU for taking `count` records of `length` bytes from one leg and putting them on the other.
-fn carry(from: &mut Leg, to: &mut Leg, length: usize, count: usize) -> f64 {
+fn carry(from: &mut TlsLeg, to: &mut TlsLeg, length: usize, count: usize) -> f64 {
     let message = vec![b'x'; length];
     let records: Vec<Vec<u8>> = (0..count)
         .map(|_| {

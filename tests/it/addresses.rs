@@ -4,42 +4,42 @@ use aws_emulator::{Ca, names};
 
 use crate::world::World;
 use crate::world::raw::message;
-use crate::world::scripted_server::{FakeServer, Part, error, welcome};
+use crate::world::scripted_server::{Script, ScriptedServer, error, welcome};
 
 /// A few seconds for all: an address that keeps silent has its part of them.
 const LIMITS: &str = "login_timeout = \"6s\"\nclient_login_timeout = \"1s\"\nserver_connect_timeout = \"2s\"";
 
 /// A world in front of a server that plays `part` and a good one.
-async fn behind(ca: &Ca, part: Part) -> (World, FakeServer, FakeServer) {
-    let bad = FakeServer::start(ca, part).await;
-    let good = FakeServer::start(ca, Part::AfterPassword(welcome())).await;
-    let world = World::wishes().upstreams(&[bad.addr, good.addr], ca).limits(LIMITS).start().await;
+async fn behind(ca: &Ca, part: Script) -> (World, ScriptedServer, ScriptedServer) {
+    let bad = ScriptedServer::start(ca, part).await;
+    let good = ScriptedServer::start(ca, Script::AfterPassword(welcome())).await;
+    let world = World::builder().upstreams(&[bad.addr, good.addr], ca).limits(LIMITS).start().await;
     (world, bad, good)
 }
 
-fn half_dead() -> Vec<(&'static str, Part)> {
+fn half_dead() -> Vec<(&'static str, Script)> {
     let fork = b"Ecould not fork new process for connection: Resource temporarily unavailable\n\0";
     let authenticated = message(b'R', &[0, 0, 0, 0]);
     vec![
-        ("closes at once", Part::InsteadClose(vec![])),
-        ("resets", Part::Reset),
-        ("answers the SSLRequest with an error", Part::InsteadClose(fork.to_vec())),
-        ("closes behind the S", Part::InsteadClose(b"S".to_vec())),
-        ("closes in the handshake", Part::InHandshake(Some(vec![]))),
-        ("resets in the handshake", Part::InHandshake(None)),
-        ("sends an alert", Part::InHandshake(Some(b"\x15\x03\x03\0\x02\x02\x50".to_vec()))),
-        ("is silent", Part::Silence),
-        ("is silent in the handshake", Part::Instead(b"S".to_vec())),
-        ("closes behind the startup packet", Part::AfterStartupClose(vec![])),
-        ("is starting up", Part::AfterStartupClose(error("57P03", "the database system is starting up"))),
-        ("is shutting down", Part::AfterStartup(error("57P01", "terminating connection"))),
-        ("asks for nothing", Part::AfterStartup(vec![])),
-        ("closes behind the password", Part::ThenClose(vec![])),
-        ("closes behind AuthenticationOk", Part::ThenClose(authenticated.clone())),
-        ("is silent behind AuthenticationOk", Part::AfterPassword(authenticated)),
+        ("closes at once", Script::InsteadClose(vec![])),
+        ("resets", Script::Reset),
+        ("answers the SSLRequest with an error", Script::InsteadClose(fork.to_vec())),
+        ("closes behind the S", Script::InsteadClose(b"S".to_vec())),
+        ("closes in the handshake", Script::InHandshake(Some(vec![]))),
+        ("resets in the handshake", Script::InHandshake(None)),
+        ("sends an alert", Script::InHandshake(Some(b"\x15\x03\x03\0\x02\x02\x50".to_vec()))),
+        ("is silent", Script::Silence),
+        ("is silent in the handshake", Script::Instead(b"S".to_vec())),
+        ("closes behind the startup packet", Script::AfterStartupClose(vec![])),
+        ("is starting up", Script::AfterStartupClose(error("57P03", "the database system is starting up"))),
+        ("is shutting down", Script::AfterStartup(error("57P01", "terminating connection"))),
+        ("asks for nothing", Script::AfterStartup(vec![])),
+        ("closes behind the password", Script::ThenClose(vec![])),
+        ("closes behind AuthenticationOk", Script::ThenClose(authenticated.clone())),
+        ("is silent behind AuthenticationOk", Script::AfterPassword(authenticated)),
         (
             "recovers behind the password",
-            Part::AfterPassword(error("57P03", "not yet accepting connections")),
+            Script::AfterPassword(error("57P03", "not yet accepting connections")),
         ),
     ]
 }
@@ -72,9 +72,10 @@ async fn an_address_that_is_half_dead_gives_way_to_the_next_one_and_is_tried_las
 async fn half_dead_addresses_alone_are_no_matter_of_trust() {
     let ca = Ca::new().unwrap();
     for (what, part) in half_dead() {
-        let servers = [FakeServer::start(&ca, part.clone()).await, FakeServer::start(&ca, part).await];
+        let servers =
+            [ScriptedServer::start(&ca, part.clone()).await, ScriptedServer::start(&ca, part).await];
         let addresses = servers.each_ref().map(|server| server.addr);
-        let world = World::wishes().upstreams(&addresses, &ca).limits(LIMITS).start().await;
+        let world = World::builder().upstreams(&addresses, &ca).limits(LIMITS).start().await;
         let refusal = world.refusal("alice", &world.token("alice")).await;
         assert!(matches!(refusal.sqlstate(), "57P03" | "57P01"), "{what}: {refusal:?}");
         assert!(!refusal.message().contains("not trusted"), "{what}: {refusal:?}");
@@ -88,28 +89,29 @@ async fn distrust_and_the_servers_own_decision_are_not_hidden_by_the_next_addres
     let ca = Ca::new().unwrap();
     let md5 = message(b'R', &[0, 0, 0, 5, 1, 2, 3, 4]);
     for (what, part, sqlstate) in [
-        ("has no TLS", Part::Instead(b"N".to_vec()), "57P03"),
-        ("sends bytes in clear", Part::Instead(b"Sinjected".to_vec()), "57P03"),
-        ("speaks HTTP", Part::InHandshake(Some(b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec())), "57P03"),
-        ("asks for MD5", Part::AfterStartup(md5), "28P01"),
-        ("breaks the protocol", Part::AfterStartup(message(b'Z', b"I")), "57P03"),
+        ("has no TLS", Script::Instead(b"N".to_vec()), "57P03"),
+        ("sends bytes in clear", Script::Instead(b"Sinjected".to_vec()), "57P03"),
+        ("speaks HTTP", Script::InHandshake(Some(b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec())), "57P03"),
+        ("asks for MD5", Script::AfterStartup(md5), "28P01"),
+        ("breaks the protocol", Script::AfterStartup(message(b'Z', b"I")), "57P03"),
         (
             "has no such database",
-            Part::AfterPassword(error("3D000", "database \"x\" does not exist")),
+            Script::AfterPassword(error("3D000", "database \"x\" does not exist")),
             "3D000",
         ),
-        ("is full", Part::AfterPassword(error("53300", "sorry, too many clients already")), "53300"),
-        ("refuses the token", Part::AfterPassword(error("28000", "PAM authentication failed")), "28P01"),
+        ("is full", Script::AfterPassword(error("53300", "sorry, too many clients already")), "53300"),
+        ("refuses the token", Script::AfterPassword(error("28000", "PAM authentication failed")), "28P01"),
     ] {
         let (world, bad, good) = behind(&ca, part).await;
         let refusal = world.refusal("alice", &world.token("alice")).await;
         assert_eq!(refusal.sqlstate(), sqlstate, "{what}: {refusal:?}");
         assert_eq!((bad.count(), good.count()), (1, 0), "{what}");
     }
-    let good = FakeServer::start(&ca, Part::AfterPassword(welcome())).await;
+    let good = ScriptedServer::start(&ca, Script::AfterPassword(welcome())).await;
     let other =
-        FakeServer::with_cert(&ca.server(&["other.example"]).unwrap(), Part::AfterStartup(vec![])).await;
-    let world = World::wishes().upstreams(&[other.addr, good.addr], &ca).start().await;
+        ScriptedServer::with_cert(&ca.server(&["other.example"]).unwrap(), Script::AfterStartup(vec![]))
+            .await;
+    let world = World::builder().upstreams(&[other.addr, good.addr], &ca).start().await;
     let refusal = world.refusal("alice", &world.token("alice")).await;
     assert_eq!(refusal.message(), "cannot connect now: database not trusted");
     assert_eq!(good.count(), 0);

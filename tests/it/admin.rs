@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use aws_emulator::Page;
+use aws_emulator::IssuerPage;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
@@ -15,7 +15,7 @@ use crate::world::admin::until;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn readiness_follows_the_keys_and_ends_with_the_service() {
-    let mut world = World::wishes().limits("shutdown_delay = \"1h\"").start().await;
+    let mut world = World::builder().limits("shutdown_delay = \"1h\"").start().await;
     until("keys", async || world.get("/readyz").await == (200, "ready\n".to_owned())).await;
     assert_eq!(world.get("/livez").await, (200, "alive\n".to_owned()));
     world.stopping.asked.cancel();
@@ -44,7 +44,7 @@ async fn r15_without_any_keys_it_is_not_ready_and_becomes_so_by_itself() {
     assert!(world.reloaded().await);
     until("keys", async || world.get("/readyz").await.0 == 200).await;
     world.metric_is("pgpassport_key_set_keys{issuer=\"idp\"}", 2.0).await;
-    assert!(world.cloud.issuer.count(Page::Jwks) >= 2);
+    assert!(world.cloud.issuer.count(IssuerPage::Jwks) >= 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -33,7 +33,7 @@ async fn answer(world: &World, bytes: &[u8]) -> Vec<u8> {
 #[tokio::test(flavor = "multi_thread")]
 async fn c10_the_record_names_the_client_and_its_balancer() {
     let keys = "name = \"balanced\"\nproxy_protocol_from = [\"127.0.0.0/8\"]";
-    let world = World::wishes().listen(keys).start().await;
+    let world = World::builder().listen(keys).start().await;
     let tcp = send(&world, &header(PROXY, [192, 0, 2, 1])).await;
     let balancer = tcp.local_addr().unwrap().to_string();
     let client = RawClient::over(tcp, world.listener_ca()).await;
@@ -49,7 +49,7 @@ async fn c10_the_record_names_the_client_and_its_balancer() {
 #[tokio::test(flavor = "multi_thread")]
 async fn c10_a_balancers_health_check_is_routine() {
     let keys = "name = \"checked\"\nproxy_protocol_from = \"127.0.0.1\"";
-    let world = World::wishes().listen(keys).start().await;
+    let world = World::builder().listen(keys).start().await;
     drop(send(&world, &header(LOCAL, [0; 4])).await);
     let record = world.audit_of("checked", "outcome", "health_check").await;
     assert_eq!(record["level"], "DEBUG");
@@ -59,7 +59,7 @@ async fn c10_a_balancers_health_check_is_routine() {
 #[tokio::test(flavor = "multi_thread")]
 async fn c10_without_a_header_a_balancer_is_not_served() {
     let keys = "name = \"headless\"\nproxy_protocol_from = [\"127.0.0.0/8\"]\nplaintext_from_loopback = true";
-    let world = World::wishes().listen(keys).start().await;
+    let world = World::builder().listen(keys).start().await;
     let psql = world.psql("user=alice dbname=app", &world.token("alice"), &["-c", "select 1"]).await;
     assert!(!psql.ok, "{psql:?}");
     let record = world.audit_of("headless", "outcome", "dropped").await;
@@ -76,7 +76,7 @@ async fn c10_without_a_header_a_balancer_is_not_served() {
 #[tokio::test(flavor = "multi_thread")]
 async fn c10_from_others_a_header_is_a_bad_startup_packet() {
     for (name, keys) in [("unbalanced", ""), ("elsewhere", "proxy_protocol_from = [\"192.0.2.0/24\"]")] {
-        let world = World::wishes().listen(&format!("name = \"{name}\"\n{keys}")).start().await;
+        let world = World::builder().listen(&format!("name = \"{name}\"\n{keys}")).start().await;
         let bytes = [header(PROXY, [192, 0, 2, 1]), crate::world::raw::SSL_REQUEST.to_vec()].concat();
         assert!(answer(&world, &bytes).await.is_empty());
         let record = world.audit_of(name, "outcome", "dropped").await;
@@ -89,7 +89,7 @@ async fn c10_from_others_a_header_is_a_bad_startup_packet() {
 async fn c3_a_balancer_that_stops_inside_its_header_is_cut_off() {
     let keys = "name = \"stalled\"\nproxy_protocol_from = [\"127.0.0.0/8\"]";
     let limits = "client_login_timeout = \"1s\"\nserver_connect_timeout = \"1s\"";
-    let world = World::wishes().listen(keys).limits(limits).start().await;
+    let world = World::builder().listen(keys).limits(limits).start().await;
     let header = header(PROXY, [192, 0, 2, 1]);
     // The peer keeps its side open and waits.
     for end in [0, 5, 16, 27] {
@@ -103,7 +103,7 @@ async fn c3_a_balancer_that_stops_inside_its_header_is_cut_off() {
 #[tokio::test(flavor = "multi_thread")]
 async fn c10_limits_are_for_the_address_in_the_header() {
     let keys = "proxy_protocol_from = [\"127.0.0.0/8\"]";
-    let world = World::wishes().listen(keys).limits("max_logins_per_address = 1").start().await;
+    let world = World::builder().listen(keys).limits("max_logins_per_address = 1").start().await;
     let from = async |client: [u8; 4]| {
         let tcp = send(&world, &header(PROXY, client)).await;
         RawClient::over(tcp, world.listener_ca()).await

@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 
 use crate::world::admin::until;
 use crate::world::raw::{RawClient, cancel, query, startup};
-use crate::world::scripted_server::{FakeServer, Part, error, welcome_with};
+use crate::world::scripted_server::{Script, ScriptedServer, error, welcome_with};
 use crate::world::{World, database, shared_secret, until_asleep};
 
 async fn session(world: &World, minor: u8) -> (RawClient, Vec<u8>) {
@@ -41,8 +41,8 @@ async fn a_server_of_3_2_is_asked_for_what_the_client_speaks() {
     let ca = Ca::new().unwrap();
     let secret = b"thirty-two bytes of a new server".to_vec();
     for (minor, servers) in [(0, 4), (2, 32)] {
-        let server = FakeServer::start(&ca, Part::Modern(4_097, secret.clone())).await;
-        let world = World::wishes().upstream(server.addr, &ca).start().await;
+        let server = ScriptedServer::start(&ca, Script::Modern(4_097, secret.clone())).await;
+        let world = World::builder().upstream(server.addr, &ca).start().await;
         let (_client, key) = session(&world, minor).await;
         assert_eq!(server.asked(), [minor]);
         assert_eq!(key[..4], [0, 0, 0x10, 1], "the process id is the server's");
@@ -72,16 +72,16 @@ async fn a_server_that_refuses_3_2_or_closes_is_asked_again_for_3_0() {
     let ca = Ca::new().unwrap();
     let refusal = error("0A000", "unsupported frontend protocol 3.2: server supports 2.0 to 3.0");
     for answer in [refusal, error("08P01", "unsupported protocol version"), vec![]] {
-        let server = FakeServer::start(&ca, Part::Ancient(answer)).await;
-        let world = World::wishes().upstream(server.addr, &ca).start().await;
+        let server = ScriptedServer::start(&ca, Script::Ancient(answer)).await;
+        let world = World::builder().upstream(server.addr, &ca).start().await;
         let (_client, key) = session(&world, 2).await;
         assert_eq!(server.asked(), [2, 0]);
         world.cancel(&key).await;
         assert_eq!(server.cancels(), [b"\0\0\x10\x01keys".to_vec()]);
     }
     // Any other refusal is the answer, and so is one to 3.0.
-    let server = FakeServer::start(&ca, Part::AfterStartup(error("53300", "too many clients"))).await;
-    let world = World::wishes().upstream(server.addr, &ca).start().await;
+    let server = ScriptedServer::start(&ca, Script::AfterStartup(error("53300", "too many clients"))).await;
+    let world = World::builder().upstream(server.addr, &ca).start().await;
     let mut client = world.raw().await;
     let mut packet = startup(&[("user", "alice"), ("database", "app")]);
     packet[7] = 2;
@@ -95,8 +95,8 @@ async fn a_servers_secret_that_does_not_fit_gives_the_client_no_key() {
     let ca = Ca::new().unwrap();
     for (length, keys) in [(212, 1), (213, 0)] {
         let key = [&[0, 0, 0x10, 1][..], &vec![7; length]].concat();
-        let server = FakeServer::start(&ca, Part::AfterPassword(welcome_with(&key))).await;
-        let world = World::wishes().upstream(server.addr, &ca).start().await;
+        let server = ScriptedServer::start(&ca, Script::AfterPassword(welcome_with(&key))).await;
+        let world = World::builder().upstream(server.addr, &ca).start().await;
         let mut client = world.raw().await;
         let mut packet = startup(&[("user", "alice"), ("database", "app")]);
         packet[7] = 2;
@@ -110,9 +110,9 @@ async fn a_servers_secret_that_does_not_fit_gives_the_client_no_key() {
 async fn u6_a_forged_key_cancels_nothing_and_dials_nobody() {
     let ca = Ca::new().unwrap();
     let (_file, keys) = shared_secret();
-    let server = FakeServer::start(&ca, Part::Modern(4_097, vec![7; 32])).await;
+    let server = ScriptedServer::start(&ca, Script::Modern(4_097, vec![7; 32])).await;
     for (minor, keys) in [(0, ""), (2, ""), (2, keys.as_str())] {
-        let world = World::wishes().upstream(server.addr, &ca).cancel(keys).start().await;
+        let world = World::builder().upstream(server.addr, &ca).cancel(keys).start().await;
         let (_client, mut key) = session(&world, minor).await;
         let before = server.packets().len();
         *key.last_mut().unwrap() ^= 1;
@@ -127,9 +127,9 @@ async fn u6_a_forged_key_cancels_nothing_and_dials_nobody() {
 async fn u6_an_unverified_server_is_not_told_the_key() {
     let (ca, other) = (Ca::new().unwrap(), Ca::new().unwrap());
     let (_file, keys) = shared_secret();
-    let server = FakeServer::start(&ca, Part::Modern(4_097, vec![7; 32])).await;
-    let world = World::wishes().upstream(server.addr, &ca).cancel(&keys).start().await;
-    let distrustful = World::wishes().upstream(server.addr, &other).cancel(&keys).start().await;
+    let server = ScriptedServer::start(&ca, Script::Modern(4_097, vec![7; 32])).await;
+    let world = World::builder().upstream(server.addr, &ca).cancel(&keys).start().await;
+    let distrustful = World::builder().upstream(server.addr, &other).cancel(&keys).start().await;
     for minor in [0, 2] {
         let (_client, key) = session(&world, minor).await;
         let reason = distrustful.cancel(&key).await;
@@ -161,8 +161,8 @@ async fn u6_a_key_dies_with_its_session() {
 async fn u6_guesses_are_cut_off_and_not_told_so() {
     let ca = Ca::new().unwrap();
     let (_file, keys) = shared_secret();
-    let server = FakeServer::start(&ca, Part::Modern(4_097, vec![7; 32])).await;
-    let world = World::wishes().upstream(server.addr, &ca).cancel(&keys).start().await;
+    let server = ScriptedServer::start(&ca, Script::Modern(4_097, vec![7; 32])).await;
+    let world = World::builder().upstream(server.addr, &ca).cancel(&keys).start().await;
     let guess = async |n: u32| {
         let mut tcp = TcpStream::connect(("127.0.0.1", world.port)).await.unwrap();
         tcp.write_all(&cancel(&[[0, 0, 0x10, 1], n.to_be_bytes()].concat())).await.unwrap();
@@ -187,8 +187,8 @@ async fn u6_guesses_are_cut_off_and_not_told_so() {
 async fn u6_eight_unproven_cancels_are_carried_at_a_time_and_the_next_waits() {
     let ca = Ca::new().unwrap();
     let (_file, keys) = shared_secret();
-    let server = FakeServer::start(&ca, Part::Silence).await;
-    let world = World::wishes().upstream(server.addr, &ca).cancel(&keys).start().await;
+    let server = ScriptedServer::start(&ca, Script::Silence).await;
+    let world = World::builder().upstream(server.addr, &ca).cancel(&keys).start().await;
     let mut waiting = Vec::new();
     for n in 1..=8_u8 {
         let mut tcp = TcpStream::connect(("127.0.0.1", world.port)).await.unwrap();
@@ -209,8 +209,8 @@ async fn u6_eight_unproven_cancels_are_carried_at_a_time_and_the_next_waits() {
 #[tokio::test(flavor = "multi_thread")]
 async fn cancels_of_one_session_that_come_together_are_carried_out_together() {
     let ca = Ca::new().unwrap();
-    let server = FakeServer::start(&ca, Part::Modern(4_097, vec![7; 32])).await;
-    let world = World::wishes().upstream(server.addr, &ca).start().await;
+    let server = ScriptedServer::start(&ca, Script::Modern(4_097, vec![7; 32])).await;
+    let world = World::builder().upstream(server.addr, &ca).start().await;
     for minor in [0, 2] {
         let before = server.cancels().len();
         let (_client, key) = session(&world, minor).await;
@@ -228,8 +228,8 @@ async fn cancels_of_one_session_that_come_together_are_carried_out_together() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_gone_is_in_the_record_and_not_in_the_answer() {
     let ca = Ca::new().unwrap();
-    let server = FakeServer::start(&ca, Part::Modern(4_097, vec![7; 32])).await;
-    let world = World::wishes().upstream(server.addr, &ca).start().await;
+    let server = ScriptedServer::start(&ca, Script::Modern(4_097, vec![7; 32])).await;
+    let world = World::builder().upstream(server.addr, &ca).start().await;
     let (_client, key) = session(&world, 2).await;
     drop(server);
     let reason = world.cancel(&key).await;
@@ -240,10 +240,10 @@ async fn a_server_that_is_gone_is_in_the_record_and_not_in_the_answer() {
 async fn u6_of_two_sessions_with_one_process_id_the_right_one_is_cancelled() {
     let ca = Ca::new().unwrap();
     let (_file, keys) = shared_secret();
-    let one = FakeServer::start(&ca, Part::Modern(4_097, vec![1; 32])).await;
-    let two = FakeServer::start(&ca, Part::Modern(4_097, vec![2; 32])).await;
-    let replica = async |first: &FakeServer, second: &FakeServer| {
-        World::wishes().upstreams(&[first.addr, second.addr], &ca).cancel(&keys).start().await
+    let one = ScriptedServer::start(&ca, Script::Modern(4_097, vec![1; 32])).await;
+    let two = ScriptedServer::start(&ca, Script::Modern(4_097, vec![2; 32])).await;
+    let replica = async |first: &ScriptedServer, second: &ScriptedServer| {
+        World::builder().upstreams(&[first.addr, second.addr], &ca).cancel(&keys).start().await
     };
     let (left, right) = (replica(&one, &two).await, replica(&two, &one).await);
     let pid = [0, 0, 0x10, 1];
@@ -264,7 +264,7 @@ async fn u6_of_two_sessions_with_one_process_id_the_right_one_is_cancelled() {
 }
 
 /// Another cluster, at `server`.
-fn another(server: &FakeServer, keys: &str) -> String {
+fn another(server: &ScriptedServer, keys: &str) -> String {
     format!(
         r#"
         [[cluster]]
@@ -284,12 +284,13 @@ fn another(server: &FakeServer, keys: &str) -> String {
 async fn a_cancel_stays_with_its_cluster_as_far_as_its_key_can_tell() {
     let ca = Ca::new().unwrap();
     let (_file, keys) = shared_secret();
-    let one = FakeServer::start(&ca, Part::Modern(4_097, vec![1; 32])).await;
+    let one = ScriptedServer::start(&ca, Script::Modern(4_097, vec![1; 32])).await;
     let hosts = ["other.cluster-abc123.eu-central-1.rds.amazonaws.com"];
-    let two = FakeServer::with_cert(&ca.server(&hosts).unwrap(), Part::Modern(4_097, vec![2; 32])).await;
+    let two =
+        ScriptedServer::with_cert(&ca.server(&hosts).unwrap(), Script::Modern(4_097, vec![2; 32])).await;
     let replica = async |route: &str| {
-        let wishes = World::wishes().upstream(one.addr, &ca).cancel(&keys).cluster("databases = [\"app\"]");
-        wishes.user(&another(&two, route)).start().await
+        let builder = World::builder().upstream(one.addr, &ca).cancel(&keys).cluster("databases = [\"app\"]");
+        builder.user(&another(&two, route)).start().await
     };
     let by_database = "databases = [\"other\"]";
     let (left, right) = (replica(by_database).await, replica(by_database).await);
@@ -313,10 +314,10 @@ async fn a_cancel_stays_with_its_cluster_as_far_as_its_key_can_tell() {
 async fn a_key_for_a_cluster_that_is_not_served_here_dials_nobody() {
     let ca = Ca::new().unwrap();
     let (_file, keys) = shared_secret();
-    let server = FakeServer::start(&ca, Part::Modern(4_097, vec![1; 32])).await;
-    let here = World::wishes().upstream(server.addr, &ca).cancel(&keys).start().await;
+    let server = ScriptedServer::start(&ca, Script::Modern(4_097, vec![1; 32])).await;
+    let here = World::builder().upstream(server.addr, &ca).cancel(&keys).start().await;
     let other =
-        World::wishes().upstream(server.addr, &ca).cancel(&keys).endpoint("other.example").start().await;
+        World::builder().upstream(server.addr, &ca).cancel(&keys).endpoint("other.example").start().await;
     let (_client, key) = session(&here, 2).await;
     let reason = other.cancel(&key).await;
     assert!(reason.starts_with("ignored: nobody to tell"), "{reason}");
@@ -326,9 +327,9 @@ async fn a_key_for_a_cluster_that_is_not_served_here_dials_nobody() {
 #[tokio::test(flavor = "multi_thread")]
 async fn r18_a_draining_replicas_sessions_are_cancelled_through_another_one() {
     let (_file, keys) = shared_secret();
-    let other = World::wishes().cancel(&keys).start().await;
+    let other = World::builder().cancel(&keys).start().await;
     for (minor, seconds) in [(0, 620), (2, 621)] {
-        let world = World::wishes().cancel(&keys).start().await;
+        let world = World::builder().cancel(&keys).start().await;
         let (mut client, key) = session(&world, minor).await;
         client.send(&query(&format!("select pg_sleep({seconds})"))).await;
         until_asleep(&database().postgres, seconds).await;
@@ -345,8 +346,8 @@ async fn r18_a_draining_replicas_sessions_are_cancelled_through_another_one() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancel_inside_tls_works_and_ends_with_a_goodbye() {
     let ca = Ca::new().unwrap();
-    let server = FakeServer::start(&ca, Part::Modern(4_097, vec![7; 32])).await;
-    let world = World::wishes().upstream(server.addr, &ca).start().await;
+    let server = ScriptedServer::start(&ca, Script::Modern(4_097, vec![7; 32])).await;
+    let world = World::builder().upstream(server.addr, &ca).start().await;
     let (_client, key) = session(&world, 2).await;
     let mut client = world.raw().await;
     client.send(&cancel(&key)).await;

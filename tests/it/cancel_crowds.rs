@@ -9,12 +9,12 @@ use tokio::net::TcpStream;
 
 use crate::world::admin::until;
 use crate::world::raw::{query, trusting};
-use crate::world::{RawClient, Wishes, World, database, shared_secret};
+use crate::world::{RawClient, World, WorldBuilder, database, shared_secret};
 
 const CROWD: usize = 100;
 
-fn wishes() -> Wishes {
-    World::wishes().limits("max_user_client_connections = 200")
+fn wishes() -> WorldBuilder {
+    World::builder().limits("max_user_client_connections = 200")
 }
 
 /// Sessions that speak 3.`minor`, with their keys.

@@ -28,14 +28,14 @@ async fn j11_another_startup_user_is_refused_with_both_names() {
     assert!(refusal.hint().contains("user=mallory"), "{refusal:?}");
     refused(&world, "Alice", &world.token("alice")).await;
     assert_eq!(current_user(&world, "token", &world.token("alice")).await, "alice");
-    let free = World::wishes().user("startup_user = \"ignore\"").start().await;
+    let free = World::builder().user("startup_user = \"ignore\"").start().await;
     assert_eq!(current_user(&free, "whoever", &free.token("bob")).await, "bob");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn j9_the_regex_takes_its_part_of_the_claim() {
     let keys = "claim = \"email\"\nregex = '([^@]+)@acme\\.com'\nlowercase = true";
-    let world = World::wishes().user(keys).start().await;
+    let world = World::builder().user(keys).start().await;
     let with = |email: &str| world.mint(world.claims("x").set("email", email));
     assert_eq!(current_user(&world, "alice", &with("Alice@acme.com")).await, "alice");
     for email in ["alice@evil.com", "alice@acme.com.evil.com", "alice@evil.com\n@acme.com", "@acme.com"] {
@@ -49,7 +49,7 @@ async fn j9_the_regex_takes_its_part_of_the_claim() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn j10_lower_casing_never_makes_two_people_one() {
-    let world = World::wishes().user("lowercase = true").start().await;
+    let world = World::builder().user("lowercase = true").start().await;
     assert_eq!(current_user(&world, "alice", &world.token("ALICE")).await, "alice");
     for name in ["\u{212a}arl", "İbo", "straße", "ＡＬＩＣＥ"] {
         refused(&world, "karl", &world.token(name)).await;
@@ -58,13 +58,13 @@ async fn j10_lower_casing_never_makes_two_people_one() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn j8_names_that_cannot_be_users() {
-    let world = World::wishes().user("startup_user = \"ignore\"").start().await;
+    let world = World::builder().user("startup_user = \"ignore\"").start().await;
     let long = "x".repeat(64);
     for name in ["a\0b", "a\nb", "a\u{202e}b", "a\u{200b}b", "a*", "a?", "   ", "e\u{301}", long.as_str()] {
         refused(&world, "x", &world.token(name)).await;
     }
     for odd in [serde_json::json!(7), serde_json::json!(["alice"]), serde_json::json!(null)] {
-        let world = World::wishes().user("claim = \"db\"").start().await;
+        let world = World::builder().user("claim = \"db\"").start().await;
         refused(&world, "alice", &world.mint(world.claims("x").set("db", odd))).await;
     }
     let longest = "y".repeat(63);
@@ -78,7 +78,7 @@ async fn j8_names_that_cannot_be_users() {
 #[tokio::test(flavor = "multi_thread")]
 async fn j12_nobody_becomes_an_administrator() {
     let world =
-        World::wishes().user("startup_user = \"ignore\"\ndenied = [\"master\", \"svc_*\"]").start().await;
+        World::builder().user("startup_user = \"ignore\"\ndenied = [\"master\", \"svc_*\"]").start().await;
     for name in [
         "postgres",
         "rdsadmin",
@@ -135,7 +135,7 @@ async fn two_issuers_with_one_subject_are_two_users() {
     let rules = |theirs: &str| {
         format!("[[cluster.user]]\nissuer = \"idp\"\nprefix = \"al\"\nstartup_user = \"ignore\"\n{theirs}")
     };
-    let world = World::wishes()
+    let world = World::builder()
         .issuer(&second)
         .user(&rules("[[cluster.user]]\nissuer = \"other\"\nstartup_user = \"ignore\""))
         .start()
@@ -144,7 +144,7 @@ async fn two_issuers_with_one_subject_are_two_users() {
     let refusal = refused(&world, "x", &world.plant(other.token("alice"))).await;
     assert!(refusal.detail().contains("\"alice\" begins with \"al\""), "{refusal:?}");
     // An issuer for whose people there is no rule.
-    let world = World::wishes().issuer(&second).user(&rules("")).start().await;
+    let world = World::builder().issuer(&second).user(&rules("")).start().await;
     let refusal = refused(&world, "x", &world.plant(other.token("bob"))).await;
     assert!(refusal.detail().contains("are no database users here"), "{refusal:?}");
     assert!(refusal.hint().contains("[[cluster.user]]"), "{refusal:?}");
@@ -153,7 +153,7 @@ async fn two_issuers_with_one_subject_are_two_users() {
 /// A list of exactly one text is a text where the rule says so, and nothing else is.
 #[tokio::test(flavor = "multi_thread")]
 async fn j8_a_list_of_one_text_is_a_user_where_the_rule_says_so() {
-    let world = World::wishes().user("claim = \"uid\"\nlist_of_one = true").start().await;
+    let world = World::builder().user("claim = \"uid\"\nlist_of_one = true").start().await;
     let with = |value: serde_json::Value| world.mint(world.claims("x").set("uid", value));
     for good in [json!(["alice"]), json!("alice")] {
         assert_eq!(current_user(&world, "alice", &with(good)).await, "alice");

@@ -37,7 +37,7 @@ async fn every_rule_has_its_refusal_in_the_docs() {
     let mut table = "| rule | DETAIL | HINT |\n| --- | --- | --- |\n".to_owned();
     for (rule, keys, claim, asked) in cases() {
         let ignore = if asked.is_empty() { "\nstartup_user = \"ignore\"" } else { "" };
-        let world = World::wishes().user(&format!("{keys}{ignore}")).start().await;
+        let world = World::builder().user(&format!("{keys}{ignore}")).start().await;
         let claims = world.claims("alice");
         let claims = if claim.is_null() { claims.without("email") } else { claims.set("email", claim) };
         let refusal = world.refusal(if asked.is_empty() { "x" } else { asked }, &world.mint(claims)).await;

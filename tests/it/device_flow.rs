@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use aws_emulator::{Ca, Provider, Template, names};
+use aws_emulator::{Ca, OidcProvider, PolicyTemplate, names};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
@@ -74,14 +74,18 @@ impl OpenIdProvider {
         let listen = format!(
             "name = \"{name}\"\nauth = \"oauthbearer\"\noauth_issuer = \"op\"\noauth_scope = \"{SCOPE}\""
         );
-        let mut world = World::wishes().listen(&listen).issuer(&issuer).start().await;
+        let mut world = World::builder().listen(&listen).issuer(&issuer).start().await;
         world.cloud.values.issuer_url.clone_from(&self.url);
-        world.cloud.sts.put_provider(Provider {
+        world.cloud.sts.put_provider(OidcProvider {
             url: self.url.clone(),
             audiences: vec![names::AUDIENCE.to_owned()],
             fetch_url: Some(self.inner.clone()),
         });
-        world.cloud.sts.put_role(&world.cloud.role(Template::Trust, Template::Permission)).unwrap();
+        world
+            .cloud
+            .sts
+            .put_role(&world.cloud.role(PolicyTemplate::Trust, PolicyTemplate::Permission))
+            .unwrap();
         world
     }
 

@@ -12,17 +12,17 @@ use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 
 use crate::world::raw::{PATIENCE, message, query};
-use crate::world::scripted_server::{FakeServer, Part, welcome};
+use crate::world::scripted_server::{Script, ScriptedServer, welcome};
 use crate::world::{ErrorFields, RawClient, World, database};
 
 /// A world whose server is played by the test.
-struct Stage {
+struct LoginStage {
     world: World,
     hands: mpsc::UnboundedReceiver<TlsStream<TcpStream>>,
-    fake: FakeServer,
+    fake: ScriptedServer,
 }
 
-impl Stage {
+impl LoginStage {
     async fn start() -> Self {
         Self::with("").await
     }
@@ -30,9 +30,9 @@ impl Stage {
     async fn with(session: &str) -> Self {
         let ca = Ca::new().unwrap();
         let (sender, hands) = mpsc::unbounded_channel();
-        let fake = FakeServer::start(&ca, Part::ThenHand(welcome(), sender)).await;
-        let world = World::wishes().upstream(fake.addr, &ca).session(session).start().await;
-        Self { world, hands, fake }
+        let scripted = ScriptedServer::start(&ca, Script::ThenHand(welcome(), sender)).await;
+        let world = World::builder().upstream(scripted.addr, &ca).session(session).start().await;
+        Self { world, hands, fake: scripted }
     }
 
     /// A new session: the client's end and the server's.
@@ -102,7 +102,7 @@ fn reset(stream: TlsStream<TcpStream>) {
 /// The kernel's own list says that it watches over both legs: a timer for keepalive (2) is running.
 #[tokio::test(flavor = "multi_thread")]
 async fn r3_the_kernel_asks_both_peers_whether_they_live() {
-    let mut stage = Stage::start().await;
+    let mut stage = LoginStage::start().await;
     let (client, _server) = stage.session().await;
     let client = client.stream.get_ref().0.local_addr().unwrap().port();
     let legs = [(stage.world.port, client), (0, stage.fake.addr.port())];
@@ -130,7 +130,7 @@ async fn r3_the_kernel_asks_both_peers_whether_they_live() {
 async fn r4_what_a_dying_server_said_arrives_and_no_message_is_begun_in_another() {
     let rows = [message(b'T', b"\0\0"), message(b'D', b"a row"), message(b'D', b"")];
     let copy = [message(b'H', b"\0\0\0"), message(b'd', b"a line")];
-    let mut stage = Stage::start().await;
+    let mut stage = LoginStage::start().await;
     for messages in [&rows[..], &copy] {
         let stream = messages.concat();
         let mut ends = vec![0];
@@ -260,7 +260,7 @@ async fn r10_a_copy_whose_client_breaks_off_leaves_no_rows() {
 /// The same, with a server that remembers every byte.
 #[tokio::test(flavor = "multi_thread")]
 async fn r10_nothing_is_invented_for_a_client_that_breaks_off() {
-    let mut stage = Stage::start().await;
+    let mut stage = LoginStage::start().await;
     for reset_it in [true, false] {
         let (mut client, mut server) = stage.session().await;
         let ask = query("copy t from stdin");

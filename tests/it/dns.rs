@@ -8,9 +8,9 @@ use aws_emulator::{Ca, names};
 use futures_util::future::join_all;
 
 use crate::world::admin::{get, until};
-use crate::world::binary::{Binary, Launch};
+use crate::world::binary::{Launch, ProxyProcess};
 use crate::world::raw::query;
-use crate::world::scripted_server::{FakeServer, Part, welcome};
+use crate::world::scripted_server::{Script, ScriptedServer, welcome};
 use crate::world::{RawClient, World};
 
 const ADMIN: &str = "[admin]\naddr = \"127.0.0.1:0\"\n";
@@ -87,11 +87,11 @@ async fn seven_hundred_logins_in_silent_dns_cost_one_thread() {
     const LOGINS: usize = 700;
     let limits = "max_client_conn = 2000\nmax_logins = 1500\nmax_user_client_connections = 0\n\
                   server_connect_timeout = \"1m\"";
-    let world = World::wishes().limits(limits).start().await;
+    let world = World::builder().limits(limits).start().await;
     without_hostaddr(&world);
     let dns = NameServer::start();
     let launch = Launch { config: ADMIN.to_owned(), shell: Some(dns.shell()), ..Launch::usual() };
-    let binary = Arc::new(Binary::launch(&world, launch));
+    let binary = Arc::new(ProxyProcess::launch(&world, launch));
     let before = binary.threads();
     let (token, ca, port) = (world.token("alice"), world.listener_ca().clone(), binary.port);
     let login = || {
@@ -130,16 +130,17 @@ const USER: u32 = 65_534;
 async fn want_of_threads_refuses_logins_and_reloads_and_ends_nothing() {
     let ca = Ca::new().unwrap();
     let server =
-        FakeServer::with_cert(&ca.server(&["localhost"]).unwrap(), Part::AfterPassword(welcome())).await;
+        ScriptedServer::with_cert(&ca.server(&["localhost"]).unwrap(), Script::AfterPassword(welcome()))
+            .await;
     let endpoint = format!("localhost:{}", server.addr.port());
-    let world = World::wishes().endpoint(&endpoint).upstream(server.addr, &ca).start().await;
+    let world = World::builder().endpoint(&endpoint).upstream(server.addr, &ca).start().await;
     without_hostaddr(&world);
     let shell = format!(
         "cp \"$1\" pgpassport && shift && chown -R {USER}:{USER} . {} && \
          exec setpriv --reuid={USER} --regid={USER} --clear-groups ./pgpassport \"$@\"",
         world.folder().display()
     );
-    let mut binary = Binary::launch(&world, Launch { shell: Some(shell), ..Launch::usual() });
+    let mut binary = ProxyProcess::launch(&world, Launch { shell: Some(shell), ..Launch::usual() });
     let before = binary.threads();
     binary.allow_threads(USER, 1);
     let refusal = binary.login(&world).await.err().expect("no thread for the look-up");
@@ -172,7 +173,7 @@ async fn want_of_threads_refuses_logins_and_reloads_and_ends_nothing() {
 async fn want_of_threads_at_the_start_is_an_error() {
     let world = World::start().await;
     let needed = {
-        let binary = Binary::launch(&world, Launch::usual());
+        let binary = ProxyProcess::launch(&world, Launch::usual());
         binary.threads()
     };
     assert!(needed > 3, "{needed} threads");
@@ -184,7 +185,8 @@ async fn want_of_threads_at_the_start_is_an_error() {
             world.folder().display()
         );
         let stderr = Some(std::fs::File::create(&log).unwrap().into());
-        let code = Binary::exit_code(&world, Launch { shell: Some(shell), stderr, ..Launch::usual() }).await;
+        let code =
+            ProxyProcess::exit_code(&world, Launch { shell: Some(shell), stderr, ..Launch::usual() }).await;
         let said = std::fs::read_to_string(&log).unwrap();
         assert_eq!(code, Some(1), "{threads} threads: {said}");
         assert!(said.contains("cannot be started"), "{threads} threads: {said}");

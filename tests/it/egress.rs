@@ -3,19 +3,19 @@
 use std::collections::HashMap;
 use std::os::unix::fs::PermissionsExt;
 
-use aws_emulator::{Ca, Page};
+use aws_emulator::{Ca, IssuerPage};
 use pgpassport::commands::doctor::LinkState;
 
-use crate::doctor::{Run, assert_complete};
+use crate::doctor::{DoctorRun, assert_complete};
 use crate::world::World;
 use crate::world::connect_proxy::ConnectProxy;
-use crate::world::tls_front::Front;
+use crate::world::tls_front::TlsFront;
 
 /// A world whose issuer and STS have names that only the proxy knows.
 struct Inside {
     world: World,
     proxy: ConnectProxy,
-    _fronts: [Front; 2],
+    _fronts: [TlsFront; 2],
 }
 
 const STS: &str = "sts.acme.test";
@@ -25,8 +25,8 @@ async fn inside(more: &str) -> Inside {
     let world = World::start().await;
     let ca = Ca::new().unwrap();
     let cert = ca.server(&[STS, KEYS]).unwrap();
-    let sts = Front::start(&cert, world.cloud.sts.addr()).await;
-    let keys = Front::start(&cert, world.cloud.issuer.addr()).await;
+    let sts = TlsFront::start(&cert, world.cloud.sts.addr()).await;
+    let keys = TlsFront::start(&cert, world.cloud.issuer.addr()).await;
     let proxy = ConnectProxy::start(HashMap::from([(STS, sts.addr()), (KEYS, keys.addr())])).await;
     let ca_file = ca.write(&world.folder()).unwrap().display().to_string();
     world.edit(
@@ -46,10 +46,10 @@ async fn inside(more: &str) -> Inside {
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_and_sts_are_reached_through_the_proxy() {
     let Inside { world, proxy, _fronts } = inside("").await;
-    let before = world.cloud.issuer.count(Page::Jwks);
+    let before = world.cloud.issuer.count(IssuerPage::Jwks);
     assert!(world.reloaded().await);
     world.connect("alice", &world.token("alice")).await.unwrap();
-    assert!(world.cloud.issuer.count(Page::Jwks) > before);
+    assert!(world.cloud.issuer.count(IssuerPage::Jwks) > before);
     assert_eq!(world.cloud.sts.count(), 1);
     let heads = proxy.heads().concat();
     for name in [STS, KEYS] {
@@ -84,7 +84,7 @@ async fn the_proxys_password_is_in_a_file_of_its_own_and_nowhere_else() {
 async fn doctor_goes_through_the_proxy_too() {
     let Inside { world, proxy, _fronts } = inside("").await;
     let token = world.token("alice");
-    let findings = Run::with(&token).examine(&world).await;
+    let findings = DoctorRun::with(&token).examine(&world).await;
     assert_complete(&findings);
     let of = |link: &str| findings.iter().find(|finding| finding.link.id() == link).unwrap();
     for link in ["issuer-tls", "issuer-keys", "sts-endpoint", "sts"] {
@@ -95,7 +95,7 @@ async fn doctor_goes_through_the_proxy_too() {
     assert!(!proxy.heads().is_empty());
     for (name, link) in [(STS, "sts-endpoint"), (KEYS, "issuer-tls")] {
         let elsewhere = |toml: String| toml.replace(name, "nobody.acme.test");
-        let findings = Run::with(&token).changing(elsewhere).examine(&world).await;
+        let findings = DoctorRun::with(&token).changing(elsewhere).examine(&world).await;
         let failed = findings.iter().find(|finding| finding.link.id() == link).unwrap();
         assert_eq!(failed.state, LinkState::Failed, "{failed:#?}");
         assert!(failed.found.contains("through the proxy http://127.0.0.1:"), "{failed:#?}");

@@ -3,7 +3,7 @@
 use aws_emulator::{Ca, names};
 
 use crate::world::World;
-use crate::world::scripted_server::{FakeServer, Part, welcome};
+use crate::world::scripted_server::{Script, ScriptedServer, welcome};
 
 const PROXY: &str = "app.proxy-c1a2b3c4d5e6.eu-central-1.rds.amazonaws.com";
 const DSQL: &str = "abcdefghijklmnopqrst123456.dsql.eu-central-1.on.aws";
@@ -11,15 +11,15 @@ const DSQL: &str = "abcdefghijklmnopqrst123456.dsql.eu-central-1.on.aws";
 #[tokio::test(flavor = "multi_thread")]
 async fn direct_tls_shows_the_name_and_needs_alpn() {
     let ca = Ca::new().unwrap();
-    let server = FakeServer::start(&ca, Part::Direct { alpn: true }).await;
-    let world = World::wishes().upstream(server.addr, &ca).cluster("direct_tls = true").start().await;
+    let server = ScriptedServer::start(&ca, Script::Direct { alpn: true }).await;
+    let world = World::builder().upstream(server.addr, &ca).cluster("direct_tls = true").start().await;
     world.connect("alice", &world.token("alice")).await.unwrap();
     let heard = String::from_utf8(server.heard()).unwrap();
     let expected = format!("{} {}/?Action=connect&DBUser=alice&", names::ENDPOINT_HOST, names::ENDPOINT);
     assert!(heard.starts_with(&expected), "{}", &heard[..heard.len().min(150)]);
 
-    let server = FakeServer::start(&ca, Part::Direct { alpn: false }).await;
-    let world = World::wishes().upstream(server.addr, &ca).cluster("direct_tls = true").start().await;
+    let server = ScriptedServer::start(&ca, Script::Direct { alpn: false }).await;
+    let world = World::builder().upstream(server.addr, &ca).cluster("direct_tls = true").start().await;
     let refusal = world.refusal("alice", &world.token("alice")).await;
     assert_eq!(refusal.message(), "cannot connect now: database not trusted");
     world.log_line("the server does not take direct TLS for PostgreSQL (ALPN)").await;
@@ -30,8 +30,8 @@ async fn direct_tls_shows_the_name_and_needs_alpn() {
 async fn dsql_is_asked_for_with_a_token_of_its_own() {
     let ca = Ca::new().unwrap();
     let cert = ca.server(&[DSQL]).unwrap();
-    let server = FakeServer::with_cert(&cert, Part::Direct { alpn: true }).await;
-    let world = World::wishes()
+    let server = ScriptedServer::with_cert(&cert, Script::Direct { alpn: true }).await;
+    let world = World::builder()
         .upstream(server.addr, &ca)
         .endpoint(&format!("{DSQL}:5432"))
         .resource("")
@@ -55,8 +55,8 @@ async fn dsql_is_asked_for_with_a_token_of_its_own() {
 async fn rds_proxy_is_never_told_of_a_cancel() {
     let ca = Ca::new().unwrap();
     let cert = ca.server(&[PROXY]).unwrap();
-    let server = FakeServer::with_cert(&cert, Part::AfterPassword(welcome())).await;
-    let world = World::wishes()
+    let server = ScriptedServer::with_cert(&cert, Script::AfterPassword(welcome())).await;
+    let world = World::builder()
         .upstream(server.addr, &ca)
         .endpoint(&format!("{PROXY}:5432"))
         .resource("resource_id = \"prx-0a1b2c3d\"")

@@ -4,20 +4,20 @@ use std::net::SocketAddr;
 use std::os::unix::net::UnixDatagram;
 use std::sync::{Arc, Mutex};
 
-use aws_emulator::{Ca, Fault, Page, names};
+use aws_emulator::{Ca, HttpFault, IssuerPage, names};
 use pgpassport::net::resolver::Resolver;
 
-use crate::lifecycle::Service;
+use crate::lifecycle::ServiceProcess;
 use crate::world::admin::until;
 use crate::world::raw::PATIENCE;
-use crate::world::scripted_server::{FakeServer, Part, welcome};
+use crate::world::scripted_server::{Script, ScriptedServer, welcome};
 use crate::world::{RawClient, World};
 
 /// A name server whose one name a test can move.
 #[derive(Clone, Default)]
-struct Name(Arc<Mutex<Vec<SocketAddr>>>);
+struct MovingName(Arc<Mutex<Vec<SocketAddr>>>);
 
-impl Name {
+impl MovingName {
     fn moves_to(&self, addresses: &[SocketAddr]) {
         *self.0.lock().unwrap() = addresses.to_vec();
     }
@@ -31,8 +31,8 @@ impl Name {
     }
 }
 
-async fn server(ca: &Ca) -> FakeServer {
-    FakeServer::start(ca, Part::AfterPassword(welcome())).await
+async fn server(ca: &Ca) -> ScriptedServer {
+    ScriptedServer::start(ca, Script::AfterPassword(welcome())).await
 }
 
 async fn let_in(world: &World, token: &str) -> RawClient {
@@ -43,9 +43,9 @@ async fn let_in(world: &World, token: &str) -> RawClient {
 async fn r6_after_a_failover_new_logins_go_where_the_name_leads() {
     let ca = Ca::new().unwrap();
     let (old, new) = (server(&ca).await, server(&ca).await);
-    let name = Name::default();
+    let name = MovingName::default();
     name.moves_to(&[old.addr]);
-    let world = World::wishes().resolver(name.resolver(), &ca).start().await;
+    let world = World::builder().resolver(name.resolver(), &ca).start().await;
     let token = world.token("alice");
     let session = let_in(&world, &token).await;
     old.clients(1).await;
@@ -62,9 +62,9 @@ async fn r6_after_a_failover_new_logins_go_where_the_name_leads() {
 async fn r28_a_name_that_is_gone_is_told_and_the_last_address_is_not_used() {
     let ca = Ca::new().unwrap();
     let server = server(&ca).await;
-    let name = Name::default();
+    let name = MovingName::default();
     name.moves_to(&[server.addr]);
-    let world = World::wishes().resolver(name.resolver(), &ca).start().await;
+    let world = World::builder().resolver(name.resolver(), &ca).start().await;
     let token = world.token("alice");
     drop(let_in(&world, &token).await);
     name.moves_to(&[]);
@@ -82,10 +82,10 @@ async fn r28_a_name_that_is_gone_is_told_and_the_last_address_is_not_used() {
 #[tokio::test(flavor = "multi_thread")]
 async fn r7_a_bundle_of_old_and_new_authorities_spans_their_rotation() {
     let (old, new) = (Ca::new().unwrap(), Ca::new().unwrap());
-    let name = Name::default();
+    let name = MovingName::default();
     let before = server(&old).await;
     name.moves_to(&[before.addr]);
-    let world = World::wishes().resolver(name.resolver(), &old).start().await;
+    let world = World::builder().resolver(name.resolver(), &old).start().await;
     let token = world.token("alice");
     drop(let_in(&world, &token).await);
     // The server has a certificate of the new authority, which the file does not have.
@@ -95,7 +95,7 @@ async fn r7_a_bundle_of_old_and_new_authorities_spans_their_rotation() {
     assert_eq!(refusal.message(), "cannot connect now: database not trusted");
     assert!(after.heard().is_empty());
     // A file with both serves both.
-    let both = World::wishes().resolver(name.resolver(), &old.beside(&new)).start().await;
+    let both = World::builder().resolver(name.resolver(), &old.beside(&new)).start().await;
     let token = both.token("alice");
     drop(let_in(&both, &token).await);
     name.moves_to(&[before.addr]);
@@ -108,11 +108,11 @@ async fn r7_a_bundle_of_old_and_new_authorities_spans_their_rotation() {
 async fn r7_a_new_authority_is_taken_at_a_hangup_without_a_restart() {
     let (old, new) = (Ca::new().unwrap(), Ca::new().unwrap());
     let server = server(&old).await;
-    let world = World::wishes().upstream(server.addr, &old).start().await;
+    let world = World::builder().upstream(server.addr, &old).start().await;
     let (folder, token) = (tempfile::tempdir().unwrap(), world.token("alice"));
     let notices = UnixDatagram::bind(folder.path().join("notify")).unwrap();
     notices.set_read_timeout(Some(PATIENCE)).unwrap();
-    let mut service = Service::start(&world.config_file(), &folder.path().join("notify"));
+    let mut service = ServiceProcess::start(&world.config_file(), &folder.path().join("notify"));
     let log = service.log();
     let mut state = [0; 512];
     let read = notices.recv(&mut state).unwrap();
@@ -152,7 +152,7 @@ async fn r7_a_new_authority_is_taken_at_a_hangup_without_a_restart() {
 async fn r17_a_clock_that_jumps_cuts_no_session_and_extends_no_token() {
     let ca = Ca::new().unwrap();
     let server = server(&ca).await;
-    let world = World::wishes().upstream(server.addr, &ca).one_clock().start().await;
+    let world = World::builder().upstream(server.addr, &ca).one_clock().start().await;
     let token = world.token("alice");
     let mut session = let_in(&world, &token).await;
     for jump in [3_600, -7_200, 3_600] {
@@ -183,7 +183,7 @@ async fn r17_a_clock_that_jumps_cuts_no_session_and_extends_no_token() {
 async fn r17_a_clock_that_differs_from_that_of_sts_is_a_warning() {
     let ca = Ca::new().unwrap();
     let server = server(&ca).await;
-    let world = World::wishes().upstream(server.addr, &ca).one_clock().start().await;
+    let world = World::builder().upstream(server.addr, &ca).one_clock().start().await;
     world.cloud.clock.advance(-300); // the answers' Date is that of the machine
     drop(let_in(&world, &world.token("alice")).await);
     let line = world.log_line("this machine's clock differs from that of an HTTPS peer").await;
@@ -193,7 +193,7 @@ async fn r17_a_clock_that_differs_from_that_of_sts_is_a_warning() {
 /// Refusals that are about times name the clock, if it is that of this machine that differs.
 #[tokio::test(flavor = "multi_thread")]
 async fn r17_a_wrong_clock_is_named_to_the_person_and_measured_for_the_operator() {
-    let world = World::wishes().one_clock().start().await;
+    let world = World::builder().one_clock().start().await;
     let refused = async |token: String, detail: &str| {
         let refusal = world.refusal("alice", &token).await;
         assert!(refusal.detail().contains(detail), "{refusal:?}");
@@ -211,7 +211,8 @@ async fn r17_a_wrong_clock_is_named_to_the_person_and_measured_for_the_operator(
     let ahead: i64 = ahead.rsplit_once(' ').unwrap().1.parse().unwrap();
     assert!((430..=480).contains(&ahead), "{ahead}");
     // A token of now, with which STS and the database compare clocks of their own.
-    let mut role = world.cloud.role(aws_emulator::Template::Trust, aws_emulator::Template::Permission);
+    let mut role =
+        world.cloud.role(aws_emulator::PolicyTemplate::Trust, aws_emulator::PolicyTemplate::Permission);
     role.permission_policy = role.permission_policy.replace("rds-db:connect", "rds-db:nothing");
     world.cloud.sts.put_role(&role).unwrap();
     let hint = refused(world.token("alice"), "the database refused the IAM token").await;
@@ -226,10 +227,10 @@ async fn r17_a_wrong_clock_is_named_to_the_person_and_measured_for_the_operator(
 async fn r29_a_partition_to_sts_leaves_known_tokens_until_their_credentials_end() {
     let ca = Ca::new().unwrap();
     let server = server(&ca).await;
-    let world = World::wishes().upstream(server.addr, &ca).one_clock().start().await;
+    let world = World::builder().upstream(server.addr, &ca).one_clock().start().await;
     let known = world.mint(world.claims("alice").set("exp", world.cloud.clock.unix() + 3_600));
     drop(let_in(&world, &known).await);
-    world.cloud.sts.fail(Fault::Close);
+    world.cloud.sts.fail(HttpFault::Close);
     for _ in 0..5 {
         world.cloud.clock.advance(160);
         drop(let_in(&world, &known).await);
@@ -258,16 +259,16 @@ async fn r29_a_partition_to_sts_leaves_known_tokens_until_their_credentials_end(
 async fn r16_an_issuer_that_is_down_for_ten_minutes_costs_no_login() {
     let ca = Ca::new().unwrap();
     let server = server(&ca).await;
-    let world = World::wishes().upstream(server.addr, &ca).user("startup_user = \"ignore\"").one_clock();
+    let world = World::builder().upstream(server.addr, &ca).user("startup_user = \"ignore\"").one_clock();
     let world = world.start().await;
     let token = world.token("alice");
     drop(let_in(&world, &token).await);
     world.cloud.issuer.go_down();
     for minute in 1..=10 {
         world.cloud.clock.advance(60);
-        let asked = world.cloud.issuer.count(Page::Discovery);
+        let asked = world.cloud.issuer.count(IssuerPage::Discovery);
         assert!(world.reloaded().await, "which has the keys fetched at once");
-        world.cloud.issuer.reaches(Page::Discovery, asked + 1).await;
+        world.cloud.issuer.reaches(IssuerPage::Discovery, asked + 1).await;
         world.log_line("the key set cannot be fetched").await;
         drop(let_in(&world, &token).await);
         drop(let_in(&world, &world.token(&format!("newcomer{minute}"))).await);

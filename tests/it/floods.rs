@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_emulator::{Ca, Fault, Hold, KeyChoice, Page};
+use aws_emulator::{AnswerHold, Ca, HttpFault, IssuerPage, KeyChoice};
 use futures_util::future::join_all;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -18,7 +18,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::balancer::{PROXY, header};
 use crate::world::raw::{SSL_REQUEST, password, startup, trusting};
-use crate::world::scripted_server::{FakeServer, Part, welcome};
+use crate::world::scripted_server::{Script, ScriptedServer, welcome};
 use crate::world::{ErrorFields, RawClient, World};
 
 /// `limits.max_logins` and `limits.max_client_conn` by default.
@@ -128,10 +128,10 @@ async fn alone() -> MutexGuard<'static, ()> {
 }
 
 /// A world with a server that welcomes everybody.
-async fn crowded_world(listen: &str, limits: &str) -> (World, FakeServer) {
+async fn crowded_world(listen: &str, limits: &str) -> (World, ScriptedServer) {
     let ca = Ca::new().unwrap();
-    let server = FakeServer::start(&ca, Part::AfterPassword(welcome())).await;
-    (World::wishes().upstream(server.addr, &ca).listen(listen).limits(limits).start().await, server)
+    let server = ScriptedServer::start(&ca, Script::AfterPassword(welcome())).await;
+    (World::builder().upstream(server.addr, &ca).listen(listen).limits(limits).start().await, server)
 }
 
 /// Logs in `count` times at once from the connections that `connect` gives, and keeps the sessions.
@@ -316,8 +316,8 @@ async fn c7_a_login_that_waits_for_keys_keeps_its_place() {
     world.connect("alice", &old).await.unwrap();
     tokio::task::block_in_place(|| world.cloud.issuer.rotate(true).unwrap());
     world.cloud.sts.forget_keys();
-    let hold = Hold::new();
-    world.cloud.issuer.fail(Page::Jwks, Fault::Hold(hold.clone()));
+    let hold = AnswerHold::new();
+    world.cloud.issuer.fail(IssuerPage::Jwks, HttpFault::Hold(hold.clone()));
     let token = world.token("alice");
     let (waits, ()) = tokio::join!(world.connect("alice", &token), async {
         hold.arrived(1).await;
@@ -334,11 +334,11 @@ async fn c7_a_login_that_waits_for_keys_keeps_its_place() {
 #[tokio::test(flavor = "multi_thread")]
 async fn c7_tokens_with_unknown_keys_keep_no_other_address_out() {
     let _alone = alone().await;
-    let world = World::wishes().limits("max_client_conn = 40\nmax_logins = 20").start().await;
+    let world = World::builder().limits("max_client_conn = 40\nmax_logins = 20").start().await;
     let good = world.token("alice");
     world.connect("alice", &good).await.unwrap();
-    let hold = Hold::new();
-    world.cloud.issuer.fail(Page::Jwks, Fault::Hold(hold.clone()));
+    let hold = AnswerHold::new();
+    world.cloud.issuer.fail(IssuerPage::Jwks, HttpFault::Hold(hold.clone()));
     let payload = Value::from(world.claims("alice")).to_string();
     let header = json!({ "alg": "RS256", "kid": "nobody" }).to_string();
     let unknown = world.cloud.issuer.sign(&header, payload.as_bytes(), &KeyChoice::Rs256);

@@ -30,7 +30,7 @@ async fn refused(world: &World, database: &str, token: &str) -> (ErrorFields, St
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_group_has_its_settings_whatever_the_client_asks_for() {
-    let world = World::wishes().user(&format!("{ANALYSTS}{OTHERS}")).start().await;
+    let world = World::builder().user(&format!("{ANALYSTS}{OTHERS}")).start().await;
     let with = |groups| world.mint(world.claims("alice").set("groups", groups));
     let (analyst, engineer) = (with(json!(["analysts"])), with(json!(["engineers"])));
     let show = "select current_setting('default_transaction_read_only') || ' ' || current_setting('statement_timeout') \
@@ -61,7 +61,7 @@ async fn a_restriction_does_not_fall_away_with_its_claim() {
         (json!([["analysts"]]), "is a list that holds more than texts"),
     ];
     for (groups, empty_list) in [(ANALYSTS.to_owned(), false), (format!("{ANALYSTS}{OTHERS}"), true)] {
-        let world = World::wishes().user(&groups).start().await;
+        let world = World::builder().user(&groups).start().await;
         let with = |value: &serde_json::Value| world.mint(world.claims("alice").set("groups", value.clone()));
         for (value, words) in &unreadable {
             let (_, why) = refused(&world, "app", &with(value)).await;
@@ -84,8 +84,8 @@ async fn a_restriction_does_not_fall_away_with_its_claim() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_groups_overage_of_entra_is_called_by_its_name() {
     let allow = "allow = [{ claim = \"groups\", any = [\"analysts\"] }]";
-    for wishes in [World::wishes().cluster(allow), World::wishes().user(ANALYSTS)] {
-        let world = wishes.start().await;
+    for builder in [World::builder().cluster(allow), World::builder().user(ANALYSTS)] {
+        let world = builder.start().await;
         let sources =
             json!({"src1": {"endpoint": "https://graph.microsoft.com/v1.0/users/7/getMemberObjects"}});
         let distributed = world.claims("alice").set("_claim_names", json!({"groups": "src1"}));
@@ -98,7 +98,7 @@ async fn the_groups_overage_of_entra_is_called_by_its_name() {
         }
     }
     let require = "require = { claim = \"groups\", any = [\"analysts\"] }";
-    let world = World::wishes().issuer(require).start().await;
+    let world = World::builder().issuer(require).start().await;
     let token = world.mint(world.claims("alice").set("hasgroups", true));
     let refusal = world.refusal("alice", &token).await;
     assert!(
@@ -112,7 +112,7 @@ async fn the_groups_overage_of_entra_is_called_by_its_name() {
 async fn keys_of_an_object_are_roles_where_the_rule_says_so() {
     let roles = "urn:zitadel:iam:org:project:roles";
     let allow = format!("allow = [{{ claim = \"{roles}\", keys = true, any = [\"analyst\"] }}]");
-    let world = World::wishes().cluster(&allow).start().await;
+    let world = World::builder().cluster(&allow).start().await;
     let with = |value: serde_json::Value| world.mint(world.claims("alice").set(roles, value));
     world.connect("alice", &with(json!({"analyst": {"2219": "acme.zitadel.cloud"}}))).await.unwrap();
     for other in [json!({"viewer": {"analyst": "x"}}), json!(["analyst"]), json!("analyst"), json!({})] {

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use aws_emulator::{Issuer, IssuerOptions, Page, Provider, SourceIp, Template, names};
+use aws_emulator::{Issuer, IssuerOptions, IssuerPage, OidcProvider, PolicyTemplate, SourceIp, names};
 use pgpassport::commands::policy::{PlanFormat, PlanOptions, PolicyPlan, SourceRestriction, render};
 use pgpassport::config::Config;
 
@@ -38,15 +38,15 @@ async fn the_permissive_form_lets_in_who_has_a_token_for_this_audience() {
     is_let_in(&world).await;
     let url = world.cloud.issuer.url();
     let audiences = [names::AUDIENCE, "another-app"].map(str::to_owned).to_vec();
-    world.cloud.sts.put_provider(Provider { url, audiences, fetch_url: None });
+    world.cloud.sts.put_provider(OidcProvider { url, audiences, fetch_url: None });
     let theirs = world.mint(world.claims("alice").set("azp", "another-app"));
     is_not_trusted(&world, &theirs).await;
     // The very client whose id is given with --audience, and no other.
     let form = PlanOptions { audiences: vec!["another-app".to_owned()], ..PlanOptions::default() };
-    let by_azp = World::wishes().policies(form).start().await;
+    let by_azp = World::builder().policies(form).start().await;
     let url = by_azp.cloud.issuer.url();
     let audiences = vec!["another-app".to_owned()];
-    by_azp.cloud.sts.put_provider(Provider { url, audiences, fetch_url: None });
+    by_azp.cloud.sts.put_provider(OidcProvider { url, audiences, fetch_url: None });
     let token = by_azp.mint(by_azp.claims("alice").set("azp", "another-app"));
     by_azp.connect("alice", &token).await.unwrap();
     let refusal = by_azp.refusal("alice", &by_azp.token("alice")).await;
@@ -56,7 +56,7 @@ async fn the_permissive_form_lets_in_who_has_a_token_for_this_audience() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_source_ip_form_lets_in_from_the_named_addresses_only() {
     let networks = ["198.51.100.7", "203.0.113.0/24"].map(str::to_owned).to_vec();
-    let world = World::wishes().policies(from(SourceRestriction::Ip(networks))).start().await;
+    let world = World::builder().policies(from(SourceRestriction::Ip(networks))).start().await;
     let come_from = |source| world.cloud.sts.set_source_ip(source);
     for address in [[198, 51, 100, 7], [203, 0, 113, 1], [203, 0, 113, 255]] {
         come_from(SourceIp::Fixed(IpAddr::from(address)));
@@ -77,7 +77,7 @@ async fn the_source_ip_form_lets_in_from_the_named_addresses_only() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_source_vpce_form_lets_in_through_the_named_endpoint_only() {
     let form = from(SourceRestriction::Vpce(vec!["vpce-0123456789abcdef0".to_owned()]));
-    let world = World::wishes().policies(form).start().await;
+    let world = World::builder().policies(form).start().await;
     world.cloud.sts.set_source_ip(SourceIp::Vpce("vpce-0123456789abcdef0"));
     is_let_in(&world).await;
     for source in [SourceIp::Vpce("vpce-0123456789abcdef1"), SourceIp::Peer, SourceIp::Absent] {
@@ -89,7 +89,7 @@ async fn the_source_vpce_form_lets_in_through_the_named_endpoint_only() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_session_tag_form_ties_the_role_to_the_one_user() {
     for form in [PlanOptions::default(), from(SourceRestriction::Ip(vec!["127.0.0.0/8".to_owned()]))] {
-        let world = World::wishes().cluster("pin = \"session-tag\"").policies(form).start().await;
+        let world = World::builder().cluster("pin = \"session-tag\"").policies(form).start().await;
         let tagged = world.mint(world.claims("alice").tag("dbuser", "alice"));
         world.connect("alice", &tagged).await.unwrap();
         let call = world.cloud.sts.calls().remove(0);
@@ -108,7 +108,7 @@ async fn the_session_tag_form_ties_the_role_to_the_one_user() {
         };
         database().gate.judge("alice", &login("alice")).unwrap();
         let refusal = database().gate.judge("bob", &login("bob")).unwrap_err();
-        assert_eq!(refusal, aws_emulator::Refusal::RolePolicy);
+        assert_eq!(refusal, aws_emulator::GateRefusal::RolePolicy);
         // Around the proxy, which would not send such tokens: none of them gives anybody the role.
         for token in [
             world.token("alice"),
@@ -147,7 +147,7 @@ async fn tags_of_one_cluster_do_not_shut_another_out() {
         pin = "session-tag"
         databases = ["pinned"]
     "#;
-    let world = World::wishes().cluster("databases = [\"app\"]").user(second).start().await;
+    let world = World::builder().cluster("databases = [\"app\"]").user(second).start().await;
     is_let_in(&world).await;
     let tagged = world.mint(world.claims("alice").tag("dbuser", "alice"));
     world.connect("alice", &tagged).await.unwrap();
@@ -155,7 +155,7 @@ async fn tags_of_one_cluster_do_not_shut_another_out() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_printed_sql_makes_users_who_can_log_in() {
-    let world = World::wishes().cluster("databases = [\"app\"]").start().await;
+    let world = World::builder().cluster("databases = [\"app\"]").start().await;
     for name in ["dora", "We\"ird, user", "o'neil"] {
         let output = Command::new(BINARY)
             .args(["policy", "--only", "sql", "--user", name, "--config"])
@@ -185,7 +185,7 @@ async fn each_issuer_is_trusted_by_its_own_role() {
         names::ROLE_ARN,
         names::ACCOUNT
     );
-    let world = World::wishes().role(&role).issuer(&more).start().await;
+    let world = World::builder().role(&role).issuer(&more).start().await;
     let text = fs::read_to_string(world.config_file()).unwrap();
     let config = Config::from_toml(&text, "proxy.toml").unwrap();
     let plan = PolicyPlan::new(&config, &PlanOptions::default()).unwrap();
@@ -195,18 +195,18 @@ async fn each_issuer_is_trusted_by_its_own_role() {
     let name = other.url().replace("http://", "");
     assert!(theirs.contains(&name) && !theirs.contains(&world.cloud.issuer.url()[7..]), "{theirs}");
 
-    let mut second = world.cloud.role(Template::Trust, Template::Permission);
+    let mut second = world.cloud.role(PolicyTemplate::Trust, PolicyTemplate::Permission);
     second.arn.clone_from(&roles[1]);
     (second.trust_policy, second.permission_policy) = (theirs, plan.roles[1].permission.json());
     world.cloud.sts.put_role(&second).unwrap();
     let audiences = vec![names::AUDIENCE.to_owned()];
-    world.cloud.sts.put_provider(Provider { url: other.url(), audiences, fetch_url: None });
+    world.cloud.sts.put_provider(OidcProvider { url: other.url(), audiences, fetch_url: None });
     is_let_in(&world).await;
     let token = world.plant(other.mint(other.default_claims("bob")));
     world.connect("bob", &token).await.unwrap();
     let calls = world.cloud.sts.calls();
     assert_eq!([calls[0].role_arn.as_str(), calls[1].role_arn.as_str()], [roles[0].as_str(), &roles[1]]);
-    assert!(other.count(Page::Jwks) > 0);
+    assert!(other.count(IssuerPage::Jwks) > 0);
 }
 
 /// The example's plan in some form.

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aws_emulator::{Fault, Issuer, IssuerOptions, KeyChoice, Page};
+use aws_emulator::{HttpFault, Issuer, IssuerOptions, IssuerPage, KeyChoice};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P521_SHA512_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use base64::Engine as _;
@@ -22,7 +22,7 @@ async fn p7_a_flood_of_unknown_keys_is_a_fetch_an_interval_and_keeps_nobody_else
     let world = Arc::new(World::start().await);
     let good = world.token("alice");
     world.connect("alice", &good).await.unwrap();
-    let (before, begun) = (world.cloud.issuer.count(Page::Jwks), Instant::now());
+    let (before, begun) = (world.cloud.issuer.count(IssuerPage::Jwks), Instant::now());
     let payload = Value::from(world.claims("alice")).to_string();
     let unknown = |number: usize| {
         let header = json!({ "alg": "RS256", "kid": format!("nobody-{number}") }).to_string();
@@ -42,7 +42,7 @@ async fn p7_a_flood_of_unknown_keys_is_a_fetch_an_interval_and_keeps_nobody_else
         assert_eq!(refused.sqlstate(), "28P01");
         assert!(refused.detail().contains("could not be verified"), "{refused:?}");
     }
-    let fetches = world.cloud.issuer.count(Page::Jwks) - before;
+    let fetches = world.cloud.issuer.count(IssuerPage::Jwks) - before;
     let most = begun.elapsed().as_millis() / INTERVAL.as_millis() + 1;
     assert!((1..=most).contains(&(fetches as u128)), "{fetches} fetches, {most} intervals");
     world
@@ -56,7 +56,7 @@ async fn p7_a_flood_of_unknown_keys_is_a_fetch_an_interval_and_keeps_nobody_else
 /// Publishes other keys from now on, for the proxy and for STS.
 fn publish(world: &World, keys: &[Value]) {
     world.cloud.issuer.heal();
-    world.cloud.issuer.fail(Page::Jwks, Fault::json(json!({ "keys": keys }).to_string()));
+    world.cloud.issuer.fail(IssuerPage::Jwks, HttpFault::json(json!({ "keys": keys }).to_string()));
     world.cloud.sts.forget_keys();
 }
 
@@ -138,7 +138,7 @@ async fn keys_that_are_left_out_are_named_and_null_is_absent() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn r15_an_issuer_that_is_down_at_start_is_57p03_until_it_is_there_again() {
-    let world = World::wishes().issuer_down().start().await;
+    let world = World::builder().issuer_down().start().await;
     let token = world.token("alice");
     let refusal = world.refusal("alice", &token).await;
     assert_eq!(refusal.sqlstate(), "57P03");

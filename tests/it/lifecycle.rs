@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use tokio::time::timeout;
 
 use crate::world::admin::until;
-use crate::world::binary::Notified;
+use crate::world::binary::NotifySocket;
 use crate::world::raw::{PATIENCE, query};
 use crate::world::{ErrorFields, RawClient, World, database};
 
@@ -48,7 +48,7 @@ async fn r18_a_drain_ends_what_is_idle_and_lets_a_transaction_finish() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_ends_an_open_transaction_with_57p01() {
-    let mut world = World::wishes().limits("shutdown_timeout = \"0s\"").start().await;
+    let mut world = World::builder().limits("shutdown_timeout = \"0s\"").start().await;
     let (mut client, _) = world.raw().await.login("alice", Some("app"), &world.token("alice")).await.unwrap();
     client.send(&query("begin")).await;
     while client.message().await.unwrap().0 != b'Z' {}
@@ -63,16 +63,16 @@ async fn a_stop_ends_an_open_transaction_with_57p01() {
 }
 
 /// The binary, ended with its test whatever happens.
-pub(crate) struct Service(Child);
+pub(crate) struct ServiceProcess(Child);
 
-impl Drop for Service {
+impl Drop for ServiceProcess {
     fn drop(&mut self) {
         let _ = self.0.kill(); // it has usually ended
         let _ = self.0.wait();
     }
 }
 
-impl Service {
+impl ServiceProcess {
     pub(crate) fn start(config: &Path, notify: &Path) -> Self {
         Self(Self::command(config, notify).spawn().unwrap())
     }
@@ -171,12 +171,12 @@ async fn r18_a_drain_under_load_loses_no_transaction_and_cuts_none() {
 /// The binary itself: READY for systemd, work, SIGTERM, exit code 0.
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_in_a_transaction_says_57p01_and_ends_with_exit_code_0() {
-    let world = World::wishes().limits("shutdown_timeout = \"0s\"").start().await;
+    let world = World::builder().limits("shutdown_timeout = \"0s\"").start().await;
     let folder = tempfile::tempdir().unwrap();
     let socket_path = folder.path().join("notify");
-    let notified = Notified::at(&socket_path);
+    let notified = NotifySocket::at(&socket_path);
     for signal in ["TERM", "INT", "QUIT"] {
-        let mut service = Service::start(&world.config_file(), &socket_path);
+        let mut service = ServiceProcess::start(&world.config_file(), &socket_path);
         let log = service.log();
         let state = notified.next();
         assert!(state.contains("READY=1") && state.contains("STATUS=listening on 127.0.0.1:"), "{state}");
@@ -207,7 +207,7 @@ async fn sigterm_in_a_transaction_says_57p01_and_ends_with_exit_code_0() {
 /// do not notice until the listener is closed.
 #[tokio::test(flavor = "multi_thread")]
 async fn r18_late_clients_are_sent_elsewhere_until_the_listener_closes() {
-    let mut world = World::wishes().limits("shutdown_delay = \"1h\"").start().await;
+    let mut world = World::builder().limits("shutdown_delay = \"1h\"").start().await;
     let client = world.connect("alice", &world.token("alice")).await.unwrap();
     world.stopping.asked.cancel();
     assert_eq!(world.get("/readyz").await.0, 503);
@@ -238,7 +238,7 @@ async fn r18_late_clients_are_sent_elsewhere_until_the_listener_closes() {
 /// The delay passes by itself, and what is in the listener's queue then is still told.
 #[tokio::test(flavor = "multi_thread")]
 async fn r18_the_listener_closes_after_the_delay() {
-    let mut world = World::wishes().limits("shutdown_delay = \"100ms\"").start().await;
+    let mut world = World::builder().limits("shutdown_delay = \"100ms\"").start().await;
     world.stopping.asked.cancel();
     world.serving.take().unwrap().await.unwrap().unwrap();
     assert!(tokio::net::TcpStream::connect(("127.0.0.1", world.port)).await.is_err(), "still listening");
@@ -247,11 +247,11 @@ async fn r18_the_listener_closes_after_the_delay() {
 /// The binary in a transaction that does not end, with an hour's patience.
 #[tokio::test(flavor = "multi_thread")]
 async fn r18_a_second_signal_ends_at_once_and_r30_hangups_change_nothing() {
-    let world = World::wishes().limits("shutdown_timeout = \"1h\"").start().await;
+    let world = World::builder().limits("shutdown_timeout = \"1h\"").start().await;
     let folder = tempfile::tempdir().unwrap();
     let socket_path = folder.path().join("notify");
-    let notified = Notified::at(&socket_path);
-    let mut service = Service::start(&world.config_file(), &socket_path);
+    let notified = NotifySocket::at(&socket_path);
+    let mut service = ServiceProcess::start(&world.config_file(), &socket_path);
     let log = service.log();
     let port = notified.port();
     service.signal("HUP");
@@ -283,12 +283,12 @@ async fn r18_a_second_signal_ends_at_once_and_r30_hangups_change_nothing() {
 /// The beat goes on while nothing happens, and during a drain.
 #[tokio::test(flavor = "multi_thread")]
 async fn r27_the_watchdog_is_fed() {
-    let world = World::wishes().limits("shutdown_timeout = \"1h\"").start().await;
+    let world = World::builder().limits("shutdown_timeout = \"1h\"").start().await;
     let folder = tempfile::tempdir().unwrap();
     let socket_path = folder.path().join("notify");
-    let notified = Notified::at(&socket_path);
-    let mut command = Service::command(&world.config_file(), &socket_path);
-    let mut service = Service(command.env("WATCHDOG_USEC", "100000").spawn().unwrap());
+    let notified = NotifySocket::at(&socket_path);
+    let mut command = ServiceProcess::command(&world.config_file(), &socket_path);
+    let mut service = ServiceProcess(command.env("WATCHDOG_USEC", "100000").spawn().unwrap());
     let log = service.log();
     let until = |word: &str| loop {
         let state = notified.next();

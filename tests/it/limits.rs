@@ -8,7 +8,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 use crate::world::admin::until;
-use crate::world::binary::{Binary, Notified};
+use crate::world::binary::{NotifySocket, ProxyProcess};
 use crate::world::raw::{PATIENCE, SSL_REQUEST, query};
 use crate::world::{ErrorFields, RawClient, World};
 
@@ -35,7 +35,7 @@ impl World {
 #[tokio::test(flavor = "multi_thread")]
 async fn c7_more_than_can_be_told_no_make_the_silent_ones_leave_without_a_word() {
     let world =
-        World::wishes().limits("max_client_conn = 2\nclient_login_timeout = \"1h\"\nlogin_timeout = \"1h\"");
+        World::builder().limits("max_client_conn = 2\nclient_login_timeout = \"1h\"\nlogin_timeout = \"1h\"");
     let world = world.start().await;
     let client = world.connect("alice", &world.token("alice")).await.unwrap();
     let _other = world.connect("bob", &world.token("bob")).await.unwrap();
@@ -49,7 +49,7 @@ async fn c7_more_than_can_be_told_no_make_the_silent_ones_leave_without_a_word()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn u7_one_user_has_so_many_sessions_and_no_more() {
-    let world = World::wishes().limits("max_user_client_connections = 2").start().await;
+    let world = World::builder().limits("max_user_client_connections = 2").start().await;
     let one = world.connect("alice", &world.token("alice")).await.unwrap();
     let _two = world.connect("alice", &world.token("alice")).await.unwrap();
     let calls = world.cloud.sts.count();
@@ -65,7 +65,7 @@ async fn u7_one_user_has_so_many_sessions_and_no_more() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn u7_one_person_cannot_take_every_place_by_default() {
-    let world = World::wishes().limits("max_client_conn = 4").start().await;
+    let world = World::builder().limits("max_client_conn = 4").start().await;
     let _two = [
         world.connect("alice", &world.token("alice")).await.unwrap(),
         world.connect("alice", &world.token("alice")).await.unwrap(),
@@ -78,7 +78,7 @@ async fn u7_one_person_cannot_take_every_place_by_default() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn u7_one_cluster_has_so_many_sessions_and_no_more() {
-    let world = World::wishes().cluster("max_client_conn = 1").start().await;
+    let world = World::builder().cluster("max_client_conn = 1").start().await;
     let one = world.connect("alice", &world.token("alice")).await.unwrap();
     let refusal = world.refusal("bob", &world.token("bob")).await;
     assert_eq!(
@@ -100,7 +100,7 @@ fn analysts(keys: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn u7_one_group_has_so_many_sessions_and_no_more() {
-    let world = World::wishes().user(&analysts("max_client_conn = 1")).start().await;
+    let world = World::builder().user(&analysts("max_client_conn = 1")).start().await;
     let analyst = |user: &str| world.mint(world.claims(user).set("groups", serde_json::json!(["analysts"])));
     let one = world.connect("alice", &analyst("alice")).await.unwrap();
     let refusal = world.refusal("bob", &analyst("bob")).await;
@@ -117,7 +117,7 @@ async fn u7_one_group_has_so_many_sessions_and_no_more() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_groups_sessions_live_no_longer_than_it_says() {
-    let world = World::wishes().user(&analysts("max_lifetime = \"1s\"")).start().await;
+    let world = World::builder().user(&analysts("max_lifetime = \"1s\"")).start().await;
     let analyst = world.mint(world.claims("alice").set("groups", serde_json::json!(["analysts"])));
     let (mut client, _) = world.raw().await.login("alice", Some("app"), &analyst).await.unwrap();
     let other = world.mint(world.claims("alice").set("groups", serde_json::json!([])));
@@ -134,7 +134,7 @@ async fn a_groups_sessions_live_no_longer_than_it_says() {
 async fn c8_one_address_has_so_many_logins_and_others_have_theirs() {
     // However slow the machine is, the peers stay.
     let patient = "client_login_timeout = \"1h\"\nlogin_timeout = \"1h\"\nmax_logins_per_address = 2";
-    let world = World::wishes().limits(patient).start().await;
+    let world = World::builder().limits(patient).start().await;
     let mut peers = world.silent(2).await;
     for peer in &mut peers {
         // Who has been answered has been counted.
@@ -158,7 +158,7 @@ async fn c8_one_address_has_so_many_logins_and_others_have_theirs() {
 #[tokio::test(flavor = "multi_thread")]
 async fn c8_bad_logins_in_her_name_do_not_stop_alice() {
     let world =
-        World::wishes().limits("max_user_client_connections = 1\nmax_logins_per_address = 20").start().await;
+        World::builder().limits("max_user_client_connections = 1\nmax_logins_per_address = 20").start().await;
     let forged = format!("{}.AAAA", world.token("alice").rsplit_once('.').unwrap().0);
     let bad = async || {
         for _ in 0..100 {
@@ -203,7 +203,7 @@ async fn limits_of_the_next_configuration_are_for_new_connections() {
 /// Descriptors that the configuration can need and the system does not give are no surprise for later.
 #[tokio::test(flavor = "multi_thread")]
 async fn r12_a_start_with_too_few_descriptors_says_what_to_change() {
-    let world = World::wishes().limits("max_client_conn = 500").start().await;
+    let world = World::builder().limits("max_client_conn = 500").start().await;
     let start = |descriptors: usize| {
         let script = format!("ulimit -Sn 256; ulimit -Hn {descriptors}; exec \"$@\"");
         let mut command = tokio::process::Command::new("sh");
@@ -218,7 +218,7 @@ async fn r12_a_start_with_too_few_descriptors_says_what_to_change() {
         assert!(said.contains(text), "{text}: {said}");
     }
     let folder = tempfile::tempdir().unwrap();
-    let notified = Notified::at(&folder.path().join("notify"));
+    let notified = NotifySocket::at(&folder.path().join("notify"));
     let mut enough = start(1_192);
     let _service =
         enough.env("NOTIFY_SOCKET", folder.path().join("notify")).stderr(Stdio::null()).spawn().unwrap();
@@ -229,8 +229,9 @@ async fn r12_a_start_with_too_few_descriptors_says_what_to_change() {
 /// them, says so once in its log, and recovers by itself.
 #[tokio::test(flavor = "multi_thread")]
 async fn r12_running_out_of_descriptors_hurts_nobody_who_is_there_and_keeps_nobody_waiting() {
-    let world = World::wishes().limits("client_login_timeout = \"1h\"\nlogin_timeout = \"1h\"").start().await;
-    let mut small = Binary::start(&world);
+    let world =
+        World::builder().limits("client_login_timeout = \"1h\"\nlogin_timeout = \"1h\"").start().await;
+    let mut small = ProxyProcess::start(&world);
     let mut client = small.login(&world).await.unwrap();
     small.allow_more(4);
     let mut peers = Vec::new();

@@ -4,7 +4,7 @@ use crate::world::World;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_listener_has_its_own_rules() {
-    let world = World::wishes()
+    let world = World::builder()
         .listen("name = \"strict\"")
         .second_listener("name = \"tunnel\"\nplaintext_from_loopback = true")
         .start()

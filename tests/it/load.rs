@@ -5,14 +5,14 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use aws_emulator::{Ca, Fault, Hold, KeyChoice, StsFault};
+use aws_emulator::{AnswerHold, Ca, HttpFault, KeyChoice, StsFault};
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Mutex, MutexGuard};
 
 use crate::world::admin::until;
 use crate::world::raw::trusting;
-use crate::world::scripted_server::{FakeServer, Part, welcome};
+use crate::world::scripted_server::{Script, ScriptedServer, welcome};
 use crate::world::{ErrorFields, RawClient, World};
 
 /// A thousand connections are four thousand descriptors of this process: two of the proxy, one of the client and
@@ -29,15 +29,15 @@ fn outside() -> &'static Runtime {
 
 /// A world for many people, with a server that welcomes all of them. One crowd at a time: this is about what AWS sees,
 /// and not about how many crowds a machine can bear.
-async fn world(cluster: &str) -> (World, FakeServer, MutexGuard<'static, ()>) {
+async fn world(cluster: &str) -> (World, ScriptedServer, MutexGuard<'static, ()>) {
     static ALONE: Mutex<()> = Mutex::const_new(());
     let alone = ALONE.lock().await;
     rlimit::increase_nofile_limit(10_000).unwrap();
     let ca = Ca::new().unwrap();
     let authority = ca.clone();
-    let start = async move { FakeServer::start(&authority, Part::AfterPassword(welcome())).await };
+    let start = async move { ScriptedServer::start(&authority, Script::AfterPassword(welcome())).await };
     let server = outside().spawn(start).await.unwrap();
-    (World::wishes().upstream(server.addr, &ca).limits(LIMITS).cluster(cluster).start().await, server, alone)
+    (World::builder().upstream(server.addr, &ca).limits(LIMITS).cluster(cluster).start().await, server, alone)
 }
 
 /// Tokens of `count` people. They are not planted as secrets: looking for each of them would take too long.
@@ -176,8 +176,8 @@ async fn r24_the_queue_of_logins_is_bounded_and_says_so() {
     let known = ("alice".to_owned(), world.token("alice"));
     all_in(&crowd(&world, vec![known.clone()]).await);
     // All arrive at the queue together, so that nobody's turn has passed when the last one comes.
-    let hold = Hold::new();
-    world.cloud.sts.fail(Fault::Hold(hold.clone()));
+    let hold = AnswerHold::new();
+    world.cloud.sts.fail(HttpFault::Hold(hold.clone()));
     let people = tokens(&world, 14);
     let (fared, ()) = tokio::join!(crowd(&world, people), async {
         hold.arrived(14).await;

@@ -89,14 +89,14 @@ async fn p10_the_credentials_are_worthless_for_anyone_else() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_pin_no_session_policy_is_sent() {
-    let world = World::wishes().cluster("pin = \"none\"").start().await;
+    let world = World::builder().cluster("pin = \"none\"").start().await;
     world.connect("alice", &world.token("alice")).await.unwrap();
     assert_eq!(world.cloud.sts.calls()[0].policy, None);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_tag_pins_as_well() {
-    let world = World::wishes().cluster("pin = \"session-tag\"").start().await;
+    let world = World::builder().cluster("pin = \"session-tag\"").start().await;
     let nested = world.mint(world.claims("alice").tag("dbuser", "alice"));
     world.connect("alice", &nested).await.unwrap();
     let flat = world.mint(world.claims("alice").flat_tag("dbuser", "alice"));
@@ -114,7 +114,7 @@ async fn a_session_tag_pins_as_well() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_form_of_the_session_tag_is_read_and_everything_else_refused() {
-    let world = World::wishes().cluster("pin = \"session-tag\"").start().await;
+    let world = World::builder().cluster("pin = \"session-tag\"").start().await;
     let (nested, flat) = ("https://aws.amazon.com/tags", "https://aws.amazon.com/tags/principal_tags/dbuser");
     let tags = |value: Value| json!({ "principal_tags": { "dbuser": value } });
     for claims in [
@@ -159,7 +159,7 @@ async fn j13_a_crowd_with_one_token_makes_one_sts_call() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn j13_the_cache_never_answers_for_another_person_or_token() {
-    let world = World::wishes().user("startup_user = \"ignore\"").start().await;
+    let world = World::builder().user("startup_user = \"ignore\"").start().await;
     let (alice, bob) = (world.token("alice"), world.token("bob"));
     for (token, expected) in [(&alice, "alice"), (&bob, "bob"), (&alice, "alice")] {
         let client = world.connect("anyone", token).await.unwrap();

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use aws_emulator::Ca;
 use tokio::net::TcpStream;
 
-use crate::world::binary::Binary;
+use crate::world::binary::ProxyProcess;
 use crate::world::raw::{query, trusting};
-use crate::world::scripted_server::{FakeServer, Part, welcome};
+use crate::world::scripted_server::{Script, ScriptedServer, welcome};
 use crate::world::{RawClient, World};
 
 /// Logs in, and asks once, so that all that a session needs has been needed. The server here answers nothing.
-async fn sessions(world: &World, binary: &Binary, count: usize) -> Vec<RawClient> {
+async fn sessions(world: &World, binary: &ProxyProcess, count: usize) -> Vec<RawClient> {
     let tls = Arc::new(trusting(world.listener_ca()));
     let token = world.token("alice");
     let mut clients = Vec::new();
@@ -30,9 +30,9 @@ async fn sessions(world: &World, binary: &Binary, count: usize) -> Vec<RawClient
 async fn r23_an_idle_session_costs_little_memory() {
     rlimit::increase_nofile_limit(10_000).unwrap();
     let ca = Ca::new().unwrap();
-    let server = FakeServer::start(&ca, Part::AfterPassword(welcome())).await;
-    let world = World::wishes().upstream(server.addr, &ca).start().await;
-    let binary = Binary::start(&world);
+    let server = ScriptedServer::start(&ca, Script::AfterPassword(welcome())).await;
+    let world = World::builder().upstream(server.addr, &ca).start().await;
+    let binary = ProxyProcess::start(&world);
     let few = sessions(&world, &binary, 100).await;
     let before = binary.resident();
     let many = sessions(&world, &binary, 400).await;
@@ -46,8 +46,8 @@ async fn r23_an_idle_session_costs_little_memory() {
 async fn c7_a_flood_leaves_no_memory_behind() {
     const PEERS: usize = 1_023;
     rlimit::increase_nofile_limit(10_000).unwrap();
-    let world = World::wishes().limits("max_client_conn = 4000").start().await;
-    let binary = Binary::start(&world);
+    let world = World::builder().limits("max_client_conn = 4000").start().await;
+    let binary = ProxyProcess::start(&world);
     binary.login(&world).await.unwrap();
     let mut levels = vec![binary.resident()];
     for _ in 0..3 {

@@ -3,13 +3,14 @@
 use aws_emulator::names;
 
 use crate::world::raw::{message, startup};
-use crate::world::{ErrorFields, RawClient, Wishes, World};
+use crate::world::{ErrorFields, RawClient, World, WorldBuilder};
 
 const OFFER: &[u8] = b"\0\0\0\x0aOAUTHBEARER\0\0";
 const CONTINUE: &[u8] = &[0, 0, 0, 11];
 
-fn wishes(name: &str) -> Wishes {
-    World::wishes().listen(&format!("name = \"{name}\"\nauth = \"oauthbearer\"\noauth_scope = \"openid db\""))
+fn wishes(name: &str) -> WorldBuilder {
+    World::builder()
+        .listen(&format!("name = \"{name}\"\nauth = \"oauthbearer\"\noauth_scope = \"openid db\""))
 }
 
 fn response(auth: &str) -> Vec<u8> {

@@ -82,14 +82,15 @@ fn check_reports_all_problems_and_exits_with_78() {
 /// and in what clients were told; here also for other spellings of a secret, and in the `Debug` of what is left.
 #[tokio::test(flavor = "multi_thread")]
 async fn l1_no_secret_is_in_any_log_line_or_message() {
-    use aws_emulator::{Fault, sts::StsFault};
+    use aws_emulator::{HttpFault, sts::StsFault};
     let world = World::start().await;
     let token = world.token("alice");
     world.connect("alice", &token).await.unwrap();
     world.refusal("bob", &token).await;
     world.refusal("alice", &world.mint(world.claims("alice").set("aud", "other"))).await;
     world.refusal("carol", &world.token("carol")).await;
-    for fault in [StsFault::throttling(), StsFault::error(403, "AccessDenied", "no"), Fault::Close.into()] {
+    for fault in [StsFault::throttling(), StsFault::error(403, "AccessDenied", "no"), HttpFault::Close.into()]
+    {
         world.cloud.sts.fail(fault);
         world.refusal("alice", &world.token("alice")).await;
         world.cloud.sts.heal();

@@ -4,7 +4,7 @@ use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use aws_emulator::{Ca, Page};
+use aws_emulator::{Ca, IssuerPage};
 
 use crate::world::{RawClient, World};
 
@@ -16,7 +16,7 @@ async fn still_as_before(world: &World) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn r19_what_is_wrong_is_said_and_nothing_is_taken() {
-    let world = World::wishes().limits("# limits").user("# user").start().await;
+    let world = World::builder().limits("# limits").user("# user").start().await;
     let good = std::fs::read_to_string(world.config_file()).unwrap();
     let file = |name: &str| world.folder().join(name);
     let (cert, key) = (file("proxy.crt"), file("proxy.key"));
@@ -127,9 +127,9 @@ async fn keys_and_credentials_outlive_a_reload_where_nothing_changed() {
     let world = World::start().await;
     let token = world.token("alice");
     world.connect("alice", &token).await.unwrap();
-    let fetched = world.cloud.issuer.count(Page::Jwks);
+    let fetched = world.cloud.issuer.count(IssuerPage::Jwks);
     assert!(world.reloaded().await);
-    world.cloud.issuer.reaches(Page::Jwks, fetched + 1).await;
+    world.cloud.issuer.reaches(IssuerPage::Jwks, fetched + 1).await;
     // An issuer that is down takes nothing away, neither now nor at a reload.
     world.cloud.issuer.go_down();
     assert!(world.reloaded().await);
@@ -146,20 +146,20 @@ async fn keys_and_credentials_outlive_a_reload_where_nothing_changed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn r30_a_storm_of_wishes_is_a_few_reloads() {
     let world = World::start().await;
-    let fetched = world.cloud.issuer.count(Page::Discovery);
+    let fetched = world.cloud.issuer.count(IssuerPage::Discovery);
     for _ in 0..10_000 {
         world.reload.notify_one();
     }
     assert!(world.reloaded().await);
     let reloads = world.metric("pgpassport_reloads_total{outcome=\"applied\"}").await;
     assert!(reloads < 1_000.0, "{reloads} reloads for one storm");
-    assert!(world.cloud.issuer.count(Page::Discovery) < fetched + 1_000);
+    assert!(world.cloud.issuer.count(IssuerPage::Discovery) < fetched + 1_000);
     still_as_before(&world).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn r30_a_service_that_stops_reloads_no_more() {
-    let mut world = World::wishes().limits("shutdown_delay = \"1h\"").start().await;
+    let mut world = World::builder().limits("shutdown_delay = \"1h\"").start().await;
     assert!(world.reloaded().await);
     world.edit("[limits]", "[limits]\nmax_user_client_connections = 1");
     world.stopping.asked.cancel();

@@ -18,9 +18,9 @@ use crate::world::raw::{cancel, query};
 use crate::world::{RawClient, World, database, shared_secret, until_asleep};
 
 /// A child process that ends with its owner.
-struct Process(Child);
+struct ReplicaProcess(Child);
 
-impl Drop for Process {
+impl Drop for ReplicaProcess {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
@@ -28,7 +28,7 @@ impl Drop for Process {
 }
 
 struct Replica {
-    _process: Process,
+    _process: ReplicaProcess,
     records: Arc<Mutex<Vec<Value>>>,
 }
 
@@ -50,7 +50,7 @@ impl Replica {
                 collected.lock().unwrap().push(record);
             }
         });
-        Self { _process: Process(process), records }
+        Self { _process: ReplicaProcess(process), records }
     }
 
     fn find(&self, wanted: impl Fn(&Value) -> bool) -> Vec<Value> {
@@ -76,7 +76,7 @@ async fn until<T>(mut look: impl FnMut() -> Option<T>) -> T {
 
 /// HAProxy as a plain TCP balancer: one connection to each server in turn. It is given its listening socket as
 /// standard input, so that no port has to be guessed.
-fn balancer(folder: &Path, servers: &[String]) -> (Process, SocketAddr) {
+fn balancer(folder: &Path, servers: &[String]) -> (ReplicaProcess, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
     let servers: Vec<_> =
@@ -98,7 +98,7 @@ fn balancer(folder: &Path, servers: &[String]) -> (Process, SocketAddr) {
         .stdin(Stdio::from(OwnedFd::from(listener)))
         .spawn()
         .expect("HAProxy starts; scripts/need-packages haproxy installs it");
-    (Process(process), addr)
+    (ReplicaProcess(process), addr)
 }
 
 async fn session(world: &World, port: u16, minor: u8) -> (RawClient, Vec<u8>) {
@@ -119,7 +119,7 @@ async fn a_cancel_at_another_replica_ends_the_query_on_the_right_server() {
     let one = database().postgres.clone();
     let two = tokio::task::spawn_blocking(second_server).await.unwrap();
     let servers = [one.addr(), two.addr()];
-    let world = World::wishes().upstreams(&servers, &database().ca).cancel(&keys).start().await;
+    let world = World::builder().upstreams(&servers, &database().ca).cancel(&keys).start().await;
     // The replicas prefer different servers.
     let toml = fs::read_to_string(world.config_file()).unwrap();
     let list = |order: [SocketAddr; 2]| format!("hostaddr = [\"{}\", \"{}\"]", order[0], order[1]);

@@ -12,7 +12,7 @@ use std::time::Duration;
 use pgpassport::accept::listening_socket::ListeningSocket;
 use tempfile::TempDir;
 
-use crate::world::binary::Notified;
+use crate::world::binary::NotifySocket;
 use crate::world::raw::query;
 use crate::world::{RawClient, World};
 
@@ -29,7 +29,7 @@ const AT_ONCE: usize = 32;
 const LOGINS: usize = 5;
 
 /// Takes the place of the service manager.
-struct Manager {
+struct ServiceManager {
     config: PathBuf,
     folder: TempDir,
     /// What a socket unit would hold.
@@ -38,16 +38,16 @@ struct Manager {
 }
 
 /// A running binary, which does not outlive the test.
-struct Service(Child);
+struct ManagedService(Child);
 
-impl Drop for Service {
+impl Drop for ManagedService {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-impl Service {
+impl ManagedService {
     fn end(self) {
         self.stop();
         self.ended();
@@ -63,15 +63,15 @@ impl Service {
     }
 }
 
-impl Manager {
+impl ServiceManager {
     fn new(config: PathBuf, socket: Option<TcpListener>) -> Self {
         Self { config, folder: tempfile::tempdir().unwrap(), socket, started: AtomicUsize::new(0) }
     }
 
     /// Starts the binary and waits until it says that it is ready.
-    fn start(&self) -> Service {
+    fn start(&self) -> ManagedService {
         let path = self.folder.path().join(self.started.fetch_add(1, Ordering::Relaxed).to_string());
-        let notified = Notified::at(&path);
+        let notified = NotifySocket::at(&path);
         let mut command = Command::new("sh");
         command.args(["-c", "exec 3<&0 0</dev/null; LISTEN_PID=$$ exec \"$@\"", "sh"]);
         if let Some(socket) = &self.socket {
@@ -86,7 +86,7 @@ impl Manager {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let service = Service(child);
+        let service = ManagedService(child);
         assert!(notified.next().contains("READY=1"));
         service
     }
@@ -94,9 +94,9 @@ impl Manager {
 
 /// Logins so far, to be waited for.
 #[derive(Default)]
-struct Logins(Mutex<usize>, Condvar);
+struct LoginCounter(Mutex<usize>, Condvar);
 
-impl Logins {
+impl LoginCounter {
     fn one_more(&self) {
         *self.0.lock().unwrap() += 1;
         self.1.notify_all();
@@ -117,9 +117,9 @@ impl Logins {
 async fn clients_come_and_go<T: Send + 'static>(
     world: &World,
     port: u16,
-    restart: impl FnOnce(&Logins) -> T + Send + 'static,
+    restart: impl FnOnce(&LoginCounter) -> T + Send + 'static,
 ) -> T {
-    let (over, logins) = (AtomicBool::new(false), Arc::new(Logins::default()));
+    let (over, logins) = (AtomicBool::new(false), Arc::new(LoginCounter::default()));
     let token = world.token("alice");
     let client = async || {
         while !over.load(Ordering::Relaxed) {
@@ -147,7 +147,7 @@ async fn r25_a_restart_with_a_handed_over_socket_refuses_nobody() {
     let world = World::start().await;
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = socket.local_addr().unwrap().port();
-    let manager = Manager::new(world.config_file(), Some(socket));
+    let manager = ServiceManager::new(world.config_file(), Some(socket));
     // The manager and its socket stay until the last client has gone.
     let (_manager, last) = clients_come_and_go(&world, port, move |logins| {
         let mut service = manager.start();
@@ -176,7 +176,7 @@ async fn r25_a_restart_on_a_shared_port_refuses_nobody() {
     let shared = format!("addr = \"127.0.0.1:{port}\"\nreuse_port = true");
     let config = world.folder().join("shared.toml");
     std::fs::write(&config, text.replacen("addr = \"127.0.0.1:0\"", &shared, 1)).unwrap();
-    let manager = Manager::new(config, None);
+    let manager = ServiceManager::new(config, None);
     let mut service = manager.start();
     let last = clients_come_and_go(&world, port, move |logins| {
         let mut stopping = VecDeque::new();
@@ -187,11 +187,11 @@ async fn r25_a_restart_on_a_shared_port_refuses_nobody() {
             stopping.push_back(service);
             service = next;
             if stopping.len() > AT_ONCE {
-                stopping.pop_front().into_iter().for_each(Service::ended);
+                stopping.pop_front().into_iter().for_each(ManagedService::ended);
             }
         }
         logins.wait_for_some_more();
-        stopping.into_iter().for_each(Service::ended);
+        stopping.into_iter().for_each(ManagedService::ended);
         service
     })
     .await;

@@ -54,7 +54,7 @@ async fn database_of(world: &World, asked: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_name_leads_to_its_cluster_under_its_real_name() {
-    let world = World::wishes()
+    let world = World::builder()
         .cluster("databases = [\"app\"]\ndatabase_aliases = { sales = \"app\" }")
         .user(&another("databases = [\"other_*\"]"))
         .start()
@@ -78,7 +78,7 @@ async fn u1_a_connection_without_a_database_asks_for_a_listed_one() {
     };
     // Neither by the name that stands in the connection string nor by the person's own.
     let closed =
-        World::wishes().cluster("databases = [\"app\"]").user("startup_user = \"ignore\"").start().await;
+        World::builder().cluster("databases = [\"app\"]").user("startup_user = \"ignore\"").start().await;
     let before = closed.cloud.sts.count();
     for user in ["alice", "app"] {
         let refusal = closed.raw().await.login(user, None, &closed.token("alice")).await.err().unwrap();
@@ -90,7 +90,7 @@ async fn u1_a_connection_without_a_database_asks_for_a_listed_one() {
     assert_eq!(closed.cloud.sts.count(), before, "STS was asked");
     // The configured one, by its name for clients.
     let keys = "database_aliases = { sales = \"app\" }\ndefault_database = \"sales\"";
-    let open = World::wishes().cluster(keys).start().await;
+    let open = World::builder().cluster(keys).start().await;
     for user in ["alice", "token"] {
         let mut client = open.raw().await;
         client.start(user, None).await;
@@ -105,7 +105,7 @@ async fn u1_a_connection_without_a_database_asks_for_a_listed_one() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn listener_and_server_name_lead_to_their_clusters() {
-    let world = World::wishes()
+    let world = World::builder()
         .listen("name = \"office\"")
         .second_listener("name = \"bi\"")
         .cluster("server_names = [\"localhost\"]\nlisteners = [\"office\"]")
@@ -126,7 +126,7 @@ async fn listener_and_server_name_lead_to_their_clusters() {
 async fn only_those_come_in_whose_claims_a_rule_names() {
     let allow =
         "allow = [{ claim = \"groups\", any = [\"analysts\"] }, { claim = \"admin\", any = [\"true\"] }]";
-    let world = World::wishes().cluster(allow).start().await;
+    let world = World::builder().cluster(allow).start().await;
     let with = |name: &str, value: serde_json::Value| world.mint(world.claims("alice").set(name, value));
     for good in [with("groups", serde_json::json!(["x", "analysts"])), with("admin", true.into())] {
         world.connect("alice", &good).await.unwrap();
@@ -142,7 +142,7 @@ async fn only_those_come_in_whose_claims_a_rule_names() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_issuers_people_need_its_role_and_what_it_requires() {
     let role = format!("role_arn = {{ idp = \"{}\" }}", names::ROLE_ARN);
-    let world = World::wishes()
+    let world = World::builder()
         .role(&role)
         .issuer("require = { claim = \"scope\", all = [\"openid\", \"db\"] }\nuser_claim = \"login\"")
         .start()
@@ -164,11 +164,11 @@ async fn a_cluster_is_for_the_people_of_its_issuers() {
         names::AUDIENCE
     );
     let one_role = format!("role_arn = {{ idp = \"{}\" }}", names::ROLE_ARN);
-    for (wishes, why) in [
-        (World::wishes().cluster("issuers = [\"idp\"]"), "cluster.issuers does not name the token's issuer"),
-        (World::wishes().role(&one_role), "cluster.role_arn has no role for the token's issuer"),
+    for (builder, why) in [
+        (World::builder().cluster("issuers = [\"idp\"]"), "cluster.issuers does not name the token's issuer"),
+        (World::builder().role(&one_role), "cluster.role_arn has no role for the token's issuer"),
     ] {
-        let world = wishes.issuer(&second).start().await;
+        let world = builder.issuer(&second).start().await;
         world.connect("alice", &world.token("alice")).await.unwrap();
         // A good token of a configured issuer, whose people have no business here.
         let theirs = world.plant(other.token("alice"));
@@ -181,7 +181,7 @@ async fn a_cluster_is_for_the_people_of_its_issuers() {
 #[tokio::test(flavor = "multi_thread")]
 async fn u3_forbidden_settings_are_refused_by_every_name() {
     let forbidden = "forbidden_settings = [\"role\", \"Search-Path\", \"work_mem\", \"enable_seqscan\"]";
-    let world = World::wishes().cluster(forbidden).start().await;
+    let world = World::builder().cluster(forbidden).start().await;
     let token = world.token("alice");
     for options in [
         "-c role=rds_iam",
@@ -215,7 +215,7 @@ async fn u3_forbidden_settings_are_refused_by_every_name() {
     let psql = world.psql("user=alice dbname=app options='-c geqo=off'", &token, &["-c", "show geqo"]).await;
     assert_eq!(psql.stdout.trim(), "off", "{psql:?}");
     assert_eq!(world.audit("options", "-c role=rds_iam").await["outcome"], "refused");
-    let strict = World::wishes().cluster("forbid_options = true").start().await;
+    let strict = World::builder().cluster("forbid_options = true").start().await;
     let psql = strict.psql("user=alice dbname=app options='-c geqo=off'", &strict.token("alice"), &[]).await;
     assert!(psql.stderr.contains("the connection sets \"options\""), "{psql:?}");
     assert!(strict.psql("user=alice dbname=app", &strict.token("alice"), &["-c", "select 1"]).await.ok);

@@ -7,7 +7,7 @@ use crate::world::{World, database, until_asleep};
 #[tokio::test(flavor = "multi_thread")]
 async fn j14_a_session_ends_when_its_token_does() {
     let world =
-        World::wishes().issuer("leeway = \"0s\"").session("on_token_expiry = \"close\"").start().await;
+        World::builder().issuer("leeway = \"0s\"").session("on_token_expiry = \"close\"").start().await;
     let claims = world.claims("alice");
     let now = claims.get("iat").unwrap().as_u64().unwrap();
     let token = world.mint(claims.set("exp", now + 5));
@@ -25,7 +25,7 @@ async fn j14_a_session_ends_when_its_token_does() {
 #[tokio::test(flavor = "multi_thread")]
 async fn silent_clients_are_ended_as_postgresql_ends_them() {
     let keys = "client_idle_timeout = \"1s\"\nidle_transaction_timeout = \"1s\"";
-    let world = World::wishes().session(keys).start().await;
+    let world = World::builder().session(keys).start().await;
     for (sql, sqlstate, end) in [("select 1", "57P05", "idle"), ("begin", "25P03", "idle_in_transaction")] {
         let (mut client, pid) = log_in_with_pid(&world).await;
         client.send(&query(sql)).await;
@@ -47,7 +47,7 @@ async fn r18_a_statement_does_not_outlive_its_session() {
             .into_iter()
             .enumerate()
     {
-        let world = World::wishes().issuer("leeway = \"0s\"").session(session).limits(limits).start().await;
+        let world = World::builder().issuer("leeway = \"0s\"").session(session).limits(limits).start().await;
         let claims = world.claims("alice");
         let now = claims.get("iat").unwrap().as_u64().unwrap();
         let token = world.mint(claims.set("exp", now + 5));
@@ -70,7 +70,7 @@ async fn r18_a_statement_does_not_outlive_its_session() {
 /// A token that is about to expire is announced, and the session goes on.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_end_of_a_token_is_announced() {
-    let world = World::wishes().session("token_expiry_notice = \"24h\"").start().await;
+    let world = World::builder().session("token_expiry_notice = \"24h\"").start().await;
     let token = world.token("alice");
     let psql =
         world.psql_fed("user=alice dbname=app", &token, &[], "select pg_sleep(0.1);\nselect 7;\n").await;

@@ -1,7 +1,7 @@
 //! STS says no, is slow, or is away: what the client is told.
 
 use aws_emulator::sts::StsFault;
-use aws_emulator::{Fault, Template};
+use aws_emulator::{HttpFault, PolicyTemplate};
 
 use crate::world::admin::until;
 use crate::world::{ErrorFields, World};
@@ -46,10 +46,10 @@ async fn r14_troubles_of_sts_are_not_the_persons() {
         StsFault::key_not_retrieved(),
         StsFault::internal_failure(),
         StsFault::unavailable(),
-        StsFault::Http(Fault::html(200)),
+        StsFault::Http(HttpFault::html(200)),
         // STS is alive: what failed before this one does not count for the breaker any more.
         StsFault::OtherSubject("mallory".into()),
-        StsFault::Http(Fault::Close),
+        StsFault::Http(HttpFault::Close),
         StsFault::WithoutCredentials,
         StsFault::AlreadyExpired,
         StsFault::Truncated,
@@ -63,7 +63,7 @@ async fn r14_troubles_of_sts_are_not_the_persons() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn r14_an_sts_that_asks_to_come_back_later_is_asked_again_until_the_login_ends() {
-    let world = World::wishes()
+    let world = World::builder()
         .limits("login_timeout = \"2s\"\nclient_login_timeout = \"2s\"\nserver_connect_timeout = \"2s\"")
         .start()
         .await;
@@ -76,8 +76,8 @@ async fn r14_an_sts_that_asks_to_come_back_later_is_asked_again_until_the_login_
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_sts_is_waited_for_inside_the_deadline() {
     let world = World::start().await;
-    let hold = aws_emulator::Hold::new();
-    world.cloud.sts.fail(Fault::Hold(hold.clone()));
+    let hold = aws_emulator::AnswerHold::new();
+    world.cloud.sts.fail(HttpFault::Hold(hold.clone()));
     let token = world.token("alice");
     let (client, ()) = tokio::join!(world.connect("alice", &token), async {
         hold.arrived(1).await;
@@ -88,11 +88,11 @@ async fn a_slow_sts_is_waited_for_inside_the_deadline() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_sts_that_never_answers_is_given_up_at_the_deadline() {
-    let world = World::wishes()
+    let world = World::builder()
         .limits("login_timeout = \"2s\"\nclient_login_timeout = \"2s\"\nserver_connect_timeout = \"2s\"")
         .start()
         .await;
-    let told = refusal(&world, Fault::Hang).await;
+    let told = refusal(&world, HttpFault::Hang).await;
     assert_eq!(told.sqlstate(), "57P03");
     assert_eq!(told.message(), "cannot connect now: the login took too long");
 }
@@ -100,7 +100,7 @@ async fn an_sts_that_never_answers_is_given_up_at_the_deadline() {
 #[tokio::test(flavor = "multi_thread")]
 async fn r13_a_refusal_is_remembered_for_a_crowd() {
     let world = World::start().await;
-    let role = world.cloud.role(Template::Trust, Template::Permission);
+    let role = world.cloud.role(PolicyTemplate::Trust, PolicyTemplate::Permission);
     let mut closed = role.clone();
     closed.trust_policy = closed.trust_policy.replace("AssumeRoleWithWebIdentity", "AssumeRole");
     world.cloud.sts.put_role(&closed).unwrap();
@@ -147,7 +147,7 @@ async fn credentials_that_the_server_no_longer_accepts_are_forgotten() {
 #[tokio::test(flavor = "multi_thread")]
 async fn credentials_that_never_worked_are_kept_for_a_while() {
     let world = World::start().await;
-    let role = world.cloud.role(Template::Trust, Template::Permission);
+    let role = world.cloud.role(PolicyTemplate::Trust, PolicyTemplate::Permission);
     let mut closed = role.clone();
     closed.permission_policy = closed.permission_policy.replace("rds-db:connect", "rds-db:nothing");
     world.cloud.sts.put_role(&closed).unwrap();

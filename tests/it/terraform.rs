@@ -9,10 +9,10 @@ use pgpassport::commands::policy::{PlanFormat, PlanOptions, PolicyPlan, SourceRe
 use pgpassport::config::Config;
 use serde_json::{Value, json};
 
-fn plan(file: &str, change: impl FnOnce(String) -> String, wishes: &PlanOptions) -> PolicyPlan {
+fn plan(file: &str, change: impl FnOnce(String) -> String, builder: &PlanOptions) -> PolicyPlan {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
     let config = Config::from_toml(&change(fs::read_to_string(&path).unwrap()), &path);
-    PolicyPlan::new(&config.unwrap_or_else(|problems| panic!("{problems}")), wishes).unwrap()
+    PolicyPlan::new(&config.unwrap_or_else(|problems| panic!("{problems}")), builder).unwrap()
 }
 
 /// All resources of a kind: their names, and what is in them.
@@ -85,13 +85,13 @@ fn every_form_parses_and_holds_the_documents_of_the_json_form() {
         audiences: ["a\"b\\c", "${d} %{e} $${f}", "plain"].map(str::to_owned).to_vec(),
         ..PlanOptions::default()
     };
-    for wishes in [
+    for builder in [
         PlanOptions::default(),
         awkward,
         from(SourceRestriction::Ip(vec!["203.0.113.7".to_owned(), "198.51.100.0/24".to_owned()])),
         from(SourceRestriction::Vpce(vec!["vpce-0123456789abcdef0".to_owned()])),
     ] {
-        says_the_same(&plan(printed, |toml| toml, &wishes));
+        says_the_same(&plan(printed, |toml| toml, &builder));
     }
     for file in ["several_clusters", "several_issuers"] {
         says_the_same(&plan(

@@ -10,16 +10,16 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::world::{Psql, World, database};
+use crate::world::{PsqlOutput, World, database};
 
 /// A listener that asks for certificates, and the arguments with which psql shows one.
-struct Certified {
+struct CertifiedClient {
     world: World,
     folder: TempDir,
     ca: Ca,
 }
 
-impl Certified {
+impl CertifiedClient {
     async fn start(mode: &str) -> Self {
         let (folder, ca) = (TempDir::new().unwrap(), Ca::new().unwrap());
         let file = ca.write(folder.path()).unwrap();
@@ -27,7 +27,7 @@ impl Certified {
             "name = \"certified-{mode}\"\nclient_tls_ca_file = \"{}\"\nclient_tls_certificate = \"{mode}\"",
             file.display()
         );
-        Self { world: World::wishes().listen(&keys).start().await, folder, ca }
+        Self { world: World::builder().listen(&keys).start().await, folder, ca }
     }
 
     fn shown(&self, signed_by: &Ca, name: &str) -> String {
@@ -35,7 +35,7 @@ impl Certified {
         format!("sslcert={} sslkey={}", files.cert.display(), files.key.display())
     }
 
-    async fn psql(&self, more: &str) -> Psql {
+    async fn psql(&self, more: &str) -> PsqlOutput {
         let token = self.world.token("alice");
         // Without this a psql that finds ~/.postgresql/postgresql.crt would show that.
         let none = if more.contains("sslcert") { "" } else { "sslcert=/nowhere" };
@@ -47,7 +47,7 @@ impl Certified {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_required_certificate_is_required_and_recorded() {
-    let certified = Certified::start("require").await;
+    let certified = CertifiedClient::start("require").await;
     let psql = certified.psql("").await;
     assert!(!psql.ok && psql.stderr.contains("certificate required"), "{psql:?}");
     let record = certified.world.audit_of("certified-require", "outcome", "dropped").await;
@@ -65,7 +65,7 @@ async fn a_required_certificate_is_required_and_recorded() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_requested_certificate_may_be_missing_but_not_wrong() {
-    let certified = Certified::start("request").await;
+    let certified = CertifiedClient::start("request").await;
     let psql = certified.psql("").await;
     assert_eq!(psql.stdout.trim(), "alice", "{psql:?}");
     let record = certified.world.audit_of("certified-request", "outcome", "session").await;
@@ -79,7 +79,7 @@ async fn a_requested_certificate_may_be_missing_but_not_wrong() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn c2_letting_loopback_be_plain_is_warned_of() {
-    let world = World::wishes().listen("name = \"warned\"\nplaintext_from_loopback = true").start().await;
+    let world = World::builder().listen("name = \"warned\"\nplaintext_from_loopback = true").start().await;
     let line = world.log_line("\"listener\":\"warned\"").await;
     assert!(line.contains("\"WARN\"") && line.contains("plaintext_from_loopback is on"), "{line}");
 }

@@ -182,7 +182,7 @@ async fn a_rotated_key_is_fetched_and_the_old_one_forgotten() {
 #[tokio::test(flavor = "multi_thread")]
 async fn c9_nobody_is_dialled_for_a_forged_token() {
     let quiet = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let world = World::wishes()
+    let world = World::builder()
         .upstream(quiet.local_addr().unwrap(), &aws_emulator::Ca::new().unwrap())
         .start()
         .await;

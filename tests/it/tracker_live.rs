@@ -12,12 +12,12 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::world::database;
 
 /// A recording pass-through between a real client and the server.
-struct Wire {
+struct WireTap {
     port: u16,
     tracker: Arc<Mutex<Option<Tracker>>>,
 }
 
-impl Wire {
+impl WireTap {
     async fn start() -> Self {
         let server = tokio::task::spawn_blocking(database).await.unwrap().postgres.addr();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -81,7 +81,7 @@ impl Wire {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_real_client_is_followed_through_all_it_does() {
-    let wire = Wire::start().await;
+    let wire = WireTap::start().await;
     let mut config = tokio_postgres::Config::new();
     config.host("127.0.0.1").port(wire.port).user("carol").password("carol-password").dbname("app");
     let (mut client, connection) = config.connect(tokio_postgres::NoTls).await.unwrap();

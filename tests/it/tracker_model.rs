@@ -15,13 +15,13 @@ use crate::world::database;
 use crate::world::raw::{message, query, startup};
 
 /// A session as the superuser over the local socket, followed message by message.
-struct Followed {
+struct TrackedSession {
     stream: UnixStream,
     unread: Vec<u8>,
     tracker: Tracker,
     /// All that passed, for the report of a failure: `>` sent, `<` received.
     story: String,
-    record: Vec<Passed>,
+    record: Vec<PassedBytes>,
     pid: i32,
     /// The client has sent messages of the extended protocol and no Sync behind them.
     unsynced: bool,
@@ -29,13 +29,13 @@ struct Followed {
 }
 
 /// Bytes that passed to one side, and how the session stood then.
-struct Passed {
+struct PassedBytes {
     to_server: bool,
     bytes: Vec<u8>,
     stands: (SessionState, Option<CopyMode>, u64),
 }
 
-impl Followed {
+impl TrackedSession {
     async fn start() -> Self {
         let postgres = &tokio::task::spawn_blocking(database).await.unwrap().postgres;
         let socket: PathBuf = postgres.data_dir().join(format!(".s.PGSQL.{}", postgres.addr().port()));
@@ -63,7 +63,7 @@ impl Followed {
 
     fn passed(&mut self, to_server: bool, bytes: &[u8]) {
         let stands = stands(&self.tracker);
-        self.record.push(Passed { to_server, bytes: bytes.to_vec(), stands });
+        self.record.push(PassedBytes { to_server, bytes: bytes.to_vec(), stands });
     }
 
     async fn send(&mut self, messages: &[u8]) {
@@ -206,7 +206,7 @@ fn one(tag: u8) -> Vec<u8> {
     message(tag, b"")
 }
 
-/// Steps of a random client. Names in them exist in every session of [`Followed`].
+/// Steps of a random client. Names in them exist in every session of [`TrackedSession`].
 const STEPS: [fn() -> Vec<u8>; 37] = [
     || query("select 1"),
     || query("select 1/0"),
@@ -258,7 +258,7 @@ const TABLES: &str = "create temp table t (n int); \
     create trigger refuse before insert on refused for each statement execute function pg_temp.refuse()";
 
 async fn converse(steps: &[(usize, bool)]) {
-    let mut session = Followed::start().await;
+    let mut session = TrackedSession::start().await;
     session.send(&query(TABLES)).await;
     session.ready(1).await;
     session.send(&function_call()).await;
@@ -344,7 +344,7 @@ fn a_recording_reads_the_same_however_it_is_cut() {
     ];
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (story, record) = runtime.block_on(async {
-        let mut session = Followed::start().await;
+        let mut session = TrackedSession::start().await;
         for (asks, answers) in conversation {
             session.send(asks).await;
             assert_ne!(session.ready(answers).await, SessionState::Busy, "{}", session.story);
@@ -381,7 +381,7 @@ fn a_recording_reads_the_same_however_it_is_cut() {
 /// first and answers the second, and nobody can know where it failed before the answers are there.
 #[tokio::test(flavor = "multi_thread")]
 async fn syncs_around_the_line_at_which_a_copy_fails() {
-    let mut session = Followed::start().await;
+    let mut session = TrackedSession::start().await;
     session.send(&query("create temp table t (n int)")).await;
     session.ready(1).await;
     let (good, bad, sync) = (message(b'd', b"1\n"), message(b'd', b"not a number\n"), one(b'S'));

@@ -3,11 +3,11 @@
 use aws_emulator::Ca;
 
 use crate::world::raw::{message, startup};
-use crate::world::scripted_server::{FakeServer, Part, error, welcome};
+use crate::world::scripted_server::{Script, ScriptedServer, error, welcome};
 use crate::world::{ErrorFields, World, database};
 
-async fn against(ca: &Ca, server: &FakeServer) -> ErrorFields {
-    let world = World::wishes().upstream(server.addr, ca).start().await;
+async fn against(ca: &Ca, server: &ScriptedServer) -> ErrorFields {
+    let world = World::builder().upstream(server.addr, ca).start().await;
     let refusal = world.refusal("alice", &world.token("alice")).await;
     assert!(server.heard().is_empty(), "the server was told something: {:?}", server.heard());
     refusal
@@ -16,7 +16,7 @@ async fn against(ca: &Ca, server: &FakeServer) -> ErrorFields {
 #[tokio::test(flavor = "multi_thread")]
 async fn r1_a_database_that_refuses_connections() {
     let addr = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let world = World::wishes().upstream(addr, &database().ca).start().await;
+    let world = World::builder().upstream(addr, &database().ca).start().await;
     let refusal = world.refusal("alice", &world.token("alice")).await;
     assert_eq!(refusal.sqlstate(), "57P03");
     assert_eq!(refusal.message(), "cannot connect now: database unreachable");
@@ -33,7 +33,7 @@ async fn r1_a_database_that_refuses_connections() {
 #[tokio::test(flavor = "multi_thread")]
 async fn r1_a_database_that_resets_connections() {
     let ca = Ca::new().unwrap();
-    let server = FakeServer::start(&ca, Part::Reset).await;
+    let server = ScriptedServer::start(&ca, Script::Reset).await;
     let refusal = against(&ca, &server).await;
     assert_eq!(refusal.sqlstate(), "57P03");
     assert_eq!(refusal.message(), "cannot connect now: database unreachable");
@@ -43,9 +43,9 @@ async fn r1_a_database_that_resets_connections() {
 #[tokio::test(flavor = "multi_thread")]
 async fn r2_a_database_that_says_nothing() {
     let ca = Ca::new().unwrap();
-    let server = FakeServer::start(&ca, Part::Silence).await;
+    let server = ScriptedServer::start(&ca, Script::Silence).await;
     let world =
-        World::wishes().upstream(server.addr, &ca).limits("server_connect_timeout = \"1s\"").start().await;
+        World::builder().upstream(server.addr, &ca).limits("server_connect_timeout = \"1s\"").start().await;
     let refusal = world.refusal("alice", &world.token("alice")).await;
     assert_eq!(refusal.sqlstate(), "57P03");
     assert!(refusal.detail().starts_with("Stage upstream_tls: "), "{refusal:?}");
@@ -55,10 +55,10 @@ async fn r2_a_database_that_says_nothing() {
 async fn r5_a_login_that_takes_too_long_is_cut_off_and_says_where_it_hung() {
     let ca = Ca::new().unwrap();
     // One that asks for nothing, and one that takes the token and thinks about it for ever.
-    for part in [Part::AfterStartup(vec![]), Part::AfterPassword(vec![])] {
-        let server = FakeServer::start(&ca, part).await;
+    for part in [Script::AfterStartup(vec![]), Script::AfterPassword(vec![])] {
+        let server = ScriptedServer::start(&ca, part).await;
         let limits = "login_timeout = \"2s\"\nclient_login_timeout = \"1s\"\nserver_connect_timeout = \"1s\"";
-        let world = World::wishes().upstream(server.addr, &ca).limits(limits).start().await;
+        let world = World::builder().upstream(server.addr, &ca).limits(limits).start().await;
         let refusal = world.refusal("alice", &world.token("alice")).await;
         assert_eq!(refusal.sqlstate(), "57P03", "{refusal:?}");
         assert_eq!(refusal.message(), "cannot connect now: the login took too long");
@@ -70,7 +70,7 @@ async fn r5_a_login_that_takes_too_long_is_cut_off_and_says_where_it_hung() {
 #[tokio::test(flavor = "multi_thread")]
 async fn r5_a_session_is_never_cut_for_slowness() {
     let limits = "login_timeout = \"1s\"\nclient_login_timeout = \"1s\"\nserver_connect_timeout = \"1s\"";
-    let world = World::wishes().limits(limits).start().await;
+    let world = World::builder().limits(limits).start().await;
     let client = world.connect("alice", &world.token("alice")).await.unwrap();
     client.batch_execute("select pg_sleep(1.5)").await.unwrap();
     client.batch_execute("select 1").await.unwrap();
@@ -80,13 +80,13 @@ async fn r5_a_session_is_never_cut_for_slowness() {
 async fn p1_only_verified_tls_is_tls() {
     let ca = Ca::new().unwrap();
     let host = aws_emulator::names::ENDPOINT_HOST;
-    let quiet = || Part::AfterStartup(vec![]);
+    let quiet = || Script::AfterStartup(vec![]);
     for (cert, what) in [
         (ca.server(&["other.example"]).unwrap(), "wrong name"),
         (ca.expired(&[host]).unwrap(), "expired"),
         (Ca::untrusted(&[host]).unwrap(), "unknown authority"),
     ] {
-        let server = FakeServer::with_cert(&cert, quiet()).await;
+        let server = ScriptedServer::with_cert(&cert, quiet()).await;
         let refusal = against(&ca, &server).await;
         assert_eq!(refusal.sqlstate(), "57P03", "{what}");
         assert_eq!(refusal.message(), "cannot connect now: database not trusted", "{what}");
@@ -94,7 +94,7 @@ async fn p1_only_verified_tls_is_tls() {
     }
     // No TLS, an error instead of an answer, and bytes in clear behind the answer.
     for answer in [&b"N"[..], b"E\0\0\0\x05\0", b"Sinjected"] {
-        let server = FakeServer::start(&ca, Part::Instead(answer.to_vec())).await;
+        let server = ScriptedServer::start(&ca, Script::Instead(answer.to_vec())).await;
         let refusal = against(&ca, &server).await;
         assert!(refusal.detail().starts_with("Stage upstream_tls: "), "{answer:?}: {refusal:?}");
     }
@@ -105,7 +105,7 @@ async fn p2_the_iam_token_is_for_a_cleartext_question_only() {
     let ca = Ca::new().unwrap();
     let scram = [&[0, 0, 0, 10], &b"SCRAM-SHA-256\0\0"[..]].concat();
     for question in [&[0, 0, 0, 5, 1, 2, 3, 4][..], &scram, &[0, 0, 0, 0], &[0, 0, 0, 7]] {
-        let server = FakeServer::start(&ca, Part::AfterStartup(message(b'R', question))).await;
+        let server = ScriptedServer::start(&ca, Script::AfterStartup(message(b'R', question))).await;
         let refusal = against(&ca, &server).await;
         assert_eq!(refusal.sqlstate(), "28P01", "{question:?}");
         assert!(refusal.detail().contains("not granted rds_iam"), "{refusal:?}");
@@ -123,7 +123,7 @@ async fn p3_a_hostile_server_costs_one_login() {
         message(b'Z', b"I"),
         message(b'N', &vec![b'x'; 29_000]).repeat(40),
     ] {
-        let server = FakeServer::start(&ca, Part::AfterStartup(bytes)).await;
+        let server = ScriptedServer::start(&ca, Script::AfterStartup(bytes)).await;
         let refusal = against(&ca, &server).await;
         assert_eq!(refusal.sqlstate(), "57P03");
         assert!(refusal.detail().starts_with("Stage upstream_login: "), "{refusal:?}");
@@ -134,7 +134,7 @@ async fn p3_a_hostile_server_costs_one_login() {
 async fn r4_a_server_that_dies_during_the_login() {
     let ca = Ca::new().unwrap();
     for says in [vec![], message(b'R', &[0, 0, 0, 0])] {
-        let server = FakeServer::start(&ca, Part::ThenClose(says)).await;
+        let server = ScriptedServer::start(&ca, Script::ThenClose(says)).await;
         let refusal = against(&ca, &server).await;
         assert_eq!(refusal.sqlstate(), "57P03");
         assert_eq!(refusal.message(), "cannot connect now: database login failed");
@@ -155,7 +155,7 @@ async fn the_servers_own_errors_arrive_as_it_sent_them_or_as_what_they_mean() {
         ("58000", "57P03", "disk"),
         ("", "57P03", "no code at all"),
     ] {
-        let server = FakeServer::start(&ca, Part::AfterPassword(error(sent, message))).await;
+        let server = ScriptedServer::start(&ca, Script::AfterPassword(error(sent, message))).await;
         let refusal = against(&ca, &server).await;
         assert_eq!(refusal.sqlstate(), arrives, "{sent}");
         if sent == arrives && sent != "28P01" {
@@ -177,7 +177,7 @@ async fn a_servers_error_arrives_with_its_context_and_its_place_in_the_source() 
     let ca = Ca::new().unwrap();
     let fields =
         b"SFATAL\0VFATAL\0C42501\0Mno\0WPL/pgSQL function on_login()\nline 3 at RAISE\0Fpl_exec.c\0\0";
-    let server = FakeServer::start(&ca, Part::AfterPassword(message(b'E', fields))).await;
+    let server = ScriptedServer::start(&ca, Script::AfterPassword(message(b'E', fields))).await;
     let refusal = against(&ca, &server).await;
     assert_eq!(refusal.0[&'W'], "PL/pgSQL function on_login() line 3 at RAISE");
     assert_eq!(refusal.0[&'F'], "pl_exec.c");
@@ -201,7 +201,8 @@ async fn a_role_without_rds_iam_and_a_role_that_does_not_exist() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_gate_says_no() {
     let world = World::start().await;
-    let mut role = world.cloud.role(aws_emulator::Template::Trust, aws_emulator::Template::Permission);
+    let mut role =
+        world.cloud.role(aws_emulator::PolicyTemplate::Trust, aws_emulator::PolicyTemplate::Permission);
     role.permission_policy = role.permission_policy.replace("rds-db:connect", "rds-db:nothing");
     world.cloud.sts.put_role(&role).unwrap();
     let refusal = world.refusal("alice", &world.token("alice")).await;
@@ -283,8 +284,8 @@ async fn words_of_a_server_are_checked_before_they_are_passed_on() {
         ),
     ] {
         let says = [message(b'R', &[0, 0, 0, 0]), message(b'E', fields)].concat();
-        let server = FakeServer::start(&ca, Part::AfterPassword(says)).await;
-        let world = World::wishes().upstream(server.addr, &ca).start().await;
+        let server = ScriptedServer::start(&ca, Script::AfterPassword(says)).await;
+        let world = World::builder().upstream(server.addr, &ca).start().await;
         let refusal = world.refusal("alice", &world.token("alice")).await;
         assert_eq!((refusal.sqlstate(), refusal.message()), (sqlstate, words), "{refusal:?}");
         assert!(refusal.0.values().all(|text| !text.chars().any(char::is_control)), "{refusal:?}");
@@ -295,8 +296,8 @@ async fn words_of_a_server_are_checked_before_they_are_passed_on() {
 async fn a_server_that_gives_no_key_gives_the_client_none() {
     let ca = Ca::new().unwrap();
     for (says, keys) in [(welcome(), 1), ([message(b'R', &[0, 0, 0, 0]), message(b'Z', b"I")].concat(), 0)] {
-        let server = FakeServer::start(&ca, Part::AfterPassword(says)).await;
-        let world = World::wishes().upstream(server.addr, &ca).start().await;
+        let server = ScriptedServer::start(&ca, Script::AfterPassword(says)).await;
+        let world = World::builder().upstream(server.addr, &ca).start().await;
         let (_, messages) =
             world.raw().await.login("alice", Some("app"), &world.token("alice")).await.unwrap();
         assert_eq!(messages.iter().filter(|(tag, _)| *tag == b'K').count(), keys);
@@ -306,8 +307,8 @@ async fn a_server_that_gives_no_key_gives_the_client_none() {
 #[tokio::test(flavor = "multi_thread")]
 async fn u6_the_servers_secret_never_reaches_the_client() {
     let ca = Ca::new().unwrap();
-    let server = FakeServer::start(&ca, Part::AfterPassword(welcome())).await;
-    let world = World::wishes().upstream(server.addr, &ca).start().await;
+    let server = ScriptedServer::start(&ca, Script::AfterPassword(welcome())).await;
+    let world = World::builder().upstream(server.addr, &ca).start().await;
     let (_, messages) = world.raw().await.login("alice", Some("app"), &world.token("alice")).await.unwrap();
     let (_, key) = messages.iter().find(|(tag, _)| *tag == b'K').unwrap();
     assert_eq!(key[..4], [0, 0, 0x10, 1], "the process id is the server's");

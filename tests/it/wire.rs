@@ -67,7 +67,7 @@ async fn c2_psql_without_tls_never_sends_the_token() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn c2_loopback_may_be_plain_where_the_configuration_says_so() {
-    let world = World::wishes().listen("plaintext_from_loopback = true").start().await;
+    let world = World::builder().listen("plaintext_from_loopback = true").start().await;
     let token = world.token("alice");
     let psql =
         world.psql("user=alice dbname=app sslmode=disable", &token, &["-c", "select current_user"]).await;
@@ -77,7 +77,7 @@ async fn c2_loopback_may_be_plain_where_the_configuration_says_so() {
 #[tokio::test(flavor = "multi_thread")]
 async fn c3_a_peer_that_says_nothing_is_cut_off_without_a_word() {
     let limits = "client_login_timeout = \"1s\"\nserver_connect_timeout = \"1s\"";
-    let world = World::wishes().limits(limits).start().await;
+    let world = World::builder().limits(limits).start().await;
     assert!(answer(&world, b"").await.is_empty());
     assert!(answer(&world, &SSL_REQUEST[..5]).await.is_empty());
     assert_eq!(answer(&world, &SSL_REQUEST).await, b"S", "stalled inside TLS");
@@ -92,7 +92,7 @@ async fn c3_a_peer_that_says_nothing_is_cut_off_without_a_word() {
 #[tokio::test(flavor = "multi_thread")]
 async fn c3_a_peer_that_dribbles_is_cut_off_too() {
     let limits = "client_login_timeout = \"1s\"\nserver_connect_timeout = \"1s\"";
-    let world = World::wishes().limits(limits).start().await;
+    let world = World::builder().limits(limits).start().await;
     let mut stream = tcp(&world).await;
     // Every byte comes soon after the one before it; the limit is for all of them together.
     let mut ticks = tokio::time::interval(std::time::Duration::from_millis(50));
@@ -282,7 +282,7 @@ async fn u1_parameters_arrive_and_the_user_is_the_derived_one() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_seat_past_the_limit_is_refused_clearly() {
-    let world = World::wishes().limits("max_client_conn = 2").start().await;
+    let world = World::builder().limits("max_client_conn = 2").start().await;
     let token = world.token("alice");
     let one = world.connect("alice", &token).await.unwrap();
     let _two = world.connect("bob", &world.token("bob")).await.unwrap();

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::AtomicI64;
 use std::time::UNIX_EPOCH;
 
-use aws_emulator::{Cloud, CloudOptions, Fault, Hold};
+use aws_emulator::{AnswerHold, Cloud, CloudOptions, HttpFault};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
@@ -43,7 +43,7 @@ pub(super) fn times() -> StsTimes {
 pub(super) async fn world() -> World {
     let cloud = tokio::task::spawn_blocking(|| Cloud::start(CloudOptions::default()).unwrap());
     let cloud = cloud.await.unwrap();
-    let mut role = cloud.role(aws_emulator::Template::Trust, aws_emulator::Template::Permission);
+    let mut role = cloud.role(aws_emulator::PolicyTemplate::Trust, aws_emulator::PolicyTemplate::Permission);
     SECOND_ROLE.clone_into(&mut role.arn);
     cloud.sts.put_role(&role).unwrap();
     let more = format!(
@@ -170,8 +170,8 @@ async fn j13_r24_one_call_for_a_thousand_with_one_token_and_one_each_for_a_thous
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_goes_away_takes_neither_the_call_nor_its_answer_with_it() {
     let world = world().await;
-    let (hold, token) = (Hold::new(), world.token("alice", "alice", ""));
-    world.cloud.sts.fail(Fault::Hold(hold.clone()));
+    let (hold, token) = (AnswerHold::new(), world.token("alice", "alice", ""));
+    world.cloud.sts.fail(HttpFault::Hold(hold.clone()));
     tokio::select! {
         _ = world.login(&token, "app") => panic!("nobody answers yet"),
         () = hold.arrived(1) => {}
@@ -203,7 +203,7 @@ async fn r29_credentials_outlive_a_partition_until_their_own_last_minute() {
     let world = world().await;
     let known = world.token("alice", "alice", "");
     world.login(&known, "app").await.unwrap().unwrap();
-    world.cloud.sts.fail(Fault::Close);
+    world.cloud.sts.fail(HttpFault::Close);
     world.advance(14 * 60 - 5);
     world.login(&known, "app").await.unwrap().unwrap();
     let new = world.token("alice", "alice", "another token");
@@ -233,7 +233,7 @@ async fn r17_a_clock_that_jumps_extends_no_life() {
 #[tokio::test(flavor = "multi_thread")]
 async fn r14_a_reload_does_not_close_the_breaker() {
     let world = world().await;
-    world.cloud.sts.fail(Fault::Close);
+    world.cloud.sts.fail(HttpFault::Close);
     for number in 0..7 {
         world.login(&world.token("alice", "alice", &number.to_string()), "app").await.unwrap().unwrap_err();
     }

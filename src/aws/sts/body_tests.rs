@@ -1,6 +1,6 @@
 //! Bodies of answers: of another call, truncated, huge.
 
-use aws_emulator::Fault;
+use aws_emulator::HttpFault;
 use aws_emulator::sts::StsFault;
 
 use super::tests::{TIMES, world};
@@ -46,7 +46,9 @@ async fn a_truncated_answer_is_not_believed() {
         assert!(matches!(&error, StsError::Unavailable(why) if why.contains("not STS's")), "{end}: {error}");
         assert_eq!(world.cloud.sts.count(), 3, "{end}: tried again");
     }
-    for fault in [StsFault::Truncated, StsFault::Http(Fault::html(200)), StsFault::Http(Fault::html(503))] {
+    for fault in
+        [StsFault::Truncated, StsFault::Http(HttpFault::html(200)), StsFault::Http(HttpFault::html(503))]
+    {
         let world = world();
         let error = world.failure(fault.clone()).await;
         assert!(

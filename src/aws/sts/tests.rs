@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use aws_emulator::sts::StsFault;
-use aws_emulator::{Cloud, CloudOptions, Fault, names};
+use aws_emulator::{Cloud, CloudOptions, HttpFault, names};
 
 use super::*;
 use crate::aws::breaker::BreakerState;
@@ -104,7 +104,7 @@ async fn r14_troubles_of_sts_are_tried_three_times_and_are_nobodys_fault() {
         StsFault::idp_communication(),
         StsFault::internal_failure(),
         StsFault::unavailable(),
-        StsFault::Http(Fault::Close),
+        StsFault::Http(HttpFault::Close),
     ] {
         let world = world();
         let error = world.failure(fault.clone()).await;
@@ -167,7 +167,7 @@ async fn r14_an_outage_costs_few_calls_however_many_logins_there_are() {
         StsFault::internal_failure(),
         StsFault::unavailable(),
         StsFault::WithoutCredentials,
-        StsFault::Http(Fault::Close),
+        StsFault::Http(HttpFault::Close),
     ] {
         let world = Arc::new(world());
         world.cloud.sts.fail(fault.clone());
@@ -274,7 +274,7 @@ async fn r14_an_sts_that_is_away_or_silent_is_given_up() {
     let quick =
         StsTimes { attempt: Duration::from_millis(50), operation: Duration::from_millis(200), ..TIMES };
     let world = world_with(quick);
-    for fault in [Fault::Hang, Fault::Close] {
+    for fault in [HttpFault::Hang, HttpFault::Close] {
         let error = world.failure(fault.clone()).await;
         assert!(matches!(error, StsError::Unavailable(_)), "{fault:?}: {error}");
     }
@@ -300,8 +300,8 @@ async fn p9_an_error_never_holds_the_token() {
     for fault in [
         StsFault::error(403, "AccessDenied", "no"),
         StsFault::throttling(),
-        StsFault::Http(Fault::Close),
-        StsFault::Http(Fault::html(503)),
+        StsFault::Http(HttpFault::Close),
+        StsFault::Http(HttpFault::html(503)),
     ] {
         world.cloud.sts.heal();
         world.cloud.sts.fail(fault);
@@ -314,8 +314,8 @@ async fn p9_an_error_never_holds_the_token() {
 #[tokio::test(flavor = "multi_thread")]
 async fn r24_the_65th_call_waits_its_turn() {
     let world = Arc::new(world());
-    let hold = aws_emulator::Hold::new();
-    world.cloud.sts.fail(Fault::Hold(hold.clone()));
+    let hold = aws_emulator::AnswerHold::new();
+    world.cloud.sts.fail(HttpFault::Hold(hold.clone()));
     let call = || {
         let world = Arc::clone(&world);
         tokio::spawn(async move { world.call().await.map(drop) })

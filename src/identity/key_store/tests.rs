@@ -1,6 +1,6 @@
 //! Key sets over time: rotation, outage, slow and wrong answers. Time is paused where it matters.
 
-use aws_emulator::{Fault, Hold, Issuer, IssuerOptions, KeyChoice, Page};
+use aws_emulator::{AnswerHold, HttpFault, Issuer, IssuerOptions, IssuerPage, KeyChoice};
 
 use tokio::runtime::Handle;
 
@@ -52,17 +52,17 @@ async fn p8_a_rotated_key_is_known_after_one_fetch_and_the_old_one_gone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn p6_a_bad_answer_leaves_the_old_keys() {
     for fault in [
-        Fault::status(500),
-        Fault::html(200),
-        Fault::json("{\"keys\":[]}"),
-        Fault::oversize(600_000),
-        Fault::Redirect("http://127.0.0.1:1/".into()),
-        Fault::Close,
+        HttpFault::status(500),
+        HttpFault::html(200),
+        HttpFault::json("{\"keys\":[]}"),
+        HttpFault::oversize(600_000),
+        HttpFault::Redirect("http://127.0.0.1:1/".into()),
+        HttpFault::Close,
     ] {
         let issuer = issuer().await;
         let store = store(&issuer, "");
         assert_eq!(store.usable().await.unwrap().len(), 2);
-        issuer.fail(Page::Jwks, fault.clone());
+        issuer.fail(IssuerPage::Jwks, fault.clone());
         assert!(refetched(&store).await.is_none(), "{fault:?}");
         assert_eq!(store.usable().await.unwrap().len(), 2, "{fault:?}");
         assert_eq!(store.status().keys, 2);
@@ -89,11 +89,11 @@ async fn renewing_fetches_at_once_and_keeps_the_keys_meanwhile() {
     let store = store(&issuer, "");
     assert_eq!(store.usable().await.unwrap().len(), 2);
     store.renew(KeyFetcher::new(&settings, &Outgoing::system()).unwrap());
-    issuer.reaches(Page::Jwks, 2).await;
+    issuer.reaches(IssuerPage::Jwks, 2).await;
     assert!(store.status().usable);
     issuer.go_down();
     store.renew(KeyFetcher::new(&settings, &Outgoing::system()).unwrap());
-    issuer.reaches(Page::Discovery, 3).await;
+    issuer.reaches(IssuerPage::Discovery, 3).await;
     assert_eq!(store.usable().await.unwrap().len(), 2, "an issuer that is down takes no keys away");
 }
 
@@ -101,7 +101,7 @@ async fn renewing_fetches_at_once_and_keeps_the_keys_meanwhile() {
 async fn p5_a_document_of_another_issuer_or_host_is_not_followed() {
     let issuer = issuer().await;
     for document in [
-        format!(r#"{{"issuer":"{}/","jwks_uri":"{}"}}"#, issuer.url(), issuer.page_url(Page::Jwks)),
+        format!(r#"{{"issuer":"{}/","jwks_uri":"{}"}}"#, issuer.url(), issuer.page_url(IssuerPage::Jwks)),
         format!(r#"{{"issuer":"{}","jwks_uri":"http://127.0.0.2:1/jwks"}}"#, issuer.url()),
         format!(r#"{{"issuer":"{}","jwks_uri":"http://169.254.169.254/"}}"#, issuer.url()),
         format!(r#"{{"issuer":"{}","jwks_uri":"file:///etc/passwd"}}"#, issuer.url()),
@@ -109,20 +109,20 @@ async fn p5_a_document_of_another_issuer_or_host_is_not_followed() {
         "[]".to_owned(),
     ] {
         issuer.heal();
-        issuer.fail(Page::Discovery, Fault::json(&document));
+        issuer.fail(IssuerPage::Discovery, HttpFault::json(&document));
         let settings = settings(&issuer, "");
         let error = KeyFetcher::new(&settings, &Outgoing::system()).unwrap().fetch(None).await.unwrap_err();
         assert!(matches!(error, FetchError::Discovery(_)), "{document}: {error}");
     }
-    assert_eq!(issuer.count(Page::Jwks), 0);
+    assert_eq!(issuer.count(IssuerPage::Jwks), 0);
     issuer.heal();
-    let configured = settings(&issuer, &format!("jwks_url = \"{}\"", issuer.page_url(Page::Jwks)));
-    let before = issuer.count(Page::Discovery);
+    let configured = settings(&issuer, &format!("jwks_url = \"{}\"", issuer.page_url(IssuerPage::Jwks)));
+    let before = issuer.count(IssuerPage::Discovery);
     assert_eq!(
         KeyFetcher::new(&configured, &Outgoing::system()).unwrap().fetch(None).await.unwrap().keys.len(),
         2
     );
-    assert_eq!(issuer.count(Page::Discovery), before, "a configured jwks_url spares discovery");
+    assert_eq!(issuer.count(IssuerPage::Discovery), before, "a configured jwks_url spares discovery");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -132,7 +132,7 @@ async fn p5_a_private_address_needs_leave() {
     settings.private_network = false;
     let error = KeyFetcher::new(&settings, &Outgoing::system()).unwrap().fetch(None).await.unwrap_err();
     assert!(error.to_string().contains("private_network"), "{error}");
-    assert_eq!(issuer.count(Page::Discovery), 0);
+    assert_eq!(issuer.count(IssuerPage::Discovery), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -175,13 +175,13 @@ fn p7_fetches_that_tokens_ask_for_begin_an_interval_apart() {
 #[tokio::test(flavor = "multi_thread")]
 async fn p6_a_body_of_512_kib_is_read_and_one_byte_more_is_not() {
     let issuer = issuer().await;
-    let url = issuer.page_url(Page::Jwks);
+    let url = issuer.page_url(IssuerPage::Jwks);
     let fetcher =
         KeyFetcher::new(&settings(&issuer, &format!("jwks_url = \"{url}\"")), &Outgoing::system()).unwrap();
     let set = issuer.jwks().to_string();
     for (bytes, read) in [(524_288, true), (524_289, false)] {
         issuer.heal();
-        issuer.fail(Page::Jwks, Fault::json(format!("{set}{}", " ".repeat(bytes - set.len()))));
+        issuer.fail(IssuerPage::Jwks, HttpFault::json(format!("{set}{}", " ".repeat(bytes - set.len()))));
         let result = fetcher.fetch(None).await;
         assert_eq!(result.is_ok(), read, "{bytes}");
         assert!(read || matches!(result.unwrap_err(), FetchError::Http { .. }), "it is not even read whole");
@@ -191,13 +191,13 @@ async fn p6_a_body_of_512_kib_is_read_and_one_byte_more_is_not() {
 #[tokio::test]
 async fn r15_an_issuer_that_never_answers_is_given_up_after_its_own_limit() {
     let issuer = Issuer::start(IssuerOptions::default()).unwrap();
-    issuer.fail(Page::Discovery, Fault::Hang);
+    issuer.fail(IssuerPage::Discovery, HttpFault::Hang);
     let fetcher = KeyFetcher::new(&settings(&issuer, "jwks_timeout = \"7s\""), &Outgoing::system()).unwrap();
     let mut fetch = Box::pin(fetcher.fetch(None));
     tokio::select! {
         biased;
         result = &mut fetch => panic!("{result:?}"),
-        () = issuer.reaches(Page::Discovery, 1) => {}
+        () = issuer.reaches(IssuerPage::Discovery, 1) => {}
     }
     // It has the question; from here on nothing but time passes.
     tokio::time::pause();
@@ -213,9 +213,9 @@ async fn r15_an_issuer_that_never_answers_is_given_up_after_its_own_limit() {
 #[tokio::test]
 async fn an_issuer_may_take_the_limit_for_each_page() {
     let issuer = Issuer::start(IssuerOptions::default()).unwrap();
-    let holds = [(Page::Discovery, Hold::new()), (Page::Jwks, Hold::new())];
+    let holds = [(IssuerPage::Discovery, AnswerHold::new()), (IssuerPage::Jwks, AnswerHold::new())];
     for (page, hold) in &holds {
-        issuer.fail(*page, Fault::Hold(hold.clone()));
+        issuer.fail(*page, HttpFault::Hold(hold.clone()));
     }
     let fetcher = KeyFetcher::new(&settings(&issuer, "jwks_timeout = \"5s\""), &Outgoing::system()).unwrap();
     let mut fetch = Box::pin(fetcher.fetch(None));
@@ -239,20 +239,21 @@ async fn the_discovered_place_is_remembered_until_it_is_no_good() {
     let issuer = issuer().await;
     let fetcher = KeyFetcher::new(&settings(&issuer, ""), &Outgoing::system()).unwrap();
     let first = fetcher.fetch(None).await.unwrap().keys;
-    issuer.fail(Page::Discovery, Fault::status(500));
+    issuer.fail(IssuerPage::Discovery, HttpFault::status(500));
     assert_eq!(fetcher.fetch(None).await.unwrap().keys.len(), 2);
-    assert_eq!((issuer.count(Page::Discovery), issuer.count(Page::Jwks)), (1, 2));
+    assert_eq!((issuer.count(IssuerPage::Discovery), issuer.count(IssuerPage::Jwks)), (1, 2));
     // A token has missed its key in these, and they are the same as before: are they elsewhere now?
     assert!(fetcher.fetch(Some(&first)).await.unwrap().keys.same_keys(&first));
-    assert_eq!((issuer.count(Page::Discovery), issuer.count(Page::Jwks)), (2, 3));
+    assert_eq!((issuer.count(IssuerPage::Discovery), issuer.count(IssuerPage::Jwks)), (2, 3));
     // So it is, and where it was there is nothing any more.
     let elsewhere = self::issuer().await;
     issuer.heal();
-    issuer.fail(Page::Jwks, Fault::status(404));
-    let document = serde_json::json!({ "issuer": issuer.url(), "jwks_uri": elsewhere.page_url(Page::Jwks) });
-    issuer.fail(Page::Discovery, Fault::json(document.to_string()));
+    issuer.fail(IssuerPage::Jwks, HttpFault::status(404));
+    let document =
+        serde_json::json!({ "issuer": issuer.url(), "jwks_uri": elsewhere.page_url(IssuerPage::Jwks) });
+    issuer.fail(IssuerPage::Discovery, HttpFault::json(document.to_string()));
     assert!(!fetcher.fetch(None).await.unwrap().keys.same_keys(&first));
-    assert_eq!(elsewhere.count(Page::Jwks), 1);
+    assert_eq!(elsewhere.count(IssuerPage::Jwks), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -260,16 +261,16 @@ async fn r16_whatever_an_issuer_answers_the_old_keys_stay() {
     let issuer = issuer().await;
     let store = store(&issuer, "");
     assert_eq!(store.usable().await.unwrap().len(), 2);
-    for page in [Page::Discovery, Page::Jwks] {
+    for page in [IssuerPage::Discovery, IssuerPage::Jwks] {
         for fault in [
-            Fault::oversize(10_000_000),
-            Fault::Endless,
-            Fault::Redirect(issuer.page_url(Page::Jwks)),
-            Fault::json(r#"{"issuer":"https://x","keys":[{"#),
-            Fault::json("\u{1f}\u{8b}\u{8}, packed by gzip: it is not unpacked"),
-            Fault::status(204),
-            Fault::html(503),
-            Fault::Close,
+            HttpFault::oversize(10_000_000),
+            HttpFault::Endless,
+            HttpFault::Redirect(issuer.page_url(IssuerPage::Jwks)),
+            HttpFault::json(r#"{"issuer":"https://x","keys":[{"#),
+            HttpFault::json("\u{1f}\u{8b}\u{8}, packed by gzip: it is not unpacked"),
+            HttpFault::status(204),
+            HttpFault::html(503),
+            HttpFault::Close,
         ] {
             issuer.heal();
             issuer.fail(page, fault.clone());
@@ -319,12 +320,12 @@ async fn r16_an_issuer_that_is_down_for_ten_minutes_leaves_its_keys_in_use() {
     issuer.go_down();
     // The first attempt is due after the usual refresh, the others when the one before has failed.
     for minute in 0..10 {
-        let asked = issuer.count(Page::Discovery);
+        let asked = issuer.count(IssuerPage::Discovery);
         tokio::time::pause();
         tokio::time::advance(Duration::from_mins(1)).await;
         tokio::time::resume();
         if minute >= 5 {
-            issuer.reaches(Page::Discovery, asked + 1).await;
+            issuer.reaches(IssuerPage::Discovery, asked + 1).await;
         }
         verified(&format!("newcomer{minute}")).await.unwrap();
     }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_emulator::{Fault, Hold, Issuer, IssuerOptions, KeyChoice, Page};
+use aws_emulator::{AnswerHold, HttpFault, Issuer, IssuerOptions, IssuerPage, KeyChoice};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{self, EcdsaKeyPair, EcdsaSigningAlgorithm, KeyPair as _};
 use base64::Engine as _;
@@ -60,7 +60,7 @@ fn rekeyed(issuer: &Issuer, other: &Issuer) -> Value {
 
 fn publish(issuer: &Issuer, keys: &[Value]) {
     issuer.heal();
-    issuer.fail(Page::Jwks, Fault::json(json!({ "keys": keys }).to_string()));
+    issuer.fail(IssuerPage::Jwks, HttpFault::json(json!({ "keys": keys }).to_string()));
 }
 
 const NO_WAIT: Duration = Duration::ZERO;
@@ -168,8 +168,8 @@ async fn a_fetch_under_way_is_waited_for_first() {
     let (verifier, keys) = verifier(&issuer, NO_WAIT);
     verify(&verifier, &issuer.token("alice")).await.unwrap();
     tokio::task::block_in_place(|| issuer.rotate(false).unwrap());
-    let hold = Hold::new();
-    issuer.fail_times(Page::Jwks, 1, Fault::Hold(hold.clone()));
+    let hold = AnswerHold::new();
+    issuer.fail_times(IssuerPage::Jwks, 1, HttpFault::Hold(hold.clone()));
     keys.renew(KeyFetcher::new(&settings(&issuer, ""), &Outgoing::system()).unwrap());
     hold.arrived(1).await;
     let new = issuer.token("alice");

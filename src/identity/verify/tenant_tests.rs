@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use aws_emulator::{Claims, Issuer, IssuerOptions};
+use aws_emulator::{Issuer, IssuerOptions, TokenClaims};
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
@@ -30,7 +30,7 @@ fn of(issuer: &Issuer, tenant: &str) -> String {
     issuer.url().replace("common", tenant)
 }
 
-fn claims(issuer: &Issuer, tenant: &str) -> Claims {
+fn claims(issuer: &Issuer, tenant: &str) -> TokenClaims {
     issuer.default_claims("alice").set("iss", of(issuer, tenant)).set("tid", tenant)
 }
 

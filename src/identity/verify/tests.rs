@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, UNIX_EPOCH};
 
-use aws_emulator::{Claims, Issuer, IssuerOptions, KeyChoice, Page};
+use aws_emulator::{Issuer, IssuerOptions, IssuerPage, KeyChoice, TokenClaims};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
@@ -68,7 +68,7 @@ fn verifier_with(more: &str) -> Verifier {
     Verifier::new(vec![(settings, Arc::new(keys))], clock)
 }
 
-fn claims() -> Claims {
+fn claims() -> TokenClaims {
     shared().default_claims("alice").set("iat", NOW - 60).set("nbf", NOW - 60).set("exp", NOW + 600)
 }
 
@@ -218,12 +218,12 @@ async fn j3_the_header_cannot_bring_keys_or_extensions() {
     let offered = format!(
         r#","jwk":{},"jku":"{}","x5u":"{}","x5c":["AA=="]"#,
         own.jwks()["keys"][0],
-        own.page_url(Page::Jwks),
+        own.page_url(IssuerPage::Jwks),
         own.url()
     );
     let token = own.sign(&header(&offered), payload().as_bytes(), &KeyChoice::Rs256);
     assert_eq!(fault(&verifier, &token).await, VerifyError::BadSignature);
-    assert_eq!(own.count(Page::Jwks) + own.count(Page::Discovery), 0);
+    assert_eq!(own.count(IssuerPage::Jwks) + own.count(IssuerPage::Discovery), 0);
     for (typ, accepted) in [
         ("JWT", true),
         ("jwt", true),

@@ -8,7 +8,7 @@ use rcgen::{
     KeyPair, KeyUsagePurpose, date_time_ymd,
 };
 
-use crate::Error;
+use crate::EmulatorError;
 use crate::files::{write_private, write_public};
 
 /// A certificate authority made for one run.
@@ -38,8 +38,8 @@ pub struct CertFiles {
 
 impl Ca {
     /// A fresh authority with a fresh key.
-    pub fn new() -> Result<Self, Error> {
-        let wrap = |source| Error::Certificate { names: "the authority".to_owned(), source };
+    pub fn new() -> Result<Self, EmulatorError> {
+        let wrap = |source| EmulatorError::Certificate { names: "the authority".to_owned(), source };
         let key = KeyPair::generate().map_err(wrap)?;
         let mut params = CertificateParams::default();
         params.distinguished_name = named("pgpassport test authority");
@@ -61,12 +61,12 @@ impl Ca {
     }
 
     /// A good certificate for these DNS names and IP addresses. For one with the wrong name, ask for another name.
-    pub fn server(&self, names: &[&str]) -> Result<ServerCert, Error> {
+    pub fn server(&self, names: &[&str]) -> Result<ServerCert, EmulatorError> {
         self.issue(names, |_| {})
     }
 
     /// A good certificate for a client of this name.
-    pub fn client(&self, name: &str) -> Result<ServerCert, Error> {
+    pub fn client(&self, name: &str) -> Result<ServerCert, EmulatorError> {
         self.issue(&[], |params| {
             params.distinguished_name = named(name);
             params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
@@ -74,7 +74,7 @@ impl Ca {
     }
 
     /// A certificate that ran out years ago.
-    pub fn expired(&self, names: &[&str]) -> Result<ServerCert, Error> {
+    pub fn expired(&self, names: &[&str]) -> Result<ServerCert, EmulatorError> {
         self.issue(names, |params| {
             params.not_before = date_time_ymd(2019, 1, 1);
             params.not_after = date_time_ymd(2020, 1, 1);
@@ -82,12 +82,12 @@ impl Ca {
     }
 
     /// A certificate that looks right in everything but that another authority of the same name signed.
-    pub fn untrusted(names: &[&str]) -> Result<ServerCert, Error> {
+    pub fn untrusted(names: &[&str]) -> Result<ServerCert, EmulatorError> {
         Self::new()?.server(names)
     }
 
     /// Writes `ca.pem` into `dir` and says where it is.
-    pub fn write(&self, dir: &Path) -> Result<PathBuf, Error> {
+    pub fn write(&self, dir: &Path) -> Result<PathBuf, EmulatorError> {
         let path = dir.join("ca.pem");
         write_public(&path, self.pem())?;
         Ok(path)
@@ -97,8 +97,8 @@ impl Ca {
         &self,
         names: &[&str],
         change: impl FnOnce(&mut CertificateParams),
-    ) -> Result<ServerCert, Error> {
-        let wrap = |source| Error::Certificate { names: names.join(", "), source };
+    ) -> Result<ServerCert, EmulatorError> {
+        let wrap = |source| EmulatorError::Certificate { names: names.join(", "), source };
         let owned: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
         let mut params = CertificateParams::new(owned).map_err(wrap)?;
         // The common name is none of the names: only the alternative names may count (RFC 9525, section 2).
@@ -121,7 +121,7 @@ fn named(name: &str) -> DistinguishedName {
 
 impl ServerCert {
     /// Writes `<stem>.crt` and `<stem>.key` (mode 0600) into `dir`.
-    pub fn write(&self, dir: &Path, stem: &str) -> Result<CertFiles, Error> {
+    pub fn write(&self, dir: &Path, stem: &str) -> Result<CertFiles, EmulatorError> {
         let files = CertFiles { cert: dir.join(format!("{stem}.crt")), key: dir.join(format!("{stem}.key")) };
         write_public(&files.cert, &self.cert_pem)?;
         write_private(&files.key, &self.key_pem)?;

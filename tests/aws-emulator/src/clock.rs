@@ -11,50 +11,50 @@ const DAY: i64 = 86_400;
 
 /// The time that a stand-in believes in. Clones share it, so a test can move all of them at once.
 #[derive(Clone)]
-pub struct Clock(Arc<Mutex<Reading>>);
+pub struct SettableClock(Arc<Mutex<ClockReading>>);
 
 #[derive(Clone, Copy)]
-enum Reading {
+enum ClockReading {
     /// The machine's clock, moved by so many seconds.
     Moved(i64),
     /// Standing still.
     Fixed(i64),
 }
 
-impl Clock {
+impl SettableClock {
     /// The machine's clock.
     pub fn system() -> Self {
-        Self(Arc::new(Mutex::new(Reading::Moved(0))))
+        Self(Arc::new(Mutex::new(ClockReading::Moved(0))))
     }
 
     /// A clock that stands at `unix` seconds since 1970.
     pub fn fixed(unix: i64) -> Self {
-        Self(Arc::new(Mutex::new(Reading::Fixed(unix))))
+        Self(Arc::new(Mutex::new(ClockReading::Fixed(unix))))
     }
 
     /// Seconds since 1970.
     pub fn unix(&self) -> i64 {
         match *lock(&self.0) {
-            Reading::Moved(by) => machine() + by,
-            Reading::Fixed(at) => at,
+            ClockReading::Moved(by) => machine() + by,
+            ClockReading::Fixed(at) => at,
         }
     }
 
     /// Moves the clock forward (or back, when `seconds` is negative) for everyone who shares it.
     pub fn advance(&self, seconds: i64) {
         match &mut *lock(&self.0) {
-            Reading::Moved(at) | Reading::Fixed(at) => *at += seconds,
+            ClockReading::Moved(at) | ClockReading::Fixed(at) => *at += seconds,
         }
     }
 }
 
-impl Default for Clock {
+impl Default for SettableClock {
     fn default() -> Self {
         Self::system()
     }
 }
 
-impl fmt::Debug for Clock {
+impl fmt::Debug for SettableClock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Clock({})", extended(self.unix()))
     }
@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn a_moved_clock_moves_its_clones() {
-        let clock = Clock::fixed(100);
+        let clock = SettableClock::fixed(100);
         let other = clock.clone();
         clock.advance(-30);
         assert_eq!(other.unix(), 70);

@@ -1,24 +1,24 @@
 //! Everything wired together: the one call that most tests begin with.
 
 use crate::certs::ServerCert;
-use crate::policy::{PolicyValues, Template};
+use crate::policy::{PolicyTemplate, PolicyValues};
 use crate::{
-    Ca, Clock, CredentialStore, Error, Gate, GateOptions, Issuer, IssuerOptions, Postgres, PostgresOptions,
-    Provider, Role, Sts, StsOptions, names,
+    Ca, CredentialStore, EmulatorError, GateOptions, IamRole, Issuer, IssuerOptions, LoginGate, OidcProvider,
+    Postgres, PostgresOptions, SettableClock, Sts, StsOptions, names,
 };
 
 /// The part that tests share: authority, gate and `PostgreSQL`. Clones share it, also in a static.
 #[derive(Clone)]
-pub struct Database {
+pub struct CloudDatabase {
     /// Signs the server's certificate.
     pub ca: Ca,
     /// Decides logins.
-    pub gate: Gate,
+    pub gate: LoginGate,
     /// The server.
     pub postgres: Postgres,
 }
 
-/// How a [`Database`] is started.
+/// How a [`CloudDatabase`] is started.
 #[derive(Clone)]
 pub struct DatabaseOptions {
     /// The gate's options; its endpoints also give the names in the server's certificate.
@@ -33,16 +33,16 @@ impl Default for DatabaseOptions {
     }
 }
 
-impl Database {
+impl CloudDatabase {
     /// Starts gate and server. Blocks for about a second.
-    pub fn start(options: DatabaseOptions) -> Result<Self, Error> {
+    pub fn start(options: DatabaseOptions) -> Result<Self, EmulatorError> {
         let ca = Ca::new()?;
         let mut hosts = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
         hosts
             .extend(options.gate.endpoints.iter().filter_map(|one| Some(one.rsplit_once(':')?.0.to_owned())));
         let hosts: Vec<&str> = hosts.iter().map(String::as_str).collect();
         let cert: ServerCert = ca.server(&hosts)?;
-        let gate = Gate::start(options.gate)?;
+        let gate = LoginGate::start(options.gate)?;
         let mut server = PostgresOptions::new(gate.addr(), Some(cert));
         (options.change)(&mut server);
         Ok(Self { ca, gate, postgres: Postgres::start(&server)? })
@@ -59,7 +59,7 @@ pub struct Cloud {
     /// What the policies were filled with; use it to put other policies on the role.
     pub values: PolicyValues,
     /// The clock that issuer and STS share.
-    pub clock: Clock,
+    pub clock: SettableClock,
 }
 
 /// How a [`Cloud`] is started.
@@ -68,9 +68,9 @@ pub struct CloudOptions {
     /// The issuer's options.
     pub issuer: IssuerOptions,
     /// The role's trust policy.
-    pub trust: Template,
+    pub trust: PolicyTemplate,
     /// The role's permission policy.
-    pub permission: Template,
+    pub permission: PolicyTemplate,
     /// The account.
     pub account: String,
     /// The Region of the database.
@@ -87,8 +87,8 @@ impl Default for CloudOptions {
     fn default() -> Self {
         Self {
             issuer: IssuerOptions::default(),
-            trust: Template::Trust,
-            permission: Template::Permission,
+            trust: PolicyTemplate::Trust,
+            permission: PolicyTemplate::Permission,
             account: names::ACCOUNT.to_owned(),
             region: names::REGION.to_owned(),
             resource_id: names::RESOURCE_ID.to_owned(),
@@ -100,12 +100,12 @@ impl Default for CloudOptions {
 
 impl Cloud {
     /// An issuer and an STS whose credentials the database's gate knows.
-    pub fn on(database: &Database) -> Result<Self, Error> {
+    pub fn on(database: &CloudDatabase) -> Result<Self, EmulatorError> {
         Self::start(CloudOptions { store: database.gate.store().clone(), ..CloudOptions::default() })
     }
 
     /// Starts both.
-    pub fn start(options: CloudOptions) -> Result<Self, Error> {
+    pub fn start(options: CloudOptions) -> Result<Self, EmulatorError> {
         let clock = options.issuer.clock.clone();
         let audience = options.issuer.audience.clone();
         let issuer = Issuer::start(options.issuer)?;
@@ -117,9 +117,9 @@ impl Cloud {
             issuer_url: issuer.url(),
         };
         let role = role_of(&values, options.trust, options.permission);
-        let local = issuer.page_url(crate::Page::Discovery);
-        let local = local.strip_suffix(crate::Page::Discovery.path()).map(str::to_owned);
-        let provider = Provider { url: issuer.url(), audiences: vec![audience], fetch_url: local };
+        let local = issuer.page_url(crate::IssuerPage::Discovery);
+        let local = local.strip_suffix(crate::IssuerPage::Discovery.path()).map(str::to_owned);
+        let provider = OidcProvider { url: issuer.url(), audiences: vec![audience], fetch_url: local };
         let sts = Sts::start(StsOptions {
             bind: options.sts_bind,
             account: options.account,
@@ -133,18 +133,22 @@ impl Cloud {
     }
 
     /// Puts other policies on the role; sessions that exist follow the new permission policy.
-    pub fn set_policies(&self, trust: Template, permission: Template) -> Result<(), Error> {
+    pub fn set_policies(
+        &self,
+        trust: PolicyTemplate,
+        permission: PolicyTemplate,
+    ) -> Result<(), EmulatorError> {
         self.sts.put_role(&role_of(&self.values, trust, permission))
     }
 
     /// The role with its present names and these policies, to change and give to [`Sts::put_role`].
-    pub fn role(&self, trust: Template, permission: Template) -> Role {
+    pub fn role(&self, trust: PolicyTemplate, permission: PolicyTemplate) -> IamRole {
         role_of(&self.values, trust, permission)
     }
 }
 
-fn role_of(values: &PolicyValues, trust: Template, permission: Template) -> Role {
-    Role {
+fn role_of(values: &PolicyValues, trust: PolicyTemplate, permission: PolicyTemplate) -> IamRole {
+    IamRole {
         arn: format!("arn:aws:iam::{}:role/{}", values.account, names::ROLE_NAME),
         trust_policy: values.fill(trust),
         permission_policy: values.fill(permission),

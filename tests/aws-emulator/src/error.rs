@@ -4,7 +4,7 @@ use std::io;
 
 /// Why a stand-in could not be started or set up.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum EmulatorError {
     /// The operating system refused something.
     #[error("{doing}: {source}")]
     Io {
@@ -35,7 +35,7 @@ pub enum Error {
     Proxy(String),
 }
 
-impl Error {
+impl EmulatorError {
     /// An I/O error together with what was being done.
     pub(crate) fn io(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let doing = doing.into();

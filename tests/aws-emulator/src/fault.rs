@@ -7,18 +7,18 @@ use crate::sync::lock;
 
 /// Faults in the order they will be shown.
 #[derive(Debug)]
-pub(crate) struct Faults<F>(Mutex<VecDeque<(Times, F)>>);
+pub(crate) struct FaultQueue<F>(Mutex<VecDeque<(FaultTimes, F)>>);
 
 /// Which requests a fault is for.
 #[derive(Clone, Copy, Debug)]
-enum Times {
+enum FaultTimes {
     All,
     Left(usize),
     /// Half of them, as a coin falls; holds the state of the coin.
     Half(u64),
 }
 
-impl Times {
+impl FaultTimes {
     /// Whether the request that has just come is one of them.
     fn strikes(&mut self) -> bool {
         match self {
@@ -37,23 +37,23 @@ impl Times {
     }
 }
 
-impl<F> Default for Faults<F> {
+impl<F> Default for FaultQueue<F> {
     fn default() -> Self {
         Self(Mutex::default())
     }
 }
 
-impl<F: Clone> Faults<F> {
-    /// Adds a fault for `times` requests, or for all until [`Faults::clear`].
+impl<F: Clone> FaultQueue<F> {
+    /// Adds a fault for `times` requests, or for all until [`FaultQueue::clear`].
     pub(crate) fn add(&self, times: Option<usize>, fault: F) {
         if times != Some(0) {
-            lock(&self.0).push_back((times.map_or(Times::All, Times::Left), fault));
+            lock(&self.0).push_back((times.map_or(FaultTimes::All, FaultTimes::Left), fault));
         }
     }
 
-    /// Adds a fault for half of all requests until [`Faults::clear`].
+    /// Adds a fault for half of all requests until [`FaultQueue::clear`].
     pub(crate) fn add_for_half(&self, fault: F) {
-        lock(&self.0).push_back((Times::Half(0), fault));
+        lock(&self.0).push_back((FaultTimes::Half(0), fault));
     }
 
     /// Forgets all faults.
@@ -77,7 +77,7 @@ impl<F: Clone> Faults<F> {
         let at = queue.iter().position(|(_, fault)| concerns(fault))?;
         let (times, fault) = queue.get_mut(at)?;
         let shown = times.strikes().then(|| fault.clone());
-        if matches!(times, Times::Left(0)) {
+        if matches!(times, FaultTimes::Left(0)) {
             queue.remove(at);
         }
         shown
@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn counted_faults_end_and_the_open_one_stays_until_cleared() {
-        let faults = Faults::default();
+        let faults = FaultQueue::default();
         faults.add(Some(2), 'a');
         faults.add(Some(0), 'x');
         faults.add(None, 'b');
@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn half_of_the_requests_is_about_half_and_never_a_long_run() {
-        let faults = Faults::default();
+        let faults = FaultQueue::default();
         faults.add_for_half('a');
         let shown: Vec<bool> = (0..4_000).map(|_| faults.next().is_some()).collect();
         let count = shown.iter().filter(|shown| **shown).count();

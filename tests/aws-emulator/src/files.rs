@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use crate::Error;
+use crate::EmulatorError;
 use crate::encoding::{KEY_ID, random_text};
 
 /// A folder with a random name in the system's temporary folder, deleted on drop.
@@ -14,13 +14,13 @@ pub struct TempDir(PathBuf);
 
 impl TempDir {
     /// Makes the folder. `mode` says who may look in: 0o700, or 0o755 when another user's server has to.
-    pub fn new(purpose: &str, mode: u32) -> Result<Self, Error> {
+    pub fn new(purpose: &str, mode: u32) -> Result<Self, EmulatorError> {
         let name = format!("{purpose}-{}", random_text(KEY_ID, 10).to_lowercase());
         let path = std::env::temp_dir().join(name);
         fs::DirBuilder::new()
             .mode(mode)
             .create(&path)
-            .map_err(Error::io(format!("making the folder {}", path.display())))?;
+            .map_err(EmulatorError::io(format!("making the folder {}", path.display())))?;
         Ok(Self(path))
     }
 
@@ -45,8 +45,8 @@ impl Drop for TempDir {
 }
 
 /// Writes a file that only its owner can read. It never has another mode, not even for a moment.
-pub fn write_private(path: &Path, text: &str) -> Result<(), Error> {
-    let doing = || Error::io(format!("writing {}", path.display()));
+pub fn write_private(path: &Path, text: &str) -> Result<(), EmulatorError> {
+    let doing = || EmulatorError::io(format!("writing {}", path.display()));
     let mut file = fs::OpenOptions::new()
         .write(true)
         .create(true)
@@ -58,6 +58,6 @@ pub fn write_private(path: &Path, text: &str) -> Result<(), Error> {
 }
 
 /// Writes a file that everyone may read.
-pub fn write_public(path: &Path, text: &str) -> Result<(), Error> {
-    fs::write(path, text).map_err(Error::io(format!("writing {}", path.display())))
+pub fn write_public(path: &Path, text: &str) -> Result<(), EmulatorError> {
+    fs::write(path, text).map_err(EmulatorError::io(format!("writing {}", path.display())))
 }

@@ -18,9 +18,9 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpSocket;
 use tokio::task::{JoinHandle, JoinSet};
 
-use crate::Error;
+use crate::EmulatorError;
 use crate::encoding::percent_encode;
-use crate::sync::{Hold, runtime};
+use crate::sync::{AnswerHold, runtime};
 
 /// The largest request or key set that is read.
 const LARGEST_BODY: usize = 1 << 20;
@@ -31,13 +31,13 @@ const BACKLOG: u32 = 4_096;
 
 /// A fault that any of the HTTP stand-ins can show.
 #[derive(Clone, Debug)]
-pub enum Fault {
+pub enum HttpFault {
     /// The connection is closed instead of an answer.
     Close,
     /// No answer ever comes.
     Hang,
     /// The right answer comes, once the test opens the gate.
-    Hold(Hold),
+    Hold(AnswerHold),
     /// This answer instead of the right one.
     Answer {
         /// The HTTP status.
@@ -53,7 +53,7 @@ pub enum Fault {
     Redirect(String),
 }
 
-impl Fault {
+impl HttpFault {
     /// An answer with this status and an empty JSON object.
     pub fn status(status: u16) -> Self {
         Self::Answer { status, content_type: "application/json".to_owned(), body: "{}".to_owned() }
@@ -78,17 +78,17 @@ impl Fault {
     /// Shows the fault. `None` means: carry on as if nothing had been.
     pub(crate) async fn show(self) -> Option<Answer> {
         match self {
-            Self::Close => Some(Err(Closed)),
+            Self::Close => Some(Err(PeerClosed)),
             Self::Hang => std::future::pending().await,
             Self::Hold(hold) => {
                 hold.pass().await;
                 None
             }
             Self::Answer { status, content_type, body } => Some(answer(status, &content_type, body)),
-            Self::Endless => Some(Ok(Response::new(Body::Endless))),
+            Self::Endless => Some(Ok(Response::new(ResponseBody::Endless))),
             Self::Redirect(to) => {
                 let redirect = Response::builder().status(StatusCode::FOUND).header(header::LOCATION, to);
-                Some(redirect.body(Body::from(String::new())).map_err(|_| Closed))
+                Some(redirect.body(ResponseBody::from(String::new())).map_err(|_| PeerClosed))
             }
         }
     }
@@ -97,26 +97,26 @@ impl Fault {
 /// The handler wants the connection closed without an answer.
 #[derive(Debug, thiserror::Error)]
 #[error("closed on purpose")]
-pub(crate) struct Closed;
+pub(crate) struct PeerClosed;
 
 /// What a handler gives.
-pub(crate) type Answer = Result<Response<Body>, Closed>;
+pub(crate) type Answer = Result<Response<ResponseBody>, PeerClosed>;
 
 /// An answer's body.
-pub(crate) enum Body {
+pub(crate) enum ResponseBody {
     /// Sent in one piece.
     Whole(Option<Bytes>),
     /// Sent until the other side stops reading.
     Endless,
 }
 
-impl From<String> for Body {
+impl From<String> for ResponseBody {
     fn from(text: String) -> Self {
         Self::Whole((!text.is_empty()).then(|| Bytes::from(text)))
     }
 }
 
-impl HttpBody for Body {
+impl HttpBody for ResponseBody {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -145,29 +145,29 @@ pub(crate) fn answer(status: u16, content_type: &str, body: String) -> Answer {
     Response::builder()
         .status(status)
         .header(header::CONTENT_TYPE, content_type)
-        .body(Body::from(body))
-        .map_err(|_| Closed)
+        .body(ResponseBody::from(body))
+        .map_err(|_| PeerClosed)
 }
 
 /// A running server. It stops, and closes every connection, when it is dropped.
-pub(crate) struct Server {
+pub(crate) struct HttpServer {
     addr: SocketAddr,
     task: JoinHandle<()>,
 }
 
-impl Server {
+impl HttpServer {
     /// Where it listens.
     pub(crate) fn addr(&self) -> SocketAddr {
         self.addr
     }
 
     /// Listens on `bind` and gives every connection to `serve`.
-    pub(crate) fn connections<S, F>(bind: SocketAddr, serve: S) -> Result<Self, Error>
+    pub(crate) fn connections<S, F>(bind: SocketAddr, serve: S) -> Result<Self, EmulatorError>
     where
         S: Fn(tokio::net::TcpStream, SocketAddr) -> F + Send + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
-        let io = || Error::io(format!("listening on {bind}"));
+        let io = || EmulatorError::io(format!("listening on {bind}"));
         let _entered = runtime().enter();
         let socket = if bind.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.map_err(io())?;
         socket.set_reuseaddr(true).and_then(|()| socket.bind(bind)).map_err(io())?;
@@ -191,7 +191,7 @@ impl Server {
     }
 
     /// Listens on `bind` and answers every HTTP request with `handler`.
-    pub(crate) fn http<H, F>(bind: SocketAddr, handler: H) -> Result<Self, Error>
+    pub(crate) fn http<H, F>(bind: SocketAddr, handler: H) -> Result<Self, EmulatorError>
     where
         H: Fn(Request<Incoming>, SocketAddr) -> F + Send + Sync + 'static,
         F: Future<Output = Answer> + Send + 'static,
@@ -210,7 +210,7 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Drop for HttpServer {
     fn drop(&mut self) {
         self.task.abort();
     }

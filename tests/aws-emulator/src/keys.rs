@@ -8,7 +8,7 @@ use aws_lc_rs::signature::{self, EcdsaKeyPair, KeyPair as _, RsaEncoding, Unpars
 use aws_lc_rs::{encoding::AsDer, hmac};
 use serde_json::{Value, json};
 
-use crate::Error;
+use crate::EmulatorError;
 use crate::ber;
 use crate::encoding::{KEY_ID, base64url, from_base64url, pem, random_text};
 use crate::sync::lock;
@@ -35,7 +35,7 @@ pub enum KeyChoice {
 }
 
 /// An issuer's two keys.
-pub(crate) struct Keys {
+pub(crate) struct SigningKeys {
     rsa: Arc<RsaKeyPair>,
     rsa_kid: String,
     ec: EcdsaKeyPair,
@@ -46,19 +46,19 @@ pub(crate) struct Keys {
 /// a test costs; two living issuers never have the same.
 static SPARE: Mutex<Vec<Arc<RsaKeyPair>>> = Mutex::new(Vec::new());
 
-impl Keys {
+impl SigningKeys {
     /// Keys that no living issuer has, under new key ids.
-    pub(crate) fn unused() -> Result<Self, Error> {
+    pub(crate) fn unused() -> Result<Self, EmulatorError> {
         let spare = lock(&SPARE).pop();
         let kid = |kind: &str| format!("{kind}-{}", random_text(KEY_ID, 8).to_lowercase());
         Ok(Self {
             rsa: match spare {
                 Some(key) => key,
-                None => Arc::new(RsaKeyPair::generate(KeySize::Rsa2048).map_err(|_| Error::Key)?),
+                None => Arc::new(RsaKeyPair::generate(KeySize::Rsa2048).map_err(|_| EmulatorError::Key)?),
             },
             rsa_kid: kid("rsa"),
             ec: EcdsaKeyPair::generate(&signature::ECDSA_P256_SHA256_FIXED_SIGNING)
-                .map_err(|_| Error::Key)?,
+                .map_err(|_| EmulatorError::Key)?,
             ec_kid: kid("ec"),
         })
     }
@@ -173,13 +173,13 @@ pub(crate) fn verify(alg: &str, jwk: &Value, message: &[u8], signature: &[u8]) -
 mod tests {
     use super::*;
 
-    fn key(keys: &Keys, kty: &str) -> Value {
+    fn key(keys: &SigningKeys, kty: &str) -> Value {
         keys.jwks().into_iter().find(|jwk| jwk["kty"] == kty).unwrap()
     }
 
     #[test]
     fn each_algorithm_verifies_with_its_own_key_and_message_only() {
-        let keys = Keys::unused().unwrap();
+        let keys = SigningKeys::unused().unwrap();
         let rsa = key(&keys, "RSA");
         let ec = key(&keys, "EC");
         for (alg, choice, good, other) in [
@@ -197,7 +197,7 @@ mod tests {
 
     #[test]
     fn what_sts_does_not_take_never_verifies() {
-        let keys = Keys::unused().unwrap();
+        let keys = SigningKeys::unused().unwrap();
         let rsa = key(&keys, "RSA");
         assert!(!verify("PS256", &rsa, b"m", &keys.sign(&KeyChoice::Ps256, b"m")));
         let secret = keys.rsa_public_pem().into_bytes();
@@ -208,7 +208,7 @@ mod tests {
 
     #[test]
     fn another_issuers_key_does_not_verify() {
-        let signature = Keys::unused().unwrap().sign(&KeyChoice::Es256, b"m");
-        assert!(!verify("ES256", &key(&Keys::unused().unwrap(), "EC"), b"m", &signature));
+        let signature = SigningKeys::unused().unwrap().sign(&KeyChoice::Es256, b"m");
+        assert!(!verify("ES256", &key(&SigningKeys::unused().unwrap(), "EC"), b"m", &signature));
     }
 }

@@ -31,17 +31,19 @@ pub mod sts;
 mod sync;
 
 pub use certs::Ca;
-pub use clock::Clock;
-pub use cloud::{Cloud, CloudOptions, Database, DatabaseOptions};
+pub use clock::SettableClock;
+pub use cloud::{Cloud, CloudDatabase, CloudOptions, DatabaseOptions};
 pub use encoding::percent_encode;
-pub use error::Error;
-pub use gate::{Decision, Gate, GateFault, GateOptions, Refusal};
-pub use http::Fault;
+pub use error::EmulatorError;
+pub use gate::{GateDecision, GateFault, GateOptions, GateRefusal, LoginGate};
+pub use http::HttpFault;
 pub use interrupt::Interrupt;
-pub use issuer::{Claims, Issuer, IssuerOptions, Page};
+pub use issuer::{Issuer, IssuerOptions, IssuerPage, TokenClaims};
 pub use keys::KeyChoice;
-pub use policy::{PolicyValues, Template};
+pub use policy::{PolicyTemplate, PolicyValues};
 pub use postgres::{Postgres, PostgresOptions};
-pub use proxy::Proxy;
-pub use sts::{Call, CredentialStore, Provider, Role, Session, SourceIp, Sts, StsFault, StsOptions};
-pub use sync::Hold;
+pub use proxy::ProxyProcess;
+pub use sts::{
+    CredentialStore, IamRole, OidcProvider, RoleSession, SourceIp, Sts, StsCall, StsFault, StsOptions,
+};
+pub use sync::AnswerHold;

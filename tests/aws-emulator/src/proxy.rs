@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::certs::CertFiles;
 use crate::files::write_public;
-use crate::{Cloud, Database, Error, names};
+use crate::{Cloud, CloudDatabase, EmulatorError, names};
 
 /// How long the proxy may take to become ready.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -21,13 +21,13 @@ const GLANCE: Duration = Duration::from_millis(100);
 const FAREWELL: Duration = Duration::from_secs(5);
 
 /// A running proxy. It stops when it is dropped.
-pub struct Proxy {
+pub struct ProxyProcess {
     child: Child,
     log: PathBuf,
     addr: SocketAddr,
 }
 
-impl Proxy {
+impl ProxyProcess {
     /// Starts the proxy and waits until it says that it is ready (the protocol of systemd's `sd_notify`). Its log is
     /// added to `proxy.log` in `dir`. `go_on` is asked now and then, and its error ends the wait.
     pub fn start(
@@ -35,14 +35,14 @@ impl Proxy {
         config: &Path,
         dir: &Path,
         go_on: &dyn Fn() -> Result<(), String>,
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, EmulatorError> {
         let socket = dir.join("notify");
-        let notices = UnixDatagram::bind(&socket).map_err(Error::io(socket.display().to_string()))?;
-        notices.set_read_timeout(Some(GLANCE)).map_err(Error::io("the notice socket"))?;
+        let notices = UnixDatagram::bind(&socket).map_err(EmulatorError::io(socket.display().to_string()))?;
+        notices.set_read_timeout(Some(GLANCE)).map_err(EmulatorError::io("the notice socket"))?;
         let log = dir.join("proxy.log");
-        let output = || -> Result<Stdio, Error> {
+        let output = || -> Result<Stdio, EmulatorError> {
             let file = File::options().create(true).append(true).open(&log);
-            file.map(Stdio::from).map_err(Error::io(log.display().to_string()))
+            file.map(Stdio::from).map_err(EmulatorError::io(log.display().to_string()))
         };
         let child = Command::new(binary)
             .args(["serve", "--config"])
@@ -54,12 +54,12 @@ impl Proxy {
             // Ctrl-C in a terminal is for whoever started the proxy, and who then stops it.
             .process_group(0)
             .spawn()
-            .map_err(Error::io(format!("starting {}", binary.display())))?;
+            .map_err(EmulatorError::io(format!("starting {}", binary.display())))?;
         let mut proxy = Self { child, log, addr: SocketAddr::from(([127, 0, 0, 1], 0)) };
         let ready = proxy.ready(&notices, go_on);
         // The next proxy of this folder needs the name.
         let _ = std::fs::remove_file(&socket);
-        proxy.addr = ready.map_err(Error::Proxy)?;
+        proxy.addr = ready.map_err(EmulatorError::Proxy)?;
         Ok(proxy)
     }
 
@@ -76,12 +76,12 @@ impl Proxy {
     }
 
     /// Sends SIGTERM and waits until the proxy has ended by itself.
-    pub fn drain(mut self) -> Result<(), Error> {
+    pub fn drain(mut self) -> Result<(), EmulatorError> {
         let status = self.end("TERM");
         match status {
             Ok(status) if status.success() => Ok(()),
-            Ok(status) => Err(Error::Proxy(format!("it ended with {status} after SIGTERM"))),
-            Err(error) => Err(Error::io("waiting for the proxy's end")(error)),
+            Ok(status) => Err(EmulatorError::Proxy(format!("it ended with {status} after SIGTERM"))),
+            Err(error) => Err(EmulatorError::io("waiting for the proxy's end")(error)),
         }
     }
 
@@ -132,7 +132,7 @@ impl Proxy {
     }
 }
 
-impl Drop for Proxy {
+impl Drop for ProxyProcess {
     fn drop(&mut self) {
         // SIGQUIT ends open sessions too, with a goodbye.
         let _ = self.end("QUIT");
@@ -140,7 +140,7 @@ impl Drop for Proxy {
 }
 
 /// What a proxy's configuration is made of.
-pub struct Configuration<'a> {
+pub struct ProxyConfig<'a> {
     /// Where it listens; port 0 for a free one.
     pub listen: SocketAddr,
     /// Its certificate.
@@ -150,14 +150,14 @@ pub struct Configuration<'a> {
     /// Issuer and STS.
     pub cloud: &'a Cloud,
     /// The database.
-    pub database: &'a Database,
+    pub database: &'a CloudDatabase,
     /// More sections, as text.
     pub more: &'a str,
 }
 
-impl Configuration<'_> {
+impl ProxyConfig<'_> {
     /// Writes it as `proxy.toml` into `dir`.
-    pub fn write(&self, dir: &Path) -> Result<PathBuf, Error> {
+    pub fn write(&self, dir: &Path) -> Result<PathBuf, EmulatorError> {
         let path = dir.join("proxy.toml");
         write_public(&path, &self.text())?;
         Ok(path)

@@ -10,7 +10,7 @@ const SERVICE: &str = "rds-db";
 
 /// A login token taken apart. Everything is decoded; `signature` is the one that came with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Presigned {
+pub struct PresignedRequest {
     /// The host as written in the token.
     pub host: String,
     /// The port.
@@ -50,7 +50,7 @@ const PARAMETERS: [&str; 9] = [
     "X-Amz-Signature",
 ];
 
-impl Presigned {
+impl PresignedRequest {
     /// Takes a token apart. Anything unusual is an error that says what it was.
     pub fn parse(token: &str) -> Result<Self, &'static str> {
         let (authority, query) = token.split_once("/?").ok_or("no query")?;
@@ -197,6 +197,6 @@ pub fn sign(wanted: &TokenRequest<'_>) -> String {
     if let Some(token) = wanted.session_token {
         unsigned = format!("{unsigned}&X-Amz-Security-Token={}", percent_encode(token));
     }
-    let draft = Presigned::parse(&format!("{unsigned}&X-Amz-Signature=0")).expect("a token to sign");
+    let draft = PresignedRequest::parse(&format!("{unsigned}&X-Amz-Signature=0")).expect("a token to sign");
     format!("{unsigned}&X-Amz-Signature={}", draft.expected_signature(wanted.secret))
 }

@@ -27,18 +27,18 @@ pub(crate) fn runtime() -> &'static Runtime {
 
 /// A gate that holds requests back until the test lets them go: slowness without a clock.
 #[derive(Clone, Debug)]
-pub struct Hold(Arc<HoldState>);
+pub struct AnswerHold(Arc<HoldState>);
 
 #[derive(Debug)]
 struct HoldState {
     released: watch::Sender<bool>,
-    arrived: Counter,
+    arrived: WatchedCounter,
 }
 
-impl Hold {
+impl AnswerHold {
     /// A closed gate.
     pub fn new() -> Self {
-        Self(Arc::new(HoldState { released: watch::Sender::new(false), arrived: Counter::default() }))
+        Self(Arc::new(HoldState { released: watch::Sender::new(false), arrived: WatchedCounter::default() }))
     }
 
     /// Waits until `n` requests have come to the gate.
@@ -65,7 +65,7 @@ impl Hold {
     }
 }
 
-impl Default for Hold {
+impl Default for AnswerHold {
     fn default() -> Self {
         Self::new()
     }
@@ -73,15 +73,15 @@ impl Default for Hold {
 
 /// A number that only grows and that can be waited for.
 #[derive(Debug)]
-pub(crate) struct Counter(watch::Sender<usize>);
+pub(crate) struct WatchedCounter(watch::Sender<usize>);
 
-impl Default for Counter {
+impl Default for WatchedCounter {
     fn default() -> Self {
         Self(watch::Sender::new(0))
     }
 }
 
-impl Counter {
+impl WatchedCounter {
     pub(crate) fn add(&self) {
         self.0.send_modify(|n| *n += 1);
     }

@@ -1,9 +1,9 @@
 //! The clients and how their programs are started: changes when a client joins.
 
-use crate::world::World;
+use crate::world::MatrixWorld;
 
 /// One row of the table.
-pub(crate) struct Client {
+pub(crate) struct ClientProgram {
     /// Its name in the table.
     pub(crate) name: &'static str,
     /// The command; `{programs}`, `{tools}` and `{target}` stand for folders.
@@ -14,22 +14,25 @@ const PYTHON: &str = "{tools}/clients/venv/bin/python";
 const NODE_PATH: &str = "NODE_PATH={tools}/clients/node/node_modules";
 
 /// All of them, in the order of the table.
-pub(crate) const CLIENTS: &[Client] = &[
-    Client { name: "psql", command: &[PYTHON, "{programs}/psql.py", "psql"] },
-    Client { name: "psql 18", command: &[PYTHON, "{programs}/psql.py", "{tools}/libpq18/bin/psql"] },
-    Client { name: "pgbench", command: &[PYTHON, "{programs}/pgbench.py"] },
-    Client { name: "pg_dump, pg_restore", command: &[PYTHON, "{programs}/pg_dump.py"] },
-    Client { name: "psycopg 3", command: &[PYTHON, "{programs}/psycopg3.py"] },
-    Client { name: "psycopg2", command: &[PYTHON, "{programs}/psycopg_2.py"] },
-    Client { name: "asyncpg", command: &[PYTHON, "{programs}/asyncpg_.py"] },
-    Client { name: "pg8000", command: &[PYTHON, "{programs}/pg8000_.py"] },
-    Client { name: "node pg", command: &["env", NODE_PATH, "node", "{programs}/node/pg.js"] },
-    Client { name: "node postgres", command: &["env", NODE_PATH, "node", "{programs}/node/postgres.js"] },
-    Client {
+pub(crate) const CLIENTS: &[ClientProgram] = &[
+    ClientProgram { name: "psql", command: &[PYTHON, "{programs}/psql.py", "psql"] },
+    ClientProgram { name: "psql 18", command: &[PYTHON, "{programs}/psql.py", "{tools}/libpq18/bin/psql"] },
+    ClientProgram { name: "pgbench", command: &[PYTHON, "{programs}/pgbench.py"] },
+    ClientProgram { name: "pg_dump, pg_restore", command: &[PYTHON, "{programs}/pg_dump.py"] },
+    ClientProgram { name: "psycopg 3", command: &[PYTHON, "{programs}/psycopg3.py"] },
+    ClientProgram { name: "psycopg2", command: &[PYTHON, "{programs}/psycopg_2.py"] },
+    ClientProgram { name: "asyncpg", command: &[PYTHON, "{programs}/asyncpg_.py"] },
+    ClientProgram { name: "pg8000", command: &[PYTHON, "{programs}/pg8000_.py"] },
+    ClientProgram { name: "node pg", command: &["env", NODE_PATH, "node", "{programs}/node/pg.js"] },
+    ClientProgram {
+        name: "node postgres",
+        command: &["env", NODE_PATH, "node", "{programs}/node/postgres.js"],
+    },
+    ClientProgram {
         name: "pgjdbc (Debian 12)",
         command: &["java", "-cp", "/usr/share/java/postgresql.jar", "{programs}/Pgjdbc.java"],
     },
-    Client {
+    ClientProgram {
         name: "pgjdbc (Debian 13)",
         command: &[
             "java",
@@ -38,15 +41,15 @@ pub(crate) const CLIENTS: &[Client] = &[
             "{programs}/Pgjdbc.java",
         ],
     },
-    Client { name: "psqlODBC", command: &[PYTHON, "{programs}/odbc.py"] },
-    Client { name: "tokio-postgres", command: &["{target}/tokio-postgres-client"] },
-    Client { name: "sqlx", command: &["{target}/sqlx-client"] },
-    Client { name: "pgx", command: &["{tools}/clients/pgx"] },
-    Client { name: "PHP", command: &["php", "{programs}/php.php"] },
-    Client { name: "DBD::Pg", command: &["perl", "{programs}/dbd_pg.pl"] },
+    ClientProgram { name: "psqlODBC", command: &[PYTHON, "{programs}/odbc.py"] },
+    ClientProgram { name: "tokio-postgres", command: &["{target}/tokio-postgres-client"] },
+    ClientProgram { name: "sqlx", command: &["{target}/sqlx-client"] },
+    ClientProgram { name: "pgx", command: &["{tools}/clients/pgx"] },
+    ClientProgram { name: "PHP", command: &["php", "{programs}/php.php"] },
+    ClientProgram { name: "DBD::Pg", command: &["perl", "{programs}/dbd_pg.pl"] },
 ];
 
-impl Client {
+impl ClientProgram {
     /// Whether its name begins with one of these words; all clients do when there are none.
     pub(crate) fn is_among(&self, words: &[String]) -> bool {
         words.is_empty() || words.iter().any(|word| self.name.starts_with(word.as_str()))
@@ -58,7 +61,7 @@ impl Client {
     }
 
     /// The command's words.
-    pub(crate) fn words(&self, world: &World) -> Vec<String> {
+    pub(crate) fn words(&self, world: &MatrixWorld) -> Vec<String> {
         let fill = |word: &&str| {
             word.replace("{target}", &world.target().display().to_string())
                 .replace("{programs}", &world.programs.display().to_string())

@@ -17,13 +17,13 @@ use std::time::Instant;
 use aws_emulator::Interrupt;
 use clap::Parser;
 
-use crate::clients::{CLIENTS, Client};
-use crate::report::Report;
-use crate::world::World;
+use crate::clients::{CLIENTS, ClientProgram};
+use crate::report::MatrixReport;
+use crate::world::MatrixWorld;
 
 /// Runs real PostgreSQL clients through pgpassport.
 #[derive(Parser)]
-struct Options {
+struct MatrixOptions {
     /// The pgpassport binary.
     #[arg(long, value_name = "FILE")]
     proxy: PathBuf,
@@ -42,7 +42,7 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    let options = Options::parse();
+    let options = MatrixOptions::parse();
     match run(&options) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -54,7 +54,7 @@ fn main() -> ExitCode {
 }
 
 /// Whether every client did what it should.
-fn run(options: &Options) -> Result<bool, String> {
+fn run(options: &MatrixOptions) -> Result<bool, String> {
     let began = Instant::now();
     let stop = Arc::new(AtomicBool::new(false));
     let (interrupt, stopping) = (Interrupt::listen()?, Arc::clone(&stop));
@@ -62,18 +62,19 @@ fn run(options: &Options) -> Result<bool, String> {
         interrupt.wait();
         stopping.store(true, Ordering::Relaxed);
     });
-    let chosen: Vec<&Client> = CLIENTS.iter().filter(|client| client.is_among(&options.only)).collect();
+    let chosen: Vec<&ClientProgram> =
+        CLIENTS.iter().filter(|client| client.is_among(&options.only)).collect();
     if chosen.is_empty() {
         return Err(format!("no client is called {}", options.only.join(" or ")));
     }
     say(&format!("{} clients through {}", chosen.len(), options.proxy.display()));
-    let world = World::start(&options.proxy, &options.programs, &options.tools)?;
+    let world = MatrixWorld::start(&options.proxy, &options.programs, &options.tools)?;
     let reports = run_all(&world, &chosen, &stop);
     if stop.load(Ordering::Relaxed) {
         return Err("interrupted".to_owned());
     }
-    let count = |which: fn(&Report) -> usize| reports.iter().map(which).sum::<usize>();
-    let failed = count(Report::failed);
+    let count = |which: fn(&MatrixReport) -> usize| reports.iter().map(which).sum::<usize>();
+    let failed = count(MatrixReport::failed);
     if options.only.is_empty() && failed == 0 {
         let rows: Vec<_> = chosen.iter().copied().zip(&reports).collect();
         std::fs::write(&options.page, table::page(&rows))
@@ -81,14 +82,18 @@ fn run(options: &Options) -> Result<bool, String> {
         say(&format!("{} is written", options.page.display()));
     }
     say(&format!("All clients: {:.0} s.", began.elapsed().as_secs_f32()));
-    say(&format!("{} passed, {failed} failed, {} skipped", count(Report::passed), count(Report::absent)));
+    say(&format!(
+        "{} passed, {failed} failed, {} skipped",
+        count(MatrixReport::passed),
+        count(MatrixReport::absent)
+    ));
     Ok(failed == 0)
 }
 
 /// Runs as many clients at once as there are processors.
-fn run_all(world: &World, clients: &[&Client], stop: &AtomicBool) -> Vec<Report> {
+fn run_all(world: &MatrixWorld, clients: &[&ClientProgram], stop: &AtomicBool) -> Vec<MatrixReport> {
     let next = AtomicUsize::new(0);
-    let reports: Vec<Mutex<Report>> = clients.iter().map(|_| Mutex::default()).collect();
+    let reports: Vec<Mutex<MatrixReport>> = clients.iter().map(|_| Mutex::default()).collect();
     let workers = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     std::thread::scope(|scope| {
         for _ in 0..workers.min(clients.len()) {

@@ -26,7 +26,7 @@ const MISSING: &str = "not reported";
 
 /// How one check went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub(crate) enum CellOutcome {
     /// As it should.
     Ok,
     /// The client has a limit there, and shows it.
@@ -39,17 +39,17 @@ pub(crate) enum Outcome {
 
 /// One cell of the table.
 #[derive(Clone, Debug)]
-pub(crate) struct Cell {
-    pub(crate) outcome: Outcome,
+pub(crate) struct TableCell {
+    pub(crate) outcome: CellOutcome,
     /// What there is to say about it; may be empty.
     pub(crate) note: String,
 }
 
 /// All that one client said.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Report {
+pub(crate) struct MatrixReport {
     pub(crate) version: String,
-    pub(crate) cells: BTreeMap<String, Cell>,
+    pub(crate) cells: BTreeMap<String, TableCell>,
     /// What else the program has shown to work, in its words.
     pub(crate) extras: Vec<String>,
     /// Limits that the program has shown, in its words.
@@ -60,7 +60,7 @@ pub(crate) struct Report {
 
 /// What a program wants of its runner.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Wish {
+pub(crate) enum ContractItem {
     /// Nothing; the line was a report.
     Nothing,
     /// To be told when the sleeping query runs.
@@ -69,43 +69,43 @@ pub(crate) enum Wish {
     Restart,
 }
 
-impl Report {
+impl MatrixReport {
     /// Takes one line of a program's output.
-    pub(crate) fn take(&mut self, line: &str) -> Wish {
+    pub(crate) fn take(&mut self, line: &str) -> ContractItem {
         let Ok(said) = serde_json::from_str::<Value>(line) else {
             self.troubles.push(format!("not a line of the contract: {line}"));
-            return Wish::Nothing;
+            return ContractItem::Nothing;
         };
         let text = |name: &str| said.get(name).and_then(Value::as_str).map(str::to_owned);
         let kinds = ["await", "version", "check", "extra", "limit"];
         let Some((kind, value)) = kinds.iter().find_map(|kind| Some((*kind, text(kind)?))) else {
             self.troubles.push(format!("not a line of the contract: {line}"));
-            return Wish::Nothing;
+            return ContractItem::Nothing;
         };
         let result = text("result");
         let shown = result.as_deref() == Some("ok");
         match kind {
-            "await" if value == "sleeping" => return Wish::Sleeping,
-            "await" if value == "restart" => return Wish::Restart,
+            "await" if value == "sleeping" => return ContractItem::Sleeping,
+            "await" if value == "restart" => return ContractItem::Restart,
             "version" => self.version = value,
             "check" => self.cell(&value, result.as_deref(), text("note").unwrap_or_default()),
             "extra" if shown => self.extras.push(value),
             "limit" if shown => self.limits.push(value),
             _ => self.troubles.push(format!("not shown: {value}")),
         }
-        Wish::Nothing
+        ContractItem::Nothing
     }
 
     fn cell(&mut self, check: &str, result: Option<&str>, note: String) {
         let outcome = match result {
-            Some("ok") => Outcome::Ok,
-            Some("limit") => Outcome::Limit,
-            Some("absent") => Outcome::Absent,
-            _ => Outcome::Failed,
+            Some("ok") => CellOutcome::Ok,
+            Some("limit") => CellOutcome::Limit,
+            Some("absent") => CellOutcome::Absent,
+            _ => CellOutcome::Failed,
         };
         if !CHECKS.iter().any(|(name, _)| *name == check) {
             self.troubles.push(format!("no such check: {check}"));
-        } else if self.cells.insert(check.to_owned(), Cell { outcome, note }).is_some() {
+        } else if self.cells.insert(check.to_owned(), TableCell { outcome, note }).is_some() {
             self.troubles.push(format!("reported twice: {check}"));
         }
     }
@@ -113,7 +113,7 @@ impl Report {
     /// To be called when the program has ended: what it did not report has failed.
     pub(crate) fn close(&mut self) {
         for (name, _) in CHECKS {
-            let missing = || Cell { outcome: Outcome::Failed, note: MISSING.to_owned() };
+            let missing = || TableCell { outcome: CellOutcome::Failed, note: MISSING.to_owned() };
             self.cells.entry(name.to_owned()).or_insert_with(missing);
         }
         if self.version.is_empty() {
@@ -121,23 +121,23 @@ impl Report {
         }
     }
 
-    fn count(&self, outcome: Outcome) -> usize {
+    fn count(&self, outcome: CellOutcome) -> usize {
         self.cells.values().filter(|cell| cell.outcome == outcome).count()
     }
 
     /// Checks that went as they should, and limits that were shown.
     pub(crate) fn passed(&self) -> usize {
-        self.count(Outcome::Ok) + self.count(Outcome::Limit) + self.extras.len() + self.limits.len()
+        self.count(CellOutcome::Ok) + self.count(CellOutcome::Limit) + self.extras.len() + self.limits.len()
     }
 
     /// Checks that did not, and troubles.
     pub(crate) fn failed(&self) -> usize {
-        self.count(Outcome::Failed) + self.troubles.len()
+        self.count(CellOutcome::Failed) + self.troubles.len()
     }
 
     /// Checks that the client has nothing for.
     pub(crate) fn absent(&self) -> usize {
-        self.count(Outcome::Absent)
+        self.count(CellOutcome::Absent)
     }
 
     /// A line for whoever watches, and one more for each thing that went wrong.
@@ -150,7 +150,7 @@ impl Report {
             self.failed(),
             took.as_secs_f32()
         )];
-        let failed = self.cells.iter().filter(|(_, cell)| cell.outcome == Outcome::Failed);
+        let failed = self.cells.iter().filter(|(_, cell)| cell.outcome == CellOutcome::Failed);
         let (missing, wrong): (Vec<_>, Vec<_>) = failed.partition(|(_, cell)| cell.note == MISSING);
         lines.extend(wrong.iter().map(|(name, cell)| format!("         {name}: {}", cell.note)));
         if !missing.is_empty() {
@@ -168,10 +168,10 @@ mod tests {
 
     #[test]
     fn lines_of_the_contract_are_cells_versions_limits_and_wishes() {
-        let mut report = Report::default();
-        assert_eq!(report.take(r#"{"version": "libfoo 1"}"#), Wish::Nothing);
-        assert_eq!(report.take(r#"{"await": "sleeping"}"#), Wish::Sleeping);
-        assert_eq!(report.take(r#"{"await": "restart"}"#), Wish::Restart);
+        let mut report = MatrixReport::default();
+        assert_eq!(report.take(r#"{"version": "libfoo 1"}"#), ContractItem::Nothing);
+        assert_eq!(report.take(r#"{"await": "sleeping"}"#), ContractItem::Sleeping);
+        assert_eq!(report.take(r#"{"await": "restart"}"#), ContractItem::Restart);
         report.take(r#"{"check": "copy", "result": "absent", "note": "none"}"#);
         report.take(r#"{"check": "big", "result": "ok"}"#);
         report.take(r#"{"limit": "at most 7", "result": "ok"}"#);
@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn what_is_not_reported_or_not_understood_has_failed() {
-        let mut report = Report::default();
+        let mut report = MatrixReport::default();
         report.close();
         assert_eq!(report.failed(), CHECKS.len() + 1, "every check, and the version");
         for line in ["hello", "{}", r#"{"check": "what"}"#, r#"{"limit": "not shown"}"#, r#"{"await": "me"}"#]
@@ -190,7 +190,7 @@ mod tests {
             report.take(line);
             assert_eq!(report.troubles.len(), before + 1, "{line}");
         }
-        let mut report = Report::default();
+        let mut report = MatrixReport::default();
         report.take(r#"{"check": "big", "result": "ok"}"#);
         report.take(r#"{"check": "big", "result": "ok"}"#);
         assert_eq!(report.troubles, ["reported twice: big"]);

@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-use crate::clients::Client;
-use crate::report::{Report, Wish};
-use crate::world::{Seat, World};
+use crate::clients::ClientProgram;
+use crate::report::{ContractItem, MatrixReport};
+use crate::world::{ClientEnvironment, MatrixWorld};
 
 /// How long a client may take for all its checks; the slowest needs a tenth of it.
 const PATIENCE: Duration = Duration::from_mins(2);
@@ -19,8 +19,8 @@ const PATIENCE: Duration = Duration::from_mins(2);
 const GLANCE: Duration = Duration::from_millis(100);
 
 /// Runs a client to its end.
-pub(crate) fn run(world: &World, client: &Client, stop: &AtomicBool) -> Report {
-    let mut report = Report::default();
+pub(crate) fn run(world: &MatrixWorld, client: &ClientProgram, stop: &AtomicBool) -> MatrixReport {
+    let mut report = MatrixReport::default();
     if !stop.load(Ordering::Relaxed)
         && let Err(trouble) = attempt(world, client, stop, &mut report)
     {
@@ -30,8 +30,13 @@ pub(crate) fn run(world: &World, client: &Client, stop: &AtomicBool) -> Report {
     report
 }
 
-fn attempt(world: &World, client: &Client, stop: &AtomicBool, report: &mut Report) -> Result<(), String> {
-    let mut seat = Seat::start(world, &client.folder())?;
+fn attempt(
+    world: &MatrixWorld,
+    client: &ClientProgram,
+    stop: &AtomicBool,
+    report: &mut MatrixReport,
+) -> Result<(), String> {
+    let mut seat = ClientEnvironment::start(world, &client.folder())?;
     let errors = seat.dir().join("stderr");
     let mut child = spawn(world, client, &seat, File::create(&errors).map_err(|error| error.to_string())?)?;
     let pid = child.id();
@@ -65,7 +70,12 @@ fn attempt(world: &World, client: &Client, stop: &AtomicBool, report: &mut Repor
     Ok(())
 }
 
-fn spawn(world: &World, client: &Client, seat: &Seat<'_>, errors: File) -> Result<Child, String> {
+fn spawn(
+    world: &MatrixWorld,
+    client: &ClientProgram,
+    seat: &ClientEnvironment<'_>,
+    errors: File,
+) -> Result<Child, String> {
     let words = client.words(world);
     let (program, arguments) = words.split_first().ok_or("a client without a program")?;
     let mut command = Command::new(program);
@@ -91,20 +101,24 @@ fn spawn(world: &World, client: &Client, seat: &Seat<'_>, errors: File) -> Resul
 }
 
 /// Reads the program's lines until it has no more, and answers its wishes with a line.
-fn converse(child: &mut Child, seat: &mut Seat<'_>, report: &mut Report) -> Result<(), String> {
+fn converse(
+    child: &mut Child,
+    seat: &mut ClientEnvironment<'_>,
+    report: &mut MatrixReport,
+) -> Result<(), String> {
     let mut answers = child.stdin.take().ok_or("no standard input")?;
     let lines = child.stdout.take().ok_or("no standard output")?;
     for line in BufReader::new(lines).lines() {
         let line = line.map_err(|error| format!("reading the program's output: {error}"))?;
         let done = match report.take(&line) {
-            Wish::Nothing => continue,
-            Wish::Sleeping => {
+            ContractItem::Nothing => continue,
+            ContractItem::Sleeping => {
                 if !seat.world().wait_for_query(&seat.sleep_sql()) {
                     report.troubles.push("the query to be cancelled does not run".to_owned());
                 }
                 Ok(())
             }
-            Wish::Restart => seat.restart(),
+            ContractItem::Restart => seat.restart(),
         };
         // A program that has ended is told nothing any more; its exit code says why.
         let _ = answers.write_all(b"done\n");

@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use crate::clients::Client;
-use crate::report::{CHECKS, Outcome, Report};
+use crate::clients::ClientProgram;
+use crate::report::{CHECKS, CellOutcome, MatrixReport};
 
 const HEAD: &str = "\
 # Clients
@@ -29,7 +29,7 @@ PostgreSQL behind it. Do not edit. [connecting.md](connecting.md) says how each 
 ";
 
 /// The whole page. Nothing in it but the versions depends on when or where it is written.
-pub(crate) fn page(rows: &[(&Client, &Report)]) -> String {
+pub(crate) fn page(rows: &[(&ClientProgram, &MatrixReport)]) -> String {
     let mut page = HEAD.to_owned();
     let headings = CHECKS.map(|(_, heading)| heading).join(" | ");
     let _ = writeln!(page, "| client | version | {headings} |\n|---|---|{}", "---|".repeat(CHECKS.len()));
@@ -51,16 +51,16 @@ pub(crate) fn page(rows: &[(&Client, &Report)]) -> String {
     page
 }
 
-fn word(report: &Report, check: &str) -> &'static str {
+fn word(report: &MatrixReport, check: &str) -> &'static str {
     match report.cells.get(check).map(|cell| cell.outcome) {
-        Some(Outcome::Ok) => "ok",
-        Some(Outcome::Limit) => "limit",
-        Some(Outcome::Absent) => "–",
-        Some(Outcome::Failed) | None => "**failed**",
+        Some(CellOutcome::Ok) => "ok",
+        Some(CellOutcome::Limit) => "limit",
+        Some(CellOutcome::Absent) => "–",
+        Some(CellOutcome::Failed) | None => "**failed**",
     }
 }
 
-fn note(report: &Report, check: &str, heading: &str) -> Option<String> {
+fn note(report: &MatrixReport, check: &str, heading: &str) -> Option<String> {
     let note = &report.cells.get(check)?.note;
     (!note.is_empty()).then(|| format!("- {heading}: {}", note.replace('\n', " ")))
 }

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use aws_emulator::certs::CertFiles;
 use aws_emulator::files::TempDir;
-use aws_emulator::proxy::Configuration;
-use aws_emulator::{Ca, Cloud, Database, DatabaseOptions, Issuer, KeyChoice, Proxy, names};
+use aws_emulator::proxy::ProxyConfig;
+use aws_emulator::{Ca, Cloud, CloudDatabase, DatabaseOptions, Issuer, KeyChoice, ProxyProcess, names};
 use serde_json::{Value, json};
 use tokio::net::TcpSocket;
 
@@ -35,11 +35,11 @@ begin
 end $body$";
 
 /// All that runs, once for all clients.
-pub(crate) struct World {
+pub(crate) struct MatrixWorld {
     binary: PathBuf,
     pub(crate) programs: PathBuf,
     pub(crate) tools: PathBuf,
-    database: Database,
+    database: CloudDatabase,
     cloud: Cloud,
     listen: CertFiles,
     database_ca: PathBuf,
@@ -48,13 +48,13 @@ pub(crate) struct World {
     dir: TempDir,
 }
 
-impl World {
+impl MatrixWorld {
     pub(crate) fn start(binary: &Path, programs: &Path, tools: &Path) -> Result<Self, String> {
-        let text = |error: aws_emulator::Error| error.to_string();
+        let text = |error: aws_emulator::EmulatorError| error.to_string();
         let absolute =
             |path: &Path| path.canonicalize().map_err(|error| format!("{}: {error}", path.display()));
         let dir = TempDir::new("client-matrix", 0o755).map_err(text)?;
-        let database = Database::start(DatabaseOptions::default()).map_err(text)?;
+        let database = CloudDatabase::start(DatabaseOptions::default()).map_err(text)?;
         let cloud = Cloud::on(&database).map_err(text)?;
         let folder = |name: &str| {
             let path = dir.path().join(name);
@@ -101,23 +101,23 @@ impl World {
 }
 
 /// One client's own part: its proxy, its port, its folder.
-pub(crate) struct Seat<'a> {
-    world: &'a World,
+pub(crate) struct ClientEnvironment<'a> {
+    world: &'a MatrixWorld,
     dir: PathBuf,
     addr: SocketAddr,
     config: PathBuf,
-    proxy: Option<Proxy>,
+    proxy: Option<ProxyProcess>,
     /// Bound and never listening: nobody else is given the port while the proxy starts again.
     _reservation: TcpSocket,
 }
 
-impl<'a> Seat<'a> {
+impl<'a> ClientEnvironment<'a> {
     /// Starts a proxy for the client called `name`.
-    pub(crate) fn start(world: &'a World, name: &str) -> Result<Self, String> {
+    pub(crate) fn start(world: &'a MatrixWorld, name: &str) -> Result<Self, String> {
         let dir = world.dir.path().join(name);
         std::fs::create_dir(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
         let (reservation, addr) = reserve_port().map_err(|error| format!("a free port: {error}"))?;
-        let configuration = Configuration {
+        let configuration = ProxyConfig {
             listen: addr,
             certificate: &world.listen,
             database_ca: &world.database_ca,
@@ -133,7 +133,7 @@ impl<'a> Seat<'a> {
     }
 
     fn up(&mut self) -> Result<(), String> {
-        let proxy = Proxy::start(&self.world.binary, &self.config, &self.dir, &|| Ok(()));
+        let proxy = ProxyProcess::start(&self.world.binary, &self.config, &self.dir, &|| Ok(()));
         self.proxy = Some(proxy.map_err(|error| error.to_string())?);
         Ok(())
     }
@@ -147,7 +147,7 @@ impl<'a> Seat<'a> {
     }
 
     /// The world around it.
-    pub(crate) fn world(&self) -> &World {
+    pub(crate) fn world(&self) -> &MatrixWorld {
         self.world
     }
 

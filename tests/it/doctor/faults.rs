@@ -8,7 +8,7 @@ use pgpassport::aws::retry::StsTimes;
 use pgpassport::commands::doctor::{Finding, LinkState};
 use rcgen::{CertificateParams, KeyPair};
 
-use super::{Run, assert_complete};
+use super::{DoctorRun, assert_complete};
 use crate::world::World;
 
 /// Short waits: the stand-ins are near.
@@ -64,7 +64,7 @@ fn stable(text: &str) -> String {
 }
 
 pub(super) async fn examine(world: &World, token: &str) -> Vec<Finding> {
-    Run::with(token).examine(world).await
+    DoctorRun::with(token).examine(world).await
 }
 
 /// A certificate for localhost that signs itself.
@@ -117,7 +117,7 @@ pub(super) async fn setup() -> Vec<String> {
         ),
     ] {
         let files = cert.write(&world.folder(), "other").unwrap();
-        let run = Run::with(&token).changing(move |toml| {
+        let run = DoctorRun::with(&token).changing(move |toml| {
             let at = toml.find("tls_cert_file").unwrap();
             let own = toml[at..].split('"').nth(1).unwrap().to_owned();
             let toml = toml.replace(&own, &files.cert.display().to_string());
@@ -125,14 +125,15 @@ pub(super) async fn setup() -> Vec<String> {
         });
         rows.push(row(fault, &run.examine(&world).await, "listener-certificate", words));
     }
-    let run = Run::with(&token).changing(|toml| toml.replace("/upstream/ca.pem", "/nowhere.pem"));
+    let run = DoctorRun::with(&token).changing(|toml| toml.replace("/upstream/ca.pem", "/nowhere.pem"));
     let findings = run.examine(&world).await;
     assert_eq!(findings[0].link.id(), "config");
     assert!(findings[0].found.starts_with("cluster.ca_file: "), "{findings:#?}");
-    let run = Run::with(&token).changing(|toml| toml.replace("resource_id", "# resource_id"));
+    let run = DoctorRun::with(&token).changing(|toml| toml.replace("resource_id", "# resource_id"));
     let findings = run.examine(&world).await;
     rows.push(row("no resource_id", &findings, "config", "cluster app has no resource_id"));
-    let run = Run::with(&token).changing(|toml| toml.replace("resource_id", "pin = \"none\"\nresource_id"));
+    let run =
+        DoctorRun::with(&token).changing(|toml| toml.replace("resource_id", "pin = \"none\"\nresource_id"));
     let findings = run.examine(&world).await;
     rows.push(row("no pin", &findings, "config", "cluster app has pin = \"none\""));
     rows

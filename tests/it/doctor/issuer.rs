@@ -1,23 +1,23 @@
 //! Faults of the issuer: its certificate, its discovery document, its keys.
 #![expect(clippy::too_many_lines, reason = "tables")]
 
-use aws_emulator::{Ca, Fault, Page};
+use aws_emulator::{Ca, HttpFault, IssuerPage};
 use pgpassport::commands::doctor::{Finding, LinkState};
 use serde_json::json;
 
 use super::faults::{about_to_expire, certificate, examine, out_of_order, row};
-use super::{Run, found};
+use super::{DoctorRun, found};
 use crate::world::World;
-use crate::world::tls_front::Front;
+use crate::world::tls_front::TlsFront;
 
 pub(super) async fn issuer() -> Vec<String> {
-    let world = World::wishes().issuer("jwks_timeout = \"2s\"").start().await;
+    let world = World::builder().issuer("jwks_timeout = \"2s\"").start().await;
     let token = world.token("alice");
     let issuer = &world.cloud.issuer;
     let with_broken = |key: serde_json::Value| {
         let mut set = issuer.jwks();
         set["keys"].as_array_mut().unwrap().push(key);
-        Fault::json(set.to_string())
+        HttpFault::json(set.to_string())
     };
     let url = issuer.url();
     let other_host = json!({ "issuer": url, "jwks_uri": "https://keys.example/jwks" }).to_string();
@@ -25,118 +25,126 @@ pub(super) async fn issuer() -> Vec<String> {
     let at_discovery = "issuer idp: …/.well-known/openid-configuration: ";
     let at_keys = "issuer idp: …/jwks: ";
     for (fault, page, shown, link, words) in [
-        ("issuer closes connections", Page::Discovery, Fault::Close, "issuer-discovery", at_discovery),
+        (
+            "issuer closes connections",
+            IssuerPage::Discovery,
+            HttpFault::Close,
+            "issuer-discovery",
+            at_discovery,
+        ),
         (
             "issuer answers 503 with HTML",
-            Page::Discovery,
-            Fault::html(503),
+            IssuerPage::Discovery,
+            HttpFault::html(503),
             "issuer-discovery",
             "issuer idp: …: HTTP status 503",
         ),
         (
             "issuer answers HTML",
-            Page::Discovery,
-            Fault::html(200),
+            IssuerPage::Discovery,
+            HttpFault::html(200),
             "issuer-discovery",
             "issuer idp: discovery document: ",
         ),
         (
             "issuer never answers",
-            Page::Discovery,
-            Fault::Hang,
+            IssuerPage::Discovery,
+            HttpFault::Hang,
             "issuer-discovery",
             "issuer idp: …: no whole answer within 2 s",
         ),
         (
             "issuer redirects",
-            Page::Discovery,
-            Fault::Redirect("https://elsewhere.example/".to_owned()),
+            IssuerPage::Discovery,
+            HttpFault::Redirect("https://elsewhere.example/".to_owned()),
             "issuer-discovery",
             "issuer idp: …: HTTP status 302",
         ),
         (
             "discovery document of another issuer",
-            Page::Discovery,
-            Fault::json("{\"issuer\":\"https://other.example\",\"jwks_uri\":\"https://other.example/k\"}"),
+            IssuerPage::Discovery,
+            HttpFault::json(
+                "{\"issuer\":\"https://other.example\",\"jwks_uri\":\"https://other.example/k\"}",
+            ),
             "issuer-discovery",
             "issuer idp: discovery document: its issuer is not",
         ),
         (
             "keys at another host",
-            Page::Discovery,
-            Fault::json(other_host),
+            IssuerPage::Discovery,
+            HttpFault::json(other_host),
             "issuer-discovery",
             "issuer idp: discovery document: its jwks_uri is at another host",
         ),
         (
             "discovery document missing",
-            Page::Discovery,
-            Fault::status(404),
+            IssuerPage::Discovery,
+            HttpFault::status(404),
             "issuer-discovery",
             "issuer idp: …/.well-known/openid-configuration: HTTP status 404",
         ),
         (
             "discovery document that never ends",
-            Page::Discovery,
-            Fault::Endless,
+            IssuerPage::Discovery,
+            HttpFault::Endless,
             "issuer-discovery",
             at_discovery,
         ),
         (
             "key set that is no JSON",
-            Page::Jwks,
-            Fault::html(200),
+            IssuerPage::Jwks,
+            HttpFault::html(200),
             "issuer-keys",
             "issuer idp: the key set is ",
         ),
         (
             "key set without keys",
-            Page::Jwks,
-            Fault::json("{\"keys\":[]}"),
+            IssuerPage::Jwks,
+            HttpFault::json("{\"keys\":[]}"),
             "issuer-keys",
             "issuer idp: the key set has no usable key",
         ),
         (
             "key set too large",
-            Page::Jwks,
-            Fault::oversize(600_000),
+            IssuerPage::Jwks,
+            HttpFault::oversize(600_000),
             "issuer-keys",
             "issuer idp: …/jwks: the answer is longer than 524288 bytes",
         ),
         (
             "key set with a key that is damaged",
-            Page::Jwks,
+            IssuerPage::Jwks,
             with_broken(json!({ "kty": "RSA", "kid": "broken", "n": "AQAB", "e": "AQAB" })),
             "issuer-keys",
             "issuer idp: 2 usable key(s); 1 cannot be used: key \"broken\": its RSA modulus has 17 bits",
         ),
         (
             "key set with a private key",
-            Page::Jwks,
+            IssuerPage::Jwks,
             with_broken(json!({ "kty": "RSA", "kid": "secret", "n": "AQAB", "e": "AQAB", "d": "AQAB" })),
             "issuer-keys",
             "issuer idp: 2 usable key(s); 1 cannot be used: key \"secret\": it is a private key",
         ),
-        ("key set that never ends", Page::Jwks, Fault::Endless, "issuer-keys", at_keys),
-        ("key set: connection closed", Page::Jwks, Fault::Close, "issuer-keys", at_keys),
+        ("key set that never ends", IssuerPage::Jwks, HttpFault::Endless, "issuer-keys", at_keys),
+        ("key set: connection closed", IssuerPage::Jwks, HttpFault::Close, "issuer-keys", at_keys),
         (
             "key set: no answer",
-            Page::Jwks,
-            Fault::Hang,
+            IssuerPage::Jwks,
+            HttpFault::Hang,
             "issuer-keys",
             "issuer idp: …: no whole answer within 2 s",
         ),
         (
             "key set: redirect",
-            Page::Jwks,
-            Fault::Redirect("https://elsewhere.example/".to_owned()),
+            IssuerPage::Jwks,
+            HttpFault::Redirect("https://elsewhere.example/".to_owned()),
             "issuer-keys",
             "issuer idp: …/jwks: HTTP status 302",
         ),
         (
             "key set missing",
-            Page::Jwks,
-            Fault::status(404),
+            IssuerPage::Jwks,
+            HttpFault::status(404),
             "issuer-keys",
             "issuer idp: …/jwks: HTTP status 404",
         ),
@@ -157,7 +165,7 @@ async fn over_tls(world: &World, url: &str, ca_pem: &str) -> Vec<Finding> {
     std::fs::write(&ca_file, ca_pem).unwrap();
     let token = world.token("alice");
     let keys = format!("[[issuer]]\njwks_url = \"{url}/jwks\"\nca_file = \"{}\"", ca_file.display());
-    Run::with(&token).changing(move |toml| toml.replace("[[issuer]]", &keys)).examine(world).await
+    DoctorRun::with(&token).changing(move |toml| toml.replace("[[issuer]]", &keys)).examine(world).await
 }
 
 pub(super) async fn tls() -> Vec<String> {
@@ -190,7 +198,7 @@ pub(super) async fn tls() -> Vec<String> {
             "issuer idp: its certificate comes in a chain that is out of order",
         ),
     ] {
-        let front = Front::start(&cert, world.cloud.issuer.addr()).await;
+        let front = TlsFront::start(&cert, world.cloud.issuer.addr()).await;
         rows.push(row(fault, &over_tls(&world, &front.url(), &authorities).await, "issuer-tls", words));
     }
     let nobody = over_tls(&world, "https://localhost:1", ca.pem()).await;
@@ -205,7 +213,7 @@ async fn the_issuers_certificate_is_shown_with_names_chain_and_days() {
     let ca = Ca::new().unwrap();
     let mut cert = ca.server(&["localhost", "127.0.0.1"]).unwrap();
     cert.cert_pem += ca.pem();
-    let front = Front::start(&cert, world.cloud.issuer.addr()).await;
+    let front = TlsFront::start(&cert, world.cloud.issuer.addr()).await;
     let findings = over_tls(&world, &front.url(), ca.pem()).await;
     assert!(findings.iter().all(|one| one.state == LinkState::Ok), "{findings:#?}");
     for (link, more) in [

@@ -15,7 +15,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use aws_emulator::sts::StsFault;
-use aws_emulator::{Fault, GateFault, SourceIp};
+use aws_emulator::{GateFault, HttpFault, SourceIp};
 use pgpassport::clock::Clock;
 use pgpassport::commands::doctor::{
     ChainLink, DoctorReport, DoctorRequest, Finding, LinkState, OutputStyle, examine, json, text,
@@ -28,7 +28,7 @@ use self::faults::times;
 use crate::world::{World, database};
 
 /// How a run differs from the usual one.
-pub(crate) struct Run<'a> {
+pub(crate) struct DoctorRun<'a> {
     token: &'a str,
     database: Option<&'a str>,
     cluster: Option<&'a str>,
@@ -41,7 +41,7 @@ pub(crate) struct Run<'a> {
     change: Box<dyn Fn(String) -> String + Send + 'a>,
 }
 
-impl<'a> Run<'a> {
+impl<'a> DoctorRun<'a> {
     pub(crate) fn with(token: &'a str) -> Self {
         Self {
             token,
@@ -103,7 +103,7 @@ fn found<'f>(findings: &'f [Finding], link: &str) -> &'f Finding {
 async fn a_good_chain_is_good_in_every_link() {
     let world = World::start().await;
     let token = world.token("alice");
-    let findings = Run::with(&token).examine(&world).await;
+    let findings = DoctorRun::with(&token).examine(&world).await;
     assert_complete(&findings);
     for finding in &findings {
         assert_eq!(finding.state, LinkState::Ok, "{findings:#?}");
@@ -134,7 +134,7 @@ async fn one_login_serves_the_whole_look_around() {
     tokio::task::spawn_blocking(move || database().postgres.sql(sql)).await.unwrap();
     let world = World::start().await;
     let token = world.token("once");
-    let findings = Run::with(&token).examine(&world).await;
+    let findings = DoctorRun::with(&token).examine(&world).await;
     assert!(findings.iter().all(|finding| finding.state == LinkState::Ok), "{findings:#?}");
     assert_eq!(database().gate.decisions_for("once").len(), 1);
 }
@@ -144,16 +144,16 @@ async fn several_clusters_need_a_name_and_a_name_is_enough() {
     let second = "[[cluster]]\nname = \"other\"\nendpoint = \"other.cluster-abc123.eu-central-1.rds.amazonaws.com\"\n\
                   hostaddr = \"127.0.0.1:1\"\nregion = \"eu-central-1\"\nca_file = \"@upstream-ca@\"\n\
                   role_arn = \"arn:aws:iam::123456789012:role/other\"\nresource_id = \"cluster-X\"\ndatabases = [\"other\"]";
-    let world = World::wishes().cluster("databases = [\"app\"]").user(second).start().await;
+    let world = World::builder().cluster("databases = [\"app\"]").user(second).start().await;
     let token = world.token("alice");
-    for run in [Run::with(&token), Run { cluster: Some("app"), ..Run::with(&token) }] {
+    for run in [DoctorRun::with(&token), DoctorRun { cluster: Some("app"), ..DoctorRun::with(&token) }] {
         let findings = run.examine(&world).await;
         assert!(findings.iter().all(|finding| finding.state == LinkState::Ok), "{findings:#?}");
     }
     for run in [
-        Run { database: None, ..Run::with(&token) },
-        Run { database: Some("elsewhere"), ..Run::with(&token) },
-        Run { cluster: Some("nowhere"), ..Run::with(&token) },
+        DoctorRun { database: None, ..DoctorRun::with(&token) },
+        DoctorRun { database: Some("elsewhere"), ..DoctorRun::with(&token) },
+        DoctorRun { cluster: Some("nowhere"), ..DoctorRun::with(&token) },
     ] {
         let findings = run.examine(&world).await;
         assert_complete(&findings);
@@ -163,13 +163,13 @@ async fn several_clusters_need_a_name_and_a_name_is_enough() {
     }
 }
 
-struct Said {
+struct DoctorOutput {
     code: i32,
     out: String,
     err: String,
 }
 
-async fn binary(world: &World, args: &[&str], token: &str) -> Said {
+async fn binary(world: &World, args: &[&str], token: &str) -> DoctorOutput {
     let mut child = tokio::process::Command::new(env!("CARGO_BIN_EXE_pgpassport"))
         .args(["doctor", "--token-file", "-", "--config"])
         .arg(world.config_file())
@@ -186,7 +186,7 @@ async fn binary(world: &World, args: &[&str], token: &str) -> Said {
     world.hear(&output.stdout);
     world.hear(&output.stderr);
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    Said { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
+    DoctorOutput { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -268,18 +268,20 @@ fn the_docs_list_every_link() {
 /// Each kind of fault that a stand-in can show has a row. A new kind does not compile before it is named here.
 #[test]
 fn every_kind_of_fault_has_its_row() {
-    let http = |fault: &Fault| match fault {
-        Fault::Close => ["issuer closes connections", "key set: connection closed", "STS: connection closed"],
-        Fault::Hang => ["issuer never answers", "key set: no answer", "STS: black hole"],
+    let http = |fault: &HttpFault| match fault {
+        HttpFault::Close => {
+            ["issuer closes connections", "key set: connection closed", "STS: connection closed"]
+        }
+        HttpFault::Hang => ["issuer never answers", "key set: no answer", "STS: black hole"],
         // The right answer, late.
-        Fault::Hold(_) => ["STS: slow", "STS: slow", "STS: slow"],
-        Fault::Answer { .. } => {
+        HttpFault::Hold(_) => ["STS: slow", "STS: slow", "STS: slow"],
+        HttpFault::Answer { .. } => {
             ["issuer answers 503 with HTML", "key set that is no JSON", "STS: 503 with HTML"]
         }
-        Fault::Endless => {
+        HttpFault::Endless => {
             ["discovery document that never ends", "key set that never ends", "STS: endless answer"]
         }
-        Fault::Redirect(_) => ["issuer redirects", "key set: redirect", "STS: redirect"],
+        HttpFault::Redirect(_) => ["issuer redirects", "key set: redirect", "STS: redirect"],
     };
     let sts = |fault: &StsFault| match fault {
         StsFault::Http(fault) => http(fault)[2],
@@ -303,14 +305,14 @@ fn every_kind_of_fault_has_its_row() {
             "call from another address than the trust policy's"
         }
     };
-    let hold = || aws_emulator::Hold::new();
+    let hold = || aws_emulator::AnswerHold::new();
     let everywhere = [
-        Fault::Close,
-        Fault::Hang,
-        Fault::Hold(hold()),
-        Fault::html(503),
-        Fault::Endless,
-        Fault::Redirect(String::new()),
+        HttpFault::Close,
+        HttpFault::Hang,
+        HttpFault::Hold(hold()),
+        HttpFault::html(503),
+        HttpFault::Endless,
+        HttpFault::Redirect(String::new()),
     ];
     let mut names: Vec<&str> = everywhere.iter().flat_map(http).collect();
     let answers = [

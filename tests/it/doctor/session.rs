@@ -8,14 +8,14 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_rustls::server::TlsStream;
 
-use super::{Run, assert_complete, found};
+use super::{DoctorRun, assert_complete, found};
 use crate::world::raw::message;
-use crate::world::scripted_server::{FakeServer, Part, welcome};
+use crate::world::scripted_server::{Script, ScriptedServer, welcome};
 use crate::world::{World, database};
 
 /// Answers of a server to the one question: in recovery, read-only, and whether `rds_iam` exists.
 #[derive(Clone, Copy)]
-struct Server {
+struct DatabaseScript {
     recovering: bool,
     read_only: bool,
     has_iam: bool,
@@ -27,7 +27,7 @@ const BOOL: u32 = 16;
 const TEXTS: u32 = 1009;
 const FLOAT: u32 = 701;
 
-impl Server {
+impl DatabaseScript {
     /// Each column's type and its value in the binary form.
     fn row(self) -> Vec<(u32, Vec<u8>)> {
         let text = |text: &str| (TEXT, text.as_bytes().to_vec());
@@ -92,11 +92,11 @@ impl Server {
     async fn examined(self) -> Vec<Finding> {
         let ca = Ca::new().unwrap();
         let (hand, mut handed) = mpsc::unbounded_channel();
-        let server = FakeServer::start(&ca, Part::ThenHand(welcome(), hand)).await;
-        let world = World::wishes().upstream(server.addr, &ca).start().await;
+        let server = ScriptedServer::start(&ca, Script::ThenHand(welcome(), hand)).await;
+        let world = World::builder().upstream(server.addr, &ca).start().await;
         let token = world.token("alice");
         let playing = tokio::spawn(async move { self.answer(handed.recv().await.unwrap()).await });
-        let findings = Run::with(&token).examine(&world).await;
+        let findings = DoctorRun::with(&token).examine(&world).await;
         playing.await.unwrap();
         assert_complete(&findings);
         findings
@@ -105,17 +105,17 @@ impl Server {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn writer_and_reader_are_told_apart_and_a_missing_role_is_a_warning() {
-    let writer = Server { recovering: false, read_only: false, has_iam: true };
+    let writer = DatabaseScript { recovering: false, read_only: false, has_iam: true };
     for (server, said) in [
         (writer, "a writer"),
-        (Server { recovering: true, read_only: true, ..writer }, "a reader: writes are refused"),
-        (Server { read_only: true, ..writer }, "a writer, in a session that begins read-only"),
+        (DatabaseScript { recovering: true, read_only: true, ..writer }, "a reader: writes are refused"),
+        (DatabaseScript { read_only: true, ..writer }, "a writer, in a session that begins read-only"),
     ] {
         let findings = server.examined().await;
         assert_eq!(found(&findings, "writer").found, said);
         assert!(findings.iter().all(|finding| finding.state == LinkState::Ok), "{findings:#?}");
     }
-    let findings = Server { has_iam: false, ..writer }.examined().await;
+    let findings = DatabaseScript { has_iam: false, ..writer }.examined().await;
     let role = found(&findings, "rds-iam");
     assert_eq!((role.state, &*role.found), (LinkState::Warning, "the role rds_iam does not exist"));
     assert!(role.remedy.as_ref().unwrap().contains("GRANT rds_iam TO \"alice\""), "{role:?}");
@@ -145,9 +145,9 @@ async fn a_search_path_of_the_users_own_changes_nothing_in_the_report() {
     tokio::task::spawn_blocking(|| database().postgres.sql(EVIL)).await.unwrap();
     let world = World::start().await;
     let token = world.token("evil");
-    let findings = Run::with(&token).examine(&world).await;
+    let findings = DoctorRun::with(&token).examine(&world).await;
     assert_complete(&findings);
-    let alice = Run::with(&world.token("alice")).examine(&world).await;
+    let alice = DoctorRun::with(&world.token("alice")).examine(&world).await;
     for link in ["rds-iam", "server-version", "writer"] {
         assert_eq!(found(&findings, link).found, found(&alice, link).found, "{link}");
     }

@@ -4,14 +4,14 @@
 use std::time::Duration;
 
 use aws_emulator::sts::StsFault;
-use aws_emulator::{Ca, Fault, Issuer, IssuerOptions, Provider, Template, names};
+use aws_emulator::{Ca, HttpFault, Issuer, IssuerOptions, OidcProvider, PolicyTemplate, names};
 use pgpassport::commands::policy::{self, SourceRestriction};
 use serde_json::json;
 
-use super::Run;
+use super::DoctorRun;
 use super::faults::{examine, row};
 use crate::world::World;
-use crate::world::tls_front::Front;
+use crate::world::tls_front::TlsFront;
 
 pub(super) async fn sts_answers() -> Vec<String> {
     let world = World::start().await;
@@ -72,19 +72,19 @@ pub(super) async fn sts_answers() -> Vec<String> {
         ("STS: 503 with HTML", StsFault::unavailable(), "STS is unavailable: an answer that is not STS's"),
         (
             "STS: HTML with status 200",
-            StsFault::Http(Fault::html(200)),
+            StsFault::Http(HttpFault::html(200)),
             "STS is unavailable: an answer that is not STS's",
         ),
-        ("STS: connection closed", StsFault::Http(Fault::Close), "STS is unavailable: "),
-        ("STS: black hole", StsFault::Http(Fault::Hang), "STS is unavailable: "),
+        ("STS: connection closed", StsFault::Http(HttpFault::Close), "STS is unavailable: "),
+        ("STS: black hole", StsFault::Http(HttpFault::Hang), "STS is unavailable: "),
         (
             "STS: endless answer",
-            StsFault::Http(Fault::Endless),
+            StsFault::Http(HttpFault::Endless),
             "STS is unavailable: the answer is longer than 65536 bytes",
         ),
         (
             "STS: redirect",
-            StsFault::Http(Fault::Redirect("https://elsewhere.example/".to_owned())),
+            StsFault::Http(HttpFault::Redirect("https://elsewhere.example/".to_owned())),
             "STS is unavailable: an answer that is not STS's",
         ),
         (
@@ -143,7 +143,7 @@ pub(super) async fn sts_decisions() -> Vec<String> {
     let mut rows = Vec::new();
     let dead = sts.url();
     let run = world.token("alice");
-    let run = Run::with(&run).changing(move |toml| toml.replace(&dead, "http://127.0.0.1:1"));
+    let run = DoctorRun::with(&run).changing(move |toml| toml.replace(&dead, "http://127.0.0.1:1"));
     rows.push(row(
         "STS: nobody listens",
         &run.examine(&world).await,
@@ -151,15 +151,15 @@ pub(super) async fn sts_decisions() -> Vec<String> {
         "127.0.0.1:1: …Connection refused",
     ));
     let ca = Ca::new().unwrap();
-    let front = Front::start(&Ca::untrusted(&["localhost"]).unwrap(), sts.addr()).await;
+    let front = TlsFront::start(&Ca::untrusted(&["localhost"]).unwrap(), sts.addr()).await;
     let ca_file = ca.write(&world.folder()).unwrap().display().to_string();
     let (plain, secured) = (sts.url(), format!("{}\"\nsts_ca_file = \"{ca_file}", front.url()));
     let token = world.token("alice");
-    let run = Run::with(&token).changing(move |toml| toml.replace(&plain, &secured));
+    let run = DoctorRun::with(&token).changing(move |toml| toml.replace(&plain, &secured));
     let words = "STS is unavailable: …invalid peer certificate";
     rows.push(row("STS: certificate of an unknown authority", &run.examine(&world).await, "sts", words));
     let token = world.token("alice");
-    let slow = Run { sts_slow: Duration::ZERO, ..Run::with(&token) }.examine(&world).await;
+    let slow = DoctorRun { sts_slow: Duration::ZERO, ..DoctorRun::with(&token) }.examine(&world).await;
     rows.push(row("STS: slow", &slow, "sts", "role arn:aws:iam::123456789012:role/"));
 
     let tagged = world.mint(world.claims("alice").tag("dbuser", "alice"));
@@ -180,19 +180,19 @@ pub(super) async fn sts_decisions() -> Vec<String> {
     let others = world.mint(world.claims("alice").set("https://aws.amazon.com/roles", others));
     let words = "STS refused with InvalidIdentityToken";
     rows.push(row("token for other roles", &examine(&world, &others).await, "sts", words));
-    let mut short = world.cloud.role(Template::Trust, Template::Permission);
+    let mut short = world.cloud.role(PolicyTemplate::Trust, PolicyTemplate::Permission);
     let usual = short.clone();
     short.max_session_duration = 3_600;
     sts.put_role(&short).unwrap();
     let token = world.token("alice");
-    let run =
-        Run::with(&token).changing(|toml| toml.replace("resource_id", "sts_duration = \"2h\"\nresource_id"));
+    let run = DoctorRun::with(&token)
+        .changing(|toml| toml.replace("resource_id", "sts_duration = \"2h\"\nresource_id"));
     let words = "STS cannot do what is configured, ValidationError: The requested DurationSeconds exceeds";
     rows.push(row("sts_duration longer than the role's", &run.examine(&world).await, "sts", words));
     sts.put_role(&usual).unwrap();
     sts.forget_keys();
     let nowhere = Some("http://127.0.0.1:1".to_owned());
-    let known = |audience: &str, fetch_url| Provider {
+    let known = |audience: &str, fetch_url| OidcProvider {
         url: world.cloud.issuer.url(),
         audiences: vec![audience.to_owned()],
         fetch_url,
@@ -209,7 +209,7 @@ pub(super) async fn sts_decisions() -> Vec<String> {
         source: SourceRestriction::Ip(vec!["203.0.113.7".to_owned()]),
         ..Default::default()
     };
-    let narrow = World::wishes().policies(form).start().await;
+    let narrow = World::builder().policies(form).start().await;
     let words = "STS refused with AccessDenied: Not authorized to perform sts:AssumeRoleWithWebIdentity";
     let token = narrow.token("alice");
     rows.push(row(
@@ -219,15 +219,15 @@ pub(super) async fn sts_decisions() -> Vec<String> {
         words,
     ));
     let token = world.token("alice");
-    let run =
-        Run::with(&token).changing(|toml| toml.replace(names::ROLE_ARN, &format!("{}-x", names::ROLE_ARN)));
+    let run = DoctorRun::with(&token)
+        .changing(|toml| toml.replace(names::ROLE_ARN, &format!("{}-x", names::ROLE_ARN)));
     rows.push(row("role that does not exist", &run.examine(&world).await, "sts", words));
 
     let elsewhere = world.token("alice");
-    let run = Run::with(&elsewhere).changing(|toml| toml.replace(names::ACCOUNT, "999999999999"));
+    let run = DoctorRun::with(&elsewhere).changing(|toml| toml.replace(names::ACCOUNT, "999999999999"));
     let words = "STS refused with AccessDenied";
     rows.push(row("role in another account", &run.examine(&world).await, "sts", words));
-    let mut role = world.cloud.role(Template::Trust, Template::Permission);
+    let mut role = world.cloud.role(PolicyTemplate::Trust, PolicyTemplate::Permission);
     role.trust_policy = role.trust_policy.replace(&format!("\"{}\"", names::AUDIENCE), "\"somebody-else\"");
     sts.put_role(&role).unwrap();
     rows.push(row(
@@ -245,10 +245,10 @@ pub(super) async fn sts_decisions() -> Vec<String> {
 
     let other =
         tokio::task::spawn_blocking(|| Issuer::start(IssuerOptions::default()).unwrap()).await.unwrap();
-    let known = Provider { url: other.url(), audiences: Vec::new(), fetch_url: None };
+    let known = OidcProvider { url: other.url(), audiences: Vec::new(), fetch_url: None };
     let foreign = world.plant(other.mint(other.default_claims("alice")));
     let own = world.cloud.issuer.url();
-    let run = Run::with(&foreign).changing(|toml| toml.replace(&own, &known.url));
+    let run = DoctorRun::with(&foreign).changing(|toml| toml.replace(&own, &known.url));
     let words = "STS refused with InvalidIdentityToken: No OpenIDConnect provider";
     rows.push(row("issuer not registered in IAM", &run.examine(&world).await, "sts", words));
     rows

@@ -1,21 +1,21 @@
 //! Faults of tokens, and of whom they are for.
 #![expect(clippy::too_many_lines, reason = "tables")]
 
-use aws_emulator::{Claims, KeyChoice};
+use aws_emulator::{KeyChoice, TokenClaims};
 use serde_json::json;
 
-use super::Run;
+use super::DoctorRun;
 use super::faults::{examine, row};
 use crate::world::World;
 
 pub(super) async fn tokens() -> Vec<String> {
     let rule = "require = { claim = \"scope\", any = [\"db\"] }";
-    let world = World::wishes().issuer(rule).start().await;
+    let world = World::builder().issuer(rule).start().await;
     let issuer = &world.cloud.issuer;
     let now = world.cloud.clock.unix();
     let claims = || world.claims("alice").set("scope", "db");
     let with = |key: &KeyChoice| world.plant(issuer.mint_with(claims(), key));
-    let mint = |claims: Claims| world.mint(claims);
+    let mint = |claims: TokenClaims| world.mint(claims);
     let pem = issuer.rsa_public_pem().into_bytes();
     let twice = serde_json::Value::from(claims()).to_string().replacen('{', "{\"sub\":\"bob\",", 1);
     let header = format!(r#"{{"alg":"RS256","kid":"{}"}}"#, issuer.kid(&KeyChoice::Rs256));
@@ -110,7 +110,7 @@ pub(super) async fn tokens() -> Vec<String> {
 
 pub(super) async fn access() -> Vec<String> {
     let allow = "allow = [{ claim = \"groups\", any = [\"analysts\"] }]";
-    let world = World::wishes().cluster(allow).start().await;
+    let world = World::builder().cluster(allow).start().await;
     let claims = |sub: &str| world.claims(sub).set("groups", json!(["analysts"]));
     let regex = |toml: String| {
         toml.replace("[cluster.user]", "[cluster.user]\nclaim = \"email\"\nregex = '(.+)@acme\\.com'")
@@ -134,13 +134,13 @@ pub(super) async fn access() -> Vec<String> {
         ),
         row(
             "regex does not match",
-            &Run::with(&good).changing(regex).examine(&world).await,
+            &DoctorRun::with(&good).changing(regex).examine(&world).await,
             "database-user",
             "the token's claim \"email\" is \"alice@example.com\", from which no",
         ),
         row(
             "user claim missing",
-            &Run::with(&good)
+            &DoctorRun::with(&good)
                 .changing(|toml| toml.replace("[cluster.user]", "[cluster.user]\nclaim = \"upn\""))
                 .examine(&world)
                 .await,
@@ -149,13 +149,13 @@ pub(super) async fn access() -> Vec<String> {
         ),
         row(
             "session tag missing",
-            &Run::with(&good).changing(pinned).examine(&world).await,
+            &DoctorRun::with(&good).changing(pinned).examine(&world).await,
             "session-tag",
             "the token does not carry the session tag",
         ),
         row(
             "session tag of somebody else",
-            &Run::with(&tagged).changing(pinned).examine(&world).await,
+            &DoctorRun::with(&tagged).changing(pinned).examine(&world).await,
             "session-tag",
             "the token's session tag \"dbuser\" is \"bob\"",
         ),

@@ -3,14 +3,14 @@
 
 use std::time::Duration;
 
-use aws_emulator::{Ca, GateFault, Hold, Template, names};
+use aws_emulator::{AnswerHold, Ca, GateFault, PolicyTemplate, names};
 use pgpassport::clock::Clock;
 use pgpassport::commands::doctor::Finding;
 
-use super::Run;
+use super::DoctorRun;
 use super::faults::{examine, row};
 use crate::world::raw::message;
-use crate::world::scripted_server::{FakeServer, Part, error};
+use crate::world::scripted_server::{Script, ScriptedServer, error};
 use crate::world::{World, database};
 
 pub(super) async fn upstream() -> Vec<String> {
@@ -18,7 +18,7 @@ pub(super) async fn upstream() -> Vec<String> {
     let ca = Ca::new().unwrap();
     let host = names::ENDPOINT_HOST;
     let ca_file = ca.write(&world.folder()).unwrap().display().to_string();
-    let quiet = Part::AfterStartup(vec![]);
+    let quiet = Script::AfterStartup(vec![]);
     let good = ca.server(&[host]).unwrap();
     let wrong = ca.server(&["other.example"]).unwrap();
     let expired = ca.expired(&[host]).unwrap();
@@ -28,28 +28,28 @@ pub(super) async fn upstream() -> Vec<String> {
         (
             "database resets connections",
             &good,
-            Part::Reset,
+            Script::Reset,
             "tls",
             "TLS handshake with 127.0.0.1:…: Connection reset",
         ),
         (
             "database never answers",
             &good,
-            Part::Silence,
+            Script::Silence,
             "tls",
             "TLS handshake with 127.0.0.1:…: no answer in time",
         ),
         (
             "database without TLS",
             &good,
-            Part::Instead(b"N".to_vec()),
+            Script::Instead(b"N".to_vec()),
             "tls",
             "127.0.0.1:… answers that it has no TLS",
         ),
         (
             "something else than PostgreSQL",
             &good,
-            Part::Instead(b"HTTP".to_vec()),
+            Script::Instead(b"HTTP".to_vec()),
             "tls",
             "127.0.0.1:… does not answer an SSLRequest",
         ),
@@ -75,10 +75,10 @@ pub(super) async fn upstream() -> Vec<String> {
             "TLS handshake with …: invalid peer certificate: ",
         ),
     ] {
-        let server = FakeServer::with_cert(cert, part).await;
+        let server = ScriptedServer::with_cert(cert, part).await;
         rows.push(row(fault, &at(&world, &server, &ca_file).await, link, words));
     }
-    let server = FakeServer::start(&ca, Part::Direct { alpn: false }).await;
+    let server = ScriptedServer::start(&ca, Script::Direct { alpn: false }).await;
     let direct = |toml: String| toml.replace("resource_id", "direct_tls = true\nresource_id");
     let words = "TLS handshake with …: the server does not take direct TLS";
     rows.push(row(
@@ -89,14 +89,14 @@ pub(super) async fn upstream() -> Vec<String> {
     ));
     let token = world.token("alice");
     let real = database().postgres.addr().to_string();
-    let run = Run::with(&token).changing(|toml| toml.replace(&real, "127.0.0.1:1"));
+    let run = DoctorRun::with(&token).changing(|toml| toml.replace(&real, "127.0.0.1:1"));
     rows.push(row(
         "database: nobody listens",
         &run.examine(&world).await,
         "tcp",
         "127.0.0.1:1: Connection refused",
     ));
-    let run = Run::with(&token).changing(|toml| {
+    let run = DoctorRun::with(&token).changing(|toml| {
         let named = |line: &&str| !line.trim_start().starts_with("hostaddr");
         let toml = toml.lines().filter(named).collect::<Vec<_>>().join("\n");
         toml.replace(host, "app.cluster-x.invalid")
@@ -111,18 +111,18 @@ pub(super) async fn upstream() -> Vec<String> {
 }
 
 /// A run against a server that plays a part.
-async fn at(world: &World, server: &FakeServer, ca_file: &str) -> Vec<Finding> {
+async fn at(world: &World, server: &ScriptedServer, ca_file: &str) -> Vec<Finding> {
     changed(world, server, ca_file, |toml| toml).await
 }
 
 async fn changed(
     world: &World,
-    server: &FakeServer,
+    server: &ScriptedServer,
     ca_file: &str,
     change: impl Fn(String) -> String + Send + Sync,
 ) -> Vec<Finding> {
     let (token, real) = (world.token("alice"), database().postgres.addr().to_string());
-    let run = Run::with(&token).changing(|toml| {
+    let run = DoctorRun::with(&token).changing(|toml| {
         let at = toml.find("ca_file").unwrap();
         let own = toml[at..].split('"').nth(1).unwrap().to_owned();
         let toml = toml.replace(&real, &server.addr.to_string()).replace(&own, ca_file);
@@ -141,15 +141,15 @@ pub(super) async fn login() -> Vec<String> {
         rows.push(row(fault, &examine(&world, &world.token(user)).await, "login", not_iam));
     }
     let alice = world.token("alice");
-    let run = Run { database: Some("nowhere"), ..Run::with(&alice) };
+    let run = DoctorRun { database: Some("nowhere"), ..DoctorRun::with(&alice) };
     let words = "the server refused with 3D000";
     rows.push(row("database missing", &run.examine(&world).await, "login", words));
-    let mut role = world.cloud.role(Template::Trust, Template::Permission);
+    let mut role = world.cloud.role(PolicyTemplate::Trust, PolicyTemplate::Permission);
     role.permission_policy = role.permission_policy.replace("rds-db:connect", "rds-db:nothing");
     world.cloud.sts.put_role(&role).unwrap();
     let words = "the database refused the IAM token";
     rows.push(row("permission policy denies", &examine(&world, &world.token("alice")).await, "login", words));
-    world.cloud.sts.put_role(&world.cloud.role(Template::Trust, Template::Permission)).unwrap();
+    world.cloud.sts.put_role(&world.cloud.role(PolicyTemplate::Trust, PolicyTemplate::Permission)).unwrap();
     tokio::task::spawn_blocking(|| database().postgres.sql("CREATE ROLE unlucky LOGIN IN ROLE rds_iam"))
         .await
         .unwrap();
@@ -164,18 +164,18 @@ pub(super) async fn login() -> Vec<String> {
     database().gate.fail_user("unlucky", GateFault::Close);
     rows.push(row("IAM breaks off", &examine(&world, &world.token("unlucky")).await, "login", words));
     database().gate.heal_user("unlucky");
-    let (hold, token) = (Hold::new(), world.token("unlucky"));
+    let (hold, token) = (AnswerHold::new(), world.token("unlucky"));
     database().gate.fail_user("unlucky", GateFault::Hold(hold.clone()));
-    let run = Run { patience: Duration::from_secs(1), ..Run::with(&token) };
+    let run = DoctorRun { patience: Duration::from_secs(1), ..DoctorRun::with(&token) };
     let slow = "the server did not finish the login within 1 s";
     rows.push(row("IAM does not answer", &run.examine(&world).await, "login", slow));
     hold.release();
     let token = world.token("alice");
-    let run = Run::with(&token).changing(|toml| toml.replace(names::RESOURCE_ID, "cluster-OTHER"));
+    let run = DoctorRun::with(&token).changing(|toml| toml.replace(names::RESOURCE_ID, "cluster-OTHER"));
     rows.push(row("resource_id of another cluster", &run.examine(&world).await, "login", words));
     let endpoint = format!("endpoint = \"{}\"", names::ENDPOINT);
     let other_port = format!("endpoint = \"{}:5433\"", names::ENDPOINT_HOST);
-    let run = Run::with(&token).changing(|toml| toml.replace(&endpoint, &other_port));
+    let run = DoctorRun::with(&token).changing(|toml| toml.replace(&endpoint, &other_port));
     rows.push(row(
         "endpoint with another port than the server's",
         &run.examine(&world).await,
@@ -186,19 +186,19 @@ pub(super) async fn login() -> Vec<String> {
     for (fault, part, words) in [
         (
             "too many connections",
-            Part::AfterPassword(error("53300", "sorry, too many clients already")),
+            Script::AfterPassword(error("53300", "sorry, too many clients already")),
             "the server refused with 53300",
         ),
         (
             "database starting",
-            Part::AfterPassword(error("57P03", "the database system is starting up")),
+            Script::AfterPassword(error("57P03", "the database system is starting up")),
             "the server refused with 57P03",
         ),
-        ("login broken off", Part::ThenClose(vec![]), broken),
-        ("MD5 asked for", Part::AfterStartup(message(b'R', &[0, 0, 0, 5, 1, 2, 3, 4])), not_iam),
-        ("nothing asked for (trust)", Part::AfterStartup(message(b'R', &[0, 0, 0, 0])), not_iam),
+        ("login broken off", Script::ThenClose(vec![]), broken),
+        ("MD5 asked for", Script::AfterStartup(message(b'R', &[0, 0, 0, 5, 1, 2, 3, 4])), not_iam),
+        ("nothing asked for (trust)", Script::AfterStartup(message(b'R', &[0, 0, 0, 0])), not_iam),
     ] {
-        let server = FakeServer::start(&ca, part).await;
+        let server = ScriptedServer::start(&ca, part).await;
         rows.push(row(fault, &at(&world, &server, &ca_file).await, "login", words));
     }
     rows
@@ -232,7 +232,7 @@ pub(super) async fn session() -> Vec<String> {
         let system = Clock::system();
         system.now() + Duration::from_mins(2)
     });
-    let findings = Run { clock: fast, ..Run::with(&token) }.examine(&world).await;
+    let findings = DoctorRun { clock: fast, ..DoctorRun::with(&token) }.examine(&world).await;
     rows.push(row("our clock is wrong", &findings, "clock", "the server's clock is -120 s from ours"));
     rows
 }

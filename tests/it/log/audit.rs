@@ -14,7 +14,7 @@ use super::sinks::{can_mount, fill_pipe};
 use super::{ADMIN, ask, parsed, reload};
 use crate::world::World;
 use crate::world::admin::{get, until};
-use crate::world::binary::{Binary, Launch};
+use crate::world::binary::{Launch, ProxyProcess};
 
 /// Mounts a small file system in a namespace of the service's own.
 const SMALL_DISK: &str = "mkdir disk && mount -t tmpfs -o size=64k none disk && exec \"$@\" 2>log";
@@ -29,7 +29,7 @@ enum AuditSink {
 
 struct Stage {
     sink: AuditSink,
-    binary: Binary,
+    binary: ProxyProcess,
     /// The reading end of a FIFO, and what it has read.
     fifo: Option<(Arc<File>, Arc<Mutex<String>>)>,
 }
@@ -52,8 +52,10 @@ impl AuditSink {
             Self::Device => None,
             Self::Fifo => Some("mkfifo audit.json && exec \"$@\" 2>log <>audit.json"),
         };
-        let binary =
-            Binary::launch(world, Launch { config, shell: shell.map(str::to_owned), ..Launch::usual() });
+        let binary = ProxyProcess::launch(
+            world,
+            Launch { config, shell: shell.map(str::to_owned), ..Launch::usual() },
+        );
         let fifo = (self == Self::Fifo).then(|| {
             let both = File::options().read(true).write(true).open(binary.file("audit.json")).unwrap();
             (Arc::new(both), Arc::default())
@@ -132,7 +134,7 @@ impl Stage {
 }
 
 async fn world() -> World {
-    World::wishes().limits("shutdown_timeout = \"0s\"").start().await
+    World::builder().limits("shutdown_timeout = \"0s\"").start().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -192,7 +194,8 @@ async fn the_log_refuses_logins_too_where_the_operator_says_so() {
     let world = world().await;
     let full = File::options().write(true).open("/dev/full").unwrap();
     let config = format!("{ADMIN}\n[audit]\nwhen_unwritable = \"refuse_logins\"");
-    let binary = Binary::launch(&world, Launch { config, stderr: Some(full.into()), ..Launch::usual() });
+    let binary =
+        ProxyProcess::launch(&world, Launch { config, stderr: Some(full.into()), ..Launch::usual() });
     until("it is noticed", async || get(binary.admin_addr(), "/readyz").await.0 == 503).await;
     let refused = binary.login(&world).await.err().expect("a refusal");
     assert_eq!(refused.sqlstate(), "57P03", "{refused:?}");
@@ -207,7 +210,7 @@ fn records(file: PathBuf) -> Vec<Value> {
 async fn a_file_that_is_renamed_is_followed_by_a_reload_and_no_record_is_lost() {
     let world = world().await;
     let config = format!("{ADMIN}\n[audit]\nto = \"./audit.json\"");
-    let mut binary = Binary::launch(&world, Launch { config, ..Launch::usual() });
+    let mut binary = ProxyProcess::launch(&world, Launch { config, ..Launch::usual() });
     let file = |name| binary.file(name);
     let written = async |name: &'static str, count: usize| {
         drop(binary.login(&world).await.unwrap());
@@ -240,7 +243,7 @@ async fn a_file_that_cannot_be_opened_is_a_start_that_fails_and_check_says_why()
     for (to, code) in [("/nowhere/audit.json", 78), ("/proc/self/audit.json", 1)] {
         let config = format!("[audit]\nto = \"{to}\"");
         let launch = Launch { config: config.clone(), ..Launch::usual() };
-        assert_eq!(Binary::exit_code(&world, launch).await, Some(code), "{to}");
+        assert_eq!(ProxyProcess::exit_code(&world, launch).await, Some(code), "{to}");
     }
     let config = world.folder().join("audited.toml");
     let text = fs::read_to_string(world.config_file()).unwrap();

@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 
 use self::sinks::{Reader, Sink};
 use crate::world::admin::{get, until};
-use crate::world::binary::{Binary, Launch};
+use crate::world::binary::{Launch, ProxyProcess};
 use crate::world::raw::query;
 use crate::world::{ErrorFields, RawClient, World};
 
@@ -30,7 +30,7 @@ async fn ask(client: &mut RawClient, sql: &str) {
     while client.message().await.expect("the session goes on").0 != b'Z' {}
 }
 
-async fn strangers(binary: &Binary) {
+async fn strangers(binary: &ProxyProcess) {
     for _ in 0..STRANGERS {
         let mut tcp = TcpStream::connect(("127.0.0.1", binary.port)).await.unwrap();
         tcp.write_all(b"junk").await.unwrap();
@@ -39,7 +39,7 @@ async fn strangers(binary: &Binary) {
 }
 
 /// SIGHUP is taken, and the end of the reload is told.
-fn reload(binary: &Binary) {
+fn reload(binary: &ProxyProcess) {
     binary.signal("HUP");
     assert!(binary.tells().contains("RELOADING=1"));
     assert!(binary.tells().contains("READY=1"));
@@ -54,7 +54,7 @@ fn fresh(world: &World, sub: &str, jti: &str) -> String {
 async fn goes_on(world: &World, sink: Sink) {
     let Some((launch, _reader)) = sink.open() else { return };
     let launch = Launch { config: ADMIN.to_owned(), args: vec!["--log-level", "trace"], ..launch };
-    let mut binary = Binary::launch(world, launch);
+    let mut binary = ProxyProcess::launch(world, launch);
     let mut live = binary.login(world).await.unwrap();
     ask(&mut live, "begin").await;
     strangers(&binary).await;
@@ -87,7 +87,7 @@ async fn goes_on(world: &World, sink: Sink) {
 }
 
 async fn world() -> World {
-    World::wishes().limits("shutdown_timeout = \"0s\"").start().await
+    World::builder().limits("shutdown_timeout = \"0s\"").start().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -107,7 +107,7 @@ async fn a_service_that_cannot_start_says_so_by_its_exit_code_whoever_reads() {
         for (config, code) in [("[admin]\nadr = 1", 78), (taken.as_str(), 1)] {
             let Some((launch, _reader)) = sink.open() else { continue };
             let launch = Launch { config: config.to_owned(), ..launch };
-            assert_eq!(Binary::exit_code(&world, launch).await, Some(code), "{sink:?}: {config}");
+            assert_eq!(ProxyProcess::exit_code(&world, launch).await, Some(code), "{sink:?}: {config}");
         }
     }
 }
@@ -123,7 +123,7 @@ async fn a_disk_that_has_room_again_gets_every_line_that_waited() {
     let world = world().await;
     let Some((launch, _)) = Sink::FullDisk.open() else { return };
     let launch = Launch { config: ADMIN.to_owned(), args: vec!["--log-format", "json"], ..launch };
-    let mut binary = Binary::launch(&world, launch);
+    let mut binary = ProxyProcess::launch(&world, launch);
     drop(binary.login(&world).await.unwrap());
     until("a record waits", async || binary.metric("pgpassport_log_queue_lines{sink=\"log\"}").await >= 3)
         .await;
@@ -151,7 +151,7 @@ async fn a_reader_who_wakes_up_is_told_how_much_is_lost() {
     let world = world().await;
     let Some((launch, Reader::Stopped(reader))) = Sink::StoppedReader.open() else { panic!("a pipe") };
     let args = vec!["--log-format", "json", "--log-level", "trace"];
-    let mut binary = Binary::launch(&world, Launch { config: ADMIN.to_owned(), args, ..launch });
+    let mut binary = ProxyProcess::launch(&world, Launch { config: ADMIN.to_owned(), args, ..launch });
     let lost = async || binary.metric("pgpassport_log_lines_lost_total{kind=\"log\"}").await;
     let mut logins = 0;
     while lost().await == 0 {

@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 
 use super::{ADMIN, parsed};
 use crate::world::admin::until;
-use crate::world::binary::{Binary, Launch};
+use crate::world::binary::{Launch, ProxyProcess};
 use crate::world::raw::{SSL_REQUEST, cancel, startup};
 use crate::world::{RawClient, World};
 
@@ -55,7 +55,7 @@ impl Stranger {
         }
     }
 
-    async fn comes(self, world: &World, binary: &Binary) {
+    async fn comes(self, world: &World, binary: &ProxyProcess) {
         let first = match self {
             Self::Silent => Vec::new(),
             Self::Junk => b"junk".to_vec(),
@@ -90,12 +90,12 @@ impl Stranger {
 }
 
 /// A service whose log is JSON in a file, at `level`.
-fn start(world: &World, level: &'static str) -> Binary {
+fn start(world: &World, level: &'static str) -> ProxyProcess {
     let args = vec!["--log-format", "json", "--log-level", level];
-    Binary::launch(world, Launch { config: ADMIN.to_owned(), args, ..Launch::usual() })
+    ProxyProcess::launch(world, Launch { config: ADMIN.to_owned(), args, ..Launch::usual() })
 }
 
-fn records(binary: &Binary) -> Vec<Value> {
+fn records(binary: &ProxyProcess) -> Vec<Value> {
     let log = binary.log();
     let whole = log.rfind('\n').map_or("", |end| &log[..end]);
     parsed(whole).into_iter().filter(|line| line["target"] == "audit").collect()
@@ -140,7 +140,7 @@ async fn flood(world: &World, level: &'static str, stranger: Stranger) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_strangers_is_counted_and_a_part_of_it_recorded() {
-    let world = World::wishes().limits("shutdown_timeout = \"0s\"").start().await;
+    let world = World::builder().limits("shutdown_timeout = \"0s\"").start().await;
     for stranger in Stranger::ALL {
         flood(&world, "info", stranger).await;
     }
@@ -150,7 +150,7 @@ async fn a_flood_of_strangers_is_counted_and_a_part_of_it_recorded() {
 /// Troubles that all logins have at once, and that strangers can take part in.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_trouble_of_all_logins_is_not_a_line_for_each_of_them() {
-    let world = World::wishes()
+    let world = World::builder()
         .limits("max_client_conn = 2\nmax_logins = 1\nshutdown_timeout = \"0s\"")
         .start()
         .await;
@@ -178,7 +178,7 @@ async fn a_trouble_of_all_logins_is_not_a_line_for_each_of_them() {
 /// The rate of a person who is refused is that person's own.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_person_who_is_refused_all_day_hides_nobody_else() {
-    let world = World::wishes().limits("shutdown_timeout = \"0s\"").start().await;
+    let world = World::builder().limits("shutdown_timeout = \"0s\"").start().await;
     let mut binary = start(&world, "info");
     let (mallory, bob) = (world.token("mallory"), world.token("bob"));
     for _ in 0..FLOOD {

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use super::{Guest, HITS, closed, own_server, sql_at};
+use super::{HITS, PoolGuest, closed, own_server, sql_at};
 use crate::world::raw::startup;
 use crate::world::{World, database};
 
@@ -27,8 +27,8 @@ async fn until_new_sessions_have(server: &aws_emulator::Postgres, name: &'static
 #[tokio::test(flavor = "multi_thread")]
 async fn u4_the_greeting_is_true_after_the_servers_configuration_has_changed() {
     let server = own_server(|_| {}).await;
-    let world = World::wishes().upstream(server.addr(), &database().ca).pool("").start().await;
-    let mut first = Guest::alice(&world).await;
+    let world = World::builder().upstream(server.addr(), &database().ca).pool("").start().await;
+    let mut first = PoolGuest::alice(&world).await;
     let pid = first.pid().await;
     first.leave_kept(&world).await;
     let settings = [
@@ -40,7 +40,7 @@ async fn u4_the_greeting_is_true_after_the_servers_configuration_has_changed() {
     ];
     alter_system(&server, &settings).await;
     until_new_sessions_have(&server, "default_transaction_read_only", "on").await;
-    let mut next = Guest::alice(&world).await;
+    let mut next = PoolGuest::alice(&world).await;
     let told = next.parameters();
     for expected in [
         "DateStyle=German, DMY\0",
@@ -58,7 +58,7 @@ async fn u4_the_greeting_is_true_after_the_servers_configuration_has_changed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn u4_a_server_that_turned_read_only_is_not_for_writers() {
     let server = own_server(|_| {}).await;
-    let world = World::wishes().upstream(server.addr(), &database().ca).pool("").start().await;
+    let world = World::builder().upstream(server.addr(), &database().ca).pool("").start().await;
     let token = world.token("alice");
     let psql = async |attributes: &str| {
         let connection = format!("user=alice dbname=app target_session_attrs={attributes}");
@@ -81,13 +81,13 @@ async fn u4_a_server_that_turned_read_only_is_not_for_writers() {
 #[tokio::test(flavor = "multi_thread")]
 async fn u4_a_process_that_does_not_answer_is_not_handed_out() {
     let server = own_server(|_| {}).await;
-    let world = World::wishes().upstream(server.addr(), &database().ca).pool("").start().await;
-    let mut first = Guest::alice(&world).await;
+    let world = World::builder().upstream(server.addr(), &database().ca).pool("").start().await;
+    let mut first = PoolGuest::alice(&world).await;
     let pid = first.pid().await;
     first.leave_kept(&world).await;
     let signal = |name: &str| assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
     signal("-STOP");
-    let mut next = Guest::alice(&world).await;
+    let mut next = PoolGuest::alice(&world).await;
     let new_pid = next.pid().await;
     signal("-CONT");
     assert_ne!(new_pid, pid);
@@ -98,8 +98,8 @@ async fn u4_a_process_that_does_not_answer_is_not_handed_out() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_only_a_login_looks_up_is_as_it_was_at_the_login() {
     let server = own_server(|_| {}).await;
-    let world = World::wishes().upstream(server.addr(), &database().ca).pool("").start().await;
-    let mut first = Guest::alice(&world).await;
+    let world = World::builder().upstream(server.addr(), &database().ca).pool("").start().await;
+    let mut first = PoolGuest::alice(&world).await;
     let pid = first.pid().await;
     first.leave_kept(&world).await;
     let changes = [
@@ -109,19 +109,19 @@ async fn what_only_a_login_looks_up_is_as_it_was_at_the_login() {
         "grant pool_helpers to alice",
     ];
     sql_at(&server, &changes).await;
-    let mut next = Guest::alice(&world).await;
+    let mut next = PoolGuest::alice(&world).await;
     assert_eq!(next.pid().await, pid);
     assert_eq!(next.ask("show work_mem").await, "4MB", "a setting of the role holds for new logins");
     next.ask("set role pool_helpers").await; // rights are looked up each time
     // And for a new login.
-    let mut newcomer = Guest::alice(&world).await;
+    let mut newcomer = PoolGuest::alice(&world).await;
     assert_eq!(newcomer.ask("show work_mem").await, "7MB");
     let logged_in = [pid, newcomer.pid().await];
     newcomer.leave_kept(&world).await;
     next.ask("reset role").await;
     next.leave_kept(&world).await;
     sql_at(&server, &["alter role alice nologin"]).await;
-    let mut late = Guest::alice(&world).await;
+    let mut late = PoolGuest::alice(&world).await;
     assert!(logged_in.contains(&late.pid().await));
     // Until it is closed, by a reload for one.
     late.leave_kept(&world).await;

@@ -9,11 +9,11 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::visible::sql;
-use super::{Guest, HITS, IDLE, KEPT, TERMINATE, closed};
+use super::{HITS, IDLE, KEPT, PoolGuest, TERMINATE, closed};
 use crate::world::World;
 use crate::world::admin::until;
 use crate::world::raw::{PATIENCE, message, password, query};
-use crate::world::scripted_server::{FakeServer, Part, welcome};
+use crate::world::scripted_server::{Script, ScriptedServer, welcome};
 
 /// Waits until the server's process is gone.
 pub(super) async fn until_gone(pid: &str) {
@@ -23,13 +23,13 @@ pub(super) async fn until_gone(pid: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn u4_a_clean_end_is_a_goodbye_or_a_plain_end() {
-    let world = World::wishes().pool("").start().await;
-    let mut first = Guest::alice(&world).await;
+    let world = World::builder().pool("").start().await;
+    let mut first = PoolGuest::alice(&world).await;
     let pid = first.pid().await;
     first.leave_kept(&world).await;
     // With TLS's own goodbye, and without.
     for (polite, kept) in [(true, 2.0), (false, 3.0)] {
-        let mut next = Guest::alice(&world).await;
+        let mut next = PoolGuest::alice(&world).await;
         assert_eq!(next.pid().await, pid);
         if polite {
             next.client.stream.shutdown().await.unwrap();
@@ -38,12 +38,12 @@ async fn u4_a_clean_end_is_a_goodbye_or_a_plain_end() {
         }
         world.metric_is(KEPT, kept).await;
     }
-    assert_eq!(Guest::alice(&world).await.pid().await, pid);
+    assert_eq!(PoolGuest::alice(&world).await.pid().await, pid);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn u4_whatever_is_doubtful_is_closed() {
-    let world = World::wishes().pool("").start().await;
+    let world = World::builder().pool("").start().await;
     sql("create table if not exists pool_copied (line text); grant insert on pool_copied to alice").await;
     let half = query("select 1")[..7].to_vec();
     let parse = message(b'P', b"\0select 1\0\0\0");
@@ -63,7 +63,7 @@ async fn u4_whatever_is_doubtful_is_closed() {
     let mut lost = 0.0;
     for (what, statements, last) in cases {
         for goodbye in [TERMINATE, b""] {
-            let mut guest = Guest::alice(&world).await;
+            let mut guest = PoolGuest::alice(&world).await;
             let pid = guest.pid().await;
             for statement in statements {
                 let _ = guest.try_ask(statement).await;
@@ -81,13 +81,13 @@ async fn u4_whatever_is_doubtful_is_closed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn u4_a_session_that_was_ended_is_closed() {
-    let world = World::wishes().pool("").session("client_idle_timeout = \"1s\"").start().await;
-    let mut by_rule = Guest::alice(&world).await;
+    let world = World::builder().pool("").session("client_idle_timeout = \"1s\"").start().await;
+    let mut by_rule = PoolGuest::alice(&world).await;
     let pid = by_rule.pid().await;
     while by_rule.client.message().await.is_some() {}
     world.metric_is(&closed("session"), 1.0).await;
     until_gone(&pid).await;
-    let mut by_server = Guest::alice(&world).await;
+    let mut by_server = PoolGuest::alice(&world).await;
     let pid = by_server.pid().await;
     let _ = sql(format!("select pg_terminate_backend({pid})")).await;
     while by_server.client.message().await.is_some() {}
@@ -106,8 +106,8 @@ fn is_connected(local: u16, remote: u16) -> bool {
 async fn u4_a_client_that_is_gone_before_the_welcome_leaves_no_connection() {
     let ca = Ca::new().unwrap();
     let (to, mut logins) = mpsc::unbounded_channel();
-    let fake = FakeServer::start(&ca, Part::ThenHand(Vec::new(), to)).await;
-    let world = World::wishes().pool("").upstream(fake.addr, &ca).start().await;
+    let scripted = ScriptedServer::start(&ca, Script::ThenHand(Vec::new(), to)).await;
+    let world = World::builder().pool("").upstream(scripted.addr, &ca).start().await;
     let mut client = world.raw().await;
     client.start("alice", Some("app")).await;
     assert_eq!(client.message().await.unwrap().0, b'R');
@@ -131,14 +131,14 @@ async fn u4_a_client_that_is_gone_before_the_welcome_leaves_no_connection() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn u4_a_server_that_died_while_idle_is_not_noticed_by_the_next() {
-    let world = World::wishes().pool("").start().await;
+    let world = World::builder().pool("").start().await;
     for round in 1..=5_u8 {
-        let mut first = Guest::alice(&world).await;
+        let mut first = PoolGuest::alice(&world).await;
         let pid = first.pid().await;
         first.leave_kept(&world).await;
         let _ = sql(format!("select pg_terminate_backend({pid})")).await;
         until_gone(&pid).await;
-        let mut next = Guest::alice(&world).await;
+        let mut next = PoolGuest::alice(&world).await;
         assert_ne!(next.pid().await, pid);
         world.metric_is(&closed("server"), round.into()).await;
         next.client.send(&query("begin")).await;
@@ -149,15 +149,15 @@ async fn u4_a_server_that_died_while_idle_is_not_noticed_by_the_next() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn u4_a_drain_closes_what_is_idle_and_keeps_nothing_more() {
-    let mut world = World::wishes().pool("").start().await;
+    let mut world = World::builder().pool("").start().await;
     let mut pids = Vec::new();
     for zone in ["UTC", "Asia/Tokyo"] {
         let pairs = [("user", "alice"), ("database", "app"), ("TimeZone", zone)];
-        let mut guest = Guest::come(&world, &world.token("alice"), &pairs).await;
+        let mut guest = PoolGuest::come(&world, &world.token("alice"), &pairs).await;
         pids.push(guest.pid().await);
         guest.leave_kept(&world).await;
     }
-    let mut late = Guest::alice(&world).await;
+    let mut late = PoolGuest::alice(&world).await;
     pids.push(late.pid().await);
     late.ask("begin").await;
     world.stopping.drain.cancel();
@@ -174,10 +174,10 @@ async fn u4_a_drain_closes_what_is_idle_and_keeps_nothing_more() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn u4_a_reload_closes_what_was_kept_under_other_rules() {
-    let world = World::wishes().pool("").start().await;
-    let mut first = Guest::alice(&world).await;
+    let world = World::builder().pool("").start().await;
+    let mut first = PoolGuest::alice(&world).await;
     let pid = first.pid().await;
-    let old = Guest::alice(&world).await;
+    let old = PoolGuest::alice(&world).await;
     first.leave_kept(&world).await;
     assert!(world.reloaded().await);
     world.metric_is(&closed("pool"), 1.0).await;
@@ -186,16 +186,16 @@ async fn u4_a_reload_closes_what_was_kept_under_other_rules() {
     old.leave().await;
     world.metric_is(&closed("pool"), 2.0).await;
     world.metric_is(IDLE, 0.0).await;
-    let mut next = Guest::alice(&world).await;
+    let mut next = PoolGuest::alice(&world).await;
     let pid = next.pid().await;
     next.leave_kept(&world).await;
-    let mut again = Guest::alice(&world).await;
+    let mut again = PoolGuest::alice(&world).await;
     assert_eq!(again.pid().await, pid, "the new ones have a pool of their own");
     again.leave_kept(&world).await;
     world.metric_is(KEPT, 3.0).await;
     world.edit("mode = \"session\"", "mode = \"off\"");
     assert!(world.reloaded().await);
-    let mut last = Guest::alice(&world).await;
+    let mut last = PoolGuest::alice(&world).await;
     let pid = last.pid().await;
     last.leave().await;
     until_gone(&pid).await;

@@ -1,15 +1,15 @@
 //! A connection is for the one it was opened for: nobody else gets it, and nobody at all without a good token and the
 //! right to come.
 
-use aws_emulator::{Issuer, IssuerOptions, Provider, names};
+use aws_emulator::{Issuer, IssuerOptions, OidcProvider, names};
 
-use super::{Guest, HITS, IDLE};
+use super::{HITS, IDLE, PoolGuest};
 use crate::world::World;
 use crate::world::raw::startup;
 
 /// Somebody who comes by this token, asking for this, gets a connection of their own.
 async fn is_apart(world: &World, token: &str, pairs: &[(&str, &str)], pid: &str, what: &str) {
-    let mut other = Guest::come(world, token, pairs).await;
+    let mut other = PoolGuest::come(world, token, pairs).await;
     assert_ne!(other.pid().await, pid, "{what}");
     assert!(world.metric(HITS).await < 0.5, "{what}");
 }
@@ -20,7 +20,7 @@ const USUAL: [(&str, &str); 3] = [("user", "alice"), ("database", "app"), ("appl
 
 /// One connection that waits for who has come as usual.
 async fn waiting(world: &World, token: &str) -> String {
-    let mut first = Guest::come(world, token, &USUAL).await;
+    let mut first = PoolGuest::come(world, token, &USUAL).await;
     let pid = first.pid().await;
     first.leave_kept(world).await;
     pid
@@ -28,7 +28,7 @@ async fn waiting(world: &World, token: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn u4_another_wish_is_another_connection() {
-    let world = World::wishes().pool("").start().await;
+    let world = World::builder().pool("").start().await;
     let (alice, bob) = (world.token("alice"), world.token("bob"));
     let pid = waiting(&world, &alice).await;
     let cases: [(&str, &str, Pairs<'_>); 8] = [
@@ -47,21 +47,21 @@ async fn u4_another_wish_is_another_connection() {
     // The protocol decides on the server's key.
     let mut packet = startup(&USUAL);
     packet[7] = 2;
-    let mut newer = Guest::come_by(world.raw().await, &alice, &packet).await;
+    let mut newer = PoolGuest::come_by(world.raw().await, &alice, &packet).await;
     assert_ne!(newer.pid().await, pid);
     // It was there all the time.
-    assert_eq!(Guest::come(&world, &alice, &USUAL).await.pid().await, pid);
+    assert_eq!(PoolGuest::come(&world, &alice, &USUAL).await.pid().await, pid);
     world.metric_is(HITS, 1.0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn u4_two_people_who_are_one_database_user_share_nothing() {
-    let world = World::wishes().pool("").user("claim = \"login\"").start().await;
+    let world = World::builder().pool("").user("claim = \"login\"").start().await;
     let token = |subject: &str| world.mint(world.claims(subject).set("login", "alice"));
     let pid = waiting(&world, &token("first")).await;
     is_apart(&world, &token("second"), &USUAL, &pid, "subject").await;
     // Another token of the same person is as good as the first.
-    assert_eq!(Guest::come(&world, &token("first"), &USUAL).await.pid().await, pid);
+    assert_eq!(PoolGuest::come(&world, &token("first"), &USUAL).await.pid().await, pid);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -72,9 +72,9 @@ async fn u4_the_same_subject_of_another_issuer_is_somebody_else() {
         other.url(),
         names::AUDIENCE
     );
-    let world = World::wishes().pool("").issuer(&second).start().await;
+    let world = World::builder().pool("").issuer(&second).start().await;
     let audiences = vec![names::AUDIENCE.to_owned()];
-    world.cloud.sts.put_provider(Provider { url: other.url(), audiences, fetch_url: None });
+    world.cloud.sts.put_provider(OidcProvider { url: other.url(), audiences, fetch_url: None });
     let pid = waiting(&world, &world.token("alice")).await;
     let theirs = world.plant(other.mint(other.default_claims("alice")));
     is_apart(&world, &theirs, &USUAL, &pid, "issuer").await;
@@ -83,7 +83,7 @@ async fn u4_the_same_subject_of_another_issuer_is_somebody_else() {
 #[tokio::test(flavor = "multi_thread")]
 async fn u4_a_warm_connection_opens_no_door() {
     let allow = "allow = [{ claim = \"groups\", any = [\"crew\"] }]";
-    let world = World::wishes().pool("").cluster(allow).start().await;
+    let world = World::builder().pool("").cluster(allow).start().await;
     let claims = || world.claims("alice").set("groups", "crew");
     let pid = waiting(&world, &world.mint(claims())).await;
     let now = world.cloud.clock.unix();
@@ -105,13 +105,13 @@ async fn u4_a_warm_connection_opens_no_door() {
     client.send(&startup(&[("user", "bob"), USUAL[1], USUAL[2]])).await;
     assert!(client.finish_login(&world.mint(claims())).await.is_err(), "not as somebody else either");
     assert!(world.metric(HITS).await < 0.5 && world.metric(IDLE).await > 0.5, "nobody came near it");
-    assert_eq!(Guest::come(&world, &world.mint(claims()), &USUAL).await.pid().await, pid);
+    assert_eq!(PoolGuest::come(&world, &world.mint(claims()), &USUAL).await.pid().await, pid);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn u4_another_cluster_is_another_connection_whatever_its_server() {
     // The same server by the same endpoint, led to by another listener.
-    let world = World::wishes().pool("").listen("name = \"one-door\"");
+    let world = World::builder().pool("").listen("name = \"one-door\"");
     let again = format!(
         r#"
         [[cluster]]
@@ -137,7 +137,7 @@ async fn u4_another_cluster_is_another_connection_whatever_its_server() {
     let token = world.token("alice");
     let pid = waiting(&world, &token).await;
     let client = crate::world::RawClient::connect(world.ports[1], world.listener_ca()).await;
-    let mut other = Guest::come_by(client, &token, &startup(&USUAL)).await;
+    let mut other = PoolGuest::come_by(client, &token, &startup(&USUAL)).await;
     assert_ne!(other.pid().await, pid);
     assert!(world.metric(HITS).await < 0.5);
 }

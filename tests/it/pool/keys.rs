@@ -1,23 +1,23 @@
 //! Cancel keys where connections are kept: a key is for one session and ends with it.
 
 use super::visible::sql;
-use super::{Guest, HITS, KEPT, closed};
+use super::{HITS, KEPT, PoolGuest, closed};
 use crate::world::admin::until;
 use crate::world::raw::{query, startup};
 use crate::world::{World, shared_secret};
 
-async fn come(world: &World, minor: u8) -> Guest {
+async fn come(world: &World, minor: u8) -> PoolGuest {
     let mut packet = startup(&[("user", "alice"), ("database", "app")]);
     packet[7] = minor;
-    Guest::come_by(world.raw().await, &world.token("alice"), &packet).await
+    PoolGuest::come_by(world.raw().await, &world.token("alice"), &packet).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn u4_an_old_key_does_nothing_to_a_later_session() {
     let (_file, shared) = shared_secret();
     for (minor, length, secret) in [(0, 8, ""), (2, 36, ""), (0, 8, shared.as_str()), (2, 36, &shared)] {
-        let world = World::wishes().pool("").cancel(secret).start().await;
-        let other = World::wishes().cancel(secret).start().await;
+        let world = World::builder().pool("").cancel(secret).start().await;
+        let other = World::builder().cancel(secret).start().await;
         let mut first = come(&world, minor).await;
         let (pid, old) = (first.pid().await, first.key());
         assert_eq!(old.len(), length);
@@ -43,7 +43,7 @@ async fn u4_an_old_key_does_nothing_to_a_later_session() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn u4_a_session_that_was_sent_a_cancel_leaves_no_connection() {
-    let world = World::wishes().pool("").start().await;
+    let world = World::builder().pool("").start().await;
     for (minor, count) in [(0, 1.0), (2, 2.0)] {
         let mut guest = come(&world, minor).await;
         let pid = guest.pid().await;

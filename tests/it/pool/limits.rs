@@ -1,24 +1,24 @@
 //! How many connections are kept, and for how long.
 
 use super::ends::until_gone;
-use super::{Guest, HITS, IDLE, KEPT, closed};
+use super::{HITS, IDLE, KEPT, PoolGuest, closed};
 use crate::world::World;
 
-async fn come(world: &World, name: &str) -> Guest {
+async fn come(world: &World, name: &str) -> PoolGuest {
     let pairs = [("user", "alice"), ("database", "app"), ("application_name", name)];
-    Guest::come(world, &world.token("alice"), &pairs).await
+    PoolGuest::come(world, &world.token("alice"), &pairs).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn u4_as_many_are_kept_of_one_login_and_in_all_as_there_may_be() {
-    let world = World::wishes().pool("max_idle = 3\nmax_idle_per_login = 2").start().await;
+    let world = World::builder().pool("max_idle = 3\nmax_idle_per_login = 2").start().await;
     let bob = [("user", "bob"), ("database", "app")];
     let mut guests = Vec::new();
     for name in ["a", "b", "c"] {
         guests.push(come(&world, name).await);
     }
-    guests.push(Guest::alice(&world).await);
-    guests.push(Guest::come(&world, &world.token("bob"), &bob).await);
+    guests.push(PoolGuest::alice(&world).await);
+    guests.push(PoolGuest::come(&world, &world.token("bob"), &bob).await);
     let (mut pids, mut kept) = (Vec::new(), 0.0);
     for (number, mut guest) in guests.into_iter().enumerate() {
         pids.push(guest.pid().await);
@@ -36,26 +36,26 @@ async fn u4_as_many_are_kept_of_one_login_and_in_all_as_there_may_be() {
     world.metric_is(IDLE, 3.0).await;
     until_gone(&pids[0]).await;
     until_gone(&pids[2]).await;
-    assert_eq!(Guest::come(&world, &world.token("bob"), &bob).await.pid().await, pids[4]);
-    assert_eq!(Guest::alice(&world).await.pid().await, pids[3]);
+    assert_eq!(PoolGuest::come(&world, &world.token("bob"), &bob).await.pid().await, pids[4]);
+    assert_eq!(PoolGuest::alice(&world).await.pid().await, pids[3]);
     assert_eq!(come(&world, "b").await.pid().await, pids[1]);
 }
 
 /// Whoever comes lately finds a place: those who came first do not keep them all.
 #[tokio::test(flavor = "multi_thread")]
 async fn places_are_shared_by_all_who_come() {
-    let world = World::wishes().pool("max_idle = 5").user("claim = \"login\"").start().await;
+    let world = World::builder().pool("max_idle = 5").user("claim = \"login\"").start().await;
     let token = |number: usize| world.mint(world.claims(&format!("person{number}")).set("login", "alice"));
     let pairs = [("user", "alice"), ("database", "app")];
     let mut pids = Vec::new();
     for number in 0..15 {
-        let mut guest = Guest::come(&world, &token(number), &pairs).await;
+        let mut guest = PoolGuest::come(&world, &token(number), &pairs).await;
         pids.push(guest.pid().await);
         guest.leave_kept(&world).await;
     }
     world.metric_is(&closed("full"), 10.0).await;
     for (number, pid) in pids.iter().enumerate().skip(10) {
-        let mut guest = Guest::come(&world, &token(number), &pairs).await;
+        let mut guest = PoolGuest::come(&world, &token(number), &pairs).await;
         assert_eq!(guest.pid().await, *pid, "person{number} has no place");
     }
     world.metric_is(HITS, 5.0).await;
@@ -64,7 +64,7 @@ async fn places_are_shared_by_all_who_come() {
 #[tokio::test(flavor = "multi_thread")]
 async fn u4_those_whose_time_is_over_are_closed_though_nobody_comes() {
     for (key, reason) in [("server_idle_timeout", "idle"), ("server_lifetime", "lifetime")] {
-        let world = World::wishes().pool(&format!("{key} = \"2s\"")).start().await;
+        let world = World::builder().pool(&format!("{key} = \"2s\"")).start().await;
         let mut guest = come(&world, "a").await;
         let pid = guest.pid().await;
         guest.leave_kept(&world).await;
@@ -76,7 +76,7 @@ async fn u4_those_whose_time_is_over_are_closed_though_nobody_comes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn u4_one_that_is_too_old_when_its_client_leaves_is_not_kept() {
-    let world = World::wishes().pool("server_lifetime = \"1s\"").start().await;
+    let world = World::builder().pool("server_lifetime = \"1s\"").start().await;
     let mut guest = come(&world, "a").await;
     let pid = guest.pid().await;
     guest.ask("select pg_sleep(1.1)").await;

@@ -46,12 +46,12 @@ async fn sql_at(server: &Postgres, statements: &[&str]) {
 }
 
 /// A session, and what it was greeted with.
-struct Guest {
+struct PoolGuest {
     client: RawClient,
     greeting: Vec<(u8, Vec<u8>)>,
 }
 
-impl Guest {
+impl PoolGuest {
     /// alice, who asks for nothing.
     async fn alice(world: &World) -> Self {
         Self::come(world, &world.token("alice"), &[("user", "alice"), ("database", "app")]).await
@@ -137,12 +137,12 @@ impl Guest {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_comes_again_finds_the_connection_and_the_record_says_so() {
-    let world = World::wishes().pool("").limits("max_user_client_connections = 1").start().await;
-    let mut first = Guest::alice(&world).await;
+    let world = World::builder().pool("").limits("max_user_client_connections = 1").start().await;
+    let mut first = PoolGuest::alice(&world).await;
     let pid = first.pid().await;
     first.leave_kept(&world).await;
     for again in 1..=3_u8 {
-        let mut next = Guest::alice(&world).await; // its place is free at once
+        let mut next = PoolGuest::alice(&world).await; // its place is free at once
         assert_eq!(next.pid().await, pid, "visit {again}");
         next.leave_kept(&world).await;
         world.metric_is(HITS, again.into()).await;
@@ -161,15 +161,15 @@ async fn whoever_comes_again_finds_the_connection_and_the_record_says_so() {
 /// The acceptor hands sessions to the core with the fewest: the next one is not where the last one was.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_comes_along_from_core_to_core() {
-    let world = World::wishes().pool("").start().await;
+    let world = World::builder().pool("").start().await;
     let bob =
-        async || Guest::come(&world, &world.token("bob"), &[("user", "bob"), ("database", "app")]).await;
-    let mut first = Guest::alice(&world).await;
+        async || PoolGuest::come(&world, &world.token("bob"), &[("user", "bob"), ("database", "app")]).await;
+    let mut first = PoolGuest::alice(&world).await;
     let pid = first.pid().await;
     first.leave_kept(&world).await;
     let mut others = Vec::new();
     for visit in 0..6 {
-        let mut next = Guest::alice(&world).await;
+        let mut next = PoolGuest::alice(&world).await;
         assert_eq!(next.pid().await, pid, "visit {visit}");
         let long = next.ask("select repeat('x', 3000000)").await;
         assert_eq!(long.len(), 3_000_000);
@@ -182,7 +182,7 @@ async fn a_connection_comes_along_from_core_to_core() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pool_that_is_off_keeps_nothing() {
     let world = World::start().await;
-    let mut guest = Guest::alice(&world).await;
+    let mut guest = PoolGuest::alice(&world).await;
     let pid = guest.pid().await;
     guest.leave().await;
     let record = world.audit("end", "client_left").await;

@@ -1,14 +1,14 @@
 //! `application_name`: it does not part people from their connections, and each session has its own.
 
-use super::{Guest, HITS, own_server, sql_at};
+use super::{HITS, PoolGuest, own_server, sql_at};
 use crate::world::{World, database};
 
 const ASKED: &str = "select current_setting('application_name') || '|' || application_name \
                      from pg_stat_activity where pid = pg_backend_pid()";
 
-async fn come(world: &World, name: &str) -> Guest {
+async fn come(world: &World, name: &str) -> PoolGuest {
     let pairs = [("user", "alice"), ("database", "app"), ("application_name", name)];
-    Guest::come(world, &world.token("alice"), &pairs).await
+    PoolGuest::come(world, &world.token("alice"), &pairs).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -30,8 +30,8 @@ async fn a_connection_serves_a_program_by_the_name_that_a_new_login_would_have()
     for strings in ["on", "off"] {
         let setting = format!("alter system set standard_conforming_strings = {strings}");
         sql_at(&server, &[&setting, "select pg_reload_conf()"]).await;
-        let world = World::wishes().upstream(server.addr(), &database().ca).pool("").start().await;
-        let fresh = World::wishes().upstream(server.addr(), &database().ca).start().await;
+        let world = World::builder().upstream(server.addr(), &database().ca).pool("").start().await;
+        let fresh = World::builder().upstream(server.addr(), &database().ca).start().await;
         let mut first = come(&world, "the first").await;
         let pid = first.pid().await;
         first.leave_kept(&world).await;
@@ -51,7 +51,7 @@ async fn a_connection_serves_a_program_by_the_name_that_a_new_login_would_have()
 /// PostgreSQL changes these, and not every release in the same way.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_name_that_the_server_changes_has_its_own_connections() {
-    let world = World::wishes().pool("").start().await;
+    let world = World::builder().pool("").start().await;
     let fresh = World::start().await;
     come(&world, "a").await.leave_kept(&world).await;
     for name in ["B\u{fc}ro", "tab\there", &"long".repeat(16)] {
@@ -69,7 +69,7 @@ async fn a_name_that_the_server_changes_has_its_own_connections() {
 /// One that was opened by the same name comes first: it is the whole of a new login, `RESET` included.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_program_gets_its_own_connection_where_there_is_one() {
-    let world = World::wishes().pool("").start().await;
+    let world = World::builder().pool("").start().await;
     let (mut a, mut b) = (come(&world, "a").await, come(&world, "b").await);
     let pids = [a.pid().await, b.pid().await];
     a.leave_kept(&world).await;

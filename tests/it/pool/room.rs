@@ -4,17 +4,17 @@
 use aws_emulator::Ca;
 use futures_util::future::join_all;
 
-use super::{Guest, IDLE, closed, own_server, sql_at};
+use super::{IDLE, PoolGuest, closed, own_server, sql_at};
 use crate::world::raw::startup;
-use crate::world::scripted_server::{FakeServer, Part, error};
+use crate::world::scripted_server::{Script, ScriptedServer, error};
 use crate::world::{ErrorFields, World, database};
 
 /// Everybody is alice for the server, and somebody else for the proxy.
 const ONE_USER: &str = "claim = \"login\"";
 
-async fn person(world: &World, number: usize) -> Guest {
+async fn person(world: &World, number: usize) -> PoolGuest {
     let token = world.mint(world.claims(&format!("person{number}")).set("login", "alice"));
-    Guest::come(world, &token, &[("user", "alice"), ("database", "app")]).await
+    PoolGuest::come(world, &token, &[("user", "alice"), ("database", "app")]).await
 }
 
 async fn refusal(world: &World, user: &str, database: &str) -> Result<(), ErrorFields> {
@@ -27,8 +27,8 @@ async fn refusal(world: &World, user: &str, database: &str) -> Result<(), ErrorF
 async fn the_longest_idle_connection_of_anyone_makes_room_for_a_login() {
     // Three of the ten are the superuser's.
     let server = own_server(|options| options.max_connections = 10).await;
-    let wishes = World::wishes().upstream(server.addr(), &database().ca);
-    let world = wishes.pool("").user(ONE_USER).start().await;
+    let builder = World::builder().upstream(server.addr(), &database().ca);
+    let world = builder.pool("").user(ONE_USER).start().await;
     let mut pids = Vec::new();
     for number in 0..7 {
         let mut guest = person(&world, number).await;
@@ -48,7 +48,8 @@ async fn the_longest_idle_connection_of_anyone_makes_room_for_a_login() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crowd_finds_room_at_once_and_the_first_that_finds_none_is_told_so() {
     let server = own_server(|options| options.max_connections = 13).await;
-    let world = World::wishes().upstream(server.addr(), &database().ca).pool("").user(ONE_USER).start().await;
+    let world =
+        World::builder().upstream(server.addr(), &database().ca).pool("").user(ONE_USER).start().await;
     let first: Vec<_> = join_all((0..10).map(|number| person(&world, number))).await;
     for guest in first {
         guest.leave_kept(&world).await;
@@ -69,13 +70,13 @@ async fn limits_of_a_role_and_of_a_database_are_met_by_their_own_idle_connection
     let limited =
         ["alter role pool_single connection limit 1", "create database pool_small connection limit 1"];
     sql_at(&server, &limited).await;
-    let world = World::wishes().upstream(server.addr(), &database().ca).pool("").start().await;
+    let world = World::builder().upstream(server.addr(), &database().ca).pool("").start().await;
     let come = async |user: &'static str, database: &'static str, style: &'static str| {
         let pairs = [("user", user), ("database", database), ("DateStyle", style)];
-        Guest::come(&world, &world.token(user), &pairs).await
+        PoolGuest::come(&world, &world.token(user), &pairs).await
     };
     // This one is idle for the longest time, and would not help.
-    let mut other = Guest::alice(&world).await;
+    let mut other = PoolGuest::alice(&world).await;
     let other_pid = other.pid().await;
     other.leave_kept(&world).await;
     for (count, (user, first, second)) in (1_u8..).zip([
@@ -91,17 +92,21 @@ async fn limits_of_a_role_and_of_a_database_are_met_by_their_own_idle_connection
         assert!(told.message().starts_with("too many connections for "), "{told:?}");
         drop(guest);
     }
-    assert_eq!(Guest::alice(&world).await.pid().await, other_pid, "somebody else's connection was given up");
+    assert_eq!(
+        PoolGuest::alice(&world).await.pid().await,
+        other_pid,
+        "somebody else's connection was given up"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_server_is_asked_once_where_nothing_is_idle() {
     let ca = Ca::new().unwrap();
     let full = error("53300", "sorry, too many clients already");
-    let server = FakeServer::start(&ca, Part::AfterStartup(full)).await;
-    let wishes = World::wishes().upstream(server.addr, &ca);
-    for (count, wishes) in [(1, wishes.clone()), (2, wishes.pool(""))] {
-        let world = wishes.start().await;
+    let server = ScriptedServer::start(&ca, Script::AfterStartup(full)).await;
+    let builder = World::builder().upstream(server.addr, &ca);
+    for (count, builder) in [(1, builder.clone()), (2, builder.pool(""))] {
+        let world = builder.start().await;
         let told = refusal(&world, "alice", "app").await.unwrap_err();
         assert_eq!((told.sqlstate(), told.message()), ("53300", "sorry, too many clients already"));
         assert_eq!(server.count(), count);

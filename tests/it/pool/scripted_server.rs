@@ -10,34 +10,34 @@ use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 
 use crate::world::raw::{PATIENCE, message};
-use crate::world::scripted_server::{FakeServer, Part, welcome};
+use crate::world::scripted_server::{Script, ScriptedServer, welcome};
 
 /// A server and its connections, in the order of their logins.
-pub(super) struct Server {
-    pub(super) fake: FakeServer,
+pub(super) struct WarmServer {
+    pub(super) fake: ScriptedServer,
     connections: mpsc::UnboundedReceiver<TlsStream<TcpStream>>,
 }
 
 /// One of them.
-pub(super) struct Session {
+pub(super) struct WarmSession {
     stream: TlsStream<TcpStream>,
     /// What SHOW answers.
     pub(super) shows: HashMap<String, String>,
 }
 
-impl Server {
+impl WarmServer {
     pub(super) async fn start(ca: &Ca) -> Self {
         let (to, connections) = mpsc::unbounded_channel();
-        Self { fake: FakeServer::start(ca, Part::ThenHand(welcome(), to)).await, connections }
+        Self { fake: ScriptedServer::start(ca, Script::ThenHand(welcome(), to)).await, connections }
     }
 
-    pub(super) async fn session(&mut self) -> Session {
+    pub(super) async fn session(&mut self) -> WarmSession {
         let stream = timeout(PATIENCE, self.connections.recv()).await.expect("nobody logs in").unwrap();
-        Session { stream, shows: HashMap::new() }
+        WarmSession { stream, shows: HashMap::new() }
     }
 }
 
-impl Session {
+impl WarmSession {
     pub(super) async fn say(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).await.unwrap();
         self.stream.flush().await.unwrap();

@@ -3,26 +3,26 @@
 
 use aws_emulator::Ca;
 
-use super::scripted_server::{Server, Session};
-use super::{Guest, HITS, KEPT, closed};
+use super::scripted_server::{WarmServer, WarmSession};
+use super::{HITS, KEPT, PoolGuest, closed};
 use crate::world::World;
 use crate::world::raw::message;
 use crate::world::scripted_server::error;
 
 const COMMANDS: [&str; 2] = ["DISCARD ALL", "RESET ROLE"];
 
-async fn world(server: &Server, ca: &Ca) -> World {
-    World::wishes().pool("").upstream(server.fake.addr, ca).start().await
+async fn world(server: &WarmServer, ca: &Ca) -> World {
+    World::builder().pool("").upstream(server.fake.addr, ca).start().await
 }
 
 /// alice again, on this connection, whose server tells her `news` as she comes.
-async fn again(world: &World, session: &mut Session, news: &[u8]) -> Guest {
-    tokio::join!(Guest::alice(world), session.is_checked(news)).0
+async fn again(world: &World, session: &mut WarmSession, news: &[u8]) -> PoolGuest {
+    tokio::join!(PoolGuest::alice(world), session.is_checked(news)).0
 }
 
 /// One visit, at a server that answers as it should.
-async fn visit(world: &World, server: &mut Server) -> Session {
-    let guest = Guest::alice(world).await;
+async fn visit(world: &World, server: &mut WarmServer) -> WarmSession {
+    let guest = PoolGuest::alice(world).await;
     let mut session = server.session().await;
     let before = world.metric(KEPT).await;
     guest.leave().await;
@@ -34,7 +34,7 @@ async fn visit(world: &World, server: &mut Server) -> Session {
 #[tokio::test(flavor = "multi_thread")]
 async fn u4_a_server_that_is_not_reset_as_it_should_be_is_closed() {
     let ca = Ca::new().unwrap();
-    let mut server = Server::start(&ca).await;
+    let mut server = WarmServer::start(&ca).await;
     let world = world(&server, &ca).await;
     let discarded = message(b'C', b"DISCARD ALL\0");
     for (count, bad) in (1_u8..).zip([
@@ -45,7 +45,7 @@ async fn u4_a_server_that_is_not_reset_as_it_should_be_is_closed() {
         [discarded.clone(), message(b'Z', b"I"), message(b'C', b"RESET\0"), message(b'Z', b"E")].concat(),
         b"C\0\0\0\x03".to_vec(),
     ]) {
-        let guest = Guest::alice(&world).await;
+        let guest = PoolGuest::alice(&world).await;
         let mut session = server.session().await;
         guest.leave().await;
         for command in COMMANDS {
@@ -63,9 +63,9 @@ async fn u4_a_server_that_is_not_reset_as_it_should_be_is_closed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn u4_a_server_that_does_not_answer_is_closed_after_five_seconds() {
     let ca = Ca::new().unwrap();
-    let mut server = Server::start(&ca).await;
+    let mut server = WarmServer::start(&ca).await;
     let world = world(&server, &ca).await;
-    let guest = Guest::alice(&world).await;
+    let guest = PoolGuest::alice(&world).await;
     let mut session = server.session().await;
     guest.leave().await;
     for command in COMMANDS {
@@ -80,7 +80,7 @@ async fn u4_a_server_that_does_not_answer_is_closed_after_five_seconds() {
 #[tokio::test(flavor = "multi_thread")]
 async fn u4_a_server_that_speaks_while_it_is_idle_is_closed() {
     let ca = Ca::new().unwrap();
-    let mut server = Server::start(&ca).await;
+    let mut server = WarmServer::start(&ca).await;
     let world = world(&server, &ca).await;
     for (count, said) in (1_u8..).zip([
         message(b'N', b"SNOTICE\0\0"),
@@ -92,7 +92,7 @@ async fn u4_a_server_that_speaks_while_it_is_idle_is_closed() {
         let mut session = visit(&world, &mut server).await;
         session.say(&said).await;
         // Found by the next one, or by the look that is taken once a second.
-        let next = Guest::alice(&world).await;
+        let next = PoolGuest::alice(&world).await;
         assert!(next.greeting.iter().all(|(tag, _)| b"RSK".contains(tag)), "{:?}", next.greeting);
         world.metric_is(&closed("server"), count.into()).await;
         assert_eq!(server.fake.count(), 2 * usize::from(count), "it was used again");
@@ -105,9 +105,9 @@ async fn u4_a_server_that_speaks_while_it_is_idle_is_closed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn u4_the_next_greeting_tells_what_has_changed_for_good() {
     let ca = Ca::new().unwrap();
-    let mut server = Server::start(&ca).await;
+    let mut server = WarmServer::start(&ca).await;
     let world = world(&server, &ca).await;
-    let mut guest = Guest::alice(&world).await;
+    let mut guest = PoolGuest::alice(&world).await;
     assert_eq!(guest.parameters(), ["server_version=16.3\0"]);
     let mut session = server.session().await;
     // An upgrade in the middle of a session, say; a reset does not bring it back, and so tells nothing.
@@ -134,7 +134,7 @@ async fn u4_the_next_greeting_tells_what_has_changed_for_good() {
 #[tokio::test(flavor = "multi_thread")]
 async fn u4_the_greeting_tells_what_has_changed_while_the_connection_was_idle() {
     let ca = Ca::new().unwrap();
-    let mut server = Server::start(&ca).await;
+    let mut server = WarmServer::start(&ca).await;
     let world = world(&server, &ca).await;
     let mut session = visit(&world, &mut server).await;
     let news = [message(b'S', b"in_hot_standby\0on\0"), message(b'S', b"server_version\x0017.1\0")];
@@ -147,7 +147,7 @@ async fn u4_the_greeting_tells_what_has_changed_while_the_connection_was_idle() 
 #[tokio::test(flavor = "multi_thread")]
 async fn u4_a_server_that_is_not_idle_when_it_is_asked_is_closed_and_the_login_is_a_new_one() {
     let ca = Ca::new().unwrap();
-    let mut server = Server::start(&ca).await;
+    let mut server = WarmServer::start(&ca).await;
     let world = world(&server, &ca).await;
     for (count, bad) in (1_u8..).zip([
         error("57P01", "terminating connection due to administrator command"),
@@ -161,7 +161,7 @@ async fn u4_a_server_that_is_not_idle_when_it_is_asked_is_closed_and_the_login_i
             assert_eq!(session.hear().await, Some((b'S', String::new())));
             session.say_in_vain(&bad).await;
         };
-        let (next, ()) = tokio::join!(Guest::alice(&world), asked);
+        let (next, ()) = tokio::join!(PoolGuest::alice(&world), asked);
         assert_eq!(next.parameters(), ["server_version=16.3\0"]);
         world.metric_is(&closed("check"), count.into()).await;
         assert_eq!(server.fake.count(), 2 * usize::from(count), "it was used again");
@@ -175,16 +175,17 @@ async fn u4_a_server_that_is_not_idle_when_it_is_asked_is_closed_and_the_login_i
 #[tokio::test(flavor = "multi_thread")]
 async fn u4_a_server_that_says_nothing_is_given_up_with_all_that_waits_there() {
     let ca = Ca::new().unwrap();
-    let mut server = Server::start(&ca).await;
+    let mut server = WarmServer::start(&ca).await;
     let world = world(&server, &ca).await;
-    let guests = [Guest::alice(&world).await, Guest::alice(&world).await, Guest::alice(&world).await];
+    let guests =
+        [PoolGuest::alice(&world).await, PoolGuest::alice(&world).await, PoolGuest::alice(&world).await];
     let mut sessions = [server.session().await, server.session().await, server.session().await];
     for (guest, session) in guests.into_iter().zip(&mut sessions) {
         guest.leave().await;
         session.oblige(2).await;
     }
     world.metric_is(KEPT, 3.0).await;
-    let next = Guest::alice(&world).await;
+    let next = PoolGuest::alice(&world).await;
     assert_eq!(next.parameters(), ["server_version=16.3\0"]);
     world.metric_is(&closed("check"), 3.0).await;
     let mut asked = 0;
@@ -200,8 +201,8 @@ async fn u4_a_server_that_says_nothing_is_given_up_with_all_that_waits_there() {
 #[tokio::test(flavor = "multi_thread")]
 async fn u4_no_connection_outlives_the_credentials_it_was_opened_with() {
     let ca = Ca::new().unwrap();
-    let mut server = Server::start(&ca).await;
-    let world = World::wishes().pool("").upstream(server.fake.addr, &ca).one_clock().start().await;
+    let mut server = WarmServer::start(&ca).await;
+    let world = World::builder().pool("").upstream(server.fake.addr, &ca).one_clock().start().await;
     let mut session = visit(&world, &mut server).await;
     // They are good for 900 seconds.
     world.cloud.clock.advance(840);
@@ -214,7 +215,7 @@ async fn u4_no_connection_outlives_the_credentials_it_was_opened_with() {
     world.metric_is(&closed("credentials"), 1.0).await;
     assert_eq!(session.hear().await, Some((b'X', String::new())));
     // Nor is one kept whose credentials have expired meanwhile.
-    let guest = Guest::alice(&world).await;
+    let guest = PoolGuest::alice(&world).await;
     let mut session = server.session().await;
     world.cloud.clock.advance(900);
     guest.leave().await;
@@ -226,11 +227,11 @@ async fn u4_no_connection_outlives_the_credentials_it_was_opened_with() {
 #[tokio::test(flavor = "multi_thread")]
 async fn u4_a_drain_says_goodbye_to_every_server() {
     let ca = Ca::new().unwrap();
-    let mut server = Server::start(&ca).await;
+    let mut server = WarmServer::start(&ca).await;
     let world = world(&server, &ca).await;
     let mut idle = visit(&world, &mut server).await;
     let pairs = [("user", "alice"), ("database", "app"), ("application_name", "other")];
-    let guest = Guest::come(&world, &world.token("alice"), &pairs).await;
+    let guest = PoolGuest::come(&world, &world.token("alice"), &pairs).await;
     let mut resetting = server.session().await;
     guest.leave().await;
     assert_eq!(resetting.hear().await.unwrap().1, COMMANDS[0]);

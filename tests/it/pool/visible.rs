@@ -1,6 +1,6 @@
 //! Nothing of the former session is visible in the next one on its connection.
 
-use super::Guest;
+use super::PoolGuest;
 use crate::world::raw::message;
 use crate::world::{World, database};
 
@@ -26,21 +26,21 @@ fn execute(name: &str) -> [Vec<u8>; 2] {
 }
 
 /// A world with one session that was left after `spoil`, and the next one on the same connection.
-async fn after(world: &World, spoil: &[&str]) -> Guest {
-    let mut first = Guest::alice(world).await;
+async fn after(world: &World, spoil: &[&str]) -> PoolGuest {
+    let mut first = PoolGuest::alice(world).await;
     let pid = first.pid().await;
     for statement in spoil {
         first.ask(statement).await;
     }
     first.leave_kept(world).await;
-    let mut next = Guest::alice(world).await;
+    let mut next = PoolGuest::alice(world).await;
     assert_eq!(next.pid().await, pid, "another connection proves nothing");
     next
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn u4_temporary_tables_are_gone() {
-    let world = World::wishes().pool("").start().await;
+    let world = World::builder().pool("").start().await;
     let spoil = ["create temp table secrets as select 'hunter2' as word", "create temp sequence mine"];
     let mut next = after(&world, &spoil).await;
     assert_eq!(next.try_ask("select * from secrets").await.unwrap_err().sqlstate(), "42P01");
@@ -56,11 +56,11 @@ async fn u4_temporary_tables_are_gone() {
 async fn a_database_with_a_kept_connection_is_in_use() {
     let server = super::own_server(|_| {}).await;
     super::sql_at(&server, &["create database pool_used"]).await;
-    let world = World::wishes().upstream(server.addr(), &database().ca).pool("").start().await;
+    let world = World::builder().upstream(server.addr(), &database().ca).pool("").start().await;
     let pairs = [("user", "alice"), ("database", "pool_used")];
-    Guest::come(&world, &world.token("alice"), &pairs).await.leave_kept(&world).await;
+    PoolGuest::come(&world, &world.token("alice"), &pairs).await.leave_kept(&world).await;
     super::sql_at(&server, &["alter role alice superuser"]).await;
-    let mut other = Guest::alice(&world).await;
+    let mut other = PoolGuest::alice(&world).await;
     for statement in ["drop database pool_used", "create database copy template pool_used"] {
         assert_eq!(other.try_ask(statement).await.unwrap_err().sqlstate(), "55006", "{statement}");
     }
@@ -74,8 +74,8 @@ async fn a_database_with_a_kept_connection_is_in_use() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn u4_prepared_statements_are_gone_by_whichever_way_they_were_made() {
-    let world = World::wishes().pool("").start().await;
-    let mut first = Guest::alice(&world).await;
+    let world = World::builder().pool("").start().await;
+    let mut first = PoolGuest::alice(&world).await;
     let pid = first.pid().await;
     first.ask("prepare by_sql as select 'hunter2'").await;
     for name in ["by_protocol", ""] {
@@ -83,7 +83,7 @@ async fn u4_prepared_statements_are_gone_by_whichever_way_they_were_made() {
         assert_eq!(first.error_of(&used).await, "");
     }
     first.leave_kept(&world).await;
-    let mut next = Guest::alice(&world).await;
+    let mut next = PoolGuest::alice(&world).await;
     for name in ["by_sql", "by_protocol", ""] {
         assert_eq!(next.error_of(&execute(name)).await, "26000", "{name:?}");
     }
@@ -94,7 +94,7 @@ async fn u4_prepared_statements_are_gone_by_whichever_way_they_were_made() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn u4_advisory_locks_are_released() {
-    let world = World::wishes().pool("").start().await;
+    let world = World::builder().pool("").start().await;
     let spoil = ["select pg_advisory_lock(8154711)", "select pg_advisory_lock_shared(8154712)"];
     let mut next = after(&world, &spoil).await;
     let held = "select count(*) from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()";
@@ -104,7 +104,7 @@ async fn u4_advisory_locks_are_released() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn u4_channels_and_cursors_are_closed() {
-    let world = World::wishes().pool("").start().await;
+    let world = World::builder().pool("").start().await;
     let spoil = ["listen pool_news", "begin", "declare held cursor with hold for select 'hunter2'", "commit"];
     let mut next = after(&world, &spoil).await;
     assert_eq!(next.ask("select count(*) from pg_listening_channels()").await, "0");
@@ -117,7 +117,7 @@ async fn u4_channels_and_cursors_are_closed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn u4_sequences_have_told_nothing() {
-    let world = World::wishes().pool("").start().await;
+    let world = World::builder().pool("").start().await;
     sql("create sequence if not exists pool_numbers; grant usage on sequence pool_numbers to alice").await;
     let mut next = after(&world, &["select nextval('pool_numbers')", "select currval('pool_numbers')"]).await;
     for asked in ["select currval('pool_numbers')", "select lastval()"] {
@@ -127,8 +127,8 @@ async fn u4_sequences_have_told_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn u4_settings_are_as_in_a_new_session_and_the_greeting_says_so() {
-    let world = World::wishes().pool("").start().await;
-    let mut fresh = Guest::alice(&world).await;
+    let world = World::builder().pool("").start().await;
+    let mut fresh = PoolGuest::alice(&world).await;
     let (settings, parameters) = (fresh.ask(SETTINGS).await, fresh.parameters());
     fresh.leave_kept(&world).await;
     let spoil = [
@@ -153,14 +153,14 @@ async fn u4_settings_are_as_in_a_new_session_and_the_greeting_says_so() {
     assert_eq!(next.ask("select coalesce(current_setting('pool.word', true), '')").await, "");
     // And once more, after one who has changed nothing.
     next.leave_kept(&world).await;
-    assert_eq!(Guest::alice(&world).await.parameters(), parameters);
+    assert_eq!(PoolGuest::alice(&world).await.parameters(), parameters);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn u4_what_a_session_began_with_is_what_the_next_begins_with() {
     let group = "[[cluster.group]]\nname = \"all\"\nwhen = { claim = \"aud\", any = [\"pgpassport\"] }\n\
                  read_only = true\nstatement_timeout = \"77s\"";
-    let world = World::wishes().pool("").user(group).start().await;
+    let world = World::builder().pool("").user(group).start().await;
     let pairs = [
         ("user", "alice"),
         ("database", "app"),
@@ -169,7 +169,7 @@ async fn u4_what_a_session_began_with_is_what_the_next_begins_with() {
         ("DateStyle", "German"),
     ];
     let token = world.token("alice");
-    let mut first = Guest::come(&world, &token, &pairs).await;
+    let mut first = PoolGuest::come(&world, &token, &pairs).await;
     let (settings, parameters) = (first.ask(SETTINGS).await, first.parameters());
     for (setting, value) in [
         ("default_transaction_read_only", "on"),
@@ -183,7 +183,7 @@ async fn u4_what_a_session_began_with_is_what_the_next_begins_with() {
     first.ask("set default_transaction_read_only = off; set statement_timeout = 0; reset work_mem").await;
     first.ask("set application_name = 'x'; set datestyle = 'SQL'; set intervalstyle = 'postgres'").await;
     first.leave_kept(&world).await;
-    let mut next = Guest::come(&world, &token, &pairs).await;
+    let mut next = PoolGuest::come(&world, &token, &pairs).await;
     assert_eq!((next.ask(SETTINGS).await, next.parameters()), (settings, parameters));
     world.metric_is(super::HITS, 1.0).await;
 }
@@ -195,7 +195,7 @@ async fn u4_roles_are_as_in_a_new_session() {
          create role pool_begins login in role rds_iam, pool_crew, pool_clerk; \
          alter role pool_begins set role = 'pool_crew'")
     .await;
-    let world = World::wishes().pool("").start().await;
+    let world = World::builder().pool("").start().await;
     let who = "select session_user || ' as ' || current_user || ' by ' || current_setting('role')";
     for (user, options, began) in [
         ("pool_member", "", "pool_member as pool_member by none"),
@@ -207,7 +207,7 @@ async fn u4_roles_are_as_in_a_new_session() {
         for spoil in
             ["set role pool_clerk", "reset role", "set role none", "set session authorization default"]
         {
-            let mut guest = Guest::come(&world, &token, &pairs).await;
+            let mut guest = PoolGuest::come(&world, &token, &pairs).await;
             assert_eq!(guest.ask(who).await, began, "{user} {options} before {spoil}");
             guest.ask(spoil).await;
             guest.leave_kept(&world).await;

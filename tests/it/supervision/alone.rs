@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use super::{answers, fallible, panics, session};
 use crate::world::World;
-use crate::world::binary::Notified;
+use crate::world::binary::NotifySocket;
 use crate::world::raw::PATIENCE;
 
 /// Set in the process that runs one test.
@@ -51,12 +51,12 @@ async fn signal_driver_a_hangup_reloads_and_a_sigterm_stops_afterwards() {
     }
     let failpoints = Failpoints::enabled();
     let ordered = failpoints.clone();
-    let wishes = World::wishes().limits("shutdown_timeout = \"1h\"\nshutdown_delay = \"1h\"");
-    let wishes = wishes.service_with(move |service| {
+    let builder = World::builder().limits("shutdown_timeout = \"1h\"\nshutdown_delay = \"1h\"");
+    let builder = builder.service_with(move |service| {
         service.outside.tasks.failpoints = ordered.clone();
         service.signals = Some(ServiceSignals::listen().unwrap());
     });
-    let mut world = wishes.start().await;
+    let mut world = builder.start().await;
     let applied = "pgpassport_reloads_total{outcome=\"applied\"}";
     for round in 1..=2 {
         panics(&world, &failpoints, TaskKind::SignalDriver).await;
@@ -84,10 +84,10 @@ async fn health_monitor_feeds_the_watchdog_afterwards_and_not_for_a_task_that_ke
     }) {
         return;
     }
-    let notified = Notified::at(&PathBuf::from(std::env::var_os("NOTIFY_SOCKET").unwrap()));
+    let notified = NotifySocket::at(&PathBuf::from(std::env::var_os("NOTIFY_SOCKET").unwrap()));
     let (sender, mut said) = tokio::sync::mpsc::unbounded_channel();
     std::thread::spawn(move || while sender.send(notified.next()).is_ok() {});
-    let (world, failpoints) = fallible(World::wishes()).await;
+    let (world, failpoints) = fallible(World::builder()).await;
     panics(&world, &failpoints, TaskKind::HealthMonitor).await;
     while said.try_recv().is_ok() {}
     for _ in 0..5 {

@@ -15,7 +15,7 @@ use crate::world::admin::until;
 async fn a_task_that_keeps_failing_is_named_until_it_works_again() {
     let failpoints = Failpoints::enabled();
     let ordered = failpoints.clone();
-    let world = World::wishes()
+    let world = World::builder()
         .service_with(move |service| {
             let rules = &mut service.outside.tasks;
             (rules.first_pause, rules.longest_pause) = (Duration::from_millis(1), Duration::from_millis(10));
@@ -89,7 +89,7 @@ fn on_a_session_thread() -> bool {
 async fn a_session_thread_that_does_not_answer_is_named_and_gets_no_new_sessions() {
     let trap = Trap::default();
     let clock = trap.clock();
-    let world = World::wishes()
+    let world = World::builder()
         .service_with(move |service| {
             service.outside.clock = clock.clone();
             service.outside.tasks.stuck_after = Duration::from_millis(500);
@@ -126,7 +126,7 @@ async fn a_session_thread_that_does_not_answer_is_named_and_gets_no_new_sessions
 async fn a_session_that_panics_ends_and_the_others_do_not_notice() {
     let panics = Arc::new(AtomicUsize::new(0));
     let left = Arc::clone(&panics);
-    let world = World::wishes()
+    let world = World::builder()
         .service_with(move |service| {
             let left = Arc::clone(&left);
             service.outside.clock = Clock::from_fn(move || {

@@ -8,20 +8,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use aws_emulator::{Fault, Hold, Page};
+use aws_emulator::{AnswerHold, HttpFault, IssuerPage};
 use pgpassport::supervisor::{Failpoints, TaskKind};
 use tokio::time::timeout;
 
 use crate::world::admin::until;
 use crate::world::raw::{PATIENCE, query};
-use crate::world::{RawClient, Wishes, World};
+use crate::world::{RawClient, World, WorldBuilder};
 
 /// A world whose tasks panic when they are told to.
-async fn fallible(wishes: Wishes) -> (World, Failpoints) {
+async fn fallible(builder: WorldBuilder) -> (World, Failpoints) {
     let failpoints = Failpoints::enabled();
     let ordered = failpoints.clone();
-    let wishes = wishes.service_with(move |service| service.outside.tasks.failpoints = ordered.clone());
-    (wishes.start().await, failpoints)
+    let builder = builder.service_with(move |service| service.outside.tasks.failpoints = ordered.clone());
+    (builder.start().await, failpoints)
 }
 
 fn restarts(kind: TaskKind) -> String {
@@ -54,13 +54,13 @@ async fn answers(client: &mut RawClient) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn key_refresher_waiting_logins_end_and_keys_rotate_afterwards() {
-    let (world, failpoints) = fallible(World::wishes()).await;
+    let (world, failpoints) = fallible(World::builder()).await;
     drop(session(&world).await);
     tokio::task::block_in_place(|| world.cloud.issuer.rotate(false).unwrap());
     world.cloud.sts.forget_keys();
     // A fetch is under way, and logins with the new key wait for it.
-    let hold = Hold::new();
-    world.cloud.issuer.fail_times(Page::Jwks, 1, Fault::Hold(hold.clone()));
+    let hold = AnswerHold::new();
+    world.cloud.issuer.fail_times(IssuerPage::Jwks, 1, HttpFault::Hold(hold.clone()));
     let tokens: Vec<_> = (0..5).map(|_| world.token("alice")).collect();
     let logins: Vec<_> = tokens
         .iter()
@@ -87,7 +87,7 @@ async fn key_refresher_waiting_logins_end_and_keys_rotate_afterwards() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn reloader_a_reload_that_is_cut_off_is_reported_and_the_next_ones_work() {
-    let (world, failpoints) = fallible(World::wishes()).await;
+    let (world, failpoints) = fallible(World::builder()).await;
     assert!(world.reloaded().await);
     panics(&world, &failpoints, TaskKind::Reloader).await;
     assert!(world.reloaded().await, "after a panic between two reloads");
@@ -116,7 +116,7 @@ async fn reloader_a_reload_that_is_cut_off_is_reported_and_the_next_ones_work() 
 /// What it reads panics: that is the end of one reload.
 #[tokio::test(flavor = "multi_thread")]
 async fn reloader_a_panic_while_reading_is_a_refused_reload() {
-    let world = World::wishes().service_with(|service| {
+    let world = World::builder().service_with(|service| {
         let (load, panics) = (Arc::clone(&service.load), AtomicBool::new(true));
         service.load = Arc::new(move || {
             assert!(!panics.swap(false, Ordering::Relaxed), "as a test has ordered");
@@ -132,7 +132,7 @@ async fn reloader_a_panic_while_reading_is_a_refused_reload() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pool_keeper_idle_connections_are_closed_afterwards() {
-    let (world, failpoints) = fallible(World::wishes().pool("server_idle_timeout = \"1s\"")).await;
+    let (world, failpoints) = fallible(World::builder().pool("server_idle_timeout = \"1s\"")).await;
     panics(&world, &failpoints, TaskKind::PoolKeeper).await;
     let mut client = session(&world).await;
     client.send(b"X\0\0\0\x04").await;
@@ -141,7 +141,7 @@ async fn pool_keeper_idle_connections_are_closed_afterwards() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn acceptor_the_listener_stays_open_and_is_served_afterwards() {
-    let (world, failpoints) = fallible(World::wishes()).await;
+    let (world, failpoints) = fallible(World::builder()).await;
     let mut there = session(&world).await;
     for _ in 0..3 {
         failpoints.order(TaskKind::Acceptor, 1);
@@ -155,7 +155,7 @@ async fn acceptor_the_listener_stays_open_and_is_served_afterwards() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn admin_server_health_and_metrics_are_answered_afterwards() {
-    let (world, failpoints) = fallible(World::wishes()).await;
+    let (world, failpoints) = fallible(World::builder()).await;
     for _ in 0..3 {
         panics(&world, &failpoints, TaskKind::AdminServer).await;
     }
@@ -164,13 +164,13 @@ async fn admin_server_health_and_metrics_are_answered_afterwards() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn health_monitor_begins_again() {
-    let (world, failpoints) = fallible(World::wishes()).await;
+    let (world, failpoints) = fallible(World::builder()).await;
     panics(&world, &failpoints, TaskKind::HealthMonitor).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn session_threads_keep_their_sessions_and_take_new_ones() {
-    let (world, failpoints) = fallible(World::wishes()).await;
+    let (world, failpoints) = fallible(World::builder()).await;
     let threads = std::thread::available_parallelism().unwrap().get();
     let mut sessions = Vec::new();
     for _ in 0..2 * threads {
@@ -193,7 +193,7 @@ async fn session_threads_keep_their_sessions_and_take_new_ones() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn shutdown_ends_the_service_all_the_same() {
-    let (mut world, failpoints) = fallible(World::wishes().limits("shutdown_timeout = \"1h\"")).await;
+    let (mut world, failpoints) = fallible(World::builder().limits("shutdown_timeout = \"1h\"")).await;
     let mut client = session(&world).await;
     client.send(&query("begin")).await;
     while client.message().await.unwrap().0 != b'Z' {}

@@ -15,9 +15,9 @@ use super::raw::PATIENCE;
 use super::{ErrorFields, RawClient, World};
 
 /// Where a service says how it is, in the place of systemd.
-pub(crate) struct Notified(UnixDatagram);
+pub(crate) struct NotifySocket(UnixDatagram);
 
-impl Notified {
+impl NotifySocket {
     /// Listens at `path`, which is for the service's `NOTIFY_SOCKET`.
     pub(crate) fn at(path: &Path) -> Self {
         let socket = UnixDatagram::bind(path).unwrap();
@@ -47,11 +47,11 @@ impl Notified {
 }
 
 /// The binary with a world's configuration. It does not outlive the test.
-pub(crate) struct Binary {
+pub(crate) struct ProxyProcess {
     service: Child,
     pub(crate) port: u16,
     folder: TempDir,
-    notified: Notified,
+    notified: NotifySocket,
 }
 
 /// The way in which a binary is started.
@@ -71,9 +71,9 @@ impl Launch {
         Self { config: String::new(), args: Vec::new(), stderr: None, shell: None }
     }
 
-    fn spawn(self, world: &World) -> (Child, TempDir, Notified) {
+    fn spawn(self, world: &World) -> (Child, TempDir, NotifySocket) {
         let folder = TempDir::new().unwrap();
-        let notified = Notified::at(&folder.path().join("notify"));
+        let notified = NotifySocket::at(&folder.path().join("notify"));
         let config = folder.path().join("proxy.toml");
         let text = std::fs::read_to_string(world.config_file()).unwrap();
         std::fs::write(&config, format!("{text}\n{}", self.config)).unwrap();
@@ -94,20 +94,20 @@ impl Launch {
     }
 }
 
-impl Drop for Binary {
+impl Drop for ProxyProcess {
     fn drop(&mut self) {
         let _ = self.service.kill();
         let _ = self.service.wait();
     }
 }
 
-impl Binary {
+impl ProxyProcess {
     /// Starts it, and waits until it says that it is ready.
     pub(crate) fn start(world: &World) -> Self {
         Self::launch(world, Launch::usual())
     }
 
-    /// As [`Binary::start`], in the way of `launch`.
+    /// As [`ProxyProcess::start`], in the way of `launch`.
     pub(crate) fn launch(world: &World, launch: Launch) -> Self {
         let (service, folder, notified) = launch.spawn(world);
         Self { service, port: notified.port(), folder, notified }

@@ -19,7 +19,7 @@ type Change = Arc<dyn Fn(&mut ServiceOptions) + Send + Sync>;
 
 /// How a world differs from the usual one.
 #[derive(Clone)]
-pub(crate) struct Wishes {
+pub(crate) struct WorldBuilder {
     pub(super) listen: String,
     pub(super) second: Option<String>,
     pub(super) limits: String,
@@ -41,9 +41,9 @@ pub(crate) struct Wishes {
     pub(super) printed: policy::PlanOptions,
 }
 
-impl Wishes {
+impl WorldBuilder {
     /// The usual world, to be changed.
-    pub(super) fn usual() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             listen: String::new(),
             second: None,
@@ -160,7 +160,7 @@ impl Wishes {
     }
 
     /// The time, and where names lead.
-    pub(super) fn outside(self, cloud: &Cloud) -> AppEnvironment {
+    pub(super) fn environment(self, cloud: &Cloud) -> AppEnvironment {
         let mut outside = AppEnvironment::default();
         if self.one_clock {
             let clock = cloud.clock.clone();

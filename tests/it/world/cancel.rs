@@ -5,7 +5,7 @@ use base64::Engine;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::{Wishes, World, log, raw};
+use super::{World, WorldBuilder, log, raw};
 
 /// A secret file as replicas share it, and the line of `[cancel]` that names it.
 pub(crate) fn shared_secret() -> (tempfile::NamedTempFile, String) {
@@ -31,7 +31,7 @@ pub(crate) async fn until_asleep(postgres: &Postgres, seconds: u32) {
     }
 }
 
-impl Wishes {
+impl WorldBuilder {
     /// Keys of `[cancel]`.
     pub(crate) fn cancel(mut self, keys: &str) -> Self {
         keys.clone_into(&mut self.cancel);

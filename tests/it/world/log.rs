@@ -14,9 +14,9 @@ use super::World;
 
 static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 
-struct Appender;
+struct LogAppender;
 
-impl io::Write for Appender {
+impl io::Write for LogAppender {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         LOG.lock().unwrap().extend_from_slice(bytes);
         Ok(bytes.len())
@@ -26,7 +26,7 @@ impl io::Write for Appender {
     }
 }
 
-impl<'a> MakeWriter<'a> for Appender {
+impl<'a> MakeWriter<'a> for LogAppender {
     type Writer = Self;
     fn make_writer(&'a self) -> Self {
         Self
@@ -41,7 +41,7 @@ pub(crate) fn start() -> usize {
             .json()
             .flatten_event(true)
             .with_max_level(tracing::Level::TRACE)
-            .with_writer(BoxMakeWriter::new(Appender))
+            .with_writer(BoxMakeWriter::new(LogAppender))
             .finish();
         tracing::subscriber::set_global_default(subscriber).unwrap();
     });

@@ -18,7 +18,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use aws_emulator::{Ca, Claims, Cloud, CloudOptions, Database, DatabaseOptions, Template, names};
+use aws_emulator::{
+    Ca, Cloud, CloudDatabase, CloudOptions, DatabaseOptions, PolicyTemplate, TokenClaims, names,
+};
 use pgpassport::accept::listening_socket::ListeningSocket;
 use pgpassport::commands::serve::{self, ServiceOptions};
 use pgpassport::commands::{check, policy};
@@ -32,15 +34,15 @@ use tokio_postgres::config::SslMode;
 use tokio_postgres::{Client, Error};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-pub(crate) use self::builder::Wishes;
+pub(crate) use self::builder::WorldBuilder;
 pub(crate) use self::cancel::{shared_secret, until_asleep};
-pub(crate) use self::psql::Psql;
+pub(crate) use self::psql::PsqlOutput;
 pub(crate) use self::raw::{ErrorFields, RawClient};
 
 /// The server that all tests of this binary share.
-pub(crate) fn database() -> &'static Database {
-    static DATABASE: OnceLock<Database> = OnceLock::new();
-    DATABASE.get_or_init(|| Database::start(DatabaseOptions::default()).expect("PostgreSQL starts"))
+pub(crate) fn database() -> &'static CloudDatabase {
+    static DATABASE: OnceLock<CloudDatabase> = OnceLock::new();
+    DATABASE.get_or_init(|| CloudDatabase::start(DatabaseOptions::default()).expect("PostgreSQL starts"))
 }
 
 pub(crate) struct World {
@@ -66,21 +68,21 @@ pub(crate) struct World {
 
 impl World {
     /// The usual world, to be changed.
-    pub(crate) fn wishes() -> Wishes {
-        Wishes::usual()
+    pub(crate) fn builder() -> WorldBuilder {
+        WorldBuilder::new()
     }
 
     pub(crate) async fn start() -> Self {
-        Self::wishes().start().await
+        Self::builder().start().await
     }
 
-    async fn build(mut wishes: Wishes) -> Self {
+    async fn build(mut builder: WorldBuilder) -> Self {
         let log_from = log::start();
         let database = tokio::task::spawn_blocking(database).await.unwrap();
         let store = database.gate.store().clone();
         let options = CloudOptions { store, ..CloudOptions::default() };
         let cloud = tokio::task::spawn_blocking(|| Cloud::start(options).unwrap()).await.unwrap();
-        if wishes.issuer_down {
+        if builder.issuer_down {
             cloud.issuer.go_down();
         }
         let folder = TempDir::new().unwrap();
@@ -89,14 +91,14 @@ impl World {
             listener_ca.server(&["localhost", "127.0.0.1"]).unwrap().write(folder.path(), "proxy").unwrap();
         let ca_dir = folder.path().join("upstream");
         std::fs::create_dir(&ca_dir).unwrap();
-        let upstream_ca = wishes.ca.as_ref().unwrap_or(&database.ca).write(&ca_dir).unwrap();
-        if wishes.hostaddr.is_empty() && wishes.resolver.is_none() {
-            wishes.hostaddr.push(database.postgres.addr());
+        let upstream_ca = builder.ca.as_ref().unwrap_or(&database.ca).write(&ca_dir).unwrap();
+        if builder.hostaddr.is_empty() && builder.resolver.is_none() {
+            builder.hostaddr.push(database.postgres.addr());
         }
-        let toml = wishes.toml(&cloud, &files, &upstream_ca);
+        let toml = builder.toml(&cloud, &files, &upstream_ca);
         std::fs::write(folder.path().join("proxy.toml"), &toml).unwrap();
         let config = Config::from_toml(&toml, "test.toml").unwrap_or_else(|problems| panic!("{problems}"));
-        trust_as_printed(&cloud, &config, &wishes.printed);
+        trust_as_printed(&cloud, &config, &builder.printed);
         let doors: Vec<_> =
             config.listeners.iter().map(|l| ListeningSocket::bind(l.addr, false).unwrap()).collect();
         let ports: Vec<u16> = doors.iter().map(|door| door.addr().unwrap().port()).collect();
@@ -106,7 +108,7 @@ impl World {
         let (stopping, reload) = (ShutdownTokens::default(), Arc::new(Notify::new()));
         let file = folder.path().join("proxy.toml");
         let log = log::unused(&config);
-        let change = wishes.change.take();
+        let change = builder.change.take();
         let mut service = ServiceOptions {
             config,
             load: Arc::new(move || check::load(&file)),
@@ -116,7 +118,7 @@ impl World {
             reload: Arc::clone(&reload),
             stopping: stopping.clone(),
             signals: None,
-            outside: wishes.outside(&cloud),
+            outside: builder.environment(&cloud),
         };
         if let Some(change) = change {
             change(&mut service);
@@ -149,7 +151,7 @@ impl World {
         self.mint(self.claims(sub))
     }
 
-    pub(crate) fn claims(&self, sub: &str) -> Claims {
+    pub(crate) fn claims(&self, sub: &str) -> TokenClaims {
         self.cloud.issuer.default_claims(sub)
     }
 
@@ -242,7 +244,7 @@ impl World {
 fn trust_as_printed(cloud: &Cloud, config: &Config, form: &policy::PlanOptions) {
     let plan = policy::PolicyPlan::new(config, form).unwrap();
     if let Some(printed) = plan.roles.iter().find(|role| role.arn.as_str() == names::ROLE_ARN) {
-        let mut role = cloud.role(Template::Trust, Template::Permission);
+        let mut role = cloud.role(PolicyTemplate::Trust, PolicyTemplate::Permission);
         (role.trust_policy, role.permission_policy) = (printed.trust.json(), printed.permission.json());
         cloud.sts.put_role(&role).unwrap();
     }

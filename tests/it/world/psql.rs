@@ -9,7 +9,7 @@ use super::{World, database};
 
 /// What psql said.
 #[derive(Debug)]
-pub(crate) struct Psql {
+pub(crate) struct PsqlOutput {
     pub(crate) ok: bool,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
@@ -17,7 +17,7 @@ pub(crate) struct Psql {
 
 impl World {
     /// Runs psql with the token in `PGPASSWORD`.
-    pub(crate) async fn psql(&self, connection: &str, token: &str, args: &[&str]) -> Psql {
+    pub(crate) async fn psql(&self, connection: &str, token: &str, args: &[&str]) -> PsqlOutput {
         self.psql_fed(connection, token, args, "").await
     }
 
@@ -42,7 +42,13 @@ impl World {
         command
     }
 
-    pub(crate) async fn psql_fed(&self, connection: &str, token: &str, args: &[&str], input: &str) -> Psql {
+    pub(crate) async fn psql_fed(
+        &self,
+        connection: &str,
+        token: &str,
+        args: &[&str],
+        input: &str,
+    ) -> PsqlOutput {
         let mut command = self.psql_command(connection, token, args);
         let mut child = command.spawn().unwrap();
         let mut stdin = child.stdin.take().unwrap();
@@ -53,7 +59,7 @@ impl World {
         let output = child.wait_with_output().await.unwrap();
         feeding.await.unwrap();
         self.hear(&output.stderr);
-        Psql {
+        PsqlOutput {
             ok: output.status.success(),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),

@@ -21,20 +21,20 @@ use super::raw::{CANCEL_CODE, PATIENCE, SSL_REQUEST, message};
 
 /// What the server does.
 #[derive(Clone)]
-pub(crate) enum Part {
+pub(crate) enum Script {
     /// Answers the SSLRequest with this and no more.
     Instead(Vec<u8>),
     /// Takes TLS and the startup packet, then sends this and goes on reading.
     AfterStartup(Vec<u8>),
     /// Asks for a cleartext password, reads it, then sends this and goes on reading.
     AfterPassword(Vec<u8>),
-    /// As [`Part::AfterPassword`], and then closes.
+    /// As [`Script::AfterPassword`], and then closes.
     ThenClose(Vec<u8>),
-    /// As [`Part::AfterPassword`], and then the test plays on with the connection.
+    /// As [`Script::AfterPassword`], and then the test plays on with the connection.
     ThenHand(Vec<u8>, mpsc::UnboundedSender<TlsStream<TcpStream>>),
     /// Speaks 3.2: gives a key of this process id and secret, or of its first 4 bytes to one who asks for 3.0.
     Modern(i32, Vec<u8>),
-    /// Speaks 3.0 and answers whoever asks for more with this and the end; then as [`Part::AfterPassword`].
+    /// Speaks 3.0 and answers whoever asks for more with this and the end; then as [`Script::AfterPassword`].
     Ancient(Vec<u8>),
     /// Direct TLS, with ALPN or without; notes server name and password as heard, and welcomes.
     Direct { alpn: bool },
@@ -50,7 +50,7 @@ pub(crate) enum Part {
     AfterStartupClose(Vec<u8>),
 }
 
-pub(crate) struct FakeServer {
+pub(crate) struct ScriptedServer {
     pub(crate) addr: SocketAddr,
     /// Everything clients sent inside TLS behind the startup packet.
     pub(crate) heard: Arc<Mutex<Vec<u8>>>,
@@ -61,21 +61,21 @@ pub(crate) struct FakeServer {
     task: JoinHandle<()>,
 }
 
-impl Drop for FakeServer {
+impl Drop for ScriptedServer {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-impl FakeServer {
-    /// Plays `part` with a good certificate of `ca`.
-    pub(crate) async fn start(ca: &Ca, part: Part) -> Self {
-        Self::with_cert(&ca.server(&[aws_emulator::names::ENDPOINT_HOST]).unwrap(), part).await
+impl ScriptedServer {
+    /// Plays `script` with a good certificate of `ca`.
+    pub(crate) async fn start(ca: &Ca, script: Script) -> Self {
+        Self::with_cert(&ca.server(&[aws_emulator::names::ENDPOINT_HOST]).unwrap(), script).await
     }
 
     #[expect(clippy::unused_async, reason = "it needs a runtime, and its callers wait for it to listen")]
-    pub(crate) async fn with_cert(cert: &ServerCert, part: Part) -> Self {
-        let acceptor = acceptor(cert, matches!(part, Part::Direct { alpn: true }));
+    pub(crate) async fn with_cert(cert: &ServerCert, script: Script) -> Self {
+        let acceptor = acceptor(cert, matches!(script, Script::Direct { alpn: true }));
         let acceptor = Arc::new(Mutex::new(acceptor));
         let shown = Arc::clone(&acceptor);
         let socket = TcpSocket::new_v4().unwrap();
@@ -83,18 +83,20 @@ impl FakeServer {
         let listener = socket.listen(2_048).unwrap(); // crowds come at once
         let addr = listener.local_addr().unwrap();
         let heard = Arc::new(Mutex::new(Vec::new()));
-        let ears = Arc::clone(&heard);
+        let received = Arc::clone(&heard);
         let packets = Arc::new(Mutex::new(Vec::new()));
-        let desk = Arc::clone(&packets);
+        let startup_packets = Arc::clone(&packets);
         let (came, clients) = watch::channel(0);
         let task = tokio::spawn(async move {
             loop {
                 let (tcp, _) = listener.accept().await.unwrap();
                 came.send_modify(|clients| *clients += 1);
-                let (acceptor, part) = (shown.lock().unwrap().clone(), part.clone());
-                let (ears, desk) = (Arc::clone(&ears), Arc::clone(&desk));
+                let (acceptor, script) = (shown.lock().unwrap().clone(), script.clone());
+                let (received, startup_packets) = (Arc::clone(&received), Arc::clone(&startup_packets));
                 // A client that breaks off ends its part of the play.
-                tokio::spawn(async move { play(tcp, acceptor, part, ears, desk).await.ok() });
+                tokio::spawn(
+                    async move { play(tcp, acceptor, script, received, startup_packets).await.ok() },
+                );
             }
         });
         Self { addr, heard, clients, packets, acceptor, task }
@@ -159,55 +161,59 @@ pub(crate) fn acceptor(cert: &ServerCert, alpn: bool) -> TlsAcceptor {
 async fn play(
     mut tcp: TcpStream,
     acceptor: TlsAcceptor,
-    part: Part,
-    ears: Arc<Mutex<Vec<u8>>>,
-    desk: Arc<Mutex<Vec<Vec<u8>>>>,
+    script: Script,
+    received: Arc<Mutex<Vec<u8>>>,
+    startup_packets: Arc<Mutex<Vec<Vec<u8>>>>,
 ) -> std::io::Result<()> {
-    if !matches!(part, Part::Direct { .. }) {
+    if !matches!(script, Script::Direct { .. }) {
         let mut request = [0; 8];
         tcp.read_exact(&mut request).await?;
         assert_eq!(request, SSL_REQUEST, "an upstream login begins with TLS");
     }
-    if without_tls(&mut tcp, &part).await? {
+    if without_tls(&mut tcp, &script).await? {
         return Ok(());
     }
     let mut tls = acceptor.accept(tcp).await?;
     let length = tls.read_u32().await?;
     let mut startup = vec![0; usize::try_from(length).unwrap() - 4];
     tls.read_exact(&mut startup).await?;
-    desk.lock().unwrap().push(startup.clone());
+    startup_packets.lock().unwrap().push(startup.clone());
     if startup[..4] == CANCEL_CODE {
         return tls.shutdown().await;
     }
     let (mut hand_over, mut tell_password) = (None, false);
-    let (asks, says, closes) = match part {
-        Part::Modern(pid, secret) => {
+    let (asks, says, closes) = match script {
+        Script::Modern(pid, secret) => {
             let length = if startup[3] == 2 { secret.len() } else { 4 };
             (true, welcome_with(&[&pid.to_be_bytes(), &secret[..length]].concat()), false)
         }
-        Part::Ancient(says) if startup[3] != 0 => (false, says, true),
-        Part::Ancient(_) => (true, welcome(), false),
-        Part::AfterStartup(says) => (false, says, false),
-        Part::AfterStartupClose(says) => (false, says, true),
-        Part::Direct { .. } => {
-            ears.lock().unwrap().extend(tls.get_ref().1.server_name().unwrap_or_default().as_bytes());
+        Script::Ancient(says) if startup[3] != 0 => (false, says, true),
+        Script::Ancient(_) => (true, welcome(), false),
+        Script::AfterStartup(says) => (false, says, false),
+        Script::AfterStartupClose(says) => (false, says, true),
+        Script::Direct { .. } => {
+            received.lock().unwrap().extend(tls.get_ref().1.server_name().unwrap_or_default().as_bytes());
             tell_password = true;
             (true, welcome(), false)
         }
-        Part::AfterPassword(says) => (true, says, false),
-        Part::ThenClose(says) => (true, says, true),
-        Part::ThenHand(says, to) => {
+        Script::AfterPassword(says) => (true, says, false),
+        Script::ThenClose(says) => (true, says, true),
+        Script::ThenHand(says, to) => {
             hand_over = Some(to);
             (true, says, false)
         }
-        Part::Instead(_) | Part::InsteadClose(_) | Part::InHandshake(_) | Part::Silence | Part::Reset => {
+        Script::Instead(_)
+        | Script::InsteadClose(_)
+        | Script::InHandshake(_)
+        | Script::Silence
+        | Script::Reset => {
             unreachable!()
         }
     };
     if asks {
         let password = ask_password(&mut tls).await?;
         if tell_password {
-            ears.lock().unwrap().extend([b" ", &password[..]].concat());
+            received.lock().unwrap().extend([b" ", &password[..]].concat());
         }
     }
     tls.write_all(&says).await?;
@@ -225,21 +231,21 @@ async fn play(
         if read == 0 {
             return Ok(());
         }
-        ears.lock().unwrap().extend_from_slice(&more[..read]);
+        received.lock().unwrap().extend_from_slice(&more[..read]);
     }
 }
 
 /// The parts that end before TLS is there. Tells whether it is over; closing is up to the caller.
-async fn without_tls(tcp: &mut TcpStream, part: &Part) -> std::io::Result<bool> {
-    match part {
-        Part::Silence => std::future::pending().await,
-        Part::Reset => socket2::SockRef::from(&*tcp).set_linger(Some(Duration::ZERO))?,
-        Part::Instead(bytes) => {
+async fn without_tls(tcp: &mut TcpStream, script: &Script) -> std::io::Result<bool> {
+    match script {
+        Script::Silence => std::future::pending().await,
+        Script::Reset => socket2::SockRef::from(&*tcp).set_linger(Some(Duration::ZERO))?,
+        Script::Instead(bytes) => {
             tcp.write_all(bytes).await?;
             tcp.read_to_end(&mut Vec::new()).await?;
         }
-        Part::InsteadClose(bytes) => tcp.write_all(bytes).await?,
-        Part::InHandshake(says) => {
+        Script::InsteadClose(bytes) => tcp.write_all(bytes).await?,
+        Script::InHandshake(says) => {
             tcp.write_all(b"S").await?;
             tcp.read_u8().await?;
             let Some(says) = says else {
@@ -250,7 +256,7 @@ async fn without_tls(tcp: &mut TcpStream, part: &Part) -> std::io::Result<bool> 
             tcp.write_all(says).await?;
             tcp.shutdown().await?;
         }
-        Part::Direct { .. } => return Ok(false),
+        Script::Direct { .. } => return Ok(false),
         _ => {
             tcp.write_all(b"S").await?;
             return Ok(false);

@@ -10,12 +10,12 @@ use tokio::task::JoinHandle;
 use super::scripted_server::acceptor;
 
 /// It stops when it is dropped.
-pub(crate) struct Front {
+pub(crate) struct TlsFront {
     addr: SocketAddr,
     task: JoinHandle<()>,
 }
 
-impl Front {
+impl TlsFront {
     /// Shows `cert` and carries everything to `to`.
     pub(crate) async fn start(cert: &ServerCert, to: SocketAddr) -> Self {
         let acceptor = acceptor(cert, false);
@@ -46,7 +46,7 @@ impl Front {
     }
 }
 
-impl Drop for Front {
+impl Drop for TlsFront {
     fn drop(&mut self) {
         self.task.abort();
     }

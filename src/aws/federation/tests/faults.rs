@@ -16,8 +16,8 @@ async fn a_call_that_panics_is_an_error_and_nobody_waits_for_it() {
     let clusters = world.policies[0].clusters();
     world.federation =
         Federation::new(clusters, times(), clock, &Outgoing::system(), Handle::current()).unwrap();
-    let hold = Hold::new();
-    world.cloud.sts.fail_times(1, Fault::Hold(hold.clone()));
+    let hold = AnswerHold::new();
+    world.cloud.sts.fail_times(1, HttpFault::Hold(hold.clone()));
     let token = world.token("alice", "alice", "");
     let world = Arc::new(world);
     let logins: Vec<_> = (0..10)

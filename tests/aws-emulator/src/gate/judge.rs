@@ -1,12 +1,12 @@
 //! Whether a login token opens the database: the checks of RDS IAM authentication, one after the other.
 
-use crate::policy::{Effect, Question};
-use crate::sigv4::Presigned;
-use crate::sts::{CredentialStore, Session};
+use crate::policy::{AccessRequest, Effect};
+use crate::sigv4::PresignedRequest;
+use crate::sts::{CredentialStore, RoleSession};
 
 /// Why a token was refused. The text goes to the server's log as the LDAP diagnostic message.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum GateRefusal {
     /// The token is malformed or is for something else.
     #[error("InvalidToken: {0}")]
     InvalidToken(&'static str),
@@ -32,7 +32,7 @@ pub enum Refusal {
 
 /// What the gate stands in front of.
 #[derive(Clone, Debug)]
-pub(super) struct Guarded {
+pub(super) struct GuardedDatabase {
     pub(super) account: String,
     pub(super) region: String,
     pub(super) resource_id: String,
@@ -42,18 +42,18 @@ pub(super) struct Guarded {
 
 /// Judges a token for a user at a moment. Also gives the session, as far as the token led to one.
 pub(super) fn judge(
-    guarded: &Guarded,
+    guarded: &GuardedDatabase,
     store: &CredentialStore,
     now: i64,
     user: &str,
     token: &str,
-) -> (Option<Session>, Result<(), Refusal>) {
-    let presigned = match Presigned::parse(token) {
+) -> (Option<RoleSession>, Result<(), GateRefusal>) {
+    let presigned = match PresignedRequest::parse(token) {
         Ok(presigned) => presigned,
-        Err(why) => return (None, Err(Refusal::InvalidToken(why))),
+        Err(why) => return (None, Err(GateRefusal::InvalidToken(why))),
     };
     let Some(session) = store.get(&presigned.access_key_id) else {
-        return (None, Err(Refusal::UnknownAccessKey));
+        return (None, Err(GateRefusal::UnknownAccessKey));
     };
     let outcome = signature(&presigned, &session)
         .and_then(|()| content(guarded, &presigned, user))
@@ -62,27 +62,27 @@ pub(super) fn judge(
     (Some(session), outcome)
 }
 
-fn signature(presigned: &Presigned, session: &Session) -> Result<(), Refusal> {
+fn signature(presigned: &PresignedRequest, session: &RoleSession) -> Result<(), GateRefusal> {
     if presigned.session_token.as_deref() != Some(session.session_token.as_str()) {
-        return Err(Refusal::InvalidToken("not the session token of this access key"));
+        return Err(GateRefusal::InvalidToken("not the session token of this access key"));
     }
     if presigned.expected_signature(&session.secret) == presigned.signature {
         Ok(())
     } else {
-        Err(Refusal::SignatureDoesNotMatch)
+        Err(GateRefusal::SignatureDoesNotMatch)
     }
 }
 
-fn content(guarded: &Guarded, presigned: &Presigned, user: &str) -> Result<(), Refusal> {
+fn content(guarded: &GuardedDatabase, presigned: &PresignedRequest, user: &str) -> Result<(), GateRefusal> {
     let endpoint = format!("{}:{}", presigned.host.to_lowercase(), presigned.port);
     if !presigned.is_for_rds_db() {
-        Err(Refusal::InvalidToken("not for the service rds-db"))
+        Err(GateRefusal::InvalidToken("not for the service rds-db"))
     } else if presigned.region != guarded.region {
-        Err(Refusal::InvalidToken("for another Region"))
+        Err(GateRefusal::InvalidToken("for another Region"))
     } else if !guarded.endpoints.contains(&endpoint) {
-        Err(Refusal::InvalidToken("for another endpoint"))
+        Err(GateRefusal::InvalidToken("for another endpoint"))
     } else if presigned.user != user {
-        Err(Refusal::InvalidToken("for another database user"))
+        Err(GateRefusal::InvalidToken("for another database user"))
     } else {
         Ok(())
     }
@@ -91,35 +91,35 @@ fn content(guarded: &Guarded, presigned: &Presigned, user: &str) -> Result<(), R
 /// AWS publishes no tolerance for clocks; five minutes is SigV4's customary one for a date in the future.
 const FUTURE: i64 = 300;
 
-fn times(presigned: &Presigned, session: &Session, now: i64) -> Result<(), Refusal> {
+fn times(presigned: &PresignedRequest, session: &RoleSession, now: i64) -> Result<(), GateRefusal> {
     if !(1..=900).contains(&presigned.expires) {
-        Err(Refusal::InvalidToken("not good for 1 to 900 seconds"))
+        Err(GateRefusal::InvalidToken("not good for 1 to 900 seconds"))
     } else if presigned.signed_at > now + FUTURE {
-        Err(Refusal::InvalidToken("signature not yet current"))
+        Err(GateRefusal::InvalidToken("signature not yet current"))
     } else if presigned.signed_at + presigned.expires <= now {
-        Err(Refusal::ExpiredToken("the token is too old"))
+        Err(GateRefusal::ExpiredToken("the token is too old"))
     } else if session.expiration <= now {
-        Err(Refusal::ExpiredToken("the credentials that signed it have expired"))
+        Err(GateRefusal::ExpiredToken("the credentials that signed it have expired"))
     } else {
         Ok(())
     }
 }
 
 /// Role policy and session policy must both allow; what one denies is denied.
-fn policies(guarded: &Guarded, session: &Session, user: &str) -> Result<(), Refusal> {
-    let Guarded { account, region, resource_id, .. } = guarded;
+fn policies(guarded: &GuardedDatabase, session: &RoleSession, user: &str) -> Result<(), GateRefusal> {
+    let GuardedDatabase { account, region, resource_id, .. } = guarded;
     let resource = format!("arn:aws:rds-db:{region}:{account}:dbuser:{resource_id}/{user}");
-    let question = Question {
+    let question = AccessRequest {
         action: "rds-db:connect",
         resource: Some(&resource),
         provider: None,
         context: &session.context,
     };
     if session.role_policy().decide(&question) != Effect::Allow {
-        return Err(Refusal::RolePolicy);
+        return Err(GateRefusal::RolePolicy);
     }
     match &session.session_policy {
-        Some(policy) if policy.decide(&question) != Effect::Allow => Err(Refusal::SessionPolicy),
+        Some(policy) if policy.decide(&question) != Effect::Allow => Err(GateRefusal::SessionPolicy),
         _ => Ok(()),
     }
 }

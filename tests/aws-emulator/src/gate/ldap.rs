@@ -15,14 +15,14 @@ const INVALID_CREDENTIALS: u8 = 49;
 
 /// A simple bind: whose, and with which password.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Bind {
+pub(super) struct LdapBind {
     pub(super) message_id: Vec<u8>,
     pub(super) user: String,
     pub(super) password: String,
 }
 
 /// Reads the next bind. `None` ends the connection: unbind, end of stream, or something else than a bind.
-pub(super) async fn read(stream: &mut TcpStream) -> Option<Bind> {
+pub(super) async fn read(stream: &mut TcpStream) -> Option<LdapBind> {
     let mut head = [0; 2];
     stream.read_exact(&mut head).await.ok()?;
     let [_, first] = head;
@@ -41,7 +41,7 @@ pub(super) async fn read(stream: &mut TcpStream) -> Option<Bind> {
     parse(&message)
 }
 
-fn parse(message: &[u8]) -> Option<Bind> {
+fn parse(message: &[u8]) -> Option<LdapBind> {
     let (_, message_id, rest) = ber::element(message)?;
     let (BIND_REQUEST, body, _) = ber::element(rest)? else { return None };
     let (_, _version, rest) = ber::element(body)?;
@@ -50,7 +50,7 @@ fn parse(message: &[u8]) -> Option<Bind> {
     // The server wraps the user name without escaping it, so only these two ends are taken off.
     let name = std::str::from_utf8(name).ok()?;
     let user = name.strip_prefix(super::PREFIX)?.strip_suffix(super::SUFFIX)?;
-    Some(Bind {
+    Some(LdapBind {
         message_id: message_id.to_vec(),
         user: user.to_owned(),
         password: String::from_utf8_lossy(password).into_owned(),

@@ -9,13 +9,13 @@ use std::sync::{Arc, Mutex};
 
 use tokio::net::TcpStream;
 
-pub use self::judge::Refusal;
-use self::judge::{Guarded, judge};
-use crate::fault::Faults;
-use crate::http::Server;
+pub use self::judge::GateRefusal;
+use self::judge::{GuardedDatabase, judge};
+use crate::fault::FaultQueue;
+use crate::http::HttpServer;
 use crate::sts::CredentialStore;
-use crate::sync::{Counter, Hold, lock};
-use crate::{Clock, Error, names};
+use crate::sync::{AnswerHold, WatchedCounter, lock};
+use crate::{EmulatorError, SettableClock, names};
 
 /// What `PostgreSQL` puts before and after the user name to make a distinguished name of it.
 pub(crate) const PREFIX: &str = "cn=";
@@ -37,7 +37,7 @@ pub struct GateOptions {
     /// The credentials that exist.
     pub store: CredentialStore,
     /// What the gate takes for the time.
-    pub clock: Clock,
+    pub clock: SettableClock,
 }
 
 impl Default for GateOptions {
@@ -49,7 +49,7 @@ impl Default for GateOptions {
             resource_id: names::RESOURCE_ID.to_owned(),
             endpoints: vec![names::ENDPOINT.to_owned()],
             store: CredentialStore::new(),
-            clock: Clock::system(),
+            clock: SettableClock::system(),
         }
     }
 }
@@ -60,18 +60,18 @@ pub enum GateFault {
     /// Refuse every token.
     Deny,
     /// Judge only once the test opens the gate: a slow IAM.
-    Hold(Hold),
+    Hold(AnswerHold),
     /// Close the connection without an answer.
     Close,
 }
 
 /// One login that the gate has judged.
 #[derive(Clone, Debug)]
-pub struct Decision {
+pub struct GateDecision {
     /// The database user who wanted in.
     pub user: String,
     /// Why not, if not.
-    pub outcome: Result<(), Refusal>,
+    pub outcome: Result<(), GateRefusal>,
     /// The access key that signed, if it is one that exists.
     pub access_key_id: Option<String>,
     /// The role session behind it.
@@ -80,7 +80,7 @@ pub struct Decision {
     pub password_length: usize,
 }
 
-impl Decision {
+impl GateDecision {
     /// Whether the user was let in.
     pub fn accepted(&self) -> bool {
         self.outcome.is_ok()
@@ -89,37 +89,37 @@ impl Decision {
 
 /// A running gate. Clones share it; it stops when the last one is dropped.
 #[derive(Clone)]
-pub struct Gate {
-    state: Arc<State>,
-    server: Arc<Server>,
+pub struct LoginGate {
+    state: Arc<GateState>,
+    server: Arc<HttpServer>,
 }
 
-struct State {
-    guarded: Guarded,
+struct GateState {
+    guarded: GuardedDatabase,
     store: CredentialStore,
-    clock: Clock,
+    clock: SettableClock,
     /// With the user they are for; none for all.
-    faults: Faults<(Option<String>, GateFault)>,
-    decisions: Mutex<Vec<Decision>>,
-    decided: Counter,
+    faults: FaultQueue<(Option<String>, GateFault)>,
+    decisions: Mutex<Vec<GateDecision>>,
+    decided: WatchedCounter,
 }
 
-impl Gate {
+impl LoginGate {
     /// Starts a gate.
-    pub fn start(options: GateOptions) -> Result<Self, Error> {
+    pub fn start(options: GateOptions) -> Result<Self, EmulatorError> {
         let GateOptions { bind, account, region, resource_id, endpoints, store, clock } = options;
         let endpoints = endpoints.iter().map(|endpoint| endpoint.to_lowercase()).collect();
-        let state = Arc::new(State {
-            guarded: Guarded { account, region, resource_id, endpoints },
+        let state = Arc::new(GateState {
+            guarded: GuardedDatabase { account, region, resource_id, endpoints },
             store,
             clock,
-            faults: Faults::default(),
+            faults: FaultQueue::default(),
             decisions: Mutex::default(),
-            decided: Counter::default(),
+            decided: WatchedCounter::default(),
         });
         let server = {
             let state = Arc::clone(&state);
-            Server::connections(bind, move |stream, _| serve(Arc::clone(&state), stream))?
+            HttpServer::connections(bind, move |stream, _| serve(Arc::clone(&state), stream))?
         };
         Ok(Self { state, server: Arc::new(server) })
     }
@@ -135,17 +135,17 @@ impl Gate {
     }
 
     /// Judges a token without `PostgreSQL`. Not logged among the decisions.
-    pub fn judge(&self, user: &str, token: &str) -> Result<(), Refusal> {
+    pub fn judge(&self, user: &str, token: &str) -> Result<(), GateRefusal> {
         self.state.judge(user, token).1
     }
 
     /// All logins judged so far.
-    pub fn decisions(&self) -> Vec<Decision> {
+    pub fn decisions(&self) -> Vec<GateDecision> {
         lock(&self.state.decisions).clone()
     }
 
     /// The logins judged so far for one user: for tests that share the gate.
-    pub fn decisions_for(&self, user: &str) -> Vec<Decision> {
+    pub fn decisions_for(&self, user: &str) -> Vec<GateDecision> {
         self.decisions().into_iter().filter(|decision| decision.user == user).collect()
     }
 
@@ -154,7 +154,7 @@ impl Gate {
         self.state.decided.reaches(n)
     }
 
-    /// Shows a fault until [`Gate::heal`].
+    /// Shows a fault until [`LoginGate::heal`].
     pub fn fail(&self, fault: GateFault) {
         self.state.faults.add(None, (None, fault));
     }
@@ -164,7 +164,7 @@ impl Gate {
         self.state.faults.add(Some(times), (None, fault));
     }
 
-    /// Shows a fault to one user until [`Gate::heal_user`]: for tests that share the gate.
+    /// Shows a fault to one user until [`LoginGate::heal_user`]: for tests that share the gate.
     pub fn fail_user(&self, user: &str, fault: GateFault) {
         self.state.faults.add(None, (Some(user.to_owned()), fault));
     }
@@ -180,13 +180,13 @@ impl Gate {
     }
 }
 
-impl State {
-    fn judge(&self, user: &str, token: &str) -> (Option<crate::sts::Session>, Result<(), Refusal>) {
+impl GateState {
+    fn judge(&self, user: &str, token: &str) -> (Option<crate::sts::RoleSession>, Result<(), GateRefusal>) {
         judge(&self.guarded, &self.store, self.clock.unix(), user, token)
     }
 }
 
-async fn serve(state: Arc<State>, mut stream: TcpStream) {
+async fn serve(state: Arc<GateState>, mut stream: TcpStream) {
     while let Some(bind) = ldap::read(&mut stream).await {
         let concerns = |user: &Option<String>| user.as_ref().is_none_or(|user| *user == bind.user);
         let fault = state.faults.next_for(|(user, _)| concerns(user)).map(|(_, fault)| fault);
@@ -198,10 +198,10 @@ async fn serve(state: Arc<State>, mut stream: TcpStream) {
         }
         let (session, mut outcome) = state.judge(&bind.user, &bind.password);
         if matches!(fault, Some(GateFault::Deny)) {
-            outcome = Err(Refusal::OnPurpose);
+            outcome = Err(GateRefusal::OnPurpose);
         }
         let refusal = outcome.as_ref().err().map(ToString::to_string);
-        lock(&state.decisions).push(Decision {
+        lock(&state.decisions).push(GateDecision {
             user: bind.user,
             outcome,
             access_key_id: session.as_ref().map(|session| session.access_key_id.clone()),

@@ -7,9 +7,9 @@ pub const TAGS_CLAIM: &str = "https://aws.amazon.com/tags";
 
 /// A token's claims. Turns into a [`Value`] for signing.
 #[derive(Clone, Debug)]
-pub struct Claims(pub(super) Map<String, Value>);
+pub struct TokenClaims(pub(super) Map<String, Value>);
 
-impl Claims {
+impl TokenClaims {
     /// Sets a claim to any JSON value.
     #[must_use]
     pub fn set(mut self, name: &str, value: impl Into<Value>) -> Self {
@@ -52,8 +52,8 @@ impl Claims {
     }
 }
 
-impl From<Claims> for Value {
-    fn from(claims: Claims) -> Self {
+impl From<TokenClaims> for Value {
+    fn from(claims: TokenClaims) -> Self {
         Self::Object(claims.0)
     }
 }

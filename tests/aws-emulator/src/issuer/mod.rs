@@ -10,13 +10,13 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
-pub use self::claims::{Claims, TAGS_CLAIM};
+pub use self::claims::{TAGS_CLAIM, TokenClaims};
 use crate::encoding::{KEY_ID, base64url, random_text};
-use crate::fault::Faults;
-use crate::http::Server;
-use crate::keys::Keys;
-use crate::sync::{Counter, lock};
-use crate::{Clock, Error, Fault, KeyChoice, names};
+use crate::fault::FaultQueue;
+use crate::http::HttpServer;
+use crate::keys::SigningKeys;
+use crate::sync::{WatchedCounter, lock};
+use crate::{EmulatorError, HttpFault, KeyChoice, SettableClock, names};
 
 /// How an issuer is started.
 #[derive(Clone, Debug)]
@@ -38,7 +38,7 @@ pub struct IssuerOptions {
     /// Whether `POST …/mint` signs any claims that anyone sends. Never on by default.
     pub mint_endpoint: bool,
     /// What the issuer takes for the time.
-    pub clock: Clock,
+    pub clock: SettableClock,
 }
 
 impl Default for IssuerOptions {
@@ -51,14 +51,14 @@ impl Default for IssuerOptions {
             audience: names::AUDIENCE.to_owned(),
             clients: BTreeMap::new(),
             mint_endpoint: false,
-            clock: Clock::system(),
+            clock: SettableClock::system(),
         }
     }
 }
 
 /// The pages an issuer serves, for faults and counters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Page {
+pub enum IssuerPage {
     /// `/.well-known/openid-configuration`.
     Discovery,
     /// `/jwks`.
@@ -69,7 +69,7 @@ pub enum Page {
     Mint,
 }
 
-impl Page {
+impl IssuerPage {
     const ALL: [Self; 4] = [Self::Discovery, Self::Jwks, Self::Token, Self::Mint];
 
     /// The page's path below the issuer's prefix.
@@ -86,23 +86,23 @@ impl Page {
 /// A running issuer. Clones share it; it stops when the last one is dropped.
 #[derive(Clone)]
 pub struct Issuer {
-    state: Arc<State>,
-    server: Arc<Server>,
+    state: Arc<IssuerState>,
+    server: Arc<HttpServer>,
 }
 
 /// What one page has been told to do and has seen.
 #[derive(Default)]
 struct PageState {
-    faults: Faults<Fault>,
-    seen: Counter,
+    faults: FaultQueue<HttpFault>,
+    seen: WatchedCounter,
 }
 
-struct State {
+struct IssuerState {
     options: IssuerOptions,
     prefix: String,
     /// Known once the listener is bound.
     url: Mutex<String>,
-    keys: Mutex<Arc<Keys>>,
+    keys: Mutex<Arc<SigningKeys>>,
     /// Keys of earlier days that are still published.
     old: Mutex<Vec<Value>>,
     cache_control: Mutex<Option<String>>,
@@ -113,11 +113,11 @@ struct State {
 
 impl Issuer {
     /// Starts an issuer with fresh keys.
-    pub fn start(options: IssuerOptions) -> Result<Self, Error> {
-        let state = Arc::new(State {
+    pub fn start(options: IssuerOptions) -> Result<Self, EmulatorError> {
+        let state = Arc::new(IssuerState {
             prefix: options.path_prefix.trim_end_matches('/').to_owned(),
             url: Mutex::default(),
-            keys: Mutex::new(Arc::new(Keys::unused()?)),
+            keys: Mutex::new(Arc::new(SigningKeys::unused()?)),
             old: Mutex::default(),
             cache_control: Mutex::default(),
             key_issuer: Mutex::default(),
@@ -126,7 +126,7 @@ impl Issuer {
         });
         let server = {
             let state = Arc::clone(&state);
-            Server::http(state.options.bind, move |request, _| {
+            HttpServer::http(state.options.bind, move |request, _| {
                 let state = Arc::clone(&state);
                 async move { pages::serve(&state, request).await }
             })?
@@ -147,7 +147,7 @@ impl Issuer {
     }
 
     /// Where the stand-in itself serves `page`, whatever name the issuer URL has.
-    pub fn page_url(&self, page: Page) -> String {
+    pub fn page_url(&self, page: IssuerPage) -> String {
         let mut addr = self.addr();
         if addr.ip().is_unspecified() {
             addr.set_ip(Ipv4Addr::LOCALHOST.into());
@@ -156,7 +156,7 @@ impl Issuer {
     }
 
     /// Claims of a good token: iss, sub, aud, iat, nbf, exp (15 minutes), jti, email.
-    pub fn default_claims(&self, sub: &str) -> Claims {
+    pub fn default_claims(&self, sub: &str) -> TokenClaims {
         self.state.default_claims(sub)
     }
 
@@ -177,7 +177,7 @@ impl Issuer {
 
     /// A token of `length` characters, or one or two more where base64 has no such length: the claim `pad` fills it.
     /// Shorter than the token without padding is not possible.
-    pub fn mint_sized(&self, claims: Claims, length: usize) -> String {
+    pub fn mint_sized(&self, claims: TokenClaims, length: usize) -> String {
         let bare = self.mint(claims.clone().padded(0)).len();
         let padding = (length.saturating_sub(bare) * 3).div_ceil(4);
         // Rounding in the bare token can make one step too many.
@@ -211,8 +211,8 @@ impl Issuer {
     }
 
     /// Makes new keys. The old ones stay in the key set if `keep_old`, else all but the new ones leave it.
-    pub fn rotate(&self, keep_old: bool) -> Result<(), Error> {
-        let fresh = Arc::new(Keys::unused()?);
+    pub fn rotate(&self, keep_old: bool) -> Result<(), EmulatorError> {
+        let fresh = Arc::new(SigningKeys::unused()?);
         let retired = std::mem::replace(&mut *lock(&self.state.keys), fresh);
         let mut old = lock(&self.state.old);
         if keep_old {
@@ -234,62 +234,62 @@ impl Issuer {
     }
 
     /// Shows a fault on a page until [`Issuer::heal`].
-    pub fn fail(&self, page: Page, fault: Fault) {
+    pub fn fail(&self, page: IssuerPage, fault: HttpFault) {
         self.state.page(page).faults.add(None, fault);
     }
 
     /// Shows a fault on a page for the next `times` requests.
-    pub fn fail_times(&self, page: Page, times: usize, fault: Fault) {
+    pub fn fail_times(&self, page: IssuerPage, times: usize, fault: HttpFault) {
         self.state.page(page).faults.add(Some(times), fault);
     }
 
     /// Closes every connection without an answer, on every page.
     pub fn go_down(&self) {
-        for page in Page::ALL {
-            self.fail(page, Fault::Close);
+        for page in IssuerPage::ALL {
+            self.fail(page, HttpFault::Close);
         }
     }
 
     /// Takes every fault away.
     pub fn heal(&self) {
-        for page in Page::ALL {
+        for page in IssuerPage::ALL {
             self.state.page(page).faults.clear();
         }
     }
 
     /// How many requests a page has had.
-    pub fn count(&self, page: Page) -> usize {
+    pub fn count(&self, page: IssuerPage) -> usize {
         self.state.page(page).seen.get()
     }
 
     /// Waits until a page has had `n` requests.
-    pub fn reaches(&self, page: Page, n: usize) -> impl Future<Output = ()> + Send + use<> {
+    pub fn reaches(&self, page: IssuerPage, n: usize) -> impl Future<Output = ()> + Send + use<> {
         self.state.page(page).seen.reaches(n)
     }
 }
 
-impl Drop for State {
+impl Drop for IssuerState {
     fn drop(&mut self) {
         self.keys().leave();
     }
 }
 
-impl State {
+impl IssuerState {
     fn url(&self) -> String {
         lock(&self.url).clone()
     }
 
-    fn keys(&self) -> Arc<Keys> {
+    fn keys(&self) -> Arc<SigningKeys> {
         Arc::clone(&lock(&self.keys))
     }
 
-    fn page(&self, page: Page) -> &PageState {
+    fn page(&self, page: IssuerPage) -> &PageState {
         let [discovery, jwks, token, mint] = &self.pages;
         match page {
-            Page::Discovery => discovery,
-            Page::Jwks => jwks,
-            Page::Token => token,
-            Page::Mint => mint,
+            IssuerPage::Discovery => discovery,
+            IssuerPage::Jwks => jwks,
+            IssuerPage::Token => token,
+            IssuerPage::Mint => mint,
         }
     }
 
@@ -304,14 +304,14 @@ impl State {
         json!({ "keys": keys })
     }
 
-    fn default_claims(&self, sub: &str) -> Claims {
+    fn default_claims(&self, sub: &str) -> TokenClaims {
         let now = self.options.clock.unix();
         let email = if sub.contains('@') { sub.to_owned() } else { format!("{sub}@example.com") };
         let claims = json!({
             "iss": self.url(), "sub": sub, "aud": self.options.audience, "iat": now, "nbf": now, "exp": now + 900,
             "jti": random_text(KEY_ID, 20), "email": email,
         });
-        Claims(claims.as_object().cloned().unwrap_or_default())
+        TokenClaims(claims.as_object().cloned().unwrap_or_default())
     }
 
     fn mint(&self, claims: &Value, key: &KeyChoice) -> String {

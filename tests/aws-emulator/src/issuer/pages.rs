@@ -4,7 +4,7 @@ use hyper::body::Incoming;
 use hyper::{Method, Request, header};
 use serde_json::{Value, json};
 
-use super::{Page, State};
+use super::{IssuerPage, IssuerState};
 use crate::KeyChoice;
 use crate::encoding::form_pairs;
 use crate::http::{Answer, answer, text};
@@ -12,10 +12,10 @@ use crate::sync::lock;
 
 const JSON: &str = "application/json";
 
-pub(super) async fn serve(state: &State, request: Request<Incoming>) -> Answer {
+pub(super) async fn serve(state: &IssuerState, request: Request<Incoming>) -> Answer {
     let path = request.uri().path();
     let Some(page) =
-        Page::ALL.into_iter().find(|page| path.strip_prefix(&*state.prefix) == Some(page.path()))
+        IssuerPage::ALL.into_iter().find(|page| path.strip_prefix(&*state.prefix) == Some(page.path()))
     else {
         return answer(404, "text/plain", "no such page".to_owned());
     };
@@ -26,24 +26,24 @@ pub(super) async fn serve(state: &State, request: Request<Incoming>) -> Answer {
         return shown;
     }
     match (page, request.method() == Method::POST) {
-        (Page::Discovery, false) => cacheable(state, &discovery(state)),
-        (Page::Jwks, false) => cacheable(state, &state.jwks()),
-        (Page::Token, true) => token(state, request).await,
-        (Page::Mint, true) if state.options.mint_endpoint => mint(state, request).await,
-        (Page::Mint, _) => answer(404, "text/plain", "no such page".to_owned()),
+        (IssuerPage::Discovery, false) => cacheable(state, &discovery(state)),
+        (IssuerPage::Jwks, false) => cacheable(state, &state.jwks()),
+        (IssuerPage::Token, true) => token(state, request).await,
+        (IssuerPage::Mint, true) if state.options.mint_endpoint => mint(state, request).await,
+        (IssuerPage::Mint, _) => answer(404, "text/plain", "no such page".to_owned()),
         _ => answer(405, "text/plain", "wrong method".to_owned()),
     }
 }
 
-fn discovery(state: &State) -> Value {
+fn discovery(state: &IssuerState) -> Value {
     let issuer = state.url();
     let base = issuer.trim_end_matches('/');
     let named =
         if state.options.all_tenants { issuer.replace("common", "{tenantid}") } else { issuer.clone() };
     json!({
         "issuer": named,
-        "jwks_uri": format!("{base}{}", Page::Jwks.path()),
-        "token_endpoint": format!("{base}{}", Page::Token.path()),
+        "jwks_uri": format!("{base}{}", IssuerPage::Jwks.path()),
+        "token_endpoint": format!("{base}{}", IssuerPage::Token.path()),
         "response_types_supported": ["id_token"],
         "subject_types_supported": ["public"],
         "grant_types_supported": ["client_credentials"],
@@ -52,7 +52,7 @@ fn discovery(state: &State) -> Value {
     })
 }
 
-fn cacheable(state: &State, document: &Value) -> Answer {
+fn cacheable(state: &IssuerState, document: &Value) -> Answer {
     let mut page = answer(200, JSON, document.to_string())?;
     if let Some(value) = lock(&state.cache_control).as_deref().and_then(|value| value.parse().ok()) {
         page.headers_mut().insert(header::CACHE_CONTROL, value);
@@ -61,7 +61,7 @@ fn cacheable(state: &State, document: &Value) -> Answer {
 }
 
 /// The client-credentials grant: the client is the user.
-async fn token(state: &State, request: Request<Incoming>) -> Answer {
+async fn token(state: &IssuerState, request: Request<Incoming>) -> Answer {
     let form = text(request.into_body()).await.and_then(|body| form_pairs(&body)).unwrap_or_default();
     let field = |name: &str| form.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
     let refuse = |status, error: &str| answer(status, JSON, json!({ "error": error }).to_string());
@@ -77,7 +77,7 @@ async fn token(state: &State, request: Request<Incoming>) -> Answer {
 }
 
 /// Signs what the test sends: `{"claims": …, "alg": …, "kid": …}`. Claims that are left out are the default ones.
-async fn mint(state: &State, request: Request<Incoming>) -> Answer {
+async fn mint(state: &IssuerState, request: Request<Incoming>) -> Answer {
     let wanted: Option<Value> =
         text(request.into_body()).await.and_then(|body| serde_json::from_str(&body).ok());
     let Some(Value::Object(wanted)) = wanted else {

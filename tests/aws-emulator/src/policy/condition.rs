@@ -1,21 +1,21 @@
-//! The `Condition` block: one operator, one key, its values.
+//! The `PolicyCondition` block: one operator, one key, its values.
 
 use std::net::IpAddr;
 
 use serde_json::Value;
 
-use super::pattern::{Context, Pattern};
+use super::pattern::{PolicyPattern, RequestContext};
 use super::texts;
 
 #[derive(Clone, Debug)]
-pub(super) struct Condition {
+pub(super) struct PolicyCondition {
     quantifier: Quantifier,
-    test: Test,
+    test: ConditionTest,
     negated: bool,
     /// `…IfExists`: a missing key is no obstacle.
     if_exists: bool,
     key: String,
-    values: Vec<Pattern>,
+    values: Vec<PolicyPattern>,
 }
 
 /// How a key with several values is treated.
@@ -27,7 +27,7 @@ enum Quantifier {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Test {
+enum ConditionTest {
     Equals,
     EqualsIgnoringCase,
     Like,
@@ -36,8 +36,8 @@ enum Test {
     Null,
 }
 
-/// Reads a `Condition` block. An operator that is not written here is an error, never a condition that holds.
-pub(super) fn parse(block: Option<&Value>, variables: bool) -> Result<Vec<Condition>, String> {
+/// Reads a `PolicyCondition` block. An operator that is not written here is an error, never a condition that holds.
+pub(super) fn parse(block: Option<&Value>, variables: bool) -> Result<Vec<PolicyCondition>, String> {
     let Some(block) = block else { return Ok(Vec::new()) };
     let mut conditions = Vec::new();
     for (name, keys) in block.as_object().ok_or("Condition is not an object")? {
@@ -49,33 +49,40 @@ pub(super) fn parse(block: Option<&Value>, variables: bool) -> Result<Vec<Condit
         };
         let (plain, if_exists) = plain.strip_suffix("IfExists").map_or((plain, false), |plain| (plain, true));
         let (test, negated) = match plain {
-            "StringEquals" => (Test::Equals, false),
-            "StringNotEquals" => (Test::Equals, true),
-            "StringEqualsIgnoreCase" => (Test::EqualsIgnoringCase, false),
-            "StringNotEqualsIgnoreCase" => (Test::EqualsIgnoringCase, true),
-            "StringLike" => (Test::Like, false),
-            "StringNotLike" => (Test::Like, true),
-            "IpAddress" => (Test::Address, false),
-            "NotIpAddress" => (Test::Address, true),
-            "Bool" => (Test::Bool, false),
-            "Null" => (Test::Null, false),
+            "StringEquals" => (ConditionTest::Equals, false),
+            "StringNotEquals" => (ConditionTest::Equals, true),
+            "StringEqualsIgnoreCase" => (ConditionTest::EqualsIgnoringCase, false),
+            "StringNotEqualsIgnoreCase" => (ConditionTest::EqualsIgnoringCase, true),
+            "StringLike" => (ConditionTest::Like, false),
+            "StringNotLike" => (ConditionTest::Like, true),
+            "IpAddress" => (ConditionTest::Address, false),
+            "NotIpAddress" => (ConditionTest::Address, true),
+            "Bool" => (ConditionTest::Bool, false),
+            "Null" => (ConditionTest::Null, false),
             _ => return Err(format!("unknown condition operator {name}")),
         };
         for (key, values) in keys.as_object().ok_or("a condition is not an object")? {
             let values = texts(values)?;
             check(test, &values)?;
-            let values = values.iter().map(|value| Pattern::new(value, variables)).collect();
-            conditions.push(Condition { quantifier, test, negated, if_exists, key: key.clone(), values });
+            let values = values.iter().map(|value| PolicyPattern::new(value, variables)).collect();
+            conditions.push(PolicyCondition {
+                quantifier,
+                test,
+                negated,
+                if_exists,
+                key: key.clone(),
+                values,
+            });
         }
     }
     Ok(conditions)
 }
 
-fn check(test: Test, values: &[String]) -> Result<(), String> {
+fn check(test: ConditionTest, values: &[String]) -> Result<(), String> {
     let good = |value: &String| match test {
-        Test::Address => network(value).is_some(),
-        Test::Bool | Test::Null => matches!(value.as_str(), "true" | "false"),
-        Test::Equals | Test::EqualsIgnoringCase | Test::Like => true,
+        ConditionTest::Address => network(value).is_some(),
+        ConditionTest::Bool | ConditionTest::Null => matches!(value.as_str(), "true" | "false"),
+        ConditionTest::Equals | ConditionTest::EqualsIgnoringCase | ConditionTest::Like => true,
     };
     values
         .iter()
@@ -83,10 +90,10 @@ fn check(test: Test, values: &[String]) -> Result<(), String> {
         .map_or(Ok(()), |bad| Err(format!("{bad} is no value for {test:?}")))
 }
 
-impl Condition {
-    pub(super) fn holds(&self, context: &Context) -> bool {
+impl PolicyCondition {
+    pub(super) fn holds(&self, context: &RequestContext) -> bool {
         let seen = context.values(&self.key);
-        if matches!(self.test, Test::Null) {
+        if matches!(self.test, ConditionTest::Null) {
             let absent = if seen.is_empty() { "true" } else { "false" };
             return self.values.iter().any(|value| value.literal().as_deref() == Some(absent));
         }
@@ -106,17 +113,17 @@ impl Condition {
         }
     }
 
-    fn matches(&self, wanted: &Pattern, value: &str, context: &Context) -> bool {
+    fn matches(&self, wanted: &PolicyPattern, value: &str, context: &RequestContext) -> bool {
         match self.test {
-            Test::Equals => wanted.equals(value, context),
-            Test::EqualsIgnoringCase => wanted.lower().equals(&value.to_lowercase(), context),
-            Test::Like => wanted.matches_with_wildcards(value, context),
-            Test::Bool => wanted.literal().is_some_and(|text| text == value),
-            Test::Address => {
+            ConditionTest::Equals => wanted.equals(value, context),
+            ConditionTest::EqualsIgnoringCase => wanted.lower().equals(&value.to_lowercase(), context),
+            ConditionTest::Like => wanted.matches_with_wildcards(value, context),
+            ConditionTest::Bool => wanted.literal().is_some_and(|text| text == value),
+            ConditionTest::Address => {
                 let network = wanted.literal().as_deref().and_then(network);
                 network.zip(value.parse().ok()).is_some_and(|(network, address)| contains(network, address))
             }
-            Test::Null => false,
+            ConditionTest::Null => false,
         }
     }
 }

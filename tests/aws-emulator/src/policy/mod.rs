@@ -6,36 +6,36 @@ mod template;
 
 use serde_json::{Map, Value};
 
-use self::condition::Condition;
-pub use self::pattern::Context;
-use self::pattern::{Pattern, glob_ignoring_case};
-pub use self::template::{PolicyValues, Template};
+use self::condition::PolicyCondition;
+pub use self::pattern::RequestContext;
+use self::pattern::{PolicyPattern, glob_ignoring_case};
+pub use self::template::{PolicyTemplate, PolicyValues};
 pub(crate) use self::template::{provider_arn, provider_name};
-use crate::Error;
+use crate::EmulatorError;
 
 /// A policy document that has been read.
 #[derive(Clone, Debug)]
-pub struct Policy(Vec<Statement>);
+pub struct IamPolicy(Vec<PolicyStatement>);
 
 #[derive(Clone, Debug)]
-struct Statement {
+struct PolicyStatement {
     allow: bool,
     principals: Vec<String>,
-    actions: Listed<String>,
-    resources: Listed<Pattern>,
-    conditions: Vec<Condition>,
+    actions: OneOrMany<String>,
+    resources: OneOrMany<PolicyPattern>,
+    conditions: Vec<PolicyCondition>,
 }
 
 /// `Action` or `NotAction`, `Resource` or `NotResource`.
 #[derive(Clone, Debug)]
-enum Listed<T> {
+enum OneOrMany<T> {
     Any(Vec<T>),
     None(Vec<T>),
 }
 
 /// What a policy is asked.
 #[derive(Clone, Copy, Debug)]
-pub struct Question<'a> {
+pub struct AccessRequest<'a> {
     /// The action, for example `rds-db:connect`.
     pub action: &'a str,
     /// The resource's ARN; trust policies have none.
@@ -43,7 +43,7 @@ pub struct Question<'a> {
     /// The identity provider's ARN; only trust policies ask for it.
     pub provider: Option<&'a str>,
     /// The values of condition keys and policy variables.
-    pub context: &'a Context,
+    pub context: &'a RequestContext,
 }
 
 /// What a policy says.
@@ -59,24 +59,24 @@ pub enum Effect {
 
 /// The two places a policy can be in: they have different members.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum PolicyKind {
     Trust,
     Identity,
 }
 
-impl Policy {
+impl IamPolicy {
     /// Reads a role's trust policy.
-    pub fn trust(text: &str) -> Result<Self, Error> {
-        parse(text, Kind::Trust).map_err(Error::Policy)
+    pub fn trust(text: &str) -> Result<Self, EmulatorError> {
+        parse(text, PolicyKind::Trust).map_err(EmulatorError::Policy)
     }
 
     /// Reads a role's permission policy or a session policy.
-    pub fn identity(text: &str) -> Result<Self, Error> {
-        parse(text, Kind::Identity).map_err(Error::Policy)
+    pub fn identity(text: &str) -> Result<Self, EmulatorError> {
+        parse(text, PolicyKind::Identity).map_err(EmulatorError::Policy)
     }
 
     /// Decides. An explicit `Deny` wins over every `Allow`.
-    pub fn decide(&self, question: &Question<'_>) -> Effect {
+    pub fn decide(&self, question: &AccessRequest<'_>) -> Effect {
         let mut effect = Effect::Silent;
         for statement in self.0.iter().filter(|statement| statement.matches(question)) {
             if !statement.allow {
@@ -88,17 +88,17 @@ impl Policy {
     }
 
     /// Whether the request is allowed.
-    pub fn allows(&self, question: &Question<'_>) -> bool {
+    pub fn allows(&self, question: &AccessRequest<'_>) -> bool {
         self.decide(question) == Effect::Allow
     }
 }
 
-impl Statement {
-    fn matches(&self, question: &Question<'_>) -> bool {
+impl PolicyStatement {
+    fn matches(&self, question: &AccessRequest<'_>) -> bool {
         let principal =
             question.provider.is_none_or(|arn| self.principals.iter().any(|listed| listed == arn));
         let action = |listed: &String| glob_ignoring_case(listed, question.action);
-        let resource = |listed: &Pattern| {
+        let resource = |listed: &PolicyPattern| {
             question.resource.is_none_or(|arn| listed.matches_with_wildcards(arn, question.context))
         };
         principal
@@ -108,7 +108,7 @@ impl Statement {
     }
 }
 
-impl<T> Listed<T> {
+impl<T> OneOrMany<T> {
     fn matches(&self, one: impl Fn(&T) -> bool) -> bool {
         match self {
             Self::Any(listed) => listed.iter().any(one),
@@ -117,7 +117,7 @@ impl<T> Listed<T> {
     }
 }
 
-fn parse(text: &str, kind: Kind) -> Result<Policy, String> {
+fn parse(text: &str, kind: PolicyKind) -> Result<IamPolicy, String> {
     let document: Value = serde_json::from_str(text).map_err(|error| format!("not JSON: {error}"))?;
     let document = document.as_object().ok_or("not a JSON object")?;
     known(document, &["Version", "Id", "Statement"])?;
@@ -132,15 +132,15 @@ fn parse(text: &str, kind: Kind) -> Result<Policy, String> {
         Some(one @ Value::Object(_)) => std::slice::from_ref(one),
         _ => return Err("Statement is missing or empty".to_owned()),
     };
-    statements.iter().map(|one| statement(one, kind, variables)).collect::<Result<_, _>>().map(Policy)
+    statements.iter().map(|one| statement(one, kind, variables)).collect::<Result<_, _>>().map(IamPolicy)
 }
 
-fn statement(value: &Value, kind: Kind, variables: bool) -> Result<Statement, String> {
+fn statement(value: &Value, kind: PolicyKind, variables: bool) -> Result<PolicyStatement, String> {
     let map = value.as_object().ok_or("a statement is not an object")?;
     let common = ["Sid", "Effect", "Action", "NotAction", "Condition"];
     let own: &[&str] = match kind {
-        Kind::Trust => &["Principal"],
-        Kind::Identity => &["Resource", "NotResource"],
+        PolicyKind::Trust => &["Principal"],
+        PolicyKind::Identity => &["Resource", "NotResource"],
     };
     known(map, &[&common, own].concat())?;
     let allow = match map.get("Effect").and_then(Value::as_str) {
@@ -149,21 +149,21 @@ fn statement(value: &Value, kind: Kind, variables: bool) -> Result<Statement, St
         _ => return Err("Effect must be Allow or Deny".to_owned()),
     };
     let actions = listed(map, "Action", "NotAction")?;
-    let (Listed::Any(names) | Listed::None(names)) = &actions;
+    let (OneOrMany::Any(names) | OneOrMany::None(names)) = &actions;
     if let Some(bad) = names.iter().find(|name| *name != "*" && !name.contains(':')) {
         return Err(format!("the action {bad} names no service"));
     }
-    let compile = |texts: Vec<String>| texts.iter().map(|text| Pattern::new(text, variables)).collect();
+    let compile = |texts: Vec<String>| texts.iter().map(|text| PolicyPattern::new(text, variables)).collect();
     let resources = match kind {
-        Kind::Trust => Listed::None(Vec::new()),
-        Kind::Identity => match listed(map, "Resource", "NotResource")? {
-            Listed::Any(texts) => Listed::Any(compile(texts)),
-            Listed::None(texts) => Listed::None(compile(texts)),
+        PolicyKind::Trust => OneOrMany::None(Vec::new()),
+        PolicyKind::Identity => match listed(map, "Resource", "NotResource")? {
+            OneOrMany::Any(texts) => OneOrMany::Any(compile(texts)),
+            OneOrMany::None(texts) => OneOrMany::None(compile(texts)),
         },
     };
-    let principals = if kind == Kind::Trust { federated(map)? } else { Vec::new() };
+    let principals = if kind == PolicyKind::Trust { federated(map)? } else { Vec::new() };
     let conditions = condition::parse(map.get("Condition"), variables)?;
-    Ok(Statement { allow, principals, actions, resources, conditions })
+    Ok(PolicyStatement { allow, principals, actions, resources, conditions })
 }
 
 /// The identity providers of a trust policy's `Principal`. Other kinds of principal cannot use a web identity.
@@ -173,10 +173,10 @@ fn federated(map: &Map<String, Value>) -> Result<Vec<String>, String> {
     principal.get("Federated").map_or_else(|| Ok(Vec::new()), texts)
 }
 
-fn listed(map: &Map<String, Value>, plain: &str, negated: &str) -> Result<Listed<String>, String> {
+fn listed(map: &Map<String, Value>, plain: &str, negated: &str) -> Result<OneOrMany<String>, String> {
     match (map.get(plain), map.get(negated)) {
-        (Some(value), None) => texts(value).map(Listed::Any),
-        (None, Some(value)) => texts(value).map(Listed::None),
+        (Some(value), None) => texts(value).map(OneOrMany::Any),
+        (None, Some(value)) => texts(value).map(OneOrMany::None),
         _ => Err(format!("one of {plain} and {negated} is needed")),
     }
 }

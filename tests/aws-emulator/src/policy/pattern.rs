@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 /// The values of condition keys. Keys are compared without regard to case, as IAM does.
 #[derive(Clone, Debug, Default)]
-pub struct Context(BTreeMap<String, Vec<String>>);
+pub struct RequestContext(BTreeMap<String, Vec<String>>);
 
-impl Context {
+impl RequestContext {
     /// Adds a value to a key.
     pub fn add(&mut self, key: &str, value: impl Into<String>) {
         self.0.entry(key.to_lowercase()).or_default().push(value.into());
@@ -28,10 +28,10 @@ impl Context {
 
 /// A string of a policy, split at its variables and wildcards.
 #[derive(Clone, Debug)]
-pub(super) struct Pattern(Vec<Part>);
+pub(super) struct PolicyPattern(Vec<PatternPart>);
 
 #[derive(Clone, Debug)]
-enum Part {
+enum PatternPart {
     Text(char),
     /// `*`, or just that character where wildcards mean nothing.
     Many,
@@ -40,7 +40,7 @@ enum Part {
     Variable(String),
 }
 
-impl Pattern {
+impl PolicyPattern {
     pub(super) fn new(text: &str, variables: bool) -> Self {
         let mut parts = Vec::new();
         let mut rest = text;
@@ -49,16 +49,16 @@ impl Pattern {
                 && let Some((name, after)) = rest.strip_prefix("${").and_then(|inner| inner.split_once('}'))
             {
                 parts.push(match name {
-                    "*" | "?" | "$" => Part::Text(name.chars().next().unwrap_or('$')),
-                    _ => Part::Variable(name.to_owned()),
+                    "*" | "?" | "$" => PatternPart::Text(name.chars().next().unwrap_or('$')),
+                    _ => PatternPart::Variable(name.to_owned()),
                 });
                 rest = after;
                 continue;
             }
             parts.push(match next {
-                '*' => Part::Many,
-                '?' => Part::One,
-                other => Part::Text(other),
+                '*' => PatternPart::Many,
+                '?' => PatternPart::One,
+                other => PatternPart::Text(other),
             });
             rest = &rest[next.len_utf8()..];
         }
@@ -67,40 +67,42 @@ impl Pattern {
 
     /// As in `Resource` and `StringLike`. What a variable stands for is compared letter by letter, so that no one
     /// whose name is `*` becomes everybody.
-    pub(super) fn matches_with_wildcards(&self, text: &str, context: &Context) -> bool {
+    pub(super) fn matches_with_wildcards(&self, text: &str, context: &RequestContext) -> bool {
         self.resolved(context, true).is_some_and(|parts| glob(&parts, &text.chars().collect::<Vec<_>>()))
     }
 
     /// As in `StringEquals`, where `*` and `?` are ordinary characters.
-    pub(super) fn equals(&self, text: &str, context: &Context) -> bool {
+    pub(super) fn equals(&self, text: &str, context: &RequestContext) -> bool {
         self.resolved(context, false).is_some_and(|parts| glob(&parts, &text.chars().collect::<Vec<_>>()))
     }
 
     /// The text without variables and wildcards, for values such as addresses.
     pub(super) fn literal(&self) -> Option<String> {
-        self.0.iter().map(|part| if let Part::Text(one) = part { Some(*one) } else { None }).collect()
+        self.0.iter().map(|part| if let PatternPart::Text(one) = part { Some(*one) } else { None }).collect()
     }
 
     /// The same pattern in lower case, for comparisons without case.
     pub(super) fn lower(&self) -> Self {
-        let lower = |part: &Part| match part {
-            Part::Text(one) => one.to_lowercase().map(Part::Text).collect(),
+        let lower = |part: &PatternPart| match part {
+            PatternPart::Text(one) => one.to_lowercase().map(PatternPart::Text).collect(),
             other => vec![other.clone()],
         };
         Self(self.0.iter().flat_map(lower).collect())
     }
 
     /// Puts the values in. `None` when the request lacks one: then nothing matches.
-    fn resolved(&self, context: &Context, wildcards: bool) -> Option<Vec<Piece>> {
+    fn resolved(&self, context: &RequestContext, wildcards: bool) -> Option<Vec<PatternPiece>> {
         let mut pieces = Vec::new();
         for part in &self.0 {
             match part {
-                Part::Many if wildcards => pieces.push(Piece::Many),
-                Part::One if wildcards => pieces.push(Piece::One),
-                Part::Many => pieces.push(Piece::Exactly('*')),
-                Part::One => pieces.push(Piece::Exactly('?')),
-                Part::Text(one) => pieces.push(Piece::Exactly(*one)),
-                Part::Variable(name) => pieces.extend(context.single(name)?.chars().map(Piece::Exactly)),
+                PatternPart::Many if wildcards => pieces.push(PatternPiece::Many),
+                PatternPart::One if wildcards => pieces.push(PatternPiece::One),
+                PatternPart::Many => pieces.push(PatternPiece::Exactly('*')),
+                PatternPart::One => pieces.push(PatternPiece::Exactly('?')),
+                PatternPart::Text(one) => pieces.push(PatternPiece::Exactly(*one)),
+                PatternPart::Variable(name) => {
+                    pieces.extend(context.single(name)?.chars().map(PatternPiece::Exactly))
+                }
             }
         }
         Some(pieces)
@@ -108,18 +110,18 @@ impl Pattern {
 }
 
 #[derive(Clone, Copy)]
-enum Piece {
+enum PatternPiece {
     Exactly(char),
     One,
     Many,
 }
 
 /// Whether the pieces spell the whole text. Keeps the set of pieces that can be next, so it is never slow.
-fn glob(pieces: &[Piece], text: &[char]) -> bool {
+fn glob(pieces: &[PatternPiece], text: &[char]) -> bool {
     let close = |open: &mut Vec<bool>| {
         for (at, piece) in pieces.iter().enumerate() {
             if open.get(at) == Some(&true)
-                && matches!(piece, Piece::Many)
+                && matches!(piece, PatternPiece::Many)
                 && let Some(next) = open.get_mut(at + 1)
             {
                 *next = true;
@@ -135,10 +137,10 @@ fn glob(pieces: &[Piece], text: &[char]) -> bool {
         let mut next = vec![false; pieces.len() + 1];
         for (at, piece) in pieces.iter().enumerate().filter(|(at, _)| open.get(*at) == Some(&true)) {
             let target = match piece {
-                Piece::Many => at,
-                Piece::One => at + 1,
-                Piece::Exactly(one) if one == seen => at + 1,
-                Piece::Exactly(_) => continue,
+                PatternPiece::Many => at,
+                PatternPiece::One => at + 1,
+                PatternPiece::Exactly(one) if one == seen => at + 1,
+                PatternPiece::Exactly(_) => continue,
             };
             if let Some(slot) = next.get_mut(target) {
                 *slot = true;
@@ -152,8 +154,8 @@ fn glob(pieces: &[Piece], text: &[char]) -> bool {
 
 /// Action names, which have wildcards but no variables and no case.
 pub(super) fn glob_ignoring_case(pattern: &str, text: &str) -> bool {
-    Pattern::new(&pattern.to_lowercase(), false)
-        .matches_with_wildcards(&text.to_lowercase(), &Context::default())
+    PolicyPattern::new(&pattern.to_lowercase(), false)
+        .matches_with_wildcards(&text.to_lowercase(), &RequestContext::default())
 }
 
 #[cfg(test)]
@@ -161,7 +163,7 @@ mod tests {
     use super::*;
 
     fn like(pattern: &str, text: &str) -> bool {
-        Pattern::new(pattern, true).matches_with_wildcards(text, &Context::default())
+        PolicyPattern::new(pattern, true).matches_with_wildcards(text, &RequestContext::default())
     }
 
     #[test]
@@ -179,9 +181,9 @@ mod tests {
 
     #[test]
     fn the_value_of_a_variable_is_no_wildcard() {
-        let mut context = Context::default();
+        let mut context = RequestContext::default();
         context.add("aws:PrincipalTag/dbuser", "*");
-        let pattern = Pattern::new("dbuser/${aws:principaltag/DBUSER}", true);
+        let pattern = PolicyPattern::new("dbuser/${aws:principaltag/DBUSER}", true);
         assert!(pattern.matches_with_wildcards("dbuser/*", &context));
         assert!(!pattern.matches_with_wildcards("dbuser/bob", &context));
     }
@@ -189,7 +191,7 @@ mod tests {
     #[test]
     fn a_variable_without_a_value_matches_nothing() {
         assert!(!like("dbuser/${aws:PrincipalTag/dbuser}", "dbuser/"));
-        let old = Pattern::new("${aws:PrincipalTag/dbuser}", false);
-        assert!(old.matches_with_wildcards("${aws:PrincipalTag/dbuser}", &Context::default()));
+        let old = PolicyPattern::new("${aws:PrincipalTag/dbuser}", false);
+        assert!(old.matches_with_wildcards("${aws:PrincipalTag/dbuser}", &RequestContext::default()));
     }
 }

@@ -4,7 +4,7 @@ use crate::names;
 
 /// One of the files in `policies/`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Template {
+pub enum PolicyTemplate {
     /// `trust-policy.json`: any token with the right audience.
     Trust,
     /// `trust-policy-source-ip.json`: and only from 203.0.113.7.
@@ -47,14 +47,14 @@ impl PolicyValues {
     }
 
     /// The file with these values. Only whole examples are replaced, so what is checked is what users paste.
-    pub fn fill(&self, template: Template) -> String {
+    pub fn fill(&self, template: PolicyTemplate) -> String {
         let file = match template {
-            Template::Trust => include_str!("../../policies/trust-policy.json"),
-            Template::TrustSourceIp => include_str!("../../policies/trust-policy-source-ip.json"),
-            Template::TrustSourceVpce => include_str!("../../policies/trust-policy-source-vpce.json"),
-            Template::TrustSessionTag => include_str!("../../policies/trust-policy-session-tag.json"),
-            Template::Permission => include_str!("../../policies/permission-policy.json"),
-            Template::PermissionSessionTag => {
+            PolicyTemplate::Trust => include_str!("../../policies/trust-policy.json"),
+            PolicyTemplate::TrustSourceIp => include_str!("../../policies/trust-policy-source-ip.json"),
+            PolicyTemplate::TrustSourceVpce => include_str!("../../policies/trust-policy-source-vpce.json"),
+            PolicyTemplate::TrustSessionTag => include_str!("../../policies/trust-policy-session-tag.json"),
+            PolicyTemplate::Permission => include_str!("../../policies/permission-policy.json"),
+            PolicyTemplate::PermissionSessionTag => {
                 include_str!("../../policies/permission-policy-session-tag.json")
             }
         };

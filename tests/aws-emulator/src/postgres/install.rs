@@ -4,27 +4,27 @@ use std::os::unix::fs::{MetadataExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::Error;
+use crate::EmulatorError;
 
 /// An installation and the user for its server.
 #[derive(Clone, Debug)]
-pub(super) struct Install {
+pub(super) struct PostgresInstall {
     bin: PathBuf,
     /// Set when this process is root, which `PostgreSQL` refuses to run as.
     other_user: Option<(u32, u32)>,
 }
 
-impl Install {
+impl PostgresInstall {
     /// Finds `initdb` in `PATH`, then in Debian's folders with the newest first, then where `pg_config` says.
-    pub(super) fn find() -> Result<Self, Error> {
+    pub(super) fn find() -> Result<Self, EmulatorError> {
         let bin = in_path().or_else(newest_of_debian).or_else(from_pg_config).ok_or_else(|| {
-            Error::Postgres(
+            EmulatorError::Postgres(
                 "initdb and postgres were not found; install the package postgresql (Debian, Ubuntu: \
                  apt-get install postgresql; Fedora: dnf install postgresql-server; macOS: brew install postgresql)"
                     .to_owned(),
             )
         })?;
-        let io = || Error::io("finding out which user this is");
+        let io = || EmulatorError::io("finding out which user this is");
         // A file that has just been made belongs to the effective user: that is how to ask without unsafe code.
         let probe = crate::files::TempDir::new("emu-who", 0o700)?;
         let root = std::fs::metadata(probe.path()).map_err(io())?.uid() == 0;
@@ -62,21 +62,22 @@ impl Install {
     }
 
     /// Gives a file or folder to the server's user.
-    pub(super) fn give(&self, path: &Path) -> Result<(), Error> {
+    pub(super) fn give(&self, path: &Path) -> Result<(), EmulatorError> {
         self.other_user.map_or(Ok(()), |(uid, gid)| {
-            chown(path, Some(uid), Some(gid)).map_err(Error::io(format!("giving away {}", path.display())))
+            chown(path, Some(uid), Some(gid))
+                .map_err(EmulatorError::io(format!("giving away {}", path.display())))
         })
     }
 }
 
 /// Runs a program to its end and gives what it printed.
-pub(super) fn run(command: &mut Command) -> Result<String, Error> {
+pub(super) fn run(command: &mut Command) -> Result<String, EmulatorError> {
     let name = command.get_program().to_string_lossy().into_owned();
-    let output = command.output().map_err(Error::io(format!("running {name}")))?;
+    let output = command.output().map_err(EmulatorError::io(format!("running {name}")))?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned());
     }
-    Err(Error::Postgres(format!("{name} failed: {}", String::from_utf8_lossy(&output.stderr))))
+    Err(EmulatorError::Postgres(format!("{name} failed: {}", String::from_utf8_lossy(&output.stderr))))
 }
 
 /// Debian puts only a link to `initdb` into `PATH`, if anything, so the link's target counts.
@@ -107,8 +108,8 @@ fn complete(dir: &Path) -> bool {
 }
 
 /// The user that the package made.
-fn postgres_user() -> Result<(u32, u32), Error> {
-    let passwd = std::fs::read_to_string("/etc/passwd").map_err(Error::io("reading /etc/passwd"))?;
+fn postgres_user() -> Result<(u32, u32), EmulatorError> {
+    let passwd = std::fs::read_to_string("/etc/passwd").map_err(EmulatorError::io("reading /etc/passwd"))?;
     passwd
         .lines()
         .map(|line| line.split(':').collect::<Vec<_>>())
@@ -117,6 +118,6 @@ fn postgres_user() -> Result<(u32, u32), Error> {
             _ => None,
         })
         .ok_or_else(|| {
-            Error::Postgres("running as root, and there is no user postgres to run it as".to_owned())
+            EmulatorError::Postgres("running as root, and there is no user postgres to run it as".to_owned())
         })
 }

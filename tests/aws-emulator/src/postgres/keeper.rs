@@ -1,6 +1,6 @@
 //! Keeps a server only as long as its owner lives: a shell holds the server and waits for the end of a pipe.
 //!
-//! The pipe ends when the [`Keeper`] is dropped, when the process exits with the keeper in a static, and also when the
+//! The pipe ends when the [`PostgresGuardian`] is dropped, when the process exits with the keeper in a static, and also when the
 //! process is killed. Then the shell stops the server at once and deletes its folder. Nothing has to run in the
 //! process itself for that, which is why this is no `Drop` implementation or signal handler.
 
@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::{Child, ChildStderr, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Mutex, mpsc};
 
-use crate::Error;
+use crate::EmulatorError;
 use crate::sync::lock;
 
 /// The folder is `$1`, the server's command the rest. File descriptor 3 keeps the pipe away from the server, and standard
@@ -32,17 +32,17 @@ wait "$server"
 const READY: &str = "database system is ready to accept connections";
 
 /// A running server.
-pub(super) struct Keeper {
+pub(super) struct PostgresGuardian {
     shell: Child,
     /// Held open: its end is the server's end.
     pipe: Option<ChildStdin>,
     log: Arc<Mutex<String>>,
 }
 
-impl Keeper {
+impl PostgresGuardian {
     /// Starts the command and waits until it takes connections. The inner error is the log of a server that gave up;
     /// the folder is then still there.
-    pub(super) fn start(dir: &Path, command: &[String]) -> Result<Result<Self, String>, Error> {
+    pub(super) fn start(dir: &Path, command: &[String]) -> Result<Result<Self, String>, EmulatorError> {
         let mut shell = Command::new("sh")
             .args(["-c", SCRIPT, "keeper"])
             .arg(dir)
@@ -54,7 +54,7 @@ impl Keeper {
             // Ctrl-C in a terminal goes to the whole process group; the shell must live to clean up.
             .process_group(0)
             .spawn()
-            .map_err(Error::io("starting a shell to hold PostgreSQL"))?;
+            .map_err(EmulatorError::io("starting a shell to hold PostgreSQL"))?;
         let log = Arc::new(Mutex::new(String::new()));
         let (sender, ready) = mpsc::channel();
         if let Some(stderr) = shell.stderr.take() {
@@ -62,15 +62,15 @@ impl Keeper {
             std::thread::spawn(move || copy_log(stderr, &log, &sender));
         }
         let pipe = shell.stdin.take();
-        let mut keeper = Self { shell, pipe, log };
+        let mut guardian = Self { shell, pipe, log };
         // The channel ends without a word when the log does.
         if ready.recv().is_ok() {
-            return Ok(Ok(keeper));
+            return Ok(Ok(guardian));
         }
-        if let Some(pipe) = &mut keeper.pipe {
-            pipe.write_all(b"keep\n").map_err(Error::io("telling the shell to keep the folder"))?;
+        if let Some(pipe) = &mut guardian.pipe {
+            pipe.write_all(b"keep\n").map_err(EmulatorError::io("telling the shell to keep the folder"))?;
         }
-        let log = keeper.log();
+        let log = guardian.log();
         Ok(Err(log))
     }
 
@@ -80,7 +80,7 @@ impl Keeper {
     }
 }
 
-impl Drop for Keeper {
+impl Drop for PostgresGuardian {
     fn drop(&mut self) {
         drop(self.pipe.take());
         // When this returns, the server is gone and so is its folder.

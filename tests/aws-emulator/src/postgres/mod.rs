@@ -8,11 +8,11 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use self::install::Install;
-use self::keeper::Keeper;
+use self::install::PostgresInstall;
+use self::keeper::PostgresGuardian;
 use crate::certs::ServerCert;
 use crate::files::{TempDir, write_private, write_public};
-use crate::{Error, gate, names};
+use crate::{EmulatorError, gate, names};
 
 /// The superuser. It logs in over the Unix socket only.
 const SUPERUSER: &str = "postgres";
@@ -55,20 +55,20 @@ impl PostgresOptions {
 /// ends in any way, see [`keeper`].
 #[derive(Clone)]
 pub struct Postgres {
-    inner: Arc<Inner>,
+    inner: Arc<PostgresState>,
 }
 
-struct Inner {
+struct PostgresState {
     addr: SocketAddr,
-    install: Install,
+    install: PostgresInstall,
     dir: std::path::PathBuf,
-    keeper: Keeper,
+    keeper: PostgresGuardian,
 }
 
 impl Postgres {
     /// Makes a cluster and starts it. Blocks for about a second.
-    pub fn start(options: &PostgresOptions) -> Result<Self, Error> {
-        let install = Install::find()?;
+    pub fn start(options: &PostgresOptions) -> Result<Self, EmulatorError> {
+        let install = PostgresInstall::find()?;
         let dir = TempDir::new("emu-pg", 0o755)?;
         let data = dir.path().join("data");
         let data_text = data.display().to_string();
@@ -82,8 +82,8 @@ impl Postgres {
             write_private(&data.join("server.key"), &cert.key_pem)?;
             install.give(&data.join("server.key"))?;
         }
-        let (keeper, addr) = launch(&install, dir, &data_text, options)?;
-        let server = Self { inner: Arc::new(Inner { addr, install, dir: data, keeper }) };
+        let (guardian, addr) = launch(&install, dir, &data_text, options)?;
+        let server = Self { inner: Arc::new(PostgresState { addr, install, dir: data, keeper: guardian }) };
         server.run_sql("postgres", &format!("CREATE DATABASE {}", names::DATABASE))?;
         server.run_sql(names::DATABASE, &roles(options))?;
         Ok(server)
@@ -119,20 +119,20 @@ impl Postgres {
         client(&self.inner.install, "pgbench")
     }
 
-    fn run_sql(&self, database: &str, sql: &str) -> Result<String, Error> {
+    fn run_sql(&self, database: &str, sql: &str) -> Result<String, EmulatorError> {
         let mut psql = self.psql();
         psql.arg("-h").arg(&self.inner.dir).args(["-p", &self.addr().port().to_string(), "-U", SUPERUSER]);
         install::run(psql.args(["-d", database, "-v", "ON_ERROR_STOP=1", "-c", sql]))
     }
 }
 
-fn psql(install: &Install) -> Command {
+fn psql(install: &PostgresInstall) -> Command {
     let mut psql = client(install, "psql");
     psql.args(["-X", "-A", "-t", "-q"]);
     psql
 }
 
-fn client(install: &Install, name: &str) -> Command {
+fn client(install: &PostgresInstall, name: &str) -> Command {
     let mut client = install.program(name);
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("PG") {
@@ -172,11 +172,11 @@ fn roles(options: &PostgresOptions) -> String {
 
 /// Starts the server on a free port. Between finding the port and using it someone else can take it: then again.
 fn launch(
-    install: &Install,
+    install: &PostgresInstall,
     dir: TempDir,
     data: &str,
     options: &PostgresOptions,
-) -> Result<(Keeper, SocketAddr), Error> {
+) -> Result<(PostgresGuardian, SocketAddr), EmulatorError> {
     let mut settings = vec![
         ("listen_addresses", "127.0.0.1".to_owned()),
         ("unix_socket_directories", data.to_owned()),
@@ -196,10 +196,10 @@ fn launch(
         for (name, value) in &settings {
             server.extend(["-c".to_owned(), format!("{name}={value}")]);
         }
-        match Keeper::start(dir.path(), &server)? {
-            Ok(keeper) => {
+        match PostgresGuardian::start(dir.path(), &server)? {
+            Ok(guardian) => {
                 dir.keep(); // the keeper deletes it
-                return Ok((keeper, addr));
+                return Ok((guardian, addr));
             }
             Err(log) => problem = log,
         }
@@ -207,10 +207,10 @@ fn launch(
             break;
         }
     }
-    Err(Error::Postgres(format!("the server did not start; it said:\n{problem}")))
+    Err(EmulatorError::Postgres(format!("the server did not start; it said:\n{problem}")))
 }
 
-fn free_port() -> Result<SocketAddr, Error> {
-    let io = || Error::io("looking for a free port");
+fn free_port() -> Result<SocketAddr, EmulatorError> {
+    let io = || EmulatorError::io("looking for a free port");
     std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).map_err(io())
 }

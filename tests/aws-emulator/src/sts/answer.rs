@@ -48,7 +48,7 @@ impl ApiError {
 
 /// What a good answer says.
 #[derive(Clone, Debug)]
-pub(super) struct Granted {
+pub(super) struct AssumedRole {
     pub(super) access_key_id: String,
     pub(super) secret: String,
     pub(super) session_token: String,
@@ -62,7 +62,7 @@ pub(super) struct Granted {
     pub(super) source_identity: Option<String>,
 }
 
-impl Granted {
+impl AssumedRole {
     /// The answer's text; `credentials` is off for the fault in which they are missing.
     pub(super) fn text(&self, credentials: bool) -> String {
         let size = self.packed_policy_size.to_string();

@@ -7,26 +7,26 @@ use hyper::body::Incoming;
 use hyper::{Method, Request, header};
 use serde_json::Value;
 
-use super::answer::{ApiError, Granted, xml};
-use super::identity::{Identity, Unverified, audiences};
-use super::request::{ACTION, Form, Request as Asked};
-use super::tags::{self, Asked as Tags};
-use super::{Call, KnownRole, Session, SourceIp, State, StsFault};
+use super::answer::{ApiError, AssumedRole, xml};
+use super::identity::{UnverifiedToken, WebIdentity, audiences};
+use super::request::{ACTION, FormBody, StsRequest as Asked};
+use super::tags::{self, RequestedTags as Tags};
+use super::{KnownRole, RoleSession, SourceIp, StsCall, StsFault, StsState};
 use crate::encoding::{KEY_ID, SECRET, random_text};
 use crate::http::{Answer, text};
-use crate::policy::{Context, Policy, Question, provider_arn, provider_name};
+use crate::policy::{AccessRequest, IamPolicy, RequestContext, provider_arn, provider_name};
 use crate::sync::lock;
 
 /// How many bytes of session policy and tags fill the packed size. AWS does not say how it packs; this stand-in packs
 /// nothing and is therefore stricter.
 const PACKED: usize = 4096;
 
-pub(super) async fn serve(state: &State, request: Request<Incoming>, peer: IpAddr) -> Answer {
+pub(super) async fn serve(state: &StsState, request: Request<Incoming>, peer: IpAddr) -> Answer {
     state.arrived.add();
     let shape = shape(&request);
     let signed = request.headers().contains_key(header::AUTHORIZATION);
-    let form = text(request.into_body()).await.and_then(|body| Form::read(&body));
-    let mut call = Call { signed, ..describe(form.as_ref()) };
+    let form = text(request.into_body()).await.and_then(|body| FormBody::read(&body));
+    let mut call = StsCall { signed, ..describe(form.as_ref()) };
     let fault = state.faults.next();
     let answer = match fault {
         Some(StsFault::Http(fault)) => match fault.show().await {
@@ -46,14 +46,14 @@ pub(super) async fn serve(state: &State, request: Request<Incoming>, peer: IpAdd
     answer
 }
 
-fn describe(form: Option<&Form>) -> Call {
+fn describe(form: Option<&FormBody>) -> StsCall {
     let field = |name: &str| form.and_then(|form| form.get(name)).map(str::to_owned);
-    Call {
+    StsCall {
         role_arn: field("RoleArn").unwrap_or_default(),
         session_name: field("RoleSessionName").unwrap_or_default(),
         policy: field("Policy"),
         duration: field("DurationSeconds"),
-        ..Call::default()
+        ..StsCall::default()
     }
 }
 
@@ -70,19 +70,19 @@ fn shape(request: &Request<Incoming>) -> Result<(), ApiError> {
     Ok(())
 }
 
-fn refuse(error: &ApiError, call: &mut Call) -> Answer {
+fn refuse(error: &ApiError, call: &mut StsCall) -> Answer {
     call.code.clone_from(&error.code);
     call.message.clone_from(&error.message);
     error.answer()
 }
 
 async fn decide(
-    state: &State,
+    state: &StsState,
     shape: Result<(), ApiError>,
-    form: Option<Form>,
+    form: Option<FormBody>,
     peer: IpAddr,
     fault: Option<StsFault>,
-    call: &mut Call,
+    call: &mut StsCall,
 ) -> Answer {
     let malformed = || ApiError::new(400, "MalformedQueryString", "the form cannot be read");
     let asked = shape.and_then(|()| form.ok_or_else(malformed)).and_then(|form| form.check());
@@ -118,16 +118,16 @@ async fn decide(
 }
 
 async fn assume(
-    state: &State,
+    state: &StsState,
     asked: Asked,
     peer: IpAddr,
     already_expired: bool,
-) -> Result<Granted, ApiError> {
+) -> Result<AssumedRole, ApiError> {
     let now = state.clock.unix();
     let malformed = |why: String| ApiError::new(400, "MalformedPolicyDocument", why);
-    let session_policy = asked.policy.as_deref().map(Policy::identity).transpose();
+    let session_policy = asked.policy.as_deref().map(IamPolicy::identity).transpose();
     let session_policy = session_policy.map_err(|error| malformed(error.to_string()))?;
-    let token = Unverified::read(&asked.token)?;
+    let token = UnverifiedToken::read(&asked.token)?;
     let provider = lock(&state.providers).get(&token.issuer).map(Arc::clone).ok_or_else(|| {
         ApiError::invalid_token(format!(
             "No OpenIDConnect provider found in your account for {}",
@@ -152,7 +152,7 @@ async fn assume(
     let expiration = if already_expired { now - 60 } else { now + asked.duration };
     let session = mint(state, &role, &identity, &tags, &asked.session_name, (expiration, session_policy));
     let role_name = role.arn.rsplit('/').next().unwrap_or_default();
-    let granted = Granted {
+    let granted = AssumedRole {
         access_key_id: session.access_key_id.clone(),
         secret: session.secret.clone(),
         session_token: session.session_token.clone(),
@@ -173,7 +173,7 @@ async fn assume(
 }
 
 /// The claim `https://aws.amazon.com/roles`: an issuer may list the roles that a token is for.
-fn idp_allows_role(identity: &Identity, role_arn: &str) -> Result<(), ApiError> {
+fn idp_allows_role(identity: &WebIdentity, role_arn: &str) -> Result<(), ApiError> {
     let allowed = match identity.claims.get("https://aws.amazon.com/roles") {
         None => true,
         Some(Value::Array(list)) => list.iter().any(|one| one.as_str() == Some(role_arn)),
@@ -185,12 +185,12 @@ fn idp_allows_role(identity: &Identity, role_arn: &str) -> Result<(), ApiError> 
 
 /// What the trust policy can test.
 fn trust_context(
-    identity: &Identity,
+    identity: &WebIdentity,
     tags: &Tags,
     session_name: &str,
     source: SourceIp,
     peer: IpAddr,
-) -> Context {
+) -> RequestContext {
     let mut context = session_context(identity);
     let provider = provider_name(&identity.issuer);
     for audience in audiences(&identity.claims) {
@@ -223,9 +223,9 @@ fn trust_context(
 }
 
 /// What stays known about the token during the session.
-fn session_context(identity: &Identity) -> Context {
+fn session_context(identity: &WebIdentity) -> RequestContext {
     let provider = provider_name(&identity.issuer);
-    let mut context = Context::default();
+    let mut context = RequestContext::default();
     context.add(&format!("{provider}:aud"), &identity.audience);
     context.add(&format!("{provider}:sub"), &identity.subject);
     match identity.claims.get("amr") {
@@ -241,11 +241,11 @@ fn session_context(identity: &Identity) -> Context {
 }
 
 fn trusts(
-    state: &State,
+    state: &StsState,
     role: &KnownRole,
-    identity: &Identity,
+    identity: &WebIdentity,
     tags: &Tags,
-    context: &Context,
+    context: &RequestContext,
 ) -> Result<(), ApiError> {
     let provider = provider_arn(&state.account, &identity.issuer);
     let mut actions = vec!["sts:AssumeRoleWithWebIdentity"];
@@ -256,7 +256,7 @@ fn trusts(
         actions.push("sts:SetSourceIdentity");
     }
     for action in actions {
-        let question = Question { action, resource: None, provider: Some(&provider), context };
+        let question = AccessRequest { action, resource: None, provider: Some(&provider), context };
         if !role.trust.allows(&question) {
             return Err(ApiError::denied(action));
         }
@@ -276,18 +276,18 @@ fn packed(policy: Option<&str>, tags: &Tags) -> Result<usize, ApiError> {
 }
 
 fn mint(
-    state: &State,
+    state: &StsState,
     role: &KnownRole,
-    identity: &Identity,
+    identity: &WebIdentity,
     tags: &Tags,
     session_name: &str,
-    (expiration, session_policy): (i64, Option<Policy>),
-) -> Session {
+    (expiration, session_policy): (i64, Option<IamPolicy>),
+) -> RoleSession {
     let mut context = session_context(identity);
     for (key, value) in &tags.tags {
         context.add(&format!("aws:PrincipalTag/{key}"), value);
     }
-    Session {
+    RoleSession {
         access_key_id: new_id("ASIA"),
         secret: random_text(SECRET, 40),
         session_token: session_token(*lock(&state.session_token_length)),

@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
-use crate::policy::{Context, Policy};
+use crate::policy::{IamPolicy, RequestContext};
 use crate::sync::lock;
 
 /// One set of temporary credentials and the session behind it.
 #[derive(Clone)]
-pub struct Session {
+pub struct RoleSession {
     /// `ASIA…`.
     pub access_key_id: String,
     /// The secret access key.
@@ -27,23 +27,23 @@ pub struct Session {
     /// When the credentials end, in seconds since 1970.
     pub expiration: i64,
     /// The inline session policy.
-    pub session_policy: Option<Policy>,
+    pub session_policy: Option<IamPolicy>,
     /// The role's permission policy: the present one, as IAM keeps no copy in the session.
-    pub(crate) role_policy: Arc<Mutex<Policy>>,
+    pub(crate) role_policy: Arc<Mutex<IamPolicy>>,
     /// Condition keys and policy variables of the session.
-    pub(crate) context: Context,
+    pub(crate) context: RequestContext,
 }
 
-impl Session {
+impl RoleSession {
     /// The role's permission policy as it stands now.
-    pub fn role_policy(&self) -> Policy {
+    pub fn role_policy(&self) -> IamPolicy {
         lock(&self.role_policy).clone()
     }
 }
 
-impl fmt::Debug for Session {
+impl fmt::Debug for RoleSession {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Session")
+        f.debug_struct("RoleSession")
             .field("access_key_id", &self.access_key_id)
             .field("role_arn", &self.role_arn)
             .field("session_name", &self.session_name)
@@ -56,7 +56,7 @@ impl fmt::Debug for Session {
 /// All credentials of one imagined AWS. Several STS stand-ins can share one, so that tests with an STS of their own can
 /// share a database.
 #[derive(Clone, Debug, Default)]
-pub struct CredentialStore(Arc<Mutex<HashMap<String, Session>>>);
+pub struct CredentialStore(Arc<Mutex<HashMap<String, RoleSession>>>);
 
 impl CredentialStore {
     /// An empty store.
@@ -65,7 +65,7 @@ impl CredentialStore {
     }
 
     /// The session of an access key.
-    pub fn get(&self, access_key_id: &str) -> Option<Session> {
+    pub fn get(&self, access_key_id: &str) -> Option<RoleSession> {
         lock(&self.0).get(access_key_id).cloned()
     }
 
@@ -74,7 +74,7 @@ impl CredentialStore {
         lock(&self.0).remove(access_key_id);
     }
 
-    pub(crate) fn put(&self, session: Session) {
+    pub(crate) fn put(&self, session: RoleSession) {
         lock(&self.0).insert(session.access_key_id.clone(), session);
     }
 }

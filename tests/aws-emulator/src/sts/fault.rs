@@ -1,12 +1,12 @@
 //! The ways in which STS itself fails or answers wrongly.
 
-use crate::Fault;
+use crate::HttpFault;
 
 /// A fault of STS.
 #[derive(Clone, Debug)]
 pub enum StsFault {
     /// A fault below the level of STS: no answer, a late one, a page of HTML.
-    Http(Fault),
+    Http(HttpFault),
     /// An error in AWS's form.
     Error {
         /// The HTTP status.
@@ -66,12 +66,12 @@ impl StsFault {
 
     /// Status 503 with a page of HTML.
     pub fn unavailable() -> Self {
-        Self::Http(Fault::html(503))
+        Self::Http(HttpFault::html(503))
     }
 }
 
-impl From<Fault> for StsFault {
-    fn from(fault: Fault) -> Self {
+impl From<HttpFault> for StsFault {
+    fn from(fault: HttpFault) -> Self {
         Self::Http(fault)
     }
 }

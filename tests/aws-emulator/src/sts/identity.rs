@@ -25,7 +25,7 @@ const NO_KEY: &str = "Couldn't retrieve verification key from your identity prov
 
 /// An issuer that the account trusts.
 #[derive(Clone, Debug)]
-pub struct Provider {
+pub struct OidcProvider {
     /// The issuer URL, exactly as in `iss`.
     pub url: String,
     /// The audiences that are registered.
@@ -36,13 +36,13 @@ pub struct Provider {
 
 /// A provider with the keys read from it.
 pub(super) struct KnownProvider {
-    pub(super) provider: Provider,
+    pub(super) provider: OidcProvider,
     keys: Mutex<Vec<Value>>,
 }
 
 /// What a good token says.
 #[derive(Debug)]
-pub(super) struct Identity {
+pub(super) struct WebIdentity {
     pub(super) issuer: String,
     pub(super) subject: String,
     /// `azp` if the token has one, else the registered audience.
@@ -51,7 +51,7 @@ pub(super) struct Identity {
 }
 
 /// A token in three parts, decoded but not yet believed.
-pub(super) struct Unverified<'a> {
+pub(super) struct UnverifiedToken<'a> {
     message: &'a str,
     signature: Vec<u8>,
     alg: String,
@@ -60,7 +60,7 @@ pub(super) struct Unverified<'a> {
     claims: Map<String, Value>,
 }
 
-impl<'a> Unverified<'a> {
+impl<'a> UnverifiedToken<'a> {
     pub(super) fn read(token: &'a str) -> Result<Self, ApiError> {
         let not_a_jwt = || ApiError::invalid_token(NOT_A_JWT);
         let (message, signature) = token.rsplit_once('.').ok_or_else(not_a_jwt)?;
@@ -86,7 +86,7 @@ impl<'a> Unverified<'a> {
         })
     }
 
-    fn verifies_with(&self, keys: &[Value]) -> Verdict {
+    fn verifies_with(&self, keys: &[Value]) -> TrustDecision {
         let fits = |key: &&Value| {
             let kid = key.get("kid").and_then(Value::as_str);
             key.get("kty").and_then(Value::as_str) == key_type(&self.alg)
@@ -94,26 +94,26 @@ impl<'a> Unverified<'a> {
         };
         let mut candidates = keys.iter().filter(fits).peekable();
         if candidates.peek().is_none() {
-            return Verdict::NoKey;
+            return TrustDecision::NoKey;
         }
         let message = self.message.as_bytes();
         if candidates.any(|key| verify(&self.alg, key, message, &self.signature)) {
-            Verdict::Good
+            TrustDecision::Good
         } else {
-            Verdict::Bad
+            TrustDecision::Bad
         }
     }
 }
 
 #[derive(PartialEq, Eq)]
-enum Verdict {
+enum TrustDecision {
     Good,
     Bad,
     NoKey,
 }
 
 impl KnownProvider {
-    pub(super) fn new(provider: Provider) -> Self {
+    pub(super) fn new(provider: OidcProvider) -> Self {
         Self { provider, keys: Mutex::default() }
     }
 
@@ -123,23 +123,23 @@ impl KnownProvider {
     }
 
     /// Believes the token or says why not.
-    pub(super) async fn verify(&self, token: Unverified<'_>, now: i64) -> Result<Identity, ApiError> {
+    pub(super) async fn verify(&self, token: UnverifiedToken<'_>, now: i64) -> Result<WebIdentity, ApiError> {
         let known = lock(&self.keys).clone();
         let mut verdict = token.verifies_with(&known);
-        if verdict == Verdict::NoKey {
+        if verdict == TrustDecision::NoKey {
             let fresh = self.fetch().await?;
             verdict = token.verifies_with(&fresh);
             *lock(&self.keys) = fresh;
         }
         match verdict {
-            Verdict::Good => self.claims(token, now),
-            Verdict::Bad => Err(ApiError::invalid_token("The token's signature is not valid")),
-            Verdict::NoKey => Err(ApiError::invalid_token(NO_KEY)),
+            TrustDecision::Good => self.claims(token, now),
+            TrustDecision::Bad => Err(ApiError::invalid_token("The token's signature is not valid")),
+            TrustDecision::NoKey => Err(ApiError::invalid_token(NO_KEY)),
         }
     }
 
-    fn claims(&self, token: Unverified<'_>, now: i64) -> Result<Identity, ApiError> {
-        let Unverified { issuer, claims, .. } = token;
+    fn claims(&self, token: UnverifiedToken<'_>, now: i64) -> Result<WebIdentity, ApiError> {
+        let UnverifiedToken { issuer, claims, .. } = token;
         let audience = self.audience(&claims)?;
         let date = |name: &str| {
             claims.get(name).ok_or_else(|| missing(name)).and_then(|value| {
@@ -161,7 +161,7 @@ impl KnownProvider {
         }
         let subject = claims.get("sub").and_then(Value::as_str).filter(|sub| (1..=255).contains(&sub.len()));
         let subject = subject.ok_or_else(|| missing("sub"))?.to_owned();
-        Ok(Identity { issuer, subject, audience, claims })
+        Ok(WebIdentity { issuer, subject, audience, claims })
     }
 
     /// `azp` comes before `aud`: that is how AWS does it, and what surprises users of some issuers.

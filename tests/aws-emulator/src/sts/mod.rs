@@ -13,19 +13,19 @@ use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
-pub use self::credentials::{CredentialStore, Session};
+pub use self::credentials::{CredentialStore, RoleSession};
 pub use self::fault::StsFault;
 use self::identity::KnownProvider;
-pub use self::identity::Provider;
-use crate::fault::Faults;
-use crate::http::Server;
-use crate::policy::Policy;
-use crate::sync::{Counter, lock};
-use crate::{Clock, Error, names};
+pub use self::identity::OidcProvider;
+use crate::fault::FaultQueue;
+use crate::http::HttpServer;
+use crate::policy::IamPolicy;
+use crate::sync::{WatchedCounter, lock};
+use crate::{EmulatorError, SettableClock, names};
 
 /// A role as an administrator sets it up.
 #[derive(Clone, Debug)]
-pub struct Role {
+pub struct IamRole {
     /// The role's ARN.
     pub arn: String,
     /// Who may assume it (JSON).
@@ -46,11 +46,11 @@ pub struct StsOptions {
     /// Where minted credentials go: give the gate the same one.
     pub store: CredentialStore,
     /// What STS takes for the time.
-    pub clock: Clock,
+    pub clock: SettableClock,
     /// The roles that exist.
-    pub roles: Vec<Role>,
+    pub roles: Vec<IamRole>,
     /// The identity providers that are registered.
-    pub providers: Vec<Provider>,
+    pub providers: Vec<OidcProvider>,
     /// How long session tokens are. AWS promises nothing; about 1,100 characters are usual.
     pub session_token_length: usize,
 }
@@ -61,7 +61,7 @@ impl Default for StsOptions {
             bind: SocketAddr::from(([127, 0, 0, 1], 0)),
             account: names::ACCOUNT.to_owned(),
             store: CredentialStore::new(),
-            clock: Clock::system(),
+            clock: SettableClock::system(),
             roles: Vec::new(),
             providers: Vec::new(),
             session_token_length: 1100,
@@ -71,12 +71,12 @@ impl Default for StsOptions {
 
 /// One finished request. It has no token in it, so it may be printed.
 #[derive(Clone, Debug, Default)]
-pub struct Call {
+pub struct StsCall {
     /// `RoleArn`.
     pub role_arn: String,
     /// `RoleSessionName`.
     pub session_name: String,
-    /// `Policy`.
+    /// `IamPolicy`.
     pub policy: Option<String>,
     /// `DurationSeconds`, as it was sent.
     pub duration: Option<String>,
@@ -90,7 +90,7 @@ pub struct Call {
     pub access_key_id: Option<String>,
 }
 
-impl Call {
+impl StsCall {
     /// Whether credentials were given.
     pub fn granted(&self) -> bool {
         self.code == "OK"
@@ -114,8 +114,8 @@ pub enum SourceIp {
 /// A running STS. Clones share it; it stops when the last one is dropped.
 #[derive(Clone)]
 pub struct Sts {
-    state: Arc<State>,
-    server: Arc<Server>,
+    state: Arc<StsState>,
+    server: Arc<HttpServer>,
 }
 
 /// A role as STS keeps it.
@@ -123,30 +123,30 @@ pub struct Sts {
 struct KnownRole {
     arn: String,
     id: String,
-    trust: Policy,
+    trust: IamPolicy,
     /// Shared with the sessions, which are subject to the present policy.
-    permission: Arc<Mutex<Policy>>,
+    permission: Arc<Mutex<IamPolicy>>,
     max_session_duration: i64,
 }
 
-struct State {
+struct StsState {
     account: String,
     store: CredentialStore,
-    clock: Clock,
+    clock: SettableClock,
     session_token_length: Mutex<usize>,
     source_ip: Mutex<SourceIp>,
     roles: Mutex<HashMap<String, KnownRole>>,
     providers: Mutex<HashMap<String, Arc<KnownProvider>>>,
-    faults: Faults<StsFault>,
-    calls: Mutex<Vec<Call>>,
-    arrived: Counter,
-    finished: Counter,
+    faults: FaultQueue<StsFault>,
+    calls: Mutex<Vec<StsCall>>,
+    arrived: WatchedCounter,
+    finished: WatchedCounter,
 }
 
 impl Sts {
     /// Starts an STS.
-    pub fn start(options: StsOptions) -> Result<Self, Error> {
-        let state = Arc::new(State {
+    pub fn start(options: StsOptions) -> Result<Self, EmulatorError> {
+        let state = Arc::new(StsState {
             account: options.account,
             store: options.store,
             clock: options.clock,
@@ -154,14 +154,14 @@ impl Sts {
             source_ip: Mutex::default(),
             roles: Mutex::default(),
             providers: Mutex::default(),
-            faults: Faults::default(),
+            faults: FaultQueue::default(),
             calls: Mutex::default(),
-            arrived: Counter::default(),
-            finished: Counter::default(),
+            arrived: WatchedCounter::default(),
+            finished: WatchedCounter::default(),
         });
         let server = {
             let state = Arc::clone(&state);
-            Server::http(options.bind, move |request, peer| {
+            HttpServer::http(options.bind, move |request, peer| {
                 let state = Arc::clone(&state);
                 async move { assume::serve(&state, request, peer.ip()).await }
             })?
@@ -192,9 +192,9 @@ impl Sts {
     }
 
     /// Adds a role, or changes it. Sessions that exist follow the new permission policy.
-    pub fn put_role(&self, role: &Role) -> Result<(), Error> {
-        let trust = Policy::trust(&role.trust_policy)?;
-        let permission = Policy::identity(&role.permission_policy)?;
+    pub fn put_role(&self, role: &IamRole) -> Result<(), EmulatorError> {
+        let trust = IamPolicy::trust(&role.trust_policy)?;
+        let permission = IamPolicy::identity(&role.permission_policy)?;
         let mut roles = lock(&self.state.roles);
         let known = roles.entry(role.arn.clone()).or_insert_with(|| KnownRole {
             arn: role.arn.clone(),
@@ -210,7 +210,7 @@ impl Sts {
     }
 
     /// Registers an identity provider, or changes its audiences.
-    pub fn put_provider(&self, provider: Provider) {
+    pub fn put_provider(&self, provider: OidcProvider) {
         lock(&self.state.providers).insert(provider.url.clone(), Arc::new(KnownProvider::new(provider)));
     }
 
@@ -250,7 +250,7 @@ impl Sts {
     }
 
     /// All finished requests.
-    pub fn calls(&self) -> Vec<Call> {
+    pub fn calls(&self) -> Vec<StsCall> {
         lock(&self.state.calls).clone()
     }
 

@@ -9,7 +9,7 @@ use crate::encoding::form_pairs;
 pub(super) const ACTION: &str = "AssumeRoleWithWebIdentity";
 
 /// A request in good shape.
-pub(super) struct Request {
+pub(super) struct StsRequest {
     pub(super) role_arn: String,
     pub(super) session_name: String,
     pub(super) token: String,
@@ -17,9 +17,9 @@ pub(super) struct Request {
     pub(super) policy: Option<String>,
 }
 
-impl fmt::Debug for Request {
+impl fmt::Debug for StsRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Request")
+        f.debug_struct("StsRequest")
             .field("role_arn", &self.role_arn)
             .field("session_name", &self.session_name)
             .field("duration", &self.duration)
@@ -34,9 +34,9 @@ const PARAMETERS: [&str; 7] =
     ["Action", "Version", "RoleArn", "RoleSessionName", "WebIdentityToken", "DurationSeconds", "Policy"];
 
 /// A form's fields, whatever they are.
-pub(super) struct Form(Vec<(String, String)>);
+pub(super) struct FormBody(Vec<(String, String)>);
 
-impl Form {
+impl FormBody {
     pub(super) fn read(body: &str) -> Option<Self> {
         form_pairs(body).map(Self)
     }
@@ -46,7 +46,7 @@ impl Form {
     }
 
     /// Checks everything that AWS checks before it looks at the token.
-    pub(super) fn check(&self) -> Result<Request, ApiError> {
+    pub(super) fn check(&self) -> Result<StsRequest, ApiError> {
         let action =
             self.get("Action").ok_or_else(|| ApiError::new(400, "MissingAction", "no Action was given"))?;
         let version = self.get("Version").unwrap_or_default();
@@ -72,7 +72,7 @@ impl Form {
         }
         let policy = self.get("Policy").map(|_| self.sized("Policy", 1, 2048)).transpose()?;
         let duration = self.get("DurationSeconds").unwrap_or("3600").parse().ok();
-        Ok(Request {
+        Ok(StsRequest {
             token: self.sized("WebIdentityToken", 4, 20_000)?,
             duration: duration.filter(|seconds| (900..=43_200).contains(seconds)).ok_or_else(|| {
                 constraint("durationSeconds", "Member must have value between 900 and 43200")

@@ -9,15 +9,15 @@ const SOURCE_IDENTITY: &str = "https://aws.amazon.com/source_identity";
 
 /// What a token asks for beside the role itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Asked {
+pub(super) struct RequestedTags {
     pub(super) tags: Vec<(String, String)>,
     pub(super) transitive: Vec<String>,
     pub(super) source_identity: Option<String>,
 }
 
 /// Reads the tags out of the claims. Refuses what is malformed or over AWS's limits.
-pub(super) fn read(claims: &Map<String, Value>) -> Result<Asked, ApiError> {
-    let mut asked = Asked::default();
+pub(super) fn read(claims: &Map<String, Value>) -> Result<RequestedTags, ApiError> {
+    let mut asked = RequestedTags::default();
     if let Some(nested) = claims.get(TAGS_CLAIM) {
         nested_form(nested, &mut asked).ok_or_else(|| malformed(TAGS_CLAIM))?;
     }
@@ -39,7 +39,7 @@ pub(super) fn read(claims: &Map<String, Value>) -> Result<Asked, ApiError> {
     Ok(asked)
 }
 
-fn nested_form(nested: &Value, asked: &mut Asked) -> Option<()> {
+fn nested_form(nested: &Value, asked: &mut RequestedTags) -> Option<()> {
     let nested = nested.as_object()?;
     if let Some(tags) = nested.get("principal_tags") {
         for (key, value) in tags.as_object()? {
@@ -64,7 +64,7 @@ fn strings(value: &Value) -> Option<Vec<String>> {
     value.as_array()?.iter().map(|one| one.as_str().map(str::to_owned)).collect()
 }
 
-fn limits(asked: &Asked) -> Result<(), ApiError> {
+fn limits(asked: &RequestedTags) -> Result<(), ApiError> {
     if asked.tags.len() > 50 {
         return Err(ApiError::validation("more than 50 session tags"));
     }

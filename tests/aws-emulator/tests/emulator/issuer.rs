@@ -1,6 +1,8 @@
 //! The issuer's pages, keys and faults.
 
-use aws_emulator::{Cloud, CloudOptions, Fault, Hold, Issuer, IssuerOptions, KeyChoice, Page};
+use aws_emulator::{
+    AnswerHold, Cloud, CloudOptions, HttpFault, Issuer, IssuerOptions, IssuerPage, KeyChoice,
+};
 use serde_json::{Value, json};
 
 use crate::support::{assume, get, http, post};
@@ -34,14 +36,14 @@ fn discovery_leads_to_the_keys() {
         let kinds: Vec<_> =
             issuer.jwks()["keys"].as_array().unwrap().iter().map(|key| key["alg"].clone()).collect();
         assert_eq!(kinds, ["RS256", "ES256"]);
-        assert_eq!((issuer.count(Page::Discovery), issuer.count(Page::Jwks)), (1, 1));
+        assert_eq!((issuer.count(IssuerPage::Discovery), issuer.count(IssuerPage::Jwks)), (1, 1));
     }
 }
 
 #[test]
 fn the_token_endpoint_knows_its_clients() {
     let issuer = with_clients();
-    let url = issuer.page_url(Page::Token);
+    let url = issuer.page_url(IssuerPage::Token);
     let fields = [("grant_type", "client_credentials"), ("client_id", "alice"), ("client_secret", "s3cret")];
     let reply = post(&url, &fields);
     assert_eq!(reply.status, 200, "{}", reply.body);
@@ -93,18 +95,18 @@ fn rotation_drops_or_keeps_the_old_keys() {
 fn faults_are_shown_and_taken_away() {
     let issuer = Issuer::start(IssuerOptions::default()).unwrap();
     let ask = || http(issuer.addr(), "GET /jwks HTTP/1.1", "");
-    issuer.fail_times(Page::Jwks, 1, Fault::Close);
+    issuer.fail_times(IssuerPage::Jwks, 1, HttpFault::Close);
     assert!(ask().is_none());
-    issuer.fail_times(Page::Jwks, 1, Fault::status(500));
+    issuer.fail_times(IssuerPage::Jwks, 1, HttpFault::status(500));
     assert_eq!(ask().unwrap().status, 500);
-    issuer.fail_times(Page::Jwks, 1, Fault::html(200));
+    issuer.fail_times(IssuerPage::Jwks, 1, HttpFault::html(200));
     assert!(ask().unwrap().head.contains("text/html"));
-    issuer.fail_times(Page::Jwks, 1, Fault::oversize(3_000_000));
+    issuer.fail_times(IssuerPage::Jwks, 1, HttpFault::oversize(3_000_000));
     assert!(ask().unwrap().body.len() > 3_000_000);
-    issuer.fail_times(Page::Jwks, 1, Fault::Redirect("http://127.0.0.1:1/".to_owned()));
+    issuer.fail_times(IssuerPage::Jwks, 1, HttpFault::Redirect("http://127.0.0.1:1/".to_owned()));
     let redirect = ask().unwrap();
     assert!(redirect.status == 302 && redirect.head.contains("location: http://127.0.0.1:1/"));
-    issuer.fail(Page::Jwks, Fault::json("{\"keys\":[]}"));
+    issuer.fail(IssuerPage::Jwks, HttpFault::json("{\"keys\":[]}"));
     assert_eq!(ask().unwrap().body, "{\"keys\":[]}");
     issuer.heal();
     assert_eq!(json_of(&ask().unwrap().body), issuer.jwks());
@@ -118,12 +120,12 @@ fn faults_are_shown_and_taken_away() {
 #[tokio::test]
 async fn a_held_answer_comes_when_the_test_lets_it() {
     let issuer = Issuer::start(IssuerOptions::default()).unwrap();
-    let hold = Hold::new();
-    issuer.fail(Page::Jwks, Fault::Hold(hold.clone()));
+    let hold = AnswerHold::new();
+    issuer.fail(IssuerPage::Jwks, HttpFault::Hold(hold.clone()));
     let addr = issuer.addr();
     let waiting = tokio::task::spawn_blocking(move || http(addr, "GET /jwks HTTP/1.1", ""));
     hold.arrived(1).await;
-    issuer.reaches(Page::Jwks, 1).await;
+    issuer.reaches(IssuerPage::Jwks, 1).await;
     assert!(!waiting.is_finished());
     hold.release();
     assert_eq!(waiting.await.unwrap().unwrap().status, 200);
@@ -132,8 +134,8 @@ async fn a_held_answer_comes_when_the_test_lets_it() {
 #[test]
 fn a_dropped_issuer_is_gone() {
     let issuer = Issuer::start(IssuerOptions::default()).unwrap();
-    let hold = Hold::new();
-    issuer.fail(Page::Jwks, Fault::Hold(hold));
+    let hold = AnswerHold::new();
+    issuer.fail(IssuerPage::Jwks, HttpFault::Hold(hold));
     let addr = issuer.addr();
     let mut open = std::net::TcpStream::connect(addr).unwrap();
     std::io::Write::write_all(&mut open, b"GET /jwks HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();

@@ -5,10 +5,10 @@ use std::sync::LazyLock;
 
 use crate::support::{login_token, session};
 use aws_emulator::files::TempDir;
-use aws_emulator::{Cloud, Database, DatabaseOptions, names};
+use aws_emulator::{Cloud, CloudDatabase, DatabaseOptions, names};
 
-static DATABASE: LazyLock<Database> =
-    LazyLock::new(|| Database::start(DatabaseOptions::default()).expect("a database"));
+static DATABASE: LazyLock<CloudDatabase> =
+    LazyLock::new(|| CloudDatabase::start(DatabaseOptions::default()).expect("a database"));
 
 fn psql(user: &str, password: &str, sslmode: &str) -> Output {
     let dir = TempDir::new("emu-login", 0o700).expect("a folder");
@@ -65,7 +65,7 @@ fn iam_users_cannot_come_without_tls_and_password_users_come_by_password() {
 
 #[test]
 fn the_server_goes_with_its_last_handle() {
-    let own = Database::start(DatabaseOptions::default()).expect("a second database");
+    let own = CloudDatabase::start(DatabaseOptions::default()).expect("a second database");
     let (addr, dir) = (own.postgres.addr(), own.postgres.data_dir().to_path_buf());
     assert_eq!(own.postgres.sql("select 1"), "1");
     drop(own);

@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-use aws_emulator::policy::{Context, Effect, Policy, Question};
-use aws_emulator::{Cloud, CloudOptions, SourceIp, Template};
+use aws_emulator::policy::{AccessRequest, Effect, IamPolicy, RequestContext};
+use aws_emulator::{Cloud, CloudOptions, PolicyTemplate, SourceIp};
 use serde_json::{Value, json};
 
 use crate::support::assume;
@@ -12,12 +12,12 @@ use crate::support::assume;
 fn holds(condition: &Value, context: &[(&str, &str)]) -> bool {
     let policy = json!({ "Version": "2012-10-17", "Statement": {
         "Effect": "Allow", "Action": "rds-db:connect", "Resource": "*", "Condition": condition } });
-    let policy = Policy::identity(&policy.to_string()).unwrap();
-    let mut values = Context::default();
+    let policy = IamPolicy::identity(&policy.to_string()).unwrap();
+    let mut values = RequestContext::default();
     for (key, value) in context {
         values.add(key, *value);
     }
-    policy.allows(&Question {
+    policy.allows(&AccessRequest {
         action: "rds-db:connect",
         resource: Some("r"),
         provider: None,
@@ -27,12 +27,12 @@ fn holds(condition: &Value, context: &[(&str, &str)]) -> bool {
 
 fn decide(statements: &Value, action: &str, resource: &str) -> Effect {
     let policy = json!({ "Version": "2012-10-17", "Statement": statements });
-    let policy = Policy::identity(&policy.to_string()).unwrap();
-    policy.decide(&Question {
+    let policy = IamPolicy::identity(&policy.to_string()).unwrap();
+    policy.decide(&AccessRequest {
         action,
         resource: Some(resource),
         provider: None,
-        context: &Context::default(),
+        context: &RequestContext::default(),
     })
 }
 
@@ -115,7 +115,7 @@ fn trust_policies_test_the_token_and_where_it_comes_from() {
     let claims = cloud.issuer.default_claims("alice").set("aud", "other").set("azp", "pgpassport");
     let token = cloud.issuer.mint(claims.set("amr", json!(["pwd", "mfa"])));
     let status = |condition: Value| {
-        let mut role = cloud.role(Template::Trust, Template::Permission);
+        let mut role = cloud.role(PolicyTemplate::Trust, PolicyTemplate::Permission);
         let mut policy: Value = serde_json::from_str(&role.trust_policy).unwrap();
         policy["Statement"][0]["Condition"] = condition;
         role.trust_policy = policy.to_string();
@@ -140,7 +140,7 @@ fn trust_policies_test_the_token_and_where_it_comes_from() {
 #[test]
 fn an_explicit_deny_in_the_trust_policy_wins() {
     let cloud = Cloud::start(CloudOptions::default()).unwrap();
-    let mut role = cloud.role(Template::Trust, Template::Permission);
+    let mut role = cloud.role(PolicyTemplate::Trust, PolicyTemplate::Permission);
     let mut policy: Value = serde_json::from_str(&role.trust_policy).unwrap();
     let mut deny = policy["Statement"][0].clone();
     deny["Effect"] = json!("Deny");
@@ -157,12 +157,15 @@ fn an_explicit_deny_in_the_trust_policy_wins() {
 #[test]
 fn documents_that_iam_would_not_take_are_errors() {
     for bad in ["", "[]", "{}", r#"{"Statement":[{"Effect":"Allow","Action":"a:b"}]}"#] {
-        assert!(Policy::identity(bad).is_err(), "{bad}");
+        assert!(IamPolicy::identity(bad).is_err(), "{bad}");
     }
-    assert!(Policy::trust(r#"{"Statement":{"Effect":"Allow","Action":"sts:*"}}"#).is_err(), "no principal");
+    assert!(
+        IamPolicy::trust(r#"{"Statement":{"Effect":"Allow","Action":"sts:*"}}"#).is_err(),
+        "no principal"
+    );
     let operator =
         r#"{"Statement":{"Effect":"Allow","Action":"a:b","Resource":"*","Condition":{"X":{"k":"v"}}}}"#;
-    assert!(Policy::identity(operator).unwrap_err().to_string().contains("unknown condition operator X"));
+    assert!(IamPolicy::identity(operator).unwrap_err().to_string().contains("unknown condition operator X"));
     let network = operator.replace("\"X\"", "\"IpAddress\"");
-    assert!(Policy::identity(&network).is_err());
+    assert!(IamPolicy::identity(&network).is_err());
 }

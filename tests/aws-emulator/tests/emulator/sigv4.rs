@@ -1,6 +1,6 @@
 //! The verifier of login tokens against tokens that AWS's own tools made.
 
-use aws_emulator::sigv4::{Presigned, TokenRequest, sign};
+use aws_emulator::sigv4::{PresignedRequest, TokenRequest, sign};
 use serde_json::Value;
 
 fn vectors() -> Vec<Value> {
@@ -17,7 +17,7 @@ fn tokens_made_by_aws_tools_have_the_signature_that_is_expected() {
     let vectors = vectors();
     assert_eq!(vectors.len(), 12);
     for vector in &vectors {
-        let token = Presigned::parse(text(vector, "expected_token")).unwrap();
+        let token = PresignedRequest::parse(text(vector, "expected_token")).unwrap();
         assert_eq!(
             token.expected_signature(text(vector, "secret_key")),
             token.signature,
@@ -52,7 +52,7 @@ fn a_change_to_any_signed_part_changes_the_signature() {
     ] {
         let changed = good.replacen(from, to, 1);
         assert_ne!(changed, good, "{from}");
-        let token = Presigned::parse(&changed).unwrap();
+        let token = PresignedRequest::parse(&changed).unwrap();
         assert_ne!(token.expected_signature(secret), token.signature, "{from} -> {to}");
     }
 }
@@ -63,14 +63,14 @@ fn the_order_of_parameters_does_not_matter() {
     let (authority, query) = text(vector, "expected_token").split_once('?').unwrap();
     let mut pairs: Vec<&str> = query.split('&').collect();
     pairs.reverse();
-    let token = Presigned::parse(&format!("{authority}?{}", pairs.join("&"))).unwrap();
+    let token = PresignedRequest::parse(&format!("{authority}?{}", pairs.join("&"))).unwrap();
     assert_eq!(token.expected_signature(text(vector, "secret_key")), token.signature);
 }
 
 #[test]
 fn unusual_tokens_are_not_read() {
     let good = text(&vectors()[3], "expected_token").to_owned();
-    assert!(Presigned::parse(&good).is_ok());
+    assert!(PresignedRequest::parse(&good).is_ok());
     for (from, to, why) in [
         ("db.cluster", "https://db.cluster", "not a host name"),
         (":5432/?", "/?", "no port"),
@@ -98,7 +98,7 @@ fn unusual_tokens_are_not_read() {
     ] {
         let bad = good.replacen(from, to, 1);
         assert_ne!(bad, good, "{from}");
-        assert_eq!(Presigned::parse(&bad), Err(why), "{from} -> {to}");
+        assert_eq!(PresignedRequest::parse(&bad), Err(why), "{from} -> {to}");
     }
 }
 
@@ -107,7 +107,7 @@ fn what_the_test_helper_signs_is_what_botocore_signs() {
     for vector in
         vectors().iter().filter(|vector| vector["host"] == vector["host"].as_str().unwrap().to_lowercase())
     {
-        let expected = Presigned::parse(text(vector, "expected_token")).unwrap();
+        let expected = PresignedRequest::parse(text(vector, "expected_token")).unwrap();
         let made = sign(&TokenRequest {
             endpoint: &format!("{}:{}", expected.host, expected.port),
             region: text(vector, "region"),
@@ -117,6 +117,11 @@ fn what_the_test_helper_signs_is_what_botocore_signs() {
             session_token: vector["session_token"].as_str(),
             at: expected.signed_at,
         });
-        assert_eq!(Presigned::parse(&made).unwrap().signature, expected.signature, "{}", vector["note"]);
+        assert_eq!(
+            PresignedRequest::parse(&made).unwrap().signature,
+            expected.signature,
+            "{}",
+            vector["note"]
+        );
     }
 }

@@ -2,7 +2,8 @@
 
 use aws_emulator::issuer::TAGS_CLAIM;
 use aws_emulator::{
-    Claims, Cloud, CloudOptions, Fault, Issuer, IssuerOptions, KeyChoice, Page, Template, names,
+    Cloud, CloudOptions, HttpFault, Issuer, IssuerOptions, IssuerPage, KeyChoice, PolicyTemplate,
+    TokenClaims, names,
 };
 use serde_json::{Value, json};
 
@@ -13,12 +14,12 @@ fn cloud() -> Cloud {
 }
 
 fn tagging_cloud() -> Cloud {
-    let trust = Template::TrustSessionTag;
+    let trust = PolicyTemplate::TrustSessionTag;
     Cloud::start(CloudOptions { trust, ..CloudOptions::default() }).unwrap()
 }
 
 /// Status and code for claims that were changed from good ones.
-fn refused(cloud: &Cloud, change: impl FnOnce(Claims) -> Claims) -> (u16, String) {
+fn refused(cloud: &Cloud, change: impl FnOnce(TokenClaims) -> TokenClaims) -> (u16, String) {
     let token = cloud.issuer.mint(change(cloud.issuer.default_claims("alice")));
     let reply = assume(cloud, &token, &[]);
     let (status, code) = reply.error();
@@ -114,7 +115,7 @@ fn the_audience_is_azp_before_aud() {
     assert_eq!(refused(&cloud, |claims| claims.set("azp", "other")), invalid());
     assert_eq!(refused(&cloud, |claims| claims.set("azp", 7)), invalid());
     assert_eq!(refused(&cloud, |claims| claims.set("aud", json!(["x", "pgpassport"]))), (200, String::new()));
-    let azp = |claims: Claims| claims.set("aud", "other").set("azp", "pgpassport");
+    let azp = |claims: TokenClaims| claims.set("aud", "other").set("azp", "pgpassport");
     assert_eq!(refused(&cloud, azp), (200, String::new()));
 }
 
@@ -165,7 +166,7 @@ fn parameters_out_of_range_are_validation_errors() {
     assert_eq!(assume(&cloud, &token, &[("Action", "AssumeRole")]).error(), (400, "InvalidAction"));
     assert_eq!(assume(&cloud, &token, &[("Version", "2010-01-01")]).error(), (400, "InvalidAction"));
     assert_eq!(assume(&cloud, &token, &[("Action", "")]).error(), (400, "MissingAction"));
-    let mut short = cloud.role(Template::Trust, Template::Permission);
+    let mut short = cloud.role(PolicyTemplate::Trust, PolicyTemplate::Permission);
     short.max_session_duration = 3600;
     cloud.sts.put_role(&short).unwrap();
     validation(("DurationSeconds", "3601"));
@@ -198,7 +199,7 @@ fn unknown_roles_and_roles_for_another_issuer_are_denied_alike() {
     let unknown = assume(&cloud, &token, &[("RoleArn", "arn:aws:iam::123456789012:role/nobody")]);
     assert_eq!(unknown.error(), (403, "AccessDenied"));
     assert_eq!(unknown.element("Message"), Some("Not authorized to perform sts:AssumeRoleWithWebIdentity"));
-    let mut role = cloud.role(Template::Trust, Template::Permission);
+    let mut role = cloud.role(PolicyTemplate::Trust, PolicyTemplate::Permission);
     role.trust_policy = role.trust_policy.replace("oidc-provider/", "oidc-provider/x");
     cloud.sts.put_role(&role).unwrap();
     assert_eq!(assume(&cloud, &token, &[]).error(), (403, "AccessDenied"));
@@ -249,7 +250,7 @@ fn tags_need_permission_and_reach_the_session() {
 #[test]
 fn policies_and_tags_together_have_a_packed_limit() {
     let cloud = tagging_cloud();
-    let mut role = cloud.role(Template::TrustSessionTag, Template::Permission);
+    let mut role = cloud.role(PolicyTemplate::TrustSessionTag, PolicyTemplate::Permission);
     role.trust_policy = role.trust_policy.replace("ForAllValues:StringEquals", "ForAllValues:StringLike");
     role.trust_policy = role.trust_policy.replace("\"aws:TagKeys\": \"dbuser\"", "\"aws:TagKeys\": \"*\"");
     cloud.sts.put_role(&role).unwrap();
@@ -273,10 +274,10 @@ fn keys_are_cached_and_read_again_for_an_unknown_kid() {
     for _ in 0..3 {
         assert_eq!(assume(&cloud, &cloud.issuer.token("alice"), &[]).status, 200);
     }
-    assert_eq!(cloud.issuer.count(Page::Jwks), 1);
+    assert_eq!(cloud.issuer.count(IssuerPage::Jwks), 1);
     cloud.issuer.rotate(false).unwrap();
     assert_eq!(assume(&cloud, &cloud.issuer.token("alice"), &[]).status, 200);
-    assert_eq!(cloud.issuer.count(Page::Jwks), 2);
+    assert_eq!(cloud.issuer.count(IssuerPage::Jwks), 2);
 }
 
 #[test]
@@ -284,17 +285,25 @@ fn an_issuer_that_cannot_be_read_makes_the_token_invalid() {
     let cloud = cloud();
     let ask = || assume(&cloud, &cloud.issuer.token("alice"), &[]);
     let no_key = "Couldn't retrieve verification key from your identity provider";
-    let jwks_uri = cloud.issuer.page_url(Page::Jwks);
+    let jwks_uri = cloud.issuer.page_url(IssuerPage::Jwks);
     let impostor = json!({ "issuer": "http://other", "jwks_uri": jwks_uri }).to_string();
     let many = json!({ "keys": vec![json!({ "kty": "RSA" }); 101] }).to_string();
     for (page, fault, message) in [
-        (Page::Discovery, Fault::Close, no_key),
-        (Page::Discovery, Fault::html(200), "Please check .well-known/openid-configuration of provider"),
-        (Page::Discovery, Fault::json(impostor), "Please check .well-known/openid-configuration of provider"),
-        (Page::Jwks, Fault::status(500), no_key),
-        (Page::Jwks, Fault::oversize(2_000_000), no_key),
-        (Page::Jwks, Fault::json("{\"keys\":[]}"), no_key),
-        (Page::Jwks, Fault::json(many), "The provider has more than 100 RSA keys"),
+        (IssuerPage::Discovery, HttpFault::Close, no_key),
+        (
+            IssuerPage::Discovery,
+            HttpFault::html(200),
+            "Please check .well-known/openid-configuration of provider",
+        ),
+        (
+            IssuerPage::Discovery,
+            HttpFault::json(impostor),
+            "Please check .well-known/openid-configuration of provider",
+        ),
+        (IssuerPage::Jwks, HttpFault::status(500), no_key),
+        (IssuerPage::Jwks, HttpFault::oversize(2_000_000), no_key),
+        (IssuerPage::Jwks, HttpFault::json("{\"keys\":[]}"), no_key),
+        (IssuerPage::Jwks, HttpFault::json(many), "The provider has more than 100 RSA keys"),
     ] {
         cloud.issuer.fail(page, fault.clone());
         let reply = ask();

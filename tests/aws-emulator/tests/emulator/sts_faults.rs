@@ -1,14 +1,14 @@
 //! The faults of STS that a client has to live with.
 
-use aws_emulator::{Cloud, CloudOptions, Fault, Hold, StsFault};
+use aws_emulator::{AnswerHold, Cloud, CloudOptions, HttpFault, StsFault};
 
-use crate::support::{Reply, assume, http};
+use crate::support::{StsReply, assume, http};
 
 fn cloud() -> Cloud {
     Cloud::start(CloudOptions::default()).unwrap()
 }
 
-fn once(cloud: &Cloud, fault: impl Into<StsFault>) -> Reply {
+fn once(cloud: &Cloud, fault: impl Into<StsFault>) -> StsReply {
     cloud.sts.fail_times(1, fault);
     assume(cloud, &cloud.issuer.token("alice"), &[])
 }
@@ -34,7 +34,7 @@ fn wrong_answers_are_wrong_in_one_thing_each() {
     let cloud = cloud();
     let html = once(&cloud, StsFault::unavailable());
     assert!(html.status == 503 && html.head.contains("text/html"));
-    let html = once(&cloud, Fault::html(200));
+    let html = once(&cloud, HttpFault::html(200));
     assert!(html.status == 200 && html.element("Credentials").is_none());
     let without = once(&cloud, StsFault::WithoutCredentials);
     assert!(without.status == 200 && without.element("AccessKeyId").is_none());
@@ -64,7 +64,7 @@ fn a_fault_without_a_count_stays_until_it_is_taken_away() {
 #[test]
 fn a_closed_connection_is_logged_as_a_fault() {
     let cloud = cloud();
-    cloud.sts.fail_times(1, Fault::Close);
+    cloud.sts.fail_times(1, HttpFault::Close);
     let head = "POST / HTTP/1.1\r\nContent-Type: application/x-www-form-urlencoded";
     assert!(http(cloud.sts.addr(), head, "Action=x").is_none());
     assert_eq!(cloud.sts.calls()[0].code, "fault");
@@ -73,8 +73,8 @@ fn a_closed_connection_is_logged_as_a_fault() {
 #[tokio::test]
 async fn a_held_request_is_judged_when_the_test_lets_it() {
     let cloud = cloud();
-    let hold = Hold::new();
-    cloud.sts.fail_times(1, Fault::Hold(hold.clone()));
+    let hold = AnswerHold::new();
+    cloud.sts.fail_times(1, HttpFault::Hold(hold.clone()));
     let asking = cloud.clone();
     let waiting = tokio::task::spawn_blocking(move || assume(&asking, &asking.issuer.token("alice"), &[]));
     hold.arrived(1).await;

@@ -4,17 +4,17 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 
 use aws_emulator::sigv4::{TokenRequest, sign};
-use aws_emulator::{Cloud, Session, names, percent_encode};
+use aws_emulator::{Cloud, RoleSession, names, percent_encode};
 
 /// An HTTP answer: status, headers and body as they came.
 #[derive(Debug)]
-pub(crate) struct Reply {
+pub(crate) struct StsReply {
     pub(crate) status: u16,
     pub(crate) head: String,
     pub(crate) body: String,
 }
 
-impl Reply {
+impl StsReply {
     /// The text of the first XML element with this name.
     pub(crate) fn element(&self, name: &str) -> Option<&str> {
         self.body.split_once(&format!("<{name}>"))?.1.split_once(&format!("</{name}>")).map(|(text, _)| text)
@@ -27,7 +27,7 @@ impl Reply {
 }
 
 /// Sends one request and reads until the server closes; `None` if it closes without an answer.
-pub(crate) fn http(addr: SocketAddr, head: &str, body: &str) -> Option<Reply> {
+pub(crate) fn http(addr: SocketAddr, head: &str, body: &str) -> Option<StsReply> {
     let mut stream = TcpStream::connect(addr).unwrap();
     let length = body.len();
     write!(stream, "{head}\r\nHost: {addr}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}")
@@ -37,17 +37,17 @@ pub(crate) fn http(addr: SocketAddr, head: &str, body: &str) -> Option<Reply> {
     let text = String::from_utf8(bytes).unwrap();
     let (head, body) = text.split_once("\r\n\r\n")?;
     let status = head.split(' ').nth(1)?.parse().ok()?;
-    Some(Reply { status, head: head.to_lowercase(), body: body.to_owned() })
+    Some(StsReply { status, head: head.to_lowercase(), body: body.to_owned() })
 }
 
 /// Gets a page.
-pub(crate) fn get(url: &str) -> Reply {
+pub(crate) fn get(url: &str) -> StsReply {
     let (authority, path) = url.strip_prefix("http://").unwrap().split_once('/').unwrap();
     http(authority.parse().unwrap(), &format!("GET /{path} HTTP/1.1"), "").unwrap()
 }
 
 /// Posts a form.
-pub(crate) fn post(url: &str, fields: &[(&str, &str)]) -> Reply {
+pub(crate) fn post(url: &str, fields: &[(&str, &str)]) -> StsReply {
     let (authority, path) = url.strip_prefix("http://").unwrap().split_once('/').unwrap();
     let pairs: Vec<String> =
         fields.iter().map(|(name, value)| format!("{name}={}", percent_encode(value))).collect();
@@ -56,7 +56,7 @@ pub(crate) fn post(url: &str, fields: &[(&str, &str)]) -> Reply {
 }
 
 /// A request to STS with good fields, some of them replaced; an empty value leaves the field out.
-pub(crate) fn assume(cloud: &Cloud, token: &str, replaced: &[(&str, &str)]) -> Reply {
+pub(crate) fn assume(cloud: &Cloud, token: &str, replaced: &[(&str, &str)]) -> StsReply {
     let mut fields = vec![
         ("Action", "AssumeRoleWithWebIdentity"),
         ("Version", "2011-06-15"),
@@ -71,14 +71,14 @@ pub(crate) fn assume(cloud: &Cloud, token: &str, replaced: &[(&str, &str)]) -> R
 }
 
 /// The session that a token leads to.
-pub(crate) fn session(cloud: &Cloud, token: &str, replaced: &[(&str, &str)]) -> Session {
+pub(crate) fn session(cloud: &Cloud, token: &str, replaced: &[(&str, &str)]) -> RoleSession {
     let reply = assume(cloud, token, replaced);
     let id = reply.element("AccessKeyId").unwrap_or_else(|| panic!("{}", reply.body));
     cloud.sts.store().get(id).unwrap()
 }
 
 /// A login token for the shared cluster, signed with a session's credentials.
-pub(crate) fn login_token(session: &Session, user: &str, at: i64) -> String {
+pub(crate) fn login_token(session: &RoleSession, user: &str, at: i64) -> String {
     sign(&TokenRequest {
         endpoint: names::ENDPOINT,
         region: names::REGION,

@@ -4,17 +4,17 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use aws_emulator::files::{TempDir, write_private};
-use aws_emulator::proxy::Configuration;
+use aws_emulator::proxy::ProxyConfig;
 use aws_emulator::{
-    Cloud, CloudOptions, Database, DatabaseOptions, Interrupt, Issuer, IssuerOptions, Page, Proxy, http,
-    names,
+    Cloud, CloudDatabase, CloudOptions, DatabaseOptions, Interrupt, Issuer, IssuerOptions, IssuerPage,
+    ProxyProcess, http, names,
 };
 
-use crate::screen::Screen;
+use crate::screen::DemoScreen;
 
 /// Options of the demo.
 #[derive(clap::Args)]
-pub(crate) struct Options {
+pub(crate) struct DemoOptions {
     /// Check that everything works and end, instead of leaving it running.
     #[arg(long)]
     once: bool,
@@ -31,18 +31,18 @@ fn secret(user: &str) -> String {
 }
 
 /// Everything that runs. Fields are dropped in this order: first who asks, then who answers, then the files.
-struct Stage {
-    proxy: Proxy,
+struct DemoStage {
+    proxy: ProxyProcess,
     cloud: Cloud,
-    database: Database,
+    database: CloudDatabase,
     ca: PathBuf,
     dir: TempDir,
 }
 
 /// Runs the demo.
-pub(crate) fn run(options: &Options) -> Result<(), String> {
+pub(crate) fn run(options: &DemoOptions) -> Result<(), String> {
     let began = Instant::now();
-    let screen = Screen::new();
+    let screen = DemoScreen::new();
     let interrupt = Interrupt::listen()?;
     screen.heading("pgpassport, on this machine only: AWS and the issuer are emulated, PostgreSQL is real");
     let stage = set_up(&options.proxy, &screen, &interrupt)?;
@@ -59,10 +59,10 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
     Ok(())
 }
 
-fn set_up(binary: &Path, screen: &Screen, interrupt: &Interrupt) -> Result<Stage, String> {
-    let text = |error: aws_emulator::Error| error.to_string();
+fn set_up(binary: &Path, screen: &DemoScreen, interrupt: &Interrupt) -> Result<DemoStage, String> {
+    let text = |error: aws_emulator::EmulatorError| error.to_string();
     let dir = TempDir::new("pgpassport-demo", 0o700).map_err(text)?;
-    let database = Database::start(DatabaseOptions::default()).map_err(text)?;
+    let database = CloudDatabase::start(DatabaseOptions::default()).map_err(text)?;
     interrupt.check()?;
     let clients = USERS.map(|user| (user.to_owned(), secret(user))).into();
     let issuer = IssuerOptions { clients, ..IssuerOptions::default() };
@@ -78,7 +78,7 @@ fn set_up(binary: &Path, screen: &Screen, interrupt: &Interrupt) -> Result<Stage
     let ca = database.ca.write(dir.path()).map_err(text)?;
     let listen = database.ca.server(&["localhost", "127.0.0.1"]).map_err(text)?;
     let listen = listen.write(dir.path(), "proxy").map_err(text)?;
-    let config = Configuration {
+    let config = ProxyConfig {
         listen: ([127, 0, 0, 1], 0).into(),
         certificate: &listen,
         database_ca: &ca,
@@ -87,17 +87,17 @@ fn set_up(binary: &Path, screen: &Screen, interrupt: &Interrupt) -> Result<Stage
         more: "",
     };
     let config = config.write(dir.path()).map_err(text)?;
-    let proxy = Proxy::start(binary, &config, dir.path(), &|| interrupt.check()).map_err(text)?;
+    let proxy = ProxyProcess::start(binary, &config, dir.path(), &|| interrupt.check()).map_err(text)?;
     screen.fact("pgpassport", &proxy.addr().to_string());
-    Ok(Stage { proxy, cloud, database, ca, dir })
+    Ok(DemoStage { proxy, cloud, database, ca, dir })
 }
 
-fn tell(stage: &Stage, screen: &Screen, interrupt: &Interrupt) -> Result<(), String> {
+fn tell(stage: &DemoStage, screen: &DemoScreen, interrupt: &Interrupt) -> Result<(), String> {
     screen.heading("alice gets a token from the issuer and gives it to psql as the password");
     let token = fetch_token(&stage.cloud.issuer, "alice")?;
     screen.fact(
         "token",
-        &format!("{} characters, from {}", token.len(), stage.cloud.issuer.page_url(Page::Token)),
+        &format!("{} characters, from {}", token.len(), stage.cloud.issuer.page_url(IssuerPage::Token)),
     );
     welcome(stage, &token, screen)?;
     interrupt.check()?;
@@ -105,7 +105,7 @@ fn tell(stage: &Stage, screen: &Screen, interrupt: &Interrupt) -> Result<(), Str
     refusal(stage, screen)
 }
 
-fn welcome(stage: &Stage, token: &str, screen: &Screen) -> Result<(), String> {
+fn welcome(stage: &DemoStage, token: &str, screen: &DemoScreen) -> Result<(), String> {
     let sql =
         "select current_user, session_user, version, cipher from pg_stat_ssl where pid = pg_backend_pid()";
     let output = psql(stage, "alice", token, sql)?;
@@ -135,7 +135,7 @@ fn welcome(stage: &Stage, token: &str, screen: &Screen) -> Result<(), String> {
     Ok(())
 }
 
-fn refusal(stage: &Stage, screen: &Screen) -> Result<(), String> {
+fn refusal(stage: &DemoStage, screen: &DemoScreen) -> Result<(), String> {
     let asked = stage.cloud.sts.count();
     let token = fetch_token(&stage.cloud.issuer, "mallory")?;
     let Err(message) = psql(stage, "alice", &token, "select current_user")? else {
@@ -162,7 +162,7 @@ fn fetch_token(issuer: &Issuer, user: &str) -> Result<String, String> {
     let runtime = runtime.map_err(|error| format!("no runtime: {error}"))?;
     let secret = secret(user);
     let fields = [("grant_type", "client_credentials"), ("client_id", user), ("client_secret", &secret)];
-    let reply = runtime.block_on(http::post_form(&issuer.page_url(Page::Token), &fields));
+    let reply = runtime.block_on(http::post_form(&issuer.page_url(IssuerPage::Token), &fields));
     let (status, body) = reply.ok_or("the token endpoint did not answer")?;
     let token = serde_json::from_str::<serde_json::Value>(&body).ok();
     let token = token.and_then(|answer| answer.get("access_token")?.as_str().map(str::to_owned));
@@ -170,7 +170,7 @@ fn fetch_token(issuer: &Issuer, user: &str) -> Result<String, String> {
 }
 
 /// What psql needs to reach the proxy.
-fn target(stage: &Stage, user: &str) -> String {
+fn target(stage: &DemoStage, user: &str) -> String {
     format!(
         "host=localhost port={} user={user} dbname={} sslmode=verify-full sslrootcert={}",
         stage.proxy.addr().port(),
@@ -180,7 +180,7 @@ fn target(stage: &Stage, user: &str) -> String {
 }
 
 /// Runs psql through the proxy: what it printed, or its error message.
-fn psql(stage: &Stage, user: &str, token: &str, sql: &str) -> Result<Result<String, String>, String> {
+fn psql(stage: &DemoStage, user: &str, token: &str, sql: &str) -> Result<Result<String, String>, String> {
     let mut command = stage.database.postgres.psql();
     command.env("PGPASSWORD", token).env("PGCONNECT_TIMEOUT", "10").args([&target(stage, user), "-c", sql]);
     let output = command.output().map_err(|error| format!("psql cannot be run: {error}"))?;
@@ -189,7 +189,7 @@ fn psql(stage: &Stage, user: &str, token: &str, sql: &str) -> Result<Result<Stri
 }
 
 /// Tells how to go on by hand.
-fn invite(stage: &Stage, screen: &Screen) -> Result<(), String> {
+fn invite(stage: &DemoStage, screen: &DemoScreen) -> Result<(), String> {
     let file = stage.dir.path().join("alice.jwt");
     let token = fetch_token(&stage.cloud.issuer, "alice")?;
     write_private(&file, &token).map_err(|error| error.to_string())?;
@@ -201,7 +201,7 @@ fn invite(stage: &Stage, screen: &Screen) -> Result<(), String> {
         "curl -s -d grant_type=client_credentials -d client_id=alice -d client_secret={} {} \\\n  \
          | sed 's/.*\"access_token\":\"\\([^\"]*\\)\".*/\\1/' > {file}",
         secret("alice"),
-        stage.cloud.issuer.page_url(Page::Token),
+        stage.cloud.issuer.page_url(IssuerPage::Token),
     ));
     screen.heading("Ctrl-C stops everything.");
     Ok(())

@@ -19,9 +19,9 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Show pgpassport at work on this machine: everything on loopback ports, nothing to set up.
-    Demo(demo::Options),
+    Demo(demo::DemoOptions),
     /// Serve issuer, STS and login gate on given addresses, with a PostgreSQL that runs elsewhere.
-    Serve(Box<serve::Options>),
+    Serve(Box<serve::ServeOptions>),
 }
 
 fn main() -> ExitCode {

@@ -3,12 +3,12 @@
 use std::io::{IsTerminal as _, Stdout, Write as _};
 
 /// Writes to standard output. Nobody is helped by an error about a closed pipe, so none is made of it.
-pub(crate) struct Screen {
+pub(crate) struct DemoScreen {
     out: Stdout,
     colour: bool,
 }
 
-impl Screen {
+impl DemoScreen {
     pub(crate) fn new() -> Self {
         let out = std::io::stdout();
         let colour = out.is_terminal() && std::env::var_os("NO_COLOR").is_none();

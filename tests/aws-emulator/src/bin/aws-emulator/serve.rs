@@ -4,14 +4,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use aws_emulator::{
-    Ca, Cloud, CloudOptions, CredentialStore, Gate, GateOptions, Interrupt, IssuerOptions, names,
+    Ca, Cloud, CloudOptions, CredentialStore, GateOptions, Interrupt, IssuerOptions, LoginGate, names,
 };
 
-use crate::screen::Screen;
+use crate::screen::DemoScreen;
 
 /// Options of the servers.
 #[derive(clap::Args)]
-pub(crate) struct Options {
+pub(crate) struct ServeOptions {
     /// Where the issuer listens.
     #[arg(long, value_name = "IP:PORT")]
     issuer_addr: SocketAddr,
@@ -51,11 +51,11 @@ pub(crate) struct Options {
 }
 
 /// Serves until a signal ends it.
-pub(crate) fn run(options: Options) -> Result<(), String> {
-    let screen = Screen::new();
+pub(crate) fn run(options: ServeOptions) -> Result<(), String> {
+    let screen = DemoScreen::new();
     let interrupt = Interrupt::listen()?;
     write_certs(&options)?;
-    let text = |error: aws_emulator::Error| error.to_string();
+    let text = |error: aws_emulator::EmulatorError| error.to_string();
     let clients = options.users.iter().map(|user| {
         let (name, secret) = user.split_once(':').ok_or_else(|| format!("--user {user}: not NAME:SECRET"))?;
         Ok((name.to_owned(), secret.to_owned()))
@@ -68,7 +68,7 @@ pub(crate) fn run(options: Options) -> Result<(), String> {
         ..IssuerOptions::default()
     };
     let store = CredentialStore::new();
-    let gate = Gate::start(GateOptions {
+    let gate = LoginGate::start(GateOptions {
         bind: options.gate_addr,
         account: options.account.clone(),
         region: options.region.clone(),
@@ -91,13 +91,16 @@ pub(crate) fn run(options: Options) -> Result<(), String> {
     screen.fact("OIDC issuer", &format!("{} on {}", cloud.issuer.url(), cloud.issuer.addr()));
     screen.fact("AWS STS", &cloud.sts.addr().to_string());
     screen.fact("login gate", &gate.addr().to_string());
-    screen.fact("role", &cloud.role(aws_emulator::Template::Trust, aws_emulator::Template::Permission).arn);
+    screen.fact(
+        "role",
+        &cloud.role(aws_emulator::PolicyTemplate::Trust, aws_emulator::PolicyTemplate::Permission).arn,
+    );
     interrupt.wait();
     Ok(())
 }
 
-fn write_certs(options: &Options) -> Result<(), String> {
-    let text = |error: aws_emulator::Error| error.to_string();
+fn write_certs(options: &ServeOptions) -> Result<(), String> {
+    let text = |error: aws_emulator::EmulatorError| error.to_string();
     let dir = &options.certs_dir;
     std::fs::create_dir_all(dir).map_err(|error| format!("{}: {error}", dir.display()))?;
     let ca = Ca::new().map_err(text)?;

@@ -153,7 +153,7 @@ impl Acceptor {
             let Some(Ok((tcp, peer, number, _))) = next(sockets, turn).now_or_never() else { break };
             match spare {
                 SpareFd::ForRefusal => {
-                    self.receive(tcp, peer, number, Some(AdmissionError::Descriptors)).await
+                    self.receive(tcp, peer, number, Some(AdmissionError::Descriptors)).await;
                 }
                 SpareFd::ForClose => self.metrics.closed_unheard(),
             }

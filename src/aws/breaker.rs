@@ -175,7 +175,7 @@ impl Breaker {
         match transition {
             Some(BreakerTransition::Opened) => state.phase = BreakerPhase::Open { until: now + OPEN_FOR },
             Some(BreakerTransition::Closed) => {
-                state.phase = BreakerPhase::Closed(FailureStreak::starting_at(next))
+                state.phase = BreakerPhase::Closed(FailureStreak::starting_at(next));
             }
             None => {}
         }

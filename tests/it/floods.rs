@@ -237,7 +237,7 @@ async fn c7_five_hundred_at_once_are_let_in_beside_a_thousand_silent_ones() {
 
 /// Of many addresses none has more than a few places, and the one of the good logins has most.
 #[tokio::test(flavor = "multi_thread")]
-async fn c7_a_hundred_at_once_are_let_in_beside_many_silent_addresses() {
+async fn c7_twenty_at_once_are_let_in_beside_many_silent_addresses() {
     let _alone = alone().await;
     for addresses in [250, 1_000] {
         let (world, _server) = crowded_world("", "").await;
@@ -248,8 +248,8 @@ async fn c7_a_hundred_at_once_are_let_in_beside_many_silent_addresses() {
         };
         let _strangers = flood(&world, 1_000, Stuck::Silent, from).await;
         world.metric_is("pgpassport_cl_waiting", MAX_LOGINS).await;
-        for _ in 0..3 {
-            logins_from_here(&world, 100).await;
+        for _ in 0..10 {
+            logins_from_here(&world, 20).await;
         }
     }
 }

@@ -154,10 +154,10 @@ fn conditions(trusted: &TrustedIssuer<'_>, source: &SourceRestriction) -> Condit
     match source {
         SourceRestriction::Anywhere => {}
         SourceRestriction::Ip(networks) => {
-            add(&mut conditions, "IpAddress", "aws:SourceIp".to_owned(), networks)
+            add(&mut conditions, "IpAddress", "aws:SourceIp".to_owned(), networks);
         }
         SourceRestriction::Vpce(ids) => {
-            add(&mut conditions, "StringEquals", "aws:SourceVpce".to_owned(), ids)
+            add(&mut conditions, "StringEquals", "aws:SourceVpce".to_owned(), ids);
         }
     }
     conditions

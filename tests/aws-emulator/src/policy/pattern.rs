@@ -101,7 +101,7 @@ impl PolicyPattern {
                 PatternPart::One => pieces.push(PatternPiece::Exactly('?')),
                 PatternPart::Text(one) => pieces.push(PatternPiece::Exactly(*one)),
                 PatternPart::Variable(name) => {
-                    pieces.extend(context.single(name)?.chars().map(PatternPiece::Exactly))
+                    pieces.extend(context.single(name)?.chars().map(PatternPiece::Exactly));
                 }
             }
         }

@@ -56,8 +56,8 @@ pub(super) struct AssumedRole {
     pub(super) subject: String,
     pub(super) provider: String,
     pub(super) audience: String,
-    pub(super) assumed_role_arn: String,
-    pub(super) assumed_role_id: String,
+    pub(super) arn: String,
+    pub(super) role_id: String,
     pub(super) packed_policy_size: usize,
     pub(super) source_identity: Option<String>,
 }
@@ -75,7 +75,7 @@ impl AssumedRole {
         if let Some(identity) = &self.source_identity {
             result += &elements(&[("SourceIdentity", identity)]);
         }
-        let user = elements(&[("Arn", &self.assumed_role_arn), ("AssumedRoleId", &self.assumed_role_id)]);
+        let user = elements(&[("Arn", &self.arn), ("AssumedRoleId", &self.role_id)]);
         result += &group("AssumedRoleUser", &user);
         if credentials {
             let members = elements(&[

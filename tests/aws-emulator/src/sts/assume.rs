@@ -99,7 +99,7 @@ async fn decide(
     match &fault {
         Some(StsFault::OtherSubject(subject)) => granted.subject.clone_from(subject),
         Some(StsFault::OtherProvider(provider)) => granted.provider.clone_from(provider),
-        Some(StsFault::OtherRole(arn)) => granted.assumed_role_arn.clone_from(arn),
+        Some(StsFault::OtherRole(arn)) => granted.arn.clone_from(arn),
         _ => {}
     }
     let mut body = granted.text(!matches!(fault, Some(StsFault::WithoutCredentials)));
@@ -160,11 +160,8 @@ async fn assume(
         subject: identity.subject,
         provider: identity.issuer,
         audience: identity.audience,
-        assumed_role_arn: format!(
-            "arn:aws:sts::{}:assumed-role/{role_name}/{}",
-            state.account, asked.session_name
-        ),
-        assumed_role_id: format!("{}:{}", role.id, asked.session_name),
+        arn: format!("arn:aws:sts::{}:assumed-role/{role_name}/{}", state.account, asked.session_name),
+        role_id: format!("{}:{}", role.id, asked.session_name),
         packed_policy_size,
         source_identity: tags.source_identity,
     };

@@ -1,6 +1,6 @@
 //! The proxy as its users meet it: real clients, a real PostgreSQL, an issuer over HTTP, an STS and a login
-//! gate that check what they are given. Tests whose name begins with a letter and a number prove the row of
-//! that name in the list of security requirements.
+//! gate that check what they are given. A test whose name begins with a letter and a number proves the promise of
+//! that code in `docs/requirements.md`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod addresses;
@@ -37,6 +37,7 @@ mod pool;
 mod refusals;
 mod reload;
 mod replicas;
+mod requirements;
 mod restart;
 mod routing;
 mod session_limits;

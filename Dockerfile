@@ -14,5 +14,8 @@ FROM gcr.io/distroless/cc-debian12:nonroot AS pgpassport
 COPY --from=build /source/target/release/pgpassport /usr/local/bin/pgpassport
 USER 65532:65532
 EXPOSE 5432
+# Asks admin.addr of the configuration, which has to be set for it. Kubernetes ignores this and has probes of its own.
+HEALTHCHECK --interval=10s --timeout=5s --start-period=10s --retries=3 \
+  CMD ["/usr/local/bin/pgpassport", "health", "--config", "/etc/pgpassport/proxy.toml"]
 ENTRYPOINT ["/usr/local/bin/pgpassport"]
 CMD ["serve", "--config", "/etc/pgpassport/proxy.toml"]

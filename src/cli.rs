@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::accept::fd_limit::TooFewDescriptors;
 use crate::commands::doctor::DoctorArgs;
+use crate::commands::health::{HealthArgs, HealthError};
 use crate::commands::policy::PolicyArgs;
 use crate::commands::reload::Load;
 use crate::commands::{check, serve};
@@ -63,6 +64,17 @@ enum Command {
         config: ConfigFile,
         #[command(flatten)]
         question: DoctorArgs,
+    },
+    /// Ask the running proxy whether it is alive or ready.
+    ///
+    /// Reads /livez, or /readyz with --ready, at admin.addr of the configuration or at --addr, and prints the answer. For
+    /// container health checks: no shell and no curl is needed. Exits with 0 for yes, 1 for no or no answer within
+    /// --timeout, and 78 if no admin address is configured.
+    Health {
+        #[command(flatten)]
+        config: ConfigFile,
+        #[command(flatten)]
+        question: HealthArgs,
     },
     /// Print what has to be set up in AWS, in the database and at the identity provider.
     ///
@@ -140,6 +152,9 @@ impl Cli {
                 },
                 Err(problems) => refuse(&problems),
             },
+            Command::Health { config, question } => finish(
+                question.ask(&config.path).map(|answer| say(&mut io::stdout(), &answer)).map_err(Into::into),
+            ),
             Command::Policy { config, wishes } => match check::read(&config.path) {
                 Ok(config) => finish(
                     wishes.print(&config).map(|text| say(&mut io::stdout(), &text)).map_err(Into::into),
@@ -210,7 +225,8 @@ fn finish(result: anyhow::Result<()>) -> ExitCode {
 }
 
 fn failure(error: &anyhow::Error) -> ExitCode {
-    if error.is::<TooFewDescriptors>() { ExitCode::from(EX_CONFIG) } else { ExitCode::FAILURE }
+    let useless = error.downcast_ref().is_some_and(HealthError::is_of_the_configuration);
+    if useless || error.is::<TooFewDescriptors>() { ExitCode::from(EX_CONFIG) } else { ExitCode::FAILURE }
 }
 
 fn refuse(problems: &impl ToString) -> ExitCode {

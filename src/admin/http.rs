@@ -1,6 +1,7 @@
 //! Health and metrics over HTTP, for whoever runs the service. Nothing here can be changed, and nothing is secret.
 
 use std::convert::Infallible;
+use std::io::Cursor;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,14 +15,15 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::task::yield_now;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::accept::acceptor::Generation;
 use crate::accept::threads;
 use crate::lifecycle::ShutdownTokens;
+use crate::net::proxy_protocol::skip_header;
 use crate::net::resolver::Resolver;
 use crate::session::permits::{EvictionSet, EvictionSignal, EvictionStep, PermitCounters};
 use crate::supervisor::TaskSupervisor;
@@ -104,25 +106,35 @@ pub async fn serve(listener: &TcpListener, admin: Arc<AdminServer>) {
     }
 }
 
-/// One request and its answer; whoever is too slow for it is cut off. Gives what went wrong.
+/// One request and its answer; a peer that is too slow for it is cut off. Gives what went wrong. A PROXY protocol header
+/// of version 2 may stand before the request: a balancer that sends them sends one with each health check. The addresses
+/// in it are not used, so no network has to be trusted with it.
 async fn converse<S>(
-    stream: S,
+    mut stream: S,
     answer: impl Fn(&Request<Incoming>) -> Response<Full<Bytes>>,
 ) -> Option<String>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
+    let start = Instant::now();
+    let first = match timeout(MAX_HEAD_TIME, skip_header(&mut stream)).await {
+        Ok(Ok(first)) => first,
+        Ok(Err(error)) => return Some(error.to_string()),
+        Err(_) => return Some("it said too little for too long".to_owned()),
+    };
+    let (reader, writer) = tokio::io::split(stream);
+    let stream = tokio::io::join(Cursor::new(first).chain(reader), writer);
     let service = service_fn(|request| {
         let answer = answer(&request);
         async { Ok::<_, Infallible>(answer) }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(MAX_HEAD_TIME)
+        .header_read_timeout(MAX_HEAD_TIME.saturating_sub(start.elapsed()))
         .max_buf_size(MAX_HEAD_BYTES)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service);
-    match timeout(MAX_LIFE, served).await {
+    match timeout_at(start + MAX_LIFE, served).await {
         Ok(Ok(())) => None,
         Ok(Err(error)) => Some(error.to_string()),
         Err(_) => Some("it took too long and is cut off".to_owned()),
@@ -215,8 +227,7 @@ fn say(status: StatusCode, kind: &'static str, text: impl Into<Bytes>) -> Respon
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
-    use tokio::time::Instant;
+    use tokio::io::{AsyncWriteExt, duplex};
 
     use super::*;
 
@@ -246,7 +257,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn l6_a_head_that_is_not_whole_within_a_second_is_cut() {
-        for trickled in [&b""[..], b"G", REQUEST.get(..REQUEST.len() - 1).unwrap()] {
+        let header = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
+        let cut = REQUEST.get(..REQUEST.len() - 1).unwrap();
+        for trickled in [&b""[..], b"G", cut, b"\r\n", &header[..13], header, &[header, &b"G"[..]].concat()] {
             let (ours, mut theirs) = duplex(1_024);
             let start = Instant::now();
             let serving = tokio::spawn(converse(ours, large));
@@ -267,5 +280,55 @@ mod tests {
         let mut answer = Vec::new();
         theirs.read_to_end(&mut answer).await.unwrap();
         assert!(answer.len() > 100_000 && answer.len() < 101_000, "{}", answer.len());
+    }
+
+    /// The answer to `bytes`, which come one by one or all at once.
+    async fn answered(bytes: &[u8], one_by_one: bool) -> String {
+        let (ours, mut theirs) = duplex(200_000);
+        let serving = tokio::spawn(converse(ours, |_| say(StatusCode::OK, TEXT, "here")));
+        for piece in bytes.chunks(if one_by_one { 1 } else { bytes.len() }) {
+            let _ = theirs.write_all(piece).await; // cut off before all of it is read
+            yield_now().await;
+        }
+        theirs.shutdown().await.unwrap();
+        let mut answer = Vec::new();
+        theirs.read_to_end(&mut answer).await.unwrap();
+        serving.await.unwrap();
+        String::from_utf8(answer).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_proxy_header_may_stand_before_the_request() {
+        let header = |command: u8, family: u8, block: &[u8]| {
+            let length = u16::try_from(block.len()).unwrap().to_be_bytes();
+            [b"\r\n\r\n\0\r\nQUIT\n", &[command, family][..], &length, block].concat()
+        };
+        for good in [
+            Vec::new(),
+            header(0x20, 0, b""),
+            header(0x20, 0x11, &[0; 12]),
+            header(0x21, 0x11, &[7; 12]),
+            header(0x21, 0x21, &[7; 36]),
+            header(0x21, 0x31, &[7; 216]),
+            header(0x21, 0x11, &[7; 520]), // with extensions, the longest
+        ] {
+            for one_by_one in [false, true] {
+                let answer = answered(&[&good, REQUEST].concat(), one_by_one).await;
+                assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{good:?}: {answer}");
+            }
+        }
+        for bad in [
+            header(0x22, 0x11, &[7; 12]),
+            header(0x11, 0x11, &[7; 12]),
+            header(0x21, 0x11, &[7; 521]),
+            [header(0x20, 0, b""), header(0x20, 0, b"")].concat(),
+            b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n".to_vec(),
+        ] {
+            let answer = answered(&[&bad, REQUEST].concat(), false).await;
+            assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400 "), "{bad:?}: {answer}");
+        }
+        // What only begins as a header does is a request (RFC 9112, section 2.2: empty lines are ignored).
+        let answer = answered(&[b"\r\n", REQUEST].concat(), true).await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod doctor;
+pub mod health;
 pub mod policy;
 pub mod reload;
 pub mod serve;

@@ -120,6 +120,41 @@ where
     })
 }
 
+/// Reads a header from a peer that may send one and need not, for services that do not use the client's address. Gives
+/// the bytes that stand at the beginning of the stream in place of a header; after a header there are none. The address
+/// block is skipped whatever family it has.
+pub async fn skip_header<S: AsyncRead + Unpin>(stream: &mut S) -> Result<Vec<u8>, OriginError> {
+    let mut fixed = [0; FIXED];
+    let mut filled = 0;
+    while let Some(rest) = fixed.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match stream.read(rest).await? {
+            0 if filled == 0 => return Err(OriginError::Silent),
+            0 => break,
+            read => filled += read,
+        }
+        if !has_signature(&fixed, filled) {
+            break;
+        }
+    }
+    if filled < FIXED || !has_signature(&fixed, filled) {
+        return Ok(fixed.iter().take(filled).copied().collect());
+    }
+    let [.., command, _, high, low] = fixed;
+    if command != LOCAL && command != PROXY {
+        return Err(HeaderError::Command(command).into());
+    }
+    let length = u16::from_be_bytes([high, low]);
+    let mut block = [0; limits::MAX_PROXY_HEADER - FIXED];
+    let block = block.get_mut(..usize::from(length)).ok_or(HeaderError::Length(length))?;
+    stream.read_exact(block).await?;
+    Ok(Vec::new())
+}
+
+/// Whether the first `filled` bytes of a fixed part can be those of a header.
+fn has_signature(fixed: &[u8; FIXED], filled: usize) -> bool {
+    fixed.iter().take(filled).zip(&SIGNATURE).all(|(got, expected)| got == expected)
+}
+
 /// An IPv4 client of an IPv6 socket is an IPv4 client.
 fn canonical(addr: SocketAddr) -> SocketAddr {
     SocketAddr::new(addr.ip().to_canonical(), addr.port())
@@ -136,7 +171,7 @@ async fn read_fixed<S: AsyncRead + Unpin>(stream: &mut S) -> Result<[u8; FIXED],
             0 => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
             read => filled += read,
         }
-        if fixed.iter().take(filled).zip(&SIGNATURE).any(|(got, expected)| got != expected) {
+        if !has_signature(&fixed, filled) {
             return Err(HeaderError::Signature.into());
         }
     }

@@ -1,8 +1,15 @@
 //! Clients behind a load balancer that speaks the PROXY protocol.
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use std::fs;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
+
+use crate::world::admin::until;
 use crate::world::raw::{cancel, startup};
 use crate::world::{ErrorFields, RawClient, World};
 
@@ -124,4 +131,104 @@ async fn c10_limits_are_for_the_address_in_the_header() {
     answer(&world, &[header(PROXY, [192, 0, 2, 4]), guess].concat()).await;
     let other = world.audit("client", "192.0.2.4:5000").await;
     assert!(other["reason"].as_str().unwrap().starts_with("ignored: forged"), "{other}");
+}
+
+/// HAProxy as an NLB would be set up: headers of version 2 to the proxy's port, and an HTTP health check at the admin
+/// port, which begins with such a header too.
+struct Balancer {
+    process: Child,
+    addr: SocketAddr,
+    stats: PathBuf,
+}
+
+impl Balancer {
+    fn start(folder: &Path, world: &World) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        let stats = folder.join("stats");
+        let config = format!(
+            "global\n  nbthread 1\n  stats socket {stats}\n\
+             defaults\n  mode tcp\n  timeout connect 5s\n  timeout client 1m\n  timeout server 1m\n\
+             frontend clients\n  bind fd@0\n  default_backend targets\n\
+             backend targets\n  option httpchk GET /readyz\n\
+             \u{20} server target 127.0.0.1:{port} send-proxy-v2 check port {admin} check-send-proxy inter 50 fall 1 rise 1\n",
+            stats = stats.display(),
+            port = world.port,
+            admin = world.admin_addr.port(),
+        );
+        let file = folder.join("nlb.cfg");
+        fs::write(&file, config).unwrap();
+        let paths = ["/usr/sbin/haproxy", "/usr/local/sbin/haproxy"];
+        let program = paths.into_iter().find(|path| Path::new(path).exists()).unwrap_or("haproxy");
+        let process = Command::new(program)
+            .arg("-db")
+            .arg("-f")
+            .arg(&file)
+            .stdin(Stdio::from(OwnedFd::from(listener)))
+            .stderr(Stdio::null()) // it tells of every change
+            .spawn()
+            .expect("HAProxy starts; scripts/need-packages haproxy installs it");
+        Self { process, addr, stats }
+    }
+
+    /// Waits until the target's line in HAProxy's statistics has all of `words`.
+    async fn target_is(&self, words: [&str; 2]) {
+        until(&format!("the target is {words:?}"), async || {
+            let Ok(mut socket) = UnixStream::connect(&self.stats).await else { return false };
+            let mut stats = String::new();
+            let _ = socket.write_all(b"show stat\n").await;
+            let _ = socket.read_to_string(&mut stats).await;
+            let line = stats.lines().find(|line| line.starts_with("targets,target,")).unwrap_or_default();
+            words.iter().all(|word| line.split(',').any(|field| field == *word))
+        })
+        .await;
+    }
+}
+
+impl Drop for Balancer {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_balancer_that_sends_headers_finds_its_target_healthy_until_it_drains() {
+    let keys = "proxy_protocol_from = [\"127.0.0.0/8\"]";
+    let world = World::builder().listen(keys).limits("shutdown_delay = \"1h\"").start().await;
+    let balancer = Balancer::start(&world.folder(), &world);
+    balancer.target_is(["UP", "L7OK"]).await;
+    let client = RawClient::connect(balancer.addr.port(), world.listener_ca()).await;
+    let (client, _) = client.login("alice", Some("app"), &world.token("alice")).await.unwrap();
+    world.stopping.asked.cancel();
+    balancer.target_is(["DOWN", "L7STS"]).await;
+    drop(client);
+}
+
+/// As an NLB sends it: PROXY and LOCAL, with extensions, in one segment with the request or before it.
+#[tokio::test(flavor = "multi_thread")]
+async fn health_and_metrics_are_answered_behind_a_header() {
+    let world = World::start().await;
+    until("keys", async || world.get("/readyz").await.0 == 200).await;
+    let mut extended = header(PROXY, [192, 0, 2, 1]);
+    extended[15] += 8; // PP2_TYPE_NOOP, five bytes
+    extended.extend([4, 0, 5, 0, 0, 0, 0, 0]);
+    for header in [header(PROXY, [192, 0, 2, 1]), header(LOCAL, [0; 4]), extended, Vec::new()] {
+        for path in ["/livez", "/readyz", "/metrics"] {
+            for at_once in [true, false] {
+                let mut tcp = TcpStream::connect(world.admin_addr).await.unwrap();
+                tcp.set_nodelay(true).unwrap();
+                let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n");
+                if at_once {
+                    tcp.write_all(&[&header, request.as_bytes()].concat()).await.unwrap();
+                } else {
+                    tcp.write_all(&header).await.unwrap();
+                    tcp.write_all(request.as_bytes()).await.unwrap();
+                }
+                let mut answer = String::new();
+                tcp.read_to_string(&mut answer).await.unwrap();
+                assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{header:?} {path}: {answer}");
+            }
+        }
+    }
 }

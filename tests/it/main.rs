@@ -22,6 +22,7 @@ mod failover;
 mod fidelity;
 mod floods;
 mod groups;
+mod health;
 mod iam_policies;
 mod keys;
 mod lifecycle;

@@ -21,7 +21,7 @@ const CHECK_EVERY: Duration = Duration::from_secs(1);
 /// The three degrees of stopping, each of which includes the ones before.
 #[derive(Clone, Debug, Default)]
 pub struct ShutdownTokens {
-    /// New clients should go elsewhere; listeners close when they have been told so long enough.
+    /// The service is asked to stop: `/readyz` says so, and clients are served until the listeners close.
     pub asked: CancellationToken,
     /// Listeners are closed; sessions end when it does them no harm.
     pub drain: CancellationToken,
@@ -30,7 +30,7 @@ pub struct ShutdownTokens {
 }
 
 impl ShutdownTokens {
-    /// Whether new clients should still come.
+    /// Whether the service is asked to stop, so that new clients should go elsewhere.
     pub fn is_over(&self) -> bool {
         self.asked.is_cancelled() || self.drain.is_cancelled()
     }
@@ -66,7 +66,7 @@ impl ServiceSignals {
         if first == SignalAction::Drain {
             if !shutdown.asked.is_cancelled() {
                 shutdown.asked.cancel();
-                tracing::info!("stopping: no new clients; a second signal ends all sessions at once");
+                tracing::info!("stopping: /readyz answers 503; a second signal ends all sessions at once");
                 notify(&[
                     NotifyState::Stopping,
                     NotifyState::Status("stopping: sessions may end by themselves"),

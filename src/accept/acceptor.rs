@@ -43,7 +43,7 @@ pub struct Generation {
     pub certificates: Vec<i64>,
     /// How many there may be.
     pub limits: AcceptLimits,
-    /// How long new clients are told to go elsewhere before the sockets close.
+    /// Time between the signal to stop and the close of the sockets. Clients are served meanwhile.
     pub shutdown_delay: Duration,
     /// How long sessions may go on after that.
     pub shutdown_timeout: Duration,
@@ -116,7 +116,7 @@ impl Acceptor {
                 }
                 () = until(next_close) => {
                     let now = Instant::now();
-                    let due = sockets.extract_if(.., |(_, socket)| socket.closes_at.is_some_and(|at| at <= now)).collect();
+                    let due = sockets.extract_if(.., |(_, socket)| socket.proceed(now)).collect();
                     self.close(due).await;
                     continue;
                 }
@@ -124,10 +124,10 @@ impl Acceptor {
                 () = backoff.pause() => continue,
             };
             match accepted {
-                Ok((tcp, peer, number, refuse)) => {
+                Ok((tcp, peer, number)) => {
                     backoff.succeeded();
                     reserve.refill();
-                    self.receive(tcp, peer, number, refuse.then_some(AdmissionError::Stopping)).await;
+                    self.receive(tcp, peer, number, None).await;
                 }
                 Err(error) => {
                     self.metrics.accept_failed();
@@ -150,7 +150,7 @@ impl Acceptor {
     ) {
         for _ in 0..MAX_TURNED_AWAY {
             let Some(spare) = reserve.take_spare() else { return };
-            let Some(Ok((tcp, peer, number, _))) = next(sockets, turn).now_or_never() else { break };
+            let Some(Ok((tcp, peer, number))) = next(sockets, turn).now_or_never() else { break };
             match spare {
                 SpareFd::ForRefusal => {
                     self.receive(tcp, peer, number, Some(AdmissionError::Descriptors)).await;
@@ -161,14 +161,13 @@ impl Acceptor {
         reserve.refill();
     }
 
-    /// Closes sockets when whoever is in their queues has been received.
+    /// Closes sockets, and serves the connections in their queues.
     async fn close(&self, sockets: Vec<(usize, ListeningSocket)>) {
         for (number, socket) in sockets {
-            let refuse = (!socket.has_successor()).then_some(AdmissionError::Stopping);
             match socket.into_waiting() {
                 Ok(waiting) => {
                     for (tcp, peer) in waiting {
-                        self.receive(tcp, peer, number, refuse.clone()).await;
+                        self.receive(tcp, peer, number, None).await;
                     }
                 }
                 Err(error) => tracing::warn!(%error, "clients in a listener's queue may be lost"),
@@ -196,20 +195,19 @@ impl Acceptor {
     }
 }
 
-/// The next client of any socket, the socket's number, and whether to tell it no. Sockets take turns, so that a busy
-/// one does not starve the others.
+/// The next client of any socket, and the socket's number. Sockets take turns, so that a busy one does not starve the
+/// others.
 async fn next(
     sockets: &[(usize, ListeningSocket)],
     turn: &mut usize,
-) -> io::Result<(TcpStream, SocketAddr, usize, bool)> {
+) -> io::Result<(TcpStream, SocketAddr, usize)> {
     poll_fn(|cx| {
         let from = *turn % sockets.len().max(1);
         let (later, first) = sockets.split_at(from);
         for (place, (number, socket)) in first.iter().chain(later).enumerate() {
             if let Poll::Ready(accepted) = socket.listener.poll_accept(cx) {
                 *turn = from + place + 1;
-                let refuse = socket.closes_at.is_some() && !socket.has_successor();
-                return Poll::Ready(accepted.map(|(tcp, peer)| (tcp, peer, *number, refuse)));
+                return Poll::Ready(accepted.map(|(tcp, peer)| (tcp, peer, *number)));
             }
         }
         Poll::Pending

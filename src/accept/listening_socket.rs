@@ -15,9 +15,9 @@ const BACKLOG: u32 = 1_024;
 /// Clients that are taken from the queue of a closing socket: as many as it holds, and not those who keep coming.
 const MAX_WAITING: usize = 1_024;
 
-/// How long a shared port is still served after it has stopped to take part in new handshakes: the last of those
+/// Time for which a socket is still served after it has stopped to take part in new handshakes: the last of those
 /// that are under way ends within a round trip. A SYN that is turned away meanwhile comes again after one second
-/// (RFC 6298, section 2.1), when the socket is closed and the successor's answers.
+/// (RFC 6298, section 2.1), when the socket is closed and that of the successor, if there is one, answers.
 const LAST_HANDSHAKES: Duration = Duration::from_millis(500);
 
 /// A listening socket.
@@ -25,8 +25,10 @@ const LAST_HANDSHAKES: Duration = Duration::from_millis(500);
 pub struct ListeningSocket {
     pub(crate) listener: TcpListener,
     handover: SocketHandover,
-    /// When it closes, once the service stops.
+    /// When it closes, or begins to turn new handshakes away, once the service stops.
     pub(crate) closes_at: Option<Instant>,
+    /// New handshakes are turned away first, for the time of those that are under way.
+    delayed: bool,
 }
 
 /// Who listens on the port when we no longer do.
@@ -43,7 +45,7 @@ pub enum SocketHandover {
 impl ListeningSocket {
     /// A socket of a socket that listens.
     pub fn new(socket: TcpListener, handover: SocketHandover) -> Self {
-        Self { listener: socket, handover, closes_at: None }
+        Self { listener: socket, handover, closes_at: None, delayed: false }
     }
 
     /// Listens on `addr`; with `reuse_port`, beside other processes of this user that do so too.
@@ -67,25 +69,32 @@ impl ListeningSocket {
         self.listener.local_addr()
     }
 
-    /// Whether somebody else will answer after us.
-    pub fn has_successor(&self) -> bool {
-        self.handover != SocketHandover::None
-    }
-
-    /// Begins to close. Without a successor new clients are told to go elsewhere for `delay`; with one they are
-    /// led there as soon as nobody is left between the two.
+    /// Begins to close. Without a successor the socket serves clients for `delay` more; with one it leaves them to the
+    /// successor as soon as no connection can be lost between the two.
     pub(crate) fn close_after(&mut self, delay: Duration) {
         let now = Instant::now();
-        self.closes_at = Some(match self.handover {
-            SocketHandover::None => now + delay,
-            SocketHandover::SameSocket => now,
-            SocketHandover::OtherSocket => {
-                if let Err(error) = turn_syns_away(&self.listener) {
-                    tracing::warn!(%error, "clients may be lost between this process and the next");
-                }
-                now + LAST_HANDSHAKES
-            }
-        });
+        match self.handover {
+            SocketHandover::OtherSocket => self.finish_handshakes(now),
+            SocketHandover::SameSocket => self.closes_at = Some(now),
+            SocketHandover::None => (self.closes_at, self.delayed) = (Some(now + delay), !delay.is_zero()),
+        }
+    }
+
+    /// Goes on with closing; says whether it is time to close.
+    pub(crate) fn proceed(&mut self, now: Instant) -> bool {
+        if self.closes_at.is_none_or(|at| at > now) {
+            return false;
+        }
+        let delayed = std::mem::take(&mut self.delayed);
+        if delayed {
+            self.finish_handshakes(now);
+        }
+        !delayed
+    }
+
+    fn finish_handshakes(&mut self, now: Instant) {
+        turn_syns_away(&self.listener);
+        self.closes_at = Some(now + LAST_HANDSHAKES);
     }
 
     /// Closes it, and gives the clients that the kernel has connected and nobody would serve then. A socket that
@@ -95,6 +104,7 @@ impl ListeningSocket {
         if self.handover == SocketHandover::SameSocket {
             return Ok(waiting);
         }
+        turn_syns_away(&self.listener);
         // The system is asked, and not the runtime, which may not have heard of the last ones yet.
         let socket = self.listener.into_std()?;
         while waiting.len() < MAX_WAITING {
@@ -114,17 +124,20 @@ impl ListeningSocket {
 
 /// Lets the kernel drop every segment for this socket that asks for a new connection, and no other. When a socket
 /// is closed, the kernel resets whoever is in its queue or about to be; so nobody new may be when ours is.
-fn turn_syns_away(socket: &TcpListener) -> io::Result<()> {
+fn turn_syns_away(socket: &TcpListener) {
     // Classic BPF on the TCP header (linux/filter.h): byte 13 has the flags (RFC 9293, section 3.1), 0x02 is SYN.
     const LOAD_BYTE: u16 = 0x30; // BPF_LD | BPF_B | BPF_ABS
     const JUMP_IF_SET: u16 = 0x45; // BPF_JMP | BPF_JSET | BPF_K
     const RETURN: u16 = 0x06; // BPF_RET | BPF_K
-    SockRef::from(socket).attach_filter(&[
+    let attached = SockRef::from(socket).attach_filter(&[
         SockFilter::new(LOAD_BYTE, 0, 0, 13),
         SockFilter::new(JUMP_IF_SET, 0, 1, 0x02),
         SockFilter::new(RETURN, 0, 0, 0),
         SockFilter::new(RETURN, 0, 0, u32::MAX),
-    ])
+    ]);
+    if let Err(error) = attached {
+        tracing::warn!(%error, "connections that arrive while the listener closes may be reset");
+    }
 }
 
 #[cfg(test)]

@@ -32,10 +32,6 @@ use crate::telemetry::logging::LogControl;
 /// Threads of the control plane: key sets, STS, health and metrics. Sessions have threads of their own.
 const CONTROL_THREADS: usize = 2;
 
-/// How long the last clients of a listener that has a successor may take to begin their work before idle sessions
-/// are ended: they have been let in a moment ago, and nobody should regret having come here.
-const SETTLE: Duration = Duration::from_secs(1);
-
 /// How long sessions may take to say goodbye once they have to.
 const GOODBYE: Duration = Duration::from_secs(5);
 
@@ -244,7 +240,6 @@ async fn live(
     sockets: Vec<ListeningSocket>,
     shutdown: &ShutdownTokens,
 ) {
-    let succeeded = sockets.iter().any(ListeningSocket::has_successor);
     let (sockets, closed) = (tokio::sync::Mutex::new(OpenSockets::new(sockets)), CancellationToken::new());
     let accept = || async {
         acceptor.run(&mut *sockets.lock().await, shutdown).await;
@@ -253,22 +248,16 @@ async fn live(
     supervisor.run(TaskKind::Acceptor, &closed, accept).await;
     let ended = CancellationToken::new();
     let end = || async {
-        end_sessions(acceptor, succeeded, shutdown).await;
+        end_sessions(acceptor, shutdown).await;
         ended.cancel();
     };
     supervisor.run(TaskKind::Shutdown, &ended, end).await;
 }
 
 /// Lets sessions end by themselves, for as long as the configuration says, and ends those that are left.
-async fn end_sessions(acceptor: &Acceptor, succeeded: bool, shutdown: &ShutdownTokens) {
+async fn end_sessions(acceptor: &Acceptor, shutdown: &ShutdownTokens) {
     let Acceptor { workers, current, .. } = acceptor;
     tracing::info!(sessions = workers.sessions(), "the listener is closed; waiting for sessions to end");
-    if succeeded {
-        tokio::select! {
-            () = sleep(SETTLE) => {}
-            () = shutdown.drain.cancelled() => {}
-        }
-    }
     shutdown.drain.cancel();
     current.load().context.close_pool();
     let patience = current.load().shutdown_timeout;

@@ -134,7 +134,7 @@ pub struct LimitSettings {
     pub max_logins: usize,
     /// Those of them that come from one address (IPv6: one /64); any number when absent.
     pub max_logins_per_address: Option<usize>,
-    /// How long new clients are told to go elsewhere after SIGTERM, before the listeners close.
+    /// Time between SIGTERM and the close of the listeners. Clients are served meanwhile.
     pub shutdown_delay: Duration,
     /// How long sessions may go on after that.
     pub shutdown_timeout: Duration,

@@ -19,6 +19,9 @@ const EXPIRY_GRACE: Duration = Duration::from_secs(2);
 /// Shortest wait after a look at the wall clock that was put back.
 const RECHECK: Duration = Duration::from_secs(1);
 
+/// Time that a session has for its first statement, from its welcome, before a drain takes it for idle.
+pub(super) const FIRST_STATEMENT: Duration = Duration::from_secs(1);
+
 /// Why the proxy ended a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndCause {
@@ -81,6 +84,8 @@ struct ScheduledEvent {
 pub(super) struct TimeLimits {
     client_idle: Option<Duration>,
     idle_transaction: Option<Duration>,
+    /// When the session began.
+    begun: Instant,
     plan: Vec<ScheduledEvent>,
     /// What the client keeps waiting, and since when.
     quiet: Option<(EndCause, Instant)>,
@@ -120,6 +125,7 @@ impl TimeLimits {
         Self {
             client_idle: settings.client_idle_timeout,
             idle_transaction: settings.idle_transaction_timeout,
+            begun: now,
             plan,
             quiet: None,
             soft: None,
@@ -137,9 +143,10 @@ impl TimeLimits {
             || self.notice
     }
 
-    /// The service is stopping.
+    /// The service is stopping. A client that was welcomed a moment ago is not cut off before its first statement.
     pub(super) fn drain(&mut self) {
-        self.soft = Some(EndCause::Drained);
+        let at = self.begun + FIRST_STATEMENT;
+        self.plan.push(ScheduledEvent { at, wall: None, event: LimitEvent::Soft(EndCause::Drained) });
     }
 
     /// The session has to end now.

@@ -114,11 +114,7 @@ impl LoginError {
             | Self::Audit(_)
             | Self::Queue(_)
             | Self::Sts(StsError::Misconfigured { .. }) => Fault::Operator,
-            Self::NoPlace(AdmissionError::Stopping)
-            | Self::Sts(_)
-            | Self::Dial(_)
-            | Self::Upstream(_)
-            | Self::TimedOut(_) => Fault::Outside,
+            Self::Sts(_) | Self::Dial(_) | Self::Upstream(_) | Self::TimedOut(_) => Fault::Outside,
             Self::Sign(_) => Fault::Proxy,
         }
     }

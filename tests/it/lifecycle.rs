@@ -203,18 +203,14 @@ async fn sigterm_in_a_transaction_says_57p01_and_ends_with_exit_code_0() {
     }
 }
 
-/// As a load balancer needs it: readiness falls first, whoever comes late is sent elsewhere, and those who are there
-/// do not notice until the listener is closed.
+/// As a load balancer needs it: readiness falls first, and whoever comes late is served until the listener closes.
 #[tokio::test(flavor = "multi_thread")]
-async fn r18_late_clients_are_sent_elsewhere_until_the_listener_closes() {
+async fn r18_late_clients_are_served_until_the_listener_closes() {
     let mut world = World::builder().limits("shutdown_delay = \"1h\"").start().await;
-    let client = world.connect("alice", &world.token("alice")).await.unwrap();
     world.stopping.asked.cancel();
     assert_eq!(world.get("/readyz").await.0, 503);
-    let refusal = world.refusal("alice", &world.token("alice")).await;
-    assert_eq!(refusal.sqlstate(), "57P03");
-    assert_eq!(refusal.message(), "cannot connect now: the proxy is shutting down");
-    assert_eq!(world.cloud.sts.count(), 1, "nobody is asked for someone who is sent away");
+    let client = world.connect("alice", &world.token("alice")).await.expect("let in");
+    client.batch_execute("select 1").await.expect("and served");
     // A cancel still finds its session.
     let (cancel, tls) = (client.cancel_token(), world.connector());
     let sleeping = tokio::spawn(async move { (client.batch_execute("select pg_sleep(60)").await, client) });
@@ -235,13 +231,51 @@ async fn r18_late_clients_are_sent_elsewhere_until_the_listener_closes() {
     world.serving.take().unwrap().await.unwrap().unwrap();
 }
 
-/// The delay passes by itself, and what is in the listener's queue then is still told.
+/// The delay passes by itself. A login that is under way when the listener closes is finished, and its session has time
+/// for its first statement.
 #[tokio::test(flavor = "multi_thread")]
-async fn r18_the_listener_closes_after_the_delay() {
+async fn r18_the_listener_closes_after_the_delay_and_a_login_under_way_is_finished() {
     let mut world = World::builder().limits("shutdown_delay = \"100ms\"").start().await;
+    let mut late = world.raw().await;
+    late.start("alice", Some("app")).await;
     world.stopping.asked.cancel();
+    let closed = async || tokio::net::TcpStream::connect(("127.0.0.1", world.port)).await.is_err();
+    until("the listener is closed", closed).await;
+    let (client, _) = late.finish_login(&world.token("alice")).await.expect("let in");
+    first_statement_then_drained(client).await;
     world.serving.take().unwrap().await.unwrap().unwrap();
-    assert!(tokio::net::TcpStream::connect(("127.0.0.1", world.port)).await.is_err(), "still listening");
+}
+
+/// Without a delay the listener closes at once, and whoever is in its queue is served.
+#[tokio::test(flavor = "multi_thread")]
+async fn r18_connections_in_the_queue_of_a_closing_listener_are_served() {
+    let mut world = World::start().await;
+    let queue: Vec<_> =
+        (0..20).map(|_| std::net::TcpStream::connect(("127.0.0.1", world.port)).unwrap()).collect();
+    world.stopping.asked.cancel();
+    let token = world.token("alice");
+    let served = queue.into_iter().map(async |tcp| {
+        tcp.set_nonblocking(true).unwrap();
+        let tcp = tokio::net::TcpStream::from_std(tcp).unwrap();
+        let client = RawClient::over(tcp, world.listener_ca()).await;
+        let (client, _) = client.login("alice", Some("app"), &token).await.expect("let in");
+        first_statement_then_drained(client).await;
+    });
+    futures_util::future::join_all(served).await;
+    world.serving.take().unwrap().await.unwrap().unwrap();
+}
+
+/// A session that was welcomed while the service stops: its statement is answered, and then it is ended as idle.
+async fn first_statement_then_drained(mut client: RawClient) {
+    client.send(&query("select 1")).await;
+    let mut tags = String::new();
+    while let Some((tag, body)) = client.message().await {
+        tags.push(char::from(tag));
+        if tag == b'E' {
+            assert_eq!(ErrorFields::parse(&body).sqlstate(), "57P01");
+        }
+    }
+    assert_eq!(tags, "TDCZE");
 }
 
 /// The binary in a transaction that does not end, with an hour's patience.

@@ -40,6 +40,7 @@ mod reload;
 mod replicas;
 mod requirements;
 mod restart;
+mod rolling_restart;
 mod routing;
 mod session_limits;
 mod sts;

@@ -3,8 +3,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::net::{SocketAddr, TcpListener};
-use std::os::fd::OwnedFd;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -14,6 +13,7 @@ use aws_emulator::{Postgres, PostgresOptions, names};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use crate::world::haproxy::HaProxy;
 use crate::world::raw::{cancel, query};
 use crate::world::{RawClient, World, database, shared_secret, until_asleep};
 
@@ -74,31 +74,11 @@ async fn until<T>(mut look: impl FnMut() -> Option<T>) -> T {
     panic!("it never came");
 }
 
-/// HAProxy as a plain TCP balancer: one connection to each server in turn. It is given its listening socket as
-/// standard input, so that no port has to be guessed.
-fn balancer(folder: &Path, servers: &[String]) -> (ReplicaProcess, SocketAddr) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let addr = listener.local_addr().unwrap();
+/// One connection to each server in turn.
+fn balancer(folder: &Path, servers: &[String]) -> HaProxy {
     let servers: Vec<_> =
         servers.iter().enumerate().map(|(n, addr)| format!("  server s{n} {addr}\n")).collect();
-    let config = format!(
-        "global\n  nbthread 1\ndefaults\n  mode tcp\n  timeout connect 5s\n  timeout client 1m\n  timeout server 1m\n\
-         frontend clients\n  bind fd@0\n  default_backend replicas\n\
-         backend replicas\n  balance roundrobin\n{}",
-        servers.concat()
-    );
-    let file = folder.join("haproxy.cfg");
-    fs::write(&file, config).unwrap();
-    let program =
-        ["/usr/sbin/haproxy", "/usr/local/sbin/haproxy"].into_iter().find(|path| Path::new(path).exists());
-    let process = Command::new(program.unwrap_or("haproxy"))
-        .arg("-db")
-        .arg("-f")
-        .arg(&file)
-        .stdin(Stdio::from(OwnedFd::from(listener)))
-        .spawn()
-        .expect("HAProxy starts; scripts/need-packages haproxy installs it");
-    (ReplicaProcess(process), addr)
+    HaProxy::start(folder, &servers.concat())
 }
 
 async fn session(world: &World, port: u16, minor: u8) -> (RawClient, Vec<u8>) {
@@ -135,7 +115,8 @@ async fn a_cancel_at_another_replica_ends_the_query_on_the_right_server() {
     for replica in &replicas {
         addresses.push(replica.addr().await);
     }
-    let (_balancer, addr) = balancer(&world.folder(), &addresses);
+    let balancer = balancer(&world.folder(), &addresses);
+    let addr = balancer.addr;
 
     // Two who must not be disturbed, one on each server.
     let (mut first, _) = session(&world, addr.port(), 0).await;

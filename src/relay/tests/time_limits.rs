@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{Ends, LEEWAY, NOON, TOKEN_LIFE, message, plain, read_all, start_at, start_with};
 use crate::config::OnTokenExpiry;
+use crate::relay::time_limits::FIRST_STATEMENT;
 use crate::relay::*;
 
 const MINUTE: Duration = Duration::from_mins(1);
@@ -236,14 +237,17 @@ async fn u8_the_notice_comes_between_messages_and_not_into_a_copy() {
 
 #[tokio::test(start_paused = true)]
 async fn r18_a_drain_waits_for_what_is_under_way_and_for_nothing_else() {
-    let mut idle = start_with(256, plain());
-    exchange(&mut idle, &ready("I")).await;
-    idle.drain.cancel();
-    assert_eq!(
-        farewell(&mut idle).await.0,
-        "FATAL 57P01: terminating connection due to administrator command"
-    );
-    assert_eq!(cause(idle).await, EndCause::Drained);
+    // One that was welcomed a moment ago has a second for its first statement, also when the drain began before.
+    for age in [Duration::ZERO, FIRST_STATEMENT / 2, MINUTE] {
+        let welcomed = Instant::now();
+        let mut idle = start_with(256, plain());
+        sleep(age).await;
+        idle.drain.cancel();
+        let (word, at) = farewell(&mut idle).await;
+        assert_eq!(word, "FATAL 57P01: terminating connection due to administrator command");
+        assert_eq!(at - welcomed, age.max(FIRST_STATEMENT));
+        assert_eq!(cause(idle).await, EndCause::Drained);
+    }
 
     // A transaction, and a pipeline behind it: all of it is answered.
     let mut busy = start_with(1_024, plain());

@@ -25,12 +25,6 @@ pub(super) fn explain(why: &AdmissionError) -> Refusal {
             "the proxy has run out of file descriptors",
             "LimitNOFILE of its service",
         ),
-        AdmissionError::Stopping => Refusal::cannot_connect_now(
-            "the proxy is shutting down",
-            Stage::Session,
-            "this proxy ends its sessions and takes no new ones",
-        )
-        .hint("Connect to another host, or try again in a moment."),
     }
 }
 

@@ -73,13 +73,6 @@ fn the_table_of_refusals_for_want_of_a_place() {
             Stage::Limits,
             "run out of file descriptors",
         ),
-        (
-            AdmissionError::Stopping.into(),
-            "57P03",
-            "cannot connect now: the proxy is shutting down",
-            Stage::Session,
-            "no new",
-        ),
     ];
     check(&rows);
 }

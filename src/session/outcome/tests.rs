@@ -23,7 +23,6 @@ fn ends() -> Vec<SessionEnd> {
         SessionEnd::CancelFailed(DialError::TimedOut),
         SessionEnd::NotWelcomed(WireError::Closed),
         SessionEnd::Refused(TokenError::Bearer(BearerError::Discovery).into()),
-        SessionEnd::Refused(AdmissionError::Stopping.into()),
         SessionEnd::Refused(AdmissionError::Descriptors.into()),
         SessionEnd::Refused(AccessWithdrawn.into()),
         SessionEnd::Refused(
@@ -85,7 +84,7 @@ fn every_end_is_counted_in_a_series_that_was_there_before() {
     assert_eq!(sum("pgpassport_connections_total{"), ends.len());
     assert_eq!(sum("pgpassport_cancels_total{"), 4);
     assert_eq!(sum("pgpassport_sessions_ended_total{"), 12);
-    assert_eq!(sum("pgpassport_logins_refused_total{"), 17);
+    assert_eq!(sum("pgpassport_logins_refused_total{"), 16);
     assert_eq!(sum("pgpassport_closed_unheard_total"), 1);
     assert_eq!(sum("pgpassport_logins_evicted_total"), 1);
     assert_eq!(sum("pgpassport_relayed_bytes_total{direction=\"to_client\"}"), 24);

@@ -37,9 +37,6 @@ pub enum AdmissionError {
     /// A limit is reached.
     #[error(transparent)]
     LimitReached(#[from] LimitReached),
-    /// The service is stopping.
-    #[error("the service is stopping")]
-    Stopping,
     /// The system gives no more file descriptors.
     #[error("the process has run out of file descriptors")]
     Descriptors,

@@ -96,11 +96,11 @@ fn c7_even_saying_no_has_a_limit() {
     let _seat = counts.admit(&limits, anyone()).0;
     let mut told: Vec<_> = (0..MAX_REFUSALS).map(|_| counts.admit(&limits, anyone()).0.unwrap()).collect();
     assert!(counts.admit(&limits, anyone()).0.is_none());
-    assert!(counts.refuse(AdmissionError::Stopping, anyone()).is_none());
+    assert!(counts.refuse(AdmissionError::Descriptors, anyone()).is_none());
     let mut crowded = ConnectionAdmission::Login(counts.login_permit(&OPEN, anyone()).unwrap().0);
     assert_eq!(counts.attach_source(&mut crowded, ip("192.0.2.99"), Some(0)), Err(ClosedSilently));
     told.pop();
-    assert!(counts.refuse(AdmissionError::Stopping, anyone()).is_some());
+    assert!(counts.refuse(AdmissionError::Descriptors, anyone()).is_some());
 }
 
 /// Whose turn it is, is up to the session; a connection that nobody has looked at yet waits for the proxy.

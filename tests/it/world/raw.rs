@@ -1,6 +1,7 @@
 //! A client that speaks the protocol byte by byte, written for the tests alone.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -83,12 +84,21 @@ impl RawClient {
     }
 
     /// One of many, with a TLS configuration that they share.
-    pub(crate) async fn with(mut tcp: TcpStream, tls: Arc<ClientConfig>) -> Self {
-        tcp.write_all(&SSL_REQUEST).await.unwrap();
-        assert_eq!(tcp.read_u8().await.unwrap(), b'S');
+    pub(crate) async fn with(tcp: TcpStream, tls: Arc<ClientConfig>) -> Self {
+        Self::negotiate(tcp, tls).await.unwrap()
+    }
+
+    /// As [`RawClient::over`], where the connection may break.
+    pub(crate) async fn try_over(tcp: TcpStream, ca: &Ca) -> io::Result<Self> {
+        Self::negotiate(tcp, Arc::new(trusting(ca))).await
+    }
+
+    async fn negotiate(mut tcp: TcpStream, tls: Arc<ClientConfig>) -> io::Result<Self> {
+        tcp.write_all(&SSL_REQUEST).await?;
+        assert_eq!(tcp.read_u8().await?, b'S');
         let connector = TlsConnector::from(tls);
-        let stream = connector.connect(ServerName::try_from("localhost").unwrap(), tcp).await.unwrap();
-        Self { stream }
+        let stream = connector.connect(ServerName::try_from("localhost").unwrap(), tcp).await?;
+        Ok(Self { stream })
     }
 
     pub(crate) async fn send(&mut self, bytes: &[u8]) {

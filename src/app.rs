@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context;
 use tokio::runtime::Handle;
@@ -12,6 +11,7 @@ use zeroize::Zeroizing;
 use crate::accept::acceptor::Generation;
 use crate::aws::federation::Federation;
 use crate::aws::retry::StsTimes;
+use crate::aws::sts_endpoints;
 use crate::clock::Clock;
 use crate::config::{
     CancelSettings, ClusterSettings, Config, EgressSettings, IssuerSettings, LimitSettings, ListenAuth,
@@ -20,7 +20,7 @@ use crate::config::{
 use crate::identity::{AccessPolicy, KeyFetcher, KeyStore, Verifier};
 use crate::lifecycle::ShutdownTokens;
 use crate::net::certificate::CertificateFacts;
-use crate::net::dial::DialerSet;
+use crate::net::dial::Dialer;
 use crate::net::egress::{Egress, EgressProxy};
 use crate::net::outgoing::Outgoing;
 use crate::net::peer_clocks::PeerClocks;
@@ -32,7 +32,8 @@ use crate::pool::stats::PoolStats;
 use crate::postgres::cancel::{CancelKeys, CancelSecret};
 use crate::postgres::listener::{Listener, TokenMethod};
 use crate::postgres::oauthbearer::Discovery;
-use crate::session::login_rate::LoginRateLimiters;
+use crate::session::cluster::Cluster;
+use crate::session::login_rate::LoginRateLimiter;
 use crate::session::permits::{AcceptLimits, PermitCounters};
 use crate::session::registry::SessionRegistry;
 use crate::session::{SessionContext, SessionLimits};
@@ -77,6 +78,7 @@ pub struct SharedState {
     /// The running log.
     pub log: LogControl,
     cancels: Arc<CancelKeys>,
+    federation: Arc<Federation>,
     pool_stats: Arc<PoolStats>,
     clocks: PeerClocks,
 }
@@ -98,6 +100,7 @@ impl SharedState {
         Ok(Self {
             supervisor: TaskSupervisor::new(control.clone(), environment.tasks.clone()),
             clocks: PeerClocks::new(environment.clock.clone()),
+            federation: Arc::new(Federation::new(environment.clock.clone(), control.clone())),
             outside: environment,
             control,
             shutdown,
@@ -118,16 +121,9 @@ impl SharedState {
         let listeners = listeners.collect::<anyhow::Result<_>>()?;
         let certificates = config.listeners.iter().map(|settings| expires_at(&settings.tls_cert_file));
         let certificates = certificates.collect::<Result<_, _>>()?;
-        let clusters: Vec<_> = config.clusters.into_iter().map(Arc::new).collect();
-        let dialers =
-            DialerSet::new(&clusters, config.limits.server_connect_timeout, &self.outside.resolver)?;
         let outgoing = Outgoing::new(self.outside.resolver.clone(), egress(&config.egress)?)
             .with_clocks(self.clocks.clone());
-        let federation = self.federation(&clusters, config.limits.login_timeout, &outgoing, before)?;
-        let admissions = match before {
-            Some(before) => before.context.login_rates.succeeded_by(&clusters),
-            None => LoginRateLimiters::new(&clusters),
-        };
+        let clusters = self.clusters(config.clusters, &config.limits, &outgoing, before)?;
         let fetchers = config.issuers.iter().map(|issuer| KeyFetcher::new(issuer, &outgoing));
         let fetchers = fetchers.collect::<Result<Vec<_>, _>>()?;
 
@@ -138,10 +134,9 @@ impl SharedState {
         let context = SessionContext {
             limits: session_limits(&limits),
             verifier: Verifier::new(issuers, self.outside.clock.clone()),
+            dialers: clusters.iter().map(|cluster| Arc::clone(&cluster.dialer)).collect(),
             policy: AccessPolicy::new(clusters),
-            federation,
-            dialers,
-            login_rates: admissions,
+            federation: Arc::clone(&self.federation),
             pool: config.pool.map(|settings| self.pool(settings)),
             pool_stats: Arc::clone(&self.pool_stats),
             cancels: Arc::clone(&self.cancels),
@@ -170,23 +165,33 @@ impl SharedState {
         Pool::start(settings, stats, self.outside.clock.clone(), &self.supervisor)
     }
 
-    fn federation(
+    /// Builds the running clusters. A cluster of `before` with the same name hands on its queue of logins, and its
+    /// settings, if they are the same, with the role credentials that are cached for them.
+    fn clusters(
         &self,
-        clusters: &[Arc<ClusterSettings>],
-        login_timeout: Duration,
+        clusters: Vec<ClusterSettings>,
+        limits: &LimitSettings,
         outgoing: &Outgoing,
         before: Option<&Generation>,
-    ) -> anyhow::Result<Federation> {
-        let times = StsTimes::of(login_timeout);
-        Ok(match before.map(|before| &before.context) {
-            Some(context) => {
-                context.federation.succeeded_by(clusters, context.policy.clusters(), times, outgoing)?
-            }
-            None => {
-                let clock = self.outside.clock.clone();
-                Federation::new(clusters, times, clock, outgoing, self.control.clone())?
-            }
-        })
+    ) -> anyhow::Result<Vec<Arc<Cluster>>> {
+        let known = before.map_or(&[][..], |before| before.context.policy.clusters());
+        let settings = |settings| {
+            let same = known.iter().find(|known| *known.settings == settings);
+            same.map_or_else(|| Arc::new(settings), |known| Arc::clone(&known.settings))
+        };
+        let clusters: Vec<_> = clusters.into_iter().map(settings).collect();
+        let endpoints: Vec<_> = known.iter().map(|known| &known.sts).collect();
+        let (times, clock) = (StsTimes::of(limits.login_timeout), &self.outside.clock);
+        let endpoints = sts_endpoints::of_clusters(&clusters, &endpoints, times, (clock, outgoing))?;
+        let build = |(settings, sts): (Arc<ClusterSettings>, _)| {
+            let resolver = self.outside.resolver.clone();
+            let dialer = Arc::new(Dialer::new(&settings, limits.server_connect_timeout, resolver)?);
+            let known = known.iter().find(|known| known.settings.name == settings.name);
+            let login_rate = LoginRateLimiter::of(&settings, known.and_then(|it| it.login_rate.as_ref()));
+            let permits = self.permits.cluster(&settings.name);
+            Ok(Arc::new(Cluster { settings, dialer, sts, login_rate, permits }))
+        };
+        clusters.into_iter().zip(endpoints).map(build).collect()
     }
 
     fn issuer(

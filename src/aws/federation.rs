@@ -1,8 +1,7 @@
 //! Role credentials for granted people: one STS call however many of their connections ask at once, and none
 //! while the last answer is still good. A cached answer never crosses tokens, users or issuers.
 
-use std::collections::HashMap;
-use std::path::PathBuf;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -10,19 +9,15 @@ use std::time::{Duration, Instant, SystemTime};
 use moka::Expiry;
 use moka::future::Cache;
 use tokio::runtime::Handle;
-use url::Url;
 
 use super::credentials::RoleCredentials;
-use super::retry::StsTimes;
 use super::session_name::role_session_name;
 use super::session_policy::session_policy;
 use super::sts::{AssumeRoleRequest, StsEndpoint, StsError};
-use super::sts_status::StsStatus;
 use crate::clock::Clock;
 use crate::config::ClusterSettings;
 use crate::identity::policy::Grant;
 use crate::names::{DbUser, Issuer, RoleArn};
-use crate::net::outgoing::{Outgoing, OutgoingError};
 use crate::secret::{Jwt, TokenDigest};
 
 /// Most entries; the least used goes first.
@@ -44,16 +39,13 @@ const MARGIN: Duration = Duration::from_mins(1);
 /// How long a refusal answers for STS: a pool whose token has expired asks again and again.
 const REMEMBER_REFUSAL: Duration = Duration::from_secs(5);
 
-/// Credentials for people who have been granted a login.
+/// The cache of role credentials in front of STS. It outlives a configuration; what was cached for a cluster whose
+/// settings change is not used again.
 #[derive(Debug)]
 pub struct Federation {
-    /// By the cluster's name: whom to ask, and since which edition of the configuration the cluster is as it is.
-    /// Clusters with the same endpoint share one client.
-    sts: HashMap<String, (Arc<StsEndpoint>, u64)>,
-    edition: u64,
     cache: Cache<CacheKey, CacheEntry>,
-    hits: Arc<AtomicU64>,
-    forgotten: Arc<AtomicU64>,
+    hits: AtomicU64,
+    forgotten: AtomicU64,
     control: Handle,
     clock: Clock,
 }
@@ -74,10 +66,28 @@ pub struct CacheStatus {
 struct CacheKey {
     token: TokenDigest,
     issuer: Issuer,
-    cluster: String,
-    since: u64,
+    cluster: SameSettings,
     role: RoleArn,
     user: DbUser,
+}
+
+/// The settings of a cluster, compared by their address: a reload that changes them makes others. The reference keeps
+/// the address from being used again.
+#[derive(Clone, Debug)]
+struct SameSettings(Arc<ClusterSettings>);
+
+impl PartialEq for SameSettings {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for SameSettings {}
+
+impl Hash for SameSettings {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        Arc::as_ptr(&self.0).hash(state);
+    }
 }
 
 /// What is remembered, and for how long.
@@ -106,57 +116,15 @@ impl Expiry<CacheKey, CacheEntry> for EntryExpiry {
 }
 
 impl Federation {
-    /// Calls run on `control`, by way of `outgoing`.
-    pub fn new(
-        clusters: &[Arc<ClusterSettings>],
-        times: StsTimes,
-        clock: Clock,
-        outgoing: &Outgoing,
-        control: Handle,
-    ) -> Result<Self, OutgoingError> {
-        let none = HashMap::new();
-        let sts = clients(clusters, &none, times, (&clock, outgoing))?;
-        let sts = sts.into_iter().map(|(name, client)| (name, (client, 0))).collect();
-        Ok(Self {
-            sts,
-            edition: 0,
+    /// An empty cache. Calls run on `control`.
+    pub fn new(clock: Clock, control: Handle) -> Self {
+        Self {
             cache: Cache::builder().max_capacity(MAX_BYTES).weigher(weight).expire_after(EntryExpiry).build(),
-            hits: Arc::default(),
-            forgotten: Arc::default(),
+            hits: AtomicU64::new(0),
+            forgotten: AtomicU64::new(0),
             control,
             clock,
-        })
-    }
-
-    /// For the next configuration: new clients for STS, whose certificate authorities may have changed, and for
-    /// each cluster whose settings are those of `before` the answers that are remembered. What is known of an
-    /// endpoint stays known.
-    pub fn succeeded_by(
-        &self,
-        clusters: &[Arc<ClusterSettings>],
-        before: &[Arc<ClusterSettings>],
-        times: StsTimes,
-        outgoing: &Outgoing,
-    ) -> Result<Self, OutgoingError> {
-        let edition = self.edition + 1;
-        let clients = clients(clusters, &self.sts, times, (&self.clock, outgoing))?;
-        let mut sts = HashMap::new();
-        for cluster in clusters {
-            let unchanged = self.sts.get(&cluster.name).filter(|_| before.contains(cluster));
-            let since = unchanged.map_or(edition, |(_, since)| *since);
-            if let Some(client) = clients.get(&cluster.name) {
-                sts.insert(cluster.name.clone(), (Arc::clone(client), since));
-            }
         }
-        Ok(Self {
-            sts,
-            edition,
-            cache: self.cache.clone(),
-            hits: Arc::clone(&self.hits),
-            forgotten: Arc::clone(&self.forgotten),
-            control: self.control.clone(),
-            clock: self.clock.clone(),
-        })
     }
 
     /// How many logins were answered from the cache.
@@ -180,29 +148,19 @@ impl Federation {
         }
     }
 
-    /// How the STS endpoints are, one entry for each.
-    pub fn status(&self) -> Vec<StsStatus> {
-        let mut status: Vec<StsStatus> = Vec::new();
-        for sts in self.sts.values().map(|(sts, _)| sts.status()) {
-            if status.iter().all(|other| other.endpoint != sts.endpoint) {
-                status.push(sts);
-            }
-        }
-        status.sort_by(|one, other| one.endpoint.cmp(&other.endpoint));
-        status
-    }
-
-    /// Credentials that let the granted user log in, and nobody else where the cluster pins by policy. The
-    /// token is spent. Troubles of STS are not remembered.
-    pub async fn federate(&self, jwt: Jwt, grant: &Grant) -> Result<Arc<RoleCredentials>, StsError> {
+    /// Credentials, asked of `sts`, that let the granted user log in, and nobody else where the cluster pins by policy.
+    /// The token is spent. Faults of STS are not cached.
+    pub async fn federate(
+        &self,
+        sts: &Arc<StsEndpoint>,
+        jwt: Jwt,
+        grant: &Grant,
+    ) -> Result<Arc<RoleCredentials>, StsError> {
         let cluster = grant.cluster();
-        let (sts, since) =
-            self.sts.get(&cluster.name).cloned().ok_or(StsError::BadResponse("no such cluster"))?;
         let key = CacheKey {
             token: jwt.digest(),
             issuer: grant.issuer().clone(),
-            cluster: cluster.name.clone(),
-            since,
+            cluster: SameSettings(Arc::clone(cluster)),
             role: grant.role().clone(),
             user: grant.db_user().clone(),
         };
@@ -222,7 +180,7 @@ impl Federation {
             policy: cluster.pin.by_policy().then(|| session_policy(cluster, grant.role(), grant.db_user())),
             duration: cluster.sts_duration,
         };
-        let call = remembered(sts, assume, token_expires_at, clock.clone());
+        let call = remembered(Arc::clone(sts), assume, token_expires_at, clock.clone());
         let cache = self.cache.clone();
         // On the control plane, so that a client that goes away takes neither the call nor its answer with it. One call
         // for all who ask at once, also when an entry that is no good any more has to be replaced.
@@ -248,40 +206,13 @@ impl CacheEntry {
 
 /// Bytes of an entry, as a share of [`MAX_BYTES`].
 fn weight(key: &CacheKey, entry: &CacheEntry) -> u32 {
-    let texts =
-        key.issuer.as_str().len() + key.cluster.len() + key.role.as_str().len() * 2 + key.user.as_str().len();
+    let texts = key.issuer.as_str().len() + key.role.as_str().len() * 2 + key.user.as_str().len();
     let answer = match &entry.answer {
         Ok(credentials) => credentials.bytes(),
         Err(error) => error.to_string().len(),
     };
     let bytes = u64::try_from(OVERHEAD + texts + answer).unwrap_or(u64::MAX);
     u32::try_from(bytes.max(LEAST_WEIGHT)).unwrap_or(u32::MAX)
-}
-
-/// A client for each cluster, by the cluster's name; those with the same endpoint have the same. One that succeeds
-/// another, of `before`, takes over what is known of the endpoint.
-fn clients(
-    clusters: &[Arc<ClusterSettings>],
-    before: &HashMap<String, (Arc<StsEndpoint>, u64)>,
-    times: StsTimes,
-    (clock, outgoing): (&Clock, &Outgoing),
-) -> Result<HashMap<String, Arc<StsEndpoint>>, OutgoingError> {
-    let mut shared: HashMap<(&Url, Option<&PathBuf>), Arc<StsEndpoint>> = HashMap::new();
-    let mut clients = HashMap::new();
-    for cluster in clusters {
-        let endpoint = (&cluster.sts_endpoint_url, cluster.sts_ca_file.as_ref());
-        let client = match shared.get(&endpoint) {
-            Some(client) => Arc::clone(client),
-            None => {
-                let known = before.values().find(|(sts, _)| sts.is_at(&cluster.sts_endpoint_url));
-                let known = known.map(|(sts, _)| &**sts);
-                Arc::new(StsEndpoint::new(cluster, times, clock.clone(), outgoing, known)?)
-            }
-        };
-        shared.insert(endpoint, Arc::clone(&client));
-        clients.insert(cluster.name.clone(), client);
-    }
-    Ok(clients)
 }
 
 /// Makes the call and says how long its end is to be remembered: troubles of STS not at all.

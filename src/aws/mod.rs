@@ -11,6 +11,7 @@ pub mod session_policy;
 pub mod sts;
 pub mod sts_answer;
 pub mod sts_client;
+pub mod sts_endpoints;
 pub mod sts_error;
 mod sts_http;
 pub mod sts_status;

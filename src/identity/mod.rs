@@ -26,7 +26,7 @@ pub use self::jwks_fetch::{FetcherSetupError, KeyFetcher};
 pub use self::key_store::{KeyStatus, KeyStore};
 pub use self::verify_error::{AlgorithmFault, VerifyError};
 pub use claims::VerifiedClaims;
-pub use policy::{AccessPolicy, Grant, LoginRequest, PolicyError};
+pub use policy::{AccessPolicy, ConfiguredCluster, Grant, LoginRequest, PolicyError};
 pub use verify::Verifier;
 
 /// Claims for tests of other parts: those of a token of issuer `settings` whose signature holds.

@@ -11,10 +11,22 @@ use super::{claim_rule, db_user, target};
 use crate::config::{ClusterSettings, GroupSettings, OptionRules, StartupUser};
 use crate::names::{DbName, DbUser, Issuer, MAX_NAME_BYTES, NameError, RoleArn, Subject, printable};
 
-/// Where people are led, and the rules there.
+/// A cluster of the policy: its settings, or a running cluster that has them.
+pub trait ConfiguredCluster {
+    /// The settings that decide who may log in.
+    fn settings(&self) -> &Arc<ClusterSettings>;
+}
+
+impl ConfiguredCluster for Arc<ClusterSettings> {
+    fn settings(&self) -> &Arc<ClusterSettings> {
+        self
+    }
+}
+
+/// The clusters and the rules that lead people to them.
 #[derive(Clone, Debug)]
-pub struct AccessPolicy {
-    clusters: Vec<Arc<ClusterSettings>>,
+pub struct AccessPolicy<C = Arc<ClusterSettings>> {
+    clusters: Vec<C>,
 }
 
 /// What the client asked for, and by which way it came; nothing of it is trusted.
@@ -34,24 +46,26 @@ pub struct LoginRequest<'a> {
     pub settings: Vec<String>,
 }
 
-impl AccessPolicy {
+impl<C: ConfiguredCluster> AccessPolicy<C> {
     /// The rules that `clusters` are configured with. No connection may lead to two of them.
-    pub fn new(clusters: Vec<Arc<ClusterSettings>>) -> Self {
+    pub fn new(clusters: Vec<C>) -> Self {
         Self { clusters }
     }
 
     /// The clusters.
-    pub fn clusters(&self) -> &[Arc<ClusterSettings>] {
+    pub fn clusters(&self) -> &[C] {
         &self.clusters
     }
 
-    /// Decides where this goes and who it is there. The grant holds what the server will be asked for.
+    /// Decides the cluster, the database and the database user of a login. The grant holds what the server will be
+    /// asked for; the cluster beside it is the one it is for.
     pub fn authorise(
         &self,
         claims: VerifiedClaims,
         request: &LoginRequest<'_>,
-    ) -> Result<Grant, PolicyError> {
-        let LoginTarget { cluster, database } = target::choose(&self.clusters, &claims, request)?;
+    ) -> Result<(Grant, &C), PolicyError> {
+        let LoginTarget { cluster: chosen, database } = target::choose(&self.clusters, &claims, request)?;
+        let cluster = chosen.settings();
         let named = database.as_ref().map_or_else(|_| target::shown(request), |name| cut(name));
         let overage = claim_rule::has_groups_overage(claims.members());
         let role = admit(cluster, &claims).map_err(|why| PolicyError::NotAllowed {
@@ -81,7 +95,7 @@ impl AccessPolicy {
             let why = "the group's databases do not include it".to_owned();
             return Err(PolicyError::NotAllowed { database: cut(grant.database.as_str()), why, overage });
         }
-        Ok(grant)
+        Ok((grant, chosen))
     }
 }
 

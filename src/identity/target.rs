@@ -1,18 +1,16 @@
 //! The one place that decides cluster and database of a login. The name that is looked up in `databases` is the name
 //! that is granted, whether the client gave it, the configuration, or the derived user.
 
-use std::sync::Arc;
-
 use super::claims::VerifiedClaims;
 use super::db_user::DeriveError;
-use super::policy::{LoginRequest, PolicyError};
+use super::policy::{ConfiguredCluster, LoginRequest, PolicyError};
 use super::{claim_rule, db_user};
 use crate::config::ClusterSettings;
 use crate::names::{MAX_NAME_BYTES, printable};
 
 /// The cluster of a login, and the database there.
-pub(super) struct LoginTarget<'p> {
-    pub(super) cluster: &'p Arc<ClusterSettings>,
+pub(super) struct LoginTarget<'p, C> {
+    pub(super) cluster: &'p C,
     /// As clients name it; the cluster serves it. The error is why no database follows from the claims.
     pub(super) database: Result<String, DeriveError>,
 }
@@ -30,17 +28,19 @@ enum NameSource {
 
 /// The target of what is asked for. No two clusters serve one database on one way, so that a name leads to at most one;
 /// a connection that names no database is refused where several could be meant.
-pub(super) fn choose<'p>(
-    clusters: &'p [Arc<ClusterSettings>],
+pub(super) fn choose<'p, C: ConfiguredCluster>(
+    clusters: &'p [C],
     claims: &VerifiedClaims,
     asked: &LoginRequest<'_>,
-) -> Result<LoginTarget<'p>, PolicyError> {
+) -> Result<LoginTarget<'p, C>, PolicyError> {
     let overage = claim_rule::has_groups_overage(claims.members());
-    let reached = clusters.iter().filter(|it| it.route.is_reached_by(asked.listener, asked.server_name));
-    let reached: Vec<_> = reached.map(|cluster| (cluster, requested(cluster, claims, asked))).collect();
+    let is_reached = |it: &&C| it.settings().route.is_reached_by(asked.listener, asked.server_name);
+    let reached = clusters.iter().filter(is_reached);
+    let reached: Vec<_> =
+        reached.map(|cluster| (cluster, requested(cluster.settings(), claims, asked))).collect();
     for source in [NameSource::Client, NameSource::Configuration, NameSource::User] {
         let serving = reached.iter().filter_map(|(cluster, (from, name))| {
-            let name = name.as_ref().ok().filter(|name| cluster.route.serves(name))?;
+            let name = name.as_ref().ok().filter(|name| cluster.settings().route.serves(name))?;
             (*from == source).then_some((*cluster, name))
         });
         match serving.collect::<Vec<_>>()[..] {

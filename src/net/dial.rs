@@ -1,7 +1,7 @@
 //! From an endpoint's name to a verified TLS connection: fresh DNS, every address, one deadline. There is no
 //! unencrypted and no unverified upstream.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,39 +38,25 @@ const MAX_RECALLS: usize = 64;
 /// connection to a server. The others wait for their turn.
 const MAX_CANCELS: usize = 64;
 
-/// Knows how to reach every cluster, by the cluster's name.
+/// The dialers of all clusters, for cancel requests, which come without a grant.
 #[derive(Debug, Default)]
-pub struct DialerSet(HashMap<String, Arc<Dialer>>);
+pub struct DialerSet(Vec<Arc<Dialer>>);
+
+impl FromIterator<Arc<Dialer>> for DialerSet {
+    fn from_iter<T: IntoIterator<Item = Arc<Dialer>>>(dialers: T) -> Self {
+        Self(dialers.into_iter().collect())
+    }
+}
 
 impl DialerSet {
-    /// Reads the certificate authorities of every cluster. `connect_timeout` covers all addresses of one.
-    pub fn new(
-        clusters: &[Arc<ClusterSettings>],
-        connect_timeout: Duration,
-        resolver: &Resolver,
-    ) -> Result<Self, TlsSetupError> {
-        let dialer = |cluster: &Arc<ClusterSettings>| {
-            let dialer = Dialer::new(cluster, connect_timeout, resolver.clone())?;
-            Ok((cluster.name.clone(), Arc::new(dialer)))
-        };
-        Ok(Self(clusters.iter().map(dialer).collect::<Result<_, TlsSetupError>>()?))
-    }
-
-    /// Connects to the cluster of `grant`, which is the proof that someone may be led there.
-    pub async fn dial(&self, grant: &Grant, deadline: Instant) -> Result<Dialed, DialError> {
-        let name = &grant.cluster().name;
-        let unknown = || DialError::Resolve { host: name.clone(), problem: "no such cluster".into() };
-        self.0.get(name).ok_or_else(unknown)?.dial(grant, deadline).await
-    }
-
     /// The dialer of the cluster that a cancel key names.
     pub(crate) fn of(&self, cluster: ClusterId) -> Option<&Arc<Dialer>> {
-        self.0.values().find(|dialer| dialer.cluster == cluster)
+        self.0.iter().find(|dialer| dialer.cluster == cluster)
     }
 
     /// The dialers of all clusters that a connection of `listener`, with this server name, may lead to.
     pub(crate) fn behind(&self, listener: &str, server_name: Option<&str>) -> Vec<&Arc<Dialer>> {
-        self.0.values().filter(|dialer| dialer.route.admits(listener, server_name)).collect()
+        self.0.iter().filter(|dialer| dialer.route.admits(listener, server_name)).collect()
     }
 }
 

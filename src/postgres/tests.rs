@@ -253,8 +253,9 @@ fn granted(config: &Config, login: &Login, startup: &StartupParams) -> Option<Gr
         options: false,
         settings: startup.settings(),
     };
-    let clusters = config.clusters.iter().cloned().map(Arc::new).collect();
-    AccessPolicy::new(clusters).authorise(verified(&claims, &config.issuers[0], NOW), &asked).ok()
+    let policy = AccessPolicy::new(config.clusters.iter().cloned().map(Arc::new).collect());
+    let granted = policy.authorise(verified(&claims, &config.issuers[0], NOW), &asked);
+    granted.ok().map(|(grant, _)| grant)
 }
 
 /// The values of a parameter in the packet for the server.

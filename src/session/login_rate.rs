@@ -1,7 +1,7 @@
 //! Paces the logins of one cluster, so that AWS does not throttle them: how many may begin in a second, and how
 //! many may wait.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -9,7 +9,6 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 use crate::config::ClusterSettings;
-use crate::identity::Grant;
 
 /// Longest wait for a turn. Who would have to wait longer is told so at once: a pool that asks again later is
 /// better off than one that waits for a login that its own deadline ends.
@@ -28,13 +27,10 @@ pub struct QueueFull {
     pub per_second: usize,
 }
 
-/// The queues of all clusters, by name.
-#[derive(Debug, Default)]
-pub struct LoginRateLimiters(HashMap<String, Arc<LoginRateLimiter>>);
-
 /// The queue of one cluster.
 #[derive(Debug)]
-struct LoginRateLimiter {
+pub struct LoginRateLimiter {
+    cluster: String,
     per_second: usize,
     /// When the last `per_second` logins were or will be let in, in order.
     turns: Mutex<VecDeque<Instant>>,
@@ -57,48 +53,35 @@ impl Drop for WaitingLogin<'_> {
     }
 }
 
-impl LoginRateLimiters {
-    /// A queue for each cluster that has a limit.
-    pub fn new(clusters: &[Arc<ClusterSettings>]) -> Self {
-        Self::default().succeeded_by(clusters)
+impl LoginRateLimiter {
+    /// The queue of `cluster`, if it has a limit. Logins keep waiting in the queue of `before`, the cluster's last one,
+    /// as long as the limit stays the same.
+    pub fn of(cluster: &ClusterSettings, before: Option<&Arc<Self>>) -> Option<Arc<Self>> {
+        let limit = Some(cluster.max_logins_per_second).filter(|limit| *limit > 0)?;
+        let known = before.filter(|known| known.per_second == limit);
+        Some(known.map_or_else(|| Arc::new(Self::new(&cluster.name, limit)), Arc::clone))
     }
 
-    /// For the next configuration: who waits keeps waiting, in the queue of a cluster whose limit stays the same.
-    #[must_use]
-    pub fn succeeded_by(&self, clusters: &[Arc<ClusterSettings>]) -> Self {
-        let queue = |cluster: &Arc<ClusterSettings>| {
-            let limit = Some(cluster.max_logins_per_second).filter(|limit| *limit > 0)?;
-            let known = self.0.get(&cluster.name).filter(|known| known.per_second == limit);
-            let queue = known.map_or_else(|| Arc::new(LoginRateLimiter::new(limit)), Arc::clone);
-            Some((cluster.name.clone(), queue))
-        };
-        Self(clusters.iter().filter_map(queue).collect())
+    fn new(cluster: &str, per_second: usize) -> Self {
+        let (turns, waiting) = (Mutex::default(), AtomicUsize::new(0));
+        Self { cluster: cluster.to_owned(), per_second, turns, waiting }
     }
 
-    /// How many logins wait for their turn.
+    /// Logins that wait for their turn.
     pub fn queued(&self) -> usize {
-        self.0.values().map(|queue| queue.waiting.load(Ordering::Relaxed)).sum()
+        self.waiting.load(Ordering::Relaxed)
     }
 
-    /// Waits for the turn of one login, first come, first served. AWS counts tokens that it has not seen before:
-    /// a login with a token that another login has used already (`reused`) is let in at once.
-    pub async fn admit(&self, grant: &Grant, reused: bool) -> Result<(), QueueFull> {
-        let name = &grant.cluster().name;
-        let Some(queue) = self.0.get(name).filter(|_| !reused) else { return Ok(()) };
+    /// Waits for the turn of one login, first come, first served.
+    pub async fn admit(&self) -> Result<(), QueueFull> {
         let now = Instant::now();
-        let full = || QueueFull { cluster: name.clone(), per_second: queue.per_second };
-        let turn = queue.take(now).ok_or_else(full)?;
+        let full = || QueueFull { cluster: self.cluster.clone(), per_second: self.per_second };
+        let turn = self.take(now).ok_or_else(full)?;
         if turn > now {
-            let _waiting = WaitingLogin::begins(&queue.waiting);
+            let _waiting = WaitingLogin::begins(&self.waiting);
             sleep_until(turn).await;
         }
         Ok(())
-    }
-}
-
-impl LoginRateLimiter {
-    fn new(per_second: usize) -> Self {
-        Self { per_second, turns: Mutex::default(), waiting: AtomicUsize::new(0) }
     }
 
     /// The next free turn; it is taken, also if whoever took it goes away. `None` if it is too far away.
@@ -125,7 +108,7 @@ mod tests {
 
     #[test]
     fn no_window_of_a_second_has_more_logins_than_the_limit() {
-        let (queue, start) = (LoginRateLimiter::new(200), Instant::now());
+        let (queue, start) = (LoginRateLimiter::new("app", 200), Instant::now());
         let mut turns = Vec::new();
         // In bursts, and as fast as they can.
         for step in 0..900_u64 {
@@ -142,7 +125,7 @@ mod tests {
 
     #[test]
     fn r24_the_queue_ends_at_ten_seconds() {
-        let (queue, now) = (LoginRateLimiter::new(3), Instant::now());
+        let (queue, now) = (LoginRateLimiter::new("app", 3), Instant::now());
         for second in 0..=10 {
             for _ in 0..3 {
                 assert_eq!(queue.take(now), Some(now + second * WINDOW));
@@ -160,13 +143,15 @@ mod tests {
         let cluster = |per_second| {
             let mut cluster = crate::config::test_fixture::cluster("http://127.0.0.1:1");
             cluster.max_logins_per_second = per_second;
-            vec![Arc::new(cluster)]
+            cluster
         };
-        let before = LoginRateLimiters::new(&cluster(7));
-        let same =
-            |after: &LoginRateLimiters| after.0.get("app").map(|queue| Arc::ptr_eq(queue, &before.0["app"]));
-        assert_eq!(same(&before.succeeded_by(&cluster(7))), Some(true));
-        assert_eq!(same(&before.succeeded_by(&cluster(8))), Some(false));
-        assert_eq!(same(&before.succeeded_by(&cluster(0))), None, "0 is for no limit");
+        let before = LoginRateLimiter::of(&cluster(7), None).unwrap();
+        let same = |per_second| {
+            let after = LoginRateLimiter::of(&cluster(per_second), Some(&before));
+            after.map(|queue| Arc::ptr_eq(&queue, &before))
+        };
+        assert_eq!(same(7), Some(true));
+        assert_eq!(same(8), Some(false));
+        assert_eq!(same(0), None, "0 is for no limit");
     }
 }

@@ -2,6 +2,7 @@
 //! log in, welcome, relay. Each step takes what the step before has proved.
 
 mod cancel;
+pub mod cluster;
 mod due;
 pub mod explain;
 pub mod login_rate;
@@ -20,17 +21,15 @@ use tokio::net::TcpStream;
 use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
 
+use self::cluster::{Cluster, ClusterGrant};
 use self::due::{LoginDeadlines, within};
 use self::explain::name_clock;
-use self::login_rate::LoginRateLimiters;
 use self::outcome::{LoginError, SessionEnd};
-use self::permits::{
-    ClosedSilently, ConnectionAdmission, EvictionStep, PermitCounters, SessionPermit, SessionQuotas,
-};
+use self::permits::{ClosedSilently, ConnectionAdmission, EvictionStep, PermitCounters, SessionPermit};
 use self::registry::{Person, SessionRegistration, SessionRegistry};
 use crate::aws::federation::Federation;
 use crate::clock::Clock;
-use crate::identity::{AccessPolicy, Grant, LoginRequest, VerifiedClaims, Verifier};
+use crate::identity::{AccessPolicy, LoginRequest, VerifiedClaims, Verifier};
 use crate::lifecycle::ShutdownTokens;
 use crate::names::SessionId;
 use crate::net::dial::DialerSet;
@@ -59,10 +58,12 @@ use crate::telemetry::noise::NoiseLimiter;
 pub struct SessionContext {
     pub(crate) limits: SessionLimits,
     pub(crate) verifier: Verifier,
-    pub(crate) policy: AccessPolicy,
-    pub(crate) federation: Federation,
+    /// The clusters, and the rules that lead to them.
+    pub(crate) policy: AccessPolicy<Arc<Cluster>>,
+    /// The cache of role credentials, for all clusters.
+    pub(crate) federation: Arc<Federation>,
+    /// The dialers of all clusters, for cancels.
     pub(crate) dialers: DialerSet,
-    pub(crate) login_rates: LoginRateLimiters,
     /// Connections whose clients have left, where they are kept.
     pub(crate) pool: Option<Arc<Pool>>,
     pub(crate) pool_stats: Arc<PoolStats>,
@@ -233,14 +234,14 @@ async fn log_in(
     });
     let person = person(&claims);
     context.registry.admits(&person)?;
-    let grant = context.policy.authorise(claims, &login_request(listener, client))?;
+    let granted = ClusterGrant::authorise(&context.policy, claims, &login_request(listener, client))?;
+    let grant = granted.grant();
     audit.grant(&grant.cluster().name, grant.db_user().as_str(), grant.database().as_str());
     let who = (person.issuer.as_str(), person.subject.as_str());
-    let permit =
-        context.permits.session(&grant.cluster().name, who, grant.db_user(), &context.quotas(&grant))?;
+    let permit = granted.permit(&context.permits, who, context.limits.max_user_client_connections)?;
 
-    let wanted = LoginParameters::of(&grant, client.startup());
-    let slot = context.pool.as_ref().map(|pool| pool.slot(&grant, client.startup()));
+    let wanted = LoginParameters::of(grant, client.startup());
+    let slot = context.pool.as_ref().map(|pool| pool.slot(grant, client.startup()));
     let pooled = match &slot {
         Some(slot) => slot.take().await,
         None => None,
@@ -248,7 +249,7 @@ async fn log_in(
     audit.reused(slot.is_some().then_some(pooled.is_some()));
     let (mut upstream, connection_origin) = match pooled {
         Some(pooled) => pooled,
-        None => open::connect(context, jwt, &grant, (wanted, slot.as_ref()), deadlines, audit).await?,
+        None => open::connect(context, jwt, &granted, (wanted, slot.as_ref()), deadlines, audit).await?,
     };
     audit.role_session_name(&connection_origin.role_session_name);
     let checkout = slot.and_then(|slot| slot.check_out(connection_origin, &upstream.greeting));
@@ -357,14 +358,6 @@ impl SessionContext {
     pub fn close_pool(&self) {
         if let Some(pool) = &self.pool {
             pool.close();
-        }
-    }
-
-    fn quotas(&self, grant: &Grant) -> SessionQuotas {
-        SessionQuotas {
-            per_user: self.limits.max_user_client_connections,
-            per_cluster: grant.cluster().max_client_conn,
-            group: grant.group().and_then(|group| Some((group.name.clone(), group.max_client_conn?))),
         }
     }
 }

@@ -2,9 +2,9 @@
 
 use tokio::time::{Instant, timeout_at};
 
+use super::cluster::ClusterGrant;
 use super::outcome::LoginError;
 use super::{LoginDeadlines, SessionContext, within};
-use crate::identity::Grant;
 use crate::net::dial::{DialDurations, Dialed, ServerRoute};
 use crate::pool::{ConnectionOrigin, PoolSlot};
 use crate::postgres::server_login;
@@ -21,21 +21,22 @@ const MAX_TRIES: usize = 10;
 pub(super) async fn connect(
     steps: &SessionContext,
     jwt: Jwt,
-    grant: &Grant,
+    granted: &ClusterGrant,
     (wanted, slot): (LoginParameters<'_>, Option<&PoolSlot>),
     due: LoginDeadlines,
     trail: &mut AuditRecord,
 ) -> Result<(UpstreamSession, ConnectionOrigin), LoginError> {
     let (mut dialed, credentials) = tokio::try_join!(
-        within(due, Stage::UpstreamConnect, steps.dialers.dial(grant, due.login)),
-        within(due, Stage::Sts, steps.federation.federate(jwt, grant)),
+        within(due, Stage::UpstreamConnect, granted.dial(due.login)),
+        within(due, Stage::Sts, granted.federate(&steps.federation, jwt)),
     )?;
     trail.role_session_name(credentials.session_name());
+    let grant = granted.grant();
     let DialDurations { name, tcp, tls } = dialed.durations();
     let mut tries = 1;
     let upstream = loop {
         let signed = credentials.iam_token(grant.cluster(), grant.db_user(), steps.clock.now())?;
-        within(due, Stage::Limits, steps.login_rates.admit(grant, signed.reused)).await?;
+        within(due, Stage::Limits, granted.login_turn(signed.reused)).await?;
         let begun = Instant::now();
         let logging_in = server_login::log_in(&mut dialed, wanted, signed.token, due.login);
         let logged_in = within(due, Stage::UpstreamLogin, logging_in).await;

@@ -11,7 +11,7 @@ use std::fmt;
 use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 pub use self::eviction::{EvictedConnection, EvictionEntry, EvictionSet, EvictionSignal, EvictionStep};
 pub use self::place::{AdmissionError, ClosedSilently, ConnectionAdmission, LoginPermit, RefusalPermit};
@@ -183,16 +183,25 @@ pub struct PermitCounters {
     sessions: Arc<PermitCounter>,
     sources: Arc<KeyedCounter<Source>>,
     people: Arc<KeyedCounter<(String, String)>>,
-    clusters: Arc<KeyedCounter<String>>,
-    groups: Arc<KeyedCounter<(String, String)>>,
+    /// Those with a configuration or a session, so that a cluster that leaves and comes back is counted on.
+    clusters: Mutex<Vec<Weak<ClusterPermits>>>,
+}
+
+/// The sessions of one cluster, counted by the cluster and by its groups.
+#[derive(Debug)]
+pub struct ClusterPermits {
+    name: String,
+    sessions: Arc<PermitCounter>,
+    groups: Arc<KeyedCounter<String>>,
 }
 
 /// What a session holds besides its [`LoginPermit`].
 #[derive(Debug)]
 pub struct SessionPermit {
     _person: KeyedPermit<(String, String)>,
-    _cluster: KeyedPermit<String>,
-    _group: Option<KeyedPermit<(String, String)>>,
+    _session: CountedPermit,
+    _group: Option<KeyedPermit<String>>,
+    _cluster: Arc<ClusterPermits>,
 }
 
 impl PermitCounters {
@@ -273,36 +282,48 @@ impl PermitCounters {
         Some(ConnectionAdmission::Refusal(RefusalPermit { why, refusal, evicted }))
     }
 
+    /// The counts of the cluster with this name, the same as long as a configuration or a session has them.
+    pub fn cluster(&self, name: &str) -> Arc<ClusterPermits> {
+        // No code panics while it holds the lock, and the list is whole at every moment.
+        let mut clusters = self.clusters.lock().unwrap_or_else(PoisonError::into_inner);
+        clusters.retain(|known| known.strong_count() > 0);
+        let known = clusters.iter().filter_map(Weak::upgrade).find(|known| known.name == name);
+        known.unwrap_or_else(|| {
+            let (sessions, groups) = (Arc::default(), Arc::default());
+            let cluster = Arc::new(ClusterPermits { name: name.to_owned(), sessions, groups });
+            clusters.push(Arc::downgrade(&cluster));
+            cluster
+        })
+    }
+
     /// A place for a login whose token is good, among those of its person (issuer and subject), its group and its
     /// cluster.
     pub fn session(
         &self,
-        cluster: &str,
+        cluster: &Arc<ClusterPermits>,
         (issuer, subject): (&str, &str),
         user: &DbUser,
         limits: &SessionQuotas,
-    ) -> Result<SessionPermit, AdmissionError> {
-        let cluster = cluster.to_owned();
+    ) -> Result<SessionPermit, LimitReached> {
+        let reached = |scope, max| LimitReached { scope, max };
+        let most = limits.per_cluster.unwrap_or(usize::MAX);
+        let in_cluster = cluster.sessions.take(most);
+        let in_cluster =
+            in_cluster.ok_or_else(|| reached(LimitScope::Cluster(cluster.name.clone()), most))?;
         let person = (issuer.to_owned(), subject.to_owned());
-        let in_cluster = self.clusters.take(&cluster, limits.per_cluster).ok_or_else(|| LimitReached {
-            scope: LimitScope::Cluster(cluster.clone()),
-            max: limits.per_cluster.unwrap_or_default(),
-        })?;
-        let of_person = self.people.take(&person, limits.per_user).ok_or_else(|| LimitReached {
-            scope: LimitScope::User(user.clone()),
-            max: limits.per_user.unwrap_or_default(),
-        })?;
+        let of_person = self
+            .people
+            .take(&person, limits.per_user)
+            .ok_or_else(|| reached(LimitScope::User(user.clone()), limits.per_user.unwrap_or_default()))?;
         let of_group = match &limits.group {
             None => None,
             Some((group, max)) => {
-                let permit = self.groups.take(&(cluster, group.clone()), Some(*max));
-                Some(
-                    permit
-                        .ok_or_else(|| LimitReached { scope: LimitScope::Group(group.clone()), max: *max })?,
-                )
+                let permit = cluster.groups.take(group, Some(*max));
+                Some(permit.ok_or_else(|| reached(LimitScope::Group(group.clone()), *max))?)
             }
         };
-        Ok(SessionPermit { _person: of_person, _cluster: in_cluster, _group: of_group })
+        let _cluster = Arc::clone(cluster);
+        Ok(SessionPermit { _person: of_person, _session: in_cluster, _group: of_group, _cluster })
     }
 
     /// Counts a session from its welcome on; its seat is its limit.

@@ -2,6 +2,7 @@
 
 use super::SessionContext;
 use crate::aws::breaker::BreakerState;
+use crate::aws::sts_endpoints;
 use crate::identity::KeyStatus;
 use crate::telemetry::aws_metrics::{AwsSnapshot, StsSnapshot};
 use crate::telemetry::issuer_metrics::IssuerSnapshot;
@@ -39,13 +40,16 @@ impl SessionContext {
 
     /// How STS is, and how many logins wait for AWS's limits.
     pub fn aws(&self) -> AwsSnapshot {
-        let sts = self.federation.status().into_iter().map(|sts| StsSnapshot {
+        let clusters = self.policy.clusters();
+        let endpoints = sts_endpoints::status(clusters.iter().map(|cluster| &cluster.sts));
+        let sts = endpoints.into_iter().map(|sts| StsSnapshot {
             paused: sts.breaker != BreakerState::Closed,
             tries: sts.tries.iter().map(|(outcome, count)| (outcome.word(), *count)).collect(),
             clock_ahead: sts.clock_ahead,
             host: sts.host,
         });
-        let queued = self.login_rates.queued();
+        let queues = clusters.iter().filter_map(|cluster| cluster.login_rate.as_ref());
+        let queued = queues.map(|queue| queue.queued()).sum();
         let memory = self.federation.memory();
         AwsSnapshot {
             sts: sts.collect(),

@@ -1,6 +1,6 @@
 //! How much is remembered, and what makes it forgotten before its time.
 
-use super::tests::{times, world};
+use super::tests::world;
 use super::*;
 use crate::config::test_fixture::cluster;
 
@@ -51,9 +51,8 @@ async fn credentials_that_never_worked_are_spent_by_a_refusal_after_five_seconds
 /// Session tokens may have any length; all that is remembered has one limit.
 #[tokio::test]
 async fn the_cache_holds_sixty_four_million_bytes() {
-    let clusters = [Arc::new(cluster("http://127.0.0.1:1"))];
-    let federation =
-        Federation::new(&clusters, times(), Clock::system(), &Outgoing::system(), Handle::current()).unwrap();
+    let federation = Federation::new(Clock::system(), Handle::current());
+    let cluster = Arc::new(cluster("http://127.0.0.1:1"));
     let long = 16 * 1024;
     let entry = || {
         let token = Some("x".repeat(long));
@@ -62,7 +61,7 @@ async fn the_cache_holds_sixty_four_million_bytes() {
         CacheEntry { answer: Ok(Arc::new(credentials)), life: Duration::from_hours(1) }
     };
     for n in 0..3_000_u64 {
-        federation.cache.insert(key(n), entry()).await;
+        federation.cache.insert(key(&cluster, n), entry()).await;
     }
     federation.cache.run_pending_tasks().await;
     // The session token, and once more in the IAM token.
@@ -71,12 +70,11 @@ async fn the_cache_holds_sixty_four_million_bytes() {
     assert!((least..=most).contains(&held), "{held}, and not {least} to {most}");
 }
 
-fn key(number: u64) -> CacheKey {
+fn key(cluster: &Arc<ClusterSettings>, number: u64) -> CacheKey {
     CacheKey {
         token: Jwt::new(number.to_be_bytes().to_vec()).digest(),
         issuer: Issuer::new("https://idp.example"),
-        cluster: "app".into(),
-        since: 0,
+        cluster: SameSettings(Arc::clone(cluster)),
         role: RoleArn::parse("arn:aws:iam::123456789012:role/app").unwrap(),
         user: DbUser::parse("alice").unwrap(),
     }
@@ -84,15 +82,14 @@ fn key(number: u64) -> CacheKey {
 
 #[tokio::test]
 async fn the_cache_holds_ten_thousand_answers() {
-    let clusters = [Arc::new(cluster("http://127.0.0.1:1"))];
-    let federation =
-        Federation::new(&clusters, times(), Clock::system(), &Outgoing::system(), Handle::current()).unwrap();
+    let federation = Federation::new(Clock::system(), Handle::current());
+    let cluster = Arc::new(cluster("http://127.0.0.1:1"));
     let entry = || CacheEntry {
         answer: Err(StsError::Refused { code: "AccessDenied".into(), message: String::new() }),
         life: REMEMBER_REFUSAL * 100,
     };
     for n in 1..=10_001_u64 {
-        federation.cache.insert(key(n), entry()).await;
+        federation.cache.insert(key(&cluster, n), entry()).await;
         if n >= 10_000 {
             federation.cache.run_pending_tasks().await;
             assert_eq!(federation.cache.entry_count(), 10_000, "after {n}");

@@ -9,9 +9,12 @@ use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
 use super::*;
+use crate::aws::retry::StsTimes;
+use crate::aws::sts_endpoints;
 use crate::aws::sts_status::AttemptOutcome;
 use crate::config::test_fixture::config;
 use crate::identity::{AccessPolicy, KeyFetcher, KeyStore, LoginRequest, Verifier};
+use crate::net::outgoing::Outgoing;
 use crate::supervisor::{TaskRules, TaskSupervisor};
 
 mod faults;
@@ -23,6 +26,8 @@ pub(super) struct World {
     verifier: Verifier,
     /// Two configurations of the same clusters, as before and after a change.
     policies: [AccessPolicy; 2],
+    /// One for each cluster.
+    pub(super) endpoints: Vec<Arc<StsEndpoint>>,
     pub(super) federation: Federation,
     moved: Arc<AtomicI64>,
 }
@@ -37,6 +42,14 @@ pub(super) fn times() -> StsTimes {
         longest_pause: Duration::from_millis(5),
         ..StsTimes::of(Duration::from_mins(1))
     }
+}
+
+pub(super) fn endpoints(
+    clusters: &[Arc<ClusterSettings>],
+    before: &[&Arc<StsEndpoint>],
+    clock: &Clock,
+) -> Vec<Arc<StsEndpoint>> {
+    sts_endpoints::of_clusters(clusters, before, times(), (clock, &Outgoing::system())).unwrap()
 }
 
 /// Clusters `app` and `other`, with a role each, and users of any name.
@@ -77,14 +90,8 @@ pub(super) async fn world() -> World {
     let changed = self::config(&cloud.sts.url(), &cloud.issuer.url(), &more).clusters;
     let changed = changed.into_iter().map(Arc::new).collect();
     World {
-        federation: Federation::new(
-            &clusters,
-            times(),
-            clock.clone(),
-            &Outgoing::system(),
-            Handle::current(),
-        )
-        .unwrap(),
+        endpoints: endpoints(&clusters, &[], &clock),
+        federation: Federation::new(clock.clone(), Handle::current()),
         verifier: Verifier::new(vec![(issuer, Arc::new(keys))], clock),
         policies: [AccessPolicy::new(clusters), AccessPolicy::new(changed)],
         cloud,
@@ -115,7 +122,7 @@ impl World {
             options: false,
             settings: vec![],
         };
-        Some(policy.authorise(claims, &asked).unwrap())
+        Some(policy.authorise(claims, &asked).unwrap().0)
     }
 
     /// A whole login as far as AWS is concerned. `None` when the token is not accepted any more.
@@ -134,11 +141,12 @@ impl World {
         policy: &AccessPolicy,
     ) -> Option<Result<Arc<RoleCredentials>, StsError>> {
         let grant = self.grant(token, database, policy).await?;
-        Some(self.federation.federate(Jwt::new(token.as_bytes().to_vec()), &grant).await)
+        let sts = &self.endpoints[usize::from(grant.cluster().name == "other")];
+        Some(self.federation.federate(sts, Jwt::new(token.as_bytes().to_vec()), &grant).await)
     }
 
     fn count_of(&self, outcome: AttemptOutcome) -> u64 {
-        let status = self.federation.status().remove(0);
+        let status = sts_endpoints::status(self.endpoints.iter()).remove(0);
         status.tries.iter().find(|(other, _)| *other == outcome).unwrap().1
     }
 }
@@ -164,7 +172,11 @@ async fn j13_r24_one_call_for_a_thousand_with_one_token_and_one_each_for_a_thous
     assert_eq!(world.cloud.sts.count(), 1);
     crowd((0..1_000).map(|n| world.token(&format!("user{n}"), &format!("user{n}"), "")).collect()).await;
     assert_eq!(world.cloud.sts.count(), 1_001);
-    assert_eq!(world.federation.status().len(), 1, "clusters with the same endpoint share it");
+    assert_eq!(
+        sts_endpoints::status(world.endpoints.iter()).len(),
+        1,
+        "clusters with the same endpoint share it"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -238,9 +250,12 @@ async fn r14_a_reload_does_not_close_the_breaker() {
         world.login(&world.token("alice", "alice", &number.to_string()), "app").await.unwrap().unwrap_err();
     }
     let clusters = world.policies[0].clusters();
-    let next = world.federation.succeeded_by(clusters, clusters, times(), &Outgoing::system()).unwrap();
-    assert_eq!(next.status()[0].breaker, crate::aws::breaker::BreakerState::Open);
-    assert_eq!(next.status()[0].tries, world.federation.status()[0].tries);
+    let before: Vec<_> = world.endpoints.iter().collect();
+    let next = endpoints(clusters, &before, &Clock::system());
+    assert!(!Arc::ptr_eq(&next[0], before[0]), "the certificate authorities are not read again");
+    let (next, before) = (next[0].status(), before[0].status());
+    assert_eq!(next.breaker, crate::aws::breaker::BreakerState::Open);
+    assert_eq!(next.tries, before.tries);
 }
 
 #[derive(Clone, Debug)]
@@ -329,11 +344,11 @@ async fn walk(steps: Vec<Step>) -> Result<(), TestCaseError> {
 
 #[test]
 fn j13_the_issuer_is_part_of_what_an_answer_is_remembered_under() {
+    let cluster = Arc::new(crate::config::test_fixture::cluster("http://127.0.0.1:1"));
     let key = |issuer: &str| CacheKey {
         token: Jwt::new(b"x".to_vec()).digest(),
         issuer: Issuer::new(issuer),
-        cluster: "app".into(),
-        since: 0,
+        cluster: SameSettings(Arc::clone(&cluster)),
         role: RoleArn::parse(SECOND_ROLE).unwrap(),
         user: DbUser::parse("alice").unwrap(),
     };

@@ -64,7 +64,8 @@ pub(super) fn examine(
     let tag = derived.as_ref().ok().map(|user| check_tag(&claims, user));
     let asked = asked(cluster, wanted, listener, derived.as_ref().ok());
     let database = asked.database.map(str::to_owned);
-    let granted = AccessPolicy::new(vec![Arc::clone(cluster)]).authorise(claims, &asked);
+    let policy = AccessPolicy::new(vec![Arc::clone(cluster)]);
+    let granted = policy.authorise(claims, &asked).map(|(grant, _)| grant);
 
     match &granted {
         Err(

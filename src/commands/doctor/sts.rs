@@ -14,6 +14,7 @@ use crate::aws::credentials::SignedToken;
 use crate::aws::federation::Federation;
 use crate::aws::iam_token::LIFETIME;
 use crate::aws::retry::StsTimes;
+use crate::aws::sts::StsEndpoint;
 use crate::aws::sts_client::https_client;
 use crate::clock::Clock;
 use crate::identity::Grant;
@@ -33,11 +34,10 @@ pub(super) async fn examine(
     (clock, outgoing): (&Clock, &Outgoing),
     report: &mut DoctorReport<'_>,
 ) -> Option<IamToken> {
-    let clusters = [Arc::clone(grant.cluster())];
     let client = https_client(grant.cluster(), &times, outgoing);
-    let federation = Federation::new(&clusters, times, clock.clone(), outgoing, Handle::current());
-    let (client, federation) = match (client, federation) {
-        (Ok(client), Ok(federation)) => (client, federation),
+    let sts = StsEndpoint::new(grant.cluster(), times, clock.clone(), outgoing, None);
+    let (client, sts) = match (client, sts) {
+        (Ok(client), Ok(sts)) => (client, Arc::new(sts)),
         (Err(error), _) | (_, Err(error)) => {
             report.fail(
                 ChainLink::StsEndpoint,
@@ -52,7 +52,8 @@ pub(super) async fn examine(
         return None;
     }
     let begun = Instant::now();
-    let credentials = match federation.federate(jwt, grant).await {
+    let federation = Federation::new(clock.clone(), Handle::current());
+    let credentials = match federation.federate(&sts, jwt, grant).await {
         Ok(credentials) => credentials,
         Err(error) => {
             let problem = explain(&error, grant, &aws_claims);

@@ -177,7 +177,8 @@ mod tests {
         let id = ClusterId::of(&cluster.endpoint);
         cluster.ca_file = Some(ca.path().to_owned());
         let hour = std::time::Duration::from_hours(1);
-        let dialers = DialerSet::new(&[Arc::new(cluster)], hour, &Resolver::system()).unwrap();
+        let dialer = Dialer::new(&cluster, hour, Resolver::system()).unwrap();
+        let dialers: DialerSet = [Arc::new(dialer)].into_iter().collect();
         let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let key = CancelKey::new(7, [0; 32]);
         let target = CancelTarget { cluster: id, addr: silent.local_addr().unwrap(), key };

@@ -32,13 +32,6 @@ fn refused(admission: Option<ConnectionAdmission>) -> LimitReached {
     }
 }
 
-fn full(result: Result<SessionPermit, AdmissionError>) -> LimitReached {
-    match result {
-        Err(AdmissionError::LimitReached(full)) => full,
-        other => panic!("{other:?}"),
-    }
-}
-
 #[test]
 fn c7_one_client_past_the_limit_has_no_seat_until_another_leaves() {
     let counts = PermitCounters::default();
@@ -189,29 +182,51 @@ fn users() -> [DbUser; 2] {
 fn u7_sessions_of_one_person_are_limited_in_all_clusters_together() {
     let counts = PermitCounters::default();
     let limits = SessionQuotas { per_user: Some(2), ..NONE };
+    let (app, other) = (counts.cluster("app"), counts.cluster("other"));
     let [alice, bob] = users();
-    let one = counts.session("app", ("idp", "1"), &alice, &limits).unwrap();
-    let two = counts.session("other", ("idp", "1"), &bob, &limits).unwrap();
-    let full = full(counts.session("app", ("idp", "1"), &alice, &limits));
+    let one = counts.session(&app, ("idp", "1"), &alice, &limits).unwrap();
+    let two = counts.session(&other, ("idp", "1"), &bob, &limits).unwrap();
+    let full = counts.session(&app, ("idp", "1"), &alice, &limits).unwrap_err();
     assert_eq!(full, LimitReached { scope: LimitScope::User(alice.clone()), max: 2 });
     // Other people with the same database user, and those with the same subject of another issuer.
-    counts.session("app", ("idp", "2"), &alice, &limits).unwrap();
-    counts.session("app", ("other", "1"), &alice, &limits).unwrap();
+    counts.session(&app, ("idp", "2"), &alice, &limits).unwrap();
+    counts.session(&app, ("other", "1"), &alice, &limits).unwrap();
     drop(one);
-    let again = counts.session("app", ("idp", "1"), &alice, &limits).unwrap();
+    let again = counts.session(&app, ("idp", "1"), &alice, &limits).unwrap();
     drop((again, two));
-    assert!(counts.people.lock().is_empty() && counts.clusters.lock().is_empty());
+    assert!(counts.people.lock().is_empty());
+    assert_eq!((app.sessions.now(), other.sessions.now()), (0, 0));
 }
 
 #[test]
 fn u7_sessions_of_one_cluster_are_limited_whoever_has_them() {
     let counts = PermitCounters::default();
     let limits = SessionQuotas { per_cluster: Some(1), ..NONE };
+    let (app, other) = (counts.cluster("app"), counts.cluster("other"));
     let [alice, bob] = users();
-    let _one = counts.session("app", ("idp", "1"), &alice, &limits).unwrap();
-    let full = full(counts.session("app", ("idp", "2"), &bob, &limits));
+    let _one = counts.session(&app, ("idp", "1"), &alice, &limits).unwrap();
+    let full = counts.session(&app, ("idp", "2"), &bob, &limits).unwrap_err();
     assert_eq!(full, LimitReached { scope: LimitScope::Cluster("app".into()), max: 1 });
-    counts.session("other", ("idp", "2"), &bob, &limits).unwrap();
+    counts.session(&other, ("idp", "2"), &bob, &limits).unwrap();
+}
+
+/// A reload that takes a cluster away and one that brings it back do not forget the sessions between them.
+#[test]
+fn the_sessions_of_a_cluster_are_counted_until_the_last_has_left() {
+    let counts = PermitCounters::default();
+    let limits = SessionQuotas { group: Some(("team".into(), 1)), per_cluster: Some(2), ..NONE };
+    let [alice, bob] = users();
+    let login = |subject| counts.session(&counts.cluster("app"), ("idp", subject), &alice, &limits);
+    let one = login("1").unwrap();
+    assert_eq!(login("2").unwrap_err().scope, LimitScope::Group("team".into()));
+    let other = counts.session(&counts.cluster("other"), ("idp", "2"), &bob, &limits);
+    assert!(other.is_ok(), "a group is one cluster's");
+    assert_eq!(counts.cluster("app").sessions.now(), 1);
+    drop(one);
+    login("2").unwrap();
+    drop(other);
+    counts.cluster("third");
+    assert_eq!(counts.clusters.lock().unwrap().len(), 1, "a cluster without sessions is remembered");
 }
 
 /// A ceiling that a reload lowers below what is taken lets nobody new in and throws nobody out.

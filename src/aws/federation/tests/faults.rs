@@ -14,8 +14,8 @@ async fn a_call_that_panics_is_an_error_and_nobody_waits_for_it() {
         Clock::system().now()
     });
     let clusters = world.policies[0].clusters();
-    world.federation =
-        Federation::new(clusters, times(), clock, &Outgoing::system(), Handle::current()).unwrap();
+    world.endpoints = endpoints(clusters, &[], &clock);
+    world.federation = Federation::new(clock, Handle::current());
     let hold = AnswerHold::new();
     world.cloud.sts.fail_times(1, HttpFault::Hold(hold.clone()));
     let token = world.token("alice", "alice", "");

@@ -1,0 +1,96 @@
+//! A running cluster: its settings, and the parts that lead a granted login to it.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::login_rate::{LoginRateLimiter, QueueFull};
+use super::permits::{AdmissionError, ClusterPermits, PermitCounters, SessionPermit, SessionQuotas};
+use crate::aws::credentials::RoleCredentials;
+use crate::aws::federation::Federation;
+use crate::aws::sts::StsEndpoint;
+use crate::aws::sts_error::StsError;
+use crate::config::ClusterSettings;
+use crate::identity::{AccessPolicy, ConfiguredCluster, Grant, LoginRequest, PolicyError, VerifiedClaims};
+use crate::net::dial::{DialError, Dialed, Dialer};
+use crate::secret::Jwt;
+
+/// One cluster of a configuration, as `app.rs` builds it.
+#[derive(Debug)]
+pub struct Cluster {
+    /// The settings, the same object after a reload that does not change them.
+    pub(crate) settings: Arc<ClusterSettings>,
+    /// The way to the endpoint.
+    pub(crate) dialer: Arc<Dialer>,
+    /// The STS that gives role credentials.
+    pub(crate) sts: Arc<StsEndpoint>,
+    /// The queue of logins, where their rate is limited.
+    pub(crate) login_rate: Option<Arc<LoginRateLimiter>>,
+    /// The counts of sessions.
+    pub(crate) permits: Arc<ClusterPermits>,
+}
+
+impl ConfiguredCluster for Arc<Cluster> {
+    fn settings(&self) -> &Arc<ClusterSettings> {
+        &self.settings
+    }
+}
+
+/// A grant and the cluster that it is for. A login reaches that cluster, its STS and its limits by this type alone.
+#[derive(Debug)]
+pub struct ClusterGrant {
+    grant: Grant,
+    cluster: Arc<Cluster>,
+}
+
+impl ClusterGrant {
+    /// Asks the policy.
+    pub fn authorise(
+        policy: &AccessPolicy<Arc<Cluster>>,
+        claims: VerifiedClaims,
+        request: &LoginRequest<'_>,
+    ) -> Result<Self, PolicyError> {
+        let (grant, cluster) = policy.authorise(claims, request)?;
+        Ok(Self { grant, cluster: Arc::clone(cluster) })
+    }
+
+    /// The grant.
+    pub fn grant(&self) -> &Grant {
+        &self.grant
+    }
+
+    /// Counts a session of `person` (issuer and subject) in the cluster, within its limits and `per_user`.
+    pub fn permit(
+        &self,
+        counters: &PermitCounters,
+        person: (&str, &str),
+        per_user: Option<usize>,
+    ) -> Result<SessionPermit, AdmissionError> {
+        let group = self.grant.group().and_then(|group| Some((group.name.clone(), group.max_client_conn?)));
+        let quotas = SessionQuotas { per_user, per_cluster: self.cluster.settings.max_client_conn, group };
+        Ok(counters.session(&self.cluster.permits, person, self.grant.db_user(), &quotas)?)
+    }
+
+    /// Connects to the cluster.
+    pub async fn dial(&self, deadline: Instant) -> Result<Dialed, DialError> {
+        self.cluster.dialer.dial(&self.grant, deadline).await
+    }
+
+    /// Role credentials for the granted user. The token is spent.
+    pub async fn federate(
+        &self,
+        federation: &Federation,
+        jwt: Jwt,
+    ) -> Result<Arc<RoleCredentials>, StsError> {
+        federation.federate(&self.cluster.sts, jwt, &self.grant).await
+    }
+
+    /// Waits until the cluster may have one more login. AWS counts tokens that it has not seen before: a login with an
+    /// IAM token that another login has used already (`reused`) does not wait.
+    pub async fn login_turn(&self, reused: bool) -> Result<(), QueueFull> {
+        match &self.cluster.login_rate {
+            Some(queue) if !reused => queue.admit().await,
+            Some(_) | None => Ok(()),
+        }
+    }
+}

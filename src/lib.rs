@@ -33,6 +33,7 @@
 //! | [`telemetry`] | log lines, the audit record, metrics; written, never read | names, config, net |
 //! | [`admin`] | health and metrics over HTTP | session, accept, telemetry |
 //! | [`supervisor`] | owner of every task that lives as long as the process | names |
+//! | [`login`] | the client's side: sign-in at an issuer, cached tokens; not used by the proxy | config, net, names, secret |
 //! | [`core_dumps`] | keeping the process's memory off disks | nothing |
 //! | [`app`], [`commands`], [`cli`] | building the parts, running them | all |
 //!
@@ -82,6 +83,7 @@ pub mod config;
 pub mod core_dumps;
 pub mod identity;
 pub mod lifecycle;
+pub mod login;
 pub mod names;
 pub mod net;
 pub mod pool;

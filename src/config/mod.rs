@@ -5,6 +5,7 @@ mod access;
 mod admin;
 mod audit;
 mod cancel;
+pub mod client;
 mod cluster;
 mod denied;
 mod egress;

@@ -124,6 +124,7 @@ fn nobody_uses_what_the_house_forbids() {
         ("core_dumps", vec![]),
         ("identity", [&leaves[..], &["config", "net", "supervisor"]].concat()),
         ("lifecycle", vec!["supervisor"]),
+        ("login", vec!["clock", "config", "names", "net", "secret"]),
         ("net", [&leaves[..], &["config", "identity"]].concat()),
         ("pool", [&leaves[..], &["config", "identity", "net", "postgres", "supervisor"]].concat()),
         ("postgres", [&leaves[..], &["identity", "net"]].concat()),
@@ -145,6 +146,11 @@ fn nobody_uses_what_the_house_forbids() {
         }
     }
     assert!(checked > 25, "only {checked} files were checked");
+    // The client's side runs on people's machines; the proxy is not made of it.
+    for (file, code) in sources() {
+        let client = ["agent", "cli", "commands", "lib", "login"].contains(&part(&file));
+        assert!(client || !paths(&code).iter().any(|path| part_of(path) == "login"), "src/{file} uses login");
+    }
     // Parts of the session that know little, although it knows every step.
     let alone: &[(&str, &[&str])] = &[
         ("session/permits", &["names"]),
@@ -256,6 +262,7 @@ fn whatever_is_spawned_has_an_owner() {
         ("accept/threads.rs", ".spawn_scoped("),               // ends at once
         ("net/resolver/threads.rs", ".spawn("),                // at most MAX_LOOKUPS
         ("commands/reload.rs", ".spawn("),                     // one at a time
+        ("login/cache/helper.rs", ".spawn("),                  // a program, which has a time limit
         ("telemetry/log_writer.rs", ".spawn("),                // one, which goes on after a panic
     ];
     for (file, code) in sources() {
@@ -293,6 +300,10 @@ fn l2_secrets_are_read_only_where_they_are_spent() {
             "aws/sts.rs",
             "identity/inspect.rs",
             "identity/verify.rs",
+            "login/cache/record.rs",
+            "login/issuer_client.rs",
+            "login/token_source.rs",
+            "login/tokens.rs",
             "postgres/cancel/secret.rs",
             "postgres/server_login.rs"
         ]

@@ -1,0 +1,293 @@
+//! `client.toml`: the profiles that a person signs in with, as checked settings.
+
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
+
+use toml::de::DeTable;
+use url::{Host, Url};
+
+use super::problem::{ConfigProblem, ConfigProblems};
+use super::reader::{FileReader, SectionReader};
+use super::readers::{claim_path, name, texts_or, web_address};
+use crate::names::{DbName, DbUser, Endpoint};
+
+/// Most redirect addresses of a profile, and so most ports that a sign-in tries.
+const MAX_REDIRECTS: usize = 8;
+
+/// The profiles of `client.toml`.
+#[derive(Clone, Debug, Default)]
+pub struct ClientConfig {
+    /// The profile that commands use without `--profile`; the only one when absent.
+    pub default: Option<String>,
+    /// No two with the same name.
+    pub profiles: Vec<Profile>,
+}
+
+/// One `[[profile]]`: an issuer, a client registered there, and a proxy that takes its tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Profile {
+    /// The person's own name for it.
+    pub name: String,
+    /// Issuer URL, exactly as the issuer writes it in `iss`.
+    pub issuer: String,
+    /// Client identifier of the public client at the issuer.
+    pub client_id: String,
+    /// Scopes of the request, in their order.
+    pub scopes: Vec<String>,
+    /// Value of the parameter `audience`, which Auth0 asks for.
+    pub audience: Option<String>,
+    /// Token that the proxy takes.
+    pub token: TokenKind,
+    /// Redirect addresses, in the order in which their ports are tried; at least one.
+    pub redirects: Vec<RedirectAddress>,
+    /// Whether a sign-in by device code is allowed.
+    pub device: bool,
+    /// PEM file with the authorities of the issuer's certificate; the system's when absent.
+    pub issuer_ca_file: Option<PathBuf>,
+    /// Whether the issuer may have a private or loopback address.
+    pub private_network: bool,
+    /// Host and port of the proxy.
+    pub proxy: Endpoint,
+    /// PEM file with the authorities of the proxy's certificate; the system's when absent.
+    pub ca_file: Option<PathBuf>,
+    /// Databases to offer; commands use the first one when none is named.
+    pub databases: Vec<DbName>,
+    /// Database user of the connection string.
+    pub user: UserName,
+    /// Place of the tokens between two commands.
+    pub cache: CacheKind,
+}
+
+/// The token that is sent as the password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenKind {
+    /// `access_token`
+    Access,
+    /// `id_token`
+    Id,
+}
+
+/// Source of the database user's name on the client's side. The proxy derives the real one from the token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UserName {
+    /// A fixed name.
+    Fixed(DbUser),
+    /// The text of this claim of the token.
+    Claim(Vec<String>),
+}
+
+/// Place of the tokens between two commands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CacheKind {
+    /// A file that its owner alone can read.
+    File,
+    /// A program `docker-credential-NAME`; holds NAME.
+    Helper(String),
+    /// None: every command signs in.
+    None,
+}
+
+/// A loopback redirect URI (RFC 8252, section 7.3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RedirectAddress {
+    /// Host of the URI.
+    pub host: LoopbackHost,
+    /// Port of the URI; a free one when absent.
+    pub port: Option<u16>,
+    /// Path of the URI; begins with a slash.
+    pub path: String,
+}
+
+/// The hosts that a redirect may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoopbackHost {
+    /// `127.0.0.1`
+    V4,
+    /// `[::1]`
+    V6,
+    /// `localhost`: both addresses.
+    Localhost,
+}
+
+impl LoopbackHost {
+    /// The host as a URI has it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::V4 => "127.0.0.1",
+            Self::V6 => "[::1]",
+            Self::Localhost => "localhost",
+        }
+    }
+}
+
+impl ClientConfig {
+    /// Reads `text`, the content of `file`; every problem is found in one run. Paths in it are relative to the folder
+    /// of `file`. No file is opened.
+    pub fn from_toml(text: &str, file: impl AsRef<Path>) -> Result<Self, ConfigProblems> {
+        let file = file.as_ref();
+        let folder = file.parent().map(Path::to_owned).unwrap_or_default();
+        let reading = FileReader { text, folder, problems: RefCell::default(), warnings: RefCell::default() };
+        let (root, errors) = DeTable::parse_recoverable(text);
+        for error in errors {
+            let whole = error.message().lines().collect::<Vec<_>>().join(", ");
+            reading.problem(&error.span().unwrap_or(0..0), "", format!("this is not TOML: {whole}"));
+        }
+        let config = if reading.problems.borrow().is_empty() {
+            whole(&SectionReader::root(&reading, &root))
+        } else {
+            None
+        };
+        let mut list: Vec<ConfigProblem> = reading.problems.into_inner();
+        list.sort_by_key(|problem| (problem.line, problem.column));
+        match config {
+            Some(config) if list.is_empty() => Ok(config),
+            _ => Err(ConfigProblems { file: file.display().to_string(), list }),
+        }
+    }
+}
+
+fn whole(root: &SectionReader<'_, '_>) -> Option<ClientConfig> {
+    let default = root.parsed("default", name);
+    let sections = root.sections("profile");
+    let profiles: Vec<Option<Profile>> = sections.iter().map(profile).collect();
+    root.finish();
+    let profiles: Vec<Profile> = profiles.into_iter().collect::<Option<_>>()?;
+    for (number, (one, section)) in profiles.iter().zip(&sections).enumerate() {
+        if profiles.iter().take(number).any(|other| other.name == one.name) {
+            section.wrong("name", format!("two profiles have the name {:?}", one.name));
+        }
+    }
+    Some(ClientConfig { default, profiles })
+}
+
+fn profile(section: &SectionReader<'_, '_>) -> Option<Profile> {
+    let private_network = section.boolean("private_network", false);
+    let name = section.required("name", "\"acme\"", name);
+    let issuer = section.required("issuer", "\"https://acme.okta.com/oauth2/default\"", |text| {
+        web_address(text, private_network).map(|_| text.to_owned())
+    });
+    let client_id = section.required("client_id", "\"0oa1b2c3d4\"", visible_text);
+    let scopes = texts_or(section, "scopes", &["openid", "offline_access"]);
+    if scopes.iter().any(|scope| !is_scope(scope)) {
+        section.wrong("scopes", "a scope is a word without spaces, quotes and backslashes");
+    }
+    let audience = section.parsed("audience", visible_text);
+    let words = [("access", TokenKind::Access), ("id", TokenKind::Id)];
+    let token = section.choice("token", TokenKind::Access, &words);
+    let redirects = redirects(section);
+    let device = section.boolean("device", true);
+    let issuer_ca_file = section.path("issuer_ca_file");
+    let proxy = section.required("proxy", "\"db.acme.com:5432\"", |text| {
+        Endpoint::parse(text)
+            .ok_or_else(|| format!("{text:?} is not a host and port, as in \"db.acme.com:5432\""))
+    });
+    let ca_file = section.path("ca_file");
+    let databases = databases(section);
+    let user = user(section);
+    let cache = section.parsed("cache", cache).unwrap_or(CacheKind::File);
+    section.finish();
+    Some(Profile {
+        name: name?,
+        issuer: issuer?,
+        client_id: client_id?,
+        scopes,
+        audience,
+        token,
+        redirects: redirects?,
+        device,
+        issuer_ca_file,
+        private_network,
+        proxy: proxy?,
+        ca_file,
+        databases: databases?,
+        user: user?,
+        cache,
+    })
+}
+
+fn visible_text(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.len() > 512 || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err("write at most 512 visible ASCII characters without spaces".into());
+    }
+    Ok(text.to_owned())
+}
+
+/// RFC 6749, section 3.3.
+fn is_scope(text: &str) -> bool {
+    let legal = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
+    !text.is_empty() && text.len() <= 512 && text.bytes().all(legal)
+}
+
+fn redirects(section: &SectionReader<'_, '_>) -> Option<Vec<RedirectAddress>> {
+    let texts = texts_or(section, "redirect", &["http://127.0.0.1/callback"]);
+    if texts.is_empty() || texts.len() > MAX_REDIRECTS {
+        section.wrong("redirect", format!("write 1 to {MAX_REDIRECTS} addresses"));
+        return None;
+    }
+    let read: Result<Vec<_>, String> = texts.iter().map(|text| redirect(text)).collect();
+    read.map_err(|text| section.wrong("redirect", text)).ok()
+}
+
+fn redirect(text: &str) -> Result<RedirectAddress, String> {
+    let wanted = "write an address of this machine, as in \"http://127.0.0.1/callback\" or \
+                  \"http://localhost:8400/callback\"";
+    let url = Url::parse(text).map_err(|error| format!("{text:?} is not a URL ({error}); {wanted}"))?;
+    let host = match url.host() {
+        Some(Host::Ipv4(ip)) if ip.octets() == [127, 0, 0, 1] => LoopbackHost::V4,
+        Some(Host::Ipv6(ip)) if ip.is_loopback() => LoopbackHost::V6,
+        Some(Host::Domain("localhost")) => LoopbackHost::Localhost,
+        _ => return Err(format!("{text:?} leads to another machine; {wanted}")),
+    };
+    let extra = url.query().is_some() || url.fragment().is_some() || !url.username().is_empty();
+    if url.scheme() != "http" || extra || url.password().is_some() {
+        return Err(format!("{text:?} has more than http, host, port and path; {wanted}"));
+    }
+    if url.port() == Some(0) {
+        return Err("leave the port out to use any free one".into());
+    }
+    // The URL type leaves port 80 out, since it is the default of http; as a text it stands there.
+    let is_80 = text
+        .split_once("//")
+        .is_some_and(|(_, rest)| rest.split('/').next().is_some_and(|a| a.ends_with(":80")));
+    let port = url.port().or(is_80.then_some(80));
+    Ok(RedirectAddress { host, port, path: url.path().to_owned() })
+}
+
+fn databases(section: &SectionReader<'_, '_>) -> Option<Vec<DbName>> {
+    let texts = texts_or(section, "databases", &[]);
+    let read: Result<Vec<_>, String> = texts
+        .iter()
+        .map(|text| DbName::parse(text).map_err(|error| format!("{text:?} is no database: {error}")))
+        .collect();
+    read.map_err(|text| section.wrong("databases", text)).ok()
+}
+
+/// The default is a placeholder that every proxy takes (`placeholders` in `proxy.toml`).
+fn user(section: &SectionReader<'_, '_>) -> Option<UserName> {
+    let fixed = section.parsed("user", |text| DbUser::parse(text).map_err(|error| error.to_string()));
+    let claim = claim_path(section, "user_claim");
+    if section.has("user") && section.has("user_claim") {
+        section.wrong("user_claim", "write user or user_claim, not both");
+    }
+    match (fixed, claim) {
+        (_, Some(claim)) => Some(UserName::Claim(claim)),
+        (Some(user), None) => Some(UserName::Fixed(user)),
+        (None, None) => DbUser::parse("token").ok().map(UserName::Fixed),
+    }
+}
+
+fn cache(text: &str) -> Result<CacheKind, String> {
+    match (text, text.strip_prefix("helper:")) {
+        ("file", _) => Ok(CacheKind::File),
+        ("none", _) => Ok(CacheKind::None),
+        (_, Some(helper)) if name(helper).is_ok() && !helper.starts_with(['.', '-']) => {
+            Ok(CacheKind::Helper(helper.to_owned()))
+        }
+        _ => Err(format!(
+            "{text:?} is not known; write \"file\", \"none\" or \"helper:NAME\" for a program docker-credential-NAME"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests;

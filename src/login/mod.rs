@@ -1,0 +1,23 @@
+//! The client's side: sign-in at an issuer, and the tokens that it gives. The proxy does not use this module.
+//!
+//! | module | job |
+//! |---|---|
+//! | [`profiles`] | `client.toml` and the profile of a command |
+//! | [`token_source`] | the token for a connection: from the cache, or by a refresh |
+//! | [`cache`] | the tokens between two commands |
+//! | [`issuer_client`] | requests to the issuer's endpoints |
+//! | [`tokens`], [`claims`] | tokens as types that cannot be printed; their claims |
+
+pub mod cache;
+pub mod claims;
+pub mod error;
+pub mod folders;
+pub mod issuer_client;
+pub mod profiles;
+pub mod token_source;
+pub mod tokens;
+
+pub use self::error::SignInError;
+pub use self::token_source::TokenSource;
+pub use self::tokens::ClientToken;
+pub use crate::config::client::Profile;

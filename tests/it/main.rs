@@ -9,6 +9,7 @@ mod architecture;
 mod balancer;
 mod cancel;
 mod cancel_crowds;
+mod chart;
 mod db_user;
 mod db_user_docs;
 mod device_flow;

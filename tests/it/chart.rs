@@ -1,0 +1,208 @@
+//! The Helm chart, rendered by helm for every values file in packaging/helm/values. A file says in its first lines
+//! whether the chart refuses it. `scripts/need-helm` gets the tools.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use pgpassport::config::Config;
+use serde_json::Value;
+
+/// Oldest and newest version that the chart is for, of those that the validator knows well.
+const KUBERNETES: [&str; 2] = ["1.33", "1.37"];
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn tool(name: &str) -> Command {
+    let path = root().join(".tools/helm").join(name);
+    assert!(path.exists(), "{} is not here: run scripts/need-helm", path.display());
+    Command::new(path)
+}
+
+fn helm(verb: &[&str], values: &Path) -> Output {
+    let chart = root().join("packaging/helm/pgpassport");
+    tool("helm").args(verb).arg(chart).arg("--values").arg(values).output().unwrap()
+}
+
+/// The values files by name, with the words that the chart refuses each with, if it does.
+fn values_files() -> BTreeMap<String, (PathBuf, Option<String>)> {
+    let folder = fs::read_dir(root().join("packaging/helm/values")).unwrap();
+    let files = folder.map(|entry| {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        let text = fs::read_to_string(&path).unwrap();
+        let refused = text.lines().find_map(|line| line.strip_prefix("# refused: "));
+        (name, (path, refused.map(str::to_owned)))
+    });
+    files.collect()
+}
+
+fn rendered(values: &Path) -> String {
+    let output = helm(&["template", "db"], values);
+    assert!(output.status.success(), "{}: {}", values.display(), String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The rendered objects by kind and name.
+fn objects(yaml: &str) -> BTreeMap<String, Value> {
+    let documents = yaml.split("\n---\n").filter(|text| text.contains("kind:"));
+    let parsed = documents.map(|text| serde_saphyr::from_str::<Value>(text).unwrap());
+    let named = parsed.map(|object| {
+        let name = |key: &str| object.pointer(key).unwrap().as_str().unwrap().to_owned();
+        (format!("{}/{}", name("/kind"), name("/metadata/name")), object)
+    });
+    named.collect()
+}
+
+fn objects_of(name: &str) -> BTreeMap<String, Value> {
+    objects(&rendered(&values_files()[name].0))
+}
+
+#[test]
+fn the_chart_renders_lints_and_validates_or_says_why_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut rendered_files = Vec::new();
+    let files = values_files();
+    for (name, (path, refused)) in &files {
+        if let Some(words) = refused {
+            let output = helm(&["template", "db"], path);
+            let error = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(!output.status.success() && error.contains(words), "{name}: {error}");
+            continue;
+        }
+        let lint = helm(&["lint", "--strict", "--quiet"], path);
+        assert!(lint.status.success(), "{name}: {}", String::from_utf8_lossy(&lint.stdout));
+        let file = folder.path().join(format!("{name}.yaml"));
+        fs::write(&file, rendered(path)).unwrap();
+        rendered_files.push(file);
+    }
+    assert!(rendered_files.len() >= 20 && rendered_files.len() < files.len());
+    for version in KUBERNETES {
+        let output = tool("venv/bin/kubernetes-validate")
+            .args(["--strict", "--quiet", "--no-warn", "-k", version])
+            .args(&rendered_files)
+            .output()
+            .unwrap();
+        let words = [output.stdout, output.stderr].concat();
+        assert!(output.status.success(), "{version}: {}", String::from_utf8_lossy(&words));
+    }
+}
+
+#[test]
+fn the_charts_configuration_is_one_that_the_proxy_takes() {
+    for (name, (path, refused)) in values_files() {
+        if refused.is_some() || name == "existing-config" {
+            continue;
+        }
+        let all = objects(&rendered(&path));
+        let (_, map) = all.iter().find(|(key, _)| key.starts_with("ConfigMap/")).unwrap();
+        let text = map["data"]["proxy.toml"].as_str().unwrap();
+        let config =
+            Config::from_toml(text, "proxy.toml").unwrap_or_else(|problems| panic!("{name}: {problems}"));
+        let (_, deployment) = all.iter().find(|(key, _)| key.starts_with("Deployment/")).unwrap();
+        let grace = deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"].as_u64().unwrap();
+        let needed = config.limits.shutdown_delay + config.limits.shutdown_timeout;
+        assert_eq!(grace, needed.as_secs() + 10, "{name}");
+    }
+}
+
+#[test]
+fn pods_run_as_nobody_read_only_and_without_an_identity() {
+    for (name, (path, refused)) in values_files() {
+        if refused.is_some() {
+            continue;
+        }
+        for (key, object) in objects(&rendered(&path)) {
+            let pod = match object["kind"].as_str().unwrap() {
+                "Deployment" => &object["spec"]["template"]["spec"],
+                "Pod" => &object["spec"],
+                "ServiceAccount" => {
+                    assert_eq!(object["automountServiceAccountToken"], false, "{name} {key}");
+                    assert!(!object.to_string().contains("eks.amazonaws.com"), "{name} {key}");
+                    continue;
+                }
+                _ => continue,
+            };
+            assert_eq!(pod["automountServiceAccountToken"], false, "{name} {key}");
+            assert_eq!(pod["securityContext"]["runAsNonRoot"], true, "{name} {key}");
+            assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault", "{name} {key}");
+            let container = &pod["containers"][0]["securityContext"];
+            assert_eq!(container["readOnlyRootFilesystem"], true, "{name} {key}");
+            assert_eq!(container["allowPrivilegeEscalation"], false, "{name} {key}");
+            assert_eq!(container["capabilities"]["drop"][0], "ALL", "{name} {key}");
+            for volume in pod["volumes"].as_array().unwrap() {
+                if let Some(secret) = volume.get("secret") {
+                    assert_eq!(secret["defaultMode"], 0o440, "{name} {key}: {volume}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_a_value_adds_is_there_and_only_then() {
+    let kinds = |name: &str| -> Vec<String> {
+        let all = objects_of(name).into_keys();
+        all.map(|key| key.split('/').next().unwrap().to_owned()).collect()
+    };
+    for (kind, with, without) in [
+        ("PodDisruptionBudget", "minimal", "one-replica"),
+        ("HorizontalPodAutoscaler", "autoscaling-cpu", "minimal"),
+        ("NetworkPolicy", "network-policy", "minimal"),
+        ("ServiceMonitor", "monitoring", "minimal"),
+        ("PrometheusRule", "monitoring", "minimal"),
+        ("Certificate", "cert-manager", "minimal"),
+        ("Secret", "minimal", "existing-secrets"),
+        ("ConfigMap", "minimal", "existing-config"),
+        ("ServiceAccount", "minimal", "service-account"),
+    ] {
+        let has = |name: &str| kinds(name).iter().any(|found| found == kind);
+        assert!(has(with), "{kind} with {with}");
+        assert!(!has(without), "{kind} without {without}");
+    }
+}
+
+#[test]
+fn a_network_load_balancer_gets_the_proxy_protocol_and_http_checks() {
+    let all = objects_of("nlb");
+    let service = &all["Service/db-pgpassport"];
+    let annotation = |key: &str| {
+        let key = format!("service.beta.kubernetes.io/aws-load-balancer-{key}");
+        service["metadata"]["annotations"][&key].as_str().unwrap_or_default().to_owned()
+    };
+    assert_eq!(service["spec"]["loadBalancerClass"], "service.k8s.aws/nlb");
+    assert_eq!(annotation("scheme"), "internal");
+    assert_eq!(annotation("proxy-protocol"), "*");
+    assert_eq!(
+        (annotation("healthcheck-port"), annotation("healthcheck-path")),
+        ("9127".into(), "/readyz".into())
+    );
+    assert!(annotation("target-group-attributes").contains("preserve_client_ip.enabled=false"));
+    let text = all["ConfigMap/db-pgpassport-config"]["data"]["proxy.toml"].as_str().unwrap();
+    let config = Config::from_toml(text, "proxy.toml").unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(config.listeners[0].proxy_protocol_from.len(), 2);
+}
+
+/// The alerts of docs/operations.md and those of the chart are the same expressions.
+#[test]
+fn the_charts_alert_rules_are_those_of_the_manual() {
+    let page = fs::read_to_string(root().join("docs/operations.md")).unwrap();
+    let table = page.split("| expression | meaning |").nth(1).unwrap().split("\n\n").next().unwrap();
+    let cells = table.lines().filter_map(|row| row.split('|').nth(1));
+    let mut documented: Vec<_> =
+        cells.flat_map(|cell| cell.split('`').skip(1).step_by(2).map(str::to_owned)).collect();
+    let rules = &objects_of("monitoring")["PrometheusRule/db-pgpassport"];
+    let rules = rules["spec"]["groups"][0]["rules"].as_array().unwrap();
+    let expressions = rules.iter().map(|rule| rule["expr"].as_str().unwrap());
+    let mut deployed: Vec<_> = expressions
+        .map(|expression| expression.replace("{job=\"db-pgpassport-admin\"}", ""))
+        .flat_map(|expression| expression.split(" or ").map(str::to_owned).collect::<Vec<_>>())
+        .collect();
+    documented.sort_unstable();
+    deployed.sort_unstable();
+    assert!(documented.len() > 10);
+    assert_eq!(documented, deployed);
+}

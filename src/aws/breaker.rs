@@ -1,5 +1,6 @@
-//! A circuit breaker: after enough failures in a row it lets nobody through for a while, then one to find out.
-//! No input or output; told the time, so that tests need no waiting.
+//! Circuit breaker for calls to STS: Closed => Open after too many consecutive failures => HalfOpen after a
+//! pause, with one probe => Closed or Open. Does no I/O and gets the time from its caller, so that tests do
+//! not wait.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -7,19 +8,20 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Failures in a row that open it. Half of all calls failing at random do so once in a million calls.
+/// Consecutive failures that open the breaker. If half of all calls fail at random, that happens once in a
+/// million calls.
 pub const FAILURES: u32 = 20;
 
-/// How long it stays open before one call may try.
+/// Time from opening until a probe is allowed.
 pub const OPEN_FOR: Duration = Duration::from_secs(5);
 
-/// How many calls may begin after one whose end is not known before that one is counted no more.
+/// Number of calls that may begin after an unfinished one before the unfinished one is no longer counted.
 const LOOK_AHEAD: usize = 200;
 
-/// Counts failures in a row. One for each thing that can fail on its own.
+/// Counter of consecutive failures. One per thing that can fail on its own.
 ///
-/// The row is that of the calls' beginnings: a server that says no at once and yes only after some work would
-/// otherwise show any number of failures in a row while half of the calls succeed.
+/// Consecutive failures are counted in the order in which the calls began. Otherwise an STS endpoint that
+/// fails fast and succeeds slowly would look down while half of the calls succeed.
 #[derive(Debug)]
 pub struct Breaker(Mutex<BreakerRecord>);
 
@@ -37,10 +39,10 @@ enum BreakerPhase {
     Probing,
 }
 
-/// The calls that have begun and are not counted yet.
+/// Calls that have begun and are not counted yet.
 #[derive(Debug)]
 struct FailureStreak {
-    /// Number of the first of them.
+    /// Number of the first call in this list.
     first: u64,
     ends: VecDeque<CallResult>,
     failures: u32,
@@ -54,28 +56,28 @@ enum CallResult {
     Unknown,
 }
 
-/// What a breaker is doing, for metrics.
+/// State of a breaker, for metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BreakerState {
-    /// Everyone is let through.
+    /// All calls are allowed.
     Closed,
-    /// Nobody is.
+    /// No call is allowed.
     Open,
-    /// One is, to find out.
+    /// One call is allowed, as a probe.
     HalfOpen,
 }
 
-/// A failure or success changed what the breaker does; worth a line in the log.
+/// A change of state, worth a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BreakerTransition {
-    /// It opened, also again after a probe.
+    /// The breaker opened, or opened again after a probe.
     Opened,
-    /// It closed.
+    /// The breaker closed.
     Closed,
 }
 
-/// Leave to make one call. Its end should be reported; a probe that is dropped without a word counts as failed,
-/// and any other does not count.
+/// Permission for one call. The caller should report the result. A probe that is dropped without a report
+/// counts as failed; any other permit does not count.
 #[derive(Debug)]
 pub struct CallPermit<'a> {
     breaker: &'a Breaker,
@@ -98,12 +100,13 @@ impl FailureStreak {
         Self { first, ends: VecDeque::new(), failures: 0 }
     }
 
-    /// Notes how call `number` ended and counts what can be counted; whether that was one failure too many.
+    /// Records the result of call `number` and counts all results whose turn it is. Returns true if the
+    /// breaker has to open.
     fn end(&mut self, number: u64, end: CallResult) -> bool {
         let place = number.checked_sub(self.first).and_then(|place| usize::try_from(place).ok());
         match place.and_then(|place| self.ends.get_mut(place)) {
             Some(slot) => *slot = end,
-            // Already counted as unknown, or from before the breaker last opened.
+            // Already counted as unknown, or begun before the breaker last opened.
             None if end == CallResult::Good => self.failures = 0,
             None => {}
         }
@@ -124,7 +127,7 @@ impl FailureStreak {
 }
 
 impl Breaker {
-    /// Whether a call at `now` would be turned away.
+    /// True if a call at `now` would be rejected.
     pub fn is_open(&self, now: Instant) -> bool {
         match self.lock().phase {
             BreakerPhase::Closed(_) => false,
@@ -133,7 +136,7 @@ impl Breaker {
         }
     }
 
-    /// What it is doing at `now`.
+    /// State at `now`.
     pub fn state(&self, now: Instant) -> BreakerState {
         match self.lock().phase {
             BreakerPhase::Closed(_) => BreakerState::Closed,
@@ -142,7 +145,7 @@ impl Breaker {
         }
     }
 
-    /// Leave to call, or `None`.
+    /// Permission to call, or `None` if the breaker is open.
     pub fn enter(&self, now: Instant) -> Option<CallPermit<'_>> {
         let mut state = self.lock();
         let probe = match &mut state.phase {
@@ -166,10 +169,10 @@ impl Breaker {
         let next = state.next;
         let transition = match &mut state.phase {
             BreakerPhase::Closed(streak) => streak.end(number, end).then_some(BreakerTransition::Opened),
-            // A call that began before it opened and ends well is as good a sign as a probe.
+            // Success of a call from before the breaker opened proves as much as a probe.
             _ if end == CallResult::Good => Some(BreakerTransition::Closed),
             BreakerPhase::Probing if probe => Some(BreakerTransition::Opened),
-            // Stragglers of the time before do not prolong it.
+            // Failures of calls from before the breaker opened do not prolong it.
             BreakerPhase::Open { .. } | BreakerPhase::Probing => None,
         };
         match transition {
@@ -188,7 +191,7 @@ impl Breaker {
 }
 
 impl CallPermit<'_> {
-    /// The call ended at `now`, well or badly.
+    /// Reports the result of the call, which ended at `now`.
     pub fn report(mut self, good: bool, now: Instant) -> Option<BreakerTransition> {
         self.reported = true;
         self.breaker.end(self.number, self.probe, if good { CallResult::Good } else { CallResult::Bad }, now)

@@ -11,24 +11,24 @@ use crate::config::ClusterSettings;
 use crate::names::DbUser;
 use crate::secret::{IamToken, Secret};
 
-/// How long one IAM token is used for further logins. AWS throttles new tokens, not reused ones (Aurora user
-/// guide, "IAM database authentication": 200 new connections a second), and a third of its life stays as a
-/// margin for clocks and slow logins.
+/// Time for which one IAM token is used for further logins. AWS throttles new tokens, not reused ones (Aurora
+/// user guide, "IAM database authentication": 200 new connections per second). The remaining third of its
+/// lifetime is a margin for clock skew and slow logins.
 pub const REUSE_TOKEN_FOR: Duration = Duration::from_mins(10);
 
-/// Time for which credentials that a server has refused and that never worked are still used.
+/// Time for which credentials that the server has refused and never accepted are still used.
 pub const KEEP_REFUSED: Duration = Duration::from_secs(5);
 
-/// An IAM token to log in with.
+/// An IAM token for a login.
 #[derive(Debug)]
 pub struct SignedToken {
     /// The token.
     pub token: IamToken,
-    /// Whether another login has been given it before: AWS does not throttle those.
+    /// True if another login has used the token. AWS does not throttle reused tokens.
     pub reused: bool,
 }
 
-/// What STS gave for one token, role and user.
+/// Credentials from STS for one token, role and user.
 pub struct RoleCredentials {
     access_key_id: String,
     secret_access_key: Secret<String>,
@@ -37,14 +37,14 @@ pub struct RoleCredentials {
     session_name: String,
     token: Mutex<Option<(SystemTime, IamToken)>>,
     obtained: Instant,
-    /// True once a server has accepted them.
+    /// True once a server has accepted the credentials.
     proven: AtomicBool,
-    /// True once they are not to be used again.
+    /// True once the credentials must not be used again.
     spent: AtomicBool,
 }
 
 impl RoleCredentials {
-    /// Wraps the parts of a response; `session_name` is the RoleSessionName they were asked for with.
+    /// Wraps the parts of a response. `session_name` is the RoleSessionName of the request.
     pub fn new(
         access_key_id: String,
         secret_access_key: String,
@@ -65,26 +65,26 @@ impl RoleCredentials {
         }
     }
 
-    /// Notes that a server has let the user in with them.
+    /// Records that a server has accepted the credentials.
     pub fn were_accepted(&self) {
         self.proven.store(true, Ordering::Relaxed);
     }
 
-    /// Notes that a server has refused them. Those that have worked before are not used again: the role, or what it may do,
-    /// has changed, and new ones may work. Those that never worked are kept for [`KEEP_REFUSED`], so that a person whom the
-    /// server always refuses does not cost a call to STS with every attempt.
-    /// Gives whether they are spent from now on.
+    /// Records that a server has refused the credentials, and returns true if they must not be used again. If
+    /// they worked before, the role or its permissions have changed and new credentials may work. If they
+    /// never worked, they are kept for [`KEEP_REFUSED`], so that a person whom the server always refuses does
+    /// not cause an STS call with every attempt.
     pub(super) fn were_refused(&self) -> bool {
         let spent = self.proven.load(Ordering::Relaxed) || self.obtained.elapsed() >= KEEP_REFUSED;
         spent && !self.spent.swap(true, Ordering::Relaxed)
     }
 
-    /// True once they are not to be used again.
+    /// True once the credentials must not be used again.
     pub(super) fn are_spent(&self) -> bool {
         self.spent.load(Ordering::Relaxed)
     }
 
-    /// Bytes of the texts, with those of the IAM token that they will be signed to.
+    /// Size in bytes, including the IAM token that will be signed with the credentials.
     pub(super) fn bytes(&self) -> usize {
         let (key_id, secret, session_token) = self.expose();
         let session_token = session_token.unwrap_or_default();
@@ -97,24 +97,24 @@ impl RoleCredentials {
             + self.session_name.len()
     }
 
-    /// When they end.
+    /// Expiry of the credentials.
     pub fn expires_at(&self) -> SystemTime {
         self.expires_at
     }
 
-    /// The name under which CloudTrail knows the session.
+    /// The RoleSessionName, by which CloudTrail identifies the session.
     pub fn session_name(&self) -> &str {
         &self.session_name
     }
 
-    /// Key id, secret key, session token.
+    /// Access key id, secret access key, session token.
     pub(super) fn expose(&self) -> (&str, &str, Option<&str>) {
         let session_token = self.session_token.as_ref().map(|token| token.expose().as_str());
         (&self.access_key_id, self.secret_access_key.expose(), session_token)
     }
 
-    /// A token for `user`, and whether it has been given before; signed now or within the last [`REUSE_TOKEN_FOR`]. These credentials belong to
-    /// one user at one cluster, so there is one token to remember.
+    /// An IAM token for `user`, signed now or within the last [`REUSE_TOKEN_FOR`]. These credentials belong
+    /// to one user at one cluster, so only one token is cached.
     pub fn iam_token(
         &self,
         cluster: &ClusterSettings,

@@ -1,5 +1,5 @@
-//! Role credentials for granted people: one STS call however many of their connections ask at once, and none
-//! while the last answer is still good. A cached answer never crosses tokens, users or issuers.
+//! Cache of role credentials for granted logins. Concurrent logins of the same person share one STS call, and
+//! a cached answer avoids further calls. A cached answer is never used for another token, user or issuer.
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -20,27 +20,27 @@ use crate::identity::policy::Grant;
 use crate::names::{DbUser, Issuer, RoleArn};
 use crate::secret::{Jwt, TokenDigest};
 
-/// Most entries; the least used goes first.
+/// Most entries. The least used is evicted first.
 const MAX_ENTRIES: u64 = 10_000;
 
-/// Most bytes of all entries together. With session tokens of usual length [`MAX_ENTRIES`] is reached first.
+/// Most bytes of all entries. With session tokens of usual length [`MAX_ENTRIES`] is reached first.
 const MAX_BYTES: u64 = 64_000_000;
 
-/// An entry costs at least this much of [`MAX_BYTES`], so that there are never more than [`MAX_ENTRIES`].
+/// Least share of [`MAX_BYTES`] that an entry takes, so that there are never more than [`MAX_ENTRIES`].
 const LEAST_WEIGHT: u64 = MAX_BYTES / MAX_ENTRIES;
 
-/// Bytes of an entry besides the texts in it: the map's own and the allocator's. Measured (5.3 KB for an entry whose texts have
-/// 3.5 KB), rounded up.
+/// Bytes of an entry besides its strings: the map's and the allocator's. Measured (5.3 KB for an entry with
+/// strings of 3.5 KB) and rounded up.
 const OVERHEAD: usize = 2_048;
 
-/// Credentials are not used in their last minute: the server compares with a clock of its own.
+/// Credentials are not used in the last minute of their life, because the server's clock may differ.
 const MARGIN: Duration = Duration::from_mins(1);
 
-/// How long a refusal answers for STS: a pool whose token has expired asks again and again.
+/// Time for which a refusal is cached, because a client pool with an expired token retries again and again.
 const REMEMBER_REFUSAL: Duration = Duration::from_secs(5);
 
-/// The cache of role credentials in front of STS. It outlives a configuration; what was cached for a cluster whose
-/// settings change is not used again.
+/// Source of role credentials: a cache in front of STS. Lives across reloads. Entries of a cluster whose
+/// settings change are not used again.
 #[derive(Debug)]
 pub struct Federation {
     cache: Cache<CacheKey, CacheEntry>,
@@ -50,18 +50,18 @@ pub struct Federation {
     clock: Clock,
 }
 
-/// The cache of role credentials in numbers.
+/// Size of the credential cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CacheStatus {
-    /// Entries, refusals included.
+    /// Number of entries, including refusals.
     pub entries: u64,
-    /// Their share of the limit in bytes; an entry counts as 6,400 bytes or more.
+    /// Bytes that count toward the limit. An entry counts as at least 6,400 bytes.
     pub bytes: u64,
-    /// Credentials that were forgotten because a server refused them.
+    /// Credentials dropped because a server refused them.
     pub forgotten: u64,
 }
 
-/// By digest: a token does not belong into a map that lives longer than its login.
+/// Cache key. Holds the token's digest, because the map outlives the login.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct CacheKey {
     token: TokenDigest,
@@ -71,8 +71,8 @@ struct CacheKey {
     user: DbUser,
 }
 
-/// The settings of a cluster, compared by their address: a reload that changes them makes others. The reference keeps
-/// the address from being used again.
+/// Settings of a cluster, compared by address: a reload that changes them allocates new ones. The reference
+/// prevents reuse of the address.
 #[derive(Clone, Debug)]
 struct SameSettings(Arc<ClusterSettings>);
 
@@ -90,7 +90,7 @@ impl Hash for SameSettings {
     }
 }
 
-/// What is remembered, and for how long.
+/// A cached answer and its time to live.
 #[derive(Clone, Debug)]
 struct CacheEntry {
     answer: Result<Arc<RoleCredentials>, StsError>,
@@ -116,7 +116,7 @@ impl Expiry<CacheKey, CacheEntry> for EntryExpiry {
 }
 
 impl Federation {
-    /// An empty cache. Calls run on `control`.
+    /// An empty cache. Calls run on the runtime `control`.
     pub fn new(clock: Clock, control: Handle) -> Self {
         Self {
             cache: Cache::builder().max_capacity(MAX_BYTES).weigher(weight).expire_after(EntryExpiry).build(),
@@ -127,12 +127,12 @@ impl Federation {
         }
     }
 
-    /// How many logins were answered from the cache.
+    /// Number of logins answered from the cache.
     pub fn cache_hits(&self) -> u64 {
         self.hits.load(Ordering::Relaxed)
     }
 
-    /// Entries of the cache, their bytes, and credentials that were forgotten because a server refused them.
+    /// Size of the credential cache.
     pub fn memory(&self) -> CacheStatus {
         CacheStatus {
             entries: self.cache.entry_count(),
@@ -141,15 +141,15 @@ impl Federation {
         }
     }
 
-    /// Notes that a server has refused these credentials. The next login gets new ones, as far as that may help.
+    /// Records that a server has refused these credentials. The next login gets new ones if that may help.
     pub fn refused(&self, credentials: &RoleCredentials) {
         if credentials.were_refused() {
             self.forgotten.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Credentials, asked of `sts`, that let the granted user log in, and nobody else where the cluster pins by policy.
-    /// The token is spent. Faults of STS are not cached.
+    /// Credentials from `sts` with which the granted user can log in; if the cluster pins by session policy,
+    /// only that user. Consumes the token. Transient STS failures are not cached.
     pub async fn federate(
         &self,
         sts: &Arc<StsEndpoint>,
@@ -180,31 +180,33 @@ impl Federation {
             policy: cluster.pin.by_policy().then(|| session_policy(cluster, grant.role(), grant.db_user())),
             duration: cluster.sts_duration,
         };
-        let call = remembered(Arc::clone(sts), assume, token_expires_at, clock.clone());
+        let call = call_and_cache(Arc::clone(sts), assume, token_expires_at, clock.clone());
         let cache = self.cache.clone();
-        // On the control plane, so that a client that goes away takes neither the call nor its answer with it. One call
-        // for all who ask at once, also when an entry that is no good any more has to be replaced.
+        // The call runs on the control-plane runtime, so that a disconnecting client does not abort it.
+        // Concurrent logins share one call, also if a stale entry has to be replaced.
         let waiting = self.control.spawn(async move {
             let is_bad = |entry: &CacheEntry| !entry.is_good(token_expires_at, clock.now());
             cache.entry(key).or_insert_with_if(call, is_bad).await.into_value().answer
         });
-        waiting.await.unwrap_or_else(|_| Err(StsError::Unavailable("the call was cut off".into())))
+        waiting.await.unwrap_or_else(|_| Err(StsError::Unavailable("the call was interrupted".into())))
     }
 }
 
 impl CacheEntry {
-    /// True if the entry may answer for STS. Wall time can jump: an entry whose credentials have ended by the clock may not.
+    /// True if the entry may be used. Wall time can jump, so credentials whose expiry has passed on the clock
+    /// are rejected.
     fn is_good(&self, token_expires_at: SystemTime, now: SystemTime) -> bool {
         match &self.answer {
             Ok(credentials) => {
-                !credentials.are_spent() && !life(credentials.expires_at(), token_expires_at, now).is_zero()
+                !credentials.are_spent()
+                    && !cache_ttl(credentials.expires_at(), token_expires_at, now).is_zero()
             }
             Err(_) => !self.life.is_zero(),
         }
     }
 }
 
-/// Bytes of an entry, as a share of [`MAX_BYTES`].
+/// Size of an entry as a share of [`MAX_BYTES`].
 fn weight(key: &CacheKey, entry: &CacheEntry) -> u32 {
     let texts = key.issuer.as_str().len() + key.role.as_str().len() * 2 + key.user.as_str().len();
     let answer = match &entry.answer {
@@ -215,8 +217,8 @@ fn weight(key: &CacheKey, entry: &CacheEntry) -> u32 {
     u32::try_from(bytes.max(LEAST_WEIGHT)).unwrap_or(u32::MAX)
 }
 
-/// Makes the call and says how long its end is to be remembered: troubles of STS not at all.
-async fn remembered(
+/// Calls STS and determines how long the answer is cached. Transient STS failures are not cached.
+async fn call_and_cache(
     sts: Arc<StsEndpoint>,
     assume: AssumeRoleRequest,
     token_expires_at: SystemTime,
@@ -224,15 +226,15 @@ async fn remembered(
 ) -> CacheEntry {
     let answer = sts.assume(assume).await.map(Arc::new);
     let life = match &answer {
-        Ok(credentials) => life(credentials.expires_at(), token_expires_at, clock.now()),
+        Ok(credentials) => cache_ttl(credentials.expires_at(), token_expires_at, clock.now()),
         Err(StsError::Refused { .. } | StsError::Misconfigured { .. }) => REMEMBER_REFUSAL,
         Err(StsError::Unavailable(_) | StsError::BadResponse(_)) => Duration::ZERO,
     };
     CacheEntry { answer, life }
 }
 
-/// Until the credentials are in their last minute or the token expires, whichever is first.
-fn life(credentials_expire_at: SystemTime, token_expires_at: SystemTime, now: SystemTime) -> Duration {
+/// Time until the credentials enter their last minute or the token expires, whichever comes first.
+fn cache_ttl(credentials_expire_at: SystemTime, token_expires_at: SystemTime, now: SystemTime) -> Duration {
     let end = token_expires_at.min(credentials_expire_at.checked_sub(MARGIN).unwrap_or(now));
     end.duration_since(now).unwrap_or(Duration::ZERO)
 }

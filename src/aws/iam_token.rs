@@ -1,5 +1,5 @@
-//! The IAM authentication token: a presigned request for one user at one endpoint, made locally.
-//! The user is percent-encoded before signing, so that no name can add a parameter of its own.
+//! The IAM authentication token: a presigned request for one user at one endpoint, signed locally. The user
+//! is percent-encoded before signing, so that a name cannot add a parameter.
 
 use std::time::{Duration, SystemTime};
 
@@ -16,14 +16,14 @@ use crate::config::{ClusterSettings, EndpointKind};
 use crate::names::DbUser;
 use crate::secret::IamToken;
 
-/// How long a token is good for: the longest that RDS accepts ("IAM database authentication", Aurora user
-/// guide: 15 minutes).
+/// Lifetime of a token: the longest that RDS accepts (Aurora user guide, "IAM database authentication": 15
+/// minutes).
 pub const LIFETIME: Duration = Duration::from_mins(15);
 
-/// Everything but RFC 3986's unreserved characters (SigV4, "URI encode every byte").
+/// All bytes except RFC 3986's unreserved characters (SigV4, "URI encode every byte").
 const ENCODE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// The credentials or the request cannot be signed. Nothing a client sends can cause it.
+/// The credentials cannot sign or the request cannot be signed. Clients cannot cause it.
 #[derive(Debug, thiserror::Error)]
 #[error("the IAM token cannot be signed: {0}")]
 pub struct SignError(String);
@@ -40,19 +40,19 @@ pub fn sign(
     presigned(identity, &TokenRequest::at(cluster, user), now).map(IamToken::new)
 }
 
-/// Longest length of a token that is signed with these, host and user of 255 bytes each included.
+/// Upper bound of the length of a token signed with these, with host and user of 255 bytes each.
 pub(super) fn length(key_id: &str, session_token: &str) -> usize {
     let encoded = |text: &str| utf8_percent_encode(text, ENCODE).map(str::len).sum::<usize>();
-    // Names and values of the other parameters have about 300 bytes, the signature 64.
+    // Names and values of the other parameters take about 300 bytes, the signature 64.
     encoded(key_id) + encoded(session_token) + 2 * 255 + 400
 }
 
-/// What a token is for.
+/// The request that a token signs.
 struct TokenRequest<'a> {
     service: &'static str,
     /// Host and port.
     authority: String,
-    /// The parameters besides those of the signature.
+    /// Parameters other than those of the signature.
     query: String,
     region: &'a str,
 }
@@ -71,37 +71,41 @@ impl<'a> TokenRequest<'a> {
         Self { service: "rds-db", authority: format!("{host}:{port}"), query, region }
     }
 
-    /// DSQL's have neither port nor user (DSQL user guide, "Generating an authentication token"). `DbConnectAdmin`
-    /// is for the user `admin`, whom nobody can become here.
+    /// A DSQL token has neither port nor user (DSQL user guide, "Generating an authentication token"). The
+    /// action `DbConnectAdmin` is for the user `admin`, a denied name.
     fn dsql(host: &str, region: &'a str) -> Self {
         let query = "Action=DbConnect".to_owned();
         Self { service: "dsql", authority: host.to_owned(), query, region }
     }
 }
 
-fn presigned(identity: Credentials, wanted: &TokenRequest<'_>, now: SystemTime) -> Result<String, SignError> {
+fn presigned(
+    identity: Credentials,
+    token_request: &TokenRequest<'_>,
+    now: SystemTime,
+) -> Result<String, SignError> {
     let identity = identity.into();
     let mut settings = SigningSettings::default();
     settings.signature_location = SignatureLocation::QueryParams;
     settings.expires_in = Some(LIFETIME);
     let params: SigningParams<'_> = v4::SigningParams::builder()
         .identity(&identity)
-        .region(wanted.region)
-        .name(wanted.service)
+        .region(token_request.region)
+        .name(token_request.service)
         .time(now)
         .settings(settings)
         .build()
         .map_err(|error| SignError(error.to_string()))?
         .into();
-    let url = format!("https://{}/?{}", wanted.authority, wanted.query);
+    let url = format!("https://{}/?{}", token_request.authority, token_request.query);
     let request = SignableRequest::new("GET", url.as_str(), std::iter::empty(), SignableBody::empty())
         .map_err(|error| SignError(error.to_string()))?;
-    // The signer traces what it signs, session token included: nobody may be listening.
+    // The signer traces the request, session token included, so no subscriber may listen.
     let silence = tracing::subscriber::NoSubscriber::default();
     let presigned = tracing::subscriber::with_default(silence, || presign(request, &params));
     let (instructions, _) = presigned.map_err(|error| SignError(error.to_string()))?.into_parts();
 
-    // In one piece of memory: what grows leaves copies behind.
+    // Allocated once: a growing string leaves copies in freed memory.
     let parameters: usize =
         instructions.params().iter().map(|(name, value)| name.len() + 3 * value.len() + 2).sum();
     let mut token = Zeroizing::new(String::with_capacity(url.len() + parameters));

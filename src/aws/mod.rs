@@ -1,5 +1,5 @@
 //! AWS: role credentials for one person, and the IAM token signed with them. The proxy has no AWS identity of
-//! its own; nothing here reads the machine's.
+//! its own and does not read the machine's credentials.
 
 pub mod breaker;
 pub mod credentials;

@@ -1,28 +1,28 @@
-//! How often and how soon a call to STS is made again, by what went wrong with it.
+//! Retry policy for STS calls, by kind of fault: number of attempts, delays, and time limits.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Waits and tries of one call.
+/// Time limits and delays of one STS call.
 #[derive(Clone, Copy, Debug)]
 pub struct StsTimes {
-    /// TCP and TLS of one try.
+    /// TCP and TLS connection of one attempt.
     pub connect: Duration,
-    /// One try.
+    /// One attempt.
     pub attempt: Duration,
-    /// From the first failing try to the last.
+    /// From the first failing attempt to the last.
     pub operation: Duration,
-    /// The whole course of a call, waiting for its turn and for a throttling STS: as long as a login may take.
+    /// Whole call including queueing and throttling: the duration of `login_timeout`.
     pub patience: Duration,
-    /// Longest wait before the second try; doubled for each further one.
+    /// Longest delay before the second attempt; doubled for each further attempt.
     pub first_pause: Duration,
-    /// Longest wait before any try.
+    /// Longest delay before any attempt.
     pub longest_pause: Duration,
 }
 
 impl StsTimes {
-    /// The usual ones; `login_timeout` is how long a login may take.
+    /// The default limits, with `login_timeout` as the limit of the whole call.
     pub fn of(login_timeout: Duration) -> Self {
         let operation = Duration::from_secs(10).min(login_timeout);
         Self {
@@ -36,22 +36,23 @@ impl StsTimes {
     }
 }
 
-/// Something that another try may cure.
+/// A fault that another attempt may cure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TransientFault {
-    /// STS asks to come back later.
+    /// STS throttles the call.
     Throttled,
-    /// STS fails, is slow, away, or answers with something that is not STS's.
+    /// STS fails, times out, is unreachable, or the answer is not from STS.
     Failing,
-    /// STS says that it cannot reach the issuer.
+    /// STS reports that it cannot reach the issuer.
     IssuerUnreachable,
-    /// STS says that it could not fetch the issuer's keys. It says so too when they can never be fetched.
+    /// STS reports that it could not fetch the issuer's keys. STS also reports this if the keys can never be
+    /// fetched.
     KeysNotFetched,
 }
 
 impl TransientFault {
-    /// Tries in all. A throttled call is never given up for its number: AWS hands out more turns every moment,
-    /// and a try of it costs STS next to nothing.
+    /// Most attempts. Throttled calls have no such limit: AWS refills its request rate continuously, and an
+    /// attempt costs STS almost nothing.
     fn attempts(self) -> u32 {
         match self {
             Self::Throttled => u32::MAX,
@@ -60,14 +61,14 @@ impl TransientFault {
         }
     }
 
-    /// Whether it is the issuer's and not that of STS.
+    /// True for faults of the issuer, false for faults of STS.
     pub fn is_the_issuers(self) -> bool {
         matches!(self, Self::IssuerUnreachable | Self::KeysNotFetched)
     }
 }
 
-/// The course of one call: what has gone wrong with it so far. Being throttled and failing are counted apart, so
-/// that a call that has been asked to wait is not given up for one failure after it.
+/// Faults of one call so far. Throttling and failures are counted separately, so that a call that was
+/// throttled for long is not abandoned after one failure.
 #[derive(Debug)]
 pub struct RetryBudget {
     arrived: Instant,
@@ -77,25 +78,25 @@ pub struct RetryBudget {
 }
 
 impl RetryBudget {
-    /// A call that has come at `arrived`.
+    /// Budget of a call that arrived at `arrived`.
     pub fn new(arrived: Instant) -> Self {
         Self { arrived, throttled: 0, failed: 0, failing_since: None }
     }
 
-    /// When it is to be given up.
+    /// Time at which the call is abandoned.
     pub fn end(&self, times: &StsTimes) -> Instant {
         self.arrived + times.patience
     }
 
-    /// The longest that a try may take which begins at `now`.
+    /// Longest time for an attempt that begins at `now`.
     pub fn limit(&self, times: &StsTimes, now: Instant) -> Duration {
         let failing = self.failing_since.map_or(Duration::ZERO, |since| now - since);
         times.attempt.min(times.operation.saturating_sub(failing))
     }
 
-    /// A try that began at `begun` has failed at `now`: how long to wait before the next one, or `None` when there
-    /// shall be none. `random` decides ("full jitter": anything from nothing to the longest wait, so that calls
-    /// that failed together do not come back together).
+    /// Delay before the next attempt, after an attempt that began at `begun` and failed at `now`; `None` for
+    /// no further attempt. `random` selects the delay from zero to the maximum (\"full jitter\"), so that
+    /// calls that failed together do not retry together.
     pub fn pause(
         &mut self,
         times: &StsTimes,

@@ -1,4 +1,5 @@
-//! The RoleSessionName: the subject as CloudTrail may show it, and a fingerprint that no two people share.
+//! The RoleSessionName: the subject in characters that AWS allows, and a fingerprint that is unique per
+//! person.
 
 use crate::names::{Issuer, Subject};
 
@@ -8,8 +9,8 @@ const MAX_BYTES: usize = 64;
 /// Hex digits of the fingerprint.
 const FINGERPRINT: usize = 8;
 
-/// `<subject made legal>-<fingerprint of issuer and subject>`: stable for a person, distinct between people
-/// whose subjects look alike once made legal.
+/// `<subject in allowed characters>-<fingerprint of issuer and subject>`. Stable for a person. Different for
+/// two people whose subjects become equal after replacing characters.
 pub fn role_session_name(issuer: &Issuer, subject: &Subject) -> String {
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '+' | '=' | ',' | '.' | '@' | '-');
     let mut name: String = subject

@@ -1,13 +1,14 @@
-//! The inline session policy: whatever the role may do, these credentials may only log in as this one user.
+//! The inline session policy. It limits the credentials to logging in as one database user, regardless of
+//! what else the role allows.
 
 use serde_json::json;
 
 use crate::config::{ClusterSettings, EndpointKind};
 use crate::names::{DbUser, RoleArn};
 
-/// The policy document for `user` of `role` at `cluster`. For DSQL it cannot name the user: there a role's users are
-/// granted in the database. The resource id is `*` where it is not configured: a session
-/// policy can only narrow what the role allows.
+/// The policy document for `user` of `role` at `cluster`. For DSQL the policy cannot name the user, because a
+/// role's users are granted in the database. If no resource id is configured, the policy uses `*`: a session
+/// policy can only narrow the role's permissions.
 pub fn session_policy(cluster: &ClusterSettings, role: &RoleArn, user: &DbUser) -> String {
     let resource_id = cluster.resource_id.as_deref().unwrap_or("*");
     let (action, resource) = login_permission(cluster, role, resource_id, &literal(user.as_str()));
@@ -18,7 +19,7 @@ pub fn session_policy(cluster: &ClusterSettings, role: &RoleArn, user: &DbUser) 
     .to_string()
 }
 
-/// The action that a login is, and the resource that it is done to. `user` is written as policies read it.
+/// The IAM action and resource of a login. `user` is in policy syntax.
 pub fn login_permission(
     cluster: &ClusterSettings,
     role: &RoleArn,
@@ -34,8 +35,8 @@ pub fn login_permission(
     ("rds-db:connect", format!("arn:{partition}:rds-db:{region}:{account}:dbuser:{resource_id}/{user}"))
 }
 
-/// A policy reads `${…}` as a variable; `${$}` is its way to write a dollar sign (IAM user guide, "Policy
-/// variables"). Its wildcards `*` and `?` cannot be part of a [`DbUser`].
+/// Escapes a user for a policy. `${…}` is a policy variable, and `${$}` stands for a dollar sign (IAM user
+/// guide, "Policy variables"). A [`DbUser`] cannot contain the wildcards `*` and `?`.
 fn literal(user: &str) -> String {
     user.replace('$', "${$}")
 }

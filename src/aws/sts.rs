@@ -1,5 +1,5 @@
-//! `AssumeRoleWithWebIdentity`: unsigned calls with the person's own token, made again while that may help and
-//! not at all while STS is down. What comes back is checked before it is believed.
+//! `AssumeRoleWithWebIdentity`: unsigned calls with the person's own token, retried if that may help, and
+//! paused while STS is down. An answer is validated before it is used.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,7 +14,7 @@ use url::Url;
 use super::breaker::{Breaker, BreakerTransition, CallPermit};
 use super::credentials::RoleCredentials;
 use super::retry::{RetryBudget, StsTimes, TransientFault};
-use super::sts_answer::believe;
+use super::sts_answer::validate;
 use super::sts_client;
 pub use super::sts_error::StsError;
 use super::sts_error::{AttemptError, CallError, classify};
@@ -27,28 +27,28 @@ use crate::net::outgoing::{Outgoing, OutgoingError};
 use crate::net::peer_clocks::PeerClocks;
 use crate::secret::Jwt;
 
-/// Calls to one endpoint at the same time; more wait their turn.
+/// Concurrent calls to one endpoint; further calls wait.
 pub const MAX_IN_FLIGHT: usize = 64;
 
-/// Calls that wait their turn or their next try; more are turned away.
+/// Most calls waiting for their turn or their next attempt; further calls are rejected.
 pub const MAX_WAITING: usize = 4_096;
 
-/// One call to make.
+/// Parameters of one call.
 #[derive(Debug)]
 pub struct AssumeRoleRequest {
-    /// The person's token; it is spent here.
+    /// The person's token, consumed by the call.
     pub jwt: Jwt,
     /// The verified issuer.
     pub issuer: Issuer,
     /// The verified subject.
     pub subject: Subject,
-    /// The role to assume.
+    /// The role to request.
     pub role: RoleArn,
     /// The RoleSessionName.
     pub session_name: String,
     /// The inline session policy.
     pub policy: Option<String>,
-    /// Lifetime to ask for.
+    /// Requested lifetime.
     pub duration: Duration,
 }
 
@@ -58,18 +58,19 @@ pub struct StsEndpoint {
     client: Client,
     endpoint: Url,
     times: StsTimes,
-    known: Arc<EndpointState>,
+    state: Arc<EndpointState>,
     clocks: PeerClocks,
     clock: Clock,
 }
 
-/// What is known of an endpoint, also when the configuration has been read again.
+/// State of an endpoint that is kept across reloads.
 #[derive(Debug)]
 struct EndpointState {
     in_flight: Semaphore,
     waiting: Semaphore,
     breaker: Breaker,
-    /// For troubles that STS has with one issuer: the others' people need not suffer. As many as are configured.
+    /// Breakers for faults between STS and one issuer, so that other issuers' people are not affected. At
+    /// most one per configured issuer.
     issuers: Mutex<HashMap<Issuer, Arc<Breaker>>>,
     tries: AttemptCounts,
 }
@@ -87,8 +88,8 @@ impl Default for EndpointState {
 }
 
 impl StsEndpoint {
-    /// A client for the STS of `cluster`, and of all others that have the same. From `before`, a client for the same
-    /// endpoint, it takes over what is known of it.
+    /// A client for the STS endpoint of `cluster`, shared with all clusters that have the same endpoint.
+    /// Takes over the endpoint's state from `before`, a client for the same endpoint.
     pub fn new(
         cluster: &ClusterSettings,
         times: StsTimes,
@@ -100,24 +101,24 @@ impl StsEndpoint {
             client: sts_client::build(cluster, &times, outgoing)?,
             endpoint: cluster.sts_endpoint_url.clone(),
             times,
-            known: before.map(|before| Arc::clone(&before.known)).unwrap_or_default(),
+            state: before.map(|before| Arc::clone(&before.state)).unwrap_or_default(),
             clocks: outgoing.clocks().clone(),
             clock,
         })
     }
 
-    /// Whether this is the client of that endpoint.
+    /// True if this is the client of that endpoint.
     pub fn is_at(&self, endpoint: &Url) -> bool {
         self.endpoint == *endpoint
     }
 
-    /// How it is.
+    /// Current status.
     pub fn status(&self) -> StsStatus {
         StsStatus {
             endpoint: self.endpoint.to_string(),
             host: self.endpoint.host_str().unwrap_or_default().to_owned(),
-            breaker: self.known.breaker.state(Instant::now()),
-            tries: self.known.tries.all(),
+            breaker: self.state.breaker.state(Instant::now()),
+            tries: self.state.tries.all(),
             clock_ahead: self.clock_ahead(),
         }
     }
@@ -127,16 +128,18 @@ impl StsEndpoint {
         url.ok().and_then(|url| self.clocks.seconds_ahead_of(&peer(&url))).unwrap_or_default()
     }
 
-    /// Trades the token for credentials.
-    pub async fn assume(&self, assume: AssumeRoleRequest) -> Result<RoleCredentials, StsError> {
+    /// Exchanges the token for credentials.
+    pub async fn assume(&self, request: AssumeRoleRequest) -> Result<RoleCredentials, StsError> {
         let full = |_| StsError::Unavailable(format!("{MAX_WAITING} calls are waiting already"));
-        let _place = self.known.waiting.try_acquire().map_err(full)?;
+        let _place = self.state.waiting.try_acquire().map_err(full)?;
         let mut budget = RetryBudget::new(Instant::now());
         let mut last = None;
         loop {
-            let (begun, ended) = self.attempt(&assume, &budget).await;
-            self.known.tries.add(ended.as_ref().map_or_else(AttemptOutcome::of, |_| AttemptOutcome::Granted));
-            let failed = match ended {
+            let (begun, result) = self.attempt(&request, &budget).await;
+            self.state
+                .tries
+                .add(result.as_ref().map_or_else(AttemptOutcome::of, |_| AttemptOutcome::Granted));
+            let failed = match result {
                 Ok(credentials) => return Ok(credentials),
                 Err(failed) => failed,
             };
@@ -152,7 +155,7 @@ impl StsEndpoint {
                     sleep(pause).await;
                     last = Some(failed);
                 }
-                // That no further call is made says less than why the last one failed.
+                // The last fault says more than the fact that no further call is made.
                 None if matches!(failed, AttemptError::NotMade(_)) => {
                     return Err(last.unwrap_or(failed).into());
                 }
@@ -161,43 +164,43 @@ impl StsEndpoint {
         }
     }
 
-    /// One try, if the breakers let it through, and when it began.
+    /// One attempt, if the breakers allow it. Also returns its start.
     async fn attempt(
         &self,
-        assume: &AssumeRoleRequest,
+        request: &AssumeRoleRequest,
         budget: &RetryBudget,
     ) -> (Instant, Result<RoleCredentials, AttemptError>) {
         let unavailable = |why| Err(AttemptError::NotMade(why));
-        let paused = "no call is made for a few seconds, because the last ones have all failed";
-        let issuer = self.breaker_of(&assume.issuer);
+        let paused = "calls are paused for a few seconds because the last ones failed";
+        let issuer = self.breaker_of(&request.issuer);
         let now = Instant::now();
-        if self.known.breaker.is_open(now) || issuer.is_open(now) {
+        if self.state.breaker.is_open(now) || issuer.is_open(now) {
             return (now, unavailable(paused));
         }
-        let transition = timeout_at(budget.end(&self.times), self.known.in_flight.acquire()).await;
-        let Ok(Ok(_turn)) = transition else { return (now, unavailable("too many calls are under way")) };
+        let turn = timeout_at(budget.end(&self.times), self.state.in_flight.acquire()).await;
+        let Ok(Ok(_turn)) = turn else { return (now, unavailable("too many calls are in progress")) };
         let begun = Instant::now();
         let Some(for_issuer) = issuer.enter(begun) else { return (begun, unavailable(paused)) };
-        let Some(for_sts) = self.known.breaker.enter(begun) else { return (begun, unavailable(paused)) };
+        let Some(for_sts) = self.state.breaker.enter(begun) else { return (begun, unavailable(paused)) };
 
-        let ended = match timeout(budget.limit(&self.times, begun), self.call(assume)).await {
+        let result = match timeout(budget.limit(&self.times, begun), self.call(request)).await {
             Err(_) => Err(AttemptError::ForNow(TransientFault::Failing, "no answer in time".to_owned())),
             Ok(Err(error)) => Err(classify(&error)),
-            Ok(Ok(output)) => believe(output, assume, self.clock.now()),
+            Ok(Ok(output)) => validate(output, request, self.clock.now()),
         };
-        self.report(&ended, for_sts, for_issuer);
-        (begun, ended)
+        self.report(&result, for_sts, for_issuer);
+        (begun, result)
     }
 
-    /// Tells the breakers. What is not reported does not count.
+    /// Reports the result to the breakers. An unreported result does not count.
     fn report(
         &self,
-        ended: &Result<RoleCredentials, AttemptError>,
+        result: &Result<RoleCredentials, AttemptError>,
         for_sts: CallPermit<'_>,
         for_issuer: CallPermit<'_>,
     ) {
         let now = Instant::now();
-        let (sts, issuer) = match ended {
+        let (sts, issuer) = match result {
             Ok(_) | Err(AttemptError::Finally(_)) => (true, Some(true)),
             Err(AttemptError::ForNow(fault, _)) if fault.is_the_issuers() => (true, Some(false)),
             Err(AttemptError::ForNow(..) | AttemptError::Unusable(_) | AttemptError::NotMade(_)) => {
@@ -206,33 +209,35 @@ impl StsEndpoint {
         };
         let endpoint = self.endpoint.as_str();
         match for_sts.report(sts, now) {
-            Some(BreakerTransition::Opened) => tracing::warn!(endpoint, "AWS STS fails; calls to it pause"),
+            Some(BreakerTransition::Opened) => {
+                tracing::warn!(endpoint, "AWS STS is failing; calls are paused")
+            }
             Some(BreakerTransition::Closed) => tracing::info!(endpoint, "AWS STS works again"),
             None => {}
         }
         match issuer.and_then(|good| for_issuer.report(good, now)) {
             Some(BreakerTransition::Opened) => {
-                tracing::warn!(endpoint, "AWS STS cannot reach an issuer; calls for it pause");
+                tracing::warn!(endpoint, "AWS STS cannot reach an issuer; calls for the issuer are paused");
             }
-            Some(BreakerTransition::Closed) => tracing::info!(endpoint, "AWS STS reaches the issuer again"),
+            Some(BreakerTransition::Closed) => tracing::info!(endpoint, "AWS STS can reach the issuer again"),
             None => {}
         }
     }
 
     fn breaker_of(&self, issuer: &Issuer) -> Arc<Breaker> {
-        let mut breakers = self.known.issuers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut breakers = self.state.issuers.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(breakers.entry(issuer.clone()).or_default())
     }
 
-    async fn call(&self, assume: &AssumeRoleRequest) -> Result<Output, CallError> {
+    async fn call(&self, request: &AssumeRoleRequest) -> Result<Output, CallError> {
         self.client
             .assume_role_with_web_identity()
-            .role_arn(assume.role.as_str())
-            .role_session_name(&assume.session_name)
-            // A verified token is ASCII. The SDK copies it, and frees its copies without overwriting them.
-            .web_identity_token(String::from_utf8_lossy(assume.jwt.expose()))
-            .duration_seconds(i32::try_from(assume.duration.as_secs()).unwrap_or(900))
-            .set_policy(assume.policy.clone())
+            .role_arn(request.role.as_str())
+            .role_session_name(&request.session_name)
+            // A verified token is ASCII. The SDK copies it and frees its copies without zeroizing them.
+            .web_identity_token(String::from_utf8_lossy(request.jwt.expose()))
+            .duration_seconds(i32::try_from(request.duration.as_secs()).unwrap_or(900))
+            .set_policy(request.policy.clone())
             .send()
             .await
     }

@@ -1,5 +1,5 @@
-//! The SDK's client for one STS endpoint: it signs nothing, asks no credential provider of the machine, and makes no
-//! second try of its own.
+//! The SDK's client for one STS endpoint. It signs nothing, uses no credential provider of the machine, and
+//! does not retry.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::config::ClusterSettings;
 use crate::net::https::{HttpsClient, HttpsLimits};
 use crate::net::outgoing::{Outgoing, OutgoingError};
 
-/// The client for the STS of `cluster`, as it is used here and by `doctor`.
+/// HTTPS client for the STS of `cluster`, shared by logins and `doctor`.
 pub fn https_client(
     cluster: &ClusterSettings,
     times: &StsTimes,
@@ -25,14 +25,14 @@ pub fn https_client(
         body: MAX_ANSWER_BYTES,
         connect: times.connect,
         request: times.attempt,
-        // A burst of new people must not pay a TLS handshake for each call.
+        // Enough connections that a burst of logins does not pay for a TLS handshake per call.
         connections: MAX_IN_FLIGHT,
     };
     // VPC endpoints have private addresses.
     outgoing.client(cluster.sts_ca_file.as_deref(), true, limits)
 }
 
-/// A client for the STS of `cluster`.
+/// SDK client for the STS of `cluster`.
 pub(super) fn build(
     cluster: &ClusterSettings,
     times: &StsTimes,

@@ -1,4 +1,4 @@
-//! What went wrong with a call to STS, sorted by whose turn it is to act and by whether another try may help.
+//! Errors of STS calls, classified by who has to act and whether another attempt may help.
 
 use std::error::Error;
 
@@ -9,49 +9,49 @@ use aws_sdk_sts::operation::assume_role_with_web_identity::AssumeRoleWithWebIden
 use super::retry::TransientFault;
 use crate::names::printable;
 
-/// Longest part of a message of STS that is logged.
+/// Longest part of an STS message that is logged.
 const MAX_LOGGED: usize = 256;
 
-/// Why there are no credentials. Its text is for the log; clients are told the class only.
+/// Reason why there are no credentials. `Display` is for the log; clients get only the class.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StsError {
-    /// STS says no to this person or token.
+    /// STS refused this person or token.
     #[error("STS refused with {code}: {message}")]
     Refused {
         /// The error code.
         code: String,
-        /// STS's words, escaped and cut, with the request id.
+        /// The message from STS, escaped and cut, with the request id.
         message: String,
     },
-    /// STS says no to what we ask: the role, the policy or the Region is set up wrongly.
-    #[error("STS cannot do what is configured, {code}: {message}")]
+    /// STS refused the request: role, policy or Region is configured wrongly.
+    #[error("STS rejected the configured role, policy or Region with {code}: {message}")]
     Misconfigured {
         /// The error code.
         code: String,
-        /// STS's words, escaped and cut, with the request id.
+        /// The message from STS, escaped and cut, with the request id.
         message: String,
     },
-    /// STS is slow, throttling, failing or away, or cannot reach the issuer.
+    /// STS is slow, throttling, failing or unreachable, or cannot reach the issuer.
     #[error("STS is unavailable: {0}")]
     Unavailable(String),
-    /// STS answered with something that cannot be believed.
-    #[error("STS answered wrongly: {0}")]
+    /// The answer of STS is invalid.
+    #[error("invalid answer from STS: {0}")]
     BadResponse(&'static str),
 }
 
-/// What the SDK makes of a failed call.
+/// Error type of the SDK for this call.
 pub(super) type CallError = SdkError<AssumeRoleWithWebIdentityError>;
 
-/// How one try failed.
+/// Reason why one attempt failed.
 #[derive(Debug)]
 pub(super) enum AttemptError {
-    /// STS has decided; another try would not help.
+    /// STS has decided; another attempt would not help.
     Finally(StsError),
-    /// STS gave a good status and nothing that can be used.
+    /// STS answered with success but the answer is unusable.
     Unusable(&'static str),
-    /// No call was made; the words say why.
+    /// No call was made. Holds the reason.
     NotMade(&'static str),
-    /// Another try may help.
+    /// Another attempt may help.
     ForNow(TransientFault, String),
 }
 
@@ -66,23 +66,23 @@ impl From<AttemptError> for StsError {
     }
 }
 
-/// By code, not by variant: the SDK models only some of STS's errors.
+/// Classifies by error code, not by variant, because the SDK models only some of the errors.
 pub(super) fn classify(error: &CallError) -> AttemptError {
     let SdkError::ServiceError(service) = error else {
         return AttemptError::ForNow(TransientFault::Failing, described(error));
     };
     let status = service.raw().status().as_u16();
     let request_id = error.request_id().unwrap_or("none");
-    let words = error.message().unwrap_or("no message");
+    let text = error.message().unwrap_or("no message");
     let message =
-        format!("{} (HTTP {status}, request id {})", printable(words, MAX_LOGGED), printable(request_id, 64));
+        format!("{} (HTTP {status}, request id {})", printable(text, MAX_LOGGED), printable(request_id, 64));
     let Some(code) = error.code() else {
-        let why = format!("an answer that is not STS's: {message}");
+        let why = format!("not an answer from STS: {message}");
         return AttemptError::ForNow(TransientFault::Failing, why);
     };
     let later = |fault| AttemptError::ForNow(fault, format!("{}: {message}", printable(code, 64)));
     match code {
-        "InvalidIdentityToken" if words.contains("Couldn't retrieve verification key") => {
+        "InvalidIdentityToken" if text.contains("Couldn't retrieve verification key") => {
             later(TransientFault::KeysNotFetched)
         }
         "IDPCommunicationError" => later(TransientFault::IssuerUnreachable),
@@ -101,7 +101,7 @@ pub(super) fn classify(error: &CallError) -> AttemptError {
     }
 }
 
-/// The innermost cause; the SDK's own words around it say less. No cause holds a part of the request.
+/// The innermost cause, because the SDK's outer messages say less. No cause contains a part of the request.
 fn described(error: &(impl Error + 'static)) -> String {
     let causes = std::iter::successors(Some(error as &(dyn Error + 'static)), |error| (*error).source());
     printable(&causes.last().map_or_else(|| error.to_string(), ToString::to_string), MAX_LOGGED)

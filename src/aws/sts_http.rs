@@ -1,4 +1,5 @@
-//! The bounded HTTPS client as the SDK wants it. An answer that is not a whole one of STS does not reach the SDK.
+//! Adapter of the bounded HTTPS client to the SDK. Incomplete answers, and answers that are not from STS, do not reach
+//! the SDK.
 
 use std::sync::Arc;
 
@@ -17,19 +18,19 @@ use zeroize::Zeroizing;
 use super::sts_xml::{self, XmlFault};
 use crate::net::https::{Answer, HttpsClient, HttpsError};
 
-/// Longest answer of STS. Without the session token it has about 2 KiB, and the longest session token that is believed has
-/// 16 KiB ([`MAX_SESSION_TOKEN`](super::sts_answer::MAX_SESSION_TOKEN)).
+/// Longest answer of STS. Without the session token it has about 2 KiB, and the longest accepted session
+/// token has 16 KiB ([`MAX_SESSION_TOKEN`](super::sts_answer::MAX_SESSION_TOKEN)).
 pub(super) const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
-/// Not STS's words: a load balancer's page, or the beginning of an answer.
+/// An answer that is not from STS, such as a load balancer's page, or is incomplete.
 #[derive(Debug, thiserror::Error)]
-#[error("an answer that is not STS's (HTTP {status}): {fault}")]
-struct Foreign {
+#[error("not an answer from STS (HTTP {status}): {fault}")]
+struct ForeignResponse {
     status: u16,
     fault: XmlFault,
 }
 
-/// Calls by one client.
+/// HTTP client of the SDK.
 #[derive(Clone, Debug)]
 pub(super) struct StsHttp(pub(super) Arc<HttpsClient>);
 
@@ -49,7 +50,7 @@ impl HttpConnector for StsHttp {
     }
 }
 
-/// The SDK's request. Its body is the token: our copy is overwritten when it has been sent.
+/// Converts the SDK's request. Its body contains the token, so the copy is zeroized after sending.
 fn sent(request: &HttpRequest) -> Result<Request<Bytes>, ConnectorError> {
     let body = request.body().bytes().ok_or_else(|| ConnectorError::user("a streamed request".into()))?;
     let body = Bytes::from_owner(Zeroizing::new(body.to_vec()));
@@ -70,14 +71,14 @@ fn failed(error: HttpsError) -> ConnectorError {
 fn received(answer: Answer) -> Result<HttpResponse, ConnectorError> {
     let status = answer.status.as_u16();
     sts_xml::check(&answer.body)
-        .map_err(|fault| ConnectorError::other(Foreign { status, fault }.into(), None))?;
+        .map_err(|fault| ConnectorError::other(ForeignResponse { status, fault }.into(), None))?;
     let other = |error: Box<dyn std::error::Error + Send + Sync>| ConnectorError::other(error, None);
-    let code = status.try_into().map_err(|_| other("an impossible status".into()))?;
-    // The SDK traces the bytes of a body that it knows to be in memory; of a stream it traces nothing.
+    let code = status.try_into().map_err(|_| other("an invalid status".into()))?;
+    // The SDK traces in-memory bodies but not streams.
     let body = SdkBody::from_body_1_x(Full::new(answer.body));
     let mut response = HttpResponse::new(code, body);
     for (name, value) in &answer.headers {
-        // A value that is not text is of no use to anybody.
+        // Header values that are not text are dropped.
         if let Ok(value) = value.to_str() {
             response.headers_mut().append(name.as_str().to_owned(), value.to_owned());
         }

@@ -1,4 +1,4 @@
-//! What an STS endpoint has been doing, in numbers, for health, metrics and `doctor`.
+//! Counters and status of an STS endpoint, for health, metrics and `doctor`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -6,9 +6,9 @@ use super::breaker::BreakerState;
 use super::retry::TransientFault;
 use super::sts_error::{AttemptError, StsError};
 
-/// How one try ended.
+/// Result of one attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "as in `StsError` and `Trouble`")]
+#[expect(missing_docs, reason = "same meaning as in `StsError` and `TransientFault`")]
 pub enum AttemptOutcome {
     Granted,
     Refused,
@@ -18,12 +18,12 @@ pub enum AttemptOutcome {
     IssuerUnreachable,
     KeysNotFetched,
     BadResponse,
-    /// No call was made, because enough have failed.
+    /// No call was made because the breaker was open or the queue was full.
     TurnedAway,
 }
 
 impl AttemptOutcome {
-    /// All of them, in the order of the counters.
+    /// All outcomes, in the order of the counters.
     pub const ALL: [Self; 9] = [
         Self::Granted,
         Self::Refused,
@@ -36,7 +36,7 @@ impl AttemptOutcome {
         Self::TurnedAway,
     ];
 
-    /// The stable word for it.
+    /// Label in metrics; stable.
     pub fn word(self) -> &'static str {
         match self {
             Self::Granted => "granted",
@@ -65,22 +65,22 @@ impl AttemptOutcome {
     }
 }
 
-/// A moment's view of one endpoint.
+/// Snapshot of one endpoint.
 #[derive(Clone, Debug)]
 pub struct StsStatus {
-    /// Its URL.
+    /// URL of the endpoint.
     pub endpoint: String,
-    /// Its host.
+    /// Host of the endpoint.
     pub host: String,
-    /// Whether calls are made.
+    /// State of the breaker.
     pub breaker: BreakerState,
-    /// Tries by how they ended, since the start.
+    /// Attempts by outcome, since start.
     pub tries: Vec<(AttemptOutcome, u64)>,
-    /// How many seconds our clock is ahead, by the last answer.
+    /// Seconds by which the local clock is ahead, by the last answer.
     pub clock_ahead: i64,
 }
 
-/// Counts tries by how they ended.
+/// Counters of attempts by outcome.
 #[derive(Debug, Default)]
 pub(super) struct AttemptCounts([AtomicU64; AttemptOutcome::ALL.len()]);
 

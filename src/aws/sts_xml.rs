@@ -1,4 +1,4 @@
-//! The check that an answer of STS is complete XML. The SDK's reader accepts a document that ends in the middle.
+//! Check that an STS answer is complete XML. The SDK's reader accepts truncated documents.
 
 use std::collections::HashSet;
 
@@ -6,16 +6,16 @@ use xmlparser::{ElementEnd, Token, Tokenizer};
 
 use crate::names::printable;
 
-/// Roots of STS's answers (API reference, `AssumeRoleWithWebIdentity` and "Common Errors").
+/// Root elements of STS answers (API reference, `AssumeRoleWithWebIdentity` and "Common Errors").
 const ROOTS: [&str; 2] = ["AssumeRoleWithWebIdentityResponse", "ErrorResponse"];
 
-/// Elements inside each other, the outermost included; STS has 4.
+/// Deepest nesting of elements, the outermost included; STS uses 4.
 const MAX_DEPTH: usize = 16;
 
 /// Longest name that is shown.
 const MAX_SHOWN: usize = 64;
 
-/// The reason why a body is no answer of STS. The issuer's or a stranger's words are escaped and cut.
+/// Reason why a body is not an answer of STS. Foreign strings are escaped and cut.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum XmlFault {
     #[error("it is not UTF-8")]
@@ -34,11 +34,11 @@ pub(super) enum XmlFault {
     Root(String),
 }
 
-/// Checks that `body` is one whole document of STS in which no element has two children of one name. STS's answers have
-/// no lists.
+/// Checks that `body` is one complete STS document in which no element has two children of the same name. STS
+/// answers contain no lists.
 pub(super) fn check(body: &[u8]) -> Result<(), XmlFault> {
     let text = std::str::from_utf8(body).map_err(|_| XmlFault::NotText)?;
-    // The open elements, each with the names of its children so far.
+    // Open elements, each with the names of its children so far.
     let mut open: Vec<(&str, HashSet<&str>)> = Vec::new();
     let mut root = None;
     for token in Tokenizer::from(text) {
@@ -68,7 +68,7 @@ pub(super) fn check(body: &[u8]) -> Result<(), XmlFault> {
                     return Err(XmlFault::Order);
                 }
             }
-            // Entities of its own would make two readers see two texts.
+            // Entity declarations could make two readers see different texts.
             Token::DtdStart { .. } | Token::EmptyDtd { .. } | Token::EntityDeclaration { .. } => {
                 return Err(XmlFault::NotXml);
             }

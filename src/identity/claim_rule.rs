@@ -1,5 +1,5 @@
-//! Whether verified claims fit a rule: one claim, and the values it must hold. A claim that is absent or of another form
-//! decides nothing: a rule then neither holds nor fails, and nobody is let in, or let off a restriction, by that.
+//! Evaluation of claim rules: one claim and the values it must hold. A claim that is absent or has another
+//! JSON type leaves a rule undecided. An undecided rule never grants access and never lifts a restriction.
 
 use std::fmt;
 
@@ -9,13 +9,13 @@ use super::claims::find;
 use crate::config::{ClaimRule, ClusterSettings};
 use crate::names::printable;
 
-/// Claims whose one text is a list with spaces between its values (RFC 9068, section 2.2.3; `scp` is Entra's and
-/// Okta's name for it).
+/// Claims whose single string is a space-separated list (RFC 9068, section 2.2.3; `scp` is the name that
+/// Entra ID and Okta use).
 const SPACED: [&str; 2] = ["scope", "scp"];
 
-/// Members that stand in for claims which the issuer keeps elsewhere (OpenID Connect Core 1.0, section 5.6.2). Entra
-/// ID leaves `groups` out so when its owner is in more than 200, and writes `hasgroups` in tokens of the implicit flow
-/// (Microsoft identity platform, "Access token claims reference", groups overage claim).
+/// Members that replace claims which the issuer keeps elsewhere (OpenID Connect Core 1.0, section 5.6.2).
+/// Entra ID leaves out `groups` this way for a user in more than 200 groups, and writes `hasgroups` in tokens
+/// of the implicit flow (Microsoft identity platform, "Access token claims reference", groups overage claim).
 const ELSEWHERE: &str = "_claim_names";
 const HAS_GROUPS: &str = "hasgroups";
 const GROUPS: &str = "groups";
@@ -23,18 +23,18 @@ const GROUPS: &str = "groups";
 /// Longest part of a claim's name that is shown.
 const MAX_SHOWN: usize = 256;
 
-/// What a rule says of a token.
+/// Result of a rule for one token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RuleVerdict {
-    /// It holds.
+    /// The rule holds.
     Holds,
-    /// It does not hold: the claim can be read, and holds something else.
+    /// The rule does not hold: the claim is readable and has other values.
     Fails,
     /// The claim cannot be read.
     Undecided(ClaimDoubt),
 }
 
-/// Why a claim does not say which values it holds. Texts are escaped and cut.
+/// Reason why a claim cannot be read. Strings are escaped and cut.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClaimDoubt {
     claim: String,
@@ -44,16 +44,16 @@ pub struct ClaimDoubt {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum RuleDoubt {
     Absent,
-    /// A claim whose name differs in case alone is there.
+    /// The token has a claim whose name differs only in case.
     OtherCase(String),
-    /// The issuer keeps it elsewhere.
+    /// The issuer keeps the claim elsewhere.
     Elsewhere,
-    /// It is of this form.
+    /// The claim has an unusable form; the string describes it.
     Form(&'static str),
 }
 
 impl ClaimDoubt {
-    /// Whether the issuer has left the person's groups out and says so: the groups overage of Entra ID.
+    /// True for the groups overage of Entra ID: the issuer left out the person's groups and says so.
     pub fn is_groups_overage(&self) -> bool {
         self.why == RuleDoubt::Elsewhere && self.claim == GROUPS
     }
@@ -74,8 +74,9 @@ impl fmt::Display for ClaimDoubt {
     }
 }
 
-/// Whether one of the rules holds for a token of this issuer. Undecided when none holds and one cannot be decided. A
-/// rule for other issuers fails: their groups are not this one's.
+/// Evaluates the rules that apply to this issuer and returns `Holds` if one of them holds. `Undecided` if
+/// none holds and at least one is undecided. Rules for other issuers are skipped, because group names are
+/// local to an issuer.
 pub fn any_of(rules: &[ClaimRule], issuer_name: &str, claims: &Map<String, Value>) -> RuleVerdict {
     let mut verdict = RuleVerdict::Fails;
     for rule in rules.iter().filter(|rule| rule.is_for(issuer_name)) {
@@ -88,9 +89,9 @@ pub fn any_of(rules: &[ClaimRule], issuer_name: &str, claims: &Map<String, Value
     verdict
 }
 
-/// The group that counts for these claims, by its place; none in a cluster without groups. It is the first that fits. An
-/// earlier one whose claims cannot be read might be the person's: then the later one counts only if it allows
-/// nothing that the earlier one does not. The error is the reason for the log.
+/// Index of the group that applies to these claims; `None` in a cluster without groups. The first matching
+/// group applies. An undecided group before it might be the person's; the match then counts only if it allows
+/// nothing that the undecided group forbids. The error is the reason for the log.
 pub fn group(
     cluster: &ClusterSettings,
     issuer_name: &str,
@@ -108,7 +109,7 @@ pub fn group(
                 return match undecided.into_iter().find(|(earlier, _)| !group.allows_no_more_than(earlier)) {
                     None => Ok(Some(at)),
                     Some((earlier, doubt)) => Err(format!(
-                        "whether the token belongs to group {} cannot be decided ({doubt}), and group {} allows more",
+                        "group {} cannot be decided for the token ({doubt}), and group {} allows more",
                         earlier.name, group.name
                     )),
                 };
@@ -116,15 +117,15 @@ pub fn group(
         }
     }
     let doubts: Vec<_> = undecided.iter().map(|(_, doubt)| format!("; {doubt}")).collect();
-    Err(format!("no [[cluster.group]] fits the token{}", doubts.concat()))
+    Err(format!("no [[cluster.group]] matches the token{}", doubts.concat()))
 }
 
-/// Whether the token says that the groups of its owner are left out of it.
+/// True if the token says that it leaves out its owner's groups.
 pub fn has_groups_overage(claims: &Map<String, Value>) -> bool {
     is_elsewhere(claims, GROUPS)
 }
 
-/// Whether the claim that the rule names holds what it must.
+/// Evaluates one rule against the claims.
 pub(crate) fn evaluate(rule: &ClaimRule, claims: &Map<String, Value>) -> RuleVerdict {
     let (values, doubt) = values(rule, claims);
     let holds = |wanted: &String| values.contains(wanted);
@@ -138,8 +139,8 @@ pub(crate) fn evaluate(rule: &ClaimRule, claims: &Map<String, Value>) -> RuleVer
     })
 }
 
-/// The values of the rule's claim, and why there may be more. Texts are values byte for byte; a truth value is `true` or
-/// `false`, a whole number its digits.
+/// Values of the rule's claim, and the reason why the claim may have more. Strings are taken byte for byte; a
+/// boolean becomes `true` or `false`, an integer its digits.
 fn values(rule: &ClaimRule, claims: &Map<String, Value>) -> (Vec<String>, Option<RuleDoubt>) {
     let first = rule.claim.first().map(String::as_str).unwrap_or_default();
     let elsewhere = is_elsewhere(claims, first).then_some(RuleDoubt::Elsewhere);
@@ -150,26 +151,26 @@ fn values(rule: &ClaimRule, claims: &Map<String, Value>) -> (Vec<String>, Option
     let spaced = rule.claim.last().is_some_and(|name| SPACED.contains(&name.as_str()));
     let (values, doubt) = match value {
         Value::Object(members) if rule.keys => (members.keys().cloned().collect(), None),
-        _ if rule.keys => of_form("not an object, whose keys the rule asks for"),
+        _ if rule.keys => of_form("not an object, and the rule asks for its keys"),
         Value::Object(_) => of_form("an object; a rule with keys = true takes its keys"),
         Value::Null => of_form("null"),
         Value::String(text) if spaced => (text.split(' ').map(str::to_owned).collect(), None),
         Value::String(text) => (vec![text.clone()], joined(text)),
         Value::Array(list) => {
             let known: Vec<_> = list.iter().filter_map(plain).collect();
-            let doubt =
-                (known.len() < list.len()).then_some(RuleDoubt::Form("a list that holds more than texts"));
+            let doubt = (known.len() < list.len())
+                .then_some(RuleDoubt::Form("a list with elements other than strings"));
             (known, doubt)
         }
         Value::Bool(_) | Value::Number(_) => (
             plain(value).into_iter().collect(),
-            plain(value).is_none().then_some(RuleDoubt::Form("no whole number")),
+            plain(value).is_none().then_some(RuleDoubt::Form("not an unsigned integer")),
         ),
     };
     (values, doubt.or(elsewhere))
 }
 
-/// The value of a text, a truth value or a whole number.
+/// The value of a string, boolean or unsigned integer.
 fn plain(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
@@ -179,10 +180,10 @@ fn plain(value: &Value) -> Option<String> {
     }
 }
 
-/// One text that could stand for several values.
+/// A single string that may encode several values.
 fn joined(text: &str) -> Option<RuleDoubt> {
     let separator = |c: char| c.is_whitespace() || matches!(c, ',' | ';' | '|');
-    text.contains(separator).then_some(RuleDoubt::Form("one text that could stand for several values"))
+    text.contains(separator).then_some(RuleDoubt::Form("one string that may encode several values"))
 }
 
 fn absent(claims: &Map<String, Value>, name: &str) -> RuleDoubt {

@@ -1,4 +1,4 @@
-//! The claims every token must have, and what they must be: issuer, audience, subject, times.
+//! Checks of the claims that every token must have: issuer, audience, subject, times.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -13,13 +13,13 @@ use crate::names::{Issuer, Subject, printable};
 /// Longest `sub` (OpenID Connect Core 1.0, section 2).
 pub const MAX_SUBJECT_BYTES: usize = 255;
 
-/// Latest time: 2^53, up to which every JSON reader keeps integers exact (RFC 8259, section 6).
+/// Latest time: 2^53, the limit up to which every JSON reader keeps integers exact (RFC 8259, section 6).
 const MAX_TIME: u64 = 1 << 53;
 
 /// Longest claim that is shown.
 const MAX_SHOWN: usize = 256;
 
-/// What a genuine token says. Exists only after its signature and its times were checked.
+/// Claims of a genuine token. Constructed only after the signature and the times were checked.
 #[derive(Debug)]
 pub struct VerifiedClaims {
     issuer: Issuer,
@@ -50,17 +50,17 @@ impl VerifiedClaims {
         &self.subject
     }
 
-    /// `jti`, when the token has one that is a text. Escape it before it is shown.
+    /// `jti`, if the token has one that is a string. Escape it before showing it.
     pub fn token_id(&self) -> Option<&str> {
         self.token_id.as_deref()
     }
 
-    /// All values of `aud`; at least one is configured. Escape them before they are shown.
+    /// All values of `aud`; at least one is configured. Escape them before showing them.
     pub fn audience(&self) -> &[String] {
         &self.audience
     }
 
-    /// `azp`: where it is present, STS compares it, not `aud`, with the audiences of the IAM OIDC provider.
+    /// `azp`. If present, STS compares it instead of `aud` with the audiences of the IAM OIDC provider.
     pub fn azp(&self) -> Option<&str> {
         self.azp.as_deref()
     }
@@ -70,17 +70,18 @@ impl VerifiedClaims {
         self.expires_at
     }
 
-    /// The claim that names the person in this issuer's tokens, where the issuer has one of its own.
+    /// Path of the claim that names the person in this issuer's tokens, if `user_claim` is configured for the
+    /// issuer.
     pub fn user_claim(&self) -> Option<&[String]> {
         self.user_claim.as_deref()
     }
 
-    /// Until when it is accepted: `exp` and the leeway of its issuer.
+    /// End of acceptance: `exp` plus the issuer's leeway.
     pub fn accepted_until(&self) -> SystemTime {
         self.expires_at + self.leeway
     }
 
-    /// The names of all claims. Escape them before they are shown.
+    /// Names of all claims. Escape them before showing them.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.claims.keys().map(String::as_str)
     }
@@ -90,7 +91,7 @@ impl VerifiedClaims {
         &self.claims
     }
 
-    /// The value of a claim: a member's name, or a path of names into nested objects.
+    /// Value of a claim: a member's name, or a path of names into nested objects.
     pub fn claim(&self, path: &[String]) -> Option<&Value> {
         find(&self.claims, path)
     }
@@ -101,14 +102,15 @@ pub(super) fn find<'c>(claims: &'c Map<String, Value>, path: &[String]) -> Optio
     rest.iter().try_fold(claims.get(first)?, |value, name| value.get(name))
 }
 
-/// Makes the proof. Only for claims whose signature holds; `verify.rs` is the only caller.
+/// Constructs the proof. Only for claims whose signature holds; `verify.rs` is the only caller.
 pub(super) fn check(
     claims: Map<String, Value>,
     settings: &IssuerSettings,
     accepted: AcceptedIssuer,
     now: u64,
 ) -> Result<VerifiedClaims, VerifyError> {
-    // Chosen by it already; checked again here so that this file alone shows what is required.
+    // The caller chose the issuer by this claim. The check is repeated so that this file alone shows all
+    // requirements.
     if claims.get("iss").and_then(Value::as_str) != Some(accepted.issuer.as_str()) {
         return Err(VerifyError::UnknownIssuer);
     }
@@ -132,7 +134,7 @@ pub(super) fn check(
     })
 }
 
-/// Every fault that [`check`] could find in these claims, where it stops at the first. No proof of anything.
+/// All faults that [`check`] could find in these claims; `check` stops at the first. Proves nothing.
 pub(super) fn faults(claims: &Map<String, Value>, settings: &IssuerSettings, now: u64) -> Vec<VerifyError> {
     let accepted = claims.get("iss").and_then(Value::as_str).and_then(|iss| settings.accepts(iss));
     let faults = [
@@ -145,7 +147,7 @@ pub(super) fn faults(claims: &Map<String, Value>, settings: &IssuerSettings, now
     faults.into_iter().flatten().collect()
 }
 
-/// The tenant in `iss` and the token's own `tid` are the same.
+/// Checks that `tid` equals the tenant in `iss`.
 fn check_tenant(claims: &Map<String, Value>, tenant: Option<&str>) -> Result<(), VerifyError> {
     let Some(tenant) = tenant else { return Ok(()) };
     match claims.get("tid") {
@@ -193,7 +195,7 @@ fn audience(claims: &Map<String, Value>, expected: &[String]) -> Result<Vec<Stri
     Err(VerifyError::Audience { expected: list(expected), got: list(&audience) })
 }
 
-/// Values in quotes, for a text; bounded.
+/// Quoted values for an error text; bounded.
 fn list(values: &[String]) -> String {
     let all: Vec<_> = values.iter().map(|value| format!("\"{}\"", printable(value, MAX_SHOWN))).collect();
     let mut text = all.join(", ");
@@ -201,7 +203,7 @@ fn list(values: &[String]) -> String {
     if text.is_empty() { "empty".to_owned() } else { text }
 }
 
-/// Gives `exp`. STS demands `iat` too, and refuses tokens that are about a day old.
+/// Checks the times and returns `exp`. STS also requires `iat` and rejects tokens that are about a day old.
 fn check_times(claims: &Map<String, Value>, settings: &IssuerSettings, now: u64) -> Result<u64, VerifyError> {
     let leeway = settings.leeway.as_secs();
     let expires = required(time(claims, "exp")?, "exp")?;
@@ -228,7 +230,8 @@ fn required(time: Option<u64>, name: &'static str) -> Result<u64, VerifyError> {
     time.ok_or(VerifyError::MissingClaim(name))
 }
 
-/// Whole seconds only, as STS demands; `1e9` and `1.0` are floats to the reader and therefore refused. `null` is absent.
+/// An integer number of seconds, as STS requires. The JSON reader takes `1e9` and `1.0` as floats, so they
+/// are rejected. `null` counts as absent.
 fn time(claims: &Map<String, Value>, name: &'static str) -> Result<Option<u64>, VerifyError> {
     match claims.get(name) {
         None | Some(Value::Null) => Ok(None),

@@ -1,4 +1,5 @@
-//! Derives the database user from verified claims: claim, expression, lower-casing, denied names.
+//! Derivation of the database user from verified claims: claim, regular expression, lower-casing, denied
+//! names.
 
 use serde_json::Value;
 
@@ -6,55 +7,55 @@ use super::claims::VerifiedClaims;
 use crate::config::UserRules;
 use crate::names::{DbUser, NameError, printable};
 
-/// Why no database user follows from the claims. Texts are signed by the issuer, escaped and cut.
+/// Reason why no database user can be derived. Strings come from signed claims and are escaped and cut.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DeriveError {
     /// The token has no such claim.
     #[error("the token has no {claim} claim")]
     MissingClaim {
-        /// Its path, dotted.
+        /// Dotted path of the claim.
         claim: String,
     },
-    /// The claim is a number, a list or anything else but a text.
-    #[error("the token's {claim} claim is not a text")]
+    /// The claim is not a string.
+    #[error("the token's {claim} claim is not a string")]
     NotText {
-        /// Its path, dotted.
+        /// Dotted path of the claim.
         claim: String,
     },
     /// The expression does not match the whole claim.
     #[error("the token's {claim} claim, \"{value}\", does not match the regex")]
     NoMatch {
-        /// Its path, dotted.
+        /// Dotted path of the claim.
         claim: String,
-        /// Its value.
+        /// Value of the claim.
         value: String,
     },
-    /// The expression matches, and its capture is empty or took no part.
+    /// The expression matches, but its capture is empty or did not participate.
     #[error("the regex captures nothing from the token's {claim} claim, \"{value}\"")]
     EmptyCapture {
-        /// Its path, dotted.
+        /// Dotted path of the claim.
         claim: String,
-        /// Its value.
+        /// Value of the claim.
         value: String,
     },
-    /// Lower-casing is on and the name is not ASCII: Unicode lower-casing makes two people one.
+    /// Lower-casing is on and the name is not ASCII. Unicode lower-casing maps different names to one.
     #[error("\"{name}\" is not ASCII and cannot be lower-cased safely")]
     NotAscii {
         /// The name before lower-casing.
         name: String,
     },
-    /// It cannot be a database user.
-    #[error("\"{name}\" cannot be a database user: {error}")]
+    /// The name is not a valid database user.
+    #[error("\"{name}\" is not a valid database user: {error}")]
     Name {
         /// The name.
         name: String,
-        /// What is wrong with it.
+        /// Reason.
         error: NameError,
     },
     /// The cluster has no rule for people of this issuer.
-    #[error("no [[cluster.user]] is for the token's issuer")]
+    #[error("no [[cluster.user]] applies to the token's issuer")]
     NoRule,
-    /// Names that begin so are for people of another issuer.
+    /// The prefix is reserved for people of another issuer.
     #[error("\"{name}\" begins with \"{prefix}\", the prefix of another issuer's users")]
     ForeignPrefix {
         /// The name.
@@ -62,7 +63,7 @@ pub enum DeriveError {
         /// Prefix of the other rule.
         prefix: String,
     },
-    /// Nobody may become this user.
+    /// The name is an administrator's or denied by the configuration.
     #[error("\"{name}\" is a denied name")]
     Denied {
         /// The name.
@@ -70,7 +71,8 @@ pub enum DeriveError {
     },
 }
 
-/// Administrators by their exact names, lower-case. None of these is a prefix: people are called `rdsouza` and `aurora`.
+/// Exact names of administrators, lower-case. None of them is a prefix: people are called `rdsouza` and
+/// `aurora`.
 ///
 /// - `postgres`: PostgreSQL's bootstrap superuser (manual, "Database Roles") and the default master user of Aurora.
 /// - `admin`: the administrator of Aurora DSQL (DSQL user guide, "Authentication and authorization").
@@ -107,7 +109,7 @@ const RESERVED_PREFIX: &str = "pg_";
 /// Longest part of a claim that is shown.
 const MAX_SHOWN: usize = 256;
 
-/// The database user of these claims, by the rule for their issuer.
+/// Derives the database user from these claims by the rule for their issuer.
 pub fn derive(claims: &VerifiedClaims, rules: &UserRules) -> Result<DbUser, DeriveError> {
     let settings = rules.of(claims.issuer_name()).ok_or(DeriveError::NoRule)?;
     let path = settings.claim_for(claims.user_claim());
@@ -149,7 +151,7 @@ pub fn derive(claims: &VerifiedClaims, rules: &UserRules) -> Result<DbUser, Deri
     Ok(user)
 }
 
-/// The text of a claim; of a list, where that is allowed, the one text that it holds.
+/// The string of a claim. With `list_of_one`, also the only string of a list.
 pub(crate) fn one_text(value: &Value, list_of_one: bool) -> Option<&str> {
     match value {
         Value::Array(list) if list_of_one => match list.as_slice() {
@@ -160,7 +162,7 @@ pub(crate) fn one_text(value: &Value, list_of_one: bool) -> Option<&str> {
     }
 }
 
-/// ASCII only: Unicode maps several letters to one (KELVIN SIGN to k), and one to several.
+/// Lower-cases ASCII only. Unicode maps several letters to one (KELVIN SIGN to k) and one to several.
 fn lower_case(name: &str) -> Result<String, DeriveError> {
     if name.is_ascii() {
         Ok(name.to_ascii_lowercase())
@@ -169,7 +171,8 @@ fn lower_case(name: &str) -> Result<String, DeriveError> {
     }
 }
 
-/// Compares without regard to ASCII case. In `more`, the operator's own names, a star at the end stands for anything.
+/// Compares ignoring ASCII case. A star at the end of a name in `more`, the configured list, matches any
+/// suffix.
 fn is_denied(name: &str, more: &[String]) -> bool {
     let name = name.to_ascii_lowercase();
     let configured = |denied: &String| {

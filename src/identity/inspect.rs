@@ -1,5 +1,5 @@
-//! What a token says and all that is wrong with it, for `doctor`: verification stops at the first fault, a look does
-//! not. A look proves nothing; only [`Verifier`](super::Verifier) makes the proof.
+//! Inspection of a token for `doctor`: its claims and *all* of its faults. Verification stops at the first
+//! fault. Inspection proves nothing; only [`Verifier`](super::Verifier) constructs the proof.
 
 use serde_json::{Map, Value};
 
@@ -9,27 +9,31 @@ use super::{claims, strict_json};
 use crate::config::{IssuerSettings, SignatureAlgorithm};
 use crate::secret::Jwt;
 
-/// What a token claims. Nothing of it is verified; escape it before it is shown.
+/// Unverified content of a token. Escape it before showing it.
 #[derive(Debug)]
 pub struct TokenReport<'s> {
     /// `alg`.
     pub algorithm: SignatureAlgorithm,
-    /// Whether it names a key.
+    /// True if the header has a `kid`.
     pub has_key_id: bool,
     /// `typ`, lower-case.
     pub token_type: Option<String>,
     /// `iss`.
     pub issuer: String,
-    /// The configured issuer that it is from.
+    /// The configured issuer that accepts `iss`.
     pub settings: Option<&'s IssuerSettings>,
-    /// The claims, when they can be read.
+    /// The claims, if they can be read.
     pub claims: Map<String, Value>,
-    /// Everything that is wrong with it, as far as that can be told without its issuer's keys.
+    /// All faults that can be found without the issuer's keys.
     pub faults: Vec<VerifyError>,
 }
 
-/// Takes the token apart. The error is a fault of its shape, behind which nothing can be seen.
-pub fn look<'s>(jwt: &Jwt, issuers: &'s [IssuerSettings], now: u64) -> Result<TokenReport<'s>, VerifyError> {
+/// Parses the token and collects its faults. The error is a fault of its shape, which hides everything else.
+pub fn inspect<'s>(
+    jwt: &Jwt,
+    issuers: &'s [IssuerSettings],
+    now: u64,
+) -> Result<TokenReport<'s>, VerifyError> {
     let token = UnverifiedToken::parse(jwt.expose())?;
     let settings = issuers.iter().find(|settings| settings.accepts(&token.issuer).is_some());
     let mut faults = Vec::new();

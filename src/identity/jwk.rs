@@ -1,8 +1,9 @@
-//! A JSON Web Key (RFC 7517, RFC 7518 section 6): a public key for signatures that STS accepts, or the reason why it
-//! is none.
+//! A JSON Web Key (RFC 7517, RFC 7518 section 6): a public key for signatures that STS accepts, or the reason
+//! why the key is not used.
 //!
-//! The reading is lenient where two readers cannot disagree about the number: `null`, `""` and `[]` count as absent,
-//! base64 may have padding or the standard alphabet, numbers may have leading zero bytes or lack them.
+//! Parsing is lenient where two readers cannot disagree about the number: `null`, `""` and `[]` count as
+//! absent, base64 may have padding or use the standard alphabet, and numbers may have or lack leading zero
+//! bytes.
 
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ECDSA_P521_SHA512_FIXED, EcdsaVerificationAlgorithm,
@@ -17,15 +18,15 @@ use super::strict_json::JsonFault;
 use crate::config::SignatureAlgorithm;
 use crate::names::printable;
 
-/// RSA sizes that the signature library verifies with: `RSA_PKCS1_2048_8192_SHA256` and its siblings (aws-lc-rs,
-/// src/signature.rs).
+/// RSA key sizes that the signature library verifies: `RSA_PKCS1_2048_8192_SHA256` and its siblings
+/// (aws-lc-rs, src/signature.rs).
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2_048..=8_192;
 
-/// Longest RSA exponent that the signature library takes (AWS-LC, crypto/fipsmodule/rsa/rsa.c,
+/// Longest RSA exponent that the signature library accepts (AWS-LC, crypto/fipsmodule/rsa/rsa.c,
 /// `is_public_component_of_rsa_key_good`).
 const MAX_EXPONENT_BITS: usize = 33;
 
-/// Longest text of a key that a log line or a report repeats.
+/// Longest string of a key that a log line or a report repeats.
 const MAX_SHOWN: usize = 64;
 
 /// Members that only private keys have (RFC 7518, sections 6.2.2 and 6.3.2).
@@ -39,25 +40,25 @@ const USES: [&str; 2] = ["sig", "jwt-svid"];
 pub struct VerificationKey {
     kid: Option<String>,
     kind: KeyKind,
-    /// The only algorithm it is for, where the set says so.
+    /// The only algorithm of the key, if the set names one.
     algorithm: Option<SignatureAlgorithm>,
-    /// The only issuer whose tokens it signs, where the set says so (member `issuer` of Entra ID). Empty when it is not a
-    /// text, which is no issuer.
+    /// The only issuer whose tokens the key signs, if the set names one (member `issuer` of Entra ID). Empty
+    /// if the member is not a string; no issuer is empty.
     issuer: Option<String>,
-    /// Modulus and exponent, or the point: with `kid` and `algorithm` the identity of the key.
+    /// Modulus and exponent, or the point. Together with `kid` and `algorithm` the identity of the key.
     material: Vec<u8>,
     public: PublicKey,
 }
 
-/// The key as its library takes it.
+/// Key in the form that its library takes.
 enum PublicKey {
     /// For `jsonwebtoken`.
     Decoding(DecodingKey),
-    /// For aws-lc-rs itself: `jsonwebtoken` has no ES512.
+    /// For aws-lc-rs directly: `jsonwebtoken` does not support ES512.
     P521(ParsedPublicKey),
 }
 
-/// Type and curve.
+/// Key type and curve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum KeyKind {
     Rsa,
@@ -66,43 +67,43 @@ pub(super) enum KeyKind {
     P521,
 }
 
-/// The reason why a key of a set is not used. Texts of the issuer are escaped and cut.
+/// Reason why a key of a set is not used. Strings of the issuer are escaped and cut.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyFault {
     /// Not one strict JSON object.
     #[error("it is {0}")]
     Json(JsonFault),
     /// A private key.
-    #[error("it is a private key (\"{0}\"), which nobody may know: replace it")]
+    #[error("it is a private key (\"{0}\"), which must not be published: replace it")]
     Private(&'static str),
-    /// `use` is for something else.
+    /// `use` names another purpose.
     #[error("its use is \"{0}\"")]
     Use(String),
-    /// `key_ops` is for something else.
+    /// `key_ops` names other purposes.
     #[error("its key_ops have no \"verify\"")]
     Operations,
-    /// `alg` is none that STS accepts.
+    /// STS does not accept `alg`.
     #[error("its alg is \"{0}\", which AWS STS does not accept")]
     Algorithm(String),
-    /// `alg` is for another type or curve.
-    #[error("its alg {0} does not go with its type or curve")]
+    /// `alg` does not match the key's type or curve.
+    #[error("its alg {0} does not match its type or curve")]
     Mismatch(SignatureAlgorithm),
     /// No `kty`.
     #[error("it has no kty")]
     NoType,
     /// `kty` is neither RSA nor EC.
-    #[error("its kty is \"{0}\", and not RSA or EC")]
+    #[error("its kty is \"{0}\", not RSA or EC")]
     Type(String),
-    /// `crv` is none that STS accepts.
-    #[error("its crv is \"{0}\", and not P-256, P-384 or P-521")]
+    /// STS does not accept `crv`.
+    #[error("its crv is \"{0}\", not P-256, P-384 or P-521")]
     Curve(String),
-    /// A member has another JSON type.
-    #[error("its {0} is not a text")]
+    /// A member is not a string.
+    #[error("its {0} is not a string")]
     NotText(&'static str),
     /// A number is missing.
     #[error("it has no {0}")]
     Missing(&'static str),
-    /// Only a certificate.
+    /// The key consists of a certificate only.
     #[error("it has no {0}; a certificate alone (x5c) is not read")]
     CertificateOnly(&'static str),
     /// A number is not base64.
@@ -121,9 +122,9 @@ pub enum KeyFault {
     #[error("its {0} is longer than the curve's numbers")]
     Coordinate(&'static str),
     /// A point that is not on the curve.
-    #[error("its x and y are no point of the curve")]
+    #[error("its x and y are not a point on the curve")]
     Point,
-    /// The type has more keys than STS reads.
+    /// The set has more keys of this type than STS reads.
     #[error("it is one of more than {0} {1} keys, and AWS STS refuses every token signed with such a key")]
     TooMany(usize, &'static str),
 }
@@ -189,12 +190,13 @@ impl VerificationKey {
         self.kid.as_deref()
     }
 
-    /// The issuer whose tokens it signs, where the set says so; a template for all tenants has `{tenantid}` in it.
+    /// Issuer whose tokens the key signs, if the set names one. A template for all tenants contains
+    /// `{tenantid}`.
     pub(super) fn issuer(&self) -> Option<&str> {
         self.issuer.as_deref()
     }
 
-    /// True if type, curve and `alg` of the key go with `alg`.
+    /// True if the key's type, curve and `alg` match `alg`.
     pub(super) fn fits(&self, alg: SignatureAlgorithm) -> bool {
         self.kind == KeyKind::of(alg) && self.algorithm.is_none_or(|only| only == alg)
     }
@@ -330,7 +332,7 @@ fn ec(jwk: &KeyMembers<'_>) -> Result<(KeyKind, Vec<u8>, PublicKey), KeyFault> {
     Ok((kind, point, public))
 }
 
-/// A text of the issuer, for a log line or a report.
+/// An issuer's string, escaped and cut for a log line or a report.
 pub(super) fn shown(text: &str) -> String {
     printable(text, MAX_SHOWN)
 }

@@ -1,5 +1,5 @@
-//! A JSON Web Key Set (RFC 7517): each key is judged alone, so that one odd key does not spoil the others. A key that
-//! cannot be used is left out and named with the reason.
+//! A JSON Web Key Set (RFC 7517). Each key is parsed on its own, so that one unusable key does not affect the
+//! others. Unusable keys are skipped and listed with the reason.
 
 use std::fmt;
 
@@ -10,17 +10,17 @@ use super::strict_json::JsonFault;
 use super::{jwk, strict_json};
 use crate::config::SignatureAlgorithm;
 
-/// Most keys of a type. STS refuses every token signed with a key of a type of which there are more (IAM user guide,
-/// "Create an `OpenID` Connect identity provider": 100 RSA keys and 100 EC keys).
+/// Most keys of one type. STS rejects every token signed with a key of a type that exceeds this number (IAM
+/// user guide, "Create an `OpenID` Connect identity provider": 100 RSA keys and 100 EC keys).
 pub const MAX_KEYS_OF_A_TYPE: usize = 100;
 
-/// Most keys tried for one token, where its `kid` and `alg` do not decide.
+/// Most keys tried for one token whose `kid` and `alg` match several keys.
 pub const MAX_TRIES: usize = 16;
 
-/// Most left-out keys that are kept and named. More than STS reads of usable ones.
+/// Most skipped keys that are kept and listed. More than the number of usable keys that STS reads.
 pub const MAX_NAMED: usize = 200;
 
-/// The usable keys of an issuer, and those that were left out.
+/// The usable keys of an issuer, and the skipped keys.
 #[derive(Debug, Default)]
 pub struct KeySet {
     keys: Vec<VerificationKey>,
@@ -31,7 +31,7 @@ pub struct KeySet {
 /// A key that is not used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeftOut {
-    /// Its `kid`, or its place in the list where it has none. Escaped and cut.
+    /// Its `kid`, or its position in the list if it has none. Escaped and cut.
     pub name: String,
     /// The reason.
     pub fault: KeyFault,
@@ -43,22 +43,22 @@ impl fmt::Display for LeftOut {
     }
 }
 
-/// Why a set cannot be used as a whole.
+/// Reason why a whole set is unusable.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeySetFault {
-    /// Not strict JSON.
+    /// The document is not strict JSON.
     #[error("the key set is {0}")]
     Json(#[from] JsonFault),
-    /// No list of keys.
+    /// The document has no list of keys.
     #[error("the key set has no list \"keys\"")]
     NoKeys,
-    /// Nothing that could verify a token. Holds the first reasons.
+    /// No key of the set can verify a token. Holds the first reasons.
     #[error("the key set has no usable key{0}")]
     NoneUsable(String),
 }
 
 impl KeySet {
-    /// Reads a set and leaves out what cannot be used. The caller bounds the length of `body`.
+    /// Parses a set and skips unusable keys. The caller bounds the length of `body`.
     pub fn parse(body: &[u8]) -> Result<Self, KeySetFault> {
         let list = strict_json::raw_list(body, "keys")?.ok_or(KeySetFault::NoKeys)?;
         let list: Vec<_> =
@@ -76,7 +76,7 @@ impl KeySet {
                 },
             };
             match key {
-                // Told twice, it is one key.
+                // A repeated key counts once.
                 Ok(key) if parsed.keys.contains(&key) => {}
                 Ok(key) => parsed.keys.push(key),
                 Err(fault) => parsed.leave_out(place, jwk.as_ref().ok(), fault),
@@ -111,22 +111,22 @@ impl KeySet {
         }
     }
 
-    /// How many keys there are.
+    /// Number of usable keys.
     pub fn len(&self) -> usize {
         self.keys.len()
     }
 
-    /// Whether there are none.
+    /// True if there are no usable keys.
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
     }
 
-    /// The keys that are not used, at most [`MAX_NAMED`].
+    /// The skipped keys, at most [`MAX_NAMED`].
     pub fn left_out(&self) -> &[LeftOut] {
         &self.left_out
     }
 
-    /// The number of keys that are not used.
+    /// Number of skipped keys.
     pub fn left_out_count(&self) -> usize {
         self.left_out.len() + self.unnamed
     }
@@ -136,19 +136,20 @@ impl KeySet {
         self.keys.len() == other.keys.len() && self.keys.iter().all(|key| other.keys.contains(key))
     }
 
-    /// The keys that a token with this `kid` and `alg` may mean. `kid` is a hint: several keys may have it, and a key
-    /// without one may be meant by any token. The error is their number, where it is above [`MAX_TRIES`].
+    /// Keys that may have signed a token with this `kid` and `alg`. `kid` is a hint: several keys may share
+    /// it, and a key without `kid` matches any token. If there are more than [`MAX_TRIES`], the error is
+    /// their number.
     pub fn candidates(
         &self,
         kid: Option<&str>,
         alg: SignatureAlgorithm,
     ) -> Result<Vec<&VerificationKey>, usize> {
-        let meant = |key: &&VerificationKey| match (kid, key.kid()) {
+        let matches = |key: &&VerificationKey| match (kid, key.kid()) {
             (Some(kid), Some(own)) => own == kid,
             (None, _) | (_, None) => true,
         };
         let found: Vec<&VerificationKey> =
-            self.keys.iter().filter(|key| key.fits(alg)).filter(meant).collect();
+            self.keys.iter().filter(|key| key.fits(alg)).filter(matches).collect();
         if found.len() > MAX_TRIES { Err(found.len()) } else { Ok(found) }
     }
 }

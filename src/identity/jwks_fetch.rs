@@ -1,4 +1,4 @@
-//! Fetches an issuer's key set over HTTPS: discovery, and where the keys may be.
+//! Fetches an issuer's key set over HTTPS, with discovery of its URL.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -16,16 +16,16 @@ use crate::net::https::{Answer, HttpsClient, HttpsError, HttpsLimits, peer};
 use crate::net::outgoing::{Outgoing, OutgoingError};
 use crate::net::peer_clocks::PeerClocks;
 
-/// Longest time for one connection, as far as the limit of a request lets it.
+/// Longest time for one connection; a shorter request limit takes precedence.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Requests at the same time; a fetch makes one after the other.
+/// Concurrent requests; a fetch makes one at a time.
 const CONNECTIONS: usize = 2;
 
 /// Time for which a discovered `jwks_uri` is used without a new discovery.
 const KEEP_DISCOVERED: Duration = Duration::from_hours(1);
 
-/// Fetches the key set of one issuer; knows nothing of refreshing.
+/// Fetches the key set of one issuer. Refreshing is the key store's.
 #[derive(Debug)]
 pub struct KeyFetcher {
     client: HttpsClient,
@@ -33,23 +33,23 @@ pub struct KeyFetcher {
     issuer: String,
     discovery: Url,
     jwks_url: Option<Url>,
-    /// The last discovered `jwks_uri`, and when it was.
+    /// The last discovered `jwks_uri` and the time of its discovery.
     discovered: Mutex<Option<(Url, Instant)>>,
 }
 
-/// A key set and how long its issuer lets it be kept.
+/// A key set and the time for which its issuer allows caching it.
 #[derive(Debug)]
 pub struct FetchedKeys {
     /// The usable keys.
     pub keys: KeySet,
-    /// `Cache-Control: max-age`, when there is one.
+    /// `Cache-Control: max-age`, if present.
     pub max_age: Option<Duration>,
 }
 
-/// Why an issuer can never be asked, found at start.
+/// Error of the fetcher's configuration, found at start.
 #[derive(Debug, thiserror::Error)]
 pub enum FetcherSetupError {
-    /// The issuer or `jwks_url` may not be asked.
+    /// The issuer's URL or `jwks_url` is unusable.
     #[error("{0}")]
     Url(String),
     /// `ca_file` cannot be read or holds no certificate.
@@ -57,26 +57,26 @@ pub enum FetcherSetupError {
     Authorities(#[from] OutgoingError),
 }
 
-/// Why there is no key set this time. For the log.
+/// Error of one fetch. For the log.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
-    /// No whole answer within the limits.
+    /// No complete response within the limits.
     #[error("{url}: {error}")]
     Http {
-        /// What was asked.
+        /// Requested URL.
         url: String,
-        /// What happened.
+        /// Error of the request.
         error: HttpsError,
     },
-    /// An answer that is not 200; redirects are not followed.
+    /// A response other than 200; redirects are not followed.
     #[error("{url}: HTTP status {status}")]
     Status {
-        /// What was asked.
+        /// Requested URL.
         url: String,
-        /// The status.
+        /// Status of the response.
         status: StatusCode,
     },
-    /// The discovery document is not one for this issuer.
+    /// The discovery document is unusable or belongs to another issuer.
     #[error("discovery document: {0}")]
     Discovery(String),
     /// The key set cannot be used.
@@ -85,10 +85,10 @@ pub enum FetchError {
 }
 
 impl KeyFetcher {
-    /// Reads `ca_file`, or the system's certificate authorities. The issuer is asked by way of `outgoing`.
+    /// Reads `ca_file`, or the system's certificate authorities. All requests use `outgoing`.
     pub fn new(settings: &IssuerSettings, outgoing: &Outgoing) -> Result<Self, FetcherSetupError> {
         let issuer = settings.issuer.as_str().to_owned();
-        // The trailing slash of an issuer is not doubled (OpenID Connect Discovery 1.0, section 4).
+        // An issuer's trailing slash is not doubled (OpenID Connect Discovery 1.0, section 4).
         let base = settings.discovery_base();
         let discovery = format!("{}/.well-known/openid-configuration", base.trim_end_matches('/'));
         let limits = HttpsLimits {
@@ -108,8 +108,9 @@ impl KeyFetcher {
         })
     }
 
-    /// Fetches the key set once: from where it was found last, or after discovery. Discovery is repeated when the answer
-    /// there is not good any more, or when it holds no other keys than `missed_in`, in which a token's key was missed.
+    /// Fetches the key set once: from the URL of the last fetch, or after discovery. Discovery is repeated if
+    /// that URL no longer gives a usable set, or if its keys are the same as `missed_in`, the set without the
+    /// key of the token that caused the fetch.
     pub async fn fetch(&self, missed_in: Option<&KeySet>) -> Result<FetchedKeys, FetchError> {
         let Some(known) = self.known_url() else { return self.fetch_from(&self.locate().await?).await };
         let fetched = self.fetch_from(&known).await;
@@ -123,22 +124,22 @@ impl KeyFetcher {
         }
     }
 
-    /// Seconds by which this machine's clock is ahead of that of the issuer; `None` before its first answer. It is the
-    /// host of the key set where that is configured.
+    /// Seconds by which this machine's clock is ahead of the issuer's; `None` before its first response. If
+    /// `jwks_url` is configured, its host is measured.
     pub fn clock_ahead(&self) -> Option<i64> {
         let url = self.jwks_url.as_ref().unwrap_or(&self.discovery).as_str().parse().ok()?;
         self.clocks.seconds_ahead_of(&peer(&url))
     }
 
-    /// The certificates that the issuer shows, its own first, verified as in every fetch; none where it is asked in
-    /// clear. It is the host of the key set where that is configured.
+    /// Certificate chain of the issuer, leaf first, verified as in every fetch; empty for an issuer without
+    /// TLS. If `jwks_url` is configured, its host is asked.
     pub async fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, FetchError> {
         let url = self.jwks_url.as_ref().unwrap_or(&self.discovery).as_str();
         self.client.certificates(url).await.map_err(|error| FetchError::Http { url: url.to_owned(), error })
     }
 
-    /// The first half of a fetch: where the key set is, as configured or discovered. A discovery that fails leaves what was
-    /// discovered before in use.
+    /// First half of a fetch: the URL of the key set, configured or discovered. If discovery fails, the URL
+    /// discovered before remains in use.
     pub async fn locate(&self) -> Result<Url, FetchError> {
         if let Some(url) = &self.jwks_url {
             return Ok(url.clone());
@@ -155,7 +156,7 @@ impl KeyFetcher {
         }
     }
 
-    /// The second half: the key set at an address that [`KeyFetcher::locate`] gave.
+    /// Second half of a fetch: the key set at a URL that [`KeyFetcher::locate`] returned.
     pub async fn fetch_from(&self, url: &Url) -> Result<FetchedKeys, FetchError> {
         let answer = self.get(url).await?;
         Ok(FetchedKeys { keys: KeySet::parse(&answer.body)?, max_age: max_age(&answer) })
@@ -168,8 +169,8 @@ impl KeyFetcher {
         self.jwks_url.as_ref().or(fresh.map(|(url, _)| url)).cloned()
     }
 
-    /// Where the issuer says its keys are. It may not send us to another host: then `jwks_url` has to be
-    /// configured, so that the operator decides whose keys are believed.
+    /// Discovers the `jwks_uri`. It must be at the issuer's host: for another host the operator has to set
+    /// `jwks_url`, because that decides whose keys are trusted.
     async fn discover(&self) -> Result<Url, FetchError> {
         let body = self.get(&self.discovery).await?.body;
         let fault = |fault: JsonFault| FetchError::Discovery(format!("it is {fault}"));
@@ -182,7 +183,7 @@ impl KeyFetcher {
         let url = url.ok_or_else(|| FetchError::Discovery("it has no usable jwks_uri".into()))?;
         let scheme_is_kept = url.scheme() == "https" || url.scheme() == self.discovery.scheme();
         if !scheme_is_kept || url.host() != self.discovery.host() || !url.username().is_empty() {
-            let text = "its jwks_uri is at another host or not https; if that is right, set jwks_url";
+            let text = "its jwks_uri is at another host or not https; if that is intended, set jwks_url";
             return Err(FetchError::Discovery(text.into()));
         }
         Ok(url)

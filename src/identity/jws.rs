@@ -1,6 +1,6 @@
-//! Takes a compact JWS apart (RFC 7515, section 7.1) and judges its header; believes nothing of it.
+//! Parses a compact JWS (RFC 7515, section 7.1) and checks its header. Nothing is trusted yet.
 //!
-//! Everything here happens before the signature is checked, so faults carry no bytes of the token.
+//! All of this happens before the signature is checked, so errors carry no bytes of the token.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -12,29 +12,29 @@ use super::strict_json::{JsonFault, TextOrList};
 use super::verify_error::{AlgorithmFault, HeaderFault, VerifyError};
 use crate::config::SignatureAlgorithm;
 
-/// STS takes `WebIdentityToken`s of 4 to 20,000 characters (API reference, `AssumeRoleWithWebIdentity`).
+/// STS accepts a `WebIdentityToken` of 4 to 20,000 characters (API reference, `AssumeRoleWithWebIdentity`).
 pub(super) const MAX_TOKEN_BYTES: usize = 20_000;
 
-/// Longest decoded header or payload: what [`MAX_TOKEN_BYTES`] of base64url can hold. There is no limit of its own for
-/// either, nor for a key id or the number of members.
+/// Longest decoded header or payload: the capacity of [`MAX_TOKEN_BYTES`] of base64url. Header, payload, key
+/// id and the number of members have no other limit.
 pub(super) const MAX_PART_BYTES: usize = MAX_TOKEN_BYTES / 4 * 3;
 
-/// A token whose shape is right. `algorithm`, `key_id` and `issuer` are what it claims, for choosing the key.
+/// A well-formed token. `algorithm`, `key_id` and `issuer` are its unverified claims, used to choose the key.
 pub(super) struct UnverifiedToken<'a> {
     pub(super) algorithm: SignatureAlgorithm,
     pub(super) key_id: Option<String>,
     pub(super) issuer: String,
     token_type: Option<String>,
-    /// Header and payload with the dot between them, as they came.
+    /// Header and payload with the dot between them, unchanged.
     pub(super) signed: &'a [u8],
-    /// With it, header and payload are a credential again.
+    /// Zeroized, because header, payload and signature together are the credential.
     pub(super) signature: Zeroizing<Vec<u8>>,
-    /// Decoded.
+    /// The decoded payload.
     pub(super) payload: Zeroizing<Vec<u8>>,
 }
 
-/// The members of the header that are looked at. `jku`, `x5u`, `jwk` and `x5c` are not: keys come from the
-/// configured issuer alone.
+/// The header members that are read. `jku`, `x5u`, `jwk` and `x5c` are ignored: keys come only from the
+/// configured issuer.
 #[derive(Deserialize)]
 struct JwsHeader {
     #[serde(default)]
@@ -51,7 +51,7 @@ struct JwsHeader {
     zip: TextOrList,
 }
 
-/// The one member of the payload that is read before the signature holds.
+/// The only payload member that is read before the signature holds.
 #[derive(Deserialize)]
 struct ClaimedIssuer {
     #[serde(default)]
@@ -101,14 +101,15 @@ impl<'a> UnverifiedToken<'a> {
         self.token_type.as_deref()
     }
 
-    /// Whether the header's `typ` is one of `accepted` (lower-case) or absent. A media type may leave out
-    /// `application/`, and ignores case (RFC 7515, section 4.1.9).
+    /// True if the header's `typ` is absent or one of `accepted` (lower-case). A media type may omit
+    /// `application/` and ignores case (RFC 7515, section 4.1.9).
     pub(super) fn has_type(&self, accepted: &[String]) -> bool {
         self.token_type.as_ref().is_none_or(|own| accepted.contains(own))
     }
 }
 
-/// Canonical base64url: no padding, no line ends, no bits left over, so that one token has one spelling.
+/// Decodes canonical base64url: no padding, no line breaks, no leftover bits, so that a token has only one
+/// spelling.
 fn decode(text: &[u8], part: &'static str) -> Result<Zeroizing<Vec<u8>>, VerifyError> {
     URL_SAFE_NO_PAD.decode(text).map(Zeroizing::new).map_err(|_| VerifyError::BadEncoding { part })
 }
@@ -149,8 +150,8 @@ fn token_type(typ: &TextOrList) -> Result<Option<String>, VerifyError> {
     }
 }
 
-/// Reads `iss` and passes over everything else without building it; the strict reading of the whole payload
-/// waits until the signature holds.
+/// Reads `iss` and skips everything else without building it. The strict parse of the whole payload waits
+/// until the signature holds.
 fn claimed_issuer(payload: &[u8]) -> Result<String, VerifyError> {
     if payload.len() > MAX_PART_BYTES {
         return Err(VerifyError::BadPayload(JsonFault::TooLong));

@@ -1,4 +1,4 @@
-//! Holds an issuer's keys and decides when they are fetched again and when they are too old.
+//! Cache of an issuer's keys: refresh schedule, refetches for unknown keys, and maximum age.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -15,46 +15,46 @@ use crate::config::IssuerSettings;
 use crate::secret::TokenDigest;
 use crate::supervisor::{TaskKind, TaskName, TaskSupervisor};
 
-/// Shortest time a key set is kept, whatever its issuer says.
+/// Shortest time between regular refreshes, regardless of `max-age`.
 const LEAST_REFRESH: Duration = Duration::from_secs(30);
 
-/// Wait after a first failure, doubled up to [`LEAST_REFRESH`].
+/// Delay after a first failure, doubled up to [`LEAST_REFRESH`].
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 
-/// The keys of one issuer, kept fresh by a task on the control-plane runtime that ends when this is dropped.
+/// Keys of one issuer. A task on the control-plane runtime refreshes them; dropping the store ends the task.
 #[derive(Debug)]
 pub struct KeyStore {
     shared: Arc<StoreState>,
     _task: DropGuard,
 }
 
-/// How a key set is at the moment.
+/// Current state of a key set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyStatus {
     /// Keys in the last good set.
     pub keys: usize,
-    /// Keys of the last good set that are not used.
+    /// Skipped keys of the last good set.
     pub left_out: usize,
-    /// Time since the last good fetch, or since the start when there was none.
+    /// Time since the last good fetch, or since start if there was none.
     pub age: Duration,
-    /// Age from which the keys are no longer used.
+    /// Age at which the keys are no longer used.
     pub max_age: Duration,
-    /// Whether there is a set and it is not too old: whether tokens can be verified.
+    /// True if tokens can be verified: there is a set and it is not too old.
     pub usable: bool,
-    /// Fetches since the start.
+    /// Fetches since start.
     pub fetches: FetchCounts,
-    /// Seconds by which this machine's clock is ahead of that of the issuer; `None` before its first answer.
+    /// Seconds by which this machine's clock is ahead of the issuer's; `None` before its first response.
     pub clock_ahead: Option<i64>,
 }
 
-/// The answer to a token whose key is unknown or whose signature does not hold.
+/// Result of a refetch for a token whose key is unknown or whose signature does not hold.
 #[derive(Debug)]
 pub(super) enum RefetchAnswer {
-    /// The set of a fetch that began after the question.
+    /// Key set of a fetch that began after the request.
     Keys(Arc<KeySet>),
     /// The fetch failed, so the issuer may have a new key.
     Failed,
-    /// A fetch for this very token has been in vain lately.
+    /// No fetch: one for this very token was made recently and did not help.
     InVain,
 }
 
@@ -66,12 +66,12 @@ struct StoreState {
     wanted: Notify,
     progress: watch::Sender<FetchProgress>,
     spent: SpentTokens,
-    /// Keys that the log has named.
+    /// Skipped keys that were logged.
     named: Mutex<Vec<LeftOut>>,
     started: Instant,
     refresh: Duration,
     max_stale: Duration,
-    /// Least time between two fetches for tokens: strangers can send any number of those.
+    /// Least time between two fetches for tokens, because anyone can send any number of bad tokens.
     refetch_interval: Duration,
 }
 
@@ -81,27 +81,27 @@ struct LoadedKeys {
     at: Instant,
 }
 
-/// What waiting logins look at.
+/// Progress of fetches, watched by waiting logins.
 #[derive(Clone, Copy, Debug, Default)]
 struct FetchProgress {
-    /// Fetches that have begun.
+    /// Fetches begun.
     begun: u64,
-    /// Fetches that have ended, well or badly.
+    /// Fetches ended, successfully or not.
     ended: u64,
     /// True if the last ended fetch failed.
     failed: bool,
-    /// True if the next fetch begins at once.
+    /// True if the next fetch begins immediately.
     at_once: bool,
-    /// A token asks for the next fetch.
+    /// Reason of a token's request for the next fetch.
     asked: Option<RefetchCause>,
-    /// When the last fetch that a token had asked for began.
+    /// Start of the last fetch that a token requested.
     last_asked: Option<Instant>,
     counts: FetchCounts,
 }
 
 impl FetchProgress {
-    /// When the next fetch begins, if it would begin at `regular` without being asked for.
-    fn due(&self, regular: Instant, now: Instant, interval: Duration) -> Instant {
+    /// Start of the next fetch. `regular` is its time if no token requests one.
+    fn next_fetch(&self, regular: Instant, now: Instant, interval: Duration) -> Instant {
         if self.at_once {
             return now;
         }
@@ -114,7 +114,7 @@ impl FetchProgress {
 }
 
 impl KeyStore {
-    /// Starts the refreshing task; does not wait for the issuer and does not need it to be up.
+    /// Starts the refresh task. Does not wait for the issuer, which may be down.
     pub fn start(settings: &IssuerSettings, fetcher: KeyFetcher, supervisor: &TaskSupervisor) -> Self {
         let shared = Arc::new(StoreState::new(settings, fetcher));
         let stop = CancellationToken::new();
@@ -127,15 +127,15 @@ impl KeyStore {
         Self { shared, _task: stop.drop_guard() }
     }
 
-    /// Fetches the keys again, from now on with `fetcher`: for unchanged settings whose certificate authorities
-    /// may have changed. The keys there are stay in use meanwhile.
+    /// Fetches the keys again, now and later with `fetcher`. Used if the settings are unchanged but the
+    /// certificate authorities may have changed. The current keys stay in use meanwhile.
     pub fn renew(&self, fetcher: KeyFetcher) {
         self.shared.fetcher.store(Arc::new(fetcher));
         self.shared.progress.send_modify(|progress| progress.at_once = true);
         self.shared.wanted.notify_one();
     }
 
-    /// How the key set is, for health, metrics and `doctor`.
+    /// State of the key set, for health, metrics and `doctor`.
     pub fn status(&self) -> KeyStatus {
         let current = self.shared.current.load_full();
         KeyStatus {
@@ -149,8 +149,7 @@ impl KeyStore {
         }
     }
 
-    /// The key set, unless there is none or it is too old; waits for a fetch that is under way when there is
-    /// none yet.
+    /// The key set; `None` if there is none or it is too old. Waits for a running fetch if there is none yet.
     pub(super) async fn usable(&self) -> Option<Arc<KeySet>> {
         match self.shared.usable() {
             Some(keys) => Some(keys),
@@ -161,7 +160,7 @@ impl KeyStore {
         }
     }
 
-    /// The key set after the fetch that is under way; `None` when there is none under way, or it fails.
+    /// The key set after the running fetch; `None` if no fetch is running or it fails.
     pub(super) async fn after_running(&self) -> Option<Arc<KeySet>> {
         let progress = *self.shared.progress.borrow();
         let (first, running) = (progress.begun == 0, progress.begun > progress.ended);
@@ -172,9 +171,10 @@ impl KeyStore {
         self.shared.usable().filter(|_| !failed)
     }
 
-    /// The key set of a fetch that begins after this call. Concurrent callers share the fetch. Fetches for tokens begin at
-    /// least `jwks_refetch_interval` apart, and each caller waits for its fetch: a flood of made-up tokens cannot refuse the
-    /// bearer of a new key. A token causes one such fetch in [`TOKEN_PAUSE`](super::refetch::TOKEN_PAUSE).
+    /// Key set of a fetch that begins after this call. Concurrent callers share the fetch. Fetches for tokens
+    /// begin at least `jwks_refetch_interval` apart, and each caller waits for its fetch, so a flood of
+    /// forged tokens cannot cause the refusal of a token with a new key. A token causes one such fetch per
+    /// [`TOKEN_PAUSE`](super::refetch::TOKEN_PAUSE).
     pub(super) async fn refetched(&self, token: TokenDigest, cause: RefetchCause) -> RefetchAnswer {
         if self.shared.spent.contains(token, Instant::now()) {
             return RefetchAnswer::InVain;
@@ -219,10 +219,10 @@ impl StoreState {
         (loaded.at.elapsed() <= self.max_stale).then(|| Arc::clone(&loaded.keys))
     }
 
-    /// Waits until `number` fetches have ended; whether the last one failed.
+    /// Waits until `number` fetches have ended. Returns true if the last one failed.
     async fn after(&self, number: u64) -> bool {
         let mut progress = self.progress.subscribe();
-        // The sender lives as long as we.
+        // The sender lives as long as `self`.
         progress.wait_for(|progress| progress.ended >= number).await.is_ok_and(|progress| progress.failed)
     }
 
@@ -231,7 +231,7 @@ impl StoreState {
         loop {
             let (asked, mut fetching) = self.begin();
             let fetcher = self.fetcher.load_full();
-            // What a token has missed may be elsewhere by now.
+            // A set without the token's key may mean that the issuer moved its keys.
             let missed_in = asked.and_then(|_| self.usable());
             let fetched = fetcher.fetch(missed_in.as_deref()).await;
             fetching.failed = fetched.is_err();
@@ -252,8 +252,8 @@ impl StoreState {
         }
     }
 
-    /// Notes that a fetch begins; what it was asked for, where a token did.
-    fn begin(&self) -> (Option<RefetchCause>, Fetching<'_>) {
+    /// Records the start of a fetch. Returns the reason if a token requested it.
+    fn begin(&self) -> (Option<RefetchCause>, FetchGuard<'_>) {
         let mut asked = None;
         self.progress.send_modify(|progress| {
             progress.begun += 1;
@@ -264,7 +264,7 @@ impl StoreState {
                 progress.counts.asked(cause);
             }
         });
-        (asked, Fetching { shared: self, failed: true })
+        (asked, FetchGuard { shared: self, failed: true })
     }
 
     fn end(&self, failed: bool) {
@@ -275,13 +275,13 @@ impl StoreState {
         });
     }
 
-    /// Waits until the next fetch is due: after `pause`, or earlier if it is asked for.
+    /// Waits until the next fetch is due: after `pause`, or earlier on request.
     async fn rest(&self, pause: Duration) {
         let regular = Instant::now() + pause;
         loop {
-            let due = self.progress.borrow().due(regular, Instant::now(), self.refetch_interval);
+            let next = self.progress.borrow().next_fetch(regular, Instant::now(), self.refetch_interval);
             tokio::select! {
-                () = sleep_until(due) => return,
+                () = sleep_until(next) => return,
                 () = self.wanted.notified() => {}
             }
         }
@@ -295,15 +295,15 @@ impl StoreState {
         fetched.max_age.unwrap_or(self.refresh).clamp(LEAST_REFRESH, self.refresh.max(LEAST_REFRESH))
     }
 
-    /// Names each key that is not used, once.
+    /// Logs each skipped key once.
     fn name_left_out(&self, left_out: &[LeftOut]) {
         let mut named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
         for LeftOut { name, fault } in left_out.iter().filter(|one| !named.contains(one)) {
             let issuer = &self.issuer;
             if fault.is_other_purpose() {
-                tracing::info!(issuer, key = name, reason = %fault, "a key of the issuer is not for tokens");
+                tracing::info!(issuer, key = name, reason = %fault, "issuer key has another purpose and is not used");
             } else {
-                tracing::warn!(issuer, key = name, reason = %fault, "a key of the issuer cannot be used");
+                tracing::warn!(issuer, key = name, reason = %fault, "issuer key cannot be used");
             }
         }
         *named = left_out.to_vec();
@@ -311,17 +311,17 @@ impl StoreState {
 
     fn report(&self, error: &FetchError) {
         let usable = self.usable().is_some();
-        tracing::warn!(issuer = self.issuer, %error, usable, "the key set cannot be fetched");
+        tracing::warn!(issuer = self.issuer, %error, usable, "key set fetch failed");
     }
 }
 
-/// A fetch in progress. It ends when this is dropped, also by a panic, and those who wait for it go on.
-struct Fetching<'a> {
+/// Guard of a running fetch. Dropping it, also in a panic, ends the fetch and wakes the waiting logins.
+struct FetchGuard<'a> {
     shared: &'a StoreState,
     failed: bool,
 }
 
-impl Drop for Fetching<'_> {
+impl Drop for FetchGuard<'_> {
     fn drop(&mut self) {
         self.shared.end(self.failed);
     }

@@ -1,9 +1,9 @@
-//! From a client's token to the decision whom it may log in as: verification, key sets, policy.
+//! Decides which database user a client's token may log in as: verification, key sets, policy.
 //!
-//! [`verify::Verifier`] turns a [`Jwt`](crate::secret::Jwt) into [`VerifiedClaims`], and [`policy::AccessPolicy`]
-//! turns those into a [`Grant`]. Neither proof can be made anywhere else. Nothing here speaks to a client, to
-//! AWS or to a database; the only network traffic is the fetching of key sets, and that never runs on the
-//! thread of a login.
+//! [`verify::Verifier`] turns a [`Jwt`](crate::secret::Jwt) into [`VerifiedClaims`], and
+//! [`policy::AccessPolicy`] turns those into a [`Grant`]. Neither proof can be constructed elsewhere. This
+//! module does not talk to clients, AWS or databases. Its only network traffic is fetching key sets, which
+//! never runs on a login's thread.
 
 pub mod claim_rule;
 pub mod claims;
@@ -29,7 +29,7 @@ pub use claims::VerifiedClaims;
 pub use policy::{AccessPolicy, ConfiguredCluster, Grant, LoginRequest, PolicyError};
 pub use verify::Verifier;
 
-/// Claims for tests of other parts: those of a token of issuer `settings` whose signature holds.
+/// Claims for tests of other modules, as if from a token of `settings` whose signature holds.
 #[cfg(test)]
 pub(crate) fn verified(
     claims: &serde_json::Value,

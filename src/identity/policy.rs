@@ -1,4 +1,4 @@
-//! Decides whether verified claims may log in as they ask: cluster, startup user, database, session tag, group.
+//! Authorization of a login: cluster, startup user, database, session tag, group.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -23,13 +23,13 @@ impl ConfiguredCluster for Arc<ClusterSettings> {
     }
 }
 
-/// The clusters and the rules that lead people to them.
+/// The clusters and their access rules.
 #[derive(Clone, Debug)]
 pub struct AccessPolicy<C = Arc<ClusterSettings>> {
     clusters: Vec<C>,
 }
 
-/// What the client asked for, and by which way it came; nothing of it is trusted.
+/// Untrusted request of a client, and the listener and server name it used.
 #[derive(Clone, Debug)]
 pub struct LoginRequest<'a> {
     /// `user`
@@ -40,14 +40,14 @@ pub struct LoginRequest<'a> {
     pub listener: &'a str,
     /// The server name of its TLS (SNI).
     pub server_name: Option<&'a str>,
-    /// Whether it sent the parameter `options`.
+    /// True if the client sent the parameter `options`.
     pub options: bool,
-    /// Canonical names of the settings it sets, by `options` or by name.
+    /// Canonical names of the settings that the client sets, in `options` or by name.
     pub settings: Vec<String>,
 }
 
 impl<C: ConfiguredCluster> AccessPolicy<C> {
-    /// The rules that `clusters` are configured with. No connection may lead to two of them.
+    /// Takes the rules from `clusters`. No connection may match two of them.
     pub fn new(clusters: Vec<C>) -> Self {
         Self { clusters }
     }
@@ -57,8 +57,8 @@ impl<C: ConfiguredCluster> AccessPolicy<C> {
         &self.clusters
     }
 
-    /// Decides the cluster, the database and the database user of a login. The grant holds what the server will be
-    /// asked for; the cluster beside it is the one it is for.
+    /// Decides cluster, role, database user and database. The grant holds everything that is requested from the
+    /// server; the returned cluster is the one it is for.
     pub fn authorise(
         &self,
         claims: VerifiedClaims,
@@ -99,7 +99,7 @@ impl<C: ConfiguredCluster> AccessPolicy<C> {
     }
 }
 
-/// The role of this person in `cluster`, if the person may use it at all; else the rule that says no.
+/// The person's role in `cluster`. The error is the rule that denies access, for the log.
 fn admit<'c>(cluster: &'c ClusterSettings, claims: &VerifiedClaims) -> Result<&'c RoleArn, String> {
     let issuer = claims.issuer_name();
     if cluster.issuers.as_ref().is_some_and(|issuers| !issuers.iter().any(|name| name == issuer)) {
@@ -112,12 +112,12 @@ fn admit<'c>(cluster: &'c ClusterSettings, claims: &VerifiedClaims) -> Result<&'
         .map_or(RuleVerdict::Holds, |allow| claim_rule::any_of(allow, issuer, claims.members()))
     {
         RuleVerdict::Holds => Ok(role),
-        RuleVerdict::Fails => Err("no rule of cluster.allow fits the token".to_owned()),
-        RuleVerdict::Undecided(doubt) => Err(format!("no rule of cluster.allow fits the token; {doubt}")),
+        RuleVerdict::Fails => Err("no rule of cluster.allow matches the token".to_owned()),
+        RuleVerdict::Undecided(doubt) => Err(format!("no rule of cluster.allow matches the token; {doubt}")),
     }
 }
 
-/// Settings that a group's sessions begin with.
+/// Settings at the start of a session of this group.
 fn settings_of(group: &GroupSettings) -> Vec<(&'static str, String)> {
     let mut settings = Vec::new();
     if group.read_only {
@@ -129,7 +129,8 @@ fn settings_of(group: &GroupSettings) -> Vec<(&'static str, String)> {
     settings
 }
 
-/// Some sites forbid changing what the session begins with, so that the audit record's user is the role.
+/// Rejects settings that the cluster forbids. Some sites forbid changing initial settings, for example
+/// `role`, so that the user in the audit record is the role in effect.
 fn check_settings(rules: &OptionRules, request: &LoginRequest<'_>) -> Result<(), PolicyError> {
     if rules.forbid_options && request.options {
         return Err(PolicyError::ForbiddenSetting { name: "options".to_owned() });
@@ -140,20 +141,21 @@ fn check_settings(rules: &OptionRules, request: &LoginRequest<'_>) -> Result<(),
     }
 }
 
-/// The claim that AWS reads session tags from, in its nested and its flattened form (IAM user guide, "Passing
-/// session tags using AssumeRoleWithWebIdentity").
+/// The claim from which AWS reads session tags, nested and flattened (IAM user guide, "Passing session tags
+/// using AssumeRoleWithWebIdentity").
 const TAGS: &str = "https://aws.amazon.com/tags";
 const FLAT_TAGS: &str = "https://aws.amazon.com/tags/principal_tags/";
 const FLAT_TAG: &str = "https://aws.amazon.com/tags/principal_tags/dbuser";
 
-/// AWS compares the tag with the database user byte for byte; so do we, before anyone is asked.
+/// Compares the session tag `dbuser` with the database user byte for byte, as AWS does, before anything is
+/// sent.
 pub fn check_tag(claims: &VerifiedClaims, db_user: &DbUser) -> Result<(), PolicyError> {
     let nested = [TAGS, "principal_tags", "dbuser"].map(str::to_owned);
     let derived = || shown(db_user);
     let tag = match (claims.claim(&nested), claims.claim(&[FLAT_TAG.to_owned()])) {
         (None, None) => return Err(PolicyError::TagMissing { derived: derived() }),
         (Some(tag), None) | (None, Some(tag)) => db_user::one_text(tag, true),
-        // Which one AWS would take is not documented.
+        // AWS does not document which of the two it uses.
         (Some(_), Some(_)) => None,
     };
     match tag {
@@ -163,7 +165,8 @@ pub fn check_tag(claims: &VerifiedClaims, db_user: &DbUser) -> Result<(), Policy
     }
 }
 
-/// Whether AWS will find session tags in the token: then the role's trust policy has to allow them.
+/// True if AWS will find session tags in the token. The role's trust policy then has to allow
+/// `sts:TagSession`.
 pub fn carries_tags(claims: &VerifiedClaims) -> bool {
     claims.names().any(|name| name == TAGS || name.starts_with(FLAT_TAGS))
 }
@@ -176,7 +179,7 @@ fn cut(name: &str) -> String {
     printable(name, MAX_NAME_BYTES)
 }
 
-/// The decision that this subject may log in to this cluster, this database, as this database user.
+/// Proof of the decision that this subject may log in to this cluster and database as this database user.
 #[derive(Debug)]
 pub struct Grant {
     db_user: DbUser,
@@ -189,7 +192,7 @@ pub struct Grant {
 }
 
 impl Grant {
-    /// The derived database user: what is signed and sent upstream.
+    /// The derived database user, which is signed and sent upstream.
     pub fn db_user(&self) -> &DbUser {
         &self.db_user
     }
@@ -214,22 +217,22 @@ impl Grant {
         self.claims.subject()
     }
 
-    /// `jti`, when the token has one. Escape it before it is shown.
+    /// `jti`, if present. Escape it before showing it.
     pub fn token_id(&self) -> Option<&str> {
         self.claims.token_id()
     }
 
-    /// `azp`: where it is present, STS compares it instead of `aud`.
+    /// `azp`. If present, STS compares it instead of `aud`.
     pub fn azp(&self) -> Option<&str> {
         self.claims.azp()
     }
 
-    /// When the token expires, without leeway.
+    /// Expiry of the token, without leeway.
     pub fn expires_at(&self) -> SystemTime {
         self.claims.expires_at()
     }
 
-    /// Until when the token is accepted: with leeway.
+    /// End of the token's acceptance, with leeway.
     pub fn accepted_until(&self) -> SystemTime {
         self.claims.accepted_until()
     }
@@ -244,77 +247,78 @@ impl Grant {
         &self.role
     }
 
-    /// The group whose settings count.
+    /// The group whose settings apply.
     pub fn group(&self) -> Option<&GroupSettings> {
         self.group.and_then(|group| self.cluster.groups.get(group))
     }
 
-    /// Settings that the session begins with, whatever the client asks for. A user can change them later by
-    /// `SET`: they are a convenience and no wall.
+    /// Initial settings of the session; they override the client's. A user can change them later with `SET`,
+    /// so they are not access controls.
     pub fn settings(&self) -> &[(&'static str, String)] {
         &self.settings
     }
 }
 
-/// Why a genuine token may not log in as it asks.
+/// Reason why a genuine token may not log in as requested.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PolicyError {
-    /// No database user follows from the claims.
+    /// No database user can be derived from the claims.
     #[error(transparent)]
     Derive(#[from] DeriveError),
-    /// The connection string names another user than the token.
+    /// The connection string names a user other than the token's.
     #[error("asked for user \"{asked}\", the token is for \"{}\"", shown(derived))]
     UserMismatch {
-        /// What the client sent, escaped and cut.
+        /// User that the client sent, escaped and cut.
         asked: String,
-        /// What the token says.
+        /// User derived from the token.
         derived: DbUser,
     },
-    /// No cluster is reached by this way. The client is told the same as for `NotAllowed`.
-    #[error("no cluster serves database \"{database}\" on this way")]
+    /// No cluster matches the listener, server name and database. The client gets the same text as for
+    /// `NotAllowed`.
+    #[error("no cluster serves database \"{database}\" on this listener and server name")]
     NoCluster {
-        /// What the client sent, escaped and cut.
+        /// Database that the client sent, escaped and cut.
         database: String,
-        /// Whether the token says that its owner's groups are left out of it.
+        /// True if the token says that it leaves out its owner's groups.
         overage: bool,
     },
-    /// The cluster is not for this person.
+    /// The person may not use the cluster.
     #[error("not allowed to use database \"{database}\": {why}")]
     NotAllowed {
-        /// What the client sent, escaped and cut.
+        /// Database that the client sent, escaped and cut.
         database: String,
-        /// The rule that says no, for the log.
+        /// The rule that denies access, for the log.
         why: String,
-        /// Whether the token says that its owner's groups are left out of it.
+        /// True if the token says that it leaves out its owner's groups.
         overage: bool,
     },
-    /// The connection sets what it may not.
+    /// The connection sets a forbidden setting.
     #[error("the connection sets \"{name}\", which the cluster forbids")]
     ForbiddenSetting {
         /// The setting's name, escaped and cut.
         name: String,
     },
-    /// The database name is impossible.
-    #[error("the database name cannot be used: {0}")]
+    /// The database name is invalid.
+    #[error("the database name is invalid: {0}")]
     Database(NameError),
-    /// The session tag `dbuser` is demanded and absent.
+    /// The session tag `dbuser` is required and absent.
     #[error("the token carries no session tag dbuser, expected \"{derived}\"")]
     TagMissing {
-        /// What it must be.
+        /// Required value.
         derived: String,
     },
-    /// The session tag `dbuser` is not exactly one text.
-    #[error("the token's session tag dbuser is not exactly one text, expected \"{derived}\"")]
+    /// The session tag `dbuser` is not exactly one string.
+    #[error("the token's session tag dbuser is not exactly one string, expected \"{derived}\"")]
     TagMalformed {
-        /// What it must be.
+        /// Required value.
         derived: String,
     },
-    /// The session tag `dbuser` is somebody else.
+    /// The session tag `dbuser` names another user.
     #[error("the token's session tag dbuser is \"{tag}\", expected \"{derived}\"")]
     TagMismatch {
-        /// What it is, escaped and cut.
+        /// Actual value, escaped and cut.
         tag: String,
-        /// What it must be.
+        /// Required value.
         derived: String,
     },
 }

@@ -1,4 +1,5 @@
-//! The bookkeeping of fetches that tokens ask for: why, how many, and for which tokens in vain.
+//! Bookkeeping of key set fetches that tokens cause: reasons, counts, and tokens for which a fetch did not
+//! help.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,32 +9,32 @@ use tokio::time::Instant;
 
 use crate::secret::TokenDigest;
 
-/// Time for which a token that a fetch did not help causes no other fetch. A pool that tries the same token again and again
-/// is answered at once.
+/// Time for which a token that a fetch did not help causes no other fetch. A client pool that retries the
+/// same token gets its answer immediately.
 pub const TOKEN_PAUSE: Duration = Duration::from_secs(30);
 
-/// Most tokens remembered; the oldest goes first.
+/// Most tokens remembered; the oldest is dropped first.
 const MAX_SPENT: usize = 1_024;
 
-/// The reason why a token asks for a fetch.
+/// Reason why a token causes a fetch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RefetchCause {
-    /// No key goes with its `kid` and `alg`.
+    /// No key matches its `kid` and `alg`.
     UnknownKey,
-    /// No key that goes with it made the signature: the issuer may have a new key under the old `kid`.
+    /// No matching key made the signature: the issuer may have a new key under the old `kid`.
     BadSignature,
 }
 
-/// Numbers of fetches since the start.
+/// Numbers of fetches since start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FetchCounts {
-    /// Ended with a key set.
+    /// Fetches that returned a key set.
     pub good: u64,
-    /// Failed.
+    /// Fetches that failed.
     pub failed: u64,
-    /// Begun for an unknown key.
+    /// Fetches begun for an unknown key.
     pub for_unknown_key: u64,
-    /// Begun for a signature that did not hold.
+    /// Fetches begun for a signature that did not hold.
     pub for_bad_signature: u64,
 }
 
@@ -54,7 +55,7 @@ impl FetchCounts {
     }
 }
 
-/// Tokens that a fetch did not help, by digest, oldest first.
+/// Digests of tokens that a fetch did not help, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct SpentTokens(Mutex<VecDeque<(Instant, TokenDigest)>>);
 

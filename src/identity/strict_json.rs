@@ -1,7 +1,8 @@
-//! Reads JSON from strangers: refuses what two readers could understand differently, and bounds what it costs.
+//! Strict parser for untrusted JSON: rejects input that two readers could understand differently, and bounds
+//! cost.
 //!
-//! `serde_json` alone takes the last of two members with one name and nests 128 deep. It keeps integers up to
-//! 64 bits exact; anything else becomes a float, which nothing in this module's callers accepts.
+//! `serde_json` alone takes the last of two members with the same name and allows a depth of 127. It keeps
+//! integers up to 64 bits exact; other numbers become floats, which no caller of this module accepts.
 
 use std::cell::Cell;
 use std::collections::HashSet;
@@ -11,32 +12,32 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-/// Objects and arrays inside each other, the outermost included: one less than `serde_json` reads (its recursion limit is
-/// 128). RFC 8259, section 9, lets every reader have such a limit; .NET's is 64.
+/// Deepest nesting of objects and arrays, the outermost included: one less than `serde_json` reads (its
+/// recursion limit is 128). RFC 8259, section 9, allows such a limit; .NET's is 64.
 pub const MAX_DEPTH: usize = 126;
 
-/// Why a text is not the one strict JSON object that was expected.
+/// Reason why the input is not one strict JSON object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum JsonFault {
-    /// More bytes than its place allows.
+    /// The input is longer than its limit.
     #[error("too long")]
     TooLong,
-    /// Not JSON, bytes after its end included.
+    /// The input is not JSON, or has bytes after its end.
     #[error("not JSON")]
     NotJson,
-    /// JSON, and not an object.
+    /// The input is JSON but not an object.
     #[error("not a JSON object")]
     NotAnObject,
-    /// An object holds two members of one name.
+    /// An object has two members with the same name.
     #[error("a member occurs twice")]
     Duplicate,
-    /// Nested deeper than [`MAX_DEPTH`].
+    /// The input is nested deeper than [`MAX_DEPTH`].
     #[error("nested deeper than {MAX_DEPTH} levels")]
     TooDeep,
 }
 
-/// Checks that `bytes` is one strict JSON object of at most `max_bytes`, and keeps nothing of it: what is read
-/// before a signature holds must not cost much memory.
+/// Checks that `bytes` is one strict JSON object of at most `max_bytes`. Builds nothing, because input must
+/// not cost much memory before its signature holds.
 pub fn check_object(bytes: &[u8], max_bytes: usize) -> Result<(), JsonFault> {
     if bytes.len() > max_bytes {
         return Err(JsonFault::TooLong);
@@ -51,20 +52,20 @@ pub fn check_object(bytes: &[u8], max_bytes: usize) -> Result<(), JsonFault> {
     if first == Some(&b'{') { Ok(()) } else { Err(JsonFault::NotAnObject) }
 }
 
-/// The strict JSON object of at most `max_bytes` in `bytes`.
+/// Parses one strict JSON object of at most `max_bytes`.
 pub fn parse_object(bytes: &[u8], max_bytes: usize) -> Result<Map<String, Value>, JsonFault> {
     check_object(bytes, max_bytes)?;
     serde_json::from_slice(bytes).map_err(|_| JsonFault::NotJson)
 }
 
-/// The strict JSON object in a page of an issuer, whose length the caller has bounded. A byte order mark before it is
-/// ignored, as RFC 8259, section 8.1, allows.
+/// Parses the strict JSON object in an issuer's document. The caller bounds its length. A byte order mark
+/// before it is ignored, as RFC 8259, section 8.1, allows.
 pub fn parse_document(page: &[u8]) -> Result<Map<String, Value>, JsonFault> {
     parse_object(page.strip_prefix("\u{feff}".as_bytes()).unwrap_or(page), usize::MAX)
 }
 
-/// The elements of the list `name` in a page of an issuer, unread, so that each can be judged alone; `None` when there is no
-/// such list. The object around it is strict. The caller has bounded the length.
+/// The unparsed elements of the list `name` in an issuer's document, so that each can be parsed on its own;
+/// `None` if there is no such list. The enclosing object is strict. The caller bounds the length.
 pub fn raw_list<'p>(page: &'p [u8], name: &str) -> Result<Option<Vec<&'p RawValue>>, JsonFault> {
     let page = page.strip_prefix("\u{feff}".as_bytes()).unwrap_or(page);
     let members: RawMembers<'p> = serde_json::from_slice(page)
@@ -77,7 +78,7 @@ pub fn raw_list<'p>(page: &'p [u8], name: &str) -> Result<Option<Vec<&'p RawValu
     Ok(list.and_then(|(_, value)| serde_json::from_str(value.get()).ok()))
 }
 
-/// The members of an object in their order, their values unread.
+/// The members of an object in order, with unparsed values.
 struct RawMembers<'p>(Vec<(String, &'p RawValue)>);
 
 impl<'de> serde::Deserialize<'de> for RawMembers<'de> {
@@ -109,7 +110,7 @@ struct JsonChecker<'a> {
 }
 
 impl JsonChecker<'_> {
-    /// The checker for what is inside this value.
+    /// Depth left for the elements of this value.
     fn inside<E: serde::de::Error>(&self) -> Result<usize, E> {
         self.depth_left.checked_sub(1).ok_or_else(|| self.stop(JsonFault::TooDeep))
     }
@@ -178,16 +179,16 @@ impl<'de> Visitor<'de> for JsonChecker<'_> {
     }
 }
 
-/// A member that should be a text. Reading it never fails for its type, so that one odd member does not spoil its
-/// surroundings; lists and objects are passed over, not built.
+/// A member that should be a string. Reading never fails for another type, so that one wrong member does not
+/// affect the others; lists and objects are skipped, not built.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum TextOrList {
-    /// There is none, or it is `null`.
+    /// The member is absent or `null`.
     #[default]
     Absent,
-    /// A text.
+    /// A string.
     Text(String),
-    /// Anything else.
+    /// Any other value.
     Other,
 }
 

@@ -1,5 +1,5 @@
-//! The one place that decides cluster and database of a login. The name that is looked up in `databases` is the name
-//! that is granted, whether the client gave it, the configuration, or the derived user.
+//! The only place that decides cluster and database of a login. The granted name is the name that was looked
+//! up in `databases`, whether it came from the client, the configuration or the derived user.
 
 use super::claims::VerifiedClaims;
 use super::db_user::DeriveError;
@@ -8,14 +8,15 @@ use super::{claim_rule, db_user};
 use crate::config::ClusterSettings;
 use crate::names::{MAX_NAME_BYTES, printable};
 
-/// The cluster of a login, and the database there.
+/// Cluster and database of a login.
 pub(super) struct LoginTarget<'p, C> {
     pub(super) cluster: &'p C,
-    /// As clients name it; the cluster serves it. The error is why no database follows from the claims.
+    /// Database name as clients use it; the cluster serves it. The error is the reason why no database can be
+    /// derived from the claims.
     pub(super) database: Result<String, DeriveError>,
 }
 
-/// Where the name of a database comes from; an earlier one takes precedence over a later one.
+/// Source of a database name, in order of precedence.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum NameSource {
     /// The client's `database`.
@@ -26,18 +27,19 @@ enum NameSource {
     User,
 }
 
-/// The target of what is asked for. No two clusters serve one database on one way, so that a name leads to at most one;
-/// a connection that names no database is refused where several could be meant.
+/// Chooses cluster and database of a request. No two clusters serve the same database on the same listener and
+/// server name, so a name selects at most one cluster. A connection without a database is refused if several
+/// clusters match.
 pub(super) fn choose<'p, C: ConfiguredCluster>(
     clusters: &'p [C],
     claims: &VerifiedClaims,
-    asked: &LoginRequest<'_>,
+    request: &LoginRequest<'_>,
 ) -> Result<LoginTarget<'p, C>, PolicyError> {
     let overage = claim_rule::has_groups_overage(claims.members());
-    let is_reached = |it: &&C| it.settings().route.is_reached_by(asked.listener, asked.server_name);
+    let is_reached = |it: &&C| it.settings().route.is_reached_by(request.listener, request.server_name);
     let reached = clusters.iter().filter(is_reached);
     let reached: Vec<_> =
-        reached.map(|cluster| (cluster, requested(cluster.settings(), claims, asked))).collect();
+        reached.map(|cluster| (cluster, requested(cluster.settings(), claims, request))).collect();
     for source in [NameSource::Client, NameSource::Configuration, NameSource::User] {
         let serving = reached.iter().filter_map(|(cluster, (from, name))| {
             let name = name.as_ref().ok().filter(|name| cluster.settings().route.serves(name))?;
@@ -47,28 +49,28 @@ pub(super) fn choose<'p, C: ConfiguredCluster>(
             [] => {}
             [(cluster, name)] => return Ok(LoginTarget { cluster, database: Ok(name.clone()) }),
             _ => {
-                let why = "the connection names no database, and several clusters could be meant".to_owned();
-                return Err(PolicyError::NotAllowed { database: shown(asked), why, overage });
+                let why = "the connection names no database, and several clusters match".to_owned();
+                return Err(PolicyError::NotAllowed { database: shown(request), why, overage });
             }
         }
     }
     match &reached[..] {
-        // Whoever may use the cluster is told what is wrong with the claim.
+        // A person who may use the cluster gets the fault of the claim.
         [(cluster, (_, Err(why)))] => Ok(LoginTarget { cluster, database: Err(why.clone()) }),
         [(_, (_, Ok(name)))] => {
             Err(PolicyError::NoCluster { database: printable(name, MAX_NAME_BYTES), overage })
         }
-        _ => Err(PolicyError::NoCluster { database: shown(asked), overage }),
+        _ => Err(PolicyError::NoCluster { database: shown(request), overage }),
     }
 }
 
-/// The database that this connection means in `cluster`.
+/// Name and source of the database that this connection requests in `cluster`.
 fn requested(
     cluster: &ClusterSettings,
     claims: &VerifiedClaims,
-    asked: &LoginRequest<'_>,
+    request: &LoginRequest<'_>,
 ) -> (NameSource, Result<String, DeriveError>) {
-    if let Some(name) = named(cluster, claims, asked) {
+    if let Some(name) = named(cluster, claims, request) {
         return (NameSource::Client, Ok(name.to_owned()));
     }
     if let Some(name) = &cluster.route.default_database {
@@ -78,21 +80,21 @@ fn requested(
     (NameSource::User, user.map(|user| user.as_str().to_owned()))
 }
 
-/// The database that the client names. libpq sends the user's name where the database is left out, so that a placeholder
-/// as user and database names none, unless the cluster has a database of that very name.
+/// The database that the client names. libpq sends the user's name if no database is given. A placeholder as
+/// both user and database therefore counts as no database, unless the cluster has a database of that name.
 fn named<'a>(
     cluster: &ClusterSettings,
     claims: &VerifiedClaims,
-    asked: &LoginRequest<'a>,
+    request: &LoginRequest<'a>,
 ) -> Option<&'a str> {
-    let name = asked.database?;
+    let name = request.database?;
     let rule = cluster.user.of(claims.issuer_name());
     let placeholder =
-        name == asked.user && rule.is_some_and(|rule| rule.placeholders.iter().any(|one| one == name));
+        name == request.user && rule.is_some_and(|rule| rule.placeholders.iter().any(|one| one == name));
     (!placeholder || cluster.route.spells_out(name)).then_some(name)
 }
 
-/// What the client asked for, escaped and cut.
-pub(super) fn shown(asked: &LoginRequest<'_>) -> String {
-    printable(asked.database.unwrap_or(asked.user), MAX_NAME_BYTES)
+/// Requested database, or the user in its place, escaped and cut.
+pub(super) fn shown(request: &LoginRequest<'_>) -> String {
+    printable(request.database.unwrap_or(request.user), MAX_NAME_BYTES)
 }

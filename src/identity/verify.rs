@@ -1,4 +1,4 @@
-//! Decides whether a token is genuine: the order of the checks.
+//! Verification of a token, in the order of the checks.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::clock::Clock;
 use crate::config::{AcceptedIssuer, IssuerSettings};
 use crate::secret::Jwt;
 
-/// Checks tokens of the configured issuers. One for the process, shared by every core.
+/// Verifies tokens of the configured issuers. One instance per configuration, shared by all workers.
 #[derive(Debug)]
 pub struct Verifier {
     issuers: Vec<(IssuerSettings, Arc<KeyStore>)>,
@@ -22,7 +22,7 @@ pub struct Verifier {
 }
 
 impl Verifier {
-    /// `issuers` pairs each `[[issuer]]` with its running key store; no two have the same `url`.
+    /// `issuers` pairs each `[[issuer]]` with its running key store. No two have the same `url`.
     pub fn new(issuers: Vec<(IssuerSettings, Arc<KeyStore>)>, clock: Clock) -> Self {
         Self { issuers, clock }
     }
@@ -32,8 +32,8 @@ impl Verifier {
         self.issuers.iter().map(|(settings, keys)| (settings, keys))
     }
 
-    /// Verifies one token. Waits for the issuer only when no known key made the signature: for its turn among such
-    /// tokens and for the fetch. Dropping the future leaves nothing behind.
+    /// Verifies one token. Waits for the issuer only if no known key made the signature: for its turn among
+    /// such tokens and for the fetch. The future may be dropped at any time.
     pub async fn verify(&self, jwt: &Jwt) -> Result<VerifiedClaims, VerifyError> {
         let token = UnverifiedToken::parse(jwt.expose())?;
         let (settings, keys, accepted) = self
@@ -54,8 +54,8 @@ impl Verifier {
     }
 }
 
-/// Checks that a key of the issuer made the signature. A token with an unknown key or with a signature that does not hold
-/// causes one fetch: the issuer may have a new key, also under an old `kid`.
+/// Checks that one of the issuer's keys made the signature. An unknown key or a signature that does not hold
+/// causes one fetch, because the issuer may have a new key, even under an old `kid`.
 async fn check_signature(
     jwt: &Jwt,
     token: &UnverifiedToken<'_>,
@@ -86,8 +86,8 @@ async fn check_signature(
     })
 }
 
-/// Checks the signature with the keys that the token may mean. The inner error says which keys might help. A key that
-/// says whose tokens it signs is not tried for those of another tenant.
+/// Checks the signature with the keys that match the token. The inner error is the reason for a refetch. A
+/// key that names the issuer whose tokens it signs is not tried for tokens of another tenant.
 fn signed_by(
     keys: &KeySet,
     token: &UnverifiedToken<'_>,

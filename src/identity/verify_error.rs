@@ -1,27 +1,27 @@
-//! Every way in which a token can fail verification, as facts for others to explain.
+//! All faults of a token, as facts. `session::explain` words them for clients.
 
 use super::claim_rule::ClaimDoubt;
 use super::jwks::MAX_TRIES;
 use super::strict_json::JsonFault;
 use crate::config::SignatureAlgorithm;
 
-/// Why a token is not believed: facts for the session to explain. `Display` is for the log; it never holds
-/// bytes of a token whose signature did not hold.
+/// Reason why a token is rejected. `Display` is for the log and never contains bytes of a token whose
+/// signature did not hold.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum VerifyError {
-    /// Longer than any token STS takes.
+    /// The token is longer than STS accepts.
     #[error("the token has {bytes} bytes")]
     TooLong {
-        /// Its length.
+        /// Length of the token.
         bytes: usize,
     },
-    /// Not three parts with dots between them.
+    /// The token does not consist of three parts separated by dots.
     #[error("the token has {parts} parts instead of 3")]
     NotAJwt {
-        /// How many it has.
+        /// Number of parts.
         parts: usize,
     },
-    /// Five parts: a JWE, which only its audience can read.
+    /// Five parts: a JWE, which only its audience can decrypt.
     #[error("the token is encrypted (JWE)")]
     Encrypted,
     /// A part is not canonical base64url without padding.
@@ -30,7 +30,7 @@ pub enum VerifyError {
         /// `header`, `payload` or `signature`.
         part: &'static str,
     },
-    /// The header is not what RFC 7515 says.
+    /// The header violates RFC 7515.
     #[error("the token's header is unusable: {0}")]
     BadHeader(#[from] HeaderFault),
     /// The payload is not one strict JSON object.
@@ -42,13 +42,13 @@ pub enum VerifyError {
     /// The header demands an extension (`crit`, `b64` or `zip`).
     #[error("the token's header has {0}")]
     CriticalHeader(&'static str),
-    /// `typ` says that the token is for another purpose.
-    #[error("the token's typ is not an accepted one")]
+    /// `typ` names another purpose.
+    #[error("the token's typ is not accepted")]
     TokenType,
-    /// No `iss`, or not a text.
-    #[error("the token has no iss that is a text")]
+    /// `iss` is absent or not a string.
+    #[error("the token has no iss claim that is a string")]
     NoIssuer,
-    /// `iss` is none of the configured issuers.
+    /// `iss` is not a configured issuer.
     #[error("the token's issuer is not configured")]
     UnknownIssuer,
     /// The issuer's key set is known and has no such key.
@@ -57,23 +57,23 @@ pub enum VerifyError {
         /// The operator's name for the issuer.
         issuer: String,
     },
-    /// The token's `kid` and `alg` leave more keys than are tried.
+    /// More keys match the token's `kid` and `alg` than are tried.
     #[error(
-        "issuer {issuer}: {candidates} keys go with the token's kid and algorithm, and at most {MAX_TRIES} are tried"
+        "issuer {issuer}: {candidates} keys match the token's kid and algorithm; at most {MAX_TRIES} are tried"
     )]
     TooManyKeys {
         /// The operator's name for the issuer.
         issuer: String,
-        /// How many keys it could mean.
+        /// Number of matching keys.
         candidates: usize,
     },
-    /// The issuer cannot be reached and no key set is fresh enough: not the user's fault.
+    /// The issuer cannot be reached and no key set is fresh enough. Not the user's fault.
     #[error("issuer {issuer}: no usable key set")]
     KeysUnavailable {
         /// The operator's name for the issuer.
         issuer: String,
     },
-    /// No key made this signature over these bytes.
+    /// No key of the issuer made this signature.
     #[error("the token's signature does not hold")]
     BadSignature,
     /// A claim that every token must have is absent.
@@ -85,57 +85,57 @@ pub enum VerifyError {
     /// A claim has the wrong type or an impossible value.
     #[error("the token's {0} claim is malformed")]
     BadClaim(&'static str),
-    /// `exp` is over, leeway included.
+    /// `exp` plus leeway has passed.
     #[error("the token expired {seconds_ago} s ago")]
     Expired {
-        /// Since `exp`.
+        /// Seconds since `exp`.
         seconds_ago: u64,
     },
-    /// `nbf` is ahead, leeway included.
+    /// `nbf` minus leeway is in the future.
     #[error("the token is valid in {in_seconds} s")]
     NotYetValid {
-        /// Until `nbf`.
+        /// Seconds until `nbf`.
         in_seconds: u64,
     },
-    /// `iat` is ahead, leeway included.
+    /// `iat` minus leeway is in the future.
     #[error("the token was issued {in_seconds} s in the future")]
     IssuedInFuture {
-        /// Until `iat`.
+        /// Seconds until `iat`.
         in_seconds: u64,
     },
-    /// `exp - iat` is more than the configuration accepts.
-    #[error("the token lives {seconds} s, accepted are {max_seconds} s")]
+    /// `exp - iat` exceeds `max_token_lifetime`.
+    #[error("the token's lifetime is {seconds} s; the maximum is {max_seconds} s")]
     LifetimeTooLong {
         /// `exp - iat`.
         seconds: u64,
         /// `max_token_lifetime`.
         max_seconds: u64,
     },
-    /// A claim does not hold what `issuer.require` demands. Both texts are escaped and cut.
+    /// A claim does not satisfy `issuer.require`. Both strings are escaped and cut.
     #[error(
-        "the token's claim {claim} does not hold what issuer.require demands: {expected}{}",
+        "the token's claim {claim} does not satisfy issuer.require: expected {expected}{}",
         doubt.as_ref().map(|doubt| format!("; {doubt}")).unwrap_or_default()
     )]
     Required {
-        /// Its path, dotted.
+        /// Dotted path of the claim.
         claim: String,
-        /// What it should hold.
+        /// Required values.
         expected: String,
-        /// Why it cannot be read, if so.
+        /// Reason why the claim cannot be read, if so.
         doubt: Option<ClaimDoubt>,
     },
-    /// `aud` has no configured value. Both texts are escaped and cut.
+    /// `aud` has no configured value. Both strings are escaped and cut.
     #[error("the token's audience is {got}, expected {expected}")]
     Audience {
-        /// The configured ones.
+        /// Configured audiences.
         expected: String,
-        /// The token's.
+        /// The token's audiences.
         got: String,
     },
 }
 
 impl VerifyError {
-    /// Whether the issuer's signature was checked and held before this was found.
+    /// True if this fault was found after the signature was verified.
     pub fn signature_held(&self) -> bool {
         matches!(
             self,
@@ -152,21 +152,21 @@ impl VerifyError {
     }
 }
 
-/// What is wrong with the header.
+/// Fault of the header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HeaderFault {
-    /// Not one strict JSON object.
+    /// The header is not one strict JSON object.
     #[error("{0}")]
     Json(#[from] JsonFault),
-    /// No `alg`.
+    /// The header has no `alg`.
     #[error("no alg")]
     NoAlgorithm,
-    /// `kid` is not a text.
-    #[error("a kid that is not a text")]
+    /// `kid` is not a string.
+    #[error("a kid that is not a string")]
     KeyId,
 }
 
-/// What is wrong with `alg`.
+/// Fault of `alg`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AlgorithmFault {
     /// `none` in any spelling.
@@ -175,13 +175,13 @@ pub enum AlgorithmFault {
     /// `HS256`, `HS384`, `HS512`.
     #[error("symmetric (HS*)")]
     Symmetric,
-    /// Asymmetric, and refused by STS: `PS*`, `EdDSA`, `ES256K`.
+    /// An asymmetric algorithm that STS rejects: `PS*`, `EdDSA`, `ES256K`.
     #[error("one that STS does not accept")]
     NotForSts,
-    /// Any other text, lower-case spellings included.
+    /// Any other string, including lower-case spellings.
     #[error("unknown")]
     Unknown,
-    /// Known, and not on this issuer's list.
+    /// A known algorithm that is not on this issuer's list.
     #[error("{0}, which is not on the issuer's list")]
     NotListed(SignatureAlgorithm),
 }

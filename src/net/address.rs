@@ -1,4 +1,4 @@
-//! From the name of a server to a TCP connection: which addresses, in which order, and the race between them.
+//! From a server name to a TCP connection: addresses, their order, and the race between them.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -17,10 +17,10 @@ pub(crate) const MAX_ADDRESSES: usize = 8;
 /// Longest wait for one address.
 pub(crate) const ADDRESS_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long an address is alone on its way before the next one is tried too (RFC 8305, section 5).
+/// Head start of an address before the next one is tried concurrently (RFC 8305, section 5).
 const STAGGER: Duration = Duration::from_millis(250);
 
-/// The addresses of `host` to try, in order; at least one. DNS is asked afresh for each login.
+/// The addresses of `host` in the order to try them; at least one. Each login makes a new DNS query.
 pub(crate) async fn resolve(
     resolver: &Resolver,
     (host, port): (&str, u16),
@@ -33,8 +33,8 @@ pub(crate) async fn resolve(
     Ok(in_turn(found.map_err(problem)?))
 }
 
-/// The families take turns, beginning with that of the first address (RFC 8305, section 4): if one of them leads
-/// nowhere, the other is not behind all of its addresses.
+/// Interleaves the address families, beginning with that of the first address (RFC 8305, section 4), so that
+/// one unreachable family does not delay the other.
 fn in_turn(found: Vec<SocketAddr>) -> VecDeque<SocketAddr> {
     let first_is_v4 = found.first().is_some_and(SocketAddr::is_ipv4);
     let (first, second): (Vec<_>, Vec<_>) = found.into_iter().partition(|addr| addr.is_ipv4() == first_is_v4);
@@ -51,8 +51,8 @@ fn in_turn(found: Vec<SocketAddr>) -> VecDeque<SocketAddr> {
     order
 }
 
-/// The moment at which one address is given up while so many `others` are untried: each has an equal part of the time
-/// until `deadline`, but not more than `most`. The last one has all of it.
+/// Deadline of one address while `others` addresses are untried: an equal part of the time until `deadline`,
+/// but at most `most`. The last address gets all remaining time.
 pub(crate) fn part_of(deadline: Instant, others: usize, most: Duration) -> Instant {
     let parts = u32::try_from(others).unwrap_or(u32::MAX).saturating_add(1);
     if parts == 1 {
@@ -62,8 +62,8 @@ pub(crate) fn part_of(deadline: Instant, others: usize, most: Duration) -> Insta
     now + (deadline.saturating_duration_since(now) / parts).min(most)
 }
 
-/// Connects to the first of `addresses` that answers. A new one starts every [`STAGGER`], or as soon as one has
-/// failed, which `failed` is told. What is left in `addresses` has not failed.
+/// Connects to the first of `addresses` that answers. A new attempt starts every [`STAGGER`], or as soon as
+/// one has failed; `failed` is called for each failure. Addresses that remain in `addresses` have not failed.
 pub(crate) async fn race(
     addresses: &mut VecDeque<SocketAddr>,
     deadline: Instant,
@@ -98,7 +98,7 @@ pub(crate) async fn race(
                 }
             }
             Err(_) if until == deadline => return Err(last),
-            // The next one's turn; or a task of ours was ended, with the runtime.
+            // The next address starts, or the runtime has aborted our task.
             Err(_) | Ok(Some(Err(_)) | None) => {}
         }
     }

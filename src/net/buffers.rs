@@ -1,5 +1,5 @@
-//! Buffers for bytes that are on their way: each thread keeps a few and lends them while there is something to
-//! carry, so that sessions that are idle hold none.
+//! Buffers for relayed bytes. Each thread keeps a few and lends them while bytes are in transit, so that idle
+//! sessions hold none.
 
 use std::cell::RefCell;
 use std::io;
@@ -12,17 +12,17 @@ use tokio::net::TcpStream;
 use super::socket::OverTcp;
 use std::future::poll_fn;
 
-/// Size of a buffer, four full TLS records: COPY cost 5 % less of a processor than with half of it.
+/// Size of a buffer, four full TLS records. COPY used 5 % less CPU than with half of it.
 pub const BUFFER_BYTES: usize = 64 * 1024;
 
-/// Most buffers a thread keeps: two are in use for each direction that moves, and one task moves at a time.
+/// Most buffers a thread keeps. Each active direction uses two, and a thread runs one task at a time.
 const MAX_KEPT: usize = 4;
 
 thread_local! {
     static KEPT: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Borrowed space with the bytes that are in it.
+/// A borrowed buffer and the bytes in it.
 #[derive(Debug)]
 pub struct Buffer {
     bytes: Box<[u8]>,
@@ -31,30 +31,29 @@ pub struct Buffer {
 }
 
 impl Buffer {
-    /// An empty one of [`BUFFER_BYTES`].
+    /// An empty buffer of [`BUFFER_BYTES`].
     pub fn take() -> Self {
         let kept = KEPT.try_with(|kept| kept.borrow_mut().pop()).ok().flatten();
         let bytes = kept.unwrap_or_else(|| vec![0; BUFFER_BYTES].into_boxed_slice());
         Self { bytes, start: 0, end: 0 }
     }
 
-    /// One with these bytes in it.
+    /// A buffer that contains `bytes`.
     pub fn holding(bytes: &[u8]) -> Self {
         Self { bytes: bytes.into(), start: 0, end: bytes.len() }
     }
 
-    /// The bytes in it.
+    /// The bytes in the buffer.
     pub fn filled(&self) -> &[u8] {
         self.bytes.get(self.start..self.end).unwrap_or_default()
     }
 
-    /// Takes the first `count` bytes out.
+    /// Removes the first `count` bytes.
     pub fn consume(&mut self, count: usize) {
         self.start = self.end.min(self.start + count);
     }
 
-    /// Adds what one read gives, behind the bytes that are in it; ready with 0 at the reader's end and when
-    /// there is no more space.
+    /// Appends the bytes of one read. Ready with 0 at the reader's end and if the buffer is full.
     pub fn poll_fill<R>(&mut self, cx: &mut Context<'_>, reader: &mut R) -> Poll<io::Result<usize>>
     where
         R: AsyncRead + Unpin,
@@ -67,7 +66,7 @@ impl Buffer {
         })
     }
 
-    /// Whether no more can be added.
+    /// True if no bytes can be added.
     pub fn is_full(&self) -> bool {
         self.end == self.bytes.len()
     }
@@ -79,11 +78,11 @@ impl Drop for Buffer {
             return;
         }
         let mut bytes = std::mem::take(&mut self.bytes);
-        // Another session will borrow it. Only what was used is overwritten: for a query that costs nothing.
+        // Another session will borrow it. Overwriting only the used part costs nothing for a query.
         if let Some(used) = bytes.get_mut(..self.end) {
             used.fill(0);
         }
-        // Without the thread's store, at its end, the buffer goes as others do.
+        // At the thread's end its store is gone; the buffer is then freed.
         let _ = KEPT.try_with(|kept| {
             let mut kept = kept.borrow_mut();
             if kept.len() < MAX_KEPT {
@@ -93,8 +92,8 @@ impl Drop for Buffer {
     }
 }
 
-/// A connection from which much is read at once. TLS asks for 4 KiB at a time, which would cost a system call
-/// for each. Whoever reads from it has to own the connection: bytes that were read ahead are in here.
+/// A connection that reads ahead. TLS reads 4 KiB at a time, which would cost a system call each. The reader
+/// has to own the connection, because bytes that were read ahead are stored here.
 #[derive(Debug)]
 pub struct ReadAhead<S> {
     stream: S,
@@ -107,17 +106,17 @@ impl<S> ReadAhead<S> {
         Self { stream, ahead: None }
     }
 
-    /// The connection itself.
+    /// The underlying connection.
     pub fn get_ref(&self) -> &S {
         &self.stream
     }
 
-    /// The connection itself, to be replaced by another way to the same peer.
+    /// The underlying connection, for replacing it with another one to the same peer.
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.stream
     }
 
-    /// Whether nothing is read ahead.
+    /// True if no bytes are read ahead.
     pub fn is_empty(&self) -> bool {
         self.ahead.is_none()
     }
@@ -185,9 +184,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ReadAhead<S> {
     }
 }
 
-/// Whether the peer has already sent more than what was read. Asked before a TLS handshake: bytes sent in
-/// clear ahead of it must never be taken for bytes sent inside (the class of CVE-2021-23214). Takes the
-/// bytes it finds, so the connection has to end when the answer is yes.
+/// True if the peer has already sent more than what was read. Checked before a TLS handshake: plaintext bytes
+/// before the handshake must never be taken for encrypted ones (the class of CVE-2021-23214). Consumes the
+/// bytes it finds, so the connection has to end if the answer is true.
 pub async fn has_early_bytes<R: AsyncRead + Unpin>(reader: &mut R) -> bool {
     let mut byte = [0; 1];
     poll_fn(|cx| {

@@ -1,5 +1,5 @@
-//! What a certificate says of itself, for people: whose it is, for which names, until when. Nothing is trusted
-//! because of it; rustls alone verifies.
+//! Facts of a certificate for display: subject, names, issuer, validity. They decide nothing; only rustls
+//! verifies.
 
 use std::fmt::Write;
 use std::net::IpAddr;
@@ -19,9 +19,9 @@ use crate::names::printable;
 /// Longest name that is shown.
 const MAX_SHOWN: usize = 256;
 
-/// The subject as RFC 4514 writes it, most specific part first; a certificate without one, or with one that
-/// cannot be read, is named by its SHA-256 fingerprint. Not yet escaped, and as long as its holder likes,
-/// within the 64 KiB that rustls takes for a certificate message.
+/// The subject as in RFC 4514, most specific part first. A certificate without a readable subject is named by
+/// its SHA-256 fingerprint. The string is not escaped, and its length is limited only by the 64 KiB that
+/// rustls accepts for a certificate message.
 pub fn subject(certificate: &CertificateDer<'_>) -> String {
     let mut text = String::new();
     let readable = Certificate::from_der(certificate)
@@ -36,23 +36,23 @@ pub fn subject(certificate: &CertificateDer<'_>) -> String {
     })
 }
 
-/// Names and times of one certificate.
+/// Names and validity of one certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateFacts {
-    /// Whose it is, escaped.
+    /// Subject, escaped.
     pub subject: String,
-    /// The names it is for (`subjectAltName`): DNS names and addresses, escaped.
+    /// Subject alternative names (`subjectAltName`): DNS names and addresses, escaped.
     pub names: Vec<String>,
-    /// Who signed it, escaped.
+    /// Issuer, escaped.
     pub issuer: String,
-    /// Its first moment.
+    /// Begin of validity.
     pub not_before: SystemTime,
-    /// Its last moment.
+    /// End of validity.
     pub not_after: SystemTime,
 }
 
 impl CertificateFacts {
-    /// Reads a certificate; `None` when it is none.
+    /// Parses a certificate; `None` if it cannot be parsed.
     pub fn read(certificate: &CertificateDer<'_>) -> Option<Self> {
         let parsed = Certificate::from_der(certificate).ok()?.tbs_certificate;
         let names = parsed.get::<SubjectAltName>().ok()?.map(|(_, names)| names.0);
@@ -70,7 +70,7 @@ impl CertificateFacts {
         })
     }
 
-    /// Every certificate of a PEM file, in its order; at least one.
+    /// All certificates of a PEM file, in order; at least one.
     pub fn read_file(path: &Path) -> Result<Vec<Self>, TlsSetupError> {
         let unreadable = || TlsSetupError::Pem {
             path: path.to_owned(),
@@ -80,13 +80,13 @@ impl CertificateFacts {
         certificates.iter().map(|one| Self::read(one).ok_or_else(unreadable)).collect()
     }
 
-    /// Its last second since 1970, for metrics.
+    /// End of validity in seconds since 1970, for metrics.
     pub fn expires_at(&self) -> i64 {
         let since = self.not_after.duration_since(UNIX_EPOCH).unwrap_or_default();
         i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
     }
 
-    /// Whole days until it ends; `None` when it has ended.
+    /// Whole days until the end of validity; `None` if it has passed.
     pub fn days_left(&self, now: SystemTime) -> Option<u64> {
         self.not_after.duration_since(now).ok().map(|left| left.as_secs() / 86_400)
     }

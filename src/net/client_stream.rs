@@ -15,14 +15,15 @@ use super::socket::OverTcp;
 /// A connection to a client.
 #[derive(Debug)]
 pub enum ClientStream<S> {
-    /// Encrypted.
+    /// A TLS connection.
     Tls(Box<TlsStream<ReadAhead<S>>>),
-    /// In clear; passwords are asked for on it only where the configuration allows loopback.
+    /// A plaintext connection. Passwords are requested on it only if the configuration allows it for
+    /// loopback.
     Plain(S),
 }
 
 impl<S> ClientStream<S> {
-    /// The TLS version, `None` on a plain connection.
+    /// TLS version; `None` on a plaintext connection.
     pub fn tls_version(&self) -> Option<&'static str> {
         match self {
             Self::Tls(tls) => Some(match tls.get_ref().1.protocol_version() {
@@ -34,7 +35,7 @@ impl<S> ClientStream<S> {
         }
     }
 
-    /// The server name the client asked for in its TLS (SNI, RFC 6066 section 3).
+    /// Server name in the client's TLS handshake (SNI, RFC 6066 section 3).
     pub fn server_name(&self) -> Option<&str> {
         match self {
             Self::Tls(tls) => tls.get_ref().1.server_name(),
@@ -42,7 +43,7 @@ impl<S> ClientStream<S> {
         }
     }
 
-    /// Subject of the certificate that the client showed, verified by the handshake.
+    /// Subject of the client's certificate, verified in the handshake.
     pub fn client_certificate(&self) -> Option<String> {
         match self {
             Self::Tls(tls) => tls.get_ref().1.peer_certificates()?.first().map(certificate::subject),

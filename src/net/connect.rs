@@ -1,4 +1,4 @@
-//! One connection for HTTP: directly or through the proxy, then TLS, all within one limit.
+//! One connection for HTTP: direct or through the proxy, then TLS, all within one time limit.
 
 use std::error::Error;
 use std::future::Future;
@@ -22,13 +22,13 @@ use super::resolver::Resolver;
 pub(super) type BoxError = Box<dyn Error + Send + Sync>;
 type Boxed<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
 
-/// Longest time for TCP, of all addresses of a host together.
+/// Longest time for TCP, for all addresses of a host together.
 const TCP_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Silence after which the kernel asks whether the peer of an idle connection is still there.
+/// Idle time after which the kernel probes the peer.
 const KEEPALIVE: Duration = Duration::from_mins(1);
 
-/// TCP to the host, or to the proxy and from there to the host (`CONNECT`, RFC 9110, section 9.3.6).
+/// TCP to the host, or to the proxy and through it to the host (`CONNECT`, RFC 9110, section 9.3.6).
 #[derive(Clone)]
 pub(super) struct Dial {
     egress: Egress,
@@ -47,7 +47,7 @@ impl Dial {
             tcp.enforce_http(false);
             tcp
         };
-        // The proxy's address is the operator's choice.
+        // The operator configured the proxy's address, so it is not guarded.
         Self { egress, direct: tcp(private_network), to_proxy: tcp(true) }
     }
 }
@@ -117,12 +117,12 @@ impl Service<Uri> for Connector {
 
     fn call(&mut self, target: Uri) -> Self::Future {
         let (connecting, limit) = (self.https.call(target), self.limit);
-        let late = move |_| format!("no connection within {} s", limit.as_secs());
-        Box::pin(async move { tokio::time::timeout(limit, connecting).await.map_err(late)? })
+        let timed_out = move |_| format!("no connection within {} s", limit.as_secs());
+        Box::pin(async move { tokio::time::timeout(limit, connecting).await.map_err(timed_out)? })
     }
 }
 
-/// An error with its causes: the outermost text alone often says nothing.
+/// An error with its causes, because the outermost text alone often says little.
 pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
     let causes = std::iter::successors(Some(error), |error| (*error).source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")

@@ -1,5 +1,5 @@
-//! From an endpoint's name to a verified TLS connection: fresh DNS, every address, one deadline. There is no
-//! unencrypted and no unverified upstream.
+//! From an endpoint's name to a verified TLS connection: a new DNS query, all addresses, one deadline.
+//! Upstream connections without TLS or without verification do not exist.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -30,15 +30,15 @@ use crate::names::Endpoint;
 /// The SSLRequest packet (PostgreSQL manual, "Message Formats").
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 
-/// Sessions of one cluster that are ended in mid-statement and whose server is told so at the same time; each of
-/// them is a connection more for a moment. The others wait for their turn.
+/// Most concurrent cancels that the proxy sends for sessions of one cluster that ended in mid-statement. Each
+/// takes an extra connection for a moment; further ones wait.
 const MAX_RECALLS: usize = 64;
 
-/// Cancels of clients of one cluster that are under way at the same time and whose key is proven; each of them is a
-/// connection to a server. The others wait for their turn.
+/// Most concurrent cancels of one cluster's clients whose key is proven. Each takes a connection to a server;
+/// further ones wait.
 const MAX_CANCELS: usize = 64;
 
-/// The dialers of all clusters, for cancel requests, which come without a grant.
+/// Dialers of all clusters, for cancel requests, which have no grant.
 #[derive(Debug, Default)]
 pub struct DialerSet(Vec<Arc<Dialer>>);
 
@@ -49,18 +49,18 @@ impl FromIterator<Arc<Dialer>> for DialerSet {
 }
 
 impl DialerSet {
-    /// The dialer of the cluster that a cancel key names.
+    /// Dialer of the cluster that a cancel key names.
     pub(crate) fn of(&self, cluster: ClusterId) -> Option<&Arc<Dialer>> {
         self.0.iter().find(|dialer| dialer.cluster == cluster)
     }
 
-    /// The dialers of all clusters that a connection of `listener`, with this server name, may lead to.
+    /// Dialers of all clusters that a connection to `listener` with this server name can reach.
     pub(crate) fn behind(&self, listener: &str, server_name: Option<&str>) -> Vec<&Arc<Dialer>> {
         self.0.iter().filter(|dialer| dialer.route.admits(listener, server_name)).collect()
     }
 }
 
-/// Knows how to reach one cluster.
+/// Connects to the servers of one cluster.
 #[derive(Debug)]
 pub struct Dialer {
     pub(crate) cluster: ClusterId,
@@ -78,78 +78,79 @@ pub struct Dialer {
     tls: TlsConnectorDebug,
 }
 
-/// What is known of a verified connection, for people.
+/// Facts of a verified connection, for display.
 #[derive(Debug)]
 pub struct DialedFacts {
-    /// The address that answered.
+    /// Address of the server.
     pub addr: SocketAddr,
-    /// The protocol, as in `TLSv1_3`.
+    /// TLS version, for example `TLSv1_3`.
     pub protocol: String,
-    /// The server's certificates, its own first.
+    /// The server's certificate chain, leaf first.
     pub certificates: Vec<CertificateFacts>,
 }
 
-/// A verified TLS connection to a server. Boxed: each step that it passes through would keep room for another one.
+/// A verified TLS connection to a server. Boxed, because every future that holds it would otherwise reserve
+/// space for it.
 pub type ServerStream = Box<TlsStream<ReadAhead<TcpStream>>>;
 
-/// A verified TLS connection to the upstream on which nothing has been said yet. Only [`Dialer`] makes one.
+/// A verified TLS connection to the upstream before the first message. Only [`Dialer`] constructs it.
 #[derive(Debug)]
 pub struct Dialed {
     pub(crate) dialer: Arc<Dialer>,
     pub(crate) stream: ServerStream,
     pub(crate) addr: SocketAddr,
-    /// Addresses of the endpoint that have not failed and are not tried yet.
+    /// Addresses of the endpoint that have not failed and were not tried.
     pub(crate) others: VecDeque<SocketAddr>,
     durations: DialDurations,
 }
 
-/// Times that a connection took, by step.
+/// Durations of the steps of a connection.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct DialDurations {
-    /// The look-up of the endpoint's name.
+    /// DNS lookup of the endpoint's name.
     pub name: Duration,
-    /// From the first TCP connect to the one that succeeded.
+    /// From the first TCP connect to the successful one.
     pub tcp: Duration,
-    /// The SSLRequest and the TLS handshake of the address that was taken.
+    /// SSLRequest and TLS handshake with the address in use.
     pub tls: Duration,
 }
 
 impl Dialed {
-    /// Connects once more to where this connection led.
+    /// Connects again to the same server.
     pub(crate) async fn connect_again(&mut self) -> Result<(), DialError> {
-        self.stream = self.way().dial().await?.stream;
+        self.stream = self.route().dial().await?.stream;
         Ok(())
     }
 
-    /// Connects to the next address of the endpoint, because a login at this one has failed with `error`.
+    /// Connects to the next address of the endpoint, after a login at this one failed with `error`.
     pub(crate) async fn connect_to_next(
         &mut self,
         error: &impl std::fmt::Display,
         deadline: Instant,
     ) -> Result<(), DialError> {
-        self.dialer.has_failed(self.addr, error);
+        self.dialer.record_failure(self.addr, error);
         let others = std::mem::take(&mut self.others);
         *self = self.dialer.first_to_answer(others, deadline).await?;
         Ok(())
     }
 
-    /// Notes that a login at this address has succeeded.
-    pub(crate) fn has_worked(&self) {
-        self.dialer.recent.has_worked(self.addr);
+    /// Records that a login at this address has succeeded.
+    pub(crate) fn record_success(&self) {
+        self.dialer.recent.record_success(self.addr);
     }
 
-    /// Times that the connection took.
+    /// Durations of the steps.
     pub fn durations(&self) -> DialDurations {
         self.durations
     }
 
-    /// The way to the same server.
-    pub fn way(&self) -> ServerRoute {
+    /// Route to the same server, for further connections.
+    pub fn route(&self) -> ServerRoute {
         ServerRoute { dialer: Arc::clone(&self.dialer), addr: self.addr }
     }
 }
 
-/// The way to one server, which somebody was led before.
+/// Route to one server to which the proxy has connected before.
 #[derive(Debug)]
 pub struct ServerRoute {
     dialer: Arc<Dialer>,
@@ -162,7 +163,7 @@ impl ServerRoute {
         self.addr
     }
 
-    /// Connects to the server once more.
+    /// Opens another connection to the server.
     pub async fn dial(&self) -> Result<Dialed, DialError> {
         self.dialer.dial_addr(self.addr, Instant::now() + ADDRESS_TIMEOUT).await
     }
@@ -177,7 +178,7 @@ impl std::fmt::Debug for TlsConnectorDebug {
 }
 
 impl Dialed {
-    /// What was met there.
+    /// Facts of the connection.
     pub fn facts(&self) -> DialedFacts {
         let (_, tls) = self.stream.get_ref();
         let certificates = tls.peer_certificates().unwrap_or_default();
@@ -199,7 +200,7 @@ impl Dialer {
         let config = tls::upstream_config(cluster.ca_file.as_deref(), cluster.direct_tls)?;
         let server_name = ServerName::try_from(cluster.endpoint.host().to_owned()).map_err(|_| {
             let path = cluster.ca_file.clone().unwrap_or_default();
-            TlsSetupError::Pem { path, problem: "endpoint is no server name".into() }
+            TlsSetupError::Pem { path, problem: "the endpoint is not a valid server name".into() }
         })?;
         Ok(Self {
             cluster: ClusterId::of(&cluster.endpoint),
@@ -218,9 +219,9 @@ impl Dialer {
         })
     }
 
-    /// Connects to the first address of the endpoint that answers, within `server_connect_timeout` and until `deadline`.
-    /// The name is resolved afresh each time: after a failover it moves within seconds (Aurora's DNS lifetime is 5 s).
-    /// The grant is the proof that someone may be led there.
+    /// Connects to the first address of the endpoint that answers, within `server_connect_timeout` and until
+    /// `deadline`. Each call makes a new DNS query, because the name changes within seconds of a failover
+    /// (Aurora's DNS TTL is 5 s). The grant proves that the connection is permitted.
     pub async fn dial(self: &Arc<Self>, _: &Grant, deadline: Instant) -> Result<Dialed, DialError> {
         let begun = Instant::now();
         let deadline = deadline.min(begun + self.connect_timeout);
@@ -229,12 +230,12 @@ impl Dialer {
         let mut dialed = self.first_to_answer(addresses.into(), deadline).await?;
         dialed.durations.name = name;
         let DialDurations { tcp, tls, .. } = dialed.durations;
-        tracing::debug!(addr = %dialed.addr, ?name, ?tcp, ?tls, "the database is reached");
+        tracing::debug!(addr = %dialed.addr, ?name, ?tcp, ?tls, "connected to the database");
         Ok(dialed)
     }
 
-    /// Connects to the first of `addresses` with which verified TLS comes about. Each has an equal part of the time
-    /// that is left.
+    /// Connects to the first of `addresses` with which verified TLS succeeds. Each address gets an equal part
+    /// of the remaining time.
     async fn first_to_answer(
         self: &Arc<Self>,
         mut addresses: VecDeque<SocketAddr>,
@@ -242,7 +243,7 @@ impl Dialer {
     ) -> Result<Dialed, DialError> {
         loop {
             let begun = Instant::now();
-            let failed = |addr, error: &DialError| self.has_failed(addr, error);
+            let failed = |addr, error: &DialError| self.record_failure(addr, error);
             let (tcp, addr) = race(&mut addresses, deadline, failed).await?;
             let connected = Instant::now();
             let until = part_of(deadline, addresses.len(), ADDRESS_TIMEOUT);
@@ -257,10 +258,10 @@ impl Dialer {
                     dialed.others = addresses;
                     return Ok(dialed);
                 }
-                // A server that answers wrongly is wrong; another address must not hide it.
+                // A server that fails verification must not be hidden by another address.
                 Err(error) if error.is_distrust() => return Err(error),
                 Err(error) => {
-                    self.has_failed(addr, &error);
+                    self.record_failure(addr, &error);
                     if addresses.is_empty() {
                         return Err(error);
                     }
@@ -269,20 +270,20 @@ impl Dialer {
         }
     }
 
-    /// Notes that an address does not work, and says so when that is new.
-    fn has_failed(&self, addr: SocketAddr, error: &impl std::fmt::Display) {
-        if self.recent.has_failed(addr, Instant::now()) {
+    /// Records that an address failed, and logs it if that is new.
+    fn record_failure(&self, addr: SocketAddr, error: &impl std::fmt::Display) {
+        if self.recent.record_failure(addr, Instant::now()) {
             let host = self.endpoint.host();
-            tracing::warn!(host, %addr, %error, "an address of the database fails; the others are tried before it");
+            tracing::warn!(host, %addr, %error, "database address failed; other addresses are tried first");
         }
     }
 
-    /// Whether servers of this kind look at cancel requests.
+    /// True if servers of this kind accept cancel requests.
     pub(crate) fn takes_cancels(&self) -> bool {
         self.takes_cancels
     }
 
-    /// Connects to one address, for a cancel that has to reach the very server of a session.
+    /// Connects to one address, for a cancel that has to reach the server of a session.
     pub(crate) async fn dial_addr(
         self: &Arc<Self>,
         addr: SocketAddr,
@@ -293,7 +294,7 @@ impl Dialer {
         self.secure(tcp.map_err(|source| DialError::Connect { addr, source })?, addr, deadline).await
     }
 
-    /// Verified TLS on a fresh TCP connection.
+    /// Performs the TLS handshake on a new TCP connection.
     async fn secure(
         self: &Arc<Self>,
         tcp: TcpStream,
@@ -311,10 +312,10 @@ impl Dialer {
                 problem if tls::is_distrust(&error) => DialError::Tls { addr, problem },
                 problem => DialError::Handshake { addr, problem },
             })?;
-            // Without it, a server of another protocol could be made to hear ours (PostgreSQL manual,
+            // Without the check, a server of another protocol could be made to read ours (PostgreSQL manual,
             // "SSL Session Encryption": direct connections).
             if self.direct_tls && stream.get_ref().1.alpn_protocol() != Some(tls::ALPN) {
-                let problem = "the server does not take direct TLS for PostgreSQL (ALPN)".to_owned();
+                let problem = "the server does not support direct TLS for PostgreSQL (ALPN)".to_owned();
                 return Err(DialError::Tls { addr, problem });
             }
             Ok(Dialed {
@@ -325,23 +326,23 @@ impl Dialer {
                 durations: DialDurations::default(),
             })
         };
-        let silent = || DialError::Handshake { addr, problem: "no answer in time".to_owned() };
-        timeout_at(deadline, handshake).await.unwrap_or_else(|_| Err(silent()))
+        let timed_out = || DialError::Handshake { addr, problem: "no answer in time".to_owned() };
+        timeout_at(deadline, handshake).await.unwrap_or_else(|_| Err(timed_out()))
     }
 
-    /// Where a session of the cluster may be: the endpoint's addresses of this moment, and those where sessions
-    /// were led before.
+    /// Addresses at which a session of the cluster may be: the endpoint's current addresses and those of
+    /// earlier sessions.
     pub(crate) async fn candidates(&self, deadline: Instant) -> Vec<SocketAddr> {
         let soon = deadline.min(Instant::now() + ADDRESS_TIMEOUT);
         self.recent.add_to(self.addresses(soon).await.unwrap_or_default())
     }
 
-    /// Takes an address for gone, until a session is led there again.
+    /// Removes an address until a session uses it again.
     pub(crate) fn forget(&self, addr: SocketAddr) {
         self.recent.forget(addr);
     }
 
-    /// The addresses that [`Dialer::dial`] would try now. The grant is the proof, as there.
+    /// Addresses that [`Dialer::dial`] would try now. Requires a grant, as `dial` does.
     pub async fn resolve(&self, _: &Grant) -> Result<Vec<SocketAddr>, DialError> {
         self.addresses(Instant::now() + self.connect_timeout).await
     }
@@ -362,7 +363,7 @@ async fn request_tls(tcp: &mut TcpStream, addr: SocketAddr) -> Result<(), DialEr
         b'S' if has_early_bytes(tcp).await => Err(DialError::NotPostgres(addr)),
         b'S' => Ok(()),
         b'N' => Err(DialError::NoTls(addr)),
-        // A server that cannot serve one more connection. Its words are not protected by TLS and not read.
+        // The server cannot serve another connection. Its message is not protected by TLS and not read.
         b'E' => Err(failed("the server answers the SSLRequest with an error".to_owned())),
         _ => Err(DialError::NotPostgres(addr)),
     }

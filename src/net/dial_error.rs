@@ -1,48 +1,48 @@
-//! The reasons why a database cannot be reached.
+//! Errors of connecting to a database.
 
 use std::io;
 use std::net::SocketAddr;
 
-/// Why the upstream could not be reached.
+/// Reason why the upstream could not be reached.
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
-    /// The name does not resolve.
+    /// DNS lookup failed.
     #[error("{host} cannot be resolved: {problem}")]
     Resolve {
         /// The endpoint's host.
         host: String,
-        /// The resolver's words.
+        /// Error of the resolver.
         problem: String,
     },
-    /// The last of the addresses that refused or failed.
+    /// TCP connection failed. Holds the last of the addresses tried.
     #[error("{addr}: {source}")]
     Connect {
         /// The address.
         addr: SocketAddr,
-        /// The system's reason.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// No address took a connection in time.
+    /// No address accepted a connection in time.
     #[error("no connection within server_connect_timeout")]
     TimedOut,
-    /// The server took the connection, and the handshake ended or stopped without a word of why.
+    /// The server accepted the connection, and the handshake was closed or timed out without an alert.
     #[error("TLS handshake with {addr}: {problem}")]
     Handshake {
         /// The address.
         addr: SocketAddr,
-        /// The end that it came to.
+        /// Description of the failure.
         problem: String,
     },
-    /// The server does not look at cancel requests.
-    #[error("RDS Proxy takes no CancelRequest")]
+    /// Servers of this kind ignore cancel requests.
+    #[error("RDS Proxy does not support CancelRequest")]
     NoCancels,
-    /// The server has no TLS.
-    #[error("{0} answers that it has no TLS")]
+    /// The server does not support TLS.
+    #[error("{0} does not support TLS")]
     NoTls(SocketAddr),
-    /// The answer to the SSLRequest is not one, or brings bytes that come too early.
+    /// The response to the SSLRequest is invalid or followed by premature bytes.
     #[error("{0} does not answer an SSLRequest as PostgreSQL does")]
     NotPostgres(SocketAddr),
-    /// The server's certificate, or its part of the handshake, is not that of the database.
+    /// Verification of the server's certificate or of its part of the handshake failed.
     #[error("TLS handshake with {addr}: {problem}")]
     Tls {
         /// The address.
@@ -53,7 +53,7 @@ pub enum DialError {
 }
 
 impl DialError {
-    /// Whether someone answered, and not as the database would.
+    /// True if a server answered but failed verification.
     pub(crate) fn is_distrust(&self) -> bool {
         matches!(self, Self::NoTls(_) | Self::NotPostgres(_) | Self::Tls { .. })
     }

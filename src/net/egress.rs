@@ -1,4 +1,4 @@
-//! The HTTP proxy that outgoing requests go through, and the hosts that are reached without it.
+//! HTTP proxy for outgoing requests, and the hosts that are reached without it.
 
 use std::net::IpAddr;
 
@@ -10,24 +10,26 @@ use zeroize::Zeroizing;
 
 use crate::names::direct_hosts::DirectHosts;
 
-/// The way out. Without a proxy every host is reached directly. The environment (`HTTPS_PROXY`) is not read.
+/// Routing of outgoing requests. Without a proxy every host is reached directly. The environment
+/// (`HTTPS_PROXY`) is not read.
 #[derive(Clone, Debug, Default)]
 pub struct Egress {
     proxy: Option<EgressProxy>,
     direct: Vec<DirectHosts>,
 }
 
-/// A proxy that takes `CONNECT` (RFC 9110, section 9.3.6).
+/// A proxy that supports `CONNECT` (RFC 9110, section 9.3.6).
 #[derive(Clone, Debug)]
 pub struct EgressProxy {
     /// `http://host:port`
     pub uri: Uri,
-    /// `Proxy-Authorization`; not printed.
+    /// `Proxy-Authorization`; never printed.
     pub authorization: Option<HeaderValue>,
 }
 
 impl EgressProxy {
-    /// `credentials` are `user:password` for Basic authentication (RFC 7617); `None` when they hold a control character.
+    /// Adds `user:password` for Basic authentication (RFC 7617). `None` if the credentials contain a control
+    /// character.
     pub fn with_credentials(mut self, credentials: &str) -> Option<Self> {
         if credentials.chars().any(char::is_control) || !credentials.contains(':') {
             return None;
@@ -41,12 +43,12 @@ impl EgressProxy {
 }
 
 impl Egress {
-    /// Through `proxy`, except to `direct`.
+    /// Routes requests through `proxy`, except those to `direct`.
     pub fn through(proxy: EgressProxy, direct: Vec<DirectHosts>) -> Self {
         Self { proxy: Some(proxy), direct }
     }
 
-    /// The proxy for requests to `target`. This machine itself is always reached directly.
+    /// The proxy for requests to `target`. Loopback is always reached directly.
     pub fn proxy_for(&self, target: &Uri) -> Option<&EgressProxy> {
         let host = target.host()?.trim_end_matches('.').to_ascii_lowercase();
         let ip = host.trim_matches(['[', ']']).parse::<IpAddr>().ok();

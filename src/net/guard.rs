@@ -1,4 +1,5 @@
-//! The addresses that an issuer's name may lead to: never a cloud metadata service, private ones by leave only.
+//! Addresses to which an issuer's name may resolve: never cloud metadata services, private addresses only if
+//! allowed.
 
 use std::future::Future;
 use std::io;
@@ -11,11 +12,11 @@ use tower_service::Service;
 
 use super::resolver::Resolver;
 
-/// Azure's `WireServer`, a public address that every virtual machine of Azure reaches (Azure documentation, "What is IP
-/// address 168.63.129.16?").
+/// Azure's `WireServer`, a public address that every virtual machine on Azure can reach (Azure documentation,
+/// "What is IP address 168.63.129.16?").
 const AZURE_WIRE_SERVER: Ipv4Addr = Ipv4Addr::new(168, 63, 129, 16);
 
-/// A resolver that leaves out addresses that may not be asked.
+/// A resolver that filters out forbidden addresses.
 #[derive(Clone, Debug)]
 pub struct GuardedResolver {
     resolver: Resolver,
@@ -34,7 +35,7 @@ impl Service<Name> for GuardedResolver {
     type Error = io::Error;
     type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
 
-    /// Always ready; the resolver's bounds hold in the call.
+    /// Always ready; the resolver's limits apply in the call.
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
@@ -46,7 +47,7 @@ impl Service<Name> for GuardedResolver {
             let allowed: Vec<_> =
                 found.into_iter().filter(|addr| is_allowed(addr.ip(), private_network)).collect();
             if allowed.is_empty() {
-                let text = "the name has no address that may be asked; see private_network";
+                let text = "the name has no permitted address; see private_network";
                 return Err(io::Error::other(text));
             }
             Ok(allowed.into_iter())
@@ -54,7 +55,8 @@ impl Service<Name> for GuardedResolver {
     }
 }
 
-/// True if `ip` may be asked. Addresses of cloud metadata services never may; private addresses may with `private_network`.
+/// True if requests to `ip` are permitted. Cloud metadata services are never permitted; private addresses
+/// only with `private_network`.
 pub fn is_allowed(ip: IpAddr, private_network: bool) -> bool {
     let ip = match ip.to_canonical() {
         IpAddr::V6(v6) => embedded(v6).map_or(IpAddr::V6(v6), IpAddr::V4),
@@ -85,7 +87,8 @@ pub fn is_allowed(ip: IpAddr, private_network: bool) -> bool {
     !never && (!private || private_network)
 }
 
-/// The IPv4 address inside an IPv6 one: NAT64 (RFC 6052, `64:ff9b::/96`) and 6to4 (RFC 3056, `2002::/16`).
+/// The IPv4 address embedded in an IPv6 address: NAT64 (RFC 6052, `64:ff9b::/96`) or 6to4 (RFC 3056,
+/// `2002::/16`).
 fn embedded(ip: Ipv6Addr) -> Option<Ipv4Addr> {
     let v4 = |high: u16, low: u16| {
         let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());

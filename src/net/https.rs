@@ -1,5 +1,5 @@
-//! An HTTP client for small answers of known peers: bounded in bytes, time and connections. Redirects are not followed,
-//! compressed and broken-off answers are not believed.
+//! HTTPS client for small responses of configured peers: bounded in bytes, time and connections. Redirects
+//! are not followed; compressed and truncated responses are rejected.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -22,83 +22,83 @@ use super::connect::{Connector, Dial, chain};
 use super::guard::is_allowed;
 use super::peer_clocks::PeerClocks;
 
-/// Longest head of an answer. Ours; hyper reads at most 100 headers besides.
+/// Longest head of a response. hyper also limits the number of headers to 100.
 pub const MAX_HEAD_BYTES: usize = 64 * 1024;
 
-/// How long an idle connection is kept. Load balancers of AWS close theirs after a minute.
+/// Time for which an idle connection is kept. AWS load balancers close theirs after a minute.
 const KEEP_IDLE: Duration = Duration::from_secs(50);
 
 const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("pgpassport/", env!("CARGO_PKG_VERSION")));
 
-/// Bounds of a client.
+/// Limits of a client.
 #[derive(Clone, Copy, Debug)]
 pub struct HttpsLimits {
-    /// Longest body of an answer, in bytes.
+    /// Longest body of a response, in bytes.
     pub body: usize,
-    /// DNS, TCP, the proxy and TLS of one connection.
+    /// Longest time for one connection: DNS, TCP, the proxy and TLS.
     pub connect: Duration,
-    /// One request, from the wait for a connection to the end of the answer.
+    /// Longest time for one request, from waiting for a connection to the end of the response.
     pub request: Duration,
-    /// Requests at the same time, and so connections; one more waits.
+    /// Most concurrent requests and connections; further requests wait.
     pub connections: usize,
 }
 
-/// A client with connections of its own.
+/// A client with its own connections.
 pub struct HttpsClient {
     client: Client<Connector, Full<Bytes>>,
     dial: Dial,
     connector: Connector,
-    places: Semaphore,
+    permits: Semaphore,
     clocks: PeerClocks,
     private_network: bool,
     limits: HttpsLimits,
 }
 
-/// The address that was connected to.
+/// Address of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reached {
-    /// Of the host, or of the proxy.
+    /// Address of the host or of the proxy.
     pub addr: SocketAddr,
-    /// Whether it is that of the proxy.
+    /// True for the proxy's address.
     pub through_proxy: bool,
 }
 
-/// A whole answer.
+/// A complete response.
 #[derive(Debug)]
 pub struct Answer {
-    /// Its status.
+    /// Status code.
     pub status: StatusCode,
-    /// Its headers.
+    /// Headers.
     pub headers: HeaderMap,
-    /// Its body, at most [`HttpsLimits::body`] bytes.
+    /// Body, at most [`HttpsLimits::body`] bytes.
     pub body: Bytes,
 }
 
-/// No answer, or none that can be believed.
+/// No response, or an unusable one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HttpsError {
-    /// The URL's address may not be asked.
-    #[error("this address may not be asked; see private_network")]
+    /// The URL's address is forbidden.
+    #[error("requests to this address are not permitted; see private_network")]
     Address,
-    /// The request is not one.
+    /// The request is invalid.
     #[error("the request cannot be made: {0}")]
     Request(String),
-    /// No connection, or a broken one. An answer that ends before its length is one.
+    /// The connection failed or broke. A response that ends before its length counts as broken.
     #[error("{0}")]
     Broken(String),
-    /// The answer is longer than the limit.
+    /// The response is longer than the limit.
     #[error("the answer is longer than {0} bytes")]
     TooLong(usize),
-    /// The answer is compressed, which was not asked for.
-    #[error("the answer is compressed (Content-Encoding), which was not asked for")]
+    /// The response is compressed although the request did not allow it.
+    #[error("the answer is compressed (Content-Encoding), which was not requested")]
     Compressed,
-    /// The whole took longer than the limit.
-    #[error("no whole answer within {} s", .0.as_secs_f32())]
+    /// The request took longer than the limit.
+    #[error("no complete answer within {} s", .0.as_secs_f32())]
     TimedOut(Duration),
 }
 
 impl Answer {
-    /// A header as text; `None` when it is absent or not ASCII.
+    /// A header as a string; `None` if it is absent or not ASCII.
     pub fn header(&self, name: HeaderName) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
@@ -118,23 +118,23 @@ impl HttpsClient {
             .pool_max_idle_per_host(limits.connections)
             .http1_max_buf_size(MAX_HEAD_BYTES)
             .build(connector.clone());
-        let places = Semaphore::new(limits.connections);
-        Self { client, dial, connector, places, clocks, private_network, limits }
+        let permits = Semaphore::new(limits.connections);
+        Self { client, dial, connector, permits, clocks, private_network, limits }
     }
 
-    /// A GET of `url`.
+    /// Sends a GET request to `url`.
     pub async fn get(&self, url: &str, accept: &'static str) -> Result<Answer, HttpsError> {
         let request = Request::get(url).header(header::ACCEPT, accept).body(Bytes::new());
         self.ask(request.map_err(|error| HttpsError::Request(error.to_string()))?).await
     }
 
-    /// Sends `request` and reads the whole answer, whatever its status.
+    /// Sends `request` and reads the complete response, for any status.
     pub async fn ask(&self, request: Request<Bytes>) -> Result<Answer, HttpsError> {
         self.check_address(request.uri())?;
         let peer = peer(request.uri());
         self.in_time(self.limits.request, async {
             // The semaphore is never closed.
-            let _place = self.places.acquire().await;
+            let _permit = self.permits.acquire().await;
             let mut request = request.map(Full::new);
             let headers = request.headers_mut();
             headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
@@ -142,15 +142,15 @@ impl HttpsClient {
             let answer = self.client.request(request).await;
             let answer = answer.map_err(|error| HttpsError::Broken(chain(&error)))?;
             if let Some(date) = answer.headers().get(header::DATE).and_then(|date| date.to_str().ok()) {
-                self.clocks.saw(&peer, date);
+                self.clocks.record(&peer, date);
             }
-            self.whole(answer).await
+            self.read_response(answer).await
         })
         .await
     }
 
-    /// The certificates that the host of `url` shows, its own first, verified as for every request; none where it is asked
-    /// in clear. A connection of its own, on which nothing is asked.
+    /// Certificate chain of the host of `url`, leaf first, verified as for every request; empty for plain
+    /// HTTP. Uses a separate connection and sends no request.
     pub async fn certificates(&self, url: &str) -> Result<Vec<CertificateDer<'static>>, HttpsError> {
         let target = self.target(url)?;
         let connecting = self.connector.clone().call(target);
@@ -161,7 +161,7 @@ impl HttpsClient {
         Ok(certificates.iter().map(|one| one.clone().into_owned()).collect())
     }
 
-    /// Connects to the host of `url`, or through the proxy, without TLS.
+    /// Connects to the host of `url`, or to the proxy, without TLS.
     pub async fn reach(&self, url: &str) -> Result<Reached, HttpsError> {
         let target = self.target(url)?;
         let through_proxy = self.dial.uses_proxy(&target);
@@ -180,7 +180,7 @@ impl HttpsClient {
         Ok(target)
     }
 
-    /// Names are looked at when they are resolved; addresses in the URL are not resolved.
+    /// Checks an IP address in the URL. Names are checked when they are resolved.
     fn check_address(&self, target: &Uri) -> Result<(), HttpsError> {
         let host = target.host().unwrap_or_default().trim_matches(['[', ']']);
         let forbidden = host.parse::<IpAddr>().is_ok_and(|ip| !is_allowed(ip, self.private_network));
@@ -195,7 +195,7 @@ impl HttpsClient {
         tokio::time::timeout(limit, work).await.unwrap_or(Err(HttpsError::TimedOut(limit)))
     }
 
-    async fn whole(&self, answer: Response<Incoming>) -> Result<Answer, HttpsError> {
+    async fn read_response(&self, answer: Response<Incoming>) -> Result<Answer, HttpsError> {
         let (head, mut body) = answer.into_parts();
         let encoding = head.headers.get_all(header::CONTENT_ENCODING);
         if encoding.iter().any(|encoding| encoding != "identity") {
@@ -204,7 +204,7 @@ impl HttpsClient {
         let too_long = HttpsError::TooLong(self.limits.body);
         let announced = hyper::body::Body::size_hint(&body).lower();
         let announced = usize::try_from(announced).ok().filter(|bytes| *bytes <= self.limits.body);
-        // That of STS holds credentials.
+        // Zeroized, because the body of STS holds credentials.
         let mut bytes = Zeroizing::new(Vec::with_capacity(announced.ok_or_else(|| too_long.clone())?));
         // An end before the announced length, or without the last chunk, is an error of the body.
         while let Some(frame) = body.frame().await {
@@ -219,7 +219,7 @@ impl HttpsClient {
     }
 }
 
-/// The peer's name among [`PeerClocks`]: host and port of the URL.
+/// Key of the peer in [`PeerClocks`]: host and port of the URL.
 pub fn peer(url: &Uri) -> String {
     let port = url.port_u16().unwrap_or(if url.scheme_str() == Some("http") { 80 } else { 443 });
     format!("{}:{port}", url.host().unwrap_or_default())

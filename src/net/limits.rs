@@ -1,4 +1,4 @@
-//! Limits of bytes and times below every protocol, with their sources.
+//! Byte and time limits below all protocols, with their sources.
 
 use std::time::Duration;
 
@@ -6,14 +6,14 @@ use std::time::Duration;
 /// (HAProxy, doc/proxy-protocol.txt, section 2).
 pub const MAX_PROXY_HEADER: usize = 536;
 
-/// How long a connection may be silent before the kernel asks whether its peer is still there.
+/// Idle time after which the kernel probes the peer of a connection.
 pub const KEEPALIVE_IDLE: Duration = Duration::from_mins(1);
 
-/// Time between two such questions.
+/// Time between two probes.
 pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Unanswered questions after which the peer counts as gone.
+/// Unanswered probes after which the connection is closed.
 pub const KEEPALIVE_RETRIES: u32 = 3;
 
-/// How long sent bytes may stay unacknowledged before the peer counts as gone.
+/// Longest time for which sent bytes may stay unacknowledged before the connection is closed.
 pub const TCP_USER_TIMEOUT: Duration = Duration::from_secs(90);

@@ -1,5 +1,5 @@
-//! Sockets and TLS, with no protocol on top: buffers, socket options, certificates, the PROXY protocol, and dialing
-//! a cluster's endpoint.
+//! Sockets and TLS without any application protocol: buffers, socket options, certificates, the PROXY
+//! protocol, and dialing a cluster's endpoint.
 
 pub mod address;
 pub mod buffers;

@@ -1,4 +1,4 @@
-//! The parts that all HTTPS clients share: the resolver, the egress proxy, the system's certificate authorities.
+//! Shared parts of all HTTPS clients: resolver, egress proxy, system certificate authorities, peer clocks.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -14,7 +14,7 @@ use super::peer_clocks::PeerClocks;
 use super::resolver::Resolver;
 use crate::clock::Clock;
 
-/// Makes HTTPS clients. Clones share the system's certificate authorities, which are read when they are first needed.
+/// Factory of HTTPS clients. Clones share the system's certificate authorities, which are read at first use.
 #[derive(Clone, Debug)]
 pub struct Outgoing {
     resolver: Resolver,
@@ -23,10 +23,10 @@ pub struct Outgoing {
     clocks: PeerClocks,
 }
 
-/// The authorities of a file cannot be used, or the TLS library refuses the settings.
+/// A certificate authority file is unusable, or the TLS library rejects the settings.
 #[derive(Debug, thiserror::Error)]
 pub enum OutgoingError {
-    /// The file cannot be read, or holds something else.
+    /// The file cannot be read or contains no certificate.
     #[error("{}: {problem}", path.display())]
     Authorities {
         /// The file.
@@ -34,35 +34,35 @@ pub enum OutgoingError {
         /// The reason.
         problem: String,
     },
-    /// The TLS library's words.
+    /// The TLS library rejected the settings.
     #[error("TLS: {0}")]
     Tls(String),
 }
 
 impl Outgoing {
-    /// Names are found by `resolver`, hosts reached by `egress`.
+    /// Resolves names with `resolver` and reaches hosts by `egress`.
     pub fn new(resolver: Resolver, egress: Egress) -> Self {
         Self { resolver, egress, system: Arc::default(), clocks: PeerClocks::new(Clock::system()) }
     }
 
-    /// Compares the `Date` of every answer in `clocks`.
+    /// Records the `Date` of every response in `clocks`.
     #[must_use]
     pub fn with_clocks(self, clocks: PeerClocks) -> Self {
         Self { clocks, ..self }
     }
 
-    /// The times of the peers.
+    /// Clocks of the peers.
     pub fn clocks(&self) -> &PeerClocks {
         &self.clocks
     }
 
-    /// Directly, with the system's resolver.
+    /// Direct connections with the system's resolver.
     pub fn system() -> Self {
         Self::new(Resolver::system(), Egress::default())
     }
 
-    /// A client that believes the authorities in `ca_file`, or the system's. It asks private and loopback addresses with
-    /// `private_network` only.
+    /// A client that trusts the authorities in `ca_file`, or else the system's. It connects to private and
+    /// loopback addresses only with `private_network`.
     pub fn client(
         &self,
         ca_file: Option<&Path>,
@@ -85,7 +85,8 @@ impl Outgoing {
     }
 }
 
-/// A system without any is found out by the first request over https, and plain http needs none.
+/// The system's certificate authorities. Their absence is reported by the first HTTPS request, because plain
+/// HTTP needs none.
 fn system_authorities() -> Arc<RootCertStore> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
@@ -100,7 +101,7 @@ fn authorities(path: &Path) -> Result<RootCertStore, OutgoingError> {
         roots.add(certificate).map_err(|error| failed(error.to_string()))?;
     }
     if roots.is_empty() {
-        return Err(failed("there is no certificate in it".to_owned()));
+        return Err(failed("the file contains no certificate".to_owned()));
     }
     Ok(roots)
 }

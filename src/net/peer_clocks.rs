@@ -1,4 +1,4 @@
-//! The times that HTTPS peers tell, beside this machine's clock.
+//! Clocks of HTTPS peers compared with this machine's clock, by the `Date` header.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,61 +8,62 @@ use tokio::time::Instant;
 
 use crate::clock::Clock;
 
-/// A difference that is worth a warning: tokens, credentials and signatures are good for minutes.
+/// Difference that is worth a warning: tokens, credentials and signatures are valid for minutes.
 const WARN_FROM: Duration = Duration::from_mins(1);
 
 /// Least time between two such warnings about one peer.
 const WARN_EVERY: Duration = Duration::from_mins(10);
 
-/// A difference that can matter to a token: the granularity of `Date` and the way of an answer are far below.
+/// Difference that can matter to a token. The resolution of `Date` and the latency of a response are far
+/// below it.
 const NAME_FROM: Duration = Duration::from_secs(10);
 
-/// Peers that are remembered. They are hosts of the configuration, and those that issuers name.
+/// Most peers remembered. They are hosts of the configuration, and hosts that issuers name.
 const MAX_PEERS: usize = 1_024;
 
-/// Remembers the last `Date` of each peer. What it says follows this machine's clock when that is set meanwhile.
+/// Last `Date` of each peer. Comparisons stay correct if this machine's clock is set meanwhile.
 #[derive(Clone, Debug)]
-pub struct PeerClocks(Arc<Shared>);
+pub struct PeerClocks(Arc<ClockState>);
 
 #[derive(Debug)]
-struct Shared {
+struct ClockState {
     clock: Clock,
-    /// By host and port.
-    peers: Mutex<HashMap<String, Peer>>,
+    /// Peers by host and port.
+    peers: Mutex<HashMap<String, PeerClock>>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Peer {
-    told: SystemTime,
+struct PeerClock {
+    date_time: SystemTime,
     at: Instant,
     warned: Option<Instant>,
 }
 
-/// A difference between this machine's clock and that of peers.
+/// Difference between this machine's clock and those of peers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClockDifference {
-    /// Seconds by which this machine's clock is ahead; negative where it is behind.
+    /// Seconds by which this machine's clock is ahead; negative if it is behind.
     pub seconds_ahead: i64,
-    /// Whether no peer agrees with this machine.
+    /// True if the clock differs from that of every peer.
     pub with_all: bool,
 }
 
 impl PeerClocks {
-    /// Compares with `clock`.
+    /// Compares peers with `clock`.
     pub fn new(clock: Clock) -> Self {
-        Self(Arc::new(Shared { clock, peers: Mutex::default() }))
+        Self(Arc::new(ClockState { clock, peers: Mutex::default() }))
     }
 
-    /// Takes note of the `Date` of an answer (RFC 9110, section 6.6.1); of one that is none, nothing.
-    pub(super) fn saw(&self, peer: &str, date: &str) {
-        let Ok(told) = httpdate::parse_http_date(date) else { return };
+    /// Records the `Date` of a response (RFC 9110, section 6.6.1). An invalid `Date` is ignored.
+    pub(super) fn record(&self, peer: &str, date: &str) {
+        let Ok(date_time) = httpdate::parse_http_date(date) else { return };
         let now = Instant::now();
         let mut peers = self.peers();
         if peers.len() >= MAX_PEERS && !peers.contains_key(peer) {
             return;
         }
-        let known = peers.entry(peer.to_owned()).or_insert(Peer { told, at: now, warned: None });
-        (known.told, known.at) = (told, now);
+        let known = peers.entry(peer.to_owned()).or_insert(PeerClock { date_time, at: now, warned: None });
+        (known.date_time, known.at) = (date_time, now);
         let seconds_ahead = self.ahead_of(known);
         let is_due = known.warned.is_none_or(|last| now - last >= WARN_EVERY);
         if is_due && is_at_least(seconds_ahead, WARN_FROM) {
@@ -71,18 +72,18 @@ impl PeerClocks {
             tracing::warn!(
                 peer,
                 seconds_ahead,
-                "this machine's clock differs from that of an HTTPS peer; set it right (NTP), or logins will fail"
+                "this machine's clock differs from an HTTPS peer's; correct it (NTP), or logins will fail"
             );
         }
     }
 
-    /// Seconds by which this machine's clock is ahead of that of a peer; `None` before its first answer.
+    /// Seconds by which this machine's clock is ahead of a peer's; `None` before its first response.
     pub fn seconds_ahead_of(&self, peer: &str) -> Option<i64> {
         let known = self.peers().get(peer).copied();
         known.map(|known| self.ahead_of(&known))
     }
 
-    /// The difference with the peers if it can matter to a token: the smallest one where all differ, else the greatest.
+    /// The difference that can matter to a token: the smallest one if all peers differ, else the largest.
     pub fn difference(&self) -> Option<ClockDifference> {
         let mut differences: Vec<i64> = self.peers().values().map(|peer| self.ahead_of(peer)).collect();
         differences.sort_by_key(|seconds| seconds.unsigned_abs());
@@ -91,14 +92,14 @@ impl PeerClocks {
         is_at_least(seconds_ahead, NAME_FROM).then_some(ClockDifference { seconds_ahead, with_all })
     }
 
-    fn ahead_of(&self, peer: &Peer) -> i64 {
+    fn ahead_of(&self, peer: &PeerClock) -> i64 {
         let seconds = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
-        let (ours, theirs) = (self.0.clock.now(), peer.told + peer.at.elapsed());
+        let (ours, theirs) = (self.0.clock.now(), peer.date_time + peer.at.elapsed());
         ours.duration_since(theirs).map_or_else(|behind| -seconds(behind.duration()), seconds)
     }
 
-    fn peers(&self) -> MutexGuard<'_, HashMap<String, Peer>> {
-        // No code panics while it holds the lock, and the map is whole at every moment.
+    fn peers(&self) -> MutexGuard<'_, HashMap<String, PeerClock>> {
+        // No code panics while it holds the lock, and every update of the map is complete.
         self.0.peers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -120,8 +121,9 @@ mod tests {
     /// A clock that is set by hand, and what is compared with it.
     fn at(seconds: u64) -> (Arc<AtomicU64>, PeerClocks) {
         let now = Arc::new(AtomicU64::new(seconds));
-        let told = Arc::clone(&now);
-        let clock = Clock::from_fn(move || UNIX_EPOCH + Duration::from_secs(told.load(Ordering::Relaxed)));
+        let date_time = Arc::clone(&now);
+        let clock =
+            Clock::from_fn(move || UNIX_EPOCH + Duration::from_secs(date_time.load(Ordering::Relaxed)));
         (now, PeerClocks::new(clock))
     }
 
@@ -132,21 +134,21 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn r17_the_difference_is_measured_and_nonsense_ignored() {
         let (_, clocks) = at(EXAMPLE + 60);
-        clocks.saw("a:443", "yesterday");
+        clocks.record("a:443", "yesterday");
         assert_eq!((clocks.seconds_ahead_of("a:443"), clocks.difference()), (None, None));
-        clocks.saw("a:443", "Sun, 06 Nov 1994 08:49:38 GMT");
+        clocks.record("a:443", "Sun, 06 Nov 1994 08:49:38 GMT");
         assert_eq!((clocks.seconds_ahead_of("a:443"), warned(&clocks, "a:443")), (Some(59), false));
-        clocks.saw("a:443", "Sun, 06 Nov 1994 08:49:37 GMT");
+        clocks.record("a:443", "Sun, 06 Nov 1994 08:49:37 GMT");
         assert_eq!((clocks.seconds_ahead_of("a:443"), warned(&clocks, "a:443")), (Some(60), true));
         let (_, behind) = at(0);
-        behind.saw("a:443", "Sun, 06 Nov 1994 08:49:37 GMT");
+        behind.record("a:443", "Sun, 06 Nov 1994 08:49:37 GMT");
         assert_eq!((behind.seconds_ahead_of("a:443"), warned(&behind, "a:443")), (Some(-784_111_777), true));
     }
 
     #[tokio::test(start_paused = true)]
     async fn it_follows_time_and_a_clock_that_is_set() {
         let (now, clocks) = at(EXAMPLE);
-        clocks.saw("a:443", "Sun, 06 Nov 1994 08:49:37 GMT");
+        clocks.record("a:443", "Sun, 06 Nov 1994 08:49:37 GMT");
         tokio::time::advance(Duration::from_mins(5)).await;
         assert_eq!(clocks.seconds_ahead_of("a:443"), Some(-300), "ours has stood still");
         now.store(EXAMPLE + 300 + 7, Ordering::Relaxed);
@@ -156,9 +158,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn one_peer_that_differs_is_told_from_all() {
         let (now, clocks) = at(EXAMPLE + 9);
-        clocks.saw("a:443", "Sun, 06 Nov 1994 08:49:37 GMT");
+        clocks.record("a:443", "Sun, 06 Nov 1994 08:49:37 GMT");
         assert_eq!(clocks.difference(), None);
-        clocks.saw("b:443", "Sun, 06 Nov 1994 08:49:36 GMT");
+        clocks.record("b:443", "Sun, 06 Nov 1994 08:49:36 GMT");
         assert_eq!(clocks.difference(), Some(ClockDifference { seconds_ahead: 10, with_all: false }));
         now.store(EXAMPLE - 12, Ordering::Relaxed);
         assert_eq!(clocks.difference(), Some(ClockDifference { seconds_ahead: -11, with_all: true }));
@@ -168,10 +170,10 @@ mod tests {
     async fn peers_are_remembered_up_to_a_limit() {
         let (_, clocks) = at(EXAMPLE);
         for n in 0..=MAX_PEERS {
-            clocks.saw(&n.to_string(), "Sun, 06 Nov 1994 08:49:37 GMT");
+            clocks.record(&n.to_string(), "Sun, 06 Nov 1994 08:49:37 GMT");
         }
         assert_eq!(clocks.peers().len(), MAX_PEERS);
-        clocks.saw("0", "Sun, 06 Nov 1994 08:49:36 GMT");
+        clocks.record("0", "Sun, 06 Nov 1994 08:49:36 GMT");
         assert_eq!(clocks.seconds_ahead_of("0"), Some(1));
     }
 }

@@ -1,5 +1,5 @@
-//! The PROXY protocol, version 2 (HAProxy, `doc/proxy-protocol.txt`): a balancer in front of us says whose
-//! connection it passes on. Believed from configured networks only, and demanded from them.
+//! The PROXY protocol, version 2 (HAProxy, `doc/proxy-protocol.txt`): a load balancer in front of the proxy
+//! names the client of a connection. Trusted only from configured networks, and required from them.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -12,42 +12,42 @@ use super::limits;
 /// The first 12 bytes of a header (section 2.2 of the specification).
 const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
 
-/// Signature, version and command, family and transport, length of what follows.
+/// Length of signature, version and command, family and transport, and length field.
 const FIXED: usize = 16;
 
 /// Version 2 and its two commands.
 const LOCAL: u8 = 0x20;
 const PROXY: u8 = 0x21;
 
-/// Families of TCP: over IPv4 and IPv6. Datagrams, UNIX sockets and UNSPEC name no client of ours.
+/// TCP over IPv4 and IPv6. Datagrams, UNIX sockets and UNSPEC name no client with a TCP address.
 const TCP4: u8 = 0x11;
 const TCP6: u8 = 0x21;
 
-/// Where a connection comes from.
+/// Origin of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientOrigin {
-    /// From the client itself.
+    /// The client itself.
     Direct(SocketAddr),
-    /// From a balancer on its own behalf (command LOCAL): a health check.
+    /// A load balancer on its own behalf (command LOCAL): a health check.
     Balancer(SocketAddr),
-    /// From a client by way of a balancer.
+    /// A client behind a load balancer.
     Proxied {
-        /// The client, as the balancer says.
+        /// Client address that the load balancer named.
         client: SocketAddr,
-        /// The balancer.
+        /// Address of the load balancer.
         balancer: SocketAddr,
     },
 }
 
 impl ClientOrigin {
-    /// Whose connection it is: the address of limits, logs and records.
+    /// Client address for limits, logs and records.
     pub fn client(&self) -> SocketAddr {
         match self {
             Self::Direct(client) | Self::Balancer(client) | Self::Proxied { client, .. } => *client,
         }
     }
 
-    /// The balancer in between, if any.
+    /// The load balancer, if any.
     pub fn via(&self) -> Option<SocketAddr> {
         match self {
             Self::Direct(_) => None,
@@ -55,36 +55,36 @@ impl ClientOrigin {
         }
     }
 
-    /// Whether the client is certainly on this machine. What comes through a balancer is not, whatever
-    /// address the balancer has or names.
+    /// True if the client is certainly on this machine. False for any connection through a load balancer,
+    /// whatever address it has or names.
     pub fn is_loopback(&self) -> bool {
         matches!(self, Self::Direct(client) if client.ip().is_loopback())
     }
 }
 
-/// What is wrong with a header.
+/// Fault of a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HeaderError {
-    /// It is not one: a client that reached us without the balancer, or a balancer that sends none or
-    /// version 1.
+    /// There is no header of version 2: the client bypassed the load balancer, or the load balancer sends
+    /// none or version 1.
     #[error("a peer in proxy_protocol_from sent no PROXY protocol header of version 2")]
     Signature,
-    /// Version 2 knows two commands.
+    /// The version or command is unknown. Version 2 has two commands.
     #[error("PROXY protocol header with unknown version or command {0:#04x}")]
     Command(u8),
-    /// A client that has no TCP address.
+    /// The client has no TCP address.
     #[error("PROXY protocol header of family {0:#04x}, which is not TCP over IPv4 or IPv6")]
     Family(u8),
-    /// Too long, or too short for its addresses.
-    #[error("PROXY protocol header with an impossible length of {0}")]
+    /// The header is too long, or too short for its addresses.
+    #[error("PROXY protocol header with the invalid length {0}")]
     Length(u16),
 }
 
-/// Why the origin of a connection is unknown.
+/// Reason why the origin of a connection is unknown.
 #[derive(Debug, thiserror::Error)]
 pub enum OriginError {
     /// The peer closed before it sent anything.
-    #[error("the peer closed without a word")]
+    #[error("the peer closed without sending anything")]
     Silent,
     /// The header is missing or wrong.
     #[error(transparent)]
@@ -94,8 +94,8 @@ pub enum OriginError {
     Io(#[from] io::Error),
 }
 
-/// Finds out whose connection `stream` is. A peer in one of `networks` has to send a header first, which is
-/// read to its last byte and no further; from all others nothing is read.
+/// Determines the origin of `stream`. A peer in one of `networks` has to send a header first, of which
+/// exactly its bytes are read. From other peers nothing is read.
 pub async fn origin<S>(
     stream: &mut S,
     peer: SocketAddr,
@@ -120,9 +120,8 @@ where
     })
 }
 
-/// Reads a header from a peer that may send one and need not, for services that do not use the client's address. Gives
-/// the bytes that stand at the beginning of the stream in place of a header; after a header there are none. The address
-/// block is skipped whatever family it has.
+/// Skips an optional header, for services that do not use the client's address. Returns the bytes that were read in place of
+/// a header; none after a header. An address block of any family is skipped.
 pub async fn skip_header<S: AsyncRead + Unpin>(stream: &mut S) -> Result<Vec<u8>, OriginError> {
     let mut fixed = [0; FIXED];
     let mut filled = 0;
@@ -150,18 +149,18 @@ pub async fn skip_header<S: AsyncRead + Unpin>(stream: &mut S) -> Result<Vec<u8>
     Ok(Vec::new())
 }
 
-/// Whether the first `filled` bytes of a fixed part can be those of a header.
+/// True if the first `filled` bytes can begin a header.
 fn has_signature(fixed: &[u8; FIXED], filled: usize) -> bool {
     fixed.iter().take(filled).zip(&SIGNATURE).all(|(got, expected)| got == expected)
 }
 
-/// An IPv4 client of an IPv6 socket is an IPv4 client.
+/// Maps an IPv4-mapped IPv6 address to IPv4.
 fn canonical(addr: SocketAddr) -> SocketAddr {
     SocketAddr::new(addr.ip().to_canonical(), addr.port())
 }
 
-/// Reads the fixed part, and gives up at the first byte that no header has there: what is no header may be
-/// shorter than one, and its sender may be waiting.
+/// Reads the fixed part and stops at the first byte that does not belong to a header: other input may be
+/// shorter than a header, and its sender may be waiting.
 async fn read_fixed<S: AsyncRead + Unpin>(stream: &mut S) -> Result<[u8; FIXED], OriginError> {
     let mut fixed = [0; FIXED];
     let mut filled = 0;
@@ -184,7 +183,7 @@ enum ProxyCommand {
     Proxy,
 }
 
-/// The fixed part: command, family, and how many bytes follow.
+/// Parses the fixed part: command, family, and length of the rest.
 fn parse_fixed(fixed: [u8; FIXED]) -> Result<(ProxyCommand, u8, u16), HeaderError> {
     let [.., command, family, high, low] = fixed;
     let length = u16::from_be_bytes([high, low]);
@@ -202,7 +201,7 @@ fn parse_fixed(fixed: [u8; FIXED]) -> Result<(ProxyCommand, u8, u16), HeaderErro
     }
 }
 
-/// The source address at the beginning of the address block; destination and extensions (TLVs) are not used.
+/// The source address at the beginning of the address block. Destination and extensions (TLVs) are not used.
 fn source(family: u8, block: &[u8]) -> Result<SocketAddr, HeaderError> {
     let length = || HeaderError::Length(u16::try_from(block.len()).unwrap_or(u16::MAX));
     let (ip, port): (IpAddr, [u8; 2]) = if family == TCP4 {

@@ -1,6 +1,6 @@
-//! Addresses of one cluster, and what came of them lately. A cancel whose key does not say where it belongs goes to all
-//! those where sessions were led, when the endpoint's name names other servers by now. A login tries those last that
-//! have failed.
+//! Recent addresses of one cluster and their results. A cancel whose key does not identify the server is sent
+//! to all addresses where sessions were, even if the endpoint's name has changed meanwhile. Logins try
+//! addresses that failed recently last.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -9,42 +9,42 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Most addresses that are remembered: an Aurora cluster has a writer and at most 15 readers, and its reader
-/// endpoint names one of them at a time.
+/// Most addresses remembered: an Aurora cluster has one writer and at most 15 readers, and its reader
+/// endpoint returns one of them at a time.
 const MAX_KNOWN: usize = 16;
 
-/// How long an address that has failed is tried last.
+/// Time for which a failed address is tried last.
 const FAILED_FOR: Duration = Duration::from_secs(30);
 
-/// What is remembered.
+/// The remembered addresses.
 #[derive(Debug, Default)]
 pub(super) struct RecentAddresses(Mutex<AddressHistory>);
 
 #[derive(Debug, Default)]
 struct AddressHistory {
-    /// Where sessions were led, newest first.
-    led_to: VecDeque<SocketAddr>,
-    /// Those that have failed, and when, newest first.
+    /// Addresses of sessions, newest first.
+    used: VecDeque<SocketAddr>,
+    /// Failed addresses and the time of failure, newest first.
     failed: VecDeque<(SocketAddr, Instant)>,
 }
 
 impl RecentAddresses {
-    /// Notes that a session is led there.
+    /// Records a session at `addr`.
     pub(super) fn remember(&self, addr: SocketAddr) {
-        let known = &mut self.lock().led_to;
+        let known = &mut self.lock().used;
         known.retain(|other| *other != addr);
         known.push_front(addr);
         known.truncate(MAX_KNOWN);
     }
 
-    /// Takes an address for gone, until a session is led there again.
+    /// Removes an address until a session uses it again.
     pub(super) fn forget(&self, addr: SocketAddr) {
-        self.lock().led_to.retain(|other| *other != addr);
+        self.lock().used.retain(|other| *other != addr);
     }
 
-    /// `found` and the remembered ones that are not among them.
+    /// `found` plus the remembered addresses that it lacks.
     pub(super) fn add_to(&self, mut found: Vec<SocketAddr>) -> Vec<SocketAddr> {
-        for addr in &self.lock().led_to {
+        for addr in &self.lock().used {
             if !found.contains(addr) {
                 found.push(*addr);
             }
@@ -52,8 +52,8 @@ impl RecentAddresses {
         found
     }
 
-    /// Notes that an address does not work. Tells whether that is new.
-    pub(super) fn has_failed(&self, addr: SocketAddr, now: Instant) -> bool {
+    /// Records a failure. Returns true if the address had no recent failure.
+    pub(super) fn record_failure(&self, addr: SocketAddr, now: Instant) -> bool {
         let failed = &mut self.lock().failed;
         failed.retain(|(_, at)| now < *at + FAILED_FOR);
         let is_new = !failed.iter().any(|(other, _)| *other == addr);
@@ -63,12 +63,12 @@ impl RecentAddresses {
         is_new
     }
 
-    /// Notes that a login at an address has succeeded.
-    pub(super) fn has_worked(&self, addr: SocketAddr) {
+    /// Records a successful login at an address.
+    pub(super) fn record_success(&self, addr: SocketAddr) {
         self.lock().failed.retain(|(other, _)| *other != addr);
     }
 
-    /// `addresses` in their order, but those last that have failed within [`FAILED_FOR`].
+    /// `addresses` in their order, with those that failed within [`FAILED_FOR`] at the end.
     pub(super) fn failed_last(&self, mut addresses: Vec<SocketAddr>, now: Instant) -> Vec<SocketAddr> {
         let failed = &self.lock().failed;
         addresses
@@ -77,7 +77,7 @@ impl RecentAddresses {
     }
 
     fn lock(&self) -> MutexGuard<'_, AddressHistory> {
-        // No code panics while it holds the lock, and the list is whole at every moment.
+        // No code panics while it holds the lock, and every update of the lists is complete.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -118,17 +118,17 @@ mod tests {
     fn those_that_have_failed_are_tried_last_for_a_while() {
         let (known, begun) = (RecentAddresses::default(), Instant::now());
         let order = |now| known.failed_last(vec![addr(1), addr(2), addr(3)], now);
-        assert!(known.has_failed(addr(1), begun), "it is new");
+        assert!(known.record_failure(addr(1), begun), "it is new");
         assert_eq!(order(begun), [addr(2), addr(3), addr(1)]);
         let later = begun + FAILED_FOR / 2;
-        assert!(known.has_failed(addr(2), later));
-        assert!(!known.has_failed(addr(2), later), "it is not");
+        assert!(known.record_failure(addr(2), later));
+        assert!(!known.record_failure(addr(2), later), "it is not");
         assert_eq!(order(later), [addr(3), addr(1), addr(2)]);
         assert_eq!(order(begun + FAILED_FOR), [addr(1), addr(3), addr(2)]);
-        known.has_worked(addr(2));
+        known.record_success(addr(2));
         assert_eq!(order(begun + FAILED_FOR), [addr(1), addr(2), addr(3)]);
         for n in 0..=16 {
-            known.has_failed(addr(n), begun);
+            known.record_failure(addr(n), begun);
         }
         assert_eq!(known.lock().failed.len(), MAX_KNOWN);
     }

@@ -1,5 +1,5 @@
-//! Name resolution for all outgoing connections: upstreams, issuers and STS. A fixed number of threads, one look-up
-//! per name shared by all callers that wait for it, and no cache.
+//! Name resolution for all outgoing connections: upstreams, issuers and STS. A fixed number of threads, one
+//! lookup per name shared by all waiting callers, and no cache.
 
 mod service;
 mod status;
@@ -16,48 +16,48 @@ use tokio::time::timeout;
 
 use self::status::WaitingCaller;
 pub use self::status::{LookupDurations, ResolverStatus};
-use self::threads::{Lookups, Means};
+use self::threads::{LookupDeps, Lookups};
 
-/// Look-ups in progress at the same time, and so the largest number of resolver threads. `getaddrinfo` blocks its
-/// thread for tens of seconds when DNS is silent.
+/// Most concurrent lookups, and so the largest number of resolver threads. `getaddrinfo` blocks its thread
+/// for tens of seconds if DNS does not answer.
 pub const MAX_LOOKUPS: usize = 32;
 
-/// Look-ups in progress of names whose last look-up failed or that were never looked up. The other threads stay free
-/// for names that resolve, however many dead names are configured.
+/// Most concurrent lookups of names whose last lookup failed or that were never looked up. The other threads
+/// stay free for names that resolve, no matter how many configured names do not.
 pub const MAX_UNPROVEN_LOOKUPS: usize = 24;
 
-/// Names that wait for a thread; callers of further names are refused.
+/// Most names waiting for a thread; callers of further names are refused.
 pub const MAX_QUEUED_NAMES: usize = 256;
 
-/// Longest wait of a caller. Three name servers of which none answers take this long (`resolv.conf(5)`: two attempts
+/// Longest wait of a caller. Three unresponsive name servers take this long (`resolv.conf(5)`: two attempts
 /// of 5 s each).
 pub const MAX_WAIT: Duration = Duration::from_secs(30);
 
-/// Reasons why a name has no address now.
+/// Reason why a name has no address now.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ResolveError {
-    /// The system's words, for example `Name or service not known`.
+    /// Error of the operating system, for example `Name or service not known`.
     #[error("{0}")]
     Failed(Arc<io::Error>),
-    /// The name resolves to nothing.
+    /// The result contains no address.
     #[error("the name has no address")]
     NoAddress,
     /// No answer within [`MAX_WAIT`].
     #[error("no answer from DNS in time")]
     TimedOut,
-    /// [`MAX_QUEUED_NAMES`] names wait for a thread.
-    #[error("too many names are waiting for an answer from DNS")]
+    /// The queue of [`MAX_QUEUED_NAMES`] names is full.
+    #[error("too many DNS lookups are queued")]
     Busy,
-    /// The system gives no thread for the look-up.
-    #[error("no thread for the look-up: {0}")]
+    /// The operating system refused a thread for the lookup.
+    #[error("no thread for the DNS lookup: {0}")]
     NoThread(Arc<io::Error>),
-    /// The look-up ended without a result: it panicked, or it was given up because it did not end.
-    #[error("the look-up was given up")]
+    /// The lookup ended without a result: it panicked, or it was abandoned because it did not end.
+    #[error("the DNS lookup was abandoned")]
     GivenUp,
 }
 
-/// The process's resolver; clones share threads and look-ups. Nothing is remembered: a look-up begins when nobody
-/// waits for the same name yet.
+/// The process's resolver; clones share threads and lookups. Results are not cached: a caller joins a running
+/// lookup of the same name or starts one.
 #[derive(Clone)]
 pub struct Resolver(Arc<Lookups>);
 
@@ -67,14 +67,14 @@ impl Resolver {
         Self::from_fn(|host| Ok((host, 0).to_socket_addrs()?.collect()))
     }
 
-    /// A resolver with another source of addresses, for tests. The source may block. An address with port 0 gets the
-    /// port that the caller asks for.
+    /// A resolver with another source of addresses, for tests. The source may block. An address with port 0
+    /// gets the port that the caller requests.
     pub fn from_fn(source: impl Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static) -> Self {
-        Self(Lookups::new(Means::of(Arc::new(source))))
+        Self(Lookups::new(LookupDeps::of(Arc::new(source))))
     }
 
-    /// The addresses of `host`, at least one. An IP address is its own answer. Dropping the future ends the wait and
-    /// leaves the look-up to others.
+    /// Addresses of `host`, at least one. An IP address resolves to itself. Dropping the future ends the wait
+    /// but not the lookup.
     pub async fn look_up(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, ResolveError> {
         if let Ok(ip) = host.parse::<IpAddr>() {
             return Ok(vec![SocketAddr::new(ip, port)]);
@@ -102,7 +102,7 @@ impl Resolver {
         Ok(found.iter().map(with_port).collect())
     }
 
-    /// Counts of look-ups and callers.
+    /// Counts of lookups and callers.
     pub fn status(&self) -> ResolverStatus {
         self.0.status()
     }

@@ -1,4 +1,4 @@
-//! Socket options of both legs of a session.
+//! Socket options for both legs of a session.
 
 use std::io;
 
@@ -11,9 +11,9 @@ use tokio_rustls::{client, server};
 
 use super::limits;
 
-/// A connection that may lie over a TCP socket.
+/// A connection that may use a TCP socket.
 pub trait OverTcp {
-    /// The socket, if there is one.
+    /// The socket, if any.
     fn tcp(&self) -> Option<&TcpStream>;
 }
 
@@ -56,15 +56,16 @@ sockopt_impl!(
     usize
 );
 
-/// From now on a reader is woken when at least so many bytes are there, or the end of the stream; at once, if they are
-/// there already (Linux 4.18 and newer). The kernel takes less where its buffer could not hold twice as much.
+/// Sets the number of bytes at which a reader is woken; the end of the stream wakes it too, and bytes that
+/// are already there wake it at once (Linux 4.18 and newer). The kernel uses a smaller number if its buffer
+/// cannot hold twice as much.
 pub fn wake_at(tcp: &TcpStream, bytes: usize) {
-    // It fails for a connection that is over, and then the reader is woken in any case.
+    // Fails only on a closed connection, which wakes the reader anyway.
     let _ = setsockopt(tcp, ReceiveLowWater, &bytes);
 }
 
-/// No delay for small messages, and a dead peer is noticed within
-/// about 90 s whether or not something is waiting to be sent.
+/// Disables Nagle's algorithm and enables detection of a dead peer within about 90 s, with or without pending
+/// data.
 pub fn tune(tcp: &TcpStream) -> io::Result<()> {
     tcp.set_nodelay(true)?;
     let keepalive = TcpKeepalive::new()
@@ -83,7 +84,7 @@ impl OverTcp for tokio::io::DuplexStream {
     }
 }
 
-/// How much has to be there before a reader is woken.
+/// Number of bytes at which a reader is woken.
 #[cfg(test)]
 pub fn wakes_at(tcp: &impl std::os::fd::AsFd) -> io::Result<usize> {
     Ok(nix::sys::socket::getsockopt(tcp, ReceiveLowWater)?)

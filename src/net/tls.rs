@@ -1,5 +1,5 @@
-//! The two TLS configurations: what we show clients, and how we verify the upstream. One crypto provider,
-//! named explicitly, because a library could install another one for the whole process first.
+//! TLS configurations of listeners and of upstream connections. Both name the crypto provider explicitly,
+//! because a library could install another one for the process.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,21 +15,21 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::names::visible;
 
-/// The protocol name of direct TLS (PostgreSQL 17, `PG_ALPN_PROTOCOL`).
+/// ALPN protocol name of direct TLS (PostgreSQL 17, `PG_ALPN_PROTOCOL`).
 pub const ALPN: &[u8] = b"postgresql";
 
-/// Why a TLS configuration could not be built.
+/// Reason why a TLS configuration could not be built.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsSetupError {
-    /// A PEM file cannot be read or holds nothing of use.
+    /// A PEM file cannot be read or contains nothing usable.
     #[error("{}: {problem}", path.display())]
     Pem {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Description of the fault.
         problem: String,
     },
-    /// rustls refuses the pieces, for example because key and certificate do not match.
+    /// rustls rejects the combination, for example because key and certificate do not match.
     #[error("{}: {source}", path.display())]
     Rustls {
         /// The file most likely at fault.
@@ -52,28 +52,28 @@ fn pem_error(path: &Path, problem: &impl ToString) -> TlsSetupError {
     TlsSetupError::Pem { path: path.to_owned(), problem: problem.to_string() }
 }
 
-/// The files of a listener. Read again, they make another configuration for new connections.
+/// TLS files of a listener. Rereading them gives a new configuration for new connections.
 #[derive(Clone, Copy, Debug)]
 pub struct ListenerFiles<'a> {
-    /// PEM, the listener's certificate chain.
+    /// Certificate chain of the listener, PEM.
     pub cert_file: &'a Path,
-    /// PEM, its private key.
+    /// Private key, PEM.
     pub key_file: &'a Path,
-    /// Which certificates clients have to show.
+    /// Requirements for client certificates.
     pub client: Option<ClientAuthority<'a>>,
 }
 
-/// Who signs the certificates of clients.
+/// Authority for client certificates.
 #[derive(Clone, Copy, Debug)]
 pub struct ClientAuthority<'a> {
-    /// PEM, certificate authorities.
+    /// Certificate authorities, PEM.
     pub ca_file: &'a Path,
-    /// Whether a client without a certificate is turned away; one with a wrong certificate always is.
+    /// True if a client without a certificate is rejected. A client with an invalid certificate always is.
     pub required: bool,
 }
 
-/// The listener's configuration: TLS 1.2 and 1.3, no session tickets (a resuming client would go on seeing a
-/// certificate that has been replaced), no early data.
+/// TLS configuration of a listener: TLS 1.2 and 1.3, no session tickets (a resuming client would not see a
+/// replaced certificate), no early data.
 pub fn server_config(files: ListenerFiles<'_>) -> Result<ServerConfig, TlsSetupError> {
     let chain = certificates(files.cert_file)?;
     let key = PrivateKeyDer::from_pem_file(files.key_file)
@@ -96,9 +96,9 @@ pub fn server_config(files: ListenerFiles<'_>) -> Result<ServerConfig, TlsSetupE
     Ok(config)
 }
 
-/// The upstream's configuration: certificate and name are verified against `ca_file` or the system's authorities,
-/// always; `direct` is for TLS without an SSLRequest. Build it once:
-/// it remembers which key exchange the server took, which saves a round trip.
+/// TLS configuration of upstream connections. Certificate and name are always verified, against `ca_file` or
+/// the system's authorities. `direct` selects TLS without an SSLRequest. Build it once: it remembers the
+/// server's key exchange group, which saves a round trip.
 pub fn upstream_config(ca_file: Option<&Path>, direct: bool) -> Result<ClientConfig, TlsSetupError> {
     let path = ca_file.unwrap_or(Path::new("system"));
     let roots = match ca_file {
@@ -116,7 +116,7 @@ pub fn upstream_config(ca_file: Option<&Path>, direct: bool) -> Result<ClientCon
     Ok(config)
 }
 
-/// The public authorities that this machine trusts.
+/// The certificate authorities that this machine trusts.
 fn system_roots() -> Result<RootCertStore, TlsSetupError> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
@@ -146,14 +146,14 @@ fn roots(ca_file: &Path) -> Result<RootCertStore, TlsSetupError> {
     Ok(roots)
 }
 
-/// P-256 first: PostgreSQL before 18 takes no other curve by default (`ssl_ecdh_curve`), and a wrong first
-/// guess costs every login a `HelloRetryRequest`.
+/// Crypto provider with P-256 first: PostgreSQL before 18 accepts no other curve by default
+/// (`ssl_ecdh_curve`), and a wrong first key share costs every login a `HelloRetryRequest`.
 fn upstream_provider() -> CryptoProvider {
     use rustls::crypto::aws_lc_rs::kx_group::{SECP256R1, SECP384R1, X25519};
     CryptoProvider { kx_groups: vec![SECP256R1, X25519, SECP384R1], ..aws_lc_rs::default_provider() }
 }
 
-/// Every certificate of a PEM file; at least one.
+/// All certificates of a PEM file; at least one.
 pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsSetupError> {
     let found: Result<Vec<_>, _> =
         CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
@@ -164,10 +164,10 @@ pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
     }
 }
 
-/// Longest description of a failed handshake, in bytes. It can hold names of the peer's certificate.
+/// Longest description of a failed handshake, in bytes. It may contain names from the peer's certificate.
 const MAX_PROBLEM: usize = 512;
 
-/// What a failed handshake was about, for the log. rustls hides its own error inside an `io::Error`.
+/// Description of a failed handshake for the log. rustls hides its own error inside an `io::Error`.
 pub fn describe(error: &io::Error) -> String {
     let problem = match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
         Some(tls) => tls.to_string(),
@@ -176,8 +176,8 @@ pub fn describe(error: &io::Error) -> String {
     visible(&problem, MAX_PROBLEM)
 }
 
-/// Whether a TLS connection failed by what the peer showed: its certificate, or messages that are not TLS. A connection
-/// that ended, and an alert, say nothing of whose it was.
+/// True if a TLS connection failed because of the peer's certificate or of messages that are not TLS. A
+/// closed connection or an alert says nothing about the peer's identity.
 pub fn is_distrust(error: &io::Error) -> bool {
     let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     tls.is_some_and(|tls| !matches!(tls, rustls::Error::AlertReceived(_)))

@@ -79,7 +79,7 @@ pub async fn log_in(
         let tried = timeout_at(until, log_in_at(dialed, wanted, &token)).await;
         let error = match tried.unwrap_or(Err(UpstreamLoginError::Silent(dialed.addr))) {
             Ok(reply) => {
-                dialed.has_worked();
+                dialed.record_success();
                 return Ok(reply);
             }
             Err(error) => error,

@@ -50,7 +50,7 @@ pub(super) async fn connect(
                 steps.metrics.upstream_opened([name, tcp, tls, begun.elapsed()]);
                 break UpstreamSession::opened(dialed, said);
             }
-            Err(why) if tries < MAX_TRIES => dial_again(slot, &dialed.way(), due, why).await?,
+            Err(why) if tries < MAX_TRIES => dial_again(slot, &dialed.route(), due, why).await?,
             Err(why) => return Err(why),
         };
         tries += 1;

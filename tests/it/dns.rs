@@ -143,9 +143,9 @@ async fn want_of_threads_refuses_logins_and_reloads_and_ends_nothing() {
     let mut binary = ProxyProcess::launch(&world, Launch { shell: Some(shell), ..Launch::usual() });
     let before = binary.threads();
     binary.allow_threads(USER, 1);
-    let refusal = binary.login(&world).await.err().expect("no thread for the look-up");
+    let refusal = binary.login(&world).await.err().expect("no thread for the DNS lookup");
     assert_eq!(refusal.sqlstate(), "57P03");
-    until("the reason is logged", async || binary.logged("no thread for the look-up") > 0).await;
+    until("the reason is logged", async || binary.logged("no thread for the DNS lookup") > 0).await;
     binary.signal("HUP");
     until("the reload is refused", async || binary.logged("no thread for the reload") == 1).await;
     assert!(binary.runs());

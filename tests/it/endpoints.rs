@@ -22,7 +22,7 @@ async fn direct_tls_shows_the_name_and_needs_alpn() {
     let world = World::builder().upstream(server.addr, &ca).cluster("direct_tls = true").start().await;
     let refusal = world.refusal("alice", &world.token("alice")).await;
     assert_eq!(refusal.message(), "cannot connect now: database not trusted");
-    world.log_line("the server does not take direct TLS for PostgreSQL (ALPN)").await;
+    world.log_line("the server does not support direct TLS for PostgreSQL (ALPN)").await;
     assert!(server.heard().is_empty());
 }
 
@@ -68,6 +68,6 @@ async fn rds_proxy_is_never_told_of_a_cancel() {
     // The driver has a key, as from every server, and its cancel ends here.
     client.cancel_token().cancel_query(world.connector()).await.unwrap();
     let record = world.audit("outcome", "cancel").await;
-    assert!(record.to_string().contains("RDS Proxy takes no CancelRequest"), "{record}");
+    assert!(record.to_string().contains("RDS Proxy does not support CancelRequest"), "{record}");
     assert_eq!(server.count(), 1);
 }

@@ -186,7 +186,7 @@ async fn r17_a_clock_that_differs_from_that_of_sts_is_a_warning() {
     let world = World::builder().upstream(server.addr, &ca).one_clock().start().await;
     world.cloud.clock.advance(-300); // the answers' Date is that of the machine
     drop(let_in(&world, &world.token("alice")).await);
-    let line = world.log_line("this machine's clock differs from that of an HTTPS peer").await;
+    let line = world.log_line("this machine's clock differs from an HTTPS peer's").await;
     assert!(line.contains("\"seconds_ahead\":-"), "{line}");
 }
 
@@ -269,7 +269,7 @@ async fn r16_an_issuer_that_is_down_for_ten_minutes_costs_no_login() {
         let asked = world.cloud.issuer.count(IssuerPage::Discovery);
         assert!(world.reloaded().await, "which has the keys fetched at once");
         world.cloud.issuer.reaches(IssuerPage::Discovery, asked + 1).await;
-        world.log_line("the key set cannot be fetched").await;
+        world.log_line("key set fetch failed").await;
         drop(let_in(&world, &token).await);
         drop(let_in(&world, &world.token(&format!("newcomer{minute}"))).await);
     }

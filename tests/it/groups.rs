@@ -55,10 +55,10 @@ async fn a_group_has_its_settings_whatever_the_client_asks_for() {
 async fn a_restriction_does_not_fall_away_with_its_claim() {
     let unreadable = [
         (json!(null), "is null"),
-        (json!(7.5), "is no whole number"),
+        (json!(7.5), "is not an unsigned integer"),
         (json!({"analysts": true}), "is an object"),
-        (json!("analysts engineers"), "could stand for several values"),
-        (json!([["analysts"]]), "is a list that holds more than texts"),
+        (json!("analysts engineers"), "may encode several values"),
+        (json!([["analysts"]]), "is a list with elements other than strings"),
     ];
     for (groups, empty_list) in [(ANALYSTS.to_owned(), false), (format!("{ANALYSTS}{OTHERS}"), true)] {
         let world = World::builder().user(&groups).start().await;

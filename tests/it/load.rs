@@ -162,7 +162,7 @@ async fn r14_an_outage_of_sts_costs_few_calls_and_no_session() {
     let calls = world.cloud.sts.count();
     println!("1,000 logins while STS was down made {calls} calls");
     assert!(calls <= 300, "{calls} calls");
-    world.log_line("AWS STS fails; calls to it pause").await;
+    world.log_line("AWS STS is failing; calls are paused").await;
     assert!(world.metric("pgpassport_sts_paused{endpoint=\"127.0.0.1\"}").await > 0.5);
     let mut alive = sessions.remove(0).ok().unwrap();
     alive.send(b"still there").await;

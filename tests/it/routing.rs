@@ -135,7 +135,7 @@ async fn only_those_come_in_whose_claims_a_rule_names() {
         let refusal = refused(&world, "app", &bad).await;
         no_licence_to_look_around(&refusal, "app");
     }
-    let log = world.log_line("no rule of cluster.allow fits the token").await;
+    let log = world.log_line("no rule of cluster.allow matches the token").await;
     assert!(log.contains("refused"), "{log}");
 }
 

@@ -367,7 +367,7 @@ fn j13_credentials_serve_until_their_last_minute_and_never_past_the_token() {
         (900, 300, 299, 1),
         (900, 300, 300, 0),
     ] {
-        let life = life(at(credentials), at(token), at(now));
+        let life = cache_ttl(at(credentials), at(token), at(now));
         assert_eq!(life, Duration::from_secs(expected), "{credentials} {token} {now}");
     }
 }

@@ -59,7 +59,7 @@ pub(super) async fn examine(
     (clock, outgoing): (&Clock, &Outgoing),
     report: &mut DoctorReport<'_>,
 ) -> Option<VerifiedClaims> {
-    let look = match inspect::look(jwt, issuers, clock.unix_seconds()) {
+    let look = match inspect::inspect(jwt, issuers, clock.unix_seconds()) {
         Ok(look) => look,
         Err(fault) => {
             let blamed = link_of(&fault);

@@ -91,8 +91,8 @@ fn p6_a_key_that_cannot_be_used_is_named_with_the_reason_and_the_rest_remains() 
     let set = parse(&mixed).unwrap();
     assert_eq!((set.len(), set.left_out_count(), set.left_out().len()), (2, odd.len(), odd.len()));
     let named: Vec<_> = set.left_out().iter().map(ToString::to_string).collect();
-    assert_eq!(named[2], "key \"o\": its kty is \"oct\", and not RSA or EC");
-    assert_eq!(named[3], "key number 4: its kty is \"OKP\", and not RSA or EC");
+    assert_eq!(named[2], "key \"o\": its kty is \"oct\", not RSA or EC");
+    assert_eq!(named[3], "key number 4: its kty is \"OKP\", not RSA or EC");
     assert_eq!(
         parse(&mixed[..1]).unwrap_err().to_string(),
         "the key set has no usable key (key number 1: it is not a JSON object)"

@@ -158,7 +158,7 @@ fn p7_fetches_that_tokens_ask_for_begin_an_interval_apart() {
     let at = |seconds: u64| now + Duration::from_secs(seconds);
     let interval = Duration::from_secs(5);
     let mut progress = FetchProgress::default();
-    let due = |progress: &FetchProgress, now| progress.due(at(300), now, interval);
+    let due = |progress: &FetchProgress, now| progress.next_fetch(at(300), now, interval);
     assert_eq!(due(&progress, at(0)), at(300), "the regular refresh");
     progress.asked = Some(RefetchCause::UnknownKey);
     assert_eq!(due(&progress, at(0)), at(0), "the first who asks");

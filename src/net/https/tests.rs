@@ -223,7 +223,7 @@ async fn requests_at_the_same_time_are_counted_and_one_more_waits() {
         request(&mut stream).await;
         open.push(stream);
     }
-    assert_eq!(client.places.available_permits(), 0);
+    assert_eq!(client.permits.available_permits(), 0);
     let answer = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
     open.remove(0).write_all(answer).await.unwrap();
     let (mut third, _) = listener.accept().await.unwrap();

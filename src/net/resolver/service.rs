@@ -1,4 +1,4 @@
-//! The resolver as hyper's connector wants it.
+//! The resolver as hyper's connector service.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ impl Service<Name> for Resolver {
     type Error = ResolveError;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, ResolveError>> + Send>>;
 
-    /// Always ready; the bounds hold in the call.
+    /// Always ready; the limits apply in the call.
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ResolveError>> {
         Poll::Ready(Ok(()))
     }

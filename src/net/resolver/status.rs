@@ -1,42 +1,42 @@
-//! Counts of the resolver, for metrics.
+//! Counters of the resolver, for metrics.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// Upper bounds of the classes of durations, in seconds; the last class has none.
+/// Upper bounds of the duration buckets in seconds; the last bucket has none.
 const BOUNDS: [f64; 9] = [0.001, 0.005, 0.02, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0];
 
-/// The resolver at one moment.
+/// Snapshot of the resolver.
 #[derive(Clone, Debug, Default)]
 pub struct ResolverStatus {
-    /// Look-ups in progress, each on a thread of its own.
+    /// Lookups in progress, each on its own thread.
     pub in_flight: usize,
-    /// Names that wait for a thread.
+    /// Names waiting for a thread.
     pub queued: usize,
-    /// Callers that wait for an answer.
+    /// Callers waiting for an answer.
     pub waiting: usize,
-    /// Look-ups that failed.
+    /// Lookups that failed.
     pub failed: u64,
-    /// Callers that were refused because the queue was full or there was no thread.
+    /// Callers refused because the queue was full or no thread was available.
     pub refused: u64,
-    /// Callers whose wait ended without an answer.
+    /// Callers whose wait timed out.
     pub timed_out: u64,
-    /// Durations of look-ups that have ended.
+    /// Durations of completed lookups.
     pub durations: LookupDurations,
 }
 
 /// A histogram of durations.
 #[derive(Clone, Debug, Default)]
 pub struct LookupDurations {
-    /// Their sum in seconds.
+    /// Sum in seconds.
     pub sum: f64,
-    /// Their number.
+    /// Number of durations.
     pub count: u64,
-    /// Upper bound of each class in seconds, and the number in that class alone.
+    /// Upper bound of each bucket in seconds, and the number in that bucket alone.
     pub classes: Vec<(f64, u64)>,
 }
 
-/// The counts behind [`ResolverStatus`].
+/// The counters behind [`ResolverStatus`].
 #[derive(Debug, Default)]
 pub(super) struct LookupCounts {
     pub(super) waiting: AtomicUsize,
@@ -48,7 +48,7 @@ pub(super) struct LookupCounts {
 }
 
 impl LookupCounts {
-    /// Counts a look-up that took this long.
+    /// Counts a lookup of this duration.
     pub(super) fn took(&self, duration: Duration) {
         let seconds = duration.as_secs_f64();
         let class = BOUNDS.iter().take_while(|bound| seconds > **bound).count();
@@ -71,7 +71,7 @@ impl LookupCounts {
     }
 }
 
-/// Counts a caller as waiting until it is dropped.
+/// Guard that counts a caller as waiting.
 pub(super) struct WaitingCaller<'a>(&'a AtomicUsize);
 
 impl<'a> WaitingCaller<'a> {

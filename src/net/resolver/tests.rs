@@ -198,8 +198,8 @@ async fn a_look_up_that_never_ends_is_tried_again_twice() {
         let _ = gate.lock().unwrap().recv();
         Ok(vec![ADDR])
     };
-    let means = Means { lost_after: Duration::ZERO, ..Means::of(Arc::new(stuck)) };
-    let resolver = Resolver(Lookups::new(means));
+    let deps = LookupDeps { lost_after: Duration::ZERO, ..LookupDeps::of(Arc::new(stuck)) };
+    let resolver = Resolver(Lookups::new(deps));
     let mut callers = Vec::new();
     for n in 1..=3 {
         callers.push(ask(&resolver, "db.example"));
@@ -221,8 +221,8 @@ async fn a_look_up_that_never_ends_is_tried_again_twice() {
 #[tokio::test]
 async fn want_of_threads_is_an_error() {
     let refuse = |_| Err(io::Error::from_raw_os_error(11)); // EAGAIN
-    let means = Means { spawn: refuse, ..Means::of(Arc::new(|_: &str| Ok(vec![ADDR]))) };
-    let resolver = Resolver(Lookups::new(means));
+    let deps = LookupDeps { spawn: refuse, ..LookupDeps::of(Arc::new(|_: &str| Ok(vec![ADDR]))) };
+    let resolver = Resolver(Lookups::new(deps));
     for _ in 0..3 {
         let error = resolver.look_up("db.example", 0).await.unwrap_err();
         assert!(matches!(error, ResolveError::NoThread(_)), "{error}");

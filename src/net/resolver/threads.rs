@@ -1,4 +1,4 @@
-//! The threads that block in look-ups, and the names that wait for one.
+//! Resolver threads and the queue of names.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
@@ -17,37 +17,37 @@ use super::{MAX_LOOKUPS, MAX_QUEUED_NAMES, MAX_UNPROVEN_LOOKUPS, ResolveError};
 /// Time after which an idle thread ends.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Age of a look-up from which on the next caller begins another one of the same name.
+/// Age of a lookup after which the next caller starts another one of the same name.
 const LOST_AFTER: Duration = Duration::from_mins(1);
 
-/// Look-ups of one name that are given up in this way; further callers wait for the last one.
+/// Most lookups of one name that are abandoned in this way; further callers wait for the last one.
 const MAX_LOST: usize = 2;
 
-/// Names remembered as resolving; beyond it they are learned again. Names come from the configuration.
+/// Most names remembered as resolving; beyond it they are learned again. Names come from the configuration.
 const MAX_PROVEN: usize = 1_024;
 
 /// A blocking source of addresses.
 pub(super) type Source = Arc<dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync>;
 
-/// The result of a look-up, shared by its callers.
+/// Result of a lookup, shared by its callers.
 type Answer = Result<Arc<[SocketAddr]>, ResolveError>;
 
-/// The outside of the look-ups, which tests replace.
-pub(super) struct Means {
+/// Dependencies of the lookups that tests replace.
+pub(super) struct LookupDeps {
     pub(super) source: Source,
     pub(super) spawn: fn(Arc<Lookups>) -> io::Result<()>,
     pub(super) lost_after: Duration,
 }
 
-impl Means {
+impl LookupDeps {
     pub(super) fn of(source: Source) -> Self {
         Self { source, spawn, lost_after: LOST_AFTER }
     }
 }
 
-/// All look-ups of a resolver.
+/// All lookups of a resolver.
 pub(super) struct Lookups {
-    means: Means,
+    deps: LookupDeps,
     state: Mutex<LookupQueue>,
     work: Condvar,
     pub(super) counts: LookupCounts,
@@ -57,17 +57,17 @@ pub(super) struct Lookups {
 struct LookupQueue {
     lookups: HashMap<Arc<str>, Lookup>,
     queue: VecDeque<Arc<str>>,
-    /// Names whose last look-up succeeded.
+    /// Names whose last lookup succeeded.
     proven: HashSet<Arc<str>>,
     threads: usize,
     idle: usize,
     running: usize,
     running_unproven: usize,
-    /// Number of the next look-up.
+    /// Number of the next lookup.
     next: u64,
 }
 
-/// A look-up that is queued or in progress.
+/// A lookup that is queued or in progress.
 struct Lookup {
     number: u64,
     begun: Option<Instant>,
@@ -75,7 +75,7 @@ struct Lookup {
     answer: watch::Sender<Option<Answer>>,
 }
 
-/// A look-up on its thread.
+/// A lookup that a thread runs.
 struct LookupJob {
     name: Arc<str>,
     number: u64,
@@ -83,12 +83,12 @@ struct LookupJob {
 }
 
 impl Lookups {
-    pub(super) fn new(means: Means) -> Arc<Self> {
+    pub(super) fn new(deps: LookupDeps) -> Arc<Self> {
         let (state, work, counts) = (Mutex::default(), Condvar::new(), LookupCounts::default());
-        Arc::new(Self { means, state, work, counts })
+        Arc::new(Self { deps, state, work, counts })
     }
 
-    /// Where the answer for `host` will appear: that of the look-up in progress, else of a new one.
+    /// Subscribes to the answer for `host`: that of the lookup in progress, else of a new one.
     pub(super) fn join(
         this: &Arc<Self>,
         host: &str,
@@ -96,7 +96,7 @@ impl Lookups {
         let mut state = this.lock();
         let lost = match state.lookups.get(host) {
             None => 0,
-            Some(lookup) if lookup.is_lost(this.means.lost_after) => lookup.lost + 1,
+            Some(lookup) if lookup.is_lost(this.deps.lost_after) => lookup.lost + 1,
             Some(lookup) => return Ok(lookup.answer.subscribe()),
         };
         if state.queue.len() >= MAX_QUEUED_NAMES {
@@ -117,10 +117,10 @@ impl Lookups {
         }
         state.threads += 1;
         drop(state);
-        if let Err(error) = (this.means.spawn)(Arc::clone(this)) {
+        if let Err(error) = (this.deps.spawn)(Arc::clone(this)) {
             let mut state = this.lock();
             state.threads -= 1;
-            // With a thread left the name's turn comes all the same.
+            // If there is at least one thread, the name's turn will come.
             if state.threads == 0 {
                 let error = ResolveError::NoThread(Arc::new(error));
                 state.fail_queued(&error);
@@ -146,7 +146,7 @@ impl Lookups {
         }
     }
 
-    /// Work of one thread, until there has been nothing to do for [`IDLE_TIMEOUT`].
+    /// Main loop of one thread. Ends after [`IDLE_TIMEOUT`] without work.
     fn work(&self) {
         let mut state = self.lock();
         let mut waited = false;
@@ -173,7 +173,7 @@ impl Lookups {
 
     fn look_up(&self, name: &str) -> Answer {
         let begun = Instant::now();
-        let found = catch_unwind(AssertUnwindSafe(|| (self.means.source)(name)));
+        let found = catch_unwind(AssertUnwindSafe(|| (self.deps.source)(name)));
         self.counts.took(begun.elapsed());
         let answer = match found {
             Ok(Ok(found)) if found.is_empty() => Err(ResolveError::NoAddress),
@@ -194,14 +194,15 @@ impl Lookups {
 }
 
 impl Lookup {
-    /// Whether nobody should wait for it any more.
+    /// True if no further caller should wait for this lookup.
     fn is_lost(&self, after: Duration) -> bool {
         self.lost < MAX_LOST && self.begun.is_some_and(|begun| begun.elapsed() >= after)
     }
 }
 
 impl LookupQueue {
-    /// The next look-up: names that resolve before the others, of which only so many are in progress.
+    /// Takes the next lookup. Names that resolve go first; the number of concurrent lookups of other names is
+    /// limited.
     fn take(&mut self) -> Option<LookupJob> {
         self.forget_abandoned();
         let proven = self.queue.iter().position(|name| self.proven.contains(name));
@@ -226,7 +227,7 @@ impl LookupQueue {
             }
             self.proven.insert(Arc::clone(&job.name));
         }
-        // A lost look-up has a successor, whose callers take its own answer.
+        // An abandoned lookup has a successor, whose callers wait for its own answer.
         if self.lookups.get(&job.name).is_some_and(|lookup| lookup.number == job.number)
             && let Some(lookup) = self.lookups.remove(&job.name)
         {
@@ -243,7 +244,7 @@ impl LookupQueue {
         }
     }
 
-    /// Removes queued names that nobody waits for any more.
+    /// Removes queued names without callers.
     fn forget_abandoned(&mut self) {
         let lookups = &mut self.lookups;
         self.queue.retain(|name| {
@@ -256,7 +257,7 @@ impl LookupQueue {
     }
 }
 
-/// A thread that works for `lookups`.
+/// Starts a thread for `lookups`.
 fn spawn(lookups: Arc<Lookups>) -> io::Result<()> {
     thread::Builder::new().name("resolver".to_owned()).spawn(move || lookups.work()).map(drop)
 }

@@ -51,7 +51,7 @@ pub(super) async fn issuer() -> Vec<String> {
             IssuerPage::Discovery,
             HttpFault::Hang,
             "issuer-discovery",
-            "issuer idp: …: no whole answer within 2 s",
+            "issuer idp: …: no complete answer within 2 s",
         ),
         (
             "issuer redirects",
@@ -132,7 +132,7 @@ pub(super) async fn issuer() -> Vec<String> {
             IssuerPage::Jwks,
             HttpFault::Hang,
             "issuer-keys",
-            "issuer idp: …: no whole answer within 2 s",
+            "issuer idp: …: no complete answer within 2 s",
         ),
         (
             "key set: redirect",

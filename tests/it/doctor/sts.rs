@@ -44,22 +44,22 @@ pub(super) async fn sts_answers() -> Vec<String> {
         (
             "STS: ValidationError",
             said(400, "ValidationError"),
-            "STS cannot do what is configured, ValidationError",
+            "STS rejected the configured role, policy or Region with ValidationError",
         ),
         (
             "STS: MalformedPolicyDocument",
             said(400, "MalformedPolicyDocument"),
-            "STS cannot do what is configured, MalformedPolicyDocument",
+            "STS rejected the configured role, policy or Region with MalformedPolicyDocument",
         ),
         (
             "STS: PackedPolicyTooLarge",
             said(400, "PackedPolicyTooLarge"),
-            "STS cannot do what is configured, PackedPolicyTooLarge",
+            "STS rejected the configured role, policy or Region with PackedPolicyTooLarge",
         ),
         (
             "STS: RegionDisabledException",
             said(403, "RegionDisabledException"),
-            "STS cannot do what is configured, RegionDisabledException",
+            "STS rejected the configured role, policy or Region with RegionDisabledException",
         ),
         ("STS: Throttling", StsFault::throttling(), "STS is unavailable: Throttling"),
         (
@@ -69,11 +69,11 @@ pub(super) async fn sts_answers() -> Vec<String> {
         ),
         ("STS: keys not retrieved", StsFault::key_not_retrieved(), "STS is unavailable: …key"),
         ("STS: InternalFailure", StsFault::internal_failure(), "STS is unavailable: …internal error"),
-        ("STS: 503 with HTML", StsFault::unavailable(), "STS is unavailable: an answer that is not STS's"),
+        ("STS: 503 with HTML", StsFault::unavailable(), "STS is unavailable: not an answer from STS"),
         (
             "STS: HTML with status 200",
             StsFault::Http(HttpFault::html(200)),
-            "STS is unavailable: an answer that is not STS's",
+            "STS is unavailable: not an answer from STS",
         ),
         ("STS: connection closed", StsFault::Http(HttpFault::Close), "STS is unavailable: "),
         ("STS: black hole", StsFault::Http(HttpFault::Hang), "STS is unavailable: "),
@@ -85,47 +85,47 @@ pub(super) async fn sts_answers() -> Vec<String> {
         (
             "STS: redirect",
             StsFault::Http(HttpFault::Redirect("https://elsewhere.example/".to_owned())),
-            "STS is unavailable: an answer that is not STS's",
+            "STS is unavailable: not an answer from STS",
         ),
         (
             "STS: broken off",
             StsFault::Truncated,
-            "STS is unavailable: an answer that is not STS's (HTTP 200): it ends too early",
+            "STS is unavailable: not an answer from STS (HTTP 200): it ends too early",
         ),
         (
             "STS: broken off behind the credentials",
             StsFault::TruncatedBehind("</Credentials>"),
-            "STS is unavailable: an answer that is not STS's (HTTP 200): it ends too early",
+            "STS is unavailable: not an answer from STS (HTTP 200): it ends too early",
         ),
         (
             "STS: another role",
             StsFault::OtherRole("arn:aws:sts::123456789012:assumed-role/admin/x".to_owned()),
-            "STS answered wrongly: the credentials are for another role",
+            "invalid answer from STS: the credentials are for another role",
         ),
         (
             "STS: a secret access key with a space",
             StsFault::Altered("<SecretAccessKey>", "<SecretAccessKey>a b".to_owned()),
-            "STS answered wrongly: a secret access key that cannot be one",
+            "invalid answer from STS: a malformed secret access key",
         ),
         (
             "STS: 200 without credentials",
             StsFault::WithoutCredentials,
-            "STS answered wrongly: no credentials",
+            "invalid answer from STS: no credentials",
         ),
         (
             "STS: another subject",
             StsFault::OtherSubject("mallory".into()),
-            "STS answered wrongly: the credentials are",
+            "invalid answer from STS: the credentials are",
         ),
         (
             "STS: another provider",
             StsFault::OtherProvider("x".into()),
-            "STS answered wrongly: the credentials are",
+            "invalid answer from STS: the credentials are",
         ),
         (
             "STS: expired credentials",
             StsFault::AlreadyExpired,
-            "STS answered wrongly: credentials that have expired",
+            "invalid answer from STS: credentials that have expired",
         ),
     ];
     let mut rows = Vec::new();
@@ -166,7 +166,7 @@ pub(super) async fn sts_decisions() -> Vec<String> {
     let words = "STS refused with AccessDenied: Not authorized to perform sts:TagSession";
     rows.push(row("tags without sts:TagSession", &examine(&world, &tagged).await, "sts", words));
     let spoiled = world.mint(world.claims("alice").flat_tag("team", "a\"b"));
-    let words = "STS cannot do what is configured, ValidationError: a session tag";
+    let words = "STS rejected the configured role, policy or Region with ValidationError: a session tag";
     rows.push(row("session tag that AWS does not take", &examine(&world, &spoiled).await, "sts", words));
     let source = world.mint(world.claims("alice").set("https://aws.amazon.com/source_identity", "alice"));
     let words = "STS refused with AccessDenied: Not authorized to perform sts:SetSourceIdentity";
@@ -187,7 +187,7 @@ pub(super) async fn sts_decisions() -> Vec<String> {
     let token = world.token("alice");
     let run = DoctorRun::with(&token)
         .changing(|toml| toml.replace("resource_id", "sts_duration = \"2h\"\nresource_id"));
-    let words = "STS cannot do what is configured, ValidationError: The requested DurationSeconds exceeds";
+    let words = "STS rejected the configured role, policy or Region with ValidationError: The requested DurationSeconds exceeds";
     rows.push(row("sts_duration longer than the role's", &run.examine(&world).await, "sts", words));
     sts.put_role(&usual).unwrap();
     sts.forget_keys();

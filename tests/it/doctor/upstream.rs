@@ -44,7 +44,7 @@ pub(super) async fn upstream() -> Vec<String> {
             &good,
             Script::Instead(b"N".to_vec()),
             "tls",
-            "127.0.0.1:… answers that it has no TLS",
+            "127.0.0.1:… does not support TLS",
         ),
         (
             "something else than PostgreSQL",

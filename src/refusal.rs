@@ -1,10 +1,5 @@
-//! What a client is told when it cannot have a session, or can keep it no longer. Every SQLSTATE and every
-//! first word of a message is chosen here; the steps only say what happened.
-
-use crate::names::{MAX_NAME_BYTES, printable};
-
-/// `invalid_password` (PostgreSQL manual, appendix A).
-const AUTHENTICATION_FAILED: &str = "28P01";
+//! The answer to a client that gets no session, or loses it, in no protocol's terms. A refusal states one condition;
+//! each protocol's front maps it to its own codes and first words.
 
 /// Longest DETAIL or HINT, far below libpq's limit for a whole ErrorResponse.
 const MAX_TEXT: usize = 2_000;
@@ -61,172 +56,195 @@ impl Stage {
     }
 }
 
-/// A refusal as PostgreSQL words it: a severity of FATAL, a code for programs, three texts for people.
+/// The condition that a refusal states. Every front has a code for each, chosen by the reaction of drivers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// SQLSTATE (PostgreSQL manual, appendix A), chosen by what drivers do with it.
-    pub sqlstate: String,
-    /// Short, with stable first words: some drivers show nothing else.
+pub enum Condition {
+    /// The connection is not encrypted.
+    TlsRequired,
+    /// This person may not log in, or not as asked. The front adds the name that the client asked for.
+    AuthenticationFailed,
+    /// The client did not finish its login in time.
+    AuthenticationTimedOut,
+    /// A fault outside of the client, and worth another try, here or at the next host.
+    CannotConnectNow(&'static str),
+    /// A limit is reached; the text names its scope.
+    TooManyConnections(String),
+    /// The client's bytes do not follow the protocol.
+    ProtocolViolation(String),
+    /// The protocol has it, and this login cannot.
+    Unsupported(String),
+    /// The proxy ends a live session for this reason.
+    Terminating(&'static str),
+    /// The client was silent for too long.
+    IdleSession,
+    /// The client was silent for too long inside a transaction.
+    IdleInTransaction,
+    /// The server went away in the middle of a session.
+    ServerLost,
+    /// A fault of the proxy; the log has the cause under the session's id.
+    Internal,
+    /// The server's own code, which is passed on.
+    ServerCode(String),
+}
+
+/// A remedy: what to change, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Hint {
+    /// In words that hold for every protocol.
+    Text(String),
+    /// Connect with TLS; each front names its drivers' settings.
+    UseTls,
+    /// Send the token whole, in the way that the listener asks for it.
+    SendToken,
+    /// Send a JWT, in the way that the listener asks for it.
+    SendJwt,
+}
+
+impl<T: AsRef<str>> From<T> for Hint {
+    fn from(text: T) -> Self {
+        Self::Text(cut(text.as_ref()))
+    }
+}
+
+/// The server's own error, as far as the client gets it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServerWords {
+    /// Its message.
     pub message: String,
-    /// The step that refused.
-    pub stage: Stage,
-    /// What happened there.
-    pub detail: String,
-    /// What to change, and where.
-    pub hint: Option<String>,
-    /// The server's own words are passed on; our stage stands behind them.
-    pub verbatim: bool,
-    /// Other fields of the server's own error, by their code: context, and the place in its source.
+    /// Its other fields, each by the protocol's code for it.
     pub other: Vec<(u8, String)>,
 }
 
+/// A refusal: a condition for programs, texts for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The condition.
+    pub condition: Condition,
+    /// The step that refused.
+    pub stage: Stage,
+    /// The event in that step; with [`Self::words`], the server's own text.
+    pub detail: String,
+    /// The remedy.
+    pub hint: Option<Hint>,
+    /// A sentence that stands behind the remedy.
+    pub note: Option<String>,
+    /// The server's own words, where they are passed on.
+    pub words: Option<ServerWords>,
+}
+
 impl Refusal {
-    fn new(sqlstate: &str, message: impl Into<String>, stage: Stage, detail: &str) -> Self {
-        Self {
-            sqlstate: sqlstate.to_owned(),
-            message: message.into(),
-            stage,
-            detail: cut(detail),
-            hint: None,
-            verbatim: false,
-            other: Vec::new(),
-        }
+    fn new(condition: Condition, stage: Stage, detail: &str) -> Self {
+        Self { condition, stage, detail: cut(detail), hint: None, note: None, words: None }
     }
 
-    /// Adds what to change.
+    /// Adds the remedy.
     #[must_use]
-    pub fn hint(mut self, hint: &str) -> Self {
-        self.hint = Some(cut(hint));
+    pub fn hint(mut self, hint: impl Into<Hint>) -> Self {
+        self.hint = Some(hint.into());
         self
     }
 
-    /// 28000, and only this: a driver that sees it connects again with TLS.
+    /// Adds a sentence behind the remedy.
+    #[must_use]
+    pub fn note(mut self, note: &str) -> Self {
+        self.note = Some(cut(note));
+        self
+    }
+
+    /// [`Condition::TlsRequired`]: no token is asked for without TLS.
     pub fn tls_required() -> Self {
-        Self::new(
-            "28000",
-            "connection requires TLS",
-            Stage::Startup,
-            "this connection is not encrypted, so no token was asked for",
-        )
-        .hint("Connect with sslmode=verify-full (JDBC: sslmode=verify-full, node-postgres: ssl=true).")
+        let detail = "this connection is not encrypted, so no token was asked for";
+        Self::new(Condition::TlsRequired, Stage::Startup, detail).hint(Hint::UseTls)
     }
 
-    /// 28P01: this person may not log in, or not like this. `user` is what the client asked for.
-    pub fn authentication(user: &str, stage: Stage, detail: &str) -> Self {
-        let user = printable(user, MAX_NAME_BYTES);
-        Self::new(
-            AUTHENTICATION_FAILED,
-            format!("password authentication failed for user \"{user}\""),
-            stage,
-            detail,
-        )
-    }
-
-    /// Says who failed in PostgreSQL's words for OAUTHBEARER, where no password was ever asked for.
-    #[must_use]
-    pub fn by_bearer_token(mut self, user: &str) -> Self {
-        let user = printable(user, MAX_NAME_BYTES);
-        self.message = format!("OAuth bearer authentication failed for user \"{user}\"");
-        self
+    /// [`Condition::AuthenticationFailed`].
+    pub fn authentication(stage: Stage, detail: &str) -> Self {
+        Self::new(Condition::AuthenticationFailed, stage, detail)
     }
 
     /// Whether the person or the token is refused, and not the moment, the protocol or the proxy's state.
     pub fn rejects_the_person(&self) -> bool {
-        self.sqlstate == AUTHENTICATION_FAILED
+        self.condition == Condition::AuthenticationFailed
     }
 
-    /// 57P03: nobody's fault who is asking, and worth another try, here or at the next host.
-    pub fn cannot_connect_now(what: &str, stage: Stage, detail: &str) -> Self {
-        Self::new("57P03", format!("cannot connect now: {what}"), stage, detail)
+    /// [`Condition::CannotConnectNow`].
+    pub fn cannot_connect_now(what: &'static str, stage: Stage, detail: &str) -> Self {
+        Self::new(Condition::CannotConnectNow(what), stage, detail)
     }
 
-    /// 57014, as PostgreSQL ends a login that its client does not finish.
+    /// [`Condition::AuthenticationTimedOut`].
     pub fn authentication_timeout() -> Self {
         let detail = "the token did not come in time";
-        Self::new("57014", "canceling authentication due to timeout", Stage::Token, detail)
+        Self::new(Condition::AuthenticationTimedOut, Stage::Token, detail)
             .hint("Send the token at once; the limit is limits.client_login_timeout.")
     }
 
-    /// 53300: a limit is reached. `key` is what sets it in the configuration.
-    pub fn too_many_connections(whom: &str, detail: &str, key: &str) -> Self {
-        Self::new("53300", format!("too many connections for {whom}"), Stage::Limits, detail)
-            .hint(&format!("Try again when other connections have ended, or have {key} raised."))
+    /// [`Condition::TooManyConnections`]; `key` sets the limit in the configuration.
+    pub fn too_many_connections(scope: &str, detail: &str, key: &str) -> Self {
+        Self::new(Condition::TooManyConnections(scope.to_owned()), Stage::Limits, detail)
+            .hint(format!("Try again when other connections have ended, or have {key} raised."))
     }
 
-    /// 53300 too: the cluster takes no more new logins for the moment.
+    /// [`Condition::TooManyConnections`]: the cluster takes no more new logins for the moment.
     pub fn login_queue_full(cluster: &str, per_second: usize) -> Self {
-        Self::new(
-            "53300",
-            format!("too many connections for cluster \"{cluster}\""),
-            Stage::Limits,
-            &format!(
-                "new logins are let in at {per_second} a second, and the turns of the next 10 seconds are taken"
-            ),
-        )
-        .hint(
+        let detail = format!(
+            "new logins are let in at {per_second} a second, and the turns of the next 10 seconds are taken"
+        );
+        Self::new(Condition::TooManyConnections(format!("cluster \"{cluster}\"")), Stage::Limits, &detail).hint(
             "Try again in a few seconds, or raise cluster.max_logins_per_second. AWS throttles new IAM logins at \
              about 200 a second.",
         )
     }
 
-    /// 08P01: the bytes do not follow the protocol.
+    /// [`Condition::ProtocolViolation`].
     pub fn malformed(what: &str) -> Self {
-        Self::new("08P01", what, Stage::Startup, "the message does not follow the PostgreSQL protocol")
+        let detail = "the message does not follow the protocol";
+        Self::new(Condition::ProtocolViolation(what.to_owned()), Stage::Startup, detail)
     }
 
-    /// 0A000: something PostgreSQL has and this login cannot.
-    pub fn unsupported(message: &str, detail: &str) -> Self {
-        Self::new("0A000", message, Stage::Startup, detail)
+    /// [`Condition::Unsupported`].
+    pub fn unsupported(what: &str, detail: &str) -> Self {
+        Self::new(Condition::Unsupported(what.to_owned()), Stage::Startup, detail)
     }
 
-    /// 57P01: a live session is ended.
-    pub fn terminating(reason: &str, detail: &str) -> Self {
-        Self::new("57P01", format!("terminating connection due to {reason}"), Stage::Session, detail)
+    /// [`Condition::Terminating`].
+    pub fn terminating(reason: &'static str, detail: &str) -> Self {
+        Self::new(Condition::Terminating(reason), Stage::Session, detail)
     }
 
-    /// 57P05, in PostgreSQL's words: the client was silent for too long.
+    /// [`Condition::IdleSession`].
     pub fn idle_session_timeout() -> Self {
         let detail = "the client sent nothing for as long as session.client_idle_timeout";
-        Self::new("57P05", "terminating connection due to idle-session timeout", Stage::Session, detail)
-            .hint("Connect again.")
+        Self::new(Condition::IdleSession, Stage::Session, detail).hint("Connect again.")
     }
 
-    /// 25P03, in PostgreSQL's words: and inside a transaction.
+    /// [`Condition::IdleInTransaction`].
     pub fn idle_in_transaction_timeout() -> Self {
-        let message = "terminating connection due to idle-in-transaction timeout";
         let detail = "the client left a transaction open for as long as session.idle_transaction_timeout";
-        Self::new("25P03", message, Stage::Session, detail)
+        Self::new(Condition::IdleInTransaction, Stage::Session, detail)
             .hint("The transaction was rolled back. End transactions as soon as their work is done.")
     }
 
-    /// 08006: the server went away in the middle of a session.
+    /// [`Condition::ServerLost`].
     pub fn server_connection_lost() -> Self {
-        Self::new(
-            "08006",
-            "server connection lost",
-            Stage::Session,
-            "the database server closed the connection or cannot be reached any more",
-        )
-        .hint("Connect again. After a failover the endpoint's name may take half a minute to move.")
+        let detail = "the database server closed the connection or cannot be reached any more";
+        Self::new(Condition::ServerLost, Stage::Session, detail)
+            .hint("Connect again. After a failover the endpoint's name may take half a minute to move.")
     }
 
-    /// What the server itself said, behind which DETAIL has our stage.
-    pub fn verbatim(sqlstate: &str, message: &str, detail: &str, hint: Option<&str>) -> Self {
-        let refusal = Self::new(sqlstate, cut(message), Stage::UpstreamLogin, detail);
-        Self { hint: hint.map(cut), verbatim: true, ..refusal }
+    /// The server's own words under `condition`, with its DETAIL and HINT.
+    pub fn verbatim(condition: Condition, words: ServerWords, detail: &str, hint: Option<&str>) -> Self {
+        let ServerWords { message, other } = words;
+        let other = other.into_iter().map(|(code, text)| (code, cut(&text))).collect();
+        let words = ServerWords { message: cut(&message), other };
+        let refusal = Self::new(condition, Stage::UpstreamLogin, detail);
+        Self { hint: hint.map(Hint::from), words: Some(words), ..refusal }
     }
 
-    /// Adds other fields of what the server said.
-    #[must_use]
-    pub fn with_fields(mut self, other: &[(u8, String)]) -> Self {
-        self.other = other.iter().map(|(code, text)| (*code, cut(text))).collect();
-        self
-    }
-
-    /// XX000: a fault of ours; the log has it under the session's id.
+    /// [`Condition::Internal`].
     pub fn internal(stage: Stage) -> Self {
-        Self::new("XX000", "internal error in the proxy", stage, "this is a fault of pgpassport")
-            .hint("Report the session id to whoever runs the proxy; the log line with it has the cause.")
+        Self::new(Condition::Internal, stage, "this is a fault of pgpassport")
+            .hint("Report the session id to the operator of the proxy; the log line with it has the cause.")
     }
 }
 
@@ -243,24 +261,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn c11_only_the_asked_name_is_echoed_escaped_and_cut() {
-        let refusal = Refusal::authentication("x\u{1b}[31m\"y", Stage::Token, "d");
-        assert_eq!(refusal.message, r#"password authentication failed for user "x\u{1b}[31m\"y""#);
-        let long = Refusal::authentication(&"u".repeat(200), Stage::Token, "d");
-        assert_eq!(long.message.matches('u').count(), 63 + "authentication".matches('u').count() + 1);
-    }
-
-    #[test]
     fn c11_texts_stay_far_below_what_libpq_reads() {
         for (characters, kept) in [(1_000, 2_000), (1_001, 2_000), (5_000, 2_000), (999, 1_998)] {
             let long = "é".repeat(characters);
-            let refusal = Refusal::verbatim("53300", &long, &long, Some(&long));
-            let texts = [refusal.message, refusal.detail, refusal.hint.unwrap()];
-            assert_eq!(texts.map(|text| text.len()), [kept; 3], "{characters}");
+            let words = ServerWords { message: long.clone(), other: vec![(b'W', long.clone())] };
+            let refusal = Refusal::verbatim(Condition::ServerCode("53300".into()), words, &long, Some(&long))
+                .note(&long);
+            let words = refusal.words.unwrap();
+            let Some(Hint::Text(hint)) = refusal.hint else { panic!("{:?}", refusal.hint) };
+            let texts = [&words.message, &words.other[0].1, &refusal.detail, &hint, &refusal.note.unwrap()];
+            assert_eq!(texts.map(|text| text.len()), [kept; 5], "{characters}");
         }
         assert_eq!(cut(&format!("x{}", "é".repeat(1_000))).len(), 1_999, "a character is not halved");
-        let ours = Refusal::authentication("al", Stage::Token, &"d".repeat(2_001)).hint(&"h".repeat(2_001));
-        assert_eq!((ours.detail.len(), ours.hint.unwrap().len()), (2_000, 2_000));
+        let ours = Refusal::authentication(Stage::Token, &"d".repeat(2_001)).hint("h".repeat(2_001));
+        assert_eq!((ours.detail.len(), ours.hint), (2_000, Some(Hint::Text("h".repeat(2_000)))));
         assert_eq!(cut("a\0b"), "a b", "a NUL would end the field");
     }
 }

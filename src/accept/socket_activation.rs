@@ -13,12 +13,12 @@ use crate::config::ListenSettings;
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
     /// The address cannot be listened on.
-    #[error("listen.addr: cannot listen on {addr}: {source}")]
+    #[error("listen.addr: cannot listen on {addr}: {error}")]
     Bind {
         /// The address.
         addr: std::net::SocketAddr,
         /// The system's reason.
-        source: io::Error,
+        error: io::Error,
     },
     /// The number of sockets is another one than that of listeners.
     #[error(
@@ -32,12 +32,12 @@ pub enum SocketError {
         listeners: usize,
     },
     /// What was handed over is of no use.
-    #[error("socket number {number} of the service manager cannot be used: {source}")]
+    #[error("socket number {number} of the service manager cannot be used: {error}")]
     Handed {
         /// Which one, from 1.
         number: usize,
         /// What is wrong with it.
-        source: io::Error,
+        error: io::Error,
     },
 }
 
@@ -55,13 +55,13 @@ pub fn open(listeners: &[ListenSettings]) -> Result<Vec<ListeningSocket>, Socket
 
 fn bind(listen: &ListenSettings) -> Result<ListeningSocket, SocketError> {
     ListeningSocket::bind(listen.addr, listen.reuse_port)
-        .map_err(|source| SocketError::Bind { addr: listen.addr, source })
+        .map_err(|error| SocketError::Bind { addr: listen.addr, error })
 }
 
 fn handed_over(sockets: &mut ListenFd) -> Result<Vec<TcpListener>, SocketError> {
     let mut handed = Vec::new();
     for index in 0..sockets.len() {
-        let wrong = |source| SocketError::Handed { number: index + 1, source };
+        let wrong = |error| SocketError::Handed { number: index + 1, error };
         let missing = || io::Error::other("it is taken already");
         let socket = sockets.take_tcp_listener(index).map_err(wrong)?;
         handed.push(socket.ok_or_else(missing).map_err(wrong)?);
@@ -94,7 +94,7 @@ fn inherit((socket, listen): (TcpListener, &ListenSettings)) -> Result<Listening
         ),
         _ => {}
     }
-    ListeningSocket::inherited(socket).map_err(|source| SocketError::Bind { addr: listen.addr, source })
+    ListeningSocket::inherited(socket).map_err(|error| SocketError::Bind { addr: listen.addr, error })
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::claim_rule;
 use super::claim_rule::RuleVerdict;
-use super::verify_error::VerifyError;
+use super::verify_error::ClaimFault;
 use crate::config::{AcceptedIssuer, IssuerSettings};
 use crate::names::{Issuer, Subject, printable};
 
@@ -108,11 +108,11 @@ pub(super) fn check(
     settings: &IssuerSettings,
     accepted: AcceptedIssuer,
     now: u64,
-) -> Result<VerifiedClaims, VerifyError> {
+) -> Result<VerifiedClaims, ClaimFault> {
     // The caller chose the issuer by this claim. The check is repeated so that this file alone shows all
     // requirements.
     if claims.get("iss").and_then(Value::as_str) != Some(accepted.issuer.as_str()) {
-        return Err(VerifyError::UnknownIssuer);
+        return Err(ClaimFault::BadClaim("iss"));
     }
     check_tenant(&claims, accepted.tenant.as_deref())?;
     let audience = audience(&claims, &settings.audience)?;
@@ -135,7 +135,7 @@ pub(super) fn check(
 }
 
 /// All faults that [`check`] could find in these claims; `check` stops at the first. Proves nothing.
-pub(super) fn faults(claims: &Map<String, Value>, settings: &IssuerSettings, now: u64) -> Vec<VerifyError> {
+pub(super) fn faults(claims: &Map<String, Value>, settings: &IssuerSettings, now: u64) -> Vec<ClaimFault> {
     let accepted = claims.get("iss").and_then(Value::as_str).and_then(|iss| settings.accepts(iss));
     let faults = [
         check_tenant(claims, accepted.and_then(|accepted| accepted.tenant).as_deref()).err(),
@@ -148,24 +148,24 @@ pub(super) fn faults(claims: &Map<String, Value>, settings: &IssuerSettings, now
 }
 
 /// Checks that `tid` equals the tenant in `iss`.
-fn check_tenant(claims: &Map<String, Value>, tenant: Option<&str>) -> Result<(), VerifyError> {
+fn check_tenant(claims: &Map<String, Value>, tenant: Option<&str>) -> Result<(), ClaimFault> {
     let Some(tenant) = tenant else { return Ok(()) };
     match claims.get("tid") {
-        None => Err(VerifyError::MissingClaim("tid")),
+        None => Err(ClaimFault::MissingClaim("tid")),
         Some(Value::String(tid)) if tid == tenant => Ok(()),
-        Some(_) => Err(VerifyError::Tenant),
+        Some(_) => Err(ClaimFault::Tenant),
     }
 }
 
-fn subject(claims: &Map<String, Value>) -> Result<Subject, VerifyError> {
+fn subject(claims: &Map<String, Value>) -> Result<Subject, ClaimFault> {
     match claims.get("sub") {
-        None => Err(VerifyError::MissingClaim("sub")),
+        None => Err(ClaimFault::MissingClaim("sub")),
         Some(Value::String(sub)) if (1..=MAX_SUBJECT_BYTES).contains(&sub.len()) => Ok(Subject::new(sub)),
-        Some(_) => Err(VerifyError::BadClaim("sub")),
+        Some(_) => Err(ClaimFault::BadClaim("sub")),
     }
 }
 
-fn check_required(claims: &Map<String, Value>, settings: &IssuerSettings) -> Result<(), VerifyError> {
+fn check_required(claims: &Map<String, Value>, settings: &IssuerSettings) -> Result<(), ClaimFault> {
     for rule in &settings.require {
         let doubt = match claim_rule::evaluate(rule, claims) {
             RuleVerdict::Holds => continue,
@@ -174,25 +174,25 @@ fn check_required(claims: &Map<String, Value>, settings: &IssuerSettings) -> Res
         };
         let wanted: Vec<_> = rule.any.iter().chain(&rule.all).cloned().collect();
         let claim = printable(&rule.claim.join("."), MAX_SHOWN);
-        return Err(VerifyError::Required { claim, expected: list(&wanted), doubt });
+        return Err(ClaimFault::Required { claim, expected: list(&wanted), doubt });
     }
     Ok(())
 }
 
-fn audience(claims: &Map<String, Value>, expected: &[String]) -> Result<Vec<String>, VerifyError> {
+fn audience(claims: &Map<String, Value>, expected: &[String]) -> Result<Vec<String>, ClaimFault> {
     let audience: Vec<String> = match claims.get("aud") {
-        None => return Err(VerifyError::MissingClaim("aud")),
+        None => return Err(ClaimFault::MissingClaim("aud")),
         Some(Value::String(one)) => vec![one.clone()],
         Some(Value::Array(several)) => several
             .iter()
-            .map(|one| one.as_str().map(str::to_owned).ok_or(VerifyError::BadClaim("aud")))
+            .map(|one| one.as_str().map(str::to_owned).ok_or(ClaimFault::BadClaim("aud")))
             .collect::<Result<_, _>>()?,
-        Some(_) => return Err(VerifyError::BadClaim("aud")),
+        Some(_) => return Err(ClaimFault::BadClaim("aud")),
     };
     if audience.iter().any(|one| expected.contains(one)) {
         return Ok(audience);
     }
-    Err(VerifyError::Audience { expected: list(expected), got: list(&audience) })
+    Err(ClaimFault::Audience { expected: list(expected), got: list(&audience) })
 }
 
 /// Quoted values for an error text; bounded.
@@ -204,40 +204,40 @@ fn list(values: &[String]) -> String {
 }
 
 /// Checks the times and returns `exp`. STS also requires `iat` and rejects tokens that are about a day old.
-fn check_times(claims: &Map<String, Value>, settings: &IssuerSettings, now: u64) -> Result<u64, VerifyError> {
+fn check_times(claims: &Map<String, Value>, settings: &IssuerSettings, now: u64) -> Result<u64, ClaimFault> {
     let leeway = settings.leeway.as_secs();
     let expires = required(time(claims, "exp")?, "exp")?;
     let issued = required(time(claims, "iat")?, "iat")?;
     if now >= expires.saturating_add(leeway) {
-        return Err(VerifyError::Expired { seconds_ago: now - expires });
+        return Err(ClaimFault::Expired { seconds_ago: now - expires });
     }
     if let Some(not_before) = time(claims, "nbf")?
         && not_before > now.saturating_add(leeway)
     {
-        return Err(VerifyError::NotYetValid { in_seconds: not_before - now });
+        return Err(ClaimFault::NotYetValid { in_seconds: not_before - now });
     }
     if issued > now.saturating_add(leeway) {
-        return Err(VerifyError::IssuedInFuture { in_seconds: issued - now });
+        return Err(ClaimFault::IssuedInFuture { in_seconds: issued - now });
     }
     let (seconds, max_seconds) = (expires.saturating_sub(issued), settings.max_token_lifetime.as_secs());
     if seconds > max_seconds {
-        return Err(VerifyError::LifetimeTooLong { seconds, max_seconds });
+        return Err(ClaimFault::LifetimeTooLong { seconds, max_seconds });
     }
     Ok(expires)
 }
 
-fn required(time: Option<u64>, name: &'static str) -> Result<u64, VerifyError> {
-    time.ok_or(VerifyError::MissingClaim(name))
+fn required(time: Option<u64>, name: &'static str) -> Result<u64, ClaimFault> {
+    time.ok_or(ClaimFault::MissingClaim(name))
 }
 
 /// An integer number of seconds, as STS requires. The JSON reader takes `1e9` and `1.0` as floats, so they
 /// are rejected. `null` counts as absent.
-fn time(claims: &Map<String, Value>, name: &'static str) -> Result<Option<u64>, VerifyError> {
+fn time(claims: &Map<String, Value>, name: &'static str) -> Result<Option<u64>, ClaimFault> {
     match claims.get(name) {
         None | Some(Value::Null) => Ok(None),
         Some(value) => match value.as_u64() {
             Some(seconds) if seconds <= MAX_TIME => Ok(Some(seconds)),
-            _ => Err(VerifyError::BadClaim(name)),
+            _ => Err(ClaimFault::BadClaim(name)),
         },
     }
 }

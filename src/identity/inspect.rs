@@ -4,7 +4,7 @@
 use serde_json::{Map, Value};
 
 use super::jws::{MAX_PART_BYTES, UnverifiedToken};
-use super::verify_error::{AlgorithmFault, VerifyError};
+use super::verify_error::{AlgorithmFault, TokenFault, VerifyError};
 use super::{claims, strict_json};
 use crate::config::{IssuerSettings, SignatureAlgorithm};
 use crate::secret::Jwt;
@@ -33,24 +33,24 @@ pub fn inspect<'s>(
     jwt: &Jwt,
     issuers: &'s [IssuerSettings],
     now: u64,
-) -> Result<TokenReport<'s>, VerifyError> {
+) -> Result<TokenReport<'s>, TokenFault> {
     let token = UnverifiedToken::parse(jwt.expose())?;
     let settings = issuers.iter().find(|settings| settings.accepts(&token.issuer).is_some());
     let mut faults = Vec::new();
     let claims = strict_json::parse_object(&token.payload, MAX_PART_BYTES)
-        .map_err(|fault| faults.push(VerifyError::BadPayload(fault)))
+        .map_err(|fault| faults.push(TokenFault::BadPayload(fault).into()))
         .unwrap_or_default();
     match settings {
-        None => faults.push(VerifyError::UnknownIssuer),
+        None => faults.push(TokenFault::UnknownIssuer.into()),
         Some(settings) => {
             if !settings.algorithms.contains(&token.algorithm) {
-                faults.push(VerifyError::Algorithm(AlgorithmFault::NotListed(token.algorithm)));
+                faults.push(TokenFault::Algorithm(AlgorithmFault::NotListed(token.algorithm)).into());
             }
             if !token.has_type(&settings.token_types) {
-                faults.push(VerifyError::TokenType);
+                faults.push(TokenFault::TokenType.into());
             }
             if faults.is_empty() {
-                faults.extend(claims::faults(&claims, settings, now));
+                faults.extend(claims::faults(&claims, settings, now).into_iter().map(VerifyError::from));
             }
         }
     }

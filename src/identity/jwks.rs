@@ -48,13 +48,19 @@ impl fmt::Display for LeftOut {
 pub enum KeySetFault {
     /// The document is not strict JSON.
     #[error("the key set is {0}")]
-    Json(#[from] JsonFault),
+    Json(JsonFault),
     /// The document has no list of keys.
     #[error("the key set has no list \"keys\"")]
     NoKeys,
     /// No key of the set can verify a token. Holds the first reasons.
     #[error("the key set has no usable key{0}")]
     NoneUsable(String),
+}
+
+impl From<JsonFault> for KeySetFault {
+    fn from(fault: JsonFault) -> Self {
+        Self::Json(fault)
+    }
 }
 
 impl KeySet {

@@ -54,7 +54,13 @@ pub enum FetcherSetupError {
     Url(String),
     /// `ca_file` cannot be read or holds no certificate.
     #[error("certificate authorities: {0}")]
-    Authorities(#[from] OutgoingError),
+    Authorities(OutgoingError),
+}
+
+impl From<OutgoingError> for FetcherSetupError {
+    fn from(error: OutgoingError) -> Self {
+        Self::Authorities(error)
+    }
 }
 
 /// Error of one fetch. For the log.

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use super::strict_json;
 use super::strict_json::{JsonFault, TextOrList};
-use super::verify_error::{AlgorithmFault, HeaderFault, VerifyError};
+use super::verify_error::{AlgorithmFault, HeaderFault, TokenFault};
 use crate::config::SignatureAlgorithm;
 
 /// STS accepts a `WebIdentityToken` of 4 to 20,000 characters (API reference, `AssumeRoleWithWebIdentity`).
@@ -59,17 +59,17 @@ struct ClaimedIssuer {
 }
 
 impl<'a> UnverifiedToken<'a> {
-    pub(super) fn parse(token: &'a [u8]) -> Result<Self, VerifyError> {
+    pub(super) fn parse(token: &'a [u8]) -> Result<Self, TokenFault> {
         if token.len() > MAX_TOKEN_BYTES {
-            return Err(VerifyError::TooLong { bytes: token.len() });
+            return Err(TokenFault::TooLong { bytes: token.len() });
         }
         let mut parts = token.split(|byte| *byte == b'.');
         let (Some(header), Some(payload), Some(signature), None) =
             (parts.next(), parts.next(), parts.next(), parts.next())
         else {
             return Err(match token.split(|byte| *byte == b'.').count() {
-                5 => VerifyError::Encrypted,
-                parts => VerifyError::NotAJwt { parts },
+                5 => TokenFault::Encrypted,
+                parts => TokenFault::NotAJwt { parts },
             });
         };
         let signed = token.get(..header.len() + 1 + payload.len()).unwrap_or_default();
@@ -82,7 +82,7 @@ impl<'a> UnverifiedToken<'a> {
             serde_json::from_slice(&header).map_err(|_| HeaderFault::Json(JsonFault::NotJson))?;
         for (name, member) in [("crit", &header.crit), ("b64", &header.b64), ("zip", &header.zip)] {
             if *member != TextOrList::Absent {
-                return Err(VerifyError::CriticalHeader(name));
+                return Err(TokenFault::CriticalHeader(name));
             }
         }
         Ok(Self {
@@ -110,11 +110,11 @@ impl<'a> UnverifiedToken<'a> {
 
 /// Decodes canonical base64url: no padding, no line breaks, no leftover bits, so that a token has only one
 /// spelling.
-fn decode(text: &[u8], part: &'static str) -> Result<Zeroizing<Vec<u8>>, VerifyError> {
-    URL_SAFE_NO_PAD.decode(text).map(Zeroizing::new).map_err(|_| VerifyError::BadEncoding { part })
+fn decode(text: &[u8], part: &'static str) -> Result<Zeroizing<Vec<u8>>, TokenFault> {
+    URL_SAFE_NO_PAD.decode(text).map(Zeroizing::new).map_err(|_| TokenFault::BadEncoding { part })
 }
 
-fn algorithm(alg: &TextOrList) -> Result<SignatureAlgorithm, VerifyError> {
+fn algorithm(alg: &TextOrList) -> Result<SignatureAlgorithm, TokenFault> {
     let fault = match alg {
         TextOrList::Absent => return Err(HeaderFault::NoAlgorithm.into()),
         TextOrList::Text(text) if let Some(known) = SignatureAlgorithm::named(text) => return Ok(known),
@@ -128,10 +128,10 @@ fn algorithm(alg: &TextOrList) -> Result<SignatureAlgorithm, VerifyError> {
         },
         TextOrList::Other => AlgorithmFault::Unknown,
     };
-    Err(VerifyError::Algorithm(fault))
+    Err(TokenFault::Algorithm(fault))
 }
 
-fn key_id(kid: TextOrList) -> Result<Option<String>, VerifyError> {
+fn key_id(kid: TextOrList) -> Result<Option<String>, TokenFault> {
     match kid {
         TextOrList::Absent => Ok(None),
         TextOrList::Text(kid) => Ok(Some(kid).filter(|kid| !kid.is_empty())),
@@ -139,27 +139,27 @@ fn key_id(kid: TextOrList) -> Result<Option<String>, VerifyError> {
     }
 }
 
-fn token_type(typ: &TextOrList) -> Result<Option<String>, VerifyError> {
+fn token_type(typ: &TextOrList) -> Result<Option<String>, TokenFault> {
     match typ {
         TextOrList::Absent => Ok(None),
         TextOrList::Text(typ) => {
             let typ = typ.to_ascii_lowercase();
             Ok(Some(typ.strip_prefix("application/").map_or(typ.clone(), str::to_owned)))
         }
-        TextOrList::Other => Err(VerifyError::TokenType),
+        TextOrList::Other => Err(TokenFault::TokenType),
     }
 }
 
 /// Reads `iss` and skips everything else without building it. The strict parse of the whole payload waits
 /// until the signature holds.
-fn claimed_issuer(payload: &[u8]) -> Result<String, VerifyError> {
+fn claimed_issuer(payload: &[u8]) -> Result<String, TokenFault> {
     if payload.len() > MAX_PART_BYTES {
-        return Err(VerifyError::BadPayload(JsonFault::TooLong));
+        return Err(TokenFault::BadPayload(JsonFault::TooLong));
     }
     let claimed: ClaimedIssuer =
-        serde_json::from_slice(payload).map_err(|_| VerifyError::BadPayload(JsonFault::NotJson))?;
+        serde_json::from_slice(payload).map_err(|_| TokenFault::BadPayload(JsonFault::NotJson))?;
     match claimed.iss {
         TextOrList::Text(issuer) => Ok(issuer),
-        TextOrList::Absent | TextOrList::Other => Err(VerifyError::NoIssuer),
+        TextOrList::Absent | TextOrList::Other => Err(TokenFault::NoIssuer),
     }
 }

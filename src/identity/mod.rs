@@ -24,7 +24,7 @@ pub mod verify_error;
 pub use self::db_user::DeriveError;
 pub use self::jwks_fetch::{FetcherSetupError, KeyFetcher};
 pub use self::key_store::{KeyStatus, KeyStore};
-pub use self::verify_error::{AlgorithmFault, VerifyError};
+pub use self::verify_error::{AlgorithmFault, ClaimFault, TokenFault, VerifyError};
 pub use claims::VerifiedClaims;
 pub use policy::{AccessPolicy, ConfiguredCluster, Grant, LoginRequest, PolicyError};
 pub use verify::Verifier;

@@ -8,7 +8,7 @@ use super::jwks::KeySet;
 use super::jws::{MAX_PART_BYTES, UnverifiedToken};
 use super::key_store::{KeyStore, RefetchAnswer};
 use super::refetch::RefetchCause;
-use super::verify_error::{AlgorithmFault, VerifyError};
+use super::verify_error::{AlgorithmFault, TokenFault, VerifyError};
 use super::{claims, strict_json};
 use crate::clock::Clock;
 use crate::config::{AcceptedIssuer, IssuerSettings};
@@ -40,17 +40,17 @@ impl Verifier {
             .issuers
             .iter()
             .find_map(|(settings, keys)| Some((settings, keys, settings.accepts(&token.issuer)?)))
-            .ok_or(VerifyError::UnknownIssuer)?;
+            .ok_or(TokenFault::UnknownIssuer)?;
         if !settings.algorithms.contains(&token.algorithm) {
-            return Err(VerifyError::Algorithm(AlgorithmFault::NotListed(token.algorithm)));
+            return Err(TokenFault::Algorithm(AlgorithmFault::NotListed(token.algorithm)).into());
         }
         if !token.has_type(&settings.token_types) {
-            return Err(VerifyError::TokenType);
+            return Err(TokenFault::TokenType.into());
         }
         check_signature(jwt, &token, (settings, &accepted), keys).await?;
         let claims =
-            strict_json::parse_object(&token.payload, MAX_PART_BYTES).map_err(VerifyError::BadPayload)?;
-        claims::check(claims, settings, accepted, self.clock.unix_seconds())
+            strict_json::parse_object(&token.payload, MAX_PART_BYTES).map_err(TokenFault::BadPayload)?;
+        Ok(claims::check(claims, settings, accepted, self.clock.unix_seconds())?)
     }
 }
 
@@ -61,9 +61,9 @@ async fn check_signature(
     token: &UnverifiedToken<'_>,
     issuer: (&IssuerSettings, &AcceptedIssuer),
     store: &KeyStore,
-) -> Result<(), VerifyError> {
+) -> Result<(), TokenFault> {
     let (settings, _) = issuer;
-    let unavailable = || VerifyError::KeysUnavailable { issuer: settings.name.clone() };
+    let unavailable = || TokenFault::KeysUnavailable { issuer: settings.name.clone() };
     let keys = store.usable().await.ok_or_else(unavailable)?;
     let Err(mut missed) = signed_by(&keys, token, issuer)? else { return Ok(()) };
     if let Some(keys) = store.after_running().await {
@@ -81,8 +81,8 @@ async fn check_signature(
         },
     }
     Err(match missed {
-        RefetchCause::UnknownKey => VerifyError::KeyUnknown { issuer: settings.name.clone() },
-        RefetchCause::BadSignature => VerifyError::BadSignature,
+        RefetchCause::UnknownKey => TokenFault::KeyUnknown { issuer: settings.name.clone() },
+        RefetchCause::BadSignature => TokenFault::BadSignature,
     })
 }
 
@@ -92,10 +92,10 @@ fn signed_by(
     keys: &KeySet,
     token: &UnverifiedToken<'_>,
     (settings, accepted): (&IssuerSettings, &AcceptedIssuer),
-) -> Result<Result<(), RefetchCause>, VerifyError> {
+) -> Result<Result<(), RefetchCause>, TokenFault> {
     let mut candidates = keys
         .candidates(token.key_id.as_deref(), token.algorithm)
-        .map_err(|candidates| VerifyError::TooManyKeys { issuer: settings.name.clone(), candidates })?;
+        .map_err(|candidates| TokenFault::TooManyKeys { issuer: settings.name.clone(), candidates })?;
     candidates.retain(|key| accepted.trusts_key_of(key.issuer()));
     let verifies = |key: &&VerificationKey| key.verifies(token.signed, &token.signature, token.algorithm);
     Ok(match candidates.iter().any(verifies) {

@@ -5,10 +5,22 @@ use super::jwks::MAX_TRIES;
 use super::strict_json::JsonFault;
 use crate::config::SignatureAlgorithm;
 
-/// Reason why a token is rejected. `Display` is for the log and never contains bytes of a token whose
-/// signature did not hold.
+/// Verdict on a token that is rejected. The signature divides the faults: the text of a claim fault may name the
+/// token's content, the text of a token fault never does.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum VerifyError {
+    /// The signature did not hold, or was not checked.
+    #[error(transparent)]
+    Unverified(#[from] TokenFault),
+    /// The signature held, and a claim is rejected.
+    #[error(transparent)]
+    Claims(#[from] ClaimFault),
+}
+
+/// Fault of a token whose signature did not hold, or was not checked. `Display` is for the log and never contains bytes
+/// of the token.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TokenFault {
     /// The token is longer than STS accepts.
     #[error("the token has {bytes} bytes")]
     TooLong {
@@ -32,7 +44,7 @@ pub enum VerifyError {
     },
     /// The header violates RFC 7515.
     #[error("the token's header is unusable: {0}")]
-    BadHeader(#[from] HeaderFault),
+    BadHeader(HeaderFault),
     /// The payload is not one strict JSON object.
     #[error("the token's payload is unusable: {0}")]
     BadPayload(JsonFault),
@@ -76,6 +88,11 @@ pub enum VerifyError {
     /// No key of the issuer made this signature.
     #[error("the token's signature does not hold")]
     BadSignature,
+}
+
+/// Fault of the claims of a genuine token, found after the signature was verified.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ClaimFault {
     /// A claim that every token must have is absent.
     #[error("the token has no {0} claim")]
     MissingClaim(&'static str),
@@ -134,21 +151,9 @@ pub enum VerifyError {
     },
 }
 
-impl VerifyError {
-    /// True if this fault was found after the signature was verified.
-    pub fn signature_held(&self) -> bool {
-        matches!(
-            self,
-            Self::MissingClaim(_)
-                | Self::BadClaim(_)
-                | Self::Expired { .. }
-                | Self::NotYetValid { .. }
-                | Self::IssuedInFuture { .. }
-                | Self::LifetimeTooLong { .. }
-                | Self::Audience { .. }
-                | Self::Tenant
-                | Self::Required { .. }
-        )
+impl From<HeaderFault> for TokenFault {
+    fn from(fault: HeaderFault) -> Self {
+        Self::BadHeader(fault)
     }
 }
 
@@ -156,7 +161,7 @@ impl VerifyError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HeaderFault {
     /// The header is not one strict JSON object.
-    #[error("{0}")]
+    #[error(transparent)]
     Json(#[from] JsonFault),
     /// The header has no `alg`.
     #[error("no alg")]
@@ -184,4 +189,21 @@ pub enum AlgorithmFault {
     /// A known algorithm that is not on this issuer's list.
     #[error("{0}, which is not on the issuer's list")]
     NotListed(SignatureAlgorithm),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    impl PartialEq<TokenFault> for VerifyError {
+        fn eq(&self, fault: &TokenFault) -> bool {
+            matches!(self, Self::Unverified(found) if found == fault)
+        }
+    }
+
+    impl PartialEq<ClaimFault> for VerifyError {
+        fn eq(&self, fault: &ClaimFault) -> bool {
+            matches!(self, Self::Claims(found) if found == fault)
+        }
+    }
 }

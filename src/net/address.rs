@@ -106,7 +106,7 @@ pub(crate) async fn race(
 
 async fn connect(addr: SocketAddr) -> Result<TcpStream, DialError> {
     match timeout(ADDRESS_TIMEOUT, TcpStream::connect(addr)).await {
-        Ok(connected) => connected.map_err(|source| DialError::Connect { addr, source }),
+        Ok(connected) => connected.map_err(|error| DialError::Connect { addr, error }),
         Err(_) => Err(DialError::TimedOut),
     }
 }

@@ -122,8 +122,17 @@ impl Service<Uri> for Connector {
     }
 }
 
-/// An error with its causes, because the outermost text alone often says little.
+/// An error with its causes, because the outermost text alone often says little. Libraries differ in
+/// whether an error's text holds that of its cause; each text is given once.
 pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
     let causes = std::iter::successors(Some(error), |error| (*error).source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    let mut text = String::new();
+    for cause in causes.map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.ends_with(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }

@@ -291,7 +291,7 @@ impl Dialer {
     ) -> Result<Dialed, DialError> {
         let connecting = timeout_at(deadline, TcpStream::connect(addr)).await;
         let tcp = connecting.map_err(|_| DialError::TimedOut)?;
-        self.secure(tcp.map_err(|source| DialError::Connect { addr, source })?, addr, deadline).await
+        self.secure(tcp.map_err(|error| DialError::Connect { addr, error })?, addr, deadline).await
     }
 
     /// Performs the TLS handshake on a new TCP connection.
@@ -303,7 +303,7 @@ impl Dialer {
     ) -> Result<Dialed, DialError> {
         let handshake = async {
             let mut tcp = tcp;
-            socket::tune(&tcp).map_err(|source| DialError::Connect { addr, source })?;
+            socket::tune(&tcp).map_err(|error| DialError::Connect { addr, error })?;
             if !self.direct_tls {
                 request_tls(&mut tcp, addr).await?;
             }

@@ -15,12 +15,12 @@ pub enum DialError {
         problem: String,
     },
     /// TCP connection failed. Holds the last of the addresses tried.
-    #[error("{addr}: {source}")]
+    #[error("{addr}: {error}")]
     Connect {
         /// The address.
         addr: SocketAddr,
         /// Error of the operating system.
-        source: io::Error,
+        error: io::Error,
     },
     /// No address accepted a connection in time.
     #[error("no connection within server_connect_timeout")]

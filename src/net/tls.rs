@@ -30,12 +30,12 @@ pub enum TlsSetupError {
         problem: String,
     },
     /// rustls rejects the combination, for example because key and certificate do not match.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {error}", path.display())]
     Rustls {
         /// The file most likely at fault.
         path: PathBuf,
         /// rustls's reason.
-        source: rustls::Error,
+        error: rustls::Error,
     },
 }
 
@@ -78,7 +78,7 @@ pub fn server_config(files: ListenerFiles<'_>) -> Result<ServerConfig, TlsSetupE
     let chain = certificates(files.cert_file)?;
     let key = PrivateKeyDer::from_pem_file(files.key_file)
         .map_err(|error| pem_error(files.key_file, &format!("no private key: {error}")))?;
-    let refused = |source| TlsSetupError::Rustls { path: files.cert_file.to_owned(), source };
+    let refused = |error| TlsSetupError::Rustls { path: files.cert_file.to_owned(), error };
     let provider = Arc::new(aws_lc_rs::default_provider());
     let verifier = match files.client {
         None => WebPkiClientVerifier::no_client_auth(),
@@ -107,7 +107,7 @@ pub fn upstream_config(ca_file: Option<&Path>, direct: bool) -> Result<ClientCon
     };
     let mut config = ClientConfig::builder_with_provider(Arc::new(upstream_provider()))
         .with_protocol_versions(&[&TLS13, &TLS12])
-        .map_err(|source| TlsSetupError::Rustls { path: path.to_owned(), source })?
+        .map_err(|error| TlsSetupError::Rustls { path: path.to_owned(), error })?
         .with_root_certificates(roots)
         .with_no_client_auth();
     if direct {
@@ -139,9 +139,7 @@ fn client_verifier(
 fn roots(ca_file: &Path) -> Result<RootCertStore, TlsSetupError> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(ca_file)? {
-        roots
-            .add(certificate)
-            .map_err(|source| TlsSetupError::Rustls { path: ca_file.to_owned(), source })?;
+        roots.add(certificate).map_err(|error| TlsSetupError::Rustls { path: ca_file.to_owned(), error })?;
     }
     Ok(roots)
 }

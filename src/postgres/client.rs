@@ -9,6 +9,7 @@ use pgwire::messages::startup::{Authentication, BackendKeyData, NegotiateProtoco
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
+use super::error_response::RefusedLogin;
 use super::listener::TokenMethod;
 use super::message::{LoginGreeting, WireError, put};
 use super::oauthbearer::{BearerError, Discovery};
@@ -127,36 +128,39 @@ impl<S: AsyncRead + AsyncWrite + Unpin> PendingLogin<S> {
 
     /// Says why not, and ends the connection. A token that came by OAUTHBEARER is rejected by the mechanism's
     /// own means first; trouble that is not the token's has no place there.
-    pub async fn refuse(mut self, refusal: &Refusal, session: SessionId) {
+    pub async fn refuse(mut self, refusal: &Refusal, token_method: &TokenMethod, session: SessionId) {
         let say = async {
             if let Some(discovery) = self.open_exchange.filter(|_| refusal.rejects_the_person()) {
                 // Whatever the client answers, a refusal is what it gets.
                 let _ = crate::postgres::oauthbearer::fail(&mut self.stream, &discovery).await;
             }
-            send_refusal(&mut self.stream, refusal, session).await
+            let login = RefusedLogin { user: self.startup.user(), token_method };
+            send_refusal(&mut self.stream, &error_response::encode(refusal, login, session)).await
         };
         let _ = timeout(limits::REFUSE_TIMEOUT, say).await; // a client that is gone needs no refusal
     }
 }
 
-/// Writes one ErrorResponse and closes. What happens to it is the client's business; it gets
+/// Refuses a client that has not said which user it wants to be: writes one ErrorResponse and closes. What happens to it is the client's business; it gets
 /// [`limits::REFUSE_TIMEOUT`] for it.
-pub async fn refuse<S>(mut stream: ClientStream<S>, refusal: &Refusal, session: SessionId)
-where
+pub async fn refuse<S>(
+    mut stream: ClientStream<S>,
+    refusal: &Refusal,
+    token_method: &TokenMethod,
+    session: SessionId,
+) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let _ = timeout(limits::REFUSE_TIMEOUT, send_refusal(&mut stream, refusal, session)).await;
+    let login = RefusedLogin { user: "", token_method };
+    let refusal = error_response::encode(refusal, login, session);
+    let _ = timeout(limits::REFUSE_TIMEOUT, send_refusal(&mut stream, &refusal)).await;
 }
 
-async fn send_refusal<S>(
-    stream: &mut ClientStream<S>,
-    refusal: &Refusal,
-    session: SessionId,
-) -> io::Result<()>
+async fn send_refusal<S>(stream: &mut ClientStream<S>, refusal: &[u8]) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    stream.write_all(&error_response::encode(refusal, session)).await?;
+    stream.write_all(refusal).await?;
     stream.flush().await?;
     stream.shutdown().await?;
     drain(stream).await
@@ -195,8 +199,10 @@ mod tests {
 
     fn refusing() -> (DuplexStream, JoinHandle<()>) {
         let (ours, theirs) = duplex(16);
-        let refusing =
-            async { refuse(ClientStream::Plain(ours), &Refusal::tls_required(), SessionId::random()).await };
+        let refusing = async {
+            let refusal = Refusal::tls_required();
+            refuse(ClientStream::Plain(ours), &refusal, &TokenMethod::Password, SessionId::random()).await;
+        };
         (theirs, tokio::spawn(refusing))
     }
 

@@ -6,31 +6,116 @@ use bytes::BytesMut;
 use pgwire::messages::response::{ErrorResponse, NoticeResponse};
 
 use super::limits;
+use super::listener::TokenMethod;
 use super::message::put;
-use crate::names::SessionId;
-use crate::refusal::Refusal;
+use crate::names::{MAX_NAME_BYTES, SessionId, printable};
+use crate::refusal::{Condition, Hint, Refusal};
 
-/// The ErrorResponse for `refusal`. Severity is FATAL; the session id stands in DETAIL, so that whoever runs
-/// the proxy can find the log line of this connection.
-pub fn encode(refusal: &Refusal, session: SessionId) -> BytesMut {
-    let detail = match (refusal.verbatim, refusal.detail.is_empty()) {
-        (true, true) => format!("Stage {}. Session {session}.", refusal.stage.word()),
-        (true, false) => {
-            format!("{} Stage {}. Session {session}.", refusal.detail, refusal.stage.word())
+/// The login that a refusal answers.
+#[derive(Clone, Copy, Debug)]
+pub struct RefusedLogin<'a> {
+    /// The name that the client asked for.
+    pub user: &'a str,
+    /// The question that the client was asked.
+    pub token_method: &'a TokenMethod,
+}
+
+/// SQLSTATE of a condition (PostgreSQL manual, appendix A), chosen by the reaction of drivers.
+pub fn sqlstate(condition: &Condition) -> &str {
+    match condition {
+        // A driver that sees it connects again with TLS; over TLS it would connect again in clear.
+        Condition::TlsRequired => "28000",
+        Condition::AuthenticationFailed => "28P01",
+        Condition::AuthenticationTimedOut => "57014",
+        Condition::CannotConnectNow(_) => "57P03",
+        Condition::TooManyConnections(_) => "53300",
+        Condition::ProtocolViolation(_) => "08P01",
+        Condition::Unsupported(_) => "0A000",
+        Condition::Terminating(_) => "57P01",
+        Condition::IdleSession => "57P05",
+        Condition::IdleInTransaction => "25P03",
+        Condition::ServerLost => "08006",
+        Condition::Internal => "XX000",
+        Condition::ServerCode(code) => code,
+    }
+}
+
+/// The message: short, with stable first words, PostgreSQL's own where it has some. Some drivers show nothing else.
+fn message(condition: &Condition, login: RefusedLogin<'_>) -> String {
+    match condition {
+        Condition::TlsRequired => "connection requires TLS".to_owned(),
+        Condition::AuthenticationFailed => {
+            let method = match login.token_method {
+                TokenMethod::Password => "password",
+                TokenMethod::OAuthBearer(_) => "OAuth bearer",
+            };
+            format!("{method} authentication failed for user \"{}\"", printable(login.user, MAX_NAME_BYTES))
         }
-        (false, _) => {
-            format!("Stage {}: {}. Session {session}.", refusal.stage.word(), refusal.detail)
+        Condition::AuthenticationTimedOut => "canceling authentication due to timeout".to_owned(),
+        Condition::CannotConnectNow(what) => format!("cannot connect now: {what}"),
+        Condition::TooManyConnections(scope) => format!("too many connections for {scope}"),
+        Condition::ProtocolViolation(what) | Condition::Unsupported(what) => what.clone(),
+        Condition::Terminating(reason) => format!("terminating connection due to {reason}"),
+        Condition::IdleSession => "terminating connection due to idle-session timeout".to_owned(),
+        Condition::IdleInTransaction => {
+            "terminating connection due to idle-in-transaction timeout".to_owned()
+        }
+        Condition::ServerLost => "server connection lost".to_owned(),
+        Condition::Internal => "internal error in the proxy".to_owned(),
+        Condition::ServerCode(_) => "the server refused".to_owned(),
+    }
+}
+
+/// A remedy in the words of PostgreSQL's drivers.
+pub fn hint<'h>(hint: &'h Hint, token_method: &TokenMethod) -> &'h str {
+    match (hint, token_method) {
+        (Hint::Text(text), _) => text,
+        (Hint::UseTls, _) => {
+            "Connect with sslmode=verify-full (JDBC: sslmode=verify-full, node-postgres: ssl=true)."
+        }
+        (Hint::SendToken | Hint::SendJwt, TokenMethod::Password) => {
+            "Send the JWT of your identity provider as the password, whole and unchanged: psql's prompt cuts it at \
+             4095 bytes, so use PGPASSWORD or a passfile."
+        }
+        (Hint::SendToken, TokenMethod::OAuthBearer(_)) => {
+            "Send the access token of your identity provider by OAUTHBEARER, whole and unchanged (psql 18: \
+             oauth_issuer=<issuer> oauth_client_id=<client>)."
+        }
+        (Hint::SendJwt, TokenMethod::OAuthBearer(_)) => {
+            "Let the identity provider issue JWT access tokens; some issue opaque ones unless the scope asks for an \
+             API of yours (oauth_scope)."
+        }
+    }
+}
+
+/// The ErrorResponse for a refusal of `login`. Severity is FATAL; the session id stands in DETAIL, so that the operator
+/// finds the log line of this connection.
+pub fn encode(refusal: &Refusal, login: RefusedLogin<'_>, session: SessionId) -> BytesMut {
+    let (stage, detail) = (refusal.stage.word(), &refusal.detail);
+    let (message, detail, other) = match &refusal.words {
+        Some(words) => {
+            let space = if detail.is_empty() { "" } else { " " };
+            let detail = format!("{detail}{space}Stage {stage}. Session {session}.");
+            (words.message.clone(), detail, words.other.as_slice())
+        }
+        None => {
+            let detail = format!("Stage {stage}: {detail}. Session {session}.");
+            (message(&refusal.condition, login), detail, &[][..])
         }
     };
+    let remedy = refusal.hint.as_ref().map(|remedy| hint(remedy, login.token_method));
+    let hint: Vec<_> = remedy.into_iter().chain(refusal.note.as_deref()).collect();
     let mut fields = vec![
         (b'S', "FATAL".to_owned()),
         (b'V', "FATAL".to_owned()),
-        (b'C', refusal.sqlstate.clone()),
-        (b'M', refusal.message.clone()),
+        (b'C', sqlstate(&refusal.condition).to_owned()),
+        (b'M', message),
         (b'D', detail),
     ];
-    fields.extend(refusal.hint.clone().map(|hint| (b'H', hint)));
-    fields.extend(refusal.other.iter().cloned());
+    if !hint.is_empty() {
+        fields.push((b'H', hint.join(" ")));
+    }
+    fields.extend(other.iter().cloned());
     let mut out = BytesMut::new();
     // Texts are cut where they are made; were they not, a client is better served by silence than by bytes
     // it reads as another protocol.
@@ -38,6 +123,11 @@ pub fn encode(refusal: &Refusal, session: SessionId) -> BytesMut {
         out.clear();
     }
     out
+}
+
+/// The ErrorResponse that ends a session. Nobody's login is refused by it, so that it names no user.
+pub fn last_words(refusal: &Refusal, session: SessionId) -> BytesMut {
+    encode(refusal, RefusedLogin { user: "", token_method: &TokenMethod::Password }, session)
 }
 
 /// The NoticeResponse that tells when the session's token expires. SQLSTATE 01000 is a plain warning
@@ -67,65 +157,4 @@ pub fn token_expires(expires: SystemTime, now: SystemTime, session: SessionId) -
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::refusal::Stage;
-
-    #[test]
-    fn l8_every_refusal_names_its_stage_and_session() {
-        let session = SessionId::random();
-        let bytes =
-            encode(&Refusal::authentication("al", Stage::Token, "it expired").hint("get one"), session);
-        let expected = format!(
-            "SFATAL\0VFATAL\0C28P01\0Mpassword authentication failed for user \"al\"\0\
-             DStage token: it expired. Session {session}.\0Hget one\0\0"
-        );
-        assert_eq!(bytes[5..], *expected.as_bytes());
-        assert_eq!(
-            bytes[..5],
-            [&b"E"[..], &crate::postgres::message::message_length(expected.len())].concat()
-        );
-    }
-
-    #[test]
-    fn the_servers_own_words_stay_as_they_are() {
-        let session = SessionId::random();
-        let refusal = Refusal::verbatim("3D000", "database \"x\" does not exist", "", None);
-        let text = String::from_utf8(encode(&refusal, session).to_vec()).unwrap();
-        assert!(text.contains("Mdatabase \"x\" does not exist\0"), "{text}");
-        assert!(text.contains(&format!("DStage upstream_login. Session {session}.\0")), "{text}");
-        let refusal = Refusal::verbatim("53300", "sorry", "its detail.", Some("its hint"));
-        let text = String::from_utf8(encode(&refusal, session).to_vec()).unwrap();
-        assert!(text.contains(&format!(
-            "C53300\0Msorry\0Dits detail. Stage upstream_login. Session {session}.\0Hits hint\0\0"
-        )));
-    }
-
-    #[test]
-    fn other_fields_of_the_server_stand_behind_its_texts() {
-        let session = SessionId::random();
-        let other = [(b'W', "a trigger".to_owned()), (b'F', "postinit.c".to_owned())];
-        let refusal = Refusal::verbatim("3D000", "no", "", Some("hint")).with_fields(&other);
-        let text = String::from_utf8(encode(&refusal, session).to_vec()).unwrap();
-        assert!(text.ends_with("Hhint\0Wa trigger\0Fpostinit.c\0\0"), "{text}");
-        // Escapes can make every field ten times as long as its limit.
-        let long = "x".repeat(10_000);
-        let other: Vec<_> = b"PpqWstcdnFLR"
-            .map(|code| (code, if b"qW".contains(&code) { &long[..] } else { &long[..1_280] }.to_owned()))
-            .to_vec();
-        let refusal = Refusal::verbatim("3D000", &long, &long, Some(&long)).with_fields(&other);
-        assert!(!encode(&refusal, session).is_empty());
-    }
-
-    #[test]
-    fn c11_what_libpq_would_not_read_is_not_written() {
-        let session = SessionId::random();
-        let with = |message: usize| {
-            let refusal = Refusal { message: "m".repeat(message), ..Refusal::internal(Stage::Signing) };
-            encode(&refusal, session).len()
-        };
-        let around = with(0);
-        assert_eq!(with(limits::MAX_ERROR_RESPONSE - around), 30_000);
-        assert_eq!(with(limits::MAX_ERROR_RESPONSE - around + 1), 0);
-    }
-}
+mod tests;

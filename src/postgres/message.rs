@@ -31,7 +31,7 @@ pub enum WireError {
     #[error("malformed {0}")]
     Malformed(&'static str),
     /// The socket failed.
-    #[error("{0}")]
+    #[error(transparent)]
     Io(#[from] io::Error),
 }
 

@@ -77,7 +77,7 @@ pub enum NegotiationError {
     #[error("there is no place for it, and none to tell it so")]
     TooManyRefusals,
     /// The socket failed.
-    #[error("{0}")]
+    #[error(transparent)]
     Io(#[from] io::Error),
 }
 

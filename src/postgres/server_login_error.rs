@@ -44,7 +44,13 @@ pub enum UpstreamLoginError {
     Redial(#[from] DialError),
     /// It broke the protocol or the connection.
     #[error("login exchange with the server: {0}")]
-    Wire(#[from] WireError),
+    Wire(WireError),
+}
+
+impl From<WireError> for UpstreamLoginError {
+    fn from(error: WireError) -> Self {
+        Self::Wire(error)
+    }
 }
 
 impl UpstreamLoginError {

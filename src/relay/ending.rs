@@ -49,7 +49,7 @@ where
             RelayEnd::ServerLost(_) if self.server_at_rest() => Some(Refusal::server_connection_lost()),
             _ => None,
         };
-        let last_word = last_word.map(|word| error_response::encode(&word, session));
+        let last_word = last_word.map(|word| error_response::last_words(&word, session));
         // Behind a goodbye that was held back the client's own end is still to come.
         let stays =
             !matches!(end, RelayEnd::ClientLeft | RelayEnd::ClientLost(_)) || self.client.saw_terminate();

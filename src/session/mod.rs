@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::cluster::{Cluster, ClusterGrant};
 use self::due::{LoginDeadlines, within};
-use self::explain::name_clock;
+use self::explain::{explain, name_clock};
 use self::outcome::{LoginError, SessionEnd};
 use self::permits::{ClosedSilently, ConnectionAdmission, EvictionStep, PermitCounters, SessionPermit};
 use self::registry::{Person, SessionRegistration, SessionRegistry};
@@ -133,8 +133,9 @@ pub async fn serve(
         Err(end) => end,
     };
     end.log(session, &noise);
-    end.count(&metrics);
-    audit.finish(end.outcome());
+    let outcome = end.outcome();
+    end.count(&outcome, &metrics);
+    audit.finish(outcome);
 }
 
 /// From the first byte to a session on the upstream; or how the connection ended before.
@@ -166,18 +167,18 @@ async fn arrive(
         }
         FirstPacket::Rejected(stream, why) => {
             let why = LoginError::Startup(why);
-            Box::pin(client::refuse(stream, &why.refusal("", &listener.token_method), session)).await;
-            Err(SessionEnd::Refused(why))
+            let refusal = explain(&why);
+            Box::pin(client::refuse(stream, &refusal, &listener.token_method, session)).await;
+            Err(SessionEnd::Refused { why, refusal })
         }
         FirstPacket::Login(mut client) => {
             match Box::pin(log_in(context, listener, &mut client, admission, deadlines, audit)).await {
                 Ok(login) => Ok((client, login)),
                 Err(why) => {
                     admission.step(EvictionStep::Client);
-                    let refusal = why.refusal(client.startup().user(), &listener.token_method);
-                    let refusal = name_clock(refusal, &why, context.peer_clocks.difference());
-                    Box::pin(client.refuse(&refusal, session)).await;
-                    Err(SessionEnd::Refused(why))
+                    let refusal = name_clock(explain(&why), &why, context.peer_clocks.difference());
+                    Box::pin(client.refuse(&refusal, &listener.token_method, session)).await;
+                    Err(SessionEnd::Refused { why, refusal })
                 }
             }
         }

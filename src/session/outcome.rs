@@ -1,20 +1,19 @@
-//! How a connection can end, who is to blame, and what the operator reads about it. What the client is told
-//! is in `explain.rs`.
+//! The ends of connections as facts: the party that has to act, the line of the log, the audit record. `explain.rs`
+//! makes the client's text of them.
 
 use std::net::SocketAddr;
 
-use super::explain::{explain, explain_bearer};
 use super::login_rate::QueueFull;
 use super::permits::{AdmissionError, ConnectionAdmission, LimitScope};
 use super::registry::AccessWithdrawn;
 use crate::aws::iam_token::SignError;
 use crate::aws::sts::StsError;
-use crate::identity::{PolicyError, VerifyError};
+use crate::identity::{PolicyError, TokenFault, VerifyError};
 use crate::names::SessionId;
 use crate::net::dial::DialError;
 use crate::postgres::cancel::CancelIgnored;
 use crate::postgres::client::TokenError;
-use crate::postgres::listener::TokenMethod;
+use crate::postgres::error_response::sqlstate;
 use crate::postgres::message::WireError;
 use crate::postgres::negotiate::NegotiationError;
 use crate::postgres::oauthbearer::BearerError;
@@ -53,7 +52,7 @@ pub enum LoginError {
     Withdrawn(#[from] AccessWithdrawn),
     /// Its audit record may be lost.
     #[error("audit records cannot be written: {0}")]
-    Audit(#[from] AuditBlocked),
+    Audit(AuditBlocked),
     /// STS.
     #[error(transparent)]
     Sts(#[from] StsError),
@@ -74,6 +73,12 @@ pub enum LoginError {
     TimedOut(Stage),
 }
 
+impl From<AuditBlocked> for LoginError {
+    fn from(why: AuditBlocked) -> Self {
+        Self::Audit(why)
+    }
+}
+
 /// Whose turn it is to act.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -91,7 +96,7 @@ impl LoginError {
     /// Whose turn it is.
     pub fn fault(&self) -> Fault {
         match self {
-            Self::Verify(VerifyError::KeysUnavailable { .. }) => Fault::Outside,
+            Self::Verify(VerifyError::Unverified(TokenFault::KeysUnavailable { .. })) => Fault::Outside,
             Self::Startup(_)
             | Self::ClientTimedOut
             | Self::Ask(_)
@@ -119,14 +124,6 @@ impl LoginError {
         }
     }
 
-    /// What the client is told; `user` is the name it asked for, `ask` how it was asked for its token.
-    pub fn refusal(&self, user: &str, ask: &TokenMethod) -> Refusal {
-        match ask {
-            TokenMethod::Password => explain(self, user),
-            TokenMethod::OAuthBearer(_) => explain_bearer(self, user),
-        }
-    }
-
     /// psql asks for a password only when it has been asked for one, and libpq for a token only when it knows
     /// where: they leave, and come back with it. Nobody's login has failed, and nothing is counted.
     pub fn is_before_login(&self) -> bool {
@@ -142,7 +139,12 @@ pub enum SessionEnd {
     /// It had shown no good token, and made room for another connection.
     Evicted,
     /// A login that did not become a session.
-    Refused(LoginError),
+    Refused {
+        /// The fact, for log and audit record.
+        why: LoginError,
+        /// The answer that the client got.
+        refusal: Refusal,
+    },
     /// A cancel that these servers were told of.
     CancelForwarded(Vec<SocketAddr>),
     /// A cancel that another one of the same session carried out.
@@ -173,10 +175,10 @@ impl SessionEnd {
         let Some(left_out) = noise.line(kind) else { return };
         let left_out = (left_out > 0).then_some(left_out);
         match self {
-            Self::Refused(why) if why.fault() == Fault::Proxy => {
+            Self::Refused { why, .. } if why.fault() == Fault::Proxy => {
                 tracing::error!(%session, error = %why, left_out, "login failed by a fault of the proxy");
             }
-            Self::Refused(why) => {
+            Self::Refused { why, .. } => {
                 tracing::warn!(%session, error = %why, left_out, "login failed, and not by the client's fault");
             }
             Self::CancelFailed(error) => {
@@ -194,17 +196,17 @@ impl SessionEnd {
     fn trouble(&self) -> Option<&'static str> {
         match self {
             // The shortage has a line of its own, and many are told.
-            Self::Refused(LoginError::NoPlace(AdmissionError::Descriptors)) => None,
-            Self::Refused(why) if why.fault() == Fault::Client => None,
-            Self::Refused(why) => Some(why.refusal("", &TokenMethod::Password).stage.word()),
+            Self::Refused { why: LoginError::NoPlace(AdmissionError::Descriptors), .. } => None,
+            Self::Refused { why, .. } if why.fault() == Fault::Client => None,
+            Self::Refused { refusal, .. } => Some(refusal.stage.word()),
             Self::CancelFailed(_) => Some("cancel"),
             Self::Carried(RelayReport { end: RelayEnd::ServerLost(_), .. }) => Some("server_lost"),
             _ => None,
         }
     }
 
-    /// Counts it.
-    pub fn count(&self, metrics: &Metrics) {
+    /// Counts it; `outcome` is its own.
+    pub fn count(&self, outcome: &SessionOutcome, metrics: &Metrics) {
         let (to_server, to_client) = match self {
             Self::Carried(carried) => (carried.to_server, carried.to_client),
             _ => (0, 0),
@@ -214,7 +216,7 @@ impl SessionEnd {
             Self::Evicted => metrics.login_evicted(),
             _ => {}
         }
-        metrics.connection_ended(&self.outcome(), to_server, to_client);
+        metrics.connection_ended(outcome, to_server, to_client);
     }
 
     /// The record's words.
@@ -244,20 +246,17 @@ impl SessionEnd {
                 routine: true,
                 ..because("dropped", "it was silent, and made room for another connection".to_owned())
             },
-            Self::Refused(LoginError::Ask(TokenError::Bearer(BearerError::Discovery))) => {
+            Self::Refused { why: LoginError::Ask(TokenError::Bearer(BearerError::Discovery)), .. } => {
                 SessionOutcome { routine: true, ..plain("discovery") }
             }
-            Self::Refused(why) if why.is_before_login() => {
+            Self::Refused { why, .. } if why.is_before_login() => {
                 SessionOutcome { routine: true, ..plain("no_token") }
             }
-            Self::Refused(why) => {
-                let refusal = why.refusal("", &TokenMethod::Password);
-                SessionOutcome {
-                    stage: Some(refusal.stage.word()),
-                    sqlstate: Some(refusal.sqlstate),
-                    ..because("refused", why.to_string())
-                }
-            }
+            Self::Refused { why, refusal } => SessionOutcome {
+                stage: Some(refusal.stage.word()),
+                sqlstate: Some(sqlstate(&refusal.condition).to_owned()),
+                ..because("refused", why.to_string())
+            },
             Self::CancelForwarded(told) => {
                 let told: Vec<_> = told.iter().map(ToString::to_string).collect();
                 cancel("forwarded", format!("forwarded to {}", told.join(", ")))
@@ -304,7 +303,7 @@ fn ended_by_us(cause: EndCause, told: bool) -> SessionOutcome {
         word: "session",
         end: Some(end),
         stage: None,
-        sqlstate: told.then(|| cause.farewell().sqlstate),
+        sqlstate: told.then(|| sqlstate(&cause.farewell().condition).to_owned()),
         reason: Some(format!("{reason}{untold}")),
         routine: false,
     }

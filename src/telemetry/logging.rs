@@ -47,7 +47,7 @@ struct AuditFile {
 pub enum LogStartError {
     /// The system gives no thread.
     #[error("the log cannot be started: {0}")]
-    Thread(#[source] io::Error),
+    Thread(io::Error),
     /// The file of audit records.
     #[error(transparent)]
     AuditFile(#[from] AuditFileError),

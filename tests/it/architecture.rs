@@ -246,6 +246,25 @@ fn one_place_for_each_power() {
     }
 }
 
+/// Errors are printed with their causes. A text that holds its cause's would name it twice.
+#[test]
+fn no_error_repeats_its_source() {
+    let mut checked = 0;
+    for (file, code) in sources() {
+        for variant in without_comments(&code).split("#[error(").skip(1) {
+            let variant = variant.split("\n}").next().unwrap();
+            let (text, fields) = variant.split_once(")]").unwrap();
+            let has_source = ["#[from]", "#[source]", " source:"].iter().any(|word| fields.contains(word));
+            assert!(
+                !has_source || !text.contains('{'),
+                "src/{file}: the text of this error has its source: {text}"
+            );
+            checked += usize::from(has_source);
+        }
+    }
+    assert!(checked > 15, "only {checked} errors with a source were found");
+}
+
 /// Functions that live as long as the process belong to the supervisor; the others end with what they are for. Threads
 /// that block are bounded and few, and nothing makes them in passing.
 #[test]

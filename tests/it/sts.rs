@@ -22,11 +22,11 @@ async fn p9_the_client_learns_the_class_and_not_what_aws_said() {
         (403, "IDPRejectedClaim", "fresh token"),
         (403, "AccessDenied", "trust policy"),
         (400, "InvalidIdentityToken", "OIDC provider"),
-        (400, "ValidationError", "whoever runs the proxy"),
-        (400, "MalformedPolicyDocument", "whoever runs the proxy"),
-        (400, "PackedPolicyTooLarge", "whoever runs the proxy"),
-        (403, "RegionDisabledException", "whoever runs the proxy"),
-        (400, "SomethingNew", "whoever runs the proxy"),
+        (400, "ValidationError", "the operator of the proxy"),
+        (400, "MalformedPolicyDocument", "the operator of the proxy"),
+        (400, "PackedPolicyTooLarge", "the operator of the proxy"),
+        (403, "RegionDisabledException", "the operator of the proxy"),
+        (400, "SomethingNew", "the operator of the proxy"),
     ] {
         let secret = "arn:aws:iam::123456789012:role/inner";
         let told = refusal(&world, StsFault::error(status, code, secret)).await;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::LinkProblem;
-use super::report::{ChainLink, DoctorReport};
+use super::report::{ChainLink, DoctorReport, hint_of};
 use crate::config::{ClusterSettings, NamePattern, UserSettings};
 use crate::identity::policy::{carries_tags, check_tag};
 use crate::identity::{AccessPolicy, Grant, LoginRequest, PolicyError, VerifiedClaims, db_user};
@@ -179,13 +179,13 @@ fn session_tag(
 
 /// What a client would be told, and the rule that decided, which it would not.
 fn refused(why: &PolicyError) -> LinkProblem {
-    let refusal = explain(&LoginError::Policy(why.clone()), "");
+    let refusal = explain(&LoginError::Policy(why.clone()));
     let remedy = match why {
         PolicyError::NotAllowed { .. } | PolicyError::NoCluster { .. } => {
             "Change the named rule, or bring a token that fits it; another database is named with --database."
                 .to_owned()
         }
-        _ => refusal.hint.unwrap_or_default(),
+        _ => hint_of(&refusal),
     };
     LinkProblem::new(refusal.detail, remedy).because(why.to_string())
 }

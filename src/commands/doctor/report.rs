@@ -3,6 +3,9 @@
 use serde::Serialize;
 
 use crate::net::peer_clocks::PeerClocks;
+use crate::postgres::error_response;
+use crate::postgres::listener::TokenMethod;
+use crate::refusal::Refusal;
 use crate::session::explain::clock_note;
 use crate::session::outcome::LoginError;
 
@@ -184,6 +187,12 @@ impl LinkProblem {
         self.cause = Some(cause.into());
         self
     }
+}
+
+/// The remedy that a client would read; the token is a password here.
+pub(super) fn hint_of(refusal: &Refusal) -> String {
+    let words = |remedy| error_response::hint(remedy, &TokenMethod::Password).to_owned();
+    refusal.hint.as_ref().map(words).unwrap_or_default()
 }
 
 /// All findings so far, in the order of the chain.

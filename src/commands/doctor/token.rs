@@ -4,12 +4,14 @@ use serde_json::{Map, Value};
 use std::sync::Arc;
 use tokio::runtime::Handle;
 
-use super::report::{ChainLink, DoctorReport};
+use super::report::{ChainLink, DoctorReport, hint_of};
 use super::{LinkProblem, TokenSource, seconds};
 use crate::clock::Clock;
 use crate::config::IssuerSettings;
 use crate::identity::inspect::TokenReport;
-use crate::identity::{KeyFetcher, KeyStore, VerifiedClaims, Verifier, VerifyError, inspect};
+use crate::identity::{
+    ClaimFault, KeyFetcher, KeyStore, TokenFault, VerifiedClaims, Verifier, VerifyError, inspect,
+};
 use crate::names::{printable, shell_word};
 use crate::net::outgoing::Outgoing;
 use crate::secret::Jwt;
@@ -62,6 +64,7 @@ pub(super) async fn examine(
     let look = match inspect::inspect(jwt, issuers, clock.unix_seconds()) {
         Ok(look) => look,
         Err(fault) => {
+            let fault = VerifyError::from(fault);
             let blamed = link_of(&fault);
             for link in LINKS {
                 if link == blamed {
@@ -101,7 +104,7 @@ async fn verify(
     settings: &IssuerSettings,
     (clock, outgoing): (&Clock, &Outgoing),
 ) -> Result<VerifiedClaims, VerifyError> {
-    let unavailable = |_| VerifyError::KeysUnavailable { issuer: settings.name.clone() };
+    let unavailable = |_| TokenFault::KeysUnavailable { issuer: settings.name.clone() };
     let fetcher = KeyFetcher::new(settings, outgoing).map_err(unavailable)?;
     let supervisor = TaskSupervisor::new(Handle::current(), TaskRules::default());
     let keys = KeyStore::start(settings, fetcher, &supervisor);
@@ -128,7 +131,7 @@ fn fine(
         }
         ChainLink::TokenSignature => match verdict {
             None => report.skip(link, "not tried: the issuer's keys could not be fetched"),
-            Some(Err(fault)) if !fault.signature_held() => {
+            Some(Err(VerifyError::Unverified(_))) => {
                 report.skip(link, "not tried: the token was refused before its signature was looked at");
             }
             Some(_) => report.ok(link, format!("made by a key of issuer {}", settings.name)),
@@ -213,36 +216,50 @@ fn shown(text: &str) -> String {
 
 /// The link that a fault breaks.
 fn link_of(fault: &VerifyError) -> ChainLink {
-    use VerifyError as E;
     match fault {
-        E::TooLong { .. }
-        | E::NotAJwt { .. }
-        | E::Encrypted
-        | E::BadEncoding { .. }
-        | E::BadHeader(_)
-        | E::BadPayload(_)
-        | E::Algorithm(_)
-        | E::CriticalHeader(_)
-        | E::TokenType => ChainLink::Token,
-        E::NoIssuer | E::UnknownIssuer | E::Tenant | E::MissingClaim("tid") => ChainLink::TokenIssuer,
-        E::KeysUnavailable { .. } => ChainLink::IssuerKeys,
-        E::KeyUnknown { .. } | E::TooManyKeys { .. } | E::BadSignature => ChainLink::TokenSignature,
-        E::MissingClaim("aud") | E::BadClaim("aud") | E::Audience { .. } => ChainLink::TokenAudience,
-        E::MissingClaim("exp" | "iat" | "nbf") | E::BadClaim("exp" | "iat" | "nbf") => ChainLink::TokenTimes,
-        E::Expired { .. } | E::NotYetValid { .. } | E::IssuedInFuture { .. } | E::LifetimeTooLong { .. } => {
+        VerifyError::Unverified(fault) => link_of_token(fault),
+        VerifyError::Claims(fault) => link_of_claims(fault),
+    }
+}
+
+fn link_of_token(fault: &TokenFault) -> ChainLink {
+    use TokenFault as F;
+    match fault {
+        F::TooLong { .. }
+        | F::NotAJwt { .. }
+        | F::Encrypted
+        | F::BadEncoding { .. }
+        | F::BadHeader(_)
+        | F::BadPayload(_)
+        | F::Algorithm(_)
+        | F::CriticalHeader(_)
+        | F::TokenType => ChainLink::Token,
+        F::NoIssuer | F::UnknownIssuer => ChainLink::TokenIssuer,
+        F::KeysUnavailable { .. } => ChainLink::IssuerKeys,
+        F::KeyUnknown { .. } | F::TooManyKeys { .. } | F::BadSignature => ChainLink::TokenSignature,
+    }
+}
+
+fn link_of_claims(fault: &ClaimFault) -> ChainLink {
+    use ClaimFault as F;
+    match fault {
+        F::Tenant | F::MissingClaim("tid") | F::BadClaim("iss") => ChainLink::TokenIssuer,
+        F::MissingClaim("aud") | F::BadClaim("aud") | F::Audience { .. } => ChainLink::TokenAudience,
+        F::MissingClaim("exp" | "iat" | "nbf") | F::BadClaim("exp" | "iat" | "nbf") => ChainLink::TokenTimes,
+        F::Expired { .. } | F::NotYetValid { .. } | F::IssuedInFuture { .. } | F::LifetimeTooLong { .. } => {
             ChainLink::TokenTimes
         }
-        E::MissingClaim(_) | E::BadClaim(_) | E::Required { .. } => ChainLink::TokenClaims,
+        F::MissingClaim(_) | F::BadClaim(_) | F::Required { .. } => ChainLink::TokenClaims,
     }
 }
 
 /// What a client would be told, and the exact cause, which it would not.
 fn trouble(fault: &VerifyError, look: Option<&TokenReport<'_>>, issuers: &[IssuerSettings]) -> LinkProblem {
-    use VerifyError as E;
-    let refusal = explain(&LoginError::Verify(fault.clone()), "");
-    let hint = refusal.hint.unwrap_or_default();
-    match fault {
-        E::UnknownIssuer => {
+    let refusal = explain(&LoginError::Verify(fault.clone()));
+    let hint = hint_of(&refusal);
+    let VerifyError::Unverified(token_fault) = fault else { return with_cause(fault, refusal.detail, hint) };
+    match token_fault {
+        TokenFault::UnknownIssuer => {
             let known: Vec<_> = issuers.iter().flat_map(IssuerSettings::accepted).collect();
             let known: Vec<_> = known.iter().map(|known| format!("\"{}\"", known.issuer.as_str())).collect();
             let issuer = look.map_or_else(String::new, |look| shown(&look.issuer));
@@ -252,22 +269,25 @@ fn trouble(fault: &VerifyError, look: Option<&TokenReport<'_>>, issuers: &[Issue
                  configured issuer.",
             )
         }
-        E::KeyUnknown { .. } => LinkProblem::new(
+        TokenFault::KeyUnknown { .. } => LinkProblem::new(
             fault.to_string(),
             "Get a fresh token. If that does not help, the token is from another issuer with the same iss, or the \
              issuer does not publish the key it signs with.",
         )
         .because("The key was rotated away, or was never the issuer's."),
-        E::TooManyKeys { .. } => LinkProblem::new(fault.to_string(), hint),
-        E::BadSignature => LinkProblem::new(
+        TokenFault::TooManyKeys { .. } => LinkProblem::new(fault.to_string(), hint),
+        TokenFault::BadSignature => LinkProblem::new(
             fault.to_string(),
             "Take the token whole and unchanged, with all three parts, from the issuer itself.",
         )
         .because("The issuer has a key of this name, and it did not sign these bytes."),
-        _ => {
-            let exact = fault.to_string();
-            let problem = LinkProblem::new(refusal.detail.clone(), hint);
-            if exact == refusal.detail { problem } else { problem.because(exact) }
-        }
+        _ => with_cause(fault, refusal.detail, hint),
     }
+}
+
+fn with_cause(fault: &VerifyError, detail: String, hint: String) -> LinkProblem {
+    let exact = fault.to_string();
+    let same = exact == detail;
+    let problem = LinkProblem::new(detail, hint);
+    if same { problem } else { problem.because(exact) }
 }

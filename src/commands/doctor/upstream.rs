@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::LinkProblem;
 use super::certificates::CertificateChain;
-use super::report::{ChainLink, DoctorReport};
+use super::report::{ChainLink, DoctorReport, hint_of};
 use crate::identity::Grant;
 use crate::names::{printable, sql_identifier};
 use crate::net::dial::{DialError, Dialed, Dialer};
@@ -203,9 +203,10 @@ fn refused(error: UpstreamLoginError, grant: &Grant, clocks: &PeerClocks) -> Lin
         _ => None,
     };
     let why = LoginError::Upstream(error);
-    let refusal = explain(&why, grant.db_user().as_str());
-    let remedy = remedy.or(refusal.hint).unwrap_or_else(|| SERVERS_WORDS.to_owned());
-    let problem = if refusal.verbatim {
+    let refusal = explain(&why);
+    let remedy = remedy
+        .unwrap_or_else(|| refusal.hint.as_ref().map_or(SERVERS_WORDS.to_owned(), |_| hint_of(&refusal)));
+    let problem = if refusal.words.is_some() {
         LinkProblem::new(found, remedy)
     } else {
         LinkProblem::new(refusal.detail, remedy).because(found)

@@ -9,6 +9,7 @@ use tokio::runtime::Handle;
 use super::tests::settings_at;
 use super::*;
 use crate::identity::jwks_fetch::KeyFetcher;
+use crate::identity::verify_error::ClaimFault;
 use crate::net::outgoing::Outgoing;
 use crate::supervisor::{TaskRules, TaskSupervisor};
 
@@ -67,17 +68,17 @@ async fn j5_tokens_of_the_listed_tenants_are_accepted_and_of_no_others() {
         format!("{}/", of(&issuer, FIRST)),
     ] {
         let fault = verify(&verifier, &with_iss(iss.clone())).await.unwrap_err();
-        assert_eq!(fault, VerifyError::UnknownIssuer, "{iss}");
+        assert_eq!(fault, TokenFault::UnknownIssuer, "{iss}");
     }
     let with_tid = |tid: Value| issuer.mint(claims(&issuer, FIRST).set("tid", tid));
     for tid in
         [json!(SECOND), json!(UNLISTED), json!([FIRST]), json!(7), json!(null), json!(""), json!("common")]
     {
         let fault = verify(&verifier, &with_tid(tid.clone())).await.unwrap_err();
-        assert_eq!(fault, VerifyError::Tenant, "{tid}");
+        assert_eq!(fault, ClaimFault::Tenant, "{tid}");
     }
     let without = issuer.mint(claims(&issuer, FIRST).without("tid"));
-    assert_eq!(verify(&verifier, &without).await.unwrap_err(), VerifyError::MissingClaim("tid"));
+    assert_eq!(verify(&verifier, &without).await.unwrap_err(), ClaimFault::MissingClaim("tid"));
 }
 
 /// A key that says whose tokens it signs is believed for those alone.
@@ -99,7 +100,7 @@ async fn j5_a_key_of_one_tenant_signs_for_that_tenant() {
         let verifier = verifier(&issuer);
         for (tenant, trusted) in [(FIRST, for_first), (SECOND, for_second)] {
             let result = verify(&verifier, &issuer.mint(claims(&issuer, tenant))).await;
-            let expected = (!trusted).then(|| VerifyError::KeyUnknown { issuer: "idp".to_owned() });
+            let expected = (!trusted).then(|| TokenFault::KeyUnknown { issuer: "idp".to_owned() }.into());
             assert_eq!(result.err(), expected, "{key_issuer} for {tenant}");
         }
     }

@@ -9,12 +9,14 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
+use VerifyError::{Claims, Unverified};
+
 use super::*;
 use crate::config::Config;
 use crate::identity::jwks_fetch::KeyFetcher;
 use crate::identity::jws::MAX_TOKEN_BYTES;
 use crate::identity::strict_json::JsonFault;
-use crate::identity::verify_error::HeaderFault;
+use crate::identity::verify_error::{ClaimFault, HeaderFault};
 use crate::net::outgoing::Outgoing;
 use crate::supervisor::{TaskRules, TaskSupervisor};
 
@@ -113,32 +115,32 @@ async fn j1_the_shape_comes_first() {
     let good = signed(&header(""), &payload());
     let [h, p, s] = good.split('.').collect::<Vec<_>>().try_into().unwrap();
     for (token, parts) in [("", 1), ("hunter2", 1), ("a.b", 2), ("a.b.c.d", 4)] {
-        assert_eq!(fault(&verifier, token).await, VerifyError::NotAJwt { parts });
+        assert_eq!(fault(&verifier, token).await, TokenFault::NotAJwt { parts });
     }
-    assert_eq!(fault(&verifier, "a.b.c.d.e").await, VerifyError::Encrypted);
+    assert_eq!(fault(&verifier, "a.b.c.d.e").await, TokenFault::Encrypted);
     let dots = ".".repeat(19_999);
-    assert_eq!(fault(&verifier, &dots).await, VerifyError::NotAJwt { parts: 20_000 });
+    assert_eq!(fault(&verifier, &dots).await, TokenFault::NotAJwt { parts: 20_000 });
     for (token, part) in [
         (format!("{h}=.{p}.{s}"), "header"),
         (format!("{h}.{p} .{s}"), "payload"),
         (format!("{h}.{p}.{s}\n"), "signature"),
         (format!("{h}.{p}.+{}", &s[1..]), "signature"),
     ] {
-        assert_eq!(fault(&verifier, &token).await, VerifyError::BadEncoding { part });
+        assert_eq!(fault(&verifier, &token).await, TokenFault::BadEncoding { part });
     }
     // 342 characters hold 2,052 bits; the four that are left over must be zero, or one token has many spellings.
     let last = s.chars().last().unwrap();
     let loose = char::from(last as u8 + 1);
     let spelled = format!("{h}.{p}.{}{loose}", &s[..s.len() - 1]);
-    assert_eq!(fault(&verifier, &spelled).await, VerifyError::BadEncoding { part: "signature" });
+    assert_eq!(fault(&verifier, &spelled).await, TokenFault::BadEncoding { part: "signature" });
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn j1_sizes_at_the_limit_and_past_it() {
     let verifier = verifier_with("");
     let long = |bytes: usize| "x".repeat(bytes);
-    assert!(matches!(fault(&verifier, &long(MAX_TOKEN_BYTES)).await, VerifyError::NotAJwt { .. }));
-    assert_eq!(fault(&verifier, &long(MAX_TOKEN_BYTES + 1)).await, VerifyError::TooLong { bytes: 20_001 });
+    assert!(matches!(fault(&verifier, &long(MAX_TOKEN_BYTES)).await, Unverified(TokenFault::NotAJwt { .. })));
+    assert_eq!(fault(&verifier, &long(MAX_TOKEN_BYTES + 1)).await, TokenFault::TooLong { bytes: 20_001 });
     // The token's own limit is the only one: a certificate chain in x5c, a long key id, many members.
     let members = (0..1_000).fold(String::new(), |all, number| all + &format!(r#","{number}":0"#));
     for more in [format!(r#","x5c":["{}"]"#, long(12_000)), members] {
@@ -147,7 +149,7 @@ async fn j1_sizes_at_the_limit_and_past_it() {
     let deep = |levels: usize| header(&format!(r#","x":{}{}"#, "[".repeat(levels), "]".repeat(levels)));
     verify(&verifier, &signed(&deep(125), &payload())).await.unwrap();
     let error = fault(&verifier, &signed(&deep(126), &payload())).await;
-    assert_eq!(error, VerifyError::BadHeader(HeaderFault::Json(JsonFault::TooDeep)));
+    assert_eq!(error, TokenFault::BadHeader(HeaderFault::Json(JsonFault::TooDeep)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -158,15 +160,15 @@ async fn j1_another_signature_is_another_token() {
     let mut bytes = URL_SAFE_NO_PAD.decode(signature).unwrap();
     bytes[100] ^= 1;
     let forged = format!("{content}.{}", URL_SAFE_NO_PAD.encode(bytes));
-    assert_eq!(fault(&verifier, &forged).await, VerifyError::BadSignature);
+    assert_eq!(fault(&verifier, &forged).await, TokenFault::BadSignature);
     let mallory = URL_SAFE_NO_PAD.encode(Value::from(claims().set("sub", "mallory")).to_string());
     let (head, _) = content.split_once('.').unwrap();
-    assert_eq!(fault(&verifier, &format!("{head}.{mallory}.{signature}")).await, VerifyError::BadSignature);
+    assert_eq!(fault(&verifier, &format!("{head}.{mallory}.{signature}")).await, TokenFault::BadSignature);
     // ECDSA: nothing, zeroes, too short, too long, and the DER form of other protocols.
     let es = format!(r#"{{"alg":"ES256","kid":"{}"}}"#, shared().kid(&KeyChoice::Es256));
     for odd in [vec![], vec![0; 64], vec![1; 63], vec![1; 65], vec![0x30, 6, 2, 1, 1, 2, 1, 1]] {
         let token = shared().sign(&es, payload().as_bytes(), &KeyChoice::Bytes(odd));
-        assert_eq!(fault(&verifier, &token).await, VerifyError::BadSignature);
+        assert_eq!(fault(&verifier, &token).await, TokenFault::BadSignature);
     }
 }
 
@@ -184,7 +186,7 @@ async fn j2_algorithms_come_from_the_configuration() {
         ("", AlgorithmFault::Unknown),
     ] {
         let token = shared().sign(&with(alg), payload().as_bytes(), &KeyChoice::Unsigned);
-        assert_eq!(fault(&verifier, &token).await, VerifyError::Algorithm(fault_kind), "{alg}");
+        assert_eq!(fault(&verifier, &token).await, TokenFault::Algorithm(fault_kind), "{alg}");
     }
     // The public key as a shared secret, in every spelling.
     let jwks = shared().jwks();
@@ -192,14 +194,14 @@ async fn j2_algorithms_come_from_the_configuration() {
     for secret in [shared().rsa_public_pem(), shared().ec_public_pem(), jwk] {
         let token =
             shared().sign(&with("HS256"), payload().as_bytes(), &KeyChoice::Hs256(secret.into_bytes()));
-        assert_eq!(fault(&verifier, &token).await, VerifyError::Algorithm(AlgorithmFault::Symmetric));
+        assert_eq!(fault(&verifier, &token).await, TokenFault::Algorithm(AlgorithmFault::Symmetric));
     }
     let only_es = verifier_with("algorithms = \"ES256\"");
     let error = fault(&only_es, &signed(&header(""), &payload())).await;
-    assert!(matches!(error, VerifyError::Algorithm(AlgorithmFault::NotListed(_))), "{error}");
+    assert!(matches!(error, Unverified(TokenFault::Algorithm(AlgorithmFault::NotListed(_)))), "{error}");
     // An RSA key cannot be meant by ES256, nor the other way round.
     let crossed = shared().sign(&with("ES256"), payload().as_bytes(), &KeyChoice::Rs256);
-    assert!(matches!(fault(&verifier, &crossed).await, VerifyError::KeyUnknown { .. }));
+    assert!(matches!(fault(&verifier, &crossed).await, Unverified(TokenFault::KeyUnknown { .. })));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -208,7 +210,7 @@ async fn j3_the_header_cannot_bring_keys_or_extensions() {
     for member in ["crit", "b64", "zip"] {
         for value in [r#"["x"]"#, "[]", "false", "0", "\"\""] {
             let token = signed(&header(&format!(r#","{member}":{value}"#)), &payload());
-            assert_eq!(fault(&verifier, &token).await, VerifyError::CriticalHeader(member), "{value}");
+            assert_eq!(fault(&verifier, &token).await, TokenFault::CriticalHeader(member), "{value}");
         }
     }
     let nothing = header(r#","crit":null,"b64":null,"zip":null,"typ":null"#);
@@ -222,7 +224,7 @@ async fn j3_the_header_cannot_bring_keys_or_extensions() {
         own.url()
     );
     let token = own.sign(&header(&offered), payload().as_bytes(), &KeyChoice::Rs256);
-    assert_eq!(fault(&verifier, &token).await, VerifyError::BadSignature);
+    assert_eq!(fault(&verifier, &token).await, TokenFault::BadSignature);
     assert_eq!(own.count(IssuerPage::Jwks) + own.count(IssuerPage::Discovery), 0);
     for (typ, accepted) in [
         ("JWT", true),
@@ -236,7 +238,7 @@ async fn j3_the_header_cannot_bring_keys_or_extensions() {
         let token = signed(&header(&format!(r#","typ":"{typ}""#)), &payload());
         let result = verify(&verifier, &token).await;
         assert_eq!(result.is_ok(), accepted, "{typ}");
-        assert!(accepted || result.unwrap_err() == VerifyError::TokenType, "{typ}");
+        assert!(accepted || result.unwrap_err() == TokenFault::TokenType, "{typ}");
     }
 }
 
@@ -245,10 +247,13 @@ async fn j4_a_key_id_is_a_name_and_nothing_else() {
     let verifier = verifier_with("");
     let with = |kid: &str| signed(&json!({ "alg": "RS256", "kid": kid }).to_string(), &payload());
     for kid in ["../../etc/passwd", "a\0b", "' or 1=1 --", &"k".repeat(10_000)] {
-        assert!(matches!(fault(&verifier, &with(kid)).await, VerifyError::KeyUnknown { .. }), "{kid}");
+        assert!(
+            matches!(fault(&verifier, &with(kid)).await, Unverified(TokenFault::KeyUnknown { .. })),
+            "{kid}"
+        );
     }
     let number = fault(&verifier, &signed(r#"{"alg":"RS256","kid":7}"#, &payload())).await;
-    assert_eq!(number, VerifyError::BadHeader(HeaderFault::KeyId));
+    assert_eq!(number, TokenFault::BadHeader(HeaderFault::KeyId));
     // Without one, the only RSA key is meant.
     for header in [r#"{"alg":"RS256"}"#, r#"{"alg":"RS256","kid":null}"#, r#"{"alg":"RS256","kid":""}"#] {
         verify(&verifier, &signed(header, &payload())).await.unwrap();
@@ -261,10 +266,10 @@ async fn j5_issuer_and_audience_are_exact() {
     let url = shared().url();
     let iss = |value: Value| signed(&header(""), &Value::from(claims().set("iss", value)).to_string());
     for other in [format!("{url}/"), format!("x{url}"), url.to_uppercase(), format!("{url}.evil.example")] {
-        assert_eq!(fault(&verifier, &iss(json!(other))).await, VerifyError::UnknownIssuer);
+        assert_eq!(fault(&verifier, &iss(json!(other))).await, TokenFault::UnknownIssuer);
     }
     for odd in [json!([url]), json!({ "a": url }), json!(null), json!(7)] {
-        assert_eq!(fault(&verifier, &iss(odd)).await, VerifyError::NoIssuer);
+        assert_eq!(fault(&verifier, &iss(odd)).await, TokenFault::NoIssuer);
     }
     let aud = |value: Value| signed(&header(""), &Value::from(claims().set("aud", value)).to_string());
     let many = |count: usize| {
@@ -276,14 +281,14 @@ async fn j5_issuer_and_audience_are_exact() {
         verify(&verifier, &aud(good)).await.unwrap();
     }
     for bad in [json!([1, "a"]), json!({ "a": 1 }), json!(true), json!(null)] {
-        assert_eq!(fault(&verifier, &aud(bad)).await, VerifyError::BadClaim("aud"));
+        assert_eq!(fault(&verifier, &aud(bad)).await, ClaimFault::BadClaim("aud"));
     }
     for other in [json!("A"), json!("aa"), json!([]), json!(["x"])] {
-        assert!(matches!(fault(&verifier, &aud(other)).await, VerifyError::Audience { .. }));
+        assert!(matches!(fault(&verifier, &aud(other)).await, Claims(ClaimFault::Audience { .. })));
     }
     for name in ["aud", "exp", "iat", "sub"] {
         let token = shared().mint(claims().without(name));
-        assert_eq!(fault(&verifier, &token).await, VerifyError::MissingClaim(name));
+        assert_eq!(fault(&verifier, &token).await, ClaimFault::MissingClaim(name));
     }
 }
 
@@ -295,7 +300,7 @@ async fn j8_a_subject_is_a_text_of_1_to_255_bytes() {
     }
     for bad in [json!("s".repeat(256)), json!(""), json!(7), json!(["alice"]), json!(null)] {
         let error = fault(&verifier, &shared().mint(claims().set("sub", bad))).await;
-        assert_eq!(error, VerifyError::BadClaim("sub"));
+        assert_eq!(error, ClaimFault::BadClaim("sub"));
     }
 }
 
@@ -308,10 +313,10 @@ async fn j6_times_at_the_second() {
         verify(&verifier, &with(name, json!(value))).await.unwrap_or_else(|e| panic!("{name} {value}: {e}"));
     }
     for (name, value, expected) in [
-        ("exp", NOW - 30, VerifyError::Expired { seconds_ago: 30 }),
-        ("nbf", NOW + 31, VerifyError::NotYetValid { in_seconds: 31 }),
-        ("iat", NOW + 31, VerifyError::IssuedInFuture { in_seconds: 31 }),
-        ("exp", NOW - 60 + 3_601, VerifyError::LifetimeTooLong { seconds: 3_601, max_seconds: 3_600 }),
+        ("exp", NOW - 30, ClaimFault::Expired { seconds_ago: 30 }),
+        ("nbf", NOW + 31, ClaimFault::NotYetValid { in_seconds: 31 }),
+        ("iat", NOW + 31, ClaimFault::IssuedInFuture { in_seconds: 31 }),
+        ("exp", NOW - 60 + 3_601, ClaimFault::LifetimeTooLong { seconds: 3_601, max_seconds: 3_600 }),
     ] {
         assert_eq!(fault(&verifier, &with(name, json!(value))).await, expected, "{name} {value}");
     }
@@ -320,7 +325,7 @@ async fn j6_times_at_the_second() {
             let error = fault(&verifier, &with(name, odd)).await;
             assert!(
                 error
-                    == VerifyError::BadClaim(match name {
+                    == ClaimFault::BadClaim(match name {
                         "exp" => "exp",
                         "nbf" => "nbf",
                         _ => "iat",
@@ -329,12 +334,12 @@ async fn j6_times_at_the_second() {
         }
         assert!(matches!(
             fault(&verifier, &with(name, json!((1_u64 << 53) + 1))).await,
-            VerifyError::BadClaim(_)
+            Claims(ClaimFault::BadClaim(_))
         ));
         let absent = verify(&verifier, &with(name, json!(null))).await.map(drop);
         let expected = match name {
-            "exp" => Err(VerifyError::MissingClaim("exp")),
-            "iat" => Err(VerifyError::MissingClaim("iat")),
+            "exp" => Err(ClaimFault::MissingClaim("exp").into()),
+            "iat" => Err(ClaimFault::MissingClaim("iat").into()),
             _ => Ok(()),
         };
         assert_eq!(absent, expected, "null is absent");
@@ -342,7 +347,7 @@ async fn j6_times_at_the_second() {
             let text = payload().replace(&format!("\"{name}\":"), &format!("\"{name}\":{spelled},\"was\":"));
             let error = fault(&verifier, &signed(&header(""), &text)).await;
             assert!(
-                matches!(error, VerifyError::BadClaim(_) | VerifyError::BadPayload(_)),
+                matches!(error, Claims(ClaimFault::BadClaim(_)) | Unverified(TokenFault::BadPayload(_))),
                 "{spelled}: {error}"
             );
         }
@@ -354,12 +359,12 @@ async fn j7_a_duplicate_member_is_refused() {
     let verifier = verifier_with("");
     for twice in [r#"{"sub":"victim","#, r#"{"s\u0075b":"victim","#, r#"{"x":{"y":1,"y":2},"#] {
         let token = signed(&header(""), &payload().replacen('{', twice, 1));
-        assert_eq!(fault(&verifier, &token).await, VerifyError::BadPayload(JsonFault::Duplicate), "{twice}");
+        assert_eq!(fault(&verifier, &token).await, TokenFault::BadPayload(JsonFault::Duplicate), "{twice}");
     }
     let token = signed(&header(r#","kid":"other""#), &payload());
     assert_eq!(
         fault(&verifier, &token).await,
-        VerifyError::BadHeader(HeaderFault::Json(JsonFault::Duplicate))
+        TokenFault::BadHeader(HeaderFault::Json(JsonFault::Duplicate))
     );
 }
 

@@ -142,7 +142,7 @@ async fn tell(
             return Err(error);
         }
     };
-    let failed = |source| DialError::Connect { addr, source };
+    let failed = |error| DialError::Connect { addr, error };
     let mut packet = BytesMut::new();
     let secret = SecretKey::Bytes(Bytes::copy_from_slice(&key.secret));
     put(&CancelRequest::new(key.pid, secret), &mut packet)

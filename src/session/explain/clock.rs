@@ -2,16 +2,15 @@
 
 use super::span;
 use crate::aws::sts::StsError;
-use crate::identity::VerifyError;
+use crate::identity::{ClaimFault, VerifyError};
 use crate::net::peer_clocks::ClockDifference;
 use crate::refusal::Refusal;
 use crate::session::outcome::LoginError;
 
-/// Names the clock in the hint of a refusal that is about times, if it differs from those of the HTTPS peers.
+/// Names the clock behind the hint of a refusal that is about times, if it differs from those of the HTTPS peers.
 pub fn name_clock(refusal: Refusal, why: &LoginError, difference: Option<ClockDifference>) -> Refusal {
     let Some(words) = clock_note(why, difference, "This proxy's clock") else { return refusal };
-    let hint = refusal.hint.as_deref().map_or_else(|| words.clone(), |hint| format!("{hint} {words}"));
-    refusal.hint(&hint)
+    refusal.note(&words)
 }
 
 /// The difference in a sentence that begins with `whose`, if it can be the cause of `why`.
@@ -34,9 +33,11 @@ fn is_about_times(why: &LoginError) -> bool {
     match why {
         LoginError::Verify(why) => matches!(
             why,
-            VerifyError::Expired { .. }
-                | VerifyError::NotYetValid { .. }
-                | VerifyError::IssuedInFuture { .. }
+            VerifyError::Claims(
+                ClaimFault::Expired { .. }
+                    | ClaimFault::NotYetValid { .. }
+                    | ClaimFault::IssuedInFuture { .. }
+            )
         ),
         LoginError::Sts(StsError::Refused { code, .. }) => {
             code.contains("Expired") || code.contains("Signature") || code == "InvalidIdentityToken"
@@ -44,28 +45,41 @@ fn is_about_times(why: &LoginError) -> bool {
         LoginError::Sts(StsError::BadResponse(_)) => true,
         // The IAM token is signed with the time of this machine.
         LoginError::Upstream(why) => why.is_about_credentials(),
-        _ => false,
+        LoginError::Startup(_)
+        | LoginError::NoPlace(_)
+        | LoginError::ClientTimedOut
+        | LoginError::Ask(_)
+        | LoginError::Policy(_)
+        | LoginError::Withdrawn(_)
+        | LoginError::Audit(_)
+        | LoginError::Sts(StsError::Unavailable(_) | StsError::Misconfigured { .. })
+        | LoginError::Sign(_)
+        | LoginError::Dial(_)
+        | LoginError::Queue(_)
+        | LoginError::TimedOut(_) => false,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::identity::TokenFault;
+    use crate::session::explain::explain;
 
     fn hint(why: &LoginError, seconds_ahead: i64, with_all: bool) -> String {
-        let refusal = why.refusal("al", &crate::postgres::listener::TokenMethod::Password);
+        let refusal = explain(why);
         let named = name_clock(refusal.clone(), why, Some(ClockDifference { seconds_ahead, with_all }));
         assert_eq!(name_clock(refusal.clone(), why, None), refusal);
-        named.hint.unwrap()
+        format!("{:?} {}", named.hint.unwrap(), named.note.unwrap_or_default())
     }
 
     #[test]
     fn a_wrong_clock_is_named_where_it_can_be_the_cause() {
         let refused = |code: &str| StsError::Refused { code: code.into(), message: String::new() };
         let about_times: [LoginError; 6] = [
-            VerifyError::Expired { seconds_ago: 300 }.into(),
-            VerifyError::NotYetValid { in_seconds: 300 }.into(),
-            VerifyError::IssuedInFuture { in_seconds: 300 }.into(),
+            VerifyError::Claims(ClaimFault::Expired { seconds_ago: 300 }).into(),
+            VerifyError::Claims(ClaimFault::NotYetValid { in_seconds: 300 }).into(),
+            VerifyError::Claims(ClaimFault::IssuedInFuture { in_seconds: 300 }).into(),
             refused("ExpiredTokenException").into(),
             refused("SignatureDoesNotMatch").into(),
             StsError::BadResponse("x").into(),
@@ -79,7 +93,7 @@ mod tests {
             let words = hint(&why, -90, false);
             assert!(words.contains("clock is 90 seconds behind that of a server it asks"), "{words}");
         }
-        for why in [LoginError::from(VerifyError::BadSignature), refused("AccessDenied").into()] {
+        for why in [LoginError::Verify(TokenFault::BadSignature.into()), refused("AccessDenied").into()] {
             assert!(!hint(&why, 300, true).contains("clock"), "{why}");
         }
     }

@@ -1,4 +1,4 @@
-//! Why there is no place for a login, or none any more, in words for the person who made it.
+//! Refusals by limits, by a stop of the service, by withdrawn access and by an audit log that cannot be written.
 
 use crate::refusal::{Refusal, Stage};
 use crate::session::permits::{AdmissionError, LimitScope};
@@ -28,9 +28,9 @@ pub(super) fn explain(why: &AdmissionError) -> Refusal {
     }
 }
 
-pub(super) fn withdrawn(user: &str) -> Refusal {
-    Refusal::authentication(user, Stage::Authorization, "the access of this subject or token is withdrawn")
-        .hint("Ask whoever runs the proxy.")
+pub(super) fn withdrawn() -> Refusal {
+    Refusal::authentication(Stage::Authorization, "the access of this subject or token is withdrawn")
+        .hint("Ask the operator of the proxy.")
 }
 
 pub(super) fn audit_unwritable() -> Refusal {

@@ -1,4 +1,4 @@
-//! Why a genuine token may not log in as it asks, in words for the person who brought it.
+//! Refusals of genuine tokens by the access policy.
 
 use crate::identity::{DeriveError, PolicyError};
 use crate::names::{MAX_NAME_BYTES, NameError, conninfo_value, printable};
@@ -7,15 +7,15 @@ use crate::refusal::{Refusal, Stage};
 pub(super) const GROUPS_LEFT_OUT: &str = "You are in more groups than Microsoft Entra ID puts into a token (200). Ask whoever \
     administers it for an app role (claim \"roles\"), or for tokens that hold only the groups assigned to the application.";
 
-pub(super) fn explain(why: &PolicyError, user: &str) -> Refusal {
-    let refuse = |detail: &str| Refusal::authentication(user, Stage::Authorization, detail);
+pub(super) fn explain(why: &PolicyError) -> Refusal {
+    let refuse = |detail: &str| Refusal::authentication(Stage::Authorization, detail);
     match why {
-        PolicyError::Derive(why) => derive(why, user),
+        PolicyError::Derive(why) => derive(why),
         PolicyError::UserMismatch { asked, derived } => {
             let shown = printable(derived.as_str(), MAX_NAME_BYTES);
             let value = conninfo_value(derived.as_str());
             refuse(&format!("the connection asks for user \"{asked}\", and the token is for \"{shown}\""))
-                .hint(&format!("Put user={value} into the connection string, or use your own token."))
+                .hint(format!("Put user={value} into the connection string, or use your own token."))
         }
         // One text for both: a token is no licence to find out what there is.
         PolicyError::NoCluster { database, overage: true }
@@ -52,7 +52,7 @@ pub(super) fn explain(why: &PolicyError, user: &str) -> Refusal {
     }
 }
 
-fn derive(why: &DeriveError, user: &str) -> Refusal {
+fn derive(why: &DeriveError) -> Refusal {
     let (detail, hint) = match why {
         DeriveError::MissingClaim { claim } => (
             format!("the token has no claim \"{claim}\" to take the database user from"),
@@ -94,5 +94,5 @@ fn derive(why: &DeriveError, user: &str) -> Refusal {
             "This name belongs to the database's administration. Use a personal account.",
         ),
     };
-    Refusal::authentication(user, Stage::Authorization, &detail).hint(hint)
+    Refusal::authentication(Stage::Authorization, &detail).hint(hint)
 }

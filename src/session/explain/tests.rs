@@ -4,9 +4,16 @@ use std::io;
 use std::net::SocketAddr;
 
 use super::*;
-use crate::identity::{AlgorithmFault, DeriveError, PolicyError};
-use crate::names::{DbUser, NameError};
+use crate::aws::sts::StsError;
+use crate::identity::{AlgorithmFault, ClaimFault, DeriveError, PolicyError, TokenFault};
+use crate::names::{DbUser, NameError, SessionId};
+use crate::net::dial::DialError;
+use crate::postgres::error_response::{self, RefusedLogin, sqlstate};
+use crate::postgres::listener::TokenMethod;
+use crate::postgres::message::WireError;
+use crate::postgres::password::PasswordError;
 use crate::postgres::server_login::{LoginStep, ServerError, UpstreamLoginError};
+use crate::postgres::startup::StartupError;
 use crate::session::login_rate::QueueFull;
 use crate::session::permits::{AdmissionError, LimitReached, LimitScope};
 use crate::session::registry::AccessWithdrawn;
@@ -18,7 +25,7 @@ fn addr() -> SocketAddr {
 }
 
 fn connect_error() -> DialError {
-    DialError::Connect { addr: addr(), source: io::ErrorKind::ConnectionRefused.into() }
+    DialError::Connect { addr: addr(), error: io::ErrorKind::ConnectionRefused.into() }
 }
 
 fn refused_at(step: LoginStep, sqlstate: &str) -> LoginError {
@@ -34,6 +41,14 @@ fn refused_at(step: LoginStep, sqlstate: &str) -> LoginError {
 
 fn sts_refused(code: &str) -> LoginError {
     LoginError::Sts(StsError::Refused { code: code.into(), message: "arn:aws:secret".into() })
+}
+
+fn token(fault: TokenFault) -> LoginError {
+    LoginError::Verify(fault.into())
+}
+
+fn claims(fault: ClaimFault) -> LoginError {
+    LoginError::Verify(fault.into())
 }
 
 fn user(name: &str) -> DbUser {
@@ -79,7 +94,7 @@ fn the_table_of_refusals_for_want_of_a_place() {
 
 #[test]
 fn the_table_of_refusals_before_the_token_is_believed() {
-    use VerifyError as V;
+    use TokenFault as F;
     let idp = || "idp".to_owned();
     let rows: Vec<Row> = vec![
         (StartupError::TlsRequired.into(), "28000", "connection requires TLS", Stage::Startup, "verify-full"),
@@ -127,17 +142,17 @@ fn the_table_of_refusals_before_the_token_is_believed() {
             Stage::Startup,
             "",
         ),
-        (V::NotAJwt { parts: 1 }.into(), "28P01", FAILED, Stage::Token, "is not a JWT"),
-        (V::TooLong { bytes: 20_001 }.into(), "28P01", FAILED, Stage::Token, "20001 bytes"),
-        (V::Encrypted.into(), "28P01", FAILED, Stage::Token, "encrypted"),
-        (V::BadEncoding { part: "header" }.into(), "28P01", FAILED, Stage::Token, "damaged"),
-        (V::Algorithm(AlgorithmFault::Unsigned).into(), "28P01", FAILED, Stage::Token, "RS256"),
-        (V::TokenType.into(), "28P01", FAILED, Stage::Token, "typ"),
-        (V::UnknownIssuer.into(), "28P01", FAILED, Stage::Token, "issuer (iss)"),
-        (V::BadSignature.into(), "28P01", FAILED, Stage::Token, "could not be verified"),
-        (V::KeyUnknown { issuer: idp() }.into(), "28P01", FAILED, Stage::Token, "could not be verified"),
+        (token(F::NotAJwt { parts: 1 }), "28P01", FAILED, Stage::Token, "is not a JWT"),
+        (token(F::TooLong { bytes: 20_001 }), "28P01", FAILED, Stage::Token, "20001 bytes"),
+        (token(F::Encrypted), "28P01", FAILED, Stage::Token, "encrypted"),
+        (token(F::BadEncoding { part: "header" }), "28P01", FAILED, Stage::Token, "damaged"),
+        (token(F::Algorithm(AlgorithmFault::Unsigned)), "28P01", FAILED, Stage::Token, "RS256"),
+        (token(F::TokenType), "28P01", FAILED, Stage::Token, "typ"),
+        (token(F::UnknownIssuer), "28P01", FAILED, Stage::Token, "issuer (iss)"),
+        (token(F::BadSignature), "28P01", FAILED, Stage::Token, "could not be verified"),
+        (token(F::KeyUnknown { issuer: idp() }), "28P01", FAILED, Stage::Token, "could not be verified"),
         (
-            V::KeysUnavailable { issuer: idp() }.into(),
+            token(F::KeysUnavailable { issuer: idp() }),
             "57P03",
             "cannot connect now: issuer keys unavailable",
             Stage::Keys,
@@ -149,35 +164,35 @@ fn the_table_of_refusals_before_the_token_is_believed() {
 
 #[test]
 fn the_table_of_refusals_of_a_genuine_token() {
-    use VerifyError as V;
+    use ClaimFault as F;
     let text = |t: &str| t.to_owned();
     let rows: Vec<Row> = vec![
-        (V::Expired { seconds_ago: 720 }.into(), "28P01", FAILED, Stage::Token, "expired 12 minutes ago"),
-        (V::Expired { seconds_ago: 1 }.into(), "28P01", FAILED, Stage::Token, "expired 1 second ago"),
-        (V::NotYetValid { in_seconds: 7_200 }.into(), "28P01", FAILED, Stage::Token, "in 2 hours"),
+        (claims(F::Expired { seconds_ago: 720 }), "28P01", FAILED, Stage::Token, "expired 12 minutes ago"),
+        (claims(F::Expired { seconds_ago: 1 }), "28P01", FAILED, Stage::Token, "expired 1 second ago"),
+        (claims(F::NotYetValid { in_seconds: 7_200 }), "28P01", FAILED, Stage::Token, "in 2 hours"),
         (
-            V::IssuedInFuture { in_seconds: 90 }.into(),
+            claims(F::IssuedInFuture { in_seconds: 90 }),
             "28P01",
             FAILED,
             Stage::Token,
             "90 seconds in the future",
         ),
         (
-            V::LifetimeTooLong { seconds: 200_000, max_seconds: 86_400 }.into(),
+            claims(F::LifetimeTooLong { seconds: 200_000, max_seconds: 86_400 }),
             "28P01",
             FAILED,
             Stage::Token,
             "for 2 days",
         ),
         (
-            V::Audience { expected: text("\"a\""), got: text("\"b\"") }.into(),
+            claims(F::Audience { expected: text("\"a\""), got: text("\"b\"") }),
             "28P01",
             FAILED,
             Stage::Token,
             "audience is \"b\", expected \"a\"",
         ),
-        (V::MissingClaim("exp").into(), "28P01", FAILED, Stage::Token, "no claim \"exp\""),
-        (V::BadClaim("iat").into(), "28P01", FAILED, Stage::Token, "\"iat\" is malformed"),
+        (claims(F::MissingClaim("exp")), "28P01", FAILED, Stage::Token, "no claim \"exp\""),
+        (claims(F::BadClaim("iat")), "28P01", FAILED, Stage::Token, "\"iat\" is malformed"),
     ];
     check(&rows);
 }
@@ -257,7 +272,7 @@ fn the_table_of_refusals_of_those_who_are_not_let_through() {
             "PGOPTIONS",
         ),
         (
-            VerifyError::Required { claim: "scope".into(), expected: "\"db\"".into(), doubt: None }.into(),
+            claims(ClaimFault::Required { claim: "scope".into(), expected: "\"db\"".into(), doubt: None }),
             "28P01",
             FAILED,
             Stage::Token,
@@ -282,12 +297,12 @@ fn the_table_of_refusals_of_aws_and_the_database() {
         (sts_refused("AccessDenied"), "28P01", FAILED, Stage::Sts, "sts:TagSession"),
         (sts_refused("ExpiredTokenException"), "28P01", FAILED, Stage::Sts, "fresh token"),
         (sts_refused("InvalidIdentityToken"), "28P01", FAILED, Stage::Sts, "azp"),
-        (sts_refused("New"), "28P01", FAILED, Stage::Sts, "whoever runs"),
+        (sts_refused("New"), "28P01", FAILED, Stage::Sts, "the operator"),
         (StsError::Unavailable("x".into()).into(), "57P03", NOW, Stage::Sts, "Try again"),
-        (StsError::BadResponse("x").into(), "57P03", NOW, Stage::Sts, "whoever runs"),
+        (StsError::BadResponse("x").into(), "57P03", NOW, Stage::Sts, "the operator"),
         (connect_error().into(), "57P03", NOW, Stage::UpstreamConnect, "Try again"),
         (DialError::TimedOut.into(), "57P03", NOW, Stage::UpstreamConnect, "Try again"),
-        (DialError::NoTls(addr()).into(), "57P03", NOW, Stage::UpstreamTls, "whoever runs"),
+        (DialError::NoTls(addr()).into(), "57P03", NOW, Stage::UpstreamTls, "the operator"),
         (
             UpstreamLoginError::NotIam { asked: "SCRAM", user: user("bo") }.into(),
             "28P01",
@@ -321,13 +336,25 @@ fn the_table_of_refusals_of_aws_and_the_database() {
     check(&rows);
 }
 
+/// SQLSTATE, message, and both DETAIL and HINT as a client with this method reads them.
+fn shown(why: &LoginError, token_method: &TokenMethod) -> (String, String, String) {
+    let login = RefusedLogin { user: "al", token_method };
+    let bytes = error_response::encode(&explain(why), login, SessionId::random());
+    let text = String::from_utf8(bytes[5..].to_vec()).unwrap();
+    let field = |code: char| {
+        let field = text.split('\0').find_map(|field| field.strip_prefix(code));
+        field.unwrap_or_default().to_owned()
+    };
+    (field('C'), field('M'), format!("{} {}", field('D'), field('H')))
+}
+
 fn check(rows: &[Row]) {
     for (why, sqlstate, first_words, stage, helpful) in rows {
-        let refusal = explain(why, "al");
-        assert_eq!(refusal.sqlstate, *sqlstate, "{why}");
-        assert!(refusal.message.starts_with(first_words), "{why}: {}", refusal.message);
+        let refusal = explain(why);
+        let (code, message, rest) = shown(why, &TokenMethod::Password);
+        assert_eq!(code, *sqlstate, "{why}");
+        assert!(message.starts_with(first_words), "{why}: {message}");
         assert_eq!(refusal.stage, *stage, "{why}");
-        let rest = format!("{} {}", refusal.detail, refusal.hint.clone().unwrap_or_default());
         assert!(rest.contains(helpful), "{why}: {rest}");
         // P9: what AWS or the network said is for the log.
         for secret in ["arn:aws:secret", "10.0.0.1", "idp"] {
@@ -343,12 +370,12 @@ fn nothing_but_tls_is_28000() {
         refused_at(LoginStep::Token, "28000"),
         refused_at(LoginStep::Startup, "28000"),
         refused_at(LoginStep::Authenticated, "28000"),
-        LoginError::from(VerifyError::BadSignature),
+        token(TokenFault::BadSignature),
         sts_refused("AccessDenied"),
         LoginError::from(UpstreamLoginError::NotIam { asked: "MD5", user: user("al") }),
     ];
     for why in whys {
-        assert_ne!(explain(&why, "al").sqlstate, "28000", "{why}");
+        assert_ne!(sqlstate(&explain(&why).condition), "28000", "{why}");
     }
 }
 
@@ -357,10 +384,10 @@ fn nothing_but_tls_is_28000() {
 fn what_is_to_be_pasted_grants_nothing_else() {
     let name = "x\";GRANT rds_superuser TO \"y";
     let why = LoginError::from(UpstreamLoginError::NotIam { asked: "SCRAM", user: user(name) });
-    let hint = explain(&why, "al").hint.unwrap();
+    let hint = shown(&why, &TokenMethod::Password).2;
     let sql = "CREATE USER \"x\"\";GRANT rds_superuser TO \"\"y\"; GRANT rds_iam TO \"x\"\";GRANT rds_superuser TO \"\"y\";";
     assert!(hint.contains(sql), "{hint}");
     let why = PolicyError::UserMismatch { asked: "al".into(), derived: user("x host=evil") };
-    let hint = explain(&why.into(), "al").hint.unwrap();
+    let hint = shown(&why.into(), &TokenMethod::Password).2;
     assert!(hint.contains("Put user='x host=evil' into"), "{hint}");
 }

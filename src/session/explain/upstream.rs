@@ -1,28 +1,30 @@
-//! Why the database did not let a user in, in words for the person who asked. What the server itself says once it has
-//! taken the token is passed on.
+//! Refusals of logins by the database. The server's own words are passed on once it has taken the token.
 
-use super::{TRY_AGAIN, dial, timed_out};
+use super::{ASK_OPERATOR, TRY_AGAIN, timed_out};
 use crate::names::{DbUser, MAX_NAME_BYTES, printable, sql_identifier};
+use crate::net::dial::DialError;
 use crate::postgres::server_login::{LoginStep, ServerError, UpstreamLoginError};
-use crate::refusal::{Refusal, Stage};
+use crate::refusal::{Condition, Refusal, ServerWords, Stage};
 
-pub(super) fn explain(why: &UpstreamLoginError, user: &str) -> Refusal {
+pub(super) fn explain(why: &UpstreamLoginError) -> Refusal {
     match why {
-        UpstreamLoginError::NotIam { user: derived, .. } => no_iam_role(user, derived),
+        UpstreamLoginError::NotIam { user: derived, .. } => no_iam_role(derived),
         UpstreamLoginError::Redial(why) => dial(why),
         UpstreamLoginError::Silent(_) => timed_out(Stage::UpstreamLogin),
         UpstreamLoginError::TooMuch | UpstreamLoginError::Wire(_) => {
             failed("the database did not follow the protocol or closed the connection during the login")
         }
-        UpstreamLoginError::Refused(error) => refused(error, user),
+        UpstreamLoginError::Refused(error) => refused(error),
     }
 }
 
-fn refused(error: &ServerError, user: &str) -> Refusal {
+fn refused(error: &ServerError) -> Refusal {
     let ServerError { sqlstate, message, detail, hint, other, step } = error;
-    let own_words =
-        |sqlstate: &str| Refusal::verbatim(sqlstate, message, detail, hint.as_deref()).with_fields(other);
-    let refuse = |detail| Refusal::authentication(user, Stage::UpstreamLogin, detail);
+    let own_words = |condition| {
+        let words = ServerWords { message: message.clone(), other: other.clone() };
+        Refusal::verbatim(condition, words, detail, hint.as_deref())
+    };
+    let refuse = |detail| Refusal::authentication(Stage::UpstreamLogin, detail);
     match (error.class(), step) {
         ("28", LoginStep::Startup) => refuse("the database refused the connection before it asked for a token")
             .hint(
@@ -35,7 +37,7 @@ fn refused(error: &ServerError, user: &str) -> Refusal {
              reason.",
         ),
         // Its own code, 28000, makes drivers connect again without TLS.
-        ("28", LoginStep::Authenticated) => own_words(&refuse("").sqlstate),
+        ("28", LoginStep::Authenticated) => own_words(Condition::AuthenticationFailed),
         // One person's trouble must not look like the server's: drivers drop their whole pool.
         ("" | "08" | "58" | "F0" | "XX", LoginStep::Authenticated) => {
             let colon = if message.is_empty() { "" } else { ": " };
@@ -44,7 +46,7 @@ fn refused(error: &ServerError, user: &str) -> Refusal {
         ("" | "08" | "58" | "F0" | "XX", LoginStep::Startup | LoginStep::Token) => {
             failed("the database ended the login by an error of its own")
         }
-        _ => own_words(sqlstate),
+        _ => own_words(Condition::ServerCode(sqlstate.clone())),
     }
 }
 
@@ -52,15 +54,37 @@ fn failed(detail: &str) -> Refusal {
     Refusal::cannot_connect_now("database login failed", Stage::UpstreamLogin, detail).hint(TRY_AGAIN)
 }
 
-/// `user` is what the client asked for; the role that is missing is the derived one.
-fn no_iam_role(user: &str, derived: &DbUser) -> Refusal {
+/// The role that is missing is the derived one, not the one that the client asked for.
+fn no_iam_role(derived: &DbUser) -> Refusal {
     let shown = printable(derived.as_str(), MAX_NAME_BYTES);
     let detail = format!(
         "the database does not take IAM tokens for user \"{shown}\": the role is missing or not granted rds_iam"
     );
     let sql = sql_identifier(derived.as_str());
-    Refusal::authentication(user, Stage::UpstreamLogin, &detail).hint(&format!(
+    Refusal::authentication(Stage::UpstreamLogin, &detail).hint(format!(
         "An administrator of the database can run: CREATE USER {sql}; GRANT rds_iam TO {sql}; and IAM database \
          authentication must be enabled on the cluster."
     ))
+}
+
+pub(super) fn dial(why: &DialError) -> Refusal {
+    let refuse = |what, stage, detail| Refusal::cannot_connect_now(what, stage, detail);
+    match why {
+        DialError::Resolve { .. } => {
+            refuse("database unreachable", Stage::UpstreamName, "the name of the database does not resolve")
+                .hint(TRY_AGAIN)
+        }
+        DialError::Connect { .. } | DialError::TimedOut | DialError::NoCancels => {
+            refuse("database unreachable", Stage::UpstreamConnect, "the database does not take connections")
+                .hint(TRY_AGAIN)
+        }
+        DialError::Handshake { .. } => {
+            let detail = "the database takes connections and does not finish the TLS handshake";
+            refuse("database unreachable", Stage::UpstreamTls, detail).hint(TRY_AGAIN)
+        }
+        DialError::NoTls(_) | DialError::NotPostgres(_) | DialError::Tls { .. } => {
+            let detail = "no TLS connection to the database whose certificate could be verified";
+            refuse("database not trusted", Stage::UpstreamTls, detail).hint(ASK_OPERATOR)
+        }
+    }
 }

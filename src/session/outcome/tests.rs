@@ -2,11 +2,18 @@
 
 use super::*;
 use crate::postgres::cancel::CancelIgnored;
+use crate::session::explain::explain;
 use crate::session::permits::LimitReached;
 use crate::telemetry::metrics::MetricsSnapshot;
 
 fn io() -> std::io::Error {
     std::io::ErrorKind::ConnectionReset.into()
+}
+
+fn refused(why: impl Into<LoginError>) -> SessionEnd {
+    let why = why.into();
+    let refusal = explain(&why);
+    SessionEnd::Refused { why, refusal }
 }
 
 /// One end of each kind.
@@ -22,12 +29,10 @@ fn ends() -> Vec<SessionEnd> {
         SessionEnd::CancelIgnored(CancelIgnored::Forged),
         SessionEnd::CancelFailed(DialError::TimedOut),
         SessionEnd::NotWelcomed(WireError::Closed),
-        SessionEnd::Refused(TokenError::Bearer(BearerError::Discovery).into()),
-        SessionEnd::Refused(AdmissionError::Descriptors.into()),
-        SessionEnd::Refused(AccessWithdrawn.into()),
-        SessionEnd::Refused(
-            AdmissionError::LimitReached(LimitReached { scope: LimitScope::Clients, max: 1 }).into(),
-        ),
+        refused(TokenError::Bearer(BearerError::Discovery)),
+        refused(AdmissionError::Descriptors),
+        refused(AccessWithdrawn),
+        refused(AdmissionError::LimitReached(LimitReached { scope: LimitScope::Clients, max: 1 })),
         carried(RelayEnd::ClientLeft),
         carried(RelayEnd::ClientLost(io())),
         carried(RelayEnd::ServerEnded),
@@ -59,7 +64,7 @@ fn ends() -> Vec<SessionEnd> {
         Stage::Audit,
         Stage::Session,
     ];
-    ends.extend(stages.map(|stage| SessionEnd::Refused(LoginError::TimedOut(stage))));
+    ends.extend(stages.map(|stage| refused(LoginError::TimedOut(stage))));
     ends
 }
 
@@ -73,7 +78,7 @@ fn every_end_is_counted_in_a_series_that_was_there_before() {
     let before = series(&metrics);
     let ends = ends();
     for end in &ends {
-        end.count(&metrics);
+        end.count(&end.outcome(), &metrics);
     }
     assert_eq!(series(&metrics), before);
     let text = metrics.text(MetricsSnapshot::default()).unwrap();

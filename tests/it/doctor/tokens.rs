@@ -23,7 +23,7 @@ pub(super) async fn tokens() -> Vec<String> {
     let payload = serde_json::Value::from(claims()).to_string();
     let sign = |header: &str, payload: &str, key| world.plant(issuer.sign(header, payload.as_bytes(), key));
     let cases = [
-        ("no JWT", "hunter2".to_owned(), "token", "the password is not a JWT"),
+        ("no JWT", "hunter2".to_owned(), "token", "the token is not a JWT"),
         ("encrypted token", "a.b.c.d.e".to_owned(), "token", "the token is encrypted"),
         (
             "token over 20000 bytes",

@@ -1,11 +1,18 @@
 //! Refusals as an OAUTHBEARER client reads them.
 
+use std::sync::Arc;
+
 use super::*;
+use crate::postgres::oauthbearer::{BearerError, Discovery};
+
+fn by_bearer() -> TokenMethod {
+    TokenMethod::OAuthBearer(Arc::new(Discovery::new("https://idp.example", "openid").unwrap()))
+}
 
 #[test]
 fn a_servers_own_words_stay_its_own_over_oauthbearer() {
-    let refusal = explain_bearer(&refused_at(LoginStep::Authenticated, "28000"), "al");
-    assert_eq!((&*refusal.sqlstate, &*refusal.message), ("28P01", "its words"));
+    let (sqlstate, message, _) = shown(&refused_at(LoginStep::Authenticated, "28000"), &by_bearer());
+    assert_eq!((&*sqlstate, &*message), ("28P01", "its words"));
 }
 
 #[test]
@@ -20,18 +27,17 @@ fn j16_refusals_over_oauthbearer_speak_of_no_password() {
         (TokenError::from(B::Mechanism).into(), "08P01", "client selected an invalid SASL"),
         (TokenError::from(B::Wire(WireError::Unexpected('Q'))).into(), "08P01", "expected SASL response"),
         (TokenError::from(B::AuthorizationIdentity).into(), "0A000", "client uses authorization identity"),
-        (LoginError::Verify(VerifyError::NotAJwt { parts: 1 }), "28P01", failed),
-        (LoginError::Verify(VerifyError::BadSignature), "28P01", failed),
-        (LoginError::Verify(VerifyError::Expired { seconds_ago: 90 }), "28P01", failed),
+        (token(TokenFault::NotAJwt { parts: 1 }), "28P01", failed),
+        (token(TokenFault::BadSignature), "28P01", failed),
+        (claims(ClaimFault::Expired { seconds_ago: 90 }), "28P01", failed),
         (full(LimitScope::Clients), "53300", "too many connections for the proxy"),
     ] {
-        let refusal = explain_bearer(&why, "al");
-        assert_eq!(refusal.sqlstate, sqlstate, "{why}");
-        assert!(refusal.message.starts_with(first_words), "{}", refusal.message);
-        let hint = refusal.hint.clone().unwrap_or_default();
-        for text in [&refusal.message, &refusal.detail, &hint] {
+        let (code, message, rest) = shown(&why, &by_bearer());
+        assert_eq!(code, sqlstate, "{why}");
+        assert!(message.starts_with(first_words), "{message}");
+        for text in [message, rest] {
             assert!(!text.to_lowercase().contains("password"), "{text}");
         }
-        assert_eq!(refusal.rejects_the_person(), sqlstate == "28P01");
+        assert_eq!(explain(&why).rejects_the_person(), sqlstate == "28P01");
     }
 }

@@ -10,18 +10,37 @@ use clap::Parser;
 use pgpassport::cli::Cli;
 use pgpassport::commands::policy::IdentityProvider;
 use pgpassport::config::Config;
+use pgpassport::config::client::ClientConfig;
+use regex::Regex;
 
-fn pages() -> Vec<(PathBuf, String)> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut pages = vec![
-        root.join("README.md"),
-        root.join("docs/aws-setup.md"),
-        root.join("docs/doctor.md"),
-        root.join("docs/access.md"),
-    ];
-    for name in ["okta", "entra", "keycloak", "auth0", "google", "cognito"] {
-        pages.push(root.join(format!("docs/idp/{name}.md")));
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Files below `folder` whose names end with `ending`, in order.
+fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path, ending));
+        } else if path.to_str().unwrap().ends_with(ending) {
+            found.push(path);
+        }
     }
+    found.sort();
+    found
+}
+
+/// Every page, with its text.
+fn pages() -> Vec<(PathBuf, String)> {
+    let mut pages: Vec<_> =
+        ["README.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md"].map(|name| root().join(name)).into();
+    for folder in ["docs", "examples", "certs", "fuzz"] {
+        let below = files(&root().join(folder), ".md");
+        pages.extend(below.into_iter().filter(|path| !path.to_str().unwrap().contains("/fuzz/target/")));
+    }
+    assert!(pages.len() > 25, "only {} pages", pages.len());
     pages.into_iter().map(|path| (path.clone(), fs::read_to_string(path).unwrap())).collect()
 }
 
@@ -60,7 +79,7 @@ fn every_command_line_is_understood() {
             }
         }
         seen += mine.len();
-        let setup = path.ends_with("docs/aws-setup.md") || path.parent().unwrap().ends_with("idp");
+        let setup = path.ends_with("docs/aws-setup.md") || path.parent().unwrap().ends_with("docs/idp");
         let last_is_doctor = mine.last().is_some_and(|line| line.starts_with("pgpassport doctor "));
         assert!(!setup || last_is_doctor, "{} does not end with a doctor run", path.display());
     }
@@ -69,11 +88,14 @@ fn every_command_line_is_understood() {
 }
 
 /// Every claim that names a database user is one that `docs/access.md` calls safe at this kind of issuer, or an own one.
-fn users_are_named_safely(config: &Config, path: &Path) {
+pub(crate) fn users_are_named_safely(config: &Config, path: &Path) {
     let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/access.md")).unwrap();
     let table = page.split("## Which claim names a person").nth(1).unwrap().split("\n## ").next().unwrap();
     for issuer in &config.issuers {
-        let idp = IdentityProvider::of(&issuer.issuer).label();
+        let idp = match IdentityProvider::of(&issuer.issuer) {
+            IdentityProvider::Other => "others",
+            known => known.label(),
+        };
         let row = table.lines().find(|line| line.starts_with(&format!("| {idp} |")));
         let safe = row.unwrap_or_else(|| panic!("no row for {idp}")).split('|').nth(2).unwrap();
         let theirs = config.clusters.iter().filter(|cluster| cluster.admits(issuer));
@@ -87,20 +109,125 @@ fn users_are_named_safely(config: &Config, path: &Path) {
     }
 }
 
+const LISTEN: &str = "[listen]\ntls_cert_file = \"a\"\ntls_key_file = \"b\"\n";
+const ISSUER: &str =
+    "[[issuer]]\nname = \"okta\"\nurl = \"https://acme.okta.com/oauth2/default\"\naudience = \"a\"\n";
+const CLUSTER: &str = "[[cluster]]\nname = \"orders\"\nendpoint = \"o.cluster-c1a2b3c4d5e6.eu-central-1.rds.amazonaws.com\"\n\
+    region = \"eu-central-1\"\nrole_arn = \"arn:aws:iam::123456789012:role/orders\"\nca_file = \"c\"\n";
+
+/// A block with the tables that it leaves out. Keys before the first table belong to `[listen]`.
+fn completed(block: &str) -> String {
+    let lines = block.lines().map(str::trim);
+    let in_table =
+        lines.into_iter().find(|line| !line.is_empty() && !line.starts_with('#')).unwrap().starts_with('[');
+    let has = |table: &str| block.lines().any(|line| line.trim_start().starts_with(table));
+    let part = |tables: &[&str], text| if tables.iter().any(|table| has(table)) { "" } else { text };
+    let listen = part(&["[listen]", "[[listen]]"], LISTEN);
+    let (issuer, cluster) = (part(&["[[issuer]]"], ISSUER), part(&["[[cluster]]"], CLUSTER));
+    if in_table {
+        format!("{listen}{issuer}{cluster}{block}")
+    } else {
+        format!("{issuer}{cluster}{listen}{block}")
+    }
+}
+
 #[test]
 fn every_configuration_is_a_good_one() {
     let mut seen = 0;
     for (path, page) in pages() {
         for block in blocks(&page, "toml") {
-            let listen = "[listen]\ntls_cert_file = \"a\"\ntls_key_file = \"b\"\n";
-            let whole = if block.contains("[listen]") { block } else { format!("{listen}{block}") };
-            let config = Config::from_toml(&whole, &path).unwrap_or_else(|problems| panic!("{problems}"));
+            if block.lines().any(|line| line.trim() == "[[profile]]") {
+                ClientConfig::from_toml(&block, &path).unwrap_or_else(|problems| panic!("{problems}"));
+                continue;
+            }
+            let config =
+                Config::from_toml(&completed(&block), &path).unwrap_or_else(|problems| panic!("{problems}"));
             assert!(config.warnings.is_empty(), "{}: {:?}", path.display(), config.warnings);
             users_are_named_safely(&config, &path);
             seen += 1;
         }
+        assert_eq!(page.matches("```").count() % 2, 0, "{}: a code block does not end", path.display());
     }
-    assert_eq!(seen, 12);
+    assert!(seen >= 19, "{seen} configurations");
+}
+
+#[test]
+fn every_json_block_is_json() {
+    let mut seen = 0;
+    for (path, page) in pages() {
+        for block in blocks(&page, "json") {
+            let values = serde_json::Deserializer::from_str(&block).into_iter::<serde_json::Value>();
+            let values = values.collect::<Result<Vec<_>, _>>();
+            assert!(values.is_ok_and(|values| !values.is_empty()), "{}: {block}", path.display());
+            seen += 1;
+        }
+    }
+    assert!(seen >= 3, "{seen} blocks");
+}
+
+/// Anchors of a page's headings, as GitHub makes them.
+fn anchors(page: &str) -> Vec<String> {
+    let (mut found, mut in_code) = (Vec::new(), false);
+    for line in page.lines() {
+        in_code ^= line.trim_start().starts_with("```");
+        if let Some(heading) = line.strip_prefix('#').filter(|_| !in_code) {
+            let heading = heading.trim_start_matches('#').trim().to_lowercase();
+            let kept = heading.chars().filter(|c| c.is_alphanumeric() || [' ', '-', '_'].contains(c));
+            found.push(kept.map(|c| if c == ' ' { '-' } else { c }).collect());
+        }
+    }
+    found
+}
+
+/// Panics unless the file exists and, where an anchor is named, has a heading of that name.
+fn link_is_good(from: &Path, file: &Path, anchor: &str) {
+    assert!(file.exists(), "{}: there is no {}", from.display(), file.display());
+    if !anchor.is_empty() {
+        let page = fs::read_to_string(file).unwrap();
+        assert!(
+            anchors(&page).iter().any(|one| one == anchor),
+            "{}: {} has no #{anchor}",
+            from.display(),
+            file.display()
+        );
+    }
+}
+
+#[test]
+fn every_link_leads_to_a_page_and_a_heading() {
+    let (link, mut seen) = (Regex::new(r"\]\(([^)#\s]*)(?:#([^)\s]*))?\)").unwrap(), 0);
+    for (path, page) in pages() {
+        for found in link.captures_iter(&page).filter(|found| !found[1].contains("://")) {
+            let file =
+                if found[1].is_empty() { path.clone() } else { path.parent().unwrap().join(&found[1]) };
+            link_is_good(&path, &file, found.get(2).map_or("", |anchor| anchor.as_str()));
+            seen += 1;
+        }
+    }
+    assert!(seen > 60, "{seen} links");
+}
+
+/// A page that texts of the program name already.
+const TO_COME: &str = "docs/for-users/sign-in.md";
+
+#[test]
+fn every_page_that_texts_name_exists() {
+    let (name, mut seen) = (Regex::new(r"\b(docs/[a-z0-9/-]+\.md)(?:#([a-z0-9-]+))?").unwrap(), 0);
+    let mut texts = files(&root().join("src"), ".rs");
+    for (folder, ending) in [("examples", ".toml"), ("packaging", ""), ("docs", ".md")] {
+        texts.extend(files(&root().join(folder), ending));
+    }
+    texts.extend(
+        ["proxy.toml", "Dockerfile", "CHANGELOG.md", "CONTRIBUTING.md"].map(|name| root().join(name)),
+    );
+    for path in texts {
+        let text = fs::read_to_string(&path).unwrap();
+        for found in name.captures_iter(&text).filter(|found| found[1] != *TO_COME) {
+            link_is_good(&path, &root().join(&found[1]), found.get(2).map_or("", |anchor| anchor.as_str()));
+            seen += 1;
+        }
+    }
+    assert!(seen > 15, "{seen} names");
 }
 
 #[test]

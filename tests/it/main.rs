@@ -19,6 +19,7 @@ mod docs;
 mod doctor;
 mod egress;
 mod endpoints;
+mod examples;
 mod failover;
 mod fidelity;
 mod floods;

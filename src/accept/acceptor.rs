@@ -1,4 +1,4 @@
-//! Accepting clients: one acceptor for all listening sockets, from the first client to the last one in a queue.
+//! Accept loop for all listening sockets, from the first client to the last one in a queue.
 
 use std::future::poll_fn;
 use std::io;
@@ -21,57 +21,57 @@ use crate::session::SessionContext;
 use crate::session::permits::{AcceptLimits, AdmissionError, EvictedConnection, PermitCounters};
 use crate::telemetry::metrics::Metrics;
 
-/// Pause after the first failed accept, doubled up to [`MAX_PAUSE`]: without one, a process that has run out
-/// of descriptors spins.
+/// Pause after the first failed accept, doubled up to [`MAX_PAUSE`]. Without a pause, a process without free
+/// file descriptors spins.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const MAX_PAUSE: Duration = Duration::from_secs(1);
 
-/// Accept errors are logged at most this often.
+/// Least time between two log lines about accept errors.
 const WARN_EVERY: Duration = Duration::from_secs(10);
 
-/// Clients that are taken from the queue in one go when there are no descriptors for them.
+/// Most clients taken from the queues at once if no file descriptor is free for them.
 const MAX_TURNED_AWAY: usize = 64;
 
-/// What a new connection meets: one configuration, whole. A reload makes another one.
+/// Everything built from one configuration. A reload builds the next; live sessions keep theirs.
 #[derive(Debug)]
 pub struct Generation {
-    /// What it passes through.
+    /// Shared parts of a session: verifier, policy, pool, and so on.
     pub context: Arc<SessionContext>,
-    /// What it meets at each socket, in the sockets' order.
+    /// Settings of each listener, in the order of the sockets.
     pub listeners: Vec<Arc<Listener>>,
-    /// When the certificate of each expires, in seconds since 1970.
+    /// Expiry of each listener's certificate, in seconds since 1970.
     pub certificates: Vec<i64>,
-    /// How many there may be.
+    /// Connection limits.
     pub limits: AcceptLimits,
     /// Time between the signal to stop and the close of the sockets. Clients are served meanwhile.
     pub shutdown_delay: Duration,
-    /// How long sessions may go on after that.
+    /// Longest time for which sessions may continue after the sockets are closed.
     pub shutdown_timeout: Duration,
 }
 
-/// What the acceptor works with.
+/// The accept loop's parts.
 #[derive(Debug)]
 pub struct Acceptor {
-    /// Where sessions live.
+    /// Worker threads that run the sessions.
     pub workers: WorkerThreads,
-    /// The configuration in force.
+    /// The current configuration.
     pub current: Arc<ArcSwap<Generation>>,
-    /// Who is there.
+    /// Counters of connections and sessions.
     pub permits: Arc<PermitCounters>,
-    /// What is counted.
+    /// Metrics of the process.
     pub metrics: Arc<Metrics>,
-    /// What has been said about connections that make room.
+    /// Log of evicted connections, rate-limited.
     pub evictions: EvictionLog,
 }
 
-/// Says that connections make room for others, at most once every [`WARN_EVERY`].
+/// Logs evictions, at most once per [`WARN_EVERY`].
 #[derive(Debug, Default)]
 pub struct EvictionLog(Mutex<(Option<Instant>, u64)>);
 
 impl EvictionLog {
     fn note(&self, evicted: EvictedConnection) {
-        let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (at, since) = &mut *said;
+        let mut logged = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (at, since) = &mut *logged;
         *since += 1;
         if at.is_some_and(|at| at.elapsed() < WARN_EVERY) {
             return;
@@ -79,13 +79,13 @@ impl EvictionLog {
         let (source, left) = (evicted.source, evicted.left);
         tracing::warn!(
             %source, left, evicted = *since,
-            "all places for logins are taken: the longest silent connections make room"
+            "the limit of unauthenticated connections is reached; the longest silent ones are closed"
         );
-        *said = (Some(Instant::now()), 0);
+        *logged = (Some(Instant::now()), 0);
     }
 }
 
-/// The sockets that are open, with their numbers.
+/// The open sockets and their indexes.
 #[derive(Debug)]
 pub struct OpenSockets(Vec<(usize, ListeningSocket)>);
 
@@ -97,8 +97,8 @@ impl OpenSockets {
 }
 
 impl Acceptor {
-    /// Serves clients of `sockets` until all of them are closed, as `shutdown` says. Sessions go on. Can be called again
-    /// after a panic, with the sockets that are left.
+    /// Accepts clients of `sockets` until `shutdown` has closed all of them. Sessions continue. Can be called
+    /// again after a panic, with the remaining sockets.
     pub async fn run(&self, OpenSockets(sockets): &mut OpenSockets, shutdown: &ShutdownTokens) {
         let (mut backoff, mut reserve) = (AcceptBackoff::new(), FdReserve::new());
         let mut turn = 0;
@@ -140,8 +140,8 @@ impl Acceptor {
         }
     }
 
-    /// Serves whoever waits, when there is no descriptor for another client, with those of the reserve: some are told
-    /// so, and the others closed. Both are better than to wait for nothing.
+    /// Serves waiting clients with reserved file descriptors if no other is free: most are refused with a
+    /// reason, the last is closed. Both are better than leaving clients in the queue.
     async fn refuse_waiting(
         &self,
         sockets: &[(usize, ListeningSocket)],
@@ -222,8 +222,8 @@ async fn until(moment: Option<Instant>) {
     }
 }
 
-/// Accepting fails, for example for want of file descriptors: it goes on after a pause, and not every failure is
-/// worth a line.
+/// Backoff after failed accepts, for example without free file descriptors: pauses, and logs only some
+/// failures.
 #[derive(Debug)]
 struct AcceptBackoff {
     next_pause: Duration,
@@ -257,7 +257,7 @@ impl AcceptBackoff {
         self.until.is_some()
     }
 
-    /// Waits for the end of the pause, if there is one.
+    /// Waits for the end of the pause, if any.
     async fn pause(&mut self) {
         until(self.until).await;
         self.until = None;
@@ -276,8 +276,7 @@ mod tests {
     use crate::telemetry::logging;
     use crate::telemetry::metrics::MetricsSnapshot;
 
-    /// An acceptor whose clients would meet the smallest configuration that there is. What runs on `control` are its
-    /// key sets.
+    /// An acceptor with the smallest possible configuration. Its key stores run on `control`.
     fn acceptor(control: &tokio::runtime::Runtime) -> Acceptor {
         let folder = tempfile::tempdir().unwrap();
         let issued = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
@@ -309,8 +308,8 @@ mod tests {
         }
     }
 
-    /// Real failures to accept, counted over a minute of the timers' clock. A socket that has been shut down has no
-    /// client and never will have; each call says so at once, as it does for want of descriptors while clients wait.
+    /// Counts real accept failures during one minute of the paused clock. A socket that was shut down fails
+    /// every accept immediately, as accept does without free file descriptors while clients wait.
     #[test]
     fn r12_an_acceptor_that_cannot_accept_tries_about_once_a_second() {
         const STEP: Duration = FIRST_PAUSE;
@@ -326,7 +325,7 @@ mod tests {
             SockRef::from(&socket.listener).shutdown(std::net::Shutdown::Read).unwrap();
             let (shutdown, mut sockets) = (ShutdownTokens::default(), OpenSockets::new(vec![socket]));
             let minute = async {
-                // Step by step, because the clock does not go on by itself for those who do not sleep.
+                // Advances in steps, because the paused clock advances only for sleeping tasks.
                 for _ in 0..Duration::from_mins(1).as_millis() / STEP.as_millis() {
                     advance(STEP).await;
                 }
@@ -335,12 +334,12 @@ mod tests {
                 tries
             };
             let ((), tries) = tokio::join!(acceptor.run(&mut sockets, &shutdown), minute);
-            // Pauses of 10, 20, … 640 ms take 1.27 s; then one a second, each at most a step late.
+            // Pauses of 10, 20, … 640 ms take 1.27 s; then one second each, at most one step late.
             assert!((60..=66).contains(&tries), "{tries} tries in a minute");
         });
     }
 
-    /// An hour in which nothing can be accepted: few tries, fewer lines, and an end of it at once when it is over.
+    /// An hour of failing accepts: few attempts, fewer log lines, and immediate recovery.
     #[tokio::test(start_paused = true)]
     async fn r12_failures_to_accept_neither_spin_nor_flood() {
         let (mut backoff, start) = (AcceptBackoff::new(), Instant::now());

@@ -1,4 +1,4 @@
-//! File descriptors: how many a configuration can need, and whether the system gives them.
+//! File descriptor limit: the number that a configuration can need, and raising the process's limit to it.
 
 use std::io;
 
@@ -7,11 +7,11 @@ use crate::session::permits::MAX_REFUSALS;
 /// Descriptors of a session: the client's socket and the server's.
 const PER_SESSION: usize = 2;
 
-/// Those that are needed besides: refusals that are being told, and as many again as both for cancels, scrapes and
-/// fetches, and for listeners, runtimes and files.
+/// Descriptors for other purposes: pending refusals, and twice as many for cancels, scrapes, fetches,
+/// listeners, runtimes and files.
 const RESERVE: usize = 3 * MAX_REFUSALS;
 
-/// The system allows too few.
+/// The system's limit is too low.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "limits.max_client_conn = {clients} needs {needed} file descriptors, and the system allows {allowed}: raise \
@@ -24,8 +24,8 @@ pub struct TooFewDescriptors {
     possible: usize,
 }
 
-/// Raises the process's own limit as far as the system lets it, and looks whether that is enough for `clients`
-/// connections and `idle` ones of the pool. A system that does not say is believed to have enough.
+/// Raises the process's soft limit up to the hard limit and checks that it suffices for `clients` connections
+/// and `idle` pooled ones. If the system does not report a limit, it is assumed to suffice.
 pub fn provide(clients: usize, idle: usize) -> Result<(), TooFewDescriptors> {
     let besides = RESERVE.saturating_add(idle);
     let needed = clients.saturating_mul(PER_SESSION).saturating_add(besides);
@@ -38,7 +38,7 @@ pub fn provide(clients: usize, idle: usize) -> Result<(), TooFewDescriptors> {
         }),
         Ok(_) => Ok(()),
         Err(error) => {
-            tracing::warn!(%error, "the limit of file descriptors cannot be raised");
+            tracing::warn!(%error, "the file descriptor limit cannot be raised");
             Ok(())
         }
     }

@@ -1,34 +1,35 @@
-//! Descriptors kept back for the time when there are no others: without one nobody can be accepted, not even to be
-//! told so, and clients would wait in the queue until they give up.
+//! Reserved file descriptors. Without a free descriptor no client can be accepted, not even to be refused,
+//! and clients would wait in the queue until they time out.
 
 use std::fs::File;
 use std::io;
 
-/// How many are kept: so many clients less one can be told at the same time that there is no place.
+/// Number of reserved descriptors. All but one serve clients that get a refusal; the last lets the process
+/// accept and close.
 const KEPT: usize = 8;
 
-/// Whom a descriptor of the reserve is for.
+/// Purpose of a reserved descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SpareFd {
-    /// A client that is told why it cannot be served.
+    /// A client that gets a refusal with its reason.
     ForRefusal,
-    /// The last one: a client that is closed at once, so that the next one does not wait either.
+    /// The last descriptor: a client that is closed immediately, so that the next one does not wait.
     ForClose,
 }
 
-/// The descriptors.
+/// The reserved descriptors.
 #[derive(Debug)]
 pub(super) struct FdReserve(Vec<File>);
 
 impl FdReserve {
-    /// A full one, if the system gives it.
+    /// A full reserve, if the system has enough descriptors.
     pub(super) fn new() -> Self {
         let mut reserve = Self(Vec::with_capacity(KEPT));
         reserve.refill();
         reserve
     }
 
-    /// Takes back what there is to take.
+    /// Refills the reserve with available descriptors.
     pub(super) fn refill(&mut self) {
         while self.0.len() < KEPT
             && let Ok(file) = File::open("/dev/null")
@@ -37,7 +38,7 @@ impl FdReserve {
         }
     }
 
-    /// Gives the system a descriptor, for the next one that asks.
+    /// Frees a reserved descriptor for the next accept.
     pub(super) fn take_spare(&mut self) -> Option<SpareFd> {
         self.refill();
         drop(self.0.pop()?);
@@ -45,7 +46,7 @@ impl FdReserve {
     }
 }
 
-/// Whether this is the want of descriptors, of the process (EMFILE) or of the machine (ENFILE).
+/// True if the error is a shortage of descriptors, of the process (EMFILE) or of the machine (ENFILE).
 pub(super) fn is_shortage(error: &io::Error) -> bool {
     const ENFILE: i32 = 23; // Linux, include/uapi/asm-generic/errno-base.h
     const EMFILE: i32 = 24;

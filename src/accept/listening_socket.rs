@@ -1,5 +1,4 @@
-//! Listening sockets: where they come from, and how each of them closes without losing a client that is already
-//! in its queue.
+//! Listening sockets, and closing them without losing clients in their queues.
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,15 +8,15 @@ use socket2::{SockFilter, SockRef};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::Instant;
 
-/// Connections the kernel may hold for us while we are busy; it caps this at `net.core.somaxconn`.
+/// Length of the kernel's accept queue; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: u32 = 1_024;
 
-/// Clients that are taken from the queue of a closing socket: as many as it holds, and not those who keep coming.
+/// Most clients taken from the queue of a closing socket: its capacity, but no later arrivals.
 const MAX_WAITING: usize = 1_024;
 
-/// Time for which a socket is still served after it has stopped to take part in new handshakes: the last of those
-/// that are under way ends within a round trip. A SYN that is turned away meanwhile comes again after one second
-/// (RFC 6298, section 2.1), when the socket is closed and that of the successor, if there is one, answers.
+/// Time for which a socket is served after it has stopped accepting new handshakes: pending handshakes
+/// complete within a round trip. A client whose SYN is dropped meanwhile repeats it after one second (RFC
+/// 6298, section 2.1), when the socket is closed and the successor's, if any, answers.
 const LAST_HANDSHAKES: Duration = Duration::from_millis(500);
 
 /// A listening socket.
@@ -25,30 +24,30 @@ const LAST_HANDSHAKES: Duration = Duration::from_millis(500);
 pub struct ListeningSocket {
     pub(crate) listener: TcpListener,
     handover: SocketHandover,
-    /// When it closes, or begins to turn new handshakes away, once the service stops.
+    /// Time at which the socket closes or starts to drop new handshakes. Set once the service stops.
     pub(crate) closes_at: Option<Instant>,
-    /// New handshakes are turned away first, for the time of those that are under way.
+    /// True if new handshakes are dropped first, while pending ones complete.
     delayed: bool,
 }
 
-/// Who listens on the port when we no longer do.
+/// Successor on the port after this process stops listening.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SocketHandover {
-    /// Nobody.
+    /// No successor.
     None,
-    /// Another process with a socket of its own on the same port (`SO_REUSEPORT`).
+    /// Another process with its own socket on the same port (`SO_REUSEPORT`).
     OtherSocket,
-    /// The service manager keeps this very socket, and whoever waits in its queue.
+    /// The service manager keeps this socket and the clients in its queue.
     SameSocket,
 }
 
 impl ListeningSocket {
-    /// A socket of a socket that listens.
+    /// Wraps a listening socket.
     pub fn new(socket: TcpListener, handover: SocketHandover) -> Self {
         Self { listener: socket, handover, closes_at: None, delayed: false }
     }
 
-    /// Listens on `addr`; with `reuse_port`, beside other processes of this user that do so too.
+    /// Listens on `addr`; with `reuse_port`, next to other processes of this user that do the same.
     pub fn bind(addr: SocketAddr, reuse_port: bool) -> io::Result<Self> {
         let socket = if addr.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         socket.set_reuseaddr(true)?;
@@ -58,19 +57,19 @@ impl ListeningSocket {
         Ok(Self::new(socket.listen(BACKLOG)?, handover))
     }
 
-    /// A socket of a socket that the service manager listens on for us.
+    /// Wraps a socket on which the service manager listens for this process.
     pub fn inherited(socket: std::net::TcpListener) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         Ok(Self::new(TcpListener::from_std(socket)?, SocketHandover::SameSocket))
     }
 
-    /// Its address.
+    /// Local address.
     pub fn addr(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
-    /// Begins to close. Without a successor the socket serves clients for `delay` more; with one it leaves them to the
-    /// successor as soon as no connection can be lost between the two.
+    /// Starts closing. Without a successor the socket accepts clients for `delay`. With a successor it stops
+    /// as soon as no connection can be lost between the two.
     pub(crate) fn close_after(&mut self, delay: Duration) {
         let now = Instant::now();
         match self.handover {
@@ -80,7 +79,7 @@ impl ListeningSocket {
         }
     }
 
-    /// Goes on with closing; says whether it is time to close.
+    /// Continues closing. Returns true if it is time to close.
     pub(crate) fn proceed(&mut self, now: Instant) -> bool {
         if self.closes_at.is_none_or(|at| at > now) {
             return false;
@@ -93,19 +92,19 @@ impl ListeningSocket {
     }
 
     fn finish_handshakes(&mut self, now: Instant) {
-        turn_syns_away(&self.listener);
+        drop_syns(&self.listener);
         self.closes_at = Some(now + LAST_HANDSHAKES);
     }
 
-    /// Closes it, and gives the clients that the kernel has connected and nobody would serve then. A socket that
-    /// somebody else keeps loses nobody.
+    /// Closes the socket and returns the clients that the kernel has connected and that would otherwise be
+    /// lost. A socket that the service manager keeps loses no clients.
     pub(crate) fn into_waiting(self) -> io::Result<Vec<(TcpStream, SocketAddr)>> {
         let mut waiting = Vec::new();
         if self.handover == SocketHandover::SameSocket {
             return Ok(waiting);
         }
-        turn_syns_away(&self.listener);
-        // The system is asked, and not the runtime, which may not have heard of the last ones yet.
+        drop_syns(&self.listener);
+        // Polls the kernel, because the runtime may not know about the last clients yet.
         let socket = self.listener.into_std()?;
         while waiting.len() < MAX_WAITING {
             match socket.accept() {
@@ -122,9 +121,9 @@ impl ListeningSocket {
     }
 }
 
-/// Lets the kernel drop every segment for this socket that asks for a new connection, and no other. When a socket
-/// is closed, the kernel resets whoever is in its queue or about to be; so nobody new may be when ours is.
-fn turn_syns_away(socket: &TcpListener) {
+/// Makes the kernel drop every SYN for this socket. When a socket is closed, the kernel resets all
+/// connections in its queue or about to enter it, so no new ones may arrive.
+fn drop_syns(socket: &TcpListener) {
     // Classic BPF on the TCP header (linux/filter.h): byte 13 has the flags (RFC 9293, section 3.1), 0x02 is SYN.
     const LOAD_BYTE: u16 = 0x30; // BPF_LD | BPF_B | BPF_ABS
     const JUMP_IF_SET: u16 = 0x45; // BPF_JMP | BPF_JSET | BPF_K
@@ -152,7 +151,7 @@ mod tests {
 
     const ROUNDS: usize = 5;
 
-    /// Four clients connect as fast as they can, each to get one byte.
+    /// Four clients connect as fast as they can; each expects one byte.
     fn crowd(
         addr: SocketAddr,
         over: &Arc<AtomicBool>,
@@ -175,14 +174,14 @@ mod tests {
         client.into_std().unwrap().write_all(b"x").unwrap();
     }
 
-    /// Serves one client, if one comes soon.
+    /// Serves one client, if one arrives soon.
     async fn accept(socket: &ListeningSocket) {
         if let Ok(accepted) = timeout(Duration::from_millis(5), socket.listener.accept()).await {
             serve(accepted.unwrap().0);
         }
     }
 
-    /// As many as the queue holds are found in it when it closes, and not one sooner.
+    /// All clients in the queue are found when it closes, up to its capacity.
     #[tokio::test]
     async fn r25_nobody_in_the_queue_is_forgotten() {
         for (handover, found) in
@@ -191,7 +190,7 @@ mod tests {
             let socket = ListeningSocket::bind("127.0.0.1:0".parse().unwrap(), false).unwrap();
             let socket = ListeningSocket { handover, ..socket };
             let addr = socket.addr().unwrap();
-            // Without a turn of the runtime in between.
+            // No turn of the runtime in between.
             let clients: Vec<_> = (0..7).map(|_| std::net::TcpStream::connect(addr).unwrap()).collect();
             let waiting = socket.into_waiting().unwrap();
             assert_eq!(waiting.len(), found, "{handover:?}");

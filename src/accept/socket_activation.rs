@@ -1,5 +1,5 @@
-//! Sockets for the configured listeners: sockets that the service manager hands over (socket activation,
-//! `sd_listen_fds(3)`), or else sockets of our own.
+//! Sockets of the configured listeners: handed over by the service manager (socket activation,
+//! `sd_listen_fds(3)`) or bound by the process.
 
 use std::io;
 use std::net::TcpListener;
@@ -9,39 +9,39 @@ use listenfd::ListenFd;
 use super::listening_socket::ListeningSocket;
 use crate::config::ListenSettings;
 
-/// Why a listener has no socket.
+/// Reason why a listener has no socket.
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
-    /// The address cannot be listened on.
+    /// The address cannot be bound.
     #[error("listen.addr: cannot listen on {addr}: {error}")]
     Bind {
-        /// The address.
+        /// Address of the listener.
         addr: std::net::SocketAddr,
-        /// The system's reason.
+        /// Error of the operating system.
         error: io::Error,
     },
-    /// The number of sockets is another one than that of listeners.
+    /// The numbers of sockets and listeners differ.
     #[error(
         "the service manager hands over {handed} socket(s), and the configuration has {listeners} [[listen]]; write \
          one ListenStream= for each"
     )]
     Count {
-        /// Sockets.
+        /// Number of sockets.
         handed: usize,
-        /// Listeners.
+        /// Number of listeners.
         listeners: usize,
     },
-    /// What was handed over is of no use.
+    /// A socket from the service manager is unusable.
     #[error("socket number {number} of the service manager cannot be used: {error}")]
     Handed {
-        /// Which one, from 1.
+        /// Number of the socket, from 1.
         number: usize,
-        /// What is wrong with it.
+        /// Description of the fault.
         error: io::Error,
     },
 }
 
-/// A socket for each listener, in their order.
+/// One socket per listener, in order.
 pub fn open(listeners: &[ListenSettings]) -> Result<Vec<ListeningSocket>, SocketError> {
     let handed = handed_over(&mut ListenFd::from_env())?;
     if handed.is_empty() {
@@ -62,14 +62,15 @@ fn handed_over(sockets: &mut ListenFd) -> Result<Vec<TcpListener>, SocketError> 
     let mut handed = Vec::new();
     for index in 0..sockets.len() {
         let wrong = |error| SocketError::Handed { number: index + 1, error };
-        let missing = || io::Error::other("it is taken already");
+        let missing = || io::Error::other("it was taken already");
         let socket = sockets.take_tcp_listener(index).map_err(wrong)?;
         handed.push(socket.ok_or_else(missing).map_err(wrong)?);
     }
     Ok(handed)
 }
 
-/// To each listener the socket of its name (`FileDescriptorName=`); to the others the rest in their order.
+/// Assigns to each listener the socket of its name (`FileDescriptorName=`), and to the others the remaining
+/// sockets in order.
 fn match_names<S>(listeners: &[&str], handed: Vec<S>, names: &[&str]) -> Result<Vec<S>, SocketError> {
     if handed.len() != listeners.len() {
         return Err(SocketError::Count { handed: handed.len(), listeners: listeners.len() });
@@ -90,7 +91,7 @@ fn inherit((socket, listen): (TcpListener, &ListenSettings)) -> Result<Listening
             listener = listen.name,
             %addr,
             configured = %listen.addr,
-            "the service manager listens on another address than listen.addr; its own is used"
+            "the service manager's socket has an address other than listen.addr; the socket's address is used"
         ),
         _ => {}
     }

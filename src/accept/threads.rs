@@ -1,22 +1,22 @@
-//! Threads of the process: how many there are, and whether the system gives more.
+//! Threads of the process: their number, and a probe for more.
 
 use std::io;
 use std::sync::Mutex;
 use std::thread::{self, Builder, sleep};
 use std::time::Duration;
 
-/// Longest wait for ended threads to be gone from the system's count, in milliseconds.
+/// Longest wait until ended threads have left the system's count, in milliseconds.
 const MAX_WAIT_MS: u32 = 100;
 
-/// Threads of this process; 0 on a system that does not say (`proc_pid_status(5)`).
+/// Threads of this process; 0 if the system does not report it (`proc_pid_status(5)`).
 pub fn count() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("Threads:"));
     line.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
 }
 
-/// Fails when the system does not give so many threads at the same time (`RLIMIT_NPROC`, `pids.max`). For libraries that
-/// panic in that case.
+/// Fails if the system does not allow so many concurrent threads (`RLIMIT_NPROC`, `pids.max`). Used before
+/// calling libraries that panic in that case.
 pub fn probe(threads: usize) -> io::Result<()> {
     let before = count();
     let gate = Mutex::new(());
@@ -28,7 +28,7 @@ pub fn probe(threads: usize) -> io::Result<()> {
         drop(closed);
         spawned
     });
-    // A thread that has ended counts until the system has cleaned up behind it.
+    // An ended thread counts until the system has removed it.
     for _ in 0..MAX_WAIT_MS {
         if count() <= before {
             break;

@@ -1,4 +1,5 @@
-//! One current-thread runtime per core; a session is handed to the core with the fewest and never leaves it.
+//! Worker threads, one current-thread runtime per core. A session is assigned to the worker with the fewest
+//! sessions and stays there.
 
 use std::io;
 use std::net::SocketAddr;
@@ -21,10 +22,10 @@ use crate::session::permits::ConnectionAdmission;
 use crate::session::{self, SessionContext};
 use crate::supervisor::{Heartbeat, TaskKind, TaskName, TaskSupervisor};
 
-/// Accepted connections on their way to a core.
+/// Capacity of a worker's queue of accepted connections.
 const HAND_OUT: usize = 64;
 
-/// An accepted connection, and what it will meet: the configuration of this moment, for as long as it lives.
+/// An accepted connection and the configuration it keeps for its lifetime.
 #[derive(Debug)]
 pub(crate) struct AcceptedConnection {
     pub(crate) tcp: TcpStream,
@@ -34,14 +35,14 @@ pub(crate) struct AcceptedConnection {
     pub(crate) admission: ConnectionAdmission,
 }
 
-/// A job that is counted as a session of its core.
-type SessionGuard = (Box<AcceptedConnection>, Count);
+/// A connection that counts as a session of its worker.
+type SessionGuard = (Box<AcceptedConnection>, WorkerSession);
 
-/// The threads that sessions live on.
+/// The threads that run sessions.
 #[derive(Debug)]
 pub struct WorkerThreads {
     cores: Vec<WorkerThread>,
-    /// No new sessions come.
+    /// Cancelled when no new sessions are accepted.
     closing: CancellationToken,
 }
 
@@ -50,58 +51,58 @@ struct WorkerThread {
     jobs: mpsc::Sender<SessionGuard>,
     sessions: Arc<AtomicUsize>,
     heartbeat: Heartbeat,
-    /// The thread has ended, and its sessions with it.
+    /// Cancelled when the thread and its sessions have ended.
     ended: CancellationToken,
 }
 
 impl WorkerThreads {
-    /// Starts `count` threads, at least one. Each is a task of `supervisor`, whose receiving end begins again after a
-    /// fault while its sessions go on.
+    /// Starts `count` threads, at least one. Each is a task of `supervisor`, which restarts a worker's
+    /// receiver after a panic while its sessions continue.
     pub fn start(count: usize, supervisor: &TaskSupervisor) -> io::Result<Self> {
         let closing = CancellationToken::new();
         let workers = (0..count.max(1)).map(|number| WorkerThread::start(number, supervisor, &closing));
         Ok(Self { cores: workers.collect::<io::Result<_>>()?, closing })
     }
 
-    /// How many threads there are.
+    /// Number of threads.
     pub fn count(&self) -> usize {
         self.cores.len()
     }
 
-    /// How many sessions there are, those that are logging in included.
+    /// Number of sessions, including those that are logging in.
     pub fn sessions(&self) -> usize {
         self.cores.iter().map(|worker| worker.sessions.load(Ordering::Relaxed)).sum()
     }
 
-    /// To the core with the fewest sessions: hashing by the kernel would leave a few sessions on one core. A core that
-    /// does not answer, has ended or has no room for one more is passed over.
+    /// Hands a connection to the worker with the fewest sessions; balancing by the kernel's hash would leave
+    /// a few sessions on one core. Workers that are stalled, ended or full are skipped.
     pub(crate) async fn serve(&self, connection: AcceptedConnection) {
         let mut workers: Vec<_> = self.cores.iter().collect();
         workers
             .sort_by_key(|worker| (!worker.heartbeat.is_recent(), worker.sessions.load(Ordering::Relaxed)));
         let mut connection = Box::new(connection);
         for worker in &workers {
-            match worker.jobs.try_send((connection, Count::one(&worker.sessions))) {
+            match worker.jobs.try_send((connection, WorkerSession::one(&worker.sessions))) {
                 Ok(()) => return,
                 Err(TrySendError::Full((back, _)) | TrySendError::Closed((back, _))) => connection = back,
             }
         }
         let room = workers.into_iter().map(|worker| {
-            Box::pin(
-                async move { worker.jobs.reserve().await.map(|room| (room, Count::one(&worker.sessions))) },
-            )
+            Box::pin(async move {
+                worker.jobs.reserve().await.map(|room| (room, WorkerSession::one(&worker.sessions)))
+            })
         });
         match select_ok(room).await {
             Ok(((room, count), _)) => room.send((connection, count)),
             Err(_) => {
                 if let Some(left_out) = connection.context.noise.line("no_session_thread") {
-                    tracing::error!(left_out, "all session threads have ended; a connection is closed");
+                    tracing::error!(left_out, "all worker threads have ended; closing the connection");
                 }
             }
         }
     }
 
-    /// Waits for the last session. New ones are not taken any more.
+    /// Waits for the last session. New ones are rejected.
     pub async fn ended(&self) {
         self.closing.cancel();
         for worker in &self.cores {
@@ -116,7 +117,7 @@ impl WorkerThread {
         let entry = supervisor.register(TaskName::of(TaskKind::SessionThread, number));
         let (heartbeat, ended) = (entry.heartbeat(), CancellationToken::new());
         let (closing, end) = (closing.clone(), ended.clone());
-        // The thread first: a runtime that no thread takes could not be dropped here, in an asynchronous context.
+        // The thread is spawned first: an unused runtime must not be dropped in an asynchronous context.
         let (give, given) = std::sync::mpsc::channel::<Runtime>();
         let run = move || {
             let _end = end.clone().drop_guard(); // also when the thread dies
@@ -130,14 +131,14 @@ impl WorkerThread {
             }
         };
         thread::Builder::new().name(format!("sessions-{number}")).spawn(run)?;
-        // Sessions block in nothing.
+        // Sessions make no blocking calls.
         let runtime = Builder::new_current_thread().enable_all().max_blocking_threads(1).build()?;
         let _ = give.send(runtime); // the thread waits for it
         Ok(Self { jobs, sessions: Arc::default(), heartbeat, ended })
     }
 }
 
-/// Begins sessions until no more can come, and waits for their end.
+/// Starts sessions until the queue is closed, then waits for their end.
 async fn receive(
     incoming: &mut mpsc::Receiver<SessionGuard>,
     closing: &CancellationToken,
@@ -159,11 +160,11 @@ async fn receive(
     tasks.wait().await;
 }
 
-/// Serves one connection. A panic ends it, and nothing else.
-async fn run(connection: AcceptedConnection, count: Count) {
+/// Runs one connection. A panic ends only this connection.
+async fn run(connection: AcceptedConnection, count: WorkerSession) {
     let AcceptedConnection { tcp, peer, context, listener, admission } = connection;
     let metrics = Arc::clone(&context.metrics);
-    // Accepted on another runtime's reactor: its socket has to be registered with this one.
+    // Accepted on another runtime's reactor, so the socket has to be registered with this one.
     match tcp.into_std().and_then(TcpStream::from_std) {
         Ok(tcp) => {
             let serving = Box::pin(session::serve(context, &listener, (tcp, peer), admission));
@@ -173,25 +174,26 @@ async fn run(connection: AcceptedConnection, count: Count) {
         }
         Err(error) => {
             if let Some(left_out) = context.noise.line("handing_over") {
-                tracing::warn!(%error, left_out, "a connection could not be handed to its core");
+                tracing::warn!(%error, left_out, "a connection could not be moved to its worker");
             }
         }
     }
     drop(count);
 }
 
-/// One session of a core, until it is dropped: at its end, also by a panic, or with a job that no core takes.
+/// Guard that counts one session of a worker until it is dropped: at the session's end, in a panic, or with a
+/// connection that no worker accepts.
 #[derive(Debug)]
-struct Count(Arc<AtomicUsize>);
+struct WorkerSession(Arc<AtomicUsize>);
 
-impl Count {
+impl WorkerSession {
     fn one(sessions: &Arc<AtomicUsize>) -> Self {
         sessions.fetch_add(1, Ordering::Relaxed);
         Self(Arc::clone(sessions))
     }
 }
 
-impl Drop for Count {
+impl Drop for WorkerSession {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }

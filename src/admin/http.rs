@@ -1,4 +1,4 @@
-//! Health and metrics over HTTP, for whoever runs the service. Nothing here can be changed, and nothing is secret.
+//! Health and metrics over HTTP for operators. Read-only; responses contain no secrets.
 
 use std::convert::Infallible;
 use std::io::Cursor;
@@ -30,17 +30,17 @@ use crate::supervisor::TaskSupervisor;
 use crate::telemetry::logging::LogControl;
 use crate::telemetry::metrics::{Metrics, MetricsSnapshot};
 
-/// Connections at the same time. One more is accepted all the same: the longest silent one makes room, of the address
-/// that holds most.
+/// Most concurrent connections. A further one evicts the longest silent connection of the address that holds
+/// most.
 pub const MAX_CONNECTIONS: usize = 16;
 
-/// Longest life of a connection: one request, one answer.
+/// Longest lifetime of a connection: one request and its response.
 const MAX_LIFE: Duration = Duration::from_secs(10);
 
 /// Longest time for the head of a request.
 const MAX_HEAD_TIME: Duration = Duration::from_secs(1);
 
-/// Largest head of a request; the least that hyper takes. Bodies are not read.
+/// Largest head of a request; the smallest limit that hyper supports. Bodies are not read.
 const MAX_HEAD_BYTES: usize = 8 * 1024;
 
 /// Pause after a failed accept.
@@ -49,26 +49,26 @@ const PAUSE: Duration = Duration::from_millis(100);
 const TEXT: &str = "text/plain; charset=utf-8";
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// What is looked at.
+/// Sources of health and metrics.
 #[derive(Debug)]
 pub struct AdminServer {
-    /// Whether it ends.
+    /// Shutdown tokens of the service.
     pub stopping: ShutdownTokens,
-    /// The configuration in force.
+    /// The current configuration.
     pub current: Arc<ArcSwap<Generation>>,
-    /// Who is there.
+    /// Counters of connections and sessions.
     pub counts: Arc<PermitCounters>,
-    /// What was counted.
+    /// Metrics of the process.
     pub metrics: Arc<Metrics>,
-    /// DNS.
+    /// DNS resolver, for its counters.
     pub resolver: Resolver,
-    /// The running log.
+    /// Handle of the running log.
     pub log: LogControl,
-    /// The tasks that live as long as the process.
+    /// Tasks of the process and their health.
     pub supervisor: TaskSupervisor,
 }
 
-/// Answers on `listener`. Never returns. Accepting never waits for a connection to end.
+/// Serves requests on `listener`. Never returns. Accepting never waits for a connection to end.
 pub async fn serve(listener: &TcpListener, admin: Arc<AdminServer>) {
     let connections: Arc<EvictionSet<()>> = Arc::default();
     loop {
@@ -85,9 +85,9 @@ pub async fn serve(listener: &TcpListener, admin: Arc<AdminServer>) {
                 tokio::spawn(async move {
                     tokio::select! {
                         () = evicted.received() => {
-                            admin.note(peer, "it makes room for another");
+                            admin.note(peer, "evicted for a newer connection");
                         }
-                        trouble = converse(tcp, |request| admin.answer(request)) => {
+                        trouble = serve_connection(tcp, |request| admin.answer(request)) => {
                             if let Some(trouble) = trouble {
                                 admin.note(peer, &trouble);
                             }
@@ -95,21 +95,21 @@ pub async fn serve(listener: &TcpListener, admin: Arc<AdminServer>) {
                     }
                     drop(place);
                 });
-                // Of many connections at once each is read from before the next one may evict it.
+                // Each connection is polled once before the next one may evict it.
                 yield_now().await;
             }
             Err(error) => {
-                tracing::debug!(%error, "a connection to the admin address could not be accepted");
+                tracing::debug!(%error, "an admin connection could not be accepted");
                 sleep(PAUSE).await;
             }
         }
     }
 }
 
-/// One request and its answer; a peer that is too slow for it is cut off. Gives what went wrong. A PROXY protocol header
-/// of version 2 may stand before the request: a balancer that sends them sends one with each health check. The addresses
-/// in it are not used, so no network has to be trusted with it.
-async fn converse<S>(
+/// Serves one request on a connection; a peer that is too slow is disconnected. Returns the problem, if any.
+/// A PROXY protocol header of version 2 may precede the request: a load balancer that sends such headers also
+/// sends one with each health check. The addresses in it are not used, so no network has to be trusted.
+async fn serve_connection<S>(
     mut stream: S,
     answer: impl Fn(&Request<Incoming>) -> Response<Full<Bytes>>,
 ) -> Option<String>
@@ -120,7 +120,7 @@ where
     let first = match timeout(MAX_HEAD_TIME, skip_header(&mut stream)).await {
         Ok(Ok(first)) => first,
         Ok(Err(error)) => return Some(error.to_string()),
-        Err(_) => return Some("it said too little for too long".to_owned()),
+        Err(_) => return Some("timed out before the request".to_owned()),
     };
     let (reader, writer) = tokio::io::split(stream);
     let stream = tokio::io::join(Cursor::new(first).chain(reader), writer);
@@ -137,17 +137,17 @@ where
     match timeout_at(start + MAX_LIFE, served).await {
         Ok(Ok(())) => None,
         Ok(Err(error)) => Some(error.to_string()),
-        Err(_) => Some("it took too long and is cut off".to_owned()),
+        Err(_) => Some("timed out".to_owned()),
     }
 }
 
 impl AdminServer {
-    /// A line about a connection that went wrong. Strangers can cause many.
-    fn note(&self, peer: SocketAddr, trouble: &str) {
+    /// Logs a failed connection, rate-limited because anyone can cause many.
+    fn note(&self, peer: SocketAddr, problem: &str) {
         if tracing::enabled!(tracing::Level::DEBUG)
             && let Some(left_out) = self.log.noise().line("admin")
         {
-            tracing::debug!(%peer, trouble, left_out, "a connection to the admin address failed");
+            tracing::debug!(%peer, problem, left_out, "admin connection failed");
         }
     }
 
@@ -168,19 +168,19 @@ impl AdminServer {
             },
             "/metrics" => match self.metrics.text(self.snapshot()) {
                 Ok(text) => say(StatusCode::OK, OPEN_METRICS, text),
-                Err(_) => say(StatusCode::INTERNAL_SERVER_ERROR, TEXT, "the metrics cannot be written\n"),
+                Err(_) => say(StatusCode::INTERNAL_SERVER_ERROR, TEXT, "the metrics cannot be encoded\n"),
             },
             _ => say(StatusCode::NOT_FOUND, TEXT, "there are /livez, /readyz and /metrics\n"),
         }
     }
 
-    /// Whether all tasks of the process work; if not, a line for each that does not.
+    /// Checks that all tasks of the process are alive. The error has a line for each that is not.
     fn alive(&self) -> Result<(), String> {
         let faults: Vec<_> = self.supervisor.faults().iter().map(ToString::to_string).collect();
         if faults.is_empty() { Ok(()) } else { Err(faults.join("\n") + "\n") }
     }
 
-    /// Whether new clients should come, or why not.
+    /// Checks that the service accepts new clients. The error is the reason why not.
     fn ready(&self) -> Result<(), &'static str> {
         if self.stopping.is_over() {
             return Err("stopping");
@@ -233,7 +233,7 @@ mod tests {
 
     const REQUEST: &[u8] = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
 
-    /// An answer that is larger than what a slow reader lets in.
+    /// A response larger than a slow reader's buffer.
     fn large(_: &Request<Incoming>) -> Response<Full<Bytes>> {
         say(StatusCode::OK, TEXT, "x".repeat(100_000))
     }
@@ -242,7 +242,7 @@ mod tests {
     async fn l6_a_slow_scraper_is_cut_after_ten_seconds() {
         let (ours, mut theirs) = duplex(1_024);
         let start = Instant::now();
-        let serving = tokio::spawn(converse(ours, large));
+        let serving = tokio::spawn(serve_connection(ours, large));
         theirs.write_all(REQUEST).await.unwrap();
         let mut read = 0;
         let mut byte = [0; 1];
@@ -262,7 +262,7 @@ mod tests {
         for trickled in [&b""[..], b"G", cut, b"\r\n", &header[..13], header, &[header, &b"G"[..]].concat()] {
             let (ours, mut theirs) = duplex(1_024);
             let start = Instant::now();
-            let serving = tokio::spawn(converse(ours, large));
+            let serving = tokio::spawn(serve_connection(ours, large));
             for byte in trickled {
                 sleep(Duration::from_millis(20)).await;
                 theirs.write_all(&[*byte]).await.unwrap();
@@ -275,7 +275,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_quick_one_gets_all_of_it_and_the_connection_ends() {
         let (ours, mut theirs) = duplex(1_024);
-        tokio::spawn(converse(ours, large));
+        tokio::spawn(serve_connection(ours, large));
         theirs.write_all(&[REQUEST, REQUEST].concat()).await.unwrap();
         let mut answer = Vec::new();
         theirs.read_to_end(&mut answer).await.unwrap();
@@ -285,7 +285,7 @@ mod tests {
     /// The answer to `bytes`, which come one by one or all at once.
     async fn answered(bytes: &[u8], one_by_one: bool) -> String {
         let (ours, mut theirs) = duplex(200_000);
-        let serving = tokio::spawn(converse(ours, |_| say(StatusCode::OK, TEXT, "here")));
+        let serving = tokio::spawn(serve_connection(ours, |_| say(StatusCode::OK, TEXT, "here")));
         for piece in bytes.chunks(if one_by_one { 1 } else { bytes.len() }) {
             let _ = theirs.write_all(piece).await; // cut off before all of it is read
             yield_now().await;
@@ -327,7 +327,7 @@ mod tests {
             let answer = answered(&[&bad, REQUEST].concat(), false).await;
             assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400 "), "{bad:?}: {answer}");
         }
-        // What only begins as a header does is a request (RFC 9112, section 2.2: empty lines are ignored).
+        // Input that only begins like a header is a request (RFC 9112, section 2.2: empty lines are ignored).
         let answer = answered(&[b"\r\n", REQUEST].concat(), true).await;
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
     }

@@ -1,4 +1,4 @@
-//! `pgpassport check`: the configuration and the files it names, without starting anything.
+//! `pgpassport check`: validates the configuration and the files it names without starting the service.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -10,7 +10,7 @@ use crate::names::RoleArn;
 use crate::net::tls;
 use crate::postgres::cancel::CancelSecret;
 
-/// Reads the configuration alone; all problems in one text.
+/// Reads only the configuration. The error lists all problems.
 pub fn read(path: &Path) -> Result<Config, String> {
     let text = fs::read_to_string(path)
         .map_err(|error| format!("{}: {error}\nName the file with --config FILE.", path.display()))?;
@@ -21,22 +21,23 @@ pub fn read(path: &Path) -> Result<Config, String> {
     Ok(config)
 }
 
-/// The warning that a proxy stands in the environment, where other programs read it, and in no `[egress]`.
+/// Warning about a proxy that is set in the environment but not in `[egress]`.
 fn unread_proxy(egress: &EgressSettings, is_set: impl Fn(&str) -> bool) -> Option<String> {
     let name =
         ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"].into_iter().find(|name| is_set(name))?;
-    let text = format!("{name} is set and is not read: for a proxy to issuers and STS write [egress] proxy");
+    let text =
+        format!("{name} is set but not used; to reach issuers and STS through a proxy, set [egress] proxy");
     egress.proxy.is_none().then_some(text)
 }
 
-/// Reads the configuration and looks into its files; all problems in one text.
+/// Reads the configuration and checks its files. The error lists all problems.
 pub fn load(path: &Path) -> Result<Config, String> {
     let config = read(path)?;
     let problems = file_problems(&config);
     if problems.is_empty() { Ok(config) } else { Err(problems.join("\n")) }
 }
 
-/// What `check` says when all is well.
+/// Output of `check` for a valid configuration.
 pub fn summary(path: &Path, config: &Config) -> String {
     let accepted: Vec<_> = config.issuers.iter().flat_map(IssuerSettings::accepted).collect();
     let issuers: Vec<_> = accepted.iter().map(|accepted| accepted.issuer.as_str()).collect();
@@ -60,7 +61,7 @@ fn describe(cluster: &ClusterSettings) -> String {
         PinMode::SessionPolicy => "session policy",
         PinMode::SessionTag => "session tag",
         PinMode::Both => "session policy and session tag",
-        PinMode::None => "nothing but the role's own policy",
+        PinMode::None => "the role's own policy only",
     };
     let roles: Vec<_> = cluster.roles.all().into_iter().map(RoleArn::as_str).collect();
     let claims: Vec<_> = cluster.user.all().iter().map(claim_of).collect();
@@ -74,7 +75,7 @@ fn describe(cluster: &ClusterSettings) -> String {
     )
 }
 
-/// The claim of a rule, and whom it is for.
+/// The claim of a rule, and the issuers it applies to.
 fn claim_of(rule: &UserSettings) -> String {
     let claim = rule.claim.join(".");
     match &rule.issuers {
@@ -83,7 +84,7 @@ fn claim_of(rule: &UserSettings) -> String {
     }
 }
 
-/// Problems of the files that the configuration names, one text each.
+/// Problems of the files that the configuration names, one string each.
 pub(super) fn file_problems(config: &Config) -> Vec<String> {
     let mut problems = Vec::new();
     for listen in &config.listeners {
@@ -129,19 +130,19 @@ pub(super) fn file_problems(config: &Config) -> Vec<String> {
     problems
 }
 
-/// The file is made when the service starts; its folder has to be there.
+/// Checks the folder of the audit file, which the service creates at start.
 fn audit_file(path: &Path) -> Result<(), String> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     if path.is_dir() {
-        Err(format!("{} is a folder; name a file in it", path.display()))
+        Err(format!("{} is a directory; name a file in it", path.display()))
     } else if folder.is_dir() {
         Ok(())
     } else {
-        Err(format!("there is no folder {}; make it, writable by the service", folder.display()))
+        Err(format!("directory {} does not exist; create it, writable by the service", folder.display()))
     }
 }
 
-/// A key that others can read is not a secret (PostgreSQL's own rule for `ssl_key_file`).
+/// Rejects a key file that others can read, as PostgreSQL does for `ssl_key_file`.
 fn private(key: &Path) -> Result<(), String> {
     let file = fs::metadata(key).map_err(|error| error.to_string())?;
     if is_open_to_others(&file) {
@@ -150,7 +151,7 @@ fn private(key: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether others than its owner can read a file, by its mode; a group may where root owns it.
+/// True if the mode of a file lets others read it. A group may read it if root owns the file.
 pub(super) fn is_open_to_others(file: &fs::Metadata) -> bool {
     let others = if file.uid() == 0 { 0o037 } else { 0o077 };
     file.mode() & others != 0

@@ -38,12 +38,12 @@ pub enum HealthError {
     )]
     NoAddress(String),
     /// No connection, or no whole answer in time.
-    #[error("{addr}: {source}")]
+    #[error("{addr}: {error}")]
     Unreachable {
         /// The admin address.
         addr: SocketAddr,
         /// The system's reason.
-        source: io::Error,
+        error: io::Error,
     },
     /// The answer is not one of an HTTP server.
     #[error("{0} does not answer as an admin address of pgpassport does")]
@@ -71,7 +71,7 @@ impl HealthArgs {
             None => configured(file)?,
         };
         let addr = reachable(addr);
-        let failed = |source| HealthError::Unreachable { addr, source: plain(source) };
+        let failed = |error| HealthError::Unreachable { addr, error: plain(error) };
         let path = if self.ready { "/readyz" } else { "/livez" };
         let answer = self.get(addr, path).map_err(failed)?;
         let (status, body) = parse(&answer).ok_or(HealthError::NotHttp(addr))?;

@@ -1,4 +1,4 @@
-//! Taking a changed configuration while serving: the whole of it for new connections, or nothing of it.
+//! Reload of the configuration while serving: all of it for new connections, or nothing.
 
 use std::fs::File;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,32 +17,33 @@ use crate::app::SharedState;
 use crate::config::Config;
 use crate::lifecycle;
 
-/// Longest time for reading the configuration and its files. A file on a network can take for ever.
+/// Longest time for reading the configuration and its files. A file on a network file system can block
+/// forever.
 const READ_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Reads the configuration and the files it names; an error says all that is wrong.
+/// Reads the configuration and the files it names. The error lists all problems.
 pub type Load = Arc<dyn Fn() -> Result<Config, String> + Send + Sync>;
 
-/// Reloads when it is woken.
+/// Reloads on request.
 pub struct Reloader {
-    /// What stays.
+    /// State that reloads keep.
     pub host: Arc<SharedState>,
-    /// What is replaced.
+    /// The current configuration, which a reload replaces.
     pub current: Arc<ArcSwap<Generation>>,
-    /// The configuration it was built from.
+    /// Settings of the current configuration.
     pub running: Mutex<Config>,
-    /// Where the next one comes from.
+    /// Reads the next configuration.
     pub load: Load,
-    /// What systemd shows between reloads.
+    /// Status line for systemd between reloads.
     pub status: String,
-    /// A reload is under way, and has to be reported even if its task panics.
+    /// True during a reload, so that a reload whose task panics is reported.
     pub under_way: AtomicBool,
-    /// A thread reads files.
+    /// True while a thread reads files.
     pub reading: Arc<AtomicBool>,
 }
 
-/// A configuration that can be taken, and what is built from it.
-struct Prepared {
+/// A valid configuration and the parts built from it.
+struct PreparedConfig {
     config: Config,
     generation: Generation,
     /// The file of audit records, opened again.
@@ -50,11 +51,11 @@ struct Prepared {
 }
 
 impl Reloader {
-    /// Reloads each time `wanted` is notified, until the service stops. Wakes that come during a reload are one. Can be
-    /// called again after a panic.
+    /// Reloads each time `wanted` is notified, until the service stops. Notifications during a reload are
+    /// merged. Can be called again after a panic.
     pub async fn run(&self, wanted: &Notify) {
         if self.under_way.load(Ordering::Relaxed) {
-            self.report(&Err(anyhow!("the last reload has broken down")));
+            self.report(&Err(anyhow!("the last reload panicked")));
         }
         let shutdown = &self.host.shutdown;
         loop {
@@ -74,13 +75,13 @@ impl Reloader {
         }
     }
 
-    /// Reads and builds on a thread of its own, because files block. A thread that does not end in time is left alone:
-    /// what it brings is not taken, and no second one is started beside it.
-    async fn prepared(&self) -> anyhow::Result<Prepared> {
+    /// Reads and builds on a separate thread, because file access blocks. A thread that does not finish in
+    /// time is left alone: its result is dropped, and no second one is started while it runs.
+    async fn prepared(&self) -> anyhow::Result<PreparedConfig> {
         if self.reading.swap(true, Ordering::Relaxed) {
-            bail!("the files of the reload before are still being read");
+            bail!("the files of the previous reload are still being read");
         }
-        let reading = Reading(Arc::clone(&self.reading));
+        let reading = ReadingThread(Arc::clone(&self.reading));
         let (sender, receiver) = oneshot::channel();
         let (shared, load, current) =
             (Arc::clone(&self.host), Arc::clone(&self.load), self.current.load_full());
@@ -98,14 +99,14 @@ impl Reloader {
             .context("no thread for the reload")?;
         match timeout(READ_TIMEOUT, receiver).await {
             Ok(Ok(prepared)) => prepared,
-            Ok(Err(_)) => bail!("reading the configuration has broken down"),
+            Ok(Err(_)) => bail!("reading the configuration panicked"),
             Err(_) => bail!("the files cannot be read within {} s", READ_TIMEOUT.as_secs()),
         }
     }
 
-    /// Nothing is left that could fail, but for a service that has begun to stop.
-    fn take(&self, prepared: Prepared) -> anyhow::Result<()> {
-        let Prepared { config, generation, audit } = prepared;
+    /// Takes the new configuration into use. Fails only if the service is stopping.
+    fn take(&self, prepared: PreparedConfig) -> anyhow::Result<()> {
+        let PreparedConfig { config, generation, audit } = prepared;
         if self.host.shutdown.is_over() {
             bail!("the service is stopping");
         }
@@ -118,7 +119,7 @@ impl Reloader {
         if ended > 0 {
             tracing::info!(
                 sessions = ended,
-                "the access of people with sessions is withdrawn; they are ended"
+                "access was withdrawn from people with live sessions; their sessions end"
             );
         }
         let mut running = self.running();
@@ -134,13 +135,13 @@ impl Reloader {
         self.host.metrics.reloaded(result.is_ok());
         let status = match result {
             Ok(()) => {
-                tracing::info!("the configuration is reloaded; new connections meet it");
+                tracing::info!("configuration reloaded; new connections use it");
                 super::serve::warn(&self.running());
                 self.status.clone()
             }
             Err(error) => {
                 let error = format!("{error:#}");
-                tracing::error!(error, "the configuration is not reloaded; the old one stays in force");
+                tracing::error!(error, "configuration not reloaded; the current one stays in use");
                 format!("{}; the last reload was refused, see the log", self.status)
             }
         };
@@ -159,25 +160,25 @@ fn prepare(
     load: &Load,
     running: &Config,
     current: &Generation,
-) -> anyhow::Result<Prepared> {
+) -> anyhow::Result<PreparedConfig> {
     let config = load().map_err(|problems| anyhow!(problems))?;
     let fixed = config.needs_restart(running);
     if !fixed.is_empty() {
         bail!(
-            "{} cannot change while the service runs: restart it, or take the change back",
+            "{} cannot change while the service runs: restart the service, or undo the change",
             fixed.join(", ")
         );
     }
     fd_limit::provide(config.limits.max_client_conn, config.pool.map_or(0, |pool| pool.max_idle))?;
     let generation = shared.build(config.clone(), Some(current)).context("not usable")?;
     let audit = shared.log.open_audit_file()?;
-    Ok(Prepared { config, generation, audit })
+    Ok(PreparedConfig { config, generation, audit })
 }
 
-/// The thread that reads, until it ends.
-struct Reading(Arc<AtomicBool>);
+/// Guard of the thread that reads files.
+struct ReadingThread(Arc<AtomicBool>);
 
-impl Drop for Reading {
+impl Drop for ReadingThread {
     fn drop(&mut self) {
         self.0.store(false, Ordering::Relaxed);
     }

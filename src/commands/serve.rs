@@ -29,40 +29,40 @@ use crate::lifecycle::{self, ServiceSignals, ShutdownTokens};
 use crate::supervisor::{TaskKind, TaskSupervisor};
 use crate::telemetry::logging::LogControl;
 
-/// Threads of the control plane: key sets, STS, health and metrics. Sessions have threads of their own.
+/// Threads of the control plane: key sets, STS, health and metrics. Sessions run on worker threads.
 const CONTROL_THREADS: usize = 2;
 
-/// How long sessions may take to say goodbye once they have to.
+/// Time for which sessions may close properly after they have to end.
 const GOODBYE: Duration = Duration::from_secs(5);
 
-/// Everything a service is started with.
+/// Parameters of a service.
 pub struct ServiceOptions {
-    /// Its configuration.
+    /// Configuration.
     pub config: Config,
-    /// Where the next configuration comes from.
+    /// Reads the next configuration.
     pub load: Load,
-    /// One for each of the configuration's listeners, in their order.
-    pub doors: Vec<ListeningSocket>,
-    /// The admin address, listened on.
+    /// Listening sockets, one per configured listener, in order.
+    pub sockets: Vec<ListeningSocket>,
+    /// Listening socket of the admin address.
     pub admin: Option<TcpListener>,
-    /// The running log.
+    /// Handle of the running log.
     pub log: LogControl,
-    /// Notified when the next configuration should be taken.
+    /// Notified to request a reload.
     pub reload: Arc<Notify>,
-    /// How it is stopped.
+    /// Tokens that stop the service.
     pub stopping: ShutdownTokens,
-    /// The signals that end the service or change it; a test does both by hand.
+    /// Signals that stop or reload the service; tests use the tokens directly.
     pub signals: Option<ServiceSignals>,
-    /// Tells the time, and where names lead.
+    /// Wall clock and DNS.
     pub outside: AppEnvironment,
 }
 
-/// Serves until a signal ends it. `load` reads the configuration again.
+/// Serves until a signal stops the service. `load` reads the configuration again.
 pub fn run(config: Config, load: Load, log: LogControl) -> anyhow::Result<()> {
     let control = control_runtime()?;
     fd_limit::provide(config.limits.max_client_conn, config.pool.map_or(0, |pool| pool.max_idle))?;
     control.block_on(async {
-        let signals = ServiceSignals::listen().context("signals cannot be listened to")?;
+        let signals = ServiceSignals::listen().context("cannot listen to signals")?;
         let sockets = socket_activation::open(&config.listeners)?;
         let admin = match config.admin.addr {
             Some(addr) => Some(listen(addr).await?),
@@ -71,7 +71,7 @@ pub fn run(config: Config, load: Load, log: LogControl) -> anyhow::Result<()> {
         serve(ServiceOptions {
             config,
             load,
-            doors: sockets,
+            sockets,
             admin,
             log,
             reload: Arc::default(),
@@ -83,7 +83,7 @@ pub fn run(config: Config, load: Load, log: LogControl) -> anyhow::Result<()> {
     })
 }
 
-/// The runtime of the control plane. Nothing on it blocks a thread.
+/// Runtime of the control plane. Its tasks make no blocking calls.
 fn control_runtime() -> anyhow::Result<Runtime> {
     let build = || {
         Builder::new_multi_thread()
@@ -93,34 +93,34 @@ fn control_runtime() -> anyhow::Result<Runtime> {
             .enable_all()
             .build()
     };
-    let failed = "the control runtime cannot be started";
-    // tokio panics when the system gives no thread for a worker; so it is asked for as many before.
+    let failed = "cannot start the control runtime";
+    // tokio panics if the system allows no thread for a worker, so threads are probed first.
     threads::probe(CONTROL_THREADS).context(failed)?;
-    let built = catch_unwind(build).map_err(|_| anyhow!("the system gives no thread for it"));
+    let built = catch_unwind(build).map_err(|_| anyhow!("the system allows no more threads"));
     built.and_then(|built| Ok(built?)).context(failed)
 }
 
 async fn listen(addr: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
     if !addr.ip().is_loopback() {
-        tracing::warn!(%addr, "admin.addr is not a loopback address: whoever reaches it reads health and metrics");
+        tracing::warn!(%addr, "admin.addr is not a loopback address: anyone who reaches it can read health and metrics");
     }
     TcpListener::bind(addr).await.with_context(|| format!("admin.addr: cannot listen on {addr}"))
 }
 
-/// Tells what will probably not work.
+/// Logs the configuration's warnings.
 pub(super) fn warn(config: &Config) {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
 }
 
-/// Serves clients until it is stopped. Runs on the control runtime; every part of it that must not end is a task of the
-/// supervisor.
+/// Serves clients until the service stops. Runs on the control runtime. Every part that must not end is a
+/// task of the supervisor.
 pub async fn serve(service: ServiceOptions) -> anyhow::Result<()> {
     let ServiceOptions {
         config,
         load,
-        doors: sockets,
+        sockets,
         admin,
         log,
         reload,
@@ -138,8 +138,7 @@ pub async fn serve(service: ServiceOptions) -> anyhow::Result<()> {
     shared.registry.deny(config.denied.clone());
     let current = Arc::new(ArcSwap::from_pointee(shared.build(config.clone(), None)?));
     let count = thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let workers =
-        WorkerThreads::start(count, &supervisor).context("the session threads cannot be started")?;
+    let workers = WorkerThreads::start(count, &supervisor).context("cannot start the worker threads")?;
 
     let addresses =
         sockets.iter().map(|socket| Ok(socket.addr()?.to_string())).collect::<io::Result<Vec<_>>>()?;
@@ -149,7 +148,7 @@ pub async fn serve(service: ServiceOptions) -> anyhow::Result<()> {
 
     let ended = CancellationToken::new();
     let _ended = ended.clone().drop_guard();
-    let looks = admin.map(|listener| look(listener, &shared, &current, &ended));
+    let admin_task = admin.map(|listener| serve_admin(listener, &shared, &current, &ended));
     let monitored = supervisor.clone();
     let monitor = move || {
         let supervisor = monitored.clone();
@@ -175,15 +174,15 @@ pub async fn serve(service: ServiceOptions) -> anyhow::Result<()> {
     };
     reload_when_asked(&supervisor, reloader, reload);
 
-    live(&supervisor, &acceptor, sockets, &shutdown).await;
+    serve_until_stopped(&supervisor, &acceptor, sockets, &shutdown).await;
     ended.cancel();
-    if let Some(looks) = looks {
-        let _ = looks.await; // it has been told to end
+    if let Some(admin_task) = admin_task {
+        let _ = admin_task.await; // its stop was requested
     }
     Ok(())
 }
 
-/// Turns signals into stopping and reloading.
+/// Turns signals into stop and reload requests.
 fn drive(
     supervisor: &TaskSupervisor,
     signals: ServiceSignals,
@@ -199,7 +198,7 @@ fn drive(
 }
 
 /// Serves health and metrics on `listener`.
-fn look(
+fn serve_admin(
     listener: TcpListener,
     shared: &SharedState,
     current: &Arc<ArcSwap<Generation>>,
@@ -221,7 +220,7 @@ fn look(
     })
 }
 
-/// Takes changed configurations until the service stops.
+/// Reloads on request until the service stops.
 fn reload_when_asked(supervisor: &TaskSupervisor, reloader: Reloader, wanted: Arc<Notify>) {
     let (reloader, over) = (Arc::new(reloader), CancellationToken::new());
     supervisor.spawn(TaskKind::Reloader, over.clone(), move || {
@@ -233,8 +232,8 @@ fn reload_when_asked(supervisor: &TaskSupervisor, reloader: Reloader, wanted: Ar
     });
 }
 
-/// Accepts clients, and lets their sessions end when it is time.
-async fn live(
+/// Accepts clients until the sockets are closed, then ends the sessions.
+async fn serve_until_stopped(
     supervisor: &TaskSupervisor,
     acceptor: &Acceptor,
     sockets: Vec<ListeningSocket>,
@@ -254,10 +253,10 @@ async fn live(
     supervisor.run(TaskKind::Shutdown, &ended, end).await;
 }
 
-/// Lets sessions end by themselves, for as long as the configuration says, and ends those that are left.
+/// Lets sessions end by themselves for `shutdown_timeout`, then ends the remaining ones.
 async fn end_sessions(acceptor: &Acceptor, shutdown: &ShutdownTokens) {
     let Acceptor { workers, current, .. } = acceptor;
-    tracing::info!(sessions = workers.sessions(), "the listener is closed; waiting for sessions to end");
+    tracing::info!(sessions = workers.sessions(), "listeners closed; waiting for sessions to end");
     shutdown.drain.cancel();
     current.load().context.close_pool();
     let patience = current.load().shutdown_timeout;
@@ -268,6 +267,6 @@ async fn end_sessions(acceptor: &Acceptor, shutdown: &ShutdownTokens) {
         () = sleep(patience) => shutdown.now.cancel(),
     }
     if timeout(GOODBYE, ended).await.is_err() {
-        tracing::warn!("some sessions did not end and are cut off");
+        tracing::warn!("some sessions did not end in time and are aborted");
     }
 }

@@ -186,7 +186,7 @@ async fn c7_a_thousand_connections_of_one_address_keep_no_other_address_out() {
         assert_eq!(world.get("/readyz").await.0, 200, "a flood is no reason to leave");
         if stuck != Stuck::Refused {
             assert!(world.metric("pgpassport_logins_evicted_total").await >= 250.0);
-            world.log_line("the longest silent connections make room").await;
+            world.log_line("the longest silent ones are closed").await;
         }
         drop(strangers);
         world.metric_is("pgpassport_cl_waiting", 0.0).await;

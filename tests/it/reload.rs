@@ -40,7 +40,7 @@ async fn r19_what_is_wrong_is_said_and_nothing_is_taken() {
         spoil();
         assert!(!world.reloaded().await, "{to}: taken");
         let line = world.log_line(said).await;
-        assert!(line.contains("the old one stays in force") && line.contains("\"ERROR\""), "{line}");
+        assert!(line.contains("the current one stays in use") && line.contains("\"ERROR\""), "{line}");
         assert!(world.metric("pgpassport_config_last_reload_successful").await < 0.5);
         refused += 1.0;
         world.metric_is("pgpassport_reloads_total{outcome=\"refused\"}", refused).await;

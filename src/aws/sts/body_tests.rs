@@ -43,7 +43,10 @@ async fn a_truncated_answer_is_not_believed() {
     ] {
         let world = world();
         let error = world.failure(StsFault::TruncatedBehind(end)).await;
-        assert!(matches!(&error, StsError::Unavailable(why) if why.contains("not STS's")), "{end}: {error}");
+        assert!(
+            matches!(&error, StsError::Unavailable(why) if why.contains("not an answer from STS")),
+            "{end}: {error}"
+        );
         assert_eq!(world.cloud.sts.count(), 3, "{end}: tried again");
     }
     for fault in
@@ -52,7 +55,7 @@ async fn a_truncated_answer_is_not_believed() {
         let world = world();
         let error = world.failure(fault.clone()).await;
         assert!(
-            matches!(&error, StsError::Unavailable(why) if why.contains("not STS's")),
+            matches!(&error, StsError::Unavailable(why) if why.contains("not an answer from STS")),
             "{fault:?}: {error}"
         );
     }

@@ -1,4 +1,4 @@
-//! Where the token leads, whom it makes, and whether its tag says the same.
+//! Doctor: cluster, database user and session tag of the token.
 
 use std::sync::Arc;
 
@@ -13,19 +13,19 @@ use crate::session::outcome::LoginError;
 
 pub(super) const LINKS: [ChainLink; 3] = [ChainLink::Cluster, ChainLink::DatabaseUser, ChainLink::SessionTag];
 
-/// What `doctor` was told about it.
+/// Cluster and database named on the command line.
 #[derive(Clone, Copy)]
 pub(super) struct AccessRequest<'a> {
     pub(super) cluster: Option<&'a str>,
     pub(super) database: Option<&'a str>,
 }
 
-/// What AWS will look at in the token.
+/// The claims that AWS evaluates.
 pub(super) struct AwsClaims {
     pub(super) tags: bool,
     pub(super) azp: Option<String>,
     pub(super) audience: Vec<String>,
-    /// The roles that it names, as they stand there: STS lets it assume no other.
+    /// Roles that the token names, verbatim. STS allows no other role.
     pub(super) roles: Option<String>,
 }
 
@@ -41,7 +41,7 @@ impl AwsClaims {
     }
 }
 
-/// The grant, if the product's own policy gives one.
+/// The grant, if the access policy of a login gives one.
 pub(super) fn examine(
     claims: VerifiedClaims,
     clusters: &[Arc<ClusterSettings>],
@@ -121,7 +121,7 @@ fn choose<'c>(
     }
 }
 
-/// A connection as the cluster's route wants it.
+/// A login request that matches the cluster's route.
 fn asked<'a>(
     cluster: &'a ClusterSettings,
     wanted: AccessRequest<'a>,
@@ -135,7 +135,7 @@ fn asked<'a>(
     });
     LoginRequest {
         user: derived.map_or("token", DbUser::as_str),
-        // Every cluster has this one.
+        // Every cluster has this database.
         database: wanted.database.or(route.default_database.as_deref()).or(exact).or(Some("postgres")),
         listener: route.listeners.iter().flatten().next().map_or(listener, String::as_str),
         server_name: route.server_names.iter().flatten().next().map(String::as_str),
@@ -177,12 +177,12 @@ fn session_tag(
     }
 }
 
-/// What a client would be told, and the rule that decided, which it would not.
+/// The error that a client would get, and the deciding rule, which a client would not.
 fn refused(why: &PolicyError) -> LinkProblem {
     let refusal = explain(&LoginError::Policy(why.clone()));
     let remedy = match why {
         PolicyError::NotAllowed { .. } | PolicyError::NoCluster { .. } => {
-            "Change the named rule, or bring a token that fits it; another database is named with --database."
+            "Change the rule, or use a token that satisfies it. --database selects another database."
                 .to_owned()
         }
         _ => hint_of(&refusal),

@@ -1,4 +1,4 @@
-//! The command line of `pgpassport doctor`.
+//! Command line of `pgpassport doctor`.
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write};
@@ -14,10 +14,10 @@ use crate::commands::check::is_open_to_others;
 use crate::config::Config;
 use crate::secret::Jwt;
 
-/// Largest file that is read as a token: four times what STS takes, so that the length is judged like a client's.
+/// Largest token file: four times the length that STS accepts, so that the length is checked as for a client.
 const MAX_FILE_BYTES: usize = 80_000;
 
-/// What `pgpassport doctor` can be told.
+/// Arguments of `pgpassport doctor`.
 #[derive(Clone, Debug, Args)]
 pub struct DoctorArgs {
     /// A file with a real token (JWT); "-" reads standard input.
@@ -35,7 +35,7 @@ pub struct DoctorArgs {
 }
 
 impl DoctorArgs {
-    /// Examines and prints. Whether all is well.
+    /// Runs the checks and prints the findings. Returns true if all passed.
     pub fn run(self, config: Config) -> anyhow::Result<bool> {
         let (jwt, source) = read_token(&self.token_file)
             .with_context(|| format!("--token-file {}", self.token_file.display()))?;
@@ -57,7 +57,7 @@ impl DoctorArgs {
     }
 }
 
-/// Reads a token into one piece of memory, which no reader in between has a copy of.
+/// Reads a token into one allocation, so that no reader in between keeps a copy.
 fn read_token(path: &Path) -> io::Result<(Jwt, TokenSource)> {
     let (file, source) = if path == Path::new("-") {
         (File::from(io::stdin().as_fd().try_clone_to_owned()?), TokenSource::StandardInput)
@@ -71,7 +71,7 @@ fn read_token(path: &Path) -> io::Result<(Jwt, TokenSource)> {
     let mut bytes = Vec::with_capacity(MAX_FILE_BYTES);
     let limit = u64::try_from(MAX_FILE_BYTES).unwrap_or(u64::MAX);
     let read = file.take(limit).read_to_end(&mut bytes);
-    // Editors and echo end files with a line end; a token holds no spaces.
+    // Editors and echo end files with a newline; a token contains no white space.
     let end = bytes.iter().rposition(|byte| !byte.is_ascii_whitespace()).map_or(0, |last| last + 1);
     bytes.truncate(end);
     let jwt = Jwt::new(bytes);

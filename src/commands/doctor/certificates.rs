@@ -1,4 +1,4 @@
-//! Chains of certificates in words: for whom, signed by whom, in which order, for how many days more.
+//! Doctor: description of certificate chains: names, issuer, order, days left.
 
 use std::time::SystemTime;
 
@@ -6,33 +6,33 @@ use super::LinkProblem;
 use super::report::{ChainLink, DoctorReport};
 use crate::net::certificate::CertificateFacts;
 
-/// A certificate that ends this soon is worth a warning. Ours: time for an order by hand.
+/// Days left below which a certificate causes a warning. Ours: time for an order by hand.
 const SOON_DAYS: u64 = 14;
 
-/// A chain that someone shows, its own certificate first.
+/// A certificate chain, leaf first.
 pub(super) struct CertificateChain<'a> {
-    /// Who shows it, in front of every sentence, where that has to be said.
+    /// Prefix of each finding that names the owner, if needed.
     pub(super) whose: &'a str,
-    /// What it is in a sentence.
+    /// Noun phrase for the certificate in a finding.
     pub(super) what: &'a str,
     pub(super) certificates: &'a [CertificateFacts],
-    /// What to do when it is not good.
+    /// Remedy for a bad certificate.
     pub(super) remedy: &'a str,
-    /// Why it matters when it is not.
+    /// Effect of a bad certificate.
     pub(super) matters: &'a str,
-    /// Why its order matters, where it does.
+    /// Effect of a wrong order, if there is one.
     pub(super) order: Option<&'a str>,
 }
 
 impl CertificateChain<'_> {
-    /// Says how the chain is, as `link`; `more` is known of it besides.
+    /// Reports the state of the chain as `link`; `more` is appended to a good finding.
     pub(super) fn tell(&self, link: ChainLink, more: &str, now: SystemTime, report: &mut DoctorReport<'_>) {
         let (what, problem) =
             (format!("{}{}", self.whose, self.what), |found: String| LinkProblem::new(found, self.remedy));
         let Some(own) = self.certificates.first() else {
             return report.fail(link, problem(format!("{what} cannot be read")));
         };
-        // A chain is as good as its shortest-lived part.
+        // The certificate that expires first limits the chain.
         let days = self.certificates.iter().map(|one| one.days_left(now)).min().flatten();
         let shown = self.shown(own);
         match days {
@@ -41,14 +41,13 @@ impl CertificateChain<'_> {
                 report.fail(link, problem(format!("{what} is not valid yet")).because(self.matters));
             }
             Some(_) if own.names.is_empty() => {
-                let why = "Clients look at subjectAltName only, so none can check this certificate.";
+                let why = "Clients check subjectAltName only, so they cannot verify this certificate.";
                 report.fail(link, problem(shown).because(why));
             }
             Some(days) => match self.order.filter(|_| !in_order(self.certificates)) {
                 Some(why) => {
-                    let found = format!("{what} comes in a chain that is out of order");
-                    let remedy =
-                        "Put it first, behind each certificate the one that signed it, and no other.";
+                    let found = format!("{what} is in a chain in the wrong order");
+                    let remedy = "Put the leaf first and after each certificate the one that signed it; remove all others.";
                     report.warn(link, LinkProblem::new(found, remedy).because(why));
                 }
                 None if days < SOON_DAYS => {
@@ -70,7 +69,7 @@ impl CertificateChain<'_> {
     }
 }
 
-/// Whether each is followed by the one that signed it, by their names.
+/// True if each certificate is followed by its issuer, by their names.
 fn in_order(chain: &[CertificateFacts]) -> bool {
     chain.iter().zip(chain.iter().skip(1)).all(|(one, next)| one.issuer == next.subject)
 }

@@ -1,4 +1,4 @@
-//! Whether each issuer can be reached, and what its keys are.
+//! Doctor: connection to each issuer, and its keys.
 
 use std::time::SystemTime;
 
@@ -15,10 +15,10 @@ use crate::net::certificate::CertificateFacts;
 use crate::net::https::HttpsError;
 use crate::net::outgoing::Outgoing;
 
-/// What comes after the connection.
+/// Links after the connection.
 const LINKS: [ChainLink; 2] = [ChainLink::IssuerDiscovery, ChainLink::IssuerKeys];
 
-/// The names of the issuers whose keys could be fetched.
+/// Checks all issuers. Returns the names of those whose keys could be fetched.
 pub(super) async fn examine(
     issuers: &[IssuerSettings],
     outgoing: &Outgoing,
@@ -41,7 +41,7 @@ async fn one(
     report: &mut DoctorReport<'_>,
 ) -> Option<()> {
     let name = &settings.name;
-    let unreached = format!("issuer {name}: not tried, it cannot be reached");
+    let unreached = format!("issuer {name}: not tried, because it cannot be reached");
     let fetcher = match KeyFetcher::new(settings, outgoing) {
         Ok(fetcher) => fetcher,
         Err(error) => {
@@ -65,13 +65,13 @@ async fn one(
             report.fail(ChainLink::IssuerDiscovery, fetching(name, &error));
             report.skip(
                 ChainLink::IssuerKeys,
-                format!("issuer {name}: not tried, it is not known where the keys are"),
+                format!("issuer {name}: not tried, because the URL of the keys is unknown"),
             );
             return None;
         }
     };
     let how =
-        if settings.jwks_url.is_some() { "jwks_url is configured, so discovery is not asked; " } else { "" };
+        if settings.jwks_url.is_some() { "jwks_url is configured, so discovery is not used; " } else { "" };
     report.ok(ChainLink::IssuerDiscovery, format!("issuer {name}: {how}the keys are at {url}"));
     match fetcher.fetch_from(&url).await {
         Ok(fetched) => {
@@ -85,7 +85,7 @@ async fn one(
     }
 }
 
-/// The usable keys, and each of the others with the reason.
+/// Reports the usable keys, and each other key with the reason.
 fn keys(name: &str, keys: &KeySet, report: &mut DoctorReport<'_>) {
     let found = format!("issuer {name}: {} usable key(s)", keys.len());
     let (other_purpose, broken): (Vec<_>, Vec<_>) =

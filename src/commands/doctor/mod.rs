@@ -1,5 +1,5 @@
-//! `pgpassport doctor`: walks the whole chain with a real token, link by link, and says which one is broken, why, and
-//! what to change. It goes the way of a login, with the very steps of a login.
+//! `pgpassport doctor`: checks every step of a login with a real token, in the order and with the code of a
+//! login. Reports the step that fails, the cause, and the remedy.
 
 mod access;
 mod args;
@@ -31,38 +31,38 @@ use crate::net::peer_clocks::PeerClocks;
 use crate::net::resolver::Resolver;
 use crate::secret::Jwt;
 
-/// Where the token was read from.
+/// Source of the token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TokenSource {
     /// Standard input.
     StandardInput,
-    /// A file that its owner alone can read.
+    /// A file that only its owner can read.
     PrivateFile(PathBuf),
-    /// A file that others can read, by its mode.
+    /// A file whose mode lets others read it.
     OpenFile(PathBuf),
 }
 
-/// What is to be examined.
+/// Input of `doctor`.
 #[derive(Debug)]
 pub struct DoctorRequest {
     /// A real token.
     pub jwt: Jwt,
-    /// Its source.
+    /// Source of the token.
     pub source: TokenSource,
-    /// This cluster, where several could be meant.
+    /// The cluster to check; required if several match.
     pub cluster: Option<String>,
-    /// This database instead of the cluster's first.
+    /// The database to log in to; default is the cluster's first.
     pub database: Option<String>,
-    /// Waits of the call to STS.
+    /// Time limits of the STS call.
     pub sts_times: StsTimes,
-    /// A call to STS that takes longer is worth a warning: it is part of every first login.
+    /// Duration of the STS call above which `doctor` warns, because every first login includes it.
     pub sts_slow: Duration,
-    /// Waits for the database's answers.
+    /// Longest wait for an answer of the database.
     pub patience: Duration,
 }
 
 impl DoctorRequest {
-    /// With the usual waits.
+    /// A request with the default time limits.
     pub fn new(jwt: Jwt) -> Self {
         Self {
             jwt,
@@ -76,11 +76,11 @@ impl DoctorRequest {
     }
 }
 
-/// Examines everything, in the order of a login. The token is spent.
+/// Checks everything, in the order of a login. Consumes the token.
 pub async fn examine(config: Config, question: DoctorRequest, clock: &Clock, report: &mut DoctorReport<'_>) {
     let DoctorRequest { jwt, source, cluster, database, sts_times, sts_slow, patience } = question;
     let resolver = Resolver::system();
-    // A file that cannot be read is a problem of the configuration, which is reported first.
+    // An unreadable file is a problem of the configuration, which is reported first.
     let outgoing = Outgoing::new(resolver.clone(), egress(&config.egress).unwrap_or_default())
         .with_clocks(PeerClocks::new(clock.clone()));
     setup::config(&config, report);
@@ -92,15 +92,15 @@ pub async fn examine(config: Config, question: DoctorRequest, clock: &Clock, rep
     let listener = config.listeners.first().map_or("", |listen| listen.name.as_str()).to_owned();
     let clusters: Vec<_> = config.clusters.into_iter().map(Arc::new).collect();
     let Some(claims) = claims else {
-        report.skip_all(&access::LINKS, "not tried: the token is not good");
-        report.skip_all(&sts::LINKS, "not tried: STS is asked for good tokens only");
-        report.skip_all(&upstream::LINKS, "not tried: the database is dialled for good tokens only");
+        report.skip_all(&access::LINKS, "not tried: the token is not valid");
+        report.skip_all(&sts::LINKS, "not tried: STS is called only with a valid token");
+        report.skip_all(&upstream::LINKS, "not tried: the database is contacted only with a valid token");
         report.skip_all(&session::LINKS, "not tried: there is no session");
         return;
     };
     let Some((grant, tags)) = access::examine(claims, &clusters, wanted, &listener, report) else {
-        report.skip_all(&sts::LINKS, "not tried: nobody is granted a login");
-        report.skip_all(&upstream::LINKS, "not tried: nobody is granted a login");
+        report.skip_all(&sts::LINKS, "not tried: the login is not allowed");
+        report.skip_all(&upstream::LINKS, "not tried: the login is not allowed");
         report.skip_all(&session::LINKS, "not tried: there is no session");
         return;
     };
@@ -113,7 +113,7 @@ pub async fn examine(config: Config, question: DoctorRequest, clock: &Clock, rep
     }
 }
 
-/// Whole seconds as people say them.
+/// Duration in seconds for display.
 fn seconds(duration: Duration) -> String {
     humantime::format_duration(Duration::from_secs(duration.as_secs())).to_string()
 }

@@ -1,27 +1,27 @@
-//! Findings on a screen, in a pipe, and for programs.
+//! Output of findings: terminal, plain text, JSON.
 
 use std::fmt::Write as _;
 
 use super::report::{Finding, LinkState};
 use crate::names::visible;
 
-/// How lines look.
+/// Style of the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutputStyle {
-    /// Words only.
+    /// Plain text.
     Plain,
-    /// With marks and colours, for a terminal.
+    /// Marks and colors, for a terminal.
     Coloured,
 }
 
 impl OutputStyle {
-    /// Colours are for terminals, and not for those who want none (<https://no-color.org>).
+    /// Selects colors for terminals, unless `NO_COLOR` is set (<https://no-color.org>).
     pub fn of(terminal: bool, no_color: Option<&str>) -> Self {
         if terminal && no_color.is_none_or(str::is_empty) { Self::Coloured } else { Self::Plain }
     }
 }
 
-/// One link in one line, with cause and remedy below it.
+/// One finding as a line, with cause and remedy below it.
 pub fn text(finding: &Finding, look: OutputStyle) -> String {
     let (word, mark, colour) = match finding.state {
         LinkState::Ok => ("ok  ", "✓", "32"),
@@ -45,15 +45,15 @@ pub fn text(finding: &Finding, look: OutputStyle) -> String {
     out
 }
 
-/// `text` without what could change a terminal, in its lines.
+/// `text` in lines, without terminal control characters.
 fn lines(text: &str) -> String {
     let lines: Vec<_> = text.lines().map(|line| visible(line, usize::MAX)).collect();
     lines.join("\n")
 }
 
-/// One link as a JSON object in one line.
+/// One finding as a JSON object in one line.
 pub fn json(finding: &Finding) -> String {
-    serde_json::to_string(finding).unwrap_or_default() + "\n" // texts under text keys
+    serde_json::to_string(finding).unwrap_or_default() + "\n" // strings only, so it cannot fail
 }
 
 #[cfg(test)]

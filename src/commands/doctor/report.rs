@@ -1,4 +1,4 @@
-//! The links of the chain by their stable ids, and what was found at each.
+//! The links of the login chain with their stable ids, and the findings.
 
 use serde::Serialize;
 
@@ -9,10 +9,10 @@ use crate::refusal::Refusal;
 use crate::session::explain::clock_note;
 use crate::session::outcome::LoginError;
 
-/// One link of the chain from the configuration to a session. The ids are stable: programs may go by them.
+/// One link of the chain from the configuration to a session. The ids are stable, so programs may use them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-#[expect(missing_docs, reason = "`Link::checks` says what each one is")]
+#[expect(missing_docs, reason = "described by `ChainLink::checks`")]
 pub enum ChainLink {
     Config,
     ListenerCertificate,
@@ -46,7 +46,7 @@ pub enum ChainLink {
 }
 
 impl ChainLink {
-    /// All of them, in the order of the chain.
+    /// All links, in the order of the chain.
     pub const ALL: [Self; 29] = [
         Self::Config,
         Self::ListenerCertificate,
@@ -79,28 +79,28 @@ impl ChainLink {
         Self::Writer,
     ];
 
-    /// The id and what is checked.
+    /// Id and description.
     fn described(self) -> (&'static str, &'static str) {
         match self {
             Self::Config => ("config", "the configuration and the files it names"),
             Self::ListenerCertificate => {
-                ("listener-certificate", "what clients are shown: chain, names, days left")
+                ("listener-certificate", "the certificate shown to clients: chain, names, days left")
             }
             Self::IssuerTls => ("issuer-tls", "a connection to the issuer, and its certificate"),
             Self::IssuerDiscovery => {
-                ("issuer-discovery", "the issuer's discovery document: where its keys are")
+                ("issuer-discovery", "the issuer's discovery document: the URL of its keys")
             }
             Self::IssuerKeys => ("issuer-keys", "the issuer's key set"),
-            Self::TokenFile => ("token-file", "who can read the token on this machine"),
+            Self::TokenFile => ("token-file", "the permissions of the token file"),
             Self::Token => ("token", "the token's shape, algorithm and type"),
             Self::TokenIssuer => ("token-issuer", "iss against issuer.url"),
             Self::TokenSignature => ("token-signature", "the signature by the issuer's keys"),
             Self::TokenAudience => ("token-audience", "aud against issuer.audience"),
             Self::TokenTimes => ("token-times", "exp, nbf and iat against the clock"),
             Self::TokenClaims => ("token-claims", "sub, and issuer.require"),
-            Self::StsAudience => ("sts-audience", "what STS will compare: azp before aud"),
-            Self::Cluster => ("cluster", "where the connection leads, and who may come"),
-            Self::DatabaseUser => ("database-user", "the user that follows from the token"),
+            Self::StsAudience => ("sts-audience", "the audience that STS compares: azp before aud"),
+            Self::Cluster => ("cluster", "the cluster that the connection selects, and its access rules"),
+            Self::DatabaseUser => ("database-user", "the database user derived from the token"),
             Self::SessionTag => ("session-tag", "the token's tags against cluster.pin"),
             Self::StsEndpoint => ("sts-endpoint", "the STS endpoint by DNS and TCP"),
             Self::Sts => ("sts", "AssumeRoleWithWebIdentity with this token"),
@@ -109,60 +109,60 @@ impl ChainLink {
             Self::Tcp => ("tcp", "a connection to one of them"),
             Self::Tls => ("tls", "the server's certificate and its names"),
             Self::Login => ("login", "the login as the database user"),
-            Self::CurrentUser => ("current-user", "who the session is"),
+            Self::CurrentUser => ("current-user", "the user of the session"),
             Self::RdsIam => ("rds-iam", "membership in rds_iam"),
-            Self::Privileges => ("privileges", "whether the user is more than an ordinary one"),
+            Self::Privileges => ("privileges", "the user's extra privileges"),
             Self::ServerVersion => ("server-version", "the server's version"),
-            Self::Clock => ("clock", "the server's clock against ours"),
-            Self::Writer => ("writer", "whether the server takes writes"),
+            Self::Clock => ("clock", "the server's clock against this machine's"),
+            Self::Writer => ("writer", "the server's role: writer or reader"),
         }
     }
 
-    /// Its stable id.
+    /// Stable id.
     pub fn id(self) -> &'static str {
         self.described().0
     }
 
-    /// What is checked.
+    /// Description of the check.
     pub fn checks(self) -> &'static str {
         self.described().1
     }
 }
 
-/// How a link is.
+/// Result of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LinkState {
-    /// As it should be.
+    /// The check passed.
     Ok,
-    /// It works, and something is worth knowing.
+    /// The check passed, but something is worth knowing.
     Warning,
-    /// Broken.
+    /// The check failed.
     Failed,
-    /// Not tried, because of a link before it.
+    /// The check was not run, because of an earlier link.
     Skipped,
 }
 
-/// What was found at one link. No text of it holds a secret.
+/// Finding of one link. No string contains a secret.
 #[derive(Clone, Debug, Serialize)]
 pub struct Finding {
     /// The link.
     pub link: ChainLink,
-    /// How it is.
+    /// Result.
     pub state: LinkState,
-    /// What is checked there.
+    /// Description of the check.
     pub checked: &'static str,
-    /// What was found, or why it was not tried.
+    /// Observation, or the reason why the check was not run.
     pub found: String,
-    /// Why that is so.
+    /// Cause of the problem.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,
-    /// What to change, and where.
+    /// Change that solves the problem.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
 }
 
-/// What is wrong, why, and what to do.
+/// A problem with its cause and remedy.
 #[derive(Clone, Debug)]
 pub(super) struct LinkProblem {
     pub(super) found: String,
@@ -175,7 +175,7 @@ impl LinkProblem {
         Self { found: found.into(), cause: None, remedy: remedy.into() }
     }
 
-    /// Names the clock of this machine behind the remedy, if it can be the cause of `why`.
+    /// Appends a note about this machine's clock to the remedy, if the clock can be the cause of `why`.
     pub(super) fn by_clock(mut self, why: &LoginError, clocks: &PeerClocks) -> Self {
         if let Some(note) = clock_note(why, clocks.difference(), "This machine's clock") {
             self.remedy = format!("{} {note}", self.remedy);
@@ -202,7 +202,7 @@ pub struct DoctorReport<'t> {
 }
 
 impl<'t> DoctorReport<'t> {
-    /// `tell` hears of each finding at once: some links take seconds.
+    /// `tell` is called with each finding immediately, because some links take seconds.
     pub fn new(tell: &'t mut (dyn FnMut(&Finding) + Send)) -> Self {
         Self { findings: Vec::new(), tell }
     }
@@ -212,7 +212,7 @@ impl<'t> DoctorReport<'t> {
         &self.findings
     }
 
-    /// Whether nothing is broken and everything was tried.
+    /// True if every check ran and none failed.
     pub fn all_well(&self) -> bool {
         self.findings.iter().all(|finding| matches!(finding.state, LinkState::Ok | LinkState::Warning))
     }

@@ -1,4 +1,4 @@
-//! A look around the database, in the very session that was logged in.
+//! Doctor: checks inside the session that was logged in.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -23,20 +23,21 @@ pub(super) const LINKS: [ChainLink; 6] = [
     ChainLink::Writer,
 ];
 
-/// More apart than this, tokens and signatures begin to be refused (five minutes is SigV4's limit).
+/// Difference in clocks above which `doctor` warns. SigV4 rejects signatures from five minutes.
 const MAX_SKEW_SECONDS: f64 = 60.0;
 
-/// Longest text of the server that is shown, in bytes.
+/// Longest string of the server that is shown, in bytes.
 const MAX_SHOWN: usize = 512;
 
-/// Between driver and server.
+/// Size of the pipe between driver and server, in bytes.
 const BUFFER: usize = 64 * 1024;
 
-/// What a user's own `search_path` finds first could tell anything. Temporary things come last, where they are named;
-/// where they are not, they come first (PostgreSQL manual, "Schemas", `pg_temp`).
+/// Query that protects against the user's own `search_path`, whose objects could return anything. `pg_temp`
+/// is searched last if it is listed, otherwise first (PostgreSQL manual, "Schemas", `pg_temp`).
 const TRUST_THE_CATALOG: &str = "set search_path to pg_catalog, pg_temp";
 
-/// `pg_has_role` fails for a role that does not exist, and says yes to superusers for all that do.
+/// Query for user, roles, version, clock and role of the server. `pg_has_role` fails for a role that does not
+/// exist, and is true for superusers and every role that does.
 const LOOK: &str = "select current_user::text, session_user::text, r.rolsuper, \
     array(select g.rolname::text from pg_roles g where g.rolname in ('rds_iam', 'rds_superuser', 'rds_replication') \
           and pg_has_role(current_user, g.oid, 'member')), \
@@ -62,12 +63,12 @@ pub(super) async fn examine(
         Ok(Err(error)) => error.to_string(),
         Err(_) => "no answer in time".to_owned(),
     };
-    let remedy = "The login works; look at the server's log for why a simple query does not.";
+    let remedy = "The login works, but a simple query does not; check the server's log.";
     report.fail(ChainLink::CurrentUser, LinkProblem::new(printable(&problem, 512), remedy));
-    report.skip_all(&LINKS[1..], "not tried: the session does not answer");
+    report.skip_all(&LINKS[1..], "not tried: the session did not answer");
 }
 
-/// One question, and a polite end.
+/// Sends one query and terminates the session properly.
 async fn look(upstream: UpstreamSession) -> Result<Row, tokio_postgres::Error> {
     let (ours, theirs) = tokio::io::duplex(BUFFER);
     let bridge = tokio::spawn(bridge(theirs, upstream));
@@ -87,8 +88,8 @@ async fn ask(client: &Client) -> Result<Row, tokio_postgres::Error> {
     client.query_one(LOOK, &[]).await
 }
 
-/// The driver begins with a login of its own. It is told what the server has said to ours: so there is one login, one
-/// session, and the driver never sees the token.
+/// Connects the driver with the session. The driver begins with its own login and gets the server's messages
+/// of ours. So there is one login and one session, and the driver never sees the token.
 async fn bridge(mut driver: DuplexStream, mut upstream: UpstreamSession) -> std::io::Result<()> {
     let length = driver.read_u32().await?;
     let rest = u64::from(length.saturating_sub(4));
@@ -121,7 +122,7 @@ fn tell(
     } else {
         let found = format!("current_user is \"{shown}\", session_user \"{}\"", printable(&session, 63));
         let remedy =
-            "Look for ALTER ROLE … SET role: the session is not the user that the audit record names.";
+            "Check for ALTER ROLE … SET role: the session's user is not the user in the audit record.";
         report.fail(ChainLink::CurrentUser, LinkProblem::new(found, remedy));
     }
     rds_iam(&roles, has_iam, grant.db_user(), report);
@@ -130,13 +131,16 @@ fn tell(
     let ours = clock.now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
     let skew = theirs - ours;
     if skew.abs() > MAX_SKEW_SECONDS {
-        let found = format!("the server's clock is {skew:+.0} s from ours");
+        let found = format!("the server's clock is {skew:+.0} s from this machine's");
         report.warn(
             ChainLink::Clock,
-            LinkProblem::new(found, "Set this machine's clock by NTP: tokens and signatures have times."),
+            LinkProblem::new(
+                found,
+                "Synchronize this machine's clock (NTP): tokens and signatures contain times.",
+            ),
         );
     } else {
-        report.ok(ChainLink::Clock, format!("{skew:+.1} s from ours"));
+        report.ok(ChainLink::Clock, format!("{skew:+.1} s from this machine's"));
     }
     match (recovering, read_only) {
         (true, _) => report.ok(ChainLink::Writer, "a reader: writes are refused"),
@@ -166,6 +170,6 @@ fn privileges(superuser: bool, roles: &[String], powers: &[String], report: &mut
         return report.ok(ChainLink::Privileges, "an ordinary user");
     }
     let found = printable(&format!("the user is {}", more.join(", ")), MAX_SHOWN);
-    let remedy = "Give people ordinary users: whoever has the token has all of this.";
+    let remedy = "Give people ordinary users: anyone with the token has all of these privileges.";
     report.warn(ChainLink::Privileges, LinkProblem::new(found, remedy));
 }

@@ -1,4 +1,4 @@
-//! What can be seen without a network: the configuration, its files, what clients are shown.
+//! Doctor: checks without a network: the configuration, its files, the listeners' certificates.
 
 use std::time::SystemTime;
 
@@ -9,7 +9,7 @@ use crate::commands::check;
 use crate::config::{ClusterSettings, Config, ListenSettings, PinMode};
 use crate::net::certificate::CertificateFacts;
 
-/// Names of databases in AWS end with one of these; the certificate and the IAM token are for such a name.
+/// Suffixes of AWS's database names. The certificate and the IAM token are for such a name.
 const AWS_SUFFIXES: [&str; 4] = [".amazonaws.com", ".amazonaws.com.cn", ".amazonaws.eu", ".on.aws"];
 
 pub(super) fn config(config: &Config, report: &mut DoctorReport<'_>) {
@@ -29,7 +29,7 @@ pub(super) fn config(config: &Config, report: &mut DoctorReport<'_>) {
     }
 }
 
-/// What works and could be better.
+/// Findings that work but could be better.
 fn lint(cluster: &ClusterSettings) -> Vec<(String, &'static str)> {
     let (name, host) = (&cluster.name, cluster.endpoint.host());
     let mut notes = Vec::new();
@@ -48,7 +48,7 @@ fn lint(cluster: &ClusterSettings) -> Vec<(String, &'static str)> {
     }
     if cluster.pin == PinMode::None {
         notes.push((
-            format!("cluster {name} has pin = \"none\": the role alone decides who may become whom"),
+            format!("cluster {name} has pin = \"none\": only the role's policy limits the database users"),
             "Leave pin out, or set it to \"session-policy\".",
         ));
     }
@@ -66,7 +66,7 @@ pub(super) fn listeners(listeners: &[ListenSettings], now: SystemTime, report: &
                     certificates: &certificates,
                     remedy: &format!("Put a new certificate into {path} and reload."),
                     matters: "Clients that check certificates, as they should, cannot connect.",
-                    order: Some("Some clients put no chain together themselves."),
+                    order: Some("Some clients do not build the chain themselves."),
                 };
                 chain.tell(ChainLink::ListenerCertificate, "", now, report);
             }

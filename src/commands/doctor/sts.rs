@@ -1,4 +1,4 @@
-//! STS: its endpoint, the call, and the token that is signed with what it gives.
+//! Doctor: STS endpoint, the STS call, and the IAM token signed with its result.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +25,7 @@ use crate::session::outcome::LoginError;
 
 pub(super) const LINKS: [ChainLink; 3] = [ChainLink::StsEndpoint, ChainLink::Sts, ChainLink::IamToken];
 
-/// The IAM token, if STS and the signer give one.
+/// Checks STS and signs the IAM token, if possible.
 pub(super) async fn examine(
     jwt: Jwt,
     grant: &Grant,
@@ -43,7 +43,7 @@ pub(super) async fn examine(
                 ChainLink::StsEndpoint,
                 LinkProblem::new(error.to_string(), "Correct cluster.sts_ca_file."),
             );
-            report.skip_all(&LINKS[1..], "not tried: there is no client for STS");
+            report.skip_all(&LINKS[1..], "not tried: the STS client could not be built");
             return None;
         }
     };
@@ -100,14 +100,14 @@ pub(super) async fn examine(
     }
 }
 
-/// TCP to the endpoint, or to the proxy and through it; TLS is part of the call.
+/// Connects to the endpoint by TCP, or through the proxy; TLS is part of the call.
 async fn endpoint(client: &HttpsClient, grant: &Grant, report: &mut DoctorReport<'_>) -> bool {
     let url = &grant.cluster().sts_endpoint_url;
     let host = url.host_str().unwrap_or_default();
     let named = format!("{host}:{}", url.port_or_known_default().unwrap_or(443));
     let problem = match client.reach(url.as_str()).await {
         Ok(Reached { addr, through_proxy }) => {
-            let how = if through_proxy { "is reached through the proxy" } else { "takes connections" };
+            let how = if through_proxy { "is reached through the proxy" } else { "accepts connections" };
             report.ok(ChainLink::StsEndpoint, format!("{named} {how} at {addr}"));
             return true;
         }
@@ -116,7 +116,7 @@ async fn endpoint(client: &HttpsClient, grant: &Grant, report: &mut DoctorReport
     let remedy = if problem.to_string().contains("through the proxy") {
         "Let the proxy of egress.proxy connect to STS, or write STS into egress.no_proxy."
     } else {
-        "Let this machine reach STS on port 443, or set cluster.sts_endpoint_url to a VPC endpoint of STS. STS has to be \
+        "Allow this machine to reach STS on port 443, or set cluster.sts_endpoint_url to a VPC endpoint of STS. STS has to be \
          active in the Region."
     };
     report.fail(ChainLink::StsEndpoint, LinkProblem::new(format!("{named}: {problem}"), remedy));

@@ -1,4 +1,4 @@
-//! What STS's answers mean for this very token and configuration, and what to change where.
+//! Doctor: cause and remedy of STS errors for this token and configuration.
 
 use super::LinkProblem;
 use super::access::AwsClaims;
@@ -13,8 +13,8 @@ pub(super) fn explain(error: &StsError, grant: &Grant, aws_claims: &AwsClaims) -
         StsError::Misconfigured { code, message } => misconfigured(code, message, grant, aws_claims),
         StsError::Unavailable(why) => unavailable(why, grant),
         StsError::BadResponse(_) => (
-            "The answer is not one that STS gives; nothing of it was used.".to_owned(),
-            "Check cluster.sts_endpoint_url and whatever stands between here and STS.".to_owned(),
+            "The answer is not a valid STS answer; it was not used.".to_owned(),
+            "Check cluster.sts_endpoint_url and any proxy or load balancer in front of STS.".to_owned(),
         ),
     };
     LinkProblem::new(found, remedy).because(cause)
@@ -31,14 +31,14 @@ fn compared(aws_claims: &AwsClaims) -> String {
 fn refused(code: &str, message: &str, grant: &Grant, aws_claims: &AwsClaims) -> (String, String) {
     let (role, account) = (grant.role().as_str(), grant.role().account());
     let issuer = grant.issuer().as_str();
-    let said = |text: &str| message.contains(text);
+    let says = |text: &str| message.contains(text);
     let printed = "`pgpassport policy` prints it";
     let (cause, remedy) = match code {
-        "AccessDenied" if said("sts:TagSession") => (
+        "AccessDenied" if says("sts:TagSession") => (
             format!("The token carries session tags, and the trust policy of {role} does not allow them, or not these."),
             format!("Let the trust policy allow sts:TagSession with the tag dbuser; {printed} with --session-tag."),
         ),
-        "AccessDenied" if said("sts:SetSourceIdentity") => (
+        "AccessDenied" if says("sts:SetSourceIdentity") => (
             format!("The token carries https://aws.amazon.com/source_identity, and {role} does not allow that."),
             "Let the trust policy allow sts:SetSourceIdentity, or the identity provider leave that claim out.".to_owned(),
         ),
@@ -54,15 +54,15 @@ fn refused(code: &str, message: &str, grant: &Grant, aws_claims: &AwsClaims) -> 
                 if aws_claims.tags { " with --session-tag" } else { "" }
             ),
         ),
-        "InvalidIdentityToken" if said("No OpenIDConnect provider") => (
+        "InvalidIdentityToken" if says("No OpenIDConnect provider") => (
             format!("The issuer is not registered in account {account}, or under a URL that differs in a slash."),
             format!("Register {issuer} as an IAM OIDC provider in the account of the role; {printed}."),
         ),
-        "InvalidIdentityToken" if said("audience") => (
+        "InvalidIdentityToken" if says("audience") => (
             format!("The provider in IAM does not know {}.", compared(aws_claims)),
             format!("Add that value to the client ids of the IAM OIDC provider; {printed} with --audience."),
         ),
-        "InvalidIdentityToken" if said("thumbprint") => (
+        "InvalidIdentityToken" if says("thumbprint") => (
             "The issuer's certificate is not from a public authority, or its chain is out of order, and the thumbprint \
              in IAM is another one."
                 .to_owned(),
@@ -70,7 +70,7 @@ fn refused(code: &str, message: &str, grant: &Grant, aws_claims: &AwsClaims) -> 
              thumbprint in IAM."
                 .to_owned(),
         ),
-        "InvalidIdentityToken" if said("openid-configuration") => (
+        "InvalidIdentityToken" if says("openid-configuration") => (
             "STS cannot use the issuer's discovery document.".to_owned(),
             format!("{issuer}/.well-known/openid-configuration has to be reachable from the internet, with this issuer."),
         ),
@@ -80,17 +80,17 @@ fn refused(code: &str, message: &str, grant: &Grant, aws_claims: &AwsClaims) -> 
         ),
         "InvalidIdentityToken" => (
             "STS could not verify the token with the issuer's keys.".to_owned(),
-            "Read STS's words; the issuer's keys have to be public, at most 100 of a kind.".to_owned(),
+            "Read the message from STS; the issuer's keys have to be public, at most 100 of a type.".to_owned(),
         ),
         "ExpiredTokenException" | "ExpiredToken" => (
             "By the clock of STS the token has expired, or it was issued about a day ago.".to_owned(),
             "Get a fresh token, and compare this machine's clock with the time (NTP).".to_owned(),
         ),
         "IDPRejectedClaim" => (
-            "The identity provider told STS that the token is not valid any more.".to_owned(),
-            "Get a fresh token; look at the identity provider for a revoked session.".to_owned(),
+            "The identity provider reported to STS that the token is no longer valid.".to_owned(),
+            "Get a fresh token; check the identity provider for a revoked session.".to_owned(),
         ),
-        _ => ("STS refuses with a code that has no explanation here.".to_owned(), "Read STS's words.".to_owned()),
+        _ => ("STS refuses with an error code that doctor does not know.".to_owned(), "Read the message from STS.".to_owned()),
     };
     (cause, remedy)
 }
@@ -107,18 +107,18 @@ fn misconfigured(code: &str, message: &str, grant: &Grant, aws_claims: &AwsClaim
             "Let tokens carry fewer session tags, or set cluster.pin = \"session-tag\".".to_owned(),
         ),
         "MalformedPolicyDocument" => (
-            "STS does not take the session policy.".to_owned(),
+            "STS rejects the session policy.".to_owned(),
             "Check cluster.resource_id and cluster.region; if they are right, report it.".to_owned(),
         ),
         _ if message.contains("DurationSeconds") || !aws_claims.tags => (
-            "STS does not take a parameter of the call, most often cluster.sts_duration.".to_owned(),
+            "STS rejects a parameter of the call, most often cluster.sts_duration.".to_owned(),
             format!("Raise the maximum session duration of {role}, or shorten cluster.sts_duration."),
         ),
         _ => (
-            "STS does not take a parameter of the call, most likely the token's session tags: a value has at most 256 \
+            "STS rejects a parameter of the call, most likely the token's session tags: a value has at most 256 \
              letters, digits, spaces and _.:/=+-@."
                 .to_owned(),
-            "Let the identity provider write other tags, or none.".to_owned(),
+            "Configure the identity provider to write other tags, or none.".to_owned(),
         ),
     }
 }
@@ -133,13 +133,15 @@ fn unavailable(why: &str, grant: &Grant) -> (String, String) {
         return (
             "STS cannot fetch the issuer's keys: it is not public, slow (over 5 s), or limits STS."
                 .to_owned(),
-            format!("Let the internet reach {issuer} at https on port 443, discovery and keys."),
+            format!(
+                "Make discovery and keys of {issuer} reachable from the internet, over HTTPS on port 443."
+            ),
         );
     }
     if why.contains("Throttl") || why.contains("TooMany") || why.contains("Rate exceeded") {
         return (
-            "STS asks to come back later: too many calls from this account and Region.".to_owned(),
-            "Try again; if it stays, look for others who call STS, and ask AWS for a higher limit."
+            "STS throttles: too many calls from this account and Region.".to_owned(),
+            "Try again; if it persists, look for other callers of STS, and ask AWS for a higher limit."
                 .to_owned(),
         );
     }
@@ -148,10 +150,10 @@ fn unavailable(why: &str, grant: &Grant) -> (String, String) {
             "The certificate that is shown for STS is not trusted: an authority that this machine does not know, or \
              something between here and STS that opens TLS."
                 .to_owned(),
-            "Set cluster.sts_ca_file to the authorities that sign it, or let calls to STS pass unopened.".to_owned(),
+            "Set cluster.sts_ca_file to the authorities that sign it, or exempt calls to STS from TLS inspection.".to_owned(),
         );
     }
-    if why.contains("not STS's") {
+    if why.contains("not an answer from STS") {
         return (
             "Something between here and STS answers in its place, for example a proxy or a load balancer."
                 .to_owned(),

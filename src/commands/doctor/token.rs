@@ -1,4 +1,4 @@
-//! The token against every rule, each with what it says and what is expected. The token itself is never shown.
+//! Doctor: the token against every rule, with actual and expected values. The token itself is never shown.
 
 use serde_json::{Map, Value};
 use std::sync::Arc;
@@ -31,7 +31,7 @@ const LINKS: [ChainLink; 6] = [
     ChainLink::TokenClaims,
 ];
 
-/// The file that the token is in.
+/// Checks the permissions of the token file.
 pub(super) fn source(source: &TokenSource, report: &mut DoctorReport<'_>) {
     match source {
         TokenSource::StandardInput => report.ok(ChainLink::TokenFile, "standard input"),
@@ -45,7 +45,7 @@ pub(super) fn source(source: &TokenSource, report: &mut DoctorReport<'_>) {
             let path = path.display().to_string();
             let found = format!("others can read {}", shown(&path));
             let remedy = format!(
-                "chmod 0600 {}: whoever has the token can log in with it until it expires.",
+                "chmod 0600 {}: anyone with the token can log in until it expires.",
                 shell_word(&path)
             );
             report.warn(ChainLink::TokenFile, LinkProblem::new(found, remedy));
@@ -53,7 +53,7 @@ pub(super) fn source(source: &TokenSource, report: &mut DoctorReport<'_>) {
     }
 }
 
-/// The claims, if the product's own verification accepts the token.
+/// Checks the token. Returns the claims if the verifier of a login accepts it.
 pub(super) async fn examine(
     jwt: &Jwt,
     issuers: &[IssuerSettings],
@@ -68,7 +68,7 @@ pub(super) async fn examine(
             let blamed = link_of(&fault);
             for link in LINKS {
                 if link == blamed {
-                    report.fail(link, trouble(&fault, None, issuers));
+                    report.fail(link, problem_of(&fault, None, issuers));
                 } else {
                     report.skip(link, "not tried: the token cannot be read");
                 }
@@ -88,7 +88,7 @@ pub(super) async fn examine(
         match faults.find(|fault| link_of(fault) == link) {
             Some(fault) => {
                 let why = LoginError::Verify(fault.clone());
-                let problem = trouble(fault, Some(&look), issuers).by_clock(&why, outgoing.clocks());
+                let problem = problem_of(fault, Some(&look), issuers).by_clock(&why, outgoing.clocks());
                 report.fail(link, problem);
             }
             None => fine(link, jwt, &look, verdict.as_ref(), clock, report),
@@ -98,7 +98,7 @@ pub(super) async fn examine(
     verdict?.ok()
 }
 
-/// The verdict of a login's own verifier.
+/// Result of the verifier that logins use.
 async fn verify(
     jwt: &Jwt,
     settings: &IssuerSettings,
@@ -132,7 +132,7 @@ fn fine(
         ChainLink::TokenSignature => match verdict {
             None => report.skip(link, "not tried: the issuer's keys could not be fetched"),
             Some(Err(VerifyError::Unverified(_))) => {
-                report.skip(link, "not tried: the token was refused before its signature was looked at");
+                report.skip(link, "not tried: the token was refused before its signature was checked");
             }
             Some(_) => report.ok(link, format!("made by a key of issuer {}", settings.name)),
         },
@@ -253,8 +253,12 @@ fn link_of_claims(fault: &ClaimFault) -> ChainLink {
     }
 }
 
-/// What a client would be told, and the exact cause, which it would not.
-fn trouble(fault: &VerifyError, look: Option<&TokenReport<'_>>, issuers: &[IssuerSettings]) -> LinkProblem {
+/// The error that a client would get, and the exact cause, which a client would not.
+fn problem_of(
+    fault: &VerifyError,
+    look: Option<&TokenReport<'_>>,
+    issuers: &[IssuerSettings],
+) -> LinkProblem {
     let refusal = explain(&LoginError::Verify(fault.clone()));
     let hint = hint_of(&refusal);
     let VerifyError::Unverified(token_fault) = fault else { return with_cause(fault, refusal.detail, hint) };
@@ -274,13 +278,13 @@ fn trouble(fault: &VerifyError, look: Option<&TokenReport<'_>>, issuers: &[Issue
             "Get a fresh token. If that does not help, the token is from another issuer with the same iss, or the \
              issuer does not publish the key it signs with.",
         )
-        .because("The key was rotated away, or was never the issuer's."),
+        .because("The issuer has removed the key, or never had it."),
         TokenFault::TooManyKeys { .. } => LinkProblem::new(fault.to_string(), hint),
         TokenFault::BadSignature => LinkProblem::new(
             fault.to_string(),
-            "Take the token whole and unchanged, with all three parts, from the issuer itself.",
+            "Copy the token from the issuer complete and unchanged, with all three parts.",
         )
-        .because("The issuer has a key of this name, and it did not sign these bytes."),
+        .because("The issuer has a key with this id, but it did not sign this token."),
         _ => with_cause(fault, refusal.detail, hint),
     }
 }

@@ -1,4 +1,4 @@
-//! The database: its addresses, a connection, its certificate, the login.
+//! Doctor: the database's addresses, connection, certificate, and login.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -22,13 +22,13 @@ use crate::secret::IamToken;
 use crate::session::explain::explain;
 use crate::session::outcome::LoginError;
 
-/// Longest text of the server that is shown, in bytes.
+/// Longest string of the server that is shown, in bytes.
 const MAX_SHOWN: usize = 512;
 
-const SERVERS_WORDS: &str = "The server itself says no, in these words.";
+const SERVERS_WORDS: &str = "The server refused with this message.";
 
-/// The server has one text for every reason.
-const IAM_SAYS_NO: &str = "One of these, in the order of likelihood: the role's permission policy has to allow rds-db:connect \
+/// Remedy for a refused IAM token. The server sends the same message for every reason.
+const IAM_REFUSED: &str = "One of these, in the order of likelihood: the role's permission policy has to allow rds-db:connect \
     as this user on the database's resource id (`pgpassport policy` prints it); cluster.resource_id has to be that id, as \
     the session policy is made of it; cluster.endpoint has to be host and port as AWS shows them; this machine's clock \
     has to be right. The database's log export iam-db-auth-error names the reason.";
@@ -38,7 +38,7 @@ const RENEW: &str =
 
 pub(super) const LINKS: [ChainLink; 4] = [ChainLink::Dns, ChainLink::Tcp, ChainLink::Tls, ChainLink::Login];
 
-/// A verified connection to the database, if there is one.
+/// Opens a verified connection to the database, if possible.
 pub(super) async fn dial(
     grant: &Grant,
     wait: Duration,
@@ -115,18 +115,18 @@ fn unreachable(error: &DialError, report: &mut DoctorReport<'_>) {
             report.skip(ChainLink::Tls, "not tried: there is no connection");
         }
         DialError::Handshake { .. } => {
-            report.ok(ChainLink::Tcp, "the port takes connections");
+            report.ok(ChainLink::Tcp, "the port accepts connections");
             let remedy = "Try again in a moment: the server is starting, stopping or overloaded. If it stays, look at its log, \
                           and at what stands between.";
             report.fail(ChainLink::Tls, LinkProblem::new(found, remedy));
         }
         DialError::NoTls(_) | DialError::NotPostgres(_) => {
-            report.ok(ChainLink::Tcp, "the port takes connections");
-            let remedy = "Check host and port of cluster.endpoint and cluster.hostaddr: this is no RDS server with TLS.";
+            report.ok(ChainLink::Tcp, "the port accepts connections");
+            let remedy = "Check host and port of cluster.endpoint and cluster.hostaddr: the server is not an RDS server with TLS.";
             report.fail(ChainLink::Tls, LinkProblem::new(found, remedy));
         }
         DialError::Tls { problem, .. } => {
-            report.ok(ChainLink::Tcp, "the port takes connections");
+            report.ok(ChainLink::Tcp, "the port accepts connections");
             let remedy = if problem.contains("not valid for") {
                 "Write cluster.endpoint as AWS shows it (never a CNAME); an address to dial instead goes into hostaddr."
             } else if problem.contains("ALPN") {
@@ -143,7 +143,7 @@ fn unreachable(error: &DialError, report: &mut DoctorReport<'_>) {
     }
 }
 
-/// The session of the granted user, at its first ReadyForQuery.
+/// Logs in as the granted user, up to the first ReadyForQuery.
 pub(super) async fn log_in(
     grant: &Grant,
     dialed: Option<Dialed>,
@@ -155,7 +155,7 @@ pub(super) async fn log_in(
         report.skip(ChainLink::Login, "not tried: it takes a verified connection and an IAM token");
         return None;
     };
-    // The name shows in pg_stat_activity.
+    // Visible in pg_stat_activity.
     let startup = StartupParams::parse(b"\0\x03\0\0user\0doctor\0application_name\0pgpassport doctor\0\0");
     let startup = match startup {
         Ok(startup) => startup,
@@ -185,7 +185,7 @@ pub(super) async fn log_in(
             let found = format!("the server did not finish the login within {} s", patience.as_secs());
             report.fail(
                 ChainLink::Login,
-                LinkProblem::new(found, "Try again; look at the server's load and log."),
+                LinkProblem::new(found, "Try again; check the server's load and log."),
             );
             None
         }
@@ -214,14 +214,14 @@ fn refused(error: UpstreamLoginError, grant: &Grant, clocks: &PeerClocks) -> Lin
     problem.by_clock(&why, clocks)
 }
 
-/// The remedy for a refusal of the server, where it is not the hint that a client gets.
+/// Remedy for a refusal of the server, if it differs from the hint that a client gets.
 fn remedy(error: &ServerError, grant: &Grant) -> Option<String> {
     let user = sql_identifier(grant.db_user().as_str());
     let database = sql_identifier(grant.database().as_str());
     match (error.sqlstate.as_str(), error.class(), error.step) {
         ("3D000", _, _) => Some("Name another database with --database, or create this one.".to_owned()),
         ("42501", _, _) => Some(format!("GRANT CONNECT ON DATABASE {database} TO {user};")),
-        (_, "28", LoginStep::Token) => Some(IAM_SAYS_NO.to_owned()),
+        (_, "28", LoginStep::Token) => Some(IAM_REFUSED.to_owned()),
         (_, "28", LoginStep::Authenticated) => Some(format!(
             "The server takes the token and not the user. For a role without LOGIN: ALTER ROLE {user} LOGIN;"
         )),

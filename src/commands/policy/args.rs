@@ -1,4 +1,4 @@
-//! The command line of `pgpassport policy`.
+//! Command line of `pgpassport policy`.
 
 use std::net::IpAddr;
 
@@ -10,7 +10,7 @@ use super::{
 use crate::config::Config;
 use crate::names::DbUser;
 
-/// What `pgpassport policy` can be told.
+/// Arguments of `pgpassport policy`.
 #[derive(Clone, Debug, Default, Args)]
 pub struct PolicyArgs {
     /// Print what this cluster needs [default: all clusters].
@@ -44,7 +44,7 @@ pub struct PolicyArgs {
 }
 
 impl PolicyArgs {
-    /// What is to be printed for `config`.
+    /// The output for `config`.
     pub fn print(self, config: &Config) -> Result<String, PlanError> {
         let source = match (self.source_ip.is_empty(), self.source_vpce.is_empty()) {
             (true, true) => SourceRestriction::Anywhere,

@@ -1,4 +1,4 @@
-//! The IAM documents themselves: who may assume a role, and what the role may do.
+//! IAM policy documents: trust policy and permission policy of a role.
 
 use std::collections::BTreeMap;
 
@@ -8,38 +8,38 @@ use crate::aws::session_policy::login_permission;
 use crate::config::ClusterSettings;
 use crate::names::{Issuer, RoleArn};
 
-/// The tag that pins a session to its database user.
+/// Session tag that pins a session to its database user.
 pub(super) const TAG: &str = "dbuser";
 
-/// The policy language with variables (IAM user guide, "IAM JSON policy elements: Version").
+/// Version of the policy language with variables (IAM user guide, "IAM JSON policy elements: Version").
 const VERSION: &str = "2012-10-17";
 
-/// From where the role may be assumed. STS sees either the address of a caller that comes over the internet, or the
-/// VPC endpoint that it comes through, and never both (IAM user guide, "Network condition keys for federated
+/// Network from which the role may be assumed. STS sees either the address of a caller on the internet or the
+/// VPC endpoint that the call uses, never both (IAM user guide, "Network condition keys for federated
 /// principals").
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum SourceRestriction {
-    /// From everywhere.
+    /// No restriction.
     #[default]
     Anywhere,
-    /// From these addresses or networks in CIDR notation.
+    /// Only these addresses or networks, in CIDR notation.
     Ip(Vec<String>),
-    /// Through these VPC endpoints of STS.
+    /// Only these VPC endpoints of STS.
     Vpce(Vec<String>),
 }
 
-/// What session tags the tokens may bring.
+/// Session tags of the tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SessionTags {
-    /// None: a token that carries some is refused.
+    /// Not allowed: a token with tags is refused.
     Refused,
-    /// The tag `dbuser`, if they have it.
+    /// The tag `dbuser` is allowed.
     Allowed,
-    /// They must bring it.
+    /// The tag `dbuser` is required.
     Demanded,
 }
 
-/// An IAM policy document. Its JSON has the customary order of members.
+/// An IAM policy document. Its JSON has the customary member order.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct PolicyDocument {
@@ -66,7 +66,7 @@ struct Principal {
     federated: String,
 }
 
-/// One text, or a list of them.
+/// One string, or a list of strings.
 #[derive(Clone, Debug)]
 struct OneOrMany(Vec<String>);
 
@@ -80,25 +80,26 @@ impl Serialize for OneOrMany {
 }
 
 impl PolicyDocument {
-    /// The document as it is pasted.
+    /// The document as JSON to paste.
     pub fn json(&self) -> String {
-        // Texts under text keys: nothing in it can fail to be written.
+        // Strings only, so serialization cannot fail.
         serde_json::to_string_pretty(self).unwrap_or_default()
     }
 }
 
-/// The issuer as IAM writes it in ARNs and in the names of condition keys: without the scheme, with every slash.
+/// The issuer as in ARNs and condition keys of IAM: without the scheme, with every slash.
 pub(super) fn provider_name(issuer: &Issuer) -> &str {
     let url = issuer.as_str();
     url.strip_prefix("https://").or_else(|| url.strip_prefix("http://")).unwrap_or(url)
 }
 
-/// Google needs no registration: IAM knows it by this name (IAM user guide, "AWS JSON policy elements: Principal").
+/// True for Google, which needs no registration: IAM has it built in (IAM user guide, "AWS JSON policy
+/// elements: Principal").
 pub(super) fn is_built_in(issuer: &Issuer) -> bool {
     issuer.as_str() == "https://accounts.google.com"
 }
 
-/// The principal that stands for the issuer in the account of `role`.
+/// Principal of the issuer in the account of `role`.
 pub(super) fn provider_arn(role: &RoleArn, issuer: &Issuer) -> String {
     let name = provider_name(issuer);
     if is_built_in(issuer) {
@@ -107,14 +108,14 @@ pub(super) fn provider_arn(role: &RoleArn, issuer: &Issuer) -> String {
     format!("arn:{}:iam::{}:oidc-provider/{name}", role.partition(), role.account())
 }
 
-/// One issuer whose people may assume a role.
+/// An issuer whose people may assume a role.
 pub(super) struct TrustedIssuer<'a> {
     pub(super) issuer: &'a Issuer,
     pub(super) audiences: &'a [String],
     pub(super) tags: SessionTags,
 }
 
-/// Who may assume `role`.
+/// Trust policy of `role`.
 pub(super) fn trust(
     role: &RoleArn,
     trusted: &[TrustedIssuer<'_>],
@@ -167,14 +168,14 @@ fn add(conditions: &mut Conditions, operator: &'static str, key: String, values:
     conditions.entry(operator).or_default().insert(key, OneOrMany(values.to_vec()));
 }
 
-/// Where people may log in, one for each cluster.
+/// Databases to which people may log in, one per cluster.
 pub(super) struct LoginScope<'a> {
     pub(super) cluster: &'a ClusterSettings,
     pub(super) resource_id: &'a str,
     pub(super) by_tag: bool,
 }
 
-/// What `role` may do: a statement for each action.
+/// Permission policy of `role`: one statement per action.
 pub(super) fn permission(role: &RoleArn, reach: &[LoginScope<'_>]) -> PolicyDocument {
     let mut actions: BTreeMap<&'static str, Vec<String>> = BTreeMap::new();
     for cluster in reach {
@@ -188,6 +189,6 @@ pub(super) fn permission(role: &RoleArn, reach: &[LoginScope<'_>]) -> PolicyDocu
         let resource = Some(OneOrMany(resources));
         PolicyStatement { effect: "Allow", principal: None, action, resource, condition: Conditions::new() }
     };
-    // Those of RDS first, as they are the usual ones.
+    // RDS first, because it is more common.
     PolicyDocument { version: VERSION, statement: actions.into_iter().rev().map(statement).collect() }
 }

@@ -1,11 +1,11 @@
-//! How each identity provider is told to put the database user into its tokens.
+//! Instructions per identity provider for writing the database user into tokens.
 
 use clap::ValueEnum;
 use url::Url;
 
 use crate::names::Issuer;
 
-/// A make of identity provider.
+/// An identity provider product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum IdentityProvider {
     /// Okta, a custom authorization server.
@@ -24,26 +24,26 @@ pub enum IdentityProvider {
     Other,
 }
 
-/// What to do at one issuer.
+/// Instructions for one issuer.
 #[derive(Clone, Debug)]
 pub struct IdpRecipe {
     /// The operator's name for the issuer.
     pub issuer: String,
-    /// What it is.
+    /// Name of the product.
     pub idp: &'static str,
-    /// Where the long version is, below `docs/idp`.
+    /// Page with the long version, below `docs/idp`.
     pub page: Option<&'static str>,
-    /// What to do, in order.
+    /// Instructions, in order.
     pub steps: Vec<String>,
-    /// What to paste there.
+    /// Configuration to paste.
     pub snippet: Option<String>,
 }
 
-/// The flattened form of the tag's claim (IAM user guide, "Pass session tags using `AssumeRoleWithWebIdentity`").
+/// Flattened form of the tag's claim (IAM user guide, "Pass session tags using `AssumeRoleWithWebIdentity`").
 const FLAT_TAG: &str = "https://aws.amazon.com/tags/principal_tags/dbuser";
 
 impl IdentityProvider {
-    /// What the issuer's URL looks like.
+    /// Guesses the product from the issuer's URL.
     pub fn of(issuer: &Issuer) -> Self {
         let Ok(url) = Url::parse(issuer.as_str()) else { return Self::Other };
         let host = url.host_str().unwrap_or_default();
@@ -65,7 +65,7 @@ impl IdentityProvider {
         }
     }
 
-    /// Its name.
+    /// Name of the product.
     pub fn label(self) -> &'static str {
         match self {
             Self::Okta => "Okta",
@@ -78,7 +78,7 @@ impl IdentityProvider {
         }
     }
 
-    /// Whether its tokens usually have `azp`.
+    /// True if its tokens usually contain `azp`.
     pub fn sends_azp(self) -> bool {
         matches!(self, Self::Entra | Self::Keycloak | Self::Auth0 | Self::Google)
     }
@@ -95,7 +95,7 @@ impl IdentityProvider {
         }
     }
 
-    /// What makes its tokens carry `claims`, and the tag `dbuser` where one is wanted.
+    /// Instructions for tokens with `claims`, and with the tag `dbuser` if `tag` is set.
     pub fn recipe(self, issuer: &str, claims: &[String], tag: bool) -> IdpRecipe {
         let (mut steps, snippet) = match self {
             Self::Okta => okta(claims, tag),
@@ -122,7 +122,7 @@ fn named(claims: &[String]) -> String {
     claims.iter().map(|claim| format!("\"{claim}\"")).collect::<Vec<_>>().join(", ")
 }
 
-/// The claims that no provider writes by itself.
+/// Claims that no provider writes by default.
 fn extra(claims: &[String]) -> Vec<&str> {
     claims.iter().map(String::as_str).filter(|claim| *claim != "sub").collect()
 }

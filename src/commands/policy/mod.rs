@@ -1,5 +1,5 @@
-//! `pgpassport policy`: everything that has to be set up outside for this very configuration, ready to paste. It
-//! asks no network.
+//! `pgpassport policy`: everything that has to be set up in AWS, the database and the identity provider for
+//! this configuration, ready to paste. Makes no network calls.
 
 mod args;
 mod documents;
@@ -21,110 +21,110 @@ pub use self::render::{PlanFormat, PlanPart, render};
 use crate::config::{ClusterSettings, Config, EndpointKind, IssuerSettings};
 use crate::names::{DbUser, RoleArn};
 
-/// Longest session of a role that nobody has changed (IAM user guide, "Modify the maximum session duration").
+/// Default maximum session duration of a role (IAM user guide, "Modify the maximum session duration").
 const USUAL_SESSION_SECONDS: u64 = 3_600;
 
-/// Stands where the configuration does not say which database is meant. It is no resource id, so a policy with it
-/// lets nobody in.
+/// Placeholder if the configuration does not identify the database. It is not a resource id, so a policy with
+/// it allows nobody.
 const NO_RESOURCE_ID: &str = "RESOURCE-ID";
 
-/// What the caller wants besides what the configuration says.
+/// Options of the command line.
 #[derive(Clone, Debug, Default)]
 pub struct PlanOptions {
-    /// This cluster alone.
+    /// Only this cluster.
     pub cluster: Option<String>,
-    /// From where roles may be assumed.
+    /// Network restriction of the roles.
     pub source: SourceRestriction,
-    /// Pin by session tag, whatever `cluster.pin` says.
+    /// Pin by session tag, regardless of `cluster.pin`.
     pub session_tag: bool,
-    /// What STS compares, as `value` or `issuer=value`; `issuer.audience` where there is none.
+    /// Audiences for STS, as `value` or `issuer=value`. Default: `issuer.audience`.
     pub audiences: Vec<String>,
-    /// Database users to create; an example when there is none.
+    /// Database users to create. Default: an example.
     pub users: Vec<DbUser>,
-    /// Whose claim recipe; guessed from the issuer's URL when absent.
+    /// Identity provider of the claim recipe. Default: guessed from the issuer's URL.
     pub idp: Option<IdentityProvider>,
 }
 
-/// All of it.
+/// The whole plan.
 #[derive(Debug)]
 pub struct PolicyPlan {
     /// The identity providers to register.
     pub providers: Vec<ProviderPlan>,
     /// The roles.
     pub roles: Vec<RolePlan>,
-    /// What to run in each database cluster.
+    /// Statements for each database cluster.
     pub databases: Vec<DatabasePlan>,
-    /// How each issuer fills the claims.
+    /// Instructions for the claims of each issuer.
     pub claims: Vec<IdpRecipe>,
 }
 
 /// An identity provider in one account.
 #[derive(Debug)]
 pub struct ProviderPlan {
-    /// The operator's name for the issuer, with the tenant behind it where there are several.
+    /// The operator's name for the issuer, followed by the tenant if there are several.
     pub issuer: String,
-    /// Its URL, byte for byte.
+    /// URL of the issuer, byte for byte.
     pub url: String,
-    /// What it is called in IAM.
+    /// ARN of the provider in IAM.
     pub arn: String,
     /// The account.
     pub account: String,
-    /// What STS compares.
+    /// Audiences that STS compares.
     pub audiences: Vec<String>,
-    /// IAM knows it already; there is nothing to register.
+    /// True if IAM has the provider built in and nothing has to be registered.
     pub built_in: bool,
-    /// What to look out for.
+    /// Notes for the reader.
     pub notes: Vec<String>,
 }
 
 /// A role.
 #[derive(Debug)]
 pub struct RolePlan {
-    /// Its ARN.
+    /// ARN of the role.
     pub arn: RoleArn,
-    /// The clusters that lead to it.
+    /// Clusters that use the role.
     pub clusters: Vec<String>,
-    /// Who may assume it.
+    /// Trust policy.
     pub trust: PolicyDocument,
-    /// What it may do.
+    /// Permission policy.
     pub permission: PolicyDocument,
-    /// Its longest session, where the usual hour is too short.
+    /// Maximum session duration, if the default of one hour is too short.
     pub max_session_seconds: Option<u64>,
-    /// What to look out for.
+    /// Notes for the reader.
     pub notes: Vec<String>,
 }
 
 /// A database cluster.
 #[derive(Debug)]
 pub struct DatabasePlan {
-    /// The operator's name for it.
+    /// The operator's name for the cluster.
     pub cluster: String,
-    /// Where it is.
+    /// Host of the endpoint.
     pub host: String,
-    /// And its port.
+    /// Port of the endpoint.
     pub port: u16,
-    /// To be run by an administrator of the database.
+    /// Statements for an administrator of the database.
     pub statements: Vec<String>,
 }
 
-/// Why there is no plan.
+/// Reason why no plan can be made.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
-    /// `--cluster` names none.
+    /// `--cluster` names an unknown cluster.
     #[error("there is no cluster {wanted:?}; the configuration has {}", known.join(", "))]
     NoCluster {
-        /// What was asked for.
+        /// Requested name.
         wanted: String,
-        /// What there is.
+        /// Configured names.
         known: Vec<String>,
     },
-    /// A single document was wanted where there are several.
-    #[error("there are {0} roles, so one document cannot be meant; name one cluster with --cluster")]
+    /// A single document was requested but there are several.
+    #[error("there are {0} roles, so there is no single document; select a cluster with --cluster")]
     SeveralRoles(usize),
 }
 
 impl PolicyPlan {
-    /// What `config` needs.
+    /// Makes the plan for `config`.
     pub fn new(config: &Config, options: &PlanOptions) -> Result<Self, PlanError> {
         let wanted =
             |cluster: &&ClusterSettings| options.cluster.as_ref().is_none_or(|name| *name == cluster.name);
@@ -149,10 +149,10 @@ impl PolicyPlan {
     }
 }
 
-/// One issuer's people on one cluster.
+/// An issuer whose people use a cluster.
 type Use<'c> = (&'c IssuerSettings, &'c ClusterSettings);
 
-/// Who assumes which role, in the order of the configuration.
+/// The roles and the issuers and clusters that use them, in the order of the configuration.
 fn assumed<'c>(
     issuers: &'c [IssuerSettings],
     clusters: &[&'c ClusterSettings],
@@ -217,13 +217,12 @@ fn provider_notes(issuer: &IssuerSettings, options: &PlanOptions) -> Vec<String>
     let mut notes = Vec::new();
     if url.ends_with('/') {
         notes.push(
-            "The slash at the end is part of the name: check that the ARN in IAM ends with it too."
-                .to_owned(),
+            "The trailing slash is part of the name: check that the ARN in IAM ends with it too.".to_owned(),
         );
     }
     if !url.starts_with("https://") || issuer.private_network {
         notes.push(
-            "AWS STS reads the issuer's keys over the public internet, at https and port 443 only."
+            "AWS STS reads the issuer's keys over the public internet, over HTTPS on port 443 only."
                 .to_owned(),
         );
     }
@@ -255,7 +254,7 @@ fn role_plan(role: RoleArn, uses: &[Use<'_>], all: &[&ClusterSettings], options:
         }
     }
     let demanded = clusters.iter().all(|cluster| by_tag(cluster, options));
-    // Tokens with tags are refused by every role that does not allow sts:TagSession, also where no tag is needed.
+    // A role that does not allow sts:TagSession refuses tokens with tags, even if no tag is needed.
     let tagged = |issuer: &IssuerSettings| {
         all.iter().any(|cluster| cluster.admits(issuer) && by_tag(cluster, options))
     };
@@ -310,15 +309,15 @@ fn role_notes(clusters: &[&ClusterSettings], demanded: bool, options: &PlanOptio
             EndpointKind::Dsql => continue, // its id is in its name
         };
         notes.push(format!(
-            "{NO_RESOURCE_ID} has to be replaced by the resource id of cluster {}, which `aws rds {command}` shows. Set \
+            "Replace {NO_RESOURCE_ID} with the resource id of cluster {}, which `aws rds {command}` shows. Set \
              cluster.resource_id to it, and it stands here.",
             cluster.name
         ));
     }
     if !demanded && options.source == SourceRestriction::Anywhere {
         notes.push(
-            "Whoever has a good token can also assume this role without the proxy and log in as any user of \
-             rds_iam, because dbuser is a star here. --source-ip, --source-vpce or --session-tag shut that way."
+            "Anyone with a valid token can call STS directly, bypass the proxy, and log in as any user with \
+             rds_iam, because this policy allows dbuser:*. Close that path with --source-ip, --source-vpce or --session-tag."
                 .to_owned(),
         );
     }
@@ -339,12 +338,12 @@ fn role_notes(clusters: &[&ClusterSettings], demanded: bool, options: &PlanOptio
     match &options.source {
         SourceRestriction::Anywhere => {}
         SourceRestriction::Ip(_) => notes.push(
-            "aws:SourceIp is the address under which STS sees the proxy (of its NAT gateway, for example). Through a \
+            "aws:SourceIp is the proxy's address as STS sees it (of its NAT gateway, for example). Through a \
              VPC endpoint there is none, and everyone is refused."
                 .to_owned(),
         ),
         SourceRestriction::Vpce(_) => notes.push(
-            "aws:SourceVpce is there only for calls through the VPC endpoint of STS: set cluster.sts_endpoint_url to \
+            "aws:SourceVpce is set only for calls through the VPC endpoint of STS: set cluster.sts_endpoint_url to \
              it, or turn on its private DNS name."
                 .to_owned(),
         ),

@@ -1,4 +1,4 @@
-//! A plan on paper: for people, as one JSON object, as AWS CLI lines, as Terraform.
+//! Output formats of a plan: text, JSON, AWS CLI, Terraform.
 
 use std::fmt::Write as _;
 
@@ -7,10 +7,10 @@ use serde_json::json;
 
 use super::{IdpRecipe, PlanError, PolicyPlan, ProviderPlan, RolePlan, shell, terraform};
 
-/// How a plan is written.
+/// Output format of a plan.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum PlanFormat {
-    /// With headings and notes, to read and to paste from.
+    /// Text with headings and notes.
     #[default]
     Text,
     /// One JSON object, for programs.
@@ -26,17 +26,17 @@ pub enum PlanFormat {
 pub enum PlanPart {
     /// The identity providers.
     Provider,
-    /// The trust policy, and nothing but it.
+    /// Only the trust policy.
     Trust,
-    /// The permission policy, and nothing but it.
+    /// Only the permission policy.
     Permission,
     /// The database users.
     Sql,
-    /// What the identity provider has to do.
+    /// The instructions for the identity provider.
     Claims,
 }
 
-/// Writes `plan`; `only` leaves everything else out of the text form.
+/// Writes `plan`. `only` selects one part of the text form.
 pub fn render(plan: &PolicyPlan, format: PlanFormat, only: Option<PlanPart>) -> Result<String, PlanError> {
     Ok(match (format, only) {
         (_, Some(part)) => one_part(plan, part)?,
@@ -90,7 +90,8 @@ fn heading(out: &mut String, text: &str) {
 
 fn provider(out: &mut String, provider: &ProviderPlan) {
     if provider.built_in {
-        let _ = writeln!(out, "{}: nothing to register, IAM knows {}\n", provider.issuer, provider.arn);
+        let _ =
+            writeln!(out, "{}: nothing to register, {} is built into IAM\n", provider.issuer, provider.arn);
     } else {
         let _ = writeln!(
             out,

@@ -1,11 +1,11 @@
-//! A plan as lines for a POSIX shell with the AWS CLI and psql.
+//! A plan as commands for a POSIX shell with the AWS CLI and psql.
 
 use std::fmt::Write as _;
 
 use super::{DatabasePlan, PolicyPlan, ProviderPlan, RolePlan};
 use crate::names::{conninfo_value, shell_word, visible};
 
-/// The name of the inline policy of the role.
+/// Name of the role's inline policy.
 pub(super) const POLICY_NAME: &str = "pgpassport-connect";
 
 pub(super) fn script(plan: &PolicyPlan) -> String {
@@ -26,7 +26,7 @@ fn register(out: &mut String, provider: &ProviderPlan) {
     comment(out, &format!("Issuer {}, in account {}", provider.issuer, provider.account));
     provider.notes.iter().for_each(|note| remark(out, note));
     if provider.built_in {
-        remark(out, "Nothing to register: IAM knows it.");
+        remark(out, "Nothing to register: built into IAM.");
         return;
     }
     let audiences: Vec<_> = provider.audiences.iter().map(|one| shell_word(one)).collect();
@@ -36,7 +36,7 @@ fn register(out: &mut String, provider: &ProviderPlan) {
         shell_word(&provider.url),
         audiences.join(" "),
     );
-    remark(out, &format!("It must be called {}", provider.arn));
+    remark(out, &format!("Its ARN must be {}", provider.arn));
 }
 
 fn create(out: &mut String, role: &RolePlan) {

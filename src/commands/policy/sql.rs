@@ -1,9 +1,9 @@
-//! What an administrator of the database runs so that people can log in.
+//! SQL statements that let people log in, for an administrator of the database.
 
 use crate::config::{ClusterSettings, EndpointKind, NamePattern};
 use crate::names::{DbUser, sql_identifier, sql_literal};
 
-/// Statements for `users` of `cluster`, or for an example.
+/// Statements for `users` of `cluster`, or for an example user.
 pub(super) fn statements(cluster: &ClusterSettings, users: &[DbUser]) -> Vec<String> {
     let names = if users.is_empty() { vec!["alice"] } else { users.iter().map(DbUser::as_str).collect() };
     let mut statements = Vec::new();

@@ -25,12 +25,12 @@ pub(super) fn file(plan: &PolicyPlan) -> String {
 fn register(out: &mut String, provider: &ProviderPlan) {
     provider.notes.iter().for_each(|note| remark(out, note));
     if provider.built_in {
-        remark(out, &format!("{}: nothing to register, IAM knows it", provider.arn));
+        remark(out, &format!("{}: nothing to register, built into IAM", provider.arn));
         out.push('\n');
         return;
     }
     let audiences: Vec<_> = provider.audiences.iter().map(|one| quoted(one)).collect();
-    remark(out, &format!("In account {}; it must be called {}", provider.account, provider.arn));
+    remark(out, &format!("In account {}; its ARN must be {}", provider.account, provider.arn));
     let _ = writeln!(
         out,
         "resource \"aws_iam_openid_connect_provider\" \"{}\" {{\n  \
@@ -44,7 +44,7 @@ fn register(out: &mut String, provider: &ProviderPlan) {
 fn create(out: &mut String, role: &RolePlan) {
     role.notes.iter().for_each(|note| remark(out, note));
     let (path, name) = role.arn.path_and_name();
-    // Roles of one name can be in two accounts.
+    // Two accounts can have roles of the same name.
     let id = identifier(&format!("{name}_{}", role.arn.account()));
     remark(out, &format!("In account {}", role.arn.account()));
     let _ = writeln!(out, "resource \"aws_iam_role\" \"{id}\" {{\n  name = {}", quoted(name));
@@ -63,7 +63,7 @@ fn create(out: &mut String, role: &RolePlan) {
     );
 }
 
-/// A heredoc: quotes need no escaping in it, templates do.
+/// A heredoc, in which quotes need no escaping but templates do.
 fn document(json: &str) -> String {
     format!("<<-JSON\n    {}\n  JSON\n", escaped(json).replace('\n', "\n    "))
 }
@@ -72,8 +72,8 @@ fn quoted(text: &str) -> String {
     format!("\"{}\"", escaped(&text.replace('\\', r"\\").replace('"', "\\\"")))
 }
 
-/// `${` and `%{` begin templates unless the sign is doubled; one more in front would make it unclear which is which, so
-/// it is written by its number, as JSON and Terraform's texts both can.
+/// Escapes templates. `${` and `%{` begin a template unless the sign is doubled. A further sign in front
+/// would be ambiguous, so it is written as a Unicode escape, which both JSON and Terraform strings allow.
 fn escaped(text: &str) -> String {
     let clear = text.replace("$${", r"\u0024${").replace("%%{", r"\u0025%{");
     clear.replace("${", "$${").replace("%{", "%%{")

@@ -113,7 +113,7 @@ pub(super) async fn setup() -> Vec<String> {
         (
             "listener certificate in a chain out of order",
             out_of_order(&Ca::new().unwrap()),
-            "the certificate in … comes in a chain that is out of order",
+            "the certificate in … is in a chain in the wrong order",
         ),
     ] {
         let files = cert.write(&world.folder(), "other").unwrap();

@@ -195,7 +195,7 @@ pub(super) async fn tls() -> Vec<String> {
         (
             "issuer's certificate in a chain out of order",
             out_of_order(&ca),
-            "issuer idp: its certificate comes in a chain that is out of order",
+            "issuer idp: its certificate is in a chain in the wrong order",
         ),
     ] {
         let front = TlsFront::start(&cert, world.cloud.issuer.addr()).await;

@@ -16,7 +16,7 @@ async fn a_token_file_that_others_can_read_is_a_warning() {
     fs::write(&file, world.token("alice") + "\n").unwrap();
     for (mode, word, more) in [
         (0o644, "warn  token-file", "      remedy   chmod 0600 '"),
-        (0o604, "warn  token-file", "it'\\''s.jwt': whoever"),
+        (0o604, "warn  token-file", "it'\\''s.jwt': anyone"),
         (0o600, "ok    token-file", "others cannot read "),
     ] {
         fs::set_permissions(&file, Permissions::from_mode(mode)).unwrap();

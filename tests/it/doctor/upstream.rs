@@ -80,7 +80,7 @@ pub(super) async fn upstream() -> Vec<String> {
     }
     let server = ScriptedServer::start(&ca, Script::Direct { alpn: false }).await;
     let direct = |toml: String| toml.replace("resource_id", "direct_tls = true\nresource_id");
-    let words = "TLS handshake with …: the server does not take direct TLS";
+    let words = "TLS handshake with …: the server does not support direct TLS";
     rows.push(row(
         "server without direct TLS",
         &changed(&world, &server, &ca_file, direct).await,
@@ -233,6 +233,11 @@ pub(super) async fn session() -> Vec<String> {
         system.now() + Duration::from_mins(2)
     });
     let findings = DoctorRun { clock: fast, ..DoctorRun::with(&token) }.examine(&world).await;
-    rows.push(row("our clock is wrong", &findings, "clock", "the server's clock is -120 s from ours"));
+    rows.push(row(
+        "our clock is wrong",
+        &findings,
+        "clock",
+        "the server's clock is -120 s from this machine's",
+    ));
     rows
 }

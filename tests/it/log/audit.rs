@@ -251,5 +251,5 @@ async fn a_file_that_cannot_be_opened_is_a_start_that_fails_and_check_says_why()
     let check =
         Command::new(env!("CARGO_BIN_EXE_pgpassport")).args(["check", "-c"]).arg(&config).output().unwrap();
     let said = String::from_utf8(check.stderr).unwrap();
-    assert!(said.contains("audit.to: there is no folder /nowhere"), "{said}");
+    assert!(said.contains("audit.to: directory /nowhere does not exist"), "{said}");
 }

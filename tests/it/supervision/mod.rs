@@ -103,10 +103,10 @@ async fn reloader_a_reload_that_is_cut_off_is_reported_and_the_next_ones_work() 
     let refused = "pgpassport_reloads_total{outcome=\"refused\"}";
     world.metric_is(refused, 1.0).await;
     world.metric_is("pgpassport_config_last_reload_successful", 0.0).await;
-    world.log_line("the last reload has broken down").await;
+    world.log_line("the last reload panicked").await;
     // The thread that reads is not joined by another one.
     assert!(!world.reloaded().await);
-    world.log_line("the files of the reload before are still being read").await;
+    world.log_line("the files of the previous reload are still being read").await;
     drop(writer);
     std::fs::rename(&aside, &file).unwrap();
     until("a reload is taken", async || world.reloaded().await).await;
@@ -125,7 +125,7 @@ async fn reloader_a_panic_while_reading_is_a_refused_reload() {
     });
     let world = world.start().await;
     assert!(!world.reloaded().await);
-    world.log_line("reading the configuration has broken down").await;
+    world.log_line("reading the configuration panicked").await;
     assert!(world.reloaded().await, "it panics once");
     assert!(world.metric(&restarts(TaskKind::Reloader)).await < 0.5, "the task itself goes on");
 }

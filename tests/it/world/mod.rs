@@ -100,9 +100,9 @@ impl World {
         std::fs::write(folder.path().join("proxy.toml"), &toml).unwrap();
         let config = Config::from_toml(&toml, "test.toml").unwrap_or_else(|problems| panic!("{problems}"));
         trust_as_printed(&cloud, &config, &builder.printed);
-        let doors: Vec<_> =
+        let sockets: Vec<_> =
             config.listeners.iter().map(|l| ListeningSocket::bind(l.addr, false).unwrap()).collect();
-        let ports: Vec<u16> = doors.iter().map(|door| door.addr().unwrap().port()).collect();
+        let ports: Vec<u16> = sockets.iter().map(|socket| socket.addr().unwrap().port()).collect();
         let listeners = config.listeners.iter().map(|listener| listener.name.clone()).collect();
         let admin = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let admin_addr = admin.local_addr().unwrap();
@@ -113,7 +113,7 @@ impl World {
         let mut service = ServiceOptions {
             config,
             load: Arc::new(move || check::load(&file)),
-            doors,
+            sockets,
             admin: Some(admin),
             log,
             reload: Arc::clone(&reload),

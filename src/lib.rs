@@ -88,6 +88,7 @@ pub mod names;
 pub mod net;
 pub mod pool;
 pub mod postgres;
+pub mod protocol;
 pub mod refusal;
 pub mod relay;
 pub mod secret;

@@ -4,7 +4,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use pgpassport::postgres::frames::Frames;
-use pgpassport::postgres::tracker::{SessionState, Tracker};
+use pgpassport::postgres::tracker::{SessionState, SessionTracker, Tracker};
 
 /// Whether `stream` ends between two messages, read as a whole.
 fn ends_at_boundary(mut stream: &[u8]) -> bool {

@@ -70,7 +70,7 @@ pub enum SignInError {
     #[error(transparent)]
     Outgoing(#[from] OutgoingError),
     /// `client.toml` has problems.
-    #[error("{0}")]
+    #[error(transparent)]
     Config(#[from] ConfigProblems),
     /// A file or folder cannot be read or written.
     #[error("{}: {problem}", path.display())]

@@ -10,34 +10,31 @@ use tokio::net::TcpStream;
 use super::frames::Frames;
 use super::message::TERMINATE;
 use crate::net::socket::OverTcp;
+use crate::protocol::{ByteStream, ClientEnd};
 
 /// A client that is read up to its Terminate, if it ends with one.
 #[derive(Debug)]
-pub(crate) struct TerminateFilter<C> {
+pub struct TerminateFilter<C> {
     client: C,
     /// Where its messages begin and end; `None` for a client whose every byte is passed on.
     frames: Option<Frames>,
     goodbye: bool,
 }
 
-impl<C> TerminateFilter<C> {
-    pub(crate) fn new(client: C, keep: bool) -> Self {
+impl<C: ByteStream> ClientEnd<C> for TerminateFilter<C> {
+    fn new(client: C, keep: bool) -> Self {
         Self { client, frames: keep.then(Frames::default), goodbye: false }
     }
 
-    /// Whether its server could be kept when it has ended. To be asked once: whoever is told yes and does not keep
-    /// it has to pass the goodbye on.
-    pub(crate) fn may_be_kept(&mut self) -> bool {
+    fn take_permission_to_keep(&mut self) -> bool {
         self.frames.take().is_some()
     }
 
-    /// Whether its Terminate has been held back.
-    pub(crate) fn saw_terminate(&self) -> bool {
+    fn saw_terminate(&self) -> bool {
         self.goodbye
     }
 
-    /// The client itself, for what comes behind its end.
-    pub(crate) fn get_mut(&mut self) -> &mut C {
+    fn get_mut(&mut self) -> &mut C {
         &mut self.client
     }
 }

@@ -8,23 +8,10 @@
 
 use super::exchange::{Exchange, Fork};
 use super::frames::Frames;
+pub use crate::protocol::{SessionState, SessionTracker};
 
 /// Most courses of one exchange that are followed. More of them make the session busy for good.
 const MAX_COURSES: usize = 8;
-
-/// How a session stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SessionState {
-    /// No statement is under way, and there is no transaction. All answers have come, but for those to Syncs that
-    /// the server may have ignored: [`Tracker::owed`].
-    Idle,
-    /// The server waits for the client inside a transaction.
-    InTransaction,
-    /// The server waits for the client to end a transaction that has failed.
-    InFailedTransaction,
-    /// Something is under way, or it cannot be told.
-    Busy,
-}
 
 /// A COPY that is under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,28 +58,6 @@ impl Tracker {
         Self { client: Frames::default(), server: Frames::default(), courses }
     }
 
-    /// Takes note of bytes that went to the server.
-    pub fn to_server(&mut self, bytes: &[u8]) {
-        let courses = &mut self.courses;
-        self.client.feed(bytes, |tag, _| courses.client_sent(tag));
-    }
-
-    /// Takes note of bytes that went to the client.
-    pub fn to_client(&mut self, bytes: &[u8]) {
-        let courses = &mut self.courses;
-        self.server.feed(bytes, |tag, first| courses.server_sent(tag, first));
-    }
-
-    /// How the session stands.
-    pub fn state(&self) -> SessionState {
-        if self.courses.terminated || !self.client.at_boundary() || !self.server.at_boundary() {
-            return SessionState::Busy;
-        }
-        let state = self.courses.first.standing();
-        let agree = self.courses.others.iter().all(|other| other.standing() == state);
-        if agree { state } else { SessionState::Busy }
-    }
-
     /// The COPY that is under way, or may be.
     pub fn copying(&self) -> Option<CopyMode> {
         self.courses.all().find_map(Exchange::copying)
@@ -102,34 +67,57 @@ impl Tracker {
     pub fn owed(&self) -> u64 {
         self.courses.all().map(Exchange::owed).max().unwrap_or(0)
     }
+}
 
-    /// Whether the server's direction stands between two messages.
-    pub fn server_between_messages(&self) -> bool {
+impl SessionTracker for Tracker {
+    fn to_server(&mut self, bytes: &[u8]) {
+        let courses = &mut self.courses;
+        self.client.feed(bytes, |tag, _| courses.client_sent(tag));
+    }
+
+    fn to_client(&mut self, bytes: &[u8]) {
+        let courses = &mut self.courses;
+        self.server.feed(bytes, |tag, first| courses.server_sent(tag, first));
+    }
+
+    fn state(&self) -> SessionState {
+        if self.courses.terminated || !self.client.at_boundary() || !self.server.at_boundary() {
+            return SessionState::Busy;
+        }
+        let state = self.courses.first.standing();
+        let agree = self.courses.others.iter().all(|other| other.standing() == state);
+        if agree { state } else { SessionState::Busy }
+    }
+
+    fn owes_nothing(&self) -> bool {
+        self.owed() == 0
+    }
+
+    fn is_transferring(&self) -> bool {
+        self.copying().is_some()
+    }
+
+    fn server_between_messages(&self) -> bool {
         self.server.at_boundary()
     }
 
-    /// Whether the client's direction stands between two messages.
-    pub fn client_between_messages(&self) -> bool {
+    fn client_between_messages(&self) -> bool {
         self.client.at_boundary()
     }
 
-    /// How many bytes from the server, of those that come next, belong to the message that is under way.
-    pub fn rest_of_server_message(&self, next: &[u8]) -> usize {
+    fn rest_of_server_message(&self, next: &[u8]) -> usize {
         self.server.rest_of_message(next)
     }
 
-    /// Whether the last whole message from the server was an error.
-    pub fn server_ended_with_error(&self) -> bool {
+    fn server_ended_with_error(&self) -> bool {
         self.courses.last_from_server == b'E' && self.server.at_boundary()
     }
 
-    /// Whether the server has told a parameter (ParameterStatus) on the way.
-    pub fn told_parameter(&self) -> bool {
+    fn told_parameter(&self) -> bool {
         self.courses.told_parameter
     }
 
-    /// Whether the client has said goodbye.
-    pub fn terminated(&self) -> bool {
+    fn terminated(&self) -> bool {
         self.courses.terminated
     }
 }

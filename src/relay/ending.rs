@@ -1,13 +1,11 @@
 //! The last words of a session: what each side is told when it ends, and for how long.
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-use super::{EndCause, RelayEnd, RelayPair};
+use super::{EndCause, LAST_WORDS_TIMEOUT, RelayEnd, RelayPair};
 use crate::names::SessionId;
-use crate::net::socket::OverTcp;
-use crate::postgres::message::TERMINATE;
-use crate::postgres::{error_response, limits};
+use crate::protocol::{ByteStream, ClientEnd, Protocol, SessionTracker};
 use crate::refusal::Refusal;
 
 impl EndCause {
@@ -37,19 +35,20 @@ impl EndCause {
     }
 }
 
-impl<C, S> RelayPair<C, S>
+impl<P, C, S> RelayPair<P, C, S>
 where
-    C: AsyncRead + AsyncWrite + OverTcp + Unpin,
-    S: AsyncRead + AsyncWrite + OverTcp + Unpin,
+    P: Protocol,
+    C: ByteStream,
+    S: ByteStream,
 {
-    /// Tells both sides, at the same time, and gives each [`limits::REFUSE_TIMEOUT`] for it.
+    /// Tells both sides, at the same time, and gives each [`LAST_WORDS_TIMEOUT`] for it.
     pub(super) async fn finish(&mut self, end: &RelayEnd, session: SessionId) {
         let last_word = match end {
             RelayEnd::Ended { cause, told: true } => Some(cause.farewell()),
             RelayEnd::ServerLost(_) if self.server_at_rest() => Some(Refusal::server_connection_lost()),
             _ => None,
         };
-        let last_word = last_word.map(|word| error_response::last_words(&word, session));
+        let last_word = last_word.map(|word| P::last_words(&word, session));
         // Behind a goodbye that was held back the client's own end is still to come.
         let stays =
             !matches!(end, RelayEnd::ClientLeft | RelayEnd::ClientLost(_)) || self.client.saw_terminate();
@@ -57,7 +56,7 @@ where
         let polite = matches!(end, RelayEnd::Ended { .. })
             && self.up.is_empty()
             && self.tracker.client_between_messages()
-            && self.tracker.copying().is_none();
+            && !self.tracker.is_transferring();
         let goodbye = async {
             if let Some(word) = last_word {
                 self.client.write_all(&word).await?;
@@ -74,12 +73,11 @@ where
                 return Ok(());
             }
             if polite {
-                self.server.write_all(TERMINATE).await?;
+                self.server.write_all(P::TERMINATE).await?;
             }
             self.server.shutdown().await
         };
         // Whoever is gone needs no goodbye.
-        let _ =
-            tokio::join!(timeout(limits::REFUSE_TIMEOUT, goodbye), timeout(limits::REFUSE_TIMEOUT, leave));
+        let _ = tokio::join!(timeout(LAST_WORDS_TIMEOUT, goodbye), timeout(LAST_WORDS_TIMEOUT, leave));
     }
 }

@@ -15,7 +15,6 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -31,10 +30,10 @@ use crate::names::SessionId;
 use crate::net::buffers::Buffer;
 use crate::net::socket;
 use crate::net::socket::OverTcp;
-use crate::postgres::message::TERMINATE;
-use crate::postgres::terminate::TerminateFilter;
-use crate::postgres::tracker::{SessionState, Tracker};
-use crate::postgres::{error_response, limits};
+use crate::protocol::{ByteStream, ClientEnd, Protocol, SessionState, SessionTracker};
+
+/// Time that each side has for the last words, and a statement to be cancelled.
+const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long a session that has to end may take to reach the end of a message.
 const BOUNDARY_GRACE: Duration = Duration::from_secs(2);
@@ -56,8 +55,6 @@ pub struct RelayOptions {
     pub ended: CancellationToken,
     /// Named in last words.
     pub session: SessionId,
-    /// Transaction status of the server's ReadyForQuery that the client was welcomed with.
-    pub status: u8,
     /// Whether the server's connection stays open when the client leaves it idle. Then its goodbye goes no further.
     pub keep: bool,
 }
@@ -104,23 +101,25 @@ pub struct ReusableServer {
 
 /// Carries a session until a side ends or a rule of `options` ends it. If a rule ends it while the server is at work,
 /// `recall` tells the server to stop: it would not notice before it next writes.
-pub async fn relay<C, S>(
+pub async fn relay<P, C, S>(
     client: C,
     server: S,
+    tracker: P::Tracker,
     options: &RelayOptions,
     recall: impl AsyncFnOnce(),
 ) -> RelayReport
 where
-    C: AsyncRead + AsyncWrite + OverTcp + Unpin,
-    S: AsyncRead + AsyncWrite + OverTcp + Unpin,
+    P: Protocol,
+    C: ByteStream,
+    S: ByteStream,
 {
-    let mut pair = RelayPair {
-        client: TerminateFilter::new(client, options.keep),
+    let mut pair: RelayPair<P, C, S> = RelayPair {
+        client: P::ClientEnd::new(client, options.keep),
         server,
         up: Direction::new(),
         down: Direction::new(),
         low_water: LowWaterMark::new(),
-        tracker: Tracker::new(options.status),
+        tracker,
         server_told: false,
         reusable: None,
     };
@@ -142,7 +141,7 @@ where
     };
     let recall = async {
         if at_work && matches!(end, RelayEnd::Ended { .. }) {
-            let _ = timeout(limits::REFUSE_TIMEOUT, recall()).await; // it has been tried
+            let _ = timeout(LAST_WORDS_TIMEOUT, recall()).await; // it has been tried
         }
     };
     // Boxed, so that no session has to keep room for its end.
@@ -167,22 +166,23 @@ enum RelayStop {
     Cut(EndCause),
 }
 
-struct RelayPair<C, S> {
-    client: TerminateFilter<C>,
+struct RelayPair<P: Protocol, C: ByteStream, S> {
+    client: P::ClientEnd<C>,
     server: S,
     up: Direction,
     down: Direction,
     low_water: LowWaterMark,
-    tracker: Tracker,
+    tracker: P::Tracker,
     /// The server knows that the client will send no more.
     server_told: bool,
     reusable: Option<ReusableServer>,
 }
 
-impl<C, S> RelayPair<C, S>
+impl<P, C, S> RelayPair<P, C, S>
 where
-    C: AsyncRead + AsyncWrite + OverTcp + Unpin,
-    S: AsyncRead + AsyncWrite + OverTcp + Unpin,
+    P: Protocol,
+    C: ByteStream,
+    S: ByteStream,
 {
     fn poll_watched(
         &mut self,
@@ -204,10 +204,9 @@ where
             LimitDecision::EndAtBoundary(cause) => return Poll::Ready(RelayStop::Cut(cause)),
         }
         // Not into a COPY: the protocol allows it there too, but not every driver expects it.
-        if timers.limits.notice && self.server_at_rest() && self.tracker.copying().is_none() {
+        if timers.limits.notice && self.server_at_rest() && !self.tracker.is_transferring() {
             timers.limits.notice = false;
-            let notice =
-                error_response::token_expires(options.token.expires, options.clock.now(), options.session);
+            let notice = P::token_expires(options.token.expires, options.clock.now(), options.session);
             self.down.held = Some(Buffer::holding(&notice));
             flags.down.raise();
         }
@@ -266,13 +265,13 @@ where
                 }
                 Ok(()) | Err(CopyError::Read(_)) => self.up.flow = CopyState::Done,
             }
-            if matches!(self.up.flow, CopyState::Done) && self.client.may_be_kept() {
-                if self.state() == SessionState::Idle && self.tracker.owed() == 0 {
+            if matches!(self.up.flow, CopyState::Done) && self.client.take_permission_to_keep() {
+                if self.state() == SessionState::Idle && self.tracker.owes_nothing() {
                     self.reusable = Some(ReusableServer { told_parameter: self.tracker.told_parameter() });
                     return Poll::Ready(Some(RelayEnd::ClientLeft));
                 }
                 if self.client.saw_terminate() {
-                    self.up.held = Some(Buffer::holding(TERMINATE)); // it is the server's after all
+                    self.up.held = Some(Buffer::holding(P::TERMINATE)); // it is the server's after all
                     self.up.flow = CopyState::Ended(None);
                     return self.poll_up(cx);
                 }

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::config::{OnTokenExpiry, SessionSettings};
-use crate::postgres::tracker::SessionState;
+use crate::protocol::SessionState;
 
 /// How long a session past `max_lifetime` may go on inside its transaction.
 const LIFETIME_GRACE: Duration = Duration::from_mins(1);

@@ -11,7 +11,7 @@ use super::RelayOptions;
 use super::time_limits::{EndCause, LimitDecision, TimeLimits};
 use super::wake_flag::WakeFlag;
 use crate::clock::Clock;
-use crate::postgres::tracker::SessionState;
+use crate::protocol::SessionState;
 
 /// The rules, and what they wait for.
 pub(super) struct RelayTimers {

@@ -38,6 +38,7 @@ use crate::net::proxy_protocol::{ClientOrigin, origin};
 use crate::net::socket;
 use crate::pool::stats::PoolStats;
 use crate::pool::{Pool, PoolCheckout, ReturnedConnection};
+use crate::postgres::Postgres;
 use crate::postgres::cancel::deliver::CancelEntrance;
 use crate::postgres::cancel::{CancelKeys, ClientKey, KeyScope};
 use crate::postgres::client;
@@ -46,6 +47,7 @@ use crate::postgres::listener::Listener;
 use crate::postgres::message::WireError;
 use crate::postgres::negotiate::{FirstPacket, NegotiationError, negotiate};
 use crate::postgres::server_login::{LoginParameters, UpstreamSession};
+use crate::postgres::tracker::Tracker;
 use crate::refusal::Stage;
 use crate::relay::{RelayOptions, ReusableServer, SessionSettings, TokenTimes, relay};
 use crate::telemetry::audit::{AuditIdentity, AuditRecord};
@@ -279,7 +281,7 @@ async fn relay_session(
     let greeting = login.upstream.greeting;
     let key = login.client_key.as_ref().map(|client_key| &client_key.key);
     let welcomed = timeout_at(deadlines.login, client.welcome(&greeting, key)).await;
-    let status = greeting.status_byte();
+    let tracker = Tracker::new(greeting.status_byte());
     drop(greeting);
     let client = match welcomed.unwrap_or_else(|_| Err(WireError::Io(io::ErrorKind::TimedOut.into()))) {
         Ok(client) => client,
@@ -300,11 +302,10 @@ async fn relay_session(
         now: context.shutdown.now.clone(),
         ended,
         session,
-        status,
         keep: login.checkout.is_some(),
     };
     drop(context); // a long session must not keep alive what a reload has replaced
-    let report = relay(client, &mut login.upstream.stream, &options, async || {
+    let report = relay::<Postgres, _, _>(client, &mut login.upstream.stream, tracker, &options, async || {
         if let Some(statement_cancel) = login.upstream.statement_cancel.take() {
             statement_cancel.send().await;
         }

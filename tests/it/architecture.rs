@@ -127,8 +127,9 @@ fn nobody_uses_what_the_house_forbids() {
         ("login", vec!["clock", "config", "names", "net", "secret"]),
         ("net", [&leaves[..], &["config", "identity"]].concat()),
         ("pool", [&leaves[..], &["config", "identity", "net", "postgres", "supervisor"]].concat()),
-        ("postgres", [&leaves[..], &["identity", "net"]].concat()),
-        ("relay", [&leaves[..], &["config", "net", "postgres"]].concat()),
+        ("postgres", [&leaves[..], &["identity", "net", "protocol"]].concat()),
+        ("protocol", [&leaves[..], &["net"]].concat()),
+        ("relay", [&leaves[..], &["config", "net", "protocol"]].concat()),
         ("supervisor", vec!["names"]),
         ("telemetry", vec!["names", "config", "net", "supervisor"]),
     ]);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{SinkExt, TryStreamExt};
-use pgpassport::postgres::tracker::{CopyMode, SessionState, Tracker};
+use pgpassport::postgres::tracker::{CopyMode, SessionState, SessionTracker, Tracker};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 

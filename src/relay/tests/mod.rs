@@ -8,7 +8,7 @@ use std::time::UNIX_EPOCH;
 use proptest::prelude::*;
 use rustls::pki_types::{PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
@@ -16,7 +16,9 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 use super::*;
 use crate::config::OnTokenExpiry;
 use crate::net::buffers::{BUFFER_BYTES, ReadAhead};
+use crate::postgres::Postgres;
 use crate::postgres::message::TERMINATE;
+use crate::postgres::tracker::Tracker;
 
 pub(super) fn message(tag: u8, body: &[u8]) -> Vec<u8> {
     [&[tag], &crate::postgres::message::message_length(body.len())[..], body].concat()
@@ -98,11 +100,11 @@ where
             ended: now.child_token(),
             now,
             session: SessionId::random(),
-            status: b'I',
             keep: false,
         };
         let recall = async || seen.recalled.store(true, Ordering::Relaxed);
-        let mut relaying = pin!(relay(client, server, &options, recall));
+        let mut relaying =
+            pin!(relay::<Postgres, _, _>(client, server, Tracker::new(b'I'), &options, recall));
         poll_fn(|cx| {
             seen.woken.fetch_add(1, Ordering::Relaxed);
             relaying.as_mut().poll(cx)

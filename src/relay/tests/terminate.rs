@@ -5,7 +5,9 @@ use tokio::task::JoinHandle;
 
 use super::{message, plain, read_all};
 use crate::config::SessionSettings;
+use crate::postgres::Postgres;
 use crate::postgres::message::TERMINATE;
+use crate::postgres::tracker::Tracker;
 use crate::relay::*;
 
 struct Ends {
@@ -26,11 +28,12 @@ fn start(settings: SessionSettings) -> Ends {
         now: CancellationToken::new(),
         ended: CancellationToken::new(),
         session: SessionId::random(),
-        status: b'I',
         keep: true,
     };
-    let relay =
-        tokio::spawn(async move { relay(near_client, &mut near_server, &options, async || {}).await });
+    let relay = tokio::spawn(async move {
+        relay::<Postgres, _, _>(near_client, &mut near_server, Tracker::new(b'I'), &options, async || {})
+            .await
+    });
     Ends { client, server, relay }
 }
 

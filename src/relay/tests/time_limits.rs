@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{Ends, LEEWAY, NOON, TOKEN_LIFE, message, plain, read_all, start_at, start_with};
 use crate::config::OnTokenExpiry;
+use crate::postgres::message::TERMINATE;
 use crate::relay::time_limits::FIRST_STATEMENT;
 use crate::relay::*;
 

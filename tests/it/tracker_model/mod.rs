@@ -6,7 +6,7 @@ mod steps;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use pgpassport::postgres::tracker::{CopyMode, SessionState, Tracker};
+use pgpassport::postgres::tracker::{CopyMode, SessionState, SessionTracker, Tracker};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

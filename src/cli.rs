@@ -8,6 +8,7 @@ use std::sync::Arc;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::accept::fd_limit::TooFewDescriptors;
+use crate::commands::connect::ConnectArgs;
 use crate::commands::doctor::DoctorArgs;
 use crate::commands::health::{HealthArgs, HealthError};
 use crate::commands::policy::PolicyArgs;
@@ -65,6 +66,12 @@ enum Command {
         #[command(flatten)]
         question: DoctorArgs,
     },
+    /// Run the local agent: tools on this machine connect to it, and it logs them in with a fresh token.
+    ///
+    /// Settings are saved in a tool once. The Unix socket, for psql and libpq, is open to this user alone. The loopback port
+    /// asks for a local password, which is random and stays the same. The agent serves the person who is signed in to the
+    /// profile (`pgpassport login`), and always verifies the proxy. It runs until SIGTERM or SIGINT.
+    Connect(ConnectArgs),
     /// Ask the running proxy whether it is alive or ready.
     ///
     /// Reads /livez, or /readyz with --ready, at admin.addr of the configuration or at --addr, and prints the answer. For
@@ -152,6 +159,7 @@ impl Cli {
                 },
                 Err(problems) => refuse(&problems),
             },
+            Command::Connect(connect) => finish(connect.run()),
             Command::Health { config, question } => finish(
                 question.ask(&config.path).map(|answer| say(&mut io::stdout(), &answer)).map_err(Into::into),
             ),

@@ -32,6 +32,7 @@
 //! | [`accept`], [`lifecycle`] | listening sockets, worker threads, signals | session |
 //! | [`telemetry`] | log lines, the audit record, metrics; written, never read | names, config, net |
 //! | [`admin`] | health and metrics over HTTP | session, accept, telemetry |
+//! | [`agent`] | the local agent of `connect`: tools on the person's machine, one login at the proxy for each of their connections | net, secret, names |
 //! | [`supervisor`] | owner of every task that lives as long as the process | names |
 //! | [`login`] | the client's side: sign-in at an issuer, cached tokens; not used by the proxy | config, net, names, secret |
 //! | [`core_dumps`] | keeping the process's memory off disks | nothing |
@@ -74,6 +75,7 @@
 
 pub mod accept;
 pub mod admin;
+pub mod agent;
 pub mod app;
 pub mod aws;
 pub mod cli;

@@ -1,6 +1,7 @@
 //! The subcommands.
 
 pub mod check;
+pub mod connect;
 pub mod doctor;
 pub mod health;
 pub mod policy;

@@ -213,9 +213,11 @@ impl IssuerClient {
 
     /// Posts a form with the client's identifier; gives good answers only.
     async fn post(&self, url: &Url, fields: &[(&str, &str)]) -> Result<Answer, SignInError> {
-        let mut form = Serializer::new(String::with_capacity(64 * 1024));
-        form.append_pair("client_id", &self.profile.client_id).extend_pairs(fields);
-        let body = Zeroizing::new(form.finish().into_bytes());
+        let body = {
+            let mut form = Serializer::new(String::with_capacity(64 * 1024)); // it cannot change threads
+            form.append_pair("client_id", &self.profile.client_id).extend_pairs(fields);
+            Zeroizing::new(form.finish().into_bytes())
+        };
         let request = Request::post(url.as_str())
             .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
             .header(ACCEPT, JSON)

@@ -118,6 +118,7 @@ fn nobody_uses_what_the_house_forbids() {
         ("names", vec![]),
         ("refusal", vec!["names"]),
         ("secret", vec![]),
+        ("agent", vec!["names", "net", "secret"]),
         ("admin", vec!["accept", "lifecycle", "net", "session", "supervisor", "telemetry"]),
         ("aws", [&leaves[..], &["config", "identity", "net"]].concat()),
         ("config", vec!["names", "secret"]),
@@ -271,19 +272,21 @@ fn no_error_repeats_its_source() {
 #[test]
 fn whatever_is_spawned_has_an_owner() {
     let owners = [
-        ("admin/http.rs", "tokio::spawn("),                    // one connection
-        ("session/mod.rs", "tokio::spawn("),                   // one connection that comes back to the pool
-        ("commands/doctor/session.rs", "tokio::spawn("),       // one run of doctor
-        ("net/address.rs", "running.spawn("),                  // one race of addresses
-        ("accept/workers.rs", "tasks.spawn("),                 // one session
-        ("supervisor.rs", "control.spawn("),                   // the supervisor itself
-        ("aws/federation.rs", "control.spawn("),               // one call, which has a limit
+        ("agent/mod.rs", "tools.spawn("),                // one connection of a tool
+        ("admin/http.rs", "tokio::spawn("),              // one connection
+        ("session/mod.rs", "tokio::spawn("),             // one connection that comes back to the pool
+        ("commands/doctor/session.rs", "tokio::spawn("), // one run of doctor
+        ("net/address.rs", "running.spawn("),            // one race of addresses
+        ("accept/workers.rs", "tasks.spawn("),           // one session
+        ("supervisor.rs", "control.spawn("),             // the supervisor itself
+        ("aws/federation.rs", "control.spawn("),         // one call, which has a limit
         ("accept/workers.rs", "sessions-{number}\")).spawn("), // supervised
-        ("accept/threads.rs", ".spawn_scoped("),               // ends at once
-        ("net/resolver/threads.rs", ".spawn("),                // at most MAX_LOOKUPS
-        ("commands/reload.rs", ".spawn("),                     // one at a time
-        ("login/cache/helper.rs", ".spawn("),                  // a program, which has a time limit
-        ("telemetry/log_writer.rs", ".spawn("),                // one, which goes on after a panic
+        ("accept/threads.rs", ".spawn_scoped("),         // ends at once
+        ("net/resolver/threads.rs", ".spawn("),          // at most MAX_LOOKUPS
+        ("commands/reload.rs", ".spawn("),               // one at a time
+        ("commands/connect.rs", "agent.spawn("),         // an agent that is to outlive the command
+        ("login/cache/helper.rs", ".spawn("),            // a program, which has a time limit
+        ("telemetry/log_writer.rs", ".spawn("),          // one, which goes on after a panic
     ];
     for (file, code) in sources() {
         let code = without_comments(&code);
@@ -315,9 +318,13 @@ fn l2_secrets_are_read_only_where_they_are_spent() {
     assert_eq!(
         readers,
         [
+            "agent/local_password.rs",
+            "agent/proxy_login.rs",
+            "agent/scram.rs",
             "aws/credentials.rs",
             "aws/iam_token.rs",
             "aws/sts.rs",
+            "commands/connect.rs",
             "identity/inspect.rs",
             "identity/verify.rs",
             "login/cache/record.rs",

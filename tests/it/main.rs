@@ -5,6 +5,7 @@
 
 mod addresses;
 mod admin;
+mod agent;
 mod architecture;
 mod balancer;
 mod cancel;

@@ -4,6 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use clap::Parser;
+use pgpassport::cli::Cli;
 use pgpassport::config::Config;
 
 fn read(name: &str) -> String {
@@ -132,24 +134,50 @@ fn the_socket_unit_listens_where_the_service_would() {
     assert_eq!(unit_value(&unit, "WantedBy"), "sockets.target");
 }
 
+/// Command lines of the agent's units are those of the binary, and they listen on this machine alone.
+#[test]
+fn the_agents_units_start_the_agent() {
+    let unit = read("packaging/pgpassport-agent.service");
+    let line = unit_value(&unit, "ExecStart");
+    let plist = read("packaging/com.pgpassport.agent.plist");
+    let array = plist.split("<array>").nth(1).unwrap().split("</array>").next().unwrap();
+    let words: Vec<_> =
+        array.split("<string>").skip(1).map(|rest| rest.split("</string>").next().unwrap()).collect();
+    assert_eq!(words[0], "/usr/local/bin/pgpassport");
+    assert_eq!(words[1..], line.split(' ').skip(1).collect::<Vec<_>>(), "the same on both systems");
+    assert!(Cli::try_parse_from(&words).is_ok());
+    assert!(line.contains(" connect ") && line.ends_with("127.0.0.1:15432"), "{line}");
+    assert_eq!(unit_value(&unit, "Type"), "notify");
+    assert_eq!(unit_value(&unit, "UMask"), "0077");
+    let umask = plist.split("<key>Umask</key>").nth(1).unwrap();
+    assert!(umask.trim_start().starts_with("<integer>63</integer>"), "077 in decimal");
+}
+
 /// Where systemd is installed, it has a say.
 #[test]
 fn systemd_finds_nothing_wrong_with_the_units() {
     let Ok(version) = Command::new("systemd-analyze").arg("--version").output() else { return };
     assert!(version.status.success());
     let folder = tempfile::tempdir().unwrap();
-    for name in ["pgpassport.service", "pgpassport.socket"] {
+    for name in ["pgpassport.service", "pgpassport.socket", "pgpassport-agent.service"] {
         // The binary is not installed on the machine that tests it.
         let unit = read(&format!("packaging/{name}")).replace("/usr/bin/pgpassport", "/bin/true");
         fs::write(folder.path().join(name), unit).unwrap();
     }
     let analyze = |args: &[&str]| {
-        let output = Command::new("systemd-analyze").args(args).current_dir(folder.path()).output().unwrap();
+        let output = Command::new("systemd-analyze")
+            .args(args)
+            .env("XDG_RUNTIME_DIR", folder.path())
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
         let said = [output.stdout, output.stderr].concat();
         (output.status.success(), String::from_utf8_lossy(&said).into_owned())
     };
     let (good, said) = analyze(&["verify", "./pgpassport.service", "./pgpassport.socket"]);
     assert!(good && !said.contains("pgpassport."), "{said}");
+    let (good, said) = analyze(&["verify", "--user", "./pgpassport-agent.service"]);
+    assert!(good && !said.contains("pgpassport-agent."), "{said}");
     // 15 is an exposure of 1.5 of 10.
     let (good, said) = analyze(&["security", "--offline=true", "--threshold=15", "./pgpassport.service"]);
     assert!(good, "{said}");

@@ -1,0 +1,208 @@
+//! The local agent: tools connect to it on their own machine with settings that never change, and it logs in to the proxy
+//! with a fresh token of the person who is signed in.
+//!
+//! ```text
+//! accept (socket of the same user | loopback TCP) -> startup -> SCRAM with the local password (TCP only)
+//!   -> token -> TLS to the proxy, verified -> login at the proxy -> welcome the tool -> relay
+//! ```
+//!
+//! | module | job |
+//! |---|---|
+//! | [`sockets`] | the Unix socket, its folder and lock; the loopback port |
+//! | [`startup`] | the first packets of a tool |
+//! | [`scram`], [`local_password`] | proof of the local password |
+//! | [`proxy_login`] | a verified connection to the proxy, and the login there |
+//! | [`refusal`] | errors that a tool shows to its user |
+//! | [`tool_session`] | one connection of a tool, from accept to end |
+//!
+//! Nothing is sent to the proxy before the tool has proved whose it is, and the tool is not answered before the proxy has
+//! let the person in. An agent without a good token refuses; it has no other token, profile or server to try.
+
+mod framing;
+pub mod local_password;
+mod proxy_login;
+mod refusal;
+mod scram;
+pub mod sockets;
+mod startup;
+mod tool_session;
+
+use std::collections::HashSet;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+pub use self::proxy_login::{ProxyAddress, ProxyAddressError};
+use self::scram::ScramVerifier;
+use self::sockets::{AgentSockets, ToolStream};
+use crate::secret::Jwt;
+
+/// Sessions and logins of tools at the same time, on both kinds of socket together.
+pub const MAX_TOOLS: usize = 256;
+
+/// Connections to the TCP port that have not proved the local password yet: more than a pool opens at once. Strangers on
+/// the same machine can hold them; the Unix socket has no such limit, because others cannot use it.
+pub const MAX_UNPROVEN: usize = 128;
+
+/// Cancel requests under way at the same time.
+const MAX_CANCELS: usize = 16;
+
+/// Connections over a limit that are being told so at the same time; further ones are closed without words.
+const MAX_REFUSALS: usize = 16;
+
+/// Pause after a failed accept.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// The token of the person who is signed in, and the user name to log in with.
+#[derive(Debug)]
+pub struct PersonalLogin {
+    /// The password for the proxy.
+    pub token: Jwt,
+    /// User of the startup packet. The proxy derives the database user from the token.
+    pub user: String,
+}
+
+/// No token, in words for the tool's user.
+#[derive(Debug)]
+pub struct NoToken {
+    /// The reason.
+    pub reason: String,
+    /// The remedy.
+    pub remedy: String,
+    /// Whether signing in again would not help, because the issuer does not answer.
+    pub is_transient: bool,
+}
+
+type TokenAnswer = Pin<Box<dyn Future<Output = Result<PersonalLogin, NoToken>> + Send>>;
+
+/// Gives a good token for each connection. Callers at the same time share one refresh.
+#[derive(Clone)]
+pub struct TokenProvider(Arc<dyn Fn() -> TokenAnswer + Send + Sync>);
+
+impl TokenProvider {
+    /// A provider that calls `provide` for each connection.
+    pub fn from_fn<F>(provide: impl Fn() -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Result<PersonalLogin, NoToken>> + Send + 'static,
+    {
+        Self(Arc::new(move || Box::pin(provide())))
+    }
+
+    async fn login(&self) -> Result<PersonalLogin, NoToken> {
+        (self.0)().await
+    }
+}
+
+impl fmt::Debug for TokenProvider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TokenProvider")
+    }
+}
+
+/// A running agent.
+#[derive(Debug)]
+pub struct Agent {
+    /// Name of the profile, for messages.
+    profile: String,
+    proxy: ProxyAddress,
+    tokens: TokenProvider,
+    /// Databases of the profile. The first one is for tools that name none.
+    databases: Vec<String>,
+    verifier: Option<ScramVerifier>,
+    tools: Arc<Semaphore>,
+    unproven: Arc<Semaphore>,
+    cancels: Semaphore,
+    refusals: Arc<Semaphore>,
+    /// Cancel keys of live sessions, as the proxy gave them. Other keys are not passed on.
+    keys: Mutex<HashSet<Vec<u8>>>,
+}
+
+impl Agent {
+    /// An agent that logs in at `proxy` with tokens of `tokens`.
+    pub fn new(profile: String, proxy: ProxyAddress, tokens: TokenProvider, databases: Vec<String>) -> Self {
+        Self {
+            profile,
+            proxy,
+            tokens,
+            databases,
+            verifier: None,
+            tools: Arc::new(Semaphore::new(MAX_TOOLS)),
+            unproven: Arc::new(Semaphore::new(MAX_UNPROVEN)),
+            cancels: Semaphore::new(MAX_CANCELS),
+            refusals: Arc::new(Semaphore::new(MAX_REFUSALS)),
+            keys: Mutex::default(),
+        }
+    }
+
+    /// The same agent, which asks for this password on its TCP port.
+    #[must_use]
+    pub fn with_password(self, password: &local_password::LocalPassword) -> Self {
+        Self { verifier: Some(ScramVerifier::of(password)), ..self }
+    }
+
+    /// Serves tools on `sockets` until `stop`, and then ends all sessions.
+    pub async fn serve(self, sockets: AgentSockets, stop: CancellationToken) {
+        let agent = Arc::new(self);
+        let mut tools = JoinSet::new(); // dropping it ends them
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                Some(_) = tools.join_next() => {}
+                accepted = sockets.accept() => match accepted {
+                    Ok(tool) => agent.admit(tool, &mut tools),
+                    Err(_) => sleep(PAUSE).await, // no descriptors; those that are open go on
+                }
+            }
+        }
+    }
+
+    /// Starts the session of a tool, or its refusal when there are too many.
+    fn admit(self: &Arc<Self>, tool: ToolStream, tools: &mut JoinSet<()>) {
+        let agent = Arc::clone(self);
+        let unproven = match &tool {
+            ToolStream::Unix { .. } => Ok(None),
+            ToolStream::Tcp(_) => Arc::clone(&self.unproven).try_acquire_owned().map(Some),
+        };
+        let place = Arc::clone(&self.tools).try_acquire_owned();
+        if let (Ok(unproven), Ok(place)) = (unproven, place) {
+            tools.spawn(async move {
+                tool_session::run(&agent, tool, unproven).await;
+                drop(place);
+            });
+        } else if let Ok(place) = Arc::clone(&self.refusals).try_acquire_owned() {
+            tools.spawn(async move {
+                tool_session::refuse_as_too_many(tool).await;
+                drop(place);
+            });
+        }
+    }
+
+    /// Remembers the cancel key of a live session until the guard is dropped.
+    fn register(self: &Arc<Self>, key: Vec<u8>) -> LiveKey {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone());
+        LiveKey { agent: Arc::clone(self), key }
+    }
+
+    fn is_live(&self, key: &[u8]) -> bool {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner).contains(key)
+    }
+}
+
+/// The cancel key of a live session.
+struct LiveKey {
+    agent: Arc<Agent>,
+    key: Vec<u8>,
+}
+
+impl Drop for LiveKey {
+    fn drop(&mut self) {
+        self.agent.keys.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+    }
+}

@@ -1,0 +1,195 @@
+//! `pgpassport connect`: the local agent of a profile, in the foreground or in the background.
+
+use std::io::{self, IsTerminal, Read, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use clap::Args;
+use nix::unistd::{dup2_stderr, dup2_stdout, setsid};
+use tokio::runtime::Builder;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::agent::local_password::LocalPassword;
+use crate::agent::sockets::AgentSockets;
+use crate::agent::{Agent, NoToken, PersonalLogin, ProxyAddress, TokenProvider};
+use crate::clock::Clock;
+use crate::lifecycle;
+use crate::login::folders::ClientFolders;
+use crate::login::{Profile, SignInError, TokenSource, profiles};
+use crate::net::outgoing::Outgoing;
+use crate::net::resolver::Resolver;
+use crate::secret::Jwt;
+
+/// Address of `--listen` without a value.
+const DEFAULT_LISTEN: &str = "127.0.0.1:15432";
+
+/// The agent of one profile.
+#[derive(Debug, Args)]
+pub struct ConnectArgs {
+    /// Profile of client.toml; the default one when absent.
+    #[arg(long, value_name = "NAME")]
+    profile: Option<String>,
+    /// Listen on this loopback address, and ask for the local password there.
+    #[arg(long, value_name = "ADDR:PORT", num_args = 0..=1, default_missing_value = DEFAULT_LISTEN)]
+    listen: Option<SocketAddr>,
+    /// Listen on a Unix socket in this folder, or in one of the agent's own; the default without --listen.
+    #[arg(long, value_name = "FOLDER", num_args = 0..=1)]
+    #[expect(clippy::option_option, reason = "clap: absent, without a value, with one")]
+    socket: Option<Option<PathBuf>>,
+    /// Return as soon as the agent listens; it goes on without the terminal.
+    #[arg(long)]
+    background: bool,
+    /// Print the local password of the profile and end.
+    #[arg(long, conflicts_with_all = ["listen", "socket", "background"])]
+    show_password: bool,
+    /// The process that --background has started.
+    #[arg(long, hide = true, conflicts_with = "background")]
+    detached: bool,
+}
+
+impl ConnectArgs {
+    /// Runs the agent until a signal ends it.
+    pub fn run(self) -> anyhow::Result<()> {
+        let folders = ClientFolders::of_environment().map_err(|error| with_remedy(&error))?;
+        let config = profiles::load(&folders).map_err(|error| with_remedy(&error))?;
+        let profile =
+            profiles::select(config, self.profile.as_deref()).map_err(|error| with_remedy(&error))?;
+        if self.show_password {
+            let password = local_password(&folders, &profile)?;
+            return Ok(writeln!(io::stdout(), "{}", password.expose())?);
+        }
+        if self.background {
+            return self.detach(&profile);
+        }
+        if self.detached {
+            setsid().context("no session of its own")?;
+        }
+        let runtime = Builder::new_current_thread().max_blocking_threads(1).enable_all().build()?;
+        runtime.block_on(self.serve(&folders, profile))
+    }
+
+    async fn serve(self, folders: &ClientFolders, profile: Profile) -> anyhow::Result<()> {
+        let stop = CancellationToken::new();
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let proxy = ProxyAddress::new(profile.proxy.clone(), profile.ca_file.as_deref(), Resolver::system())
+            .with_context(|| format!("profile {}", profile.name))?;
+        let tokens = TokenSource::new(profile.clone(), folders, &Outgoing::system(), Clock::system());
+        let tokens = provider(Arc::new(tokens.map_err(|error| with_remedy(&error))?));
+        let databases = profile.databases.iter().map(|name| name.as_str().to_owned()).collect();
+        let agent = Agent::new(profile.name.clone(), proxy, tokens, databases);
+        let password = local_password(folders, &profile)?;
+        let agent = agent.with_password(&password);
+
+        let mut sockets = AgentSockets::default();
+        let mut welcome = format!("pgpassport agent of profile {}, proxy {}\n", profile.name, profile.proxy);
+        let database = profile.databases.first().map_or("DATABASE", |name| name.as_str());
+        if let Some(folder) = self.socket.clone().or(self.listen.is_none().then_some(None)) {
+            let folder = folder.unwrap_or_else(|| folders.runtime.join(format!("agent-{}", profile.name)));
+            let folder = std::path::absolute(folder)?;
+            let folder = sockets.listen_unix(&folder)?;
+            welcome += &format!("  psql     psql -h {} {database}\n", folder.display());
+        }
+        if let Some(addr) = self.listen {
+            let addr = sockets.listen_tcp(addr).await?;
+            welcome += &format!(
+                "  tools    host {}, port {}, database {database}, user token, without SSL\n",
+                addr.ip(),
+                addr.port()
+            );
+            // A log of the service manager is no place for it.
+            welcome += &if io::stdout().is_terminal() {
+                format!("  password {}\n", password.expose())
+            } else {
+                format!("  password `pgpassport connect --show-password --profile {}`\n", profile.name)
+            };
+        }
+        drop(password);
+        let _ = io::stdout().write_all(welcome.as_bytes()); // a closed pipe is no reason to end
+        lifecycle::ready("listening");
+        if self.detached {
+            leave_terminal()?;
+        }
+        let serving = agent.serve(sockets, stop.clone());
+        tokio::select! {
+            () = serving => {}
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        Ok(())
+    }
+
+    /// Starts the same command as a process of its own, and waits until it listens or fails.
+    fn detach(&self, profile: &Profile) -> anyhow::Result<()> {
+        let mut agent = Command::new(std::env::current_exe().context("the program's own path")?);
+        agent.args(["connect", "--detached", "--profile", &profile.name]);
+        if let Some(addr) = self.listen {
+            agent.arg(format!("--listen={addr}"));
+        }
+        match &self.socket {
+            None => {}
+            Some(None) => {
+                agent.arg("--socket");
+            }
+            Some(Some(folder)) => {
+                agent.arg("--socket").arg(std::path::absolute(folder)?);
+            }
+        }
+        agent.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).current_dir("/");
+        let mut agent = agent.spawn().context("the agent cannot be started")?;
+        let (mut welcome, mut complaint) = (String::new(), String::new());
+        // Both end when the agent leaves the terminal, or dies.
+        agent.stdout.take().context("no output")?.read_to_string(&mut welcome)?;
+        agent.stderr.take().context("no output")?.read_to_string(&mut complaint)?;
+        if !complaint.is_empty() || welcome.is_empty() {
+            let status = agent.wait()?;
+            let complaint = complaint.trim_end();
+            let complaint = complaint.strip_prefix("pgpassport: ").unwrap_or(complaint);
+            bail!("the agent has not started ({status}): {complaint}");
+        }
+        write!(io::stdout(), "{welcome}  end      kill {}\n", agent.id())?;
+        Ok(())
+    }
+}
+
+/// Further words have no reader.
+fn leave_terminal() -> anyhow::Result<()> {
+    let nowhere = std::fs::OpenOptions::new().write(true).open("/dev/null")?;
+    dup2_stdout(&nowhere)?;
+    dup2_stderr(&nowhere)?;
+    Ok(())
+}
+
+/// Kept beside client.toml, since folders for sockets and caches are emptied by the system.
+fn local_password(folders: &ClientFolders, profile: &Profile) -> anyhow::Result<LocalPassword> {
+    Ok(LocalPassword::of(&folders.config.join("agent"), &profile.name)?)
+}
+
+/// The profile's tokens, as the agent takes them.
+fn provider(source: Arc<TokenSource>) -> TokenProvider {
+    TokenProvider::from_fn(move || {
+        let source = Arc::clone(&source);
+        async move {
+            let token = source.token(Duration::ZERO).await.map_err(|error| no_token(&error))?;
+            let user = source.user(&token).map_err(|error| no_token(&error))?;
+            Ok(PersonalLogin { token: Jwt::new(token.expose().as_bytes().to_vec()), user })
+        }
+    })
+}
+
+fn no_token(error: &SignInError) -> NoToken {
+    NoToken {
+        reason: error.to_string(),
+        remedy: error.remedy(),
+        is_transient: matches!(error, SignInError::Unreachable { .. }),
+    }
+}
+
+fn with_remedy(error: &SignInError) -> anyhow::Error {
+    anyhow!("{error}\n{}", error.remedy())
+}

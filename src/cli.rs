@@ -1,5 +1,7 @@
 //! The command line.
 
+mod client_command;
+
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -7,6 +9,7 @@ use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use self::client_command::ClientCommand;
 use crate::accept::fd_limit::TooFewDescriptors;
 use crate::commands::connect::ConnectArgs;
 use crate::commands::doctor::DoctorArgs;
@@ -94,6 +97,8 @@ enum Command {
         #[command(flatten)]
         wishes: Box<PolicyArgs>,
     },
+    #[command(flatten)]
+    Client(ClientCommand),
 }
 
 #[derive(Debug, Args)]
@@ -169,6 +174,7 @@ impl Cli {
                 ),
                 Err(problems) => refuse(&problems),
             },
+            Command::Client(command) => command.run().unwrap_or_else(|error| finish(Err(error))),
         }
     }
 }

@@ -1,9 +1,18 @@
 //! The subcommands.
 
 pub mod check;
+pub mod client;
 pub mod connect;
+mod connection;
 pub mod doctor;
+pub mod exec;
 pub mod health;
+pub mod login;
+pub mod logout;
 pub mod policy;
+pub mod profiles;
+pub mod psql;
 pub mod reload;
 pub mod serve;
+pub mod token;
+pub mod whoami;

@@ -13,7 +13,7 @@ use url::form_urlencoded::Serializer;
 use zeroize::Zeroizing;
 
 use super::error::OAuthError;
-use super::tokens::{CodeVerifier, RefreshToken};
+use super::tokens::{AuthorizationCode, CodeVerifier, RefreshToken};
 use super::{Profile, SignInError};
 use crate::names::printable;
 use crate::net::https::{Answer, HttpsClient, HttpsLimits};
@@ -164,13 +164,13 @@ impl IssuerClient {
     /// Tokens for a code (RFC 6749, section 4.1.3; RFC 7636, section 4.5).
     pub async fn exchange_code(
         &self,
-        code: &str,
+        code: &AuthorizationCode,
         verifier: &CodeVerifier,
         redirect: &str,
     ) -> Result<TokenAnswer, SignInError> {
         let fields = [
             ("grant_type", "authorization_code"),
-            ("code", code),
+            ("code", code.expose()),
             ("redirect_uri", redirect),
             ("code_verifier", verifier.expose()),
         ];

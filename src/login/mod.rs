@@ -5,7 +5,8 @@
 //! | [`profiles`] | `client.toml` and the profile of a command |
 //! | [`token_source`] | the token for a connection: from the cache, or by a refresh |
 //! | [`cache`] | the tokens between two commands |
-//! | [`issuer_client`] | requests to the issuer's endpoints |
+//! | [`sign_in`], [`redirect`] | authorization code with PKCE and a loopback redirect; device code |
+//! | [`issuer_client`], [`way_out`] | requests to the issuer's endpoints, and the proxy that they go through |
 //! | [`tokens`], [`claims`] | tokens as types that cannot be printed; their claims |
 
 pub mod cache;
@@ -14,8 +15,11 @@ pub mod error;
 pub mod folders;
 pub mod issuer_client;
 pub mod profiles;
+pub mod redirect;
+pub mod sign_in;
 pub mod token_source;
 pub mod tokens;
+pub mod way_out;
 
 pub use self::error::SignInError;
 pub use self::token_source::TokenSource;

@@ -89,6 +89,16 @@ impl TokenSource {
         self.token(lifetime + Duration::from_secs(1)).await
     }
 
+    /// The tokens as they are, without any request; they can be over.
+    pub async fn cached(&self) -> Result<TokenSet, SignInError> {
+        self.cache.load().await?.ok_or_else(|| self.signed_out())
+    }
+
+    /// Time to the end of a token.
+    pub fn lifetime(&self, token: &ClientToken) -> Duration {
+        token.lifetime(self.clock.unix_seconds())
+    }
+
     /// Takes the tokens of a sign-in into the cache.
     pub async fn accept(&self, tokens: TokenSet) -> Result<(), SignInError> {
         let mut held = self.held.lock().await;
@@ -145,7 +155,8 @@ impl TokenSource {
     pub fn user(&self, token: &ClientToken) -> Result<String, SignInError> {
         match &self.profile.user {
             UserName::Fixed(user) => Ok(user.as_str().to_owned()),
-            UserName::Claim(path) => UnverifiedClaims::read(token.expose())
+            UserName::Claim(path) => token
+                .claims()
                 .and_then(|claims| claims.text(path).map(str::to_owned))
                 .ok_or_else(|| SignInError::Answer(format!("the token has no claim {}", path.join(".")))),
         }

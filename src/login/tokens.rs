@@ -7,6 +7,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
+use super::claims::UnverifiedClaims;
 use crate::names::random_bytes;
 use crate::secret::Secret;
 
@@ -31,6 +32,11 @@ impl ClientToken {
     /// End of the token in seconds since 1970, by this machine's clock.
     pub fn expires_at(&self) -> u64 {
         self.expires_at
+    }
+
+    /// The claims; none when the token is not a JWT.
+    pub fn claims(&self) -> Option<UnverifiedClaims> {
+        UnverifiedClaims::read(self.expose())
     }
 
     /// Time from `now`, in seconds since 1970, to the token's end.
@@ -71,6 +77,22 @@ impl CodeVerifier {
     }
 
     /// The verifier itself, for the token endpoint.
+    pub fn expose(&self) -> &str {
+        self.0.expose()
+    }
+}
+
+/// A code of the authorization endpoint (RFC 6749, section 4.1.2).
+#[derive(Debug)]
+pub struct AuthorizationCode(Secret<String>);
+
+impl AuthorizationCode {
+    /// Wraps the code of a redirect.
+    pub fn new(text: String) -> Self {
+        Self(Secret::new(text))
+    }
+
+    /// The text, for the token endpoint.
     pub fn expose(&self) -> &str {
         self.0.expose()
     }

@@ -286,6 +286,7 @@ fn whatever_is_spawned_has_an_owner() {
         ("commands/reload.rs", ".spawn("),               // one at a time
         ("commands/connect.rs", "agent.spawn("),         // an agent that is to outlive the command
         ("login/cache/helper.rs", ".spawn("),            // a program, which has a time limit
+        ("login/redirect.rs", "connections.spawn("),     // one connection
         ("telemetry/log_writer.rs", ".spawn("),          // one, which goes on after a panic
     ];
     for (file, code) in sources() {
@@ -325,11 +326,11 @@ fn l2_secrets_are_read_only_where_they_are_spent() {
             "aws/iam_token.rs",
             "aws/sts.rs",
             "commands/connect.rs",
+            "commands/connection.rs",
             "identity/inspect.rs",
             "identity/verify.rs",
             "login/cache/record.rs",
             "login/issuer_client.rs",
-            "login/token_source.rs",
             "login/tokens.rs",
             "postgres/cancel/secret.rs",
             "postgres/server_login.rs"

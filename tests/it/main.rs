@@ -46,6 +46,7 @@ mod restart;
 mod rolling_restart;
 mod routing;
 mod session_limits;
+mod sign_in;
 mod sts;
 mod supervision;
 mod terraform;

@@ -2,6 +2,8 @@
 
 mod claims;
 mod pages;
+mod sign_in;
+mod sign_in_pages;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -35,6 +37,8 @@ pub struct IssuerOptions {
     pub audience: String,
     /// Users of the token endpoint: client id (which becomes `sub`) and secret.
     pub clients: BTreeMap<String, String>,
+    /// Public clients of people's programs, each with its redirect addresses.
+    pub public_clients: BTreeMap<String, Vec<String>>,
     /// Whether `POST …/mint` signs any claims that anyone sends. Never on by default.
     pub mint_endpoint: bool,
     /// What the issuer takes for the time.
@@ -50,6 +54,7 @@ impl Default for IssuerOptions {
             all_tenants: false,
             audience: names::AUDIENCE.to_owned(),
             clients: BTreeMap::new(),
+            public_clients: [sign_in::usual_client()].into(),
             mint_endpoint: false,
             clock: SettableClock::system(),
         }
@@ -67,10 +72,27 @@ pub enum IssuerPage {
     Token,
     /// `/mint`.
     Mint,
+    /// `/authorize`.
+    Authorize,
+    /// `/device_authorization`.
+    DeviceCode,
+    /// `/device`.
+    Device,
+    /// `/revoke`.
+    Revoke,
 }
 
 impl IssuerPage {
-    const ALL: [Self; 4] = [Self::Discovery, Self::Jwks, Self::Token, Self::Mint];
+    const ALL: [Self; 8] = [
+        Self::Discovery,
+        Self::Jwks,
+        Self::Token,
+        Self::Mint,
+        Self::Authorize,
+        Self::DeviceCode,
+        Self::Device,
+        Self::Revoke,
+    ];
 
     /// The page's path below the issuer's prefix.
     pub fn path(self) -> &'static str {
@@ -79,6 +101,10 @@ impl IssuerPage {
             Self::Jwks => "/jwks",
             Self::Token => "/token",
             Self::Mint => "/mint",
+            Self::Authorize => "/authorize",
+            Self::DeviceCode => "/device_authorization",
+            Self::Device => "/device",
+            Self::Revoke => "/revoke",
         }
     }
 }
@@ -108,7 +134,8 @@ struct IssuerState {
     cache_control: Mutex<Option<String>>,
     /// The member `issuer` of each current key.
     key_issuer: Mutex<Option<Value>>,
-    pages: [PageState; 4],
+    pages: [PageState; 8],
+    people: Mutex<sign_in::SignInBook>,
 }
 
 impl Issuer {
@@ -122,6 +149,7 @@ impl Issuer {
             cache_control: Mutex::default(),
             key_issuer: Mutex::default(),
             pages: Default::default(),
+            people: Mutex::default(),
             options,
         });
         let server = {
@@ -284,12 +312,16 @@ impl IssuerState {
     }
 
     fn page(&self, page: IssuerPage) -> &PageState {
-        let [discovery, jwks, token, mint] = &self.pages;
+        let [discovery, jwks, token, mint, authorize, device_code, device, revoke] = &self.pages;
         match page {
             IssuerPage::Discovery => discovery,
             IssuerPage::Jwks => jwks,
             IssuerPage::Token => token,
             IssuerPage::Mint => mint,
+            IssuerPage::Authorize => authorize,
+            IssuerPage::DeviceCode => device_code,
+            IssuerPage::Device => device,
+            IssuerPage::Revoke => revoke,
         }
     }
 

@@ -4,9 +4,8 @@ use hyper::body::Incoming;
 use hyper::{Method, Request, header};
 use serde_json::{Value, json};
 
-use super::{IssuerPage, IssuerState};
+use super::{IssuerPage, IssuerState, sign_in_pages};
 use crate::KeyChoice;
-use crate::encoding::form_pairs;
 use crate::http::{Answer, answer, text};
 use crate::sync::lock;
 
@@ -29,6 +28,10 @@ pub(super) async fn serve(state: &IssuerState, request: Request<Incoming>) -> An
         (IssuerPage::Discovery, false) => cacheable(state, &discovery(state)),
         (IssuerPage::Jwks, false) => cacheable(state, &state.jwks()),
         (IssuerPage::Token, true) => token(state, request).await,
+        (IssuerPage::Authorize, _) => sign_in_pages::authorize(state, request).await,
+        (IssuerPage::DeviceCode, true) => sign_in_pages::device_code(state, request).await,
+        (IssuerPage::Device, _) => sign_in_pages::device(state, request).await,
+        (IssuerPage::Revoke, true) => sign_in_pages::revoke(state, request).await,
         (IssuerPage::Mint, true) if state.options.mint_endpoint => mint(state, request).await,
         (IssuerPage::Mint, _) => answer(404, "text/plain", "no such page".to_owned()),
         _ => answer(405, "text/plain", "wrong method".to_owned()),
@@ -44,10 +47,16 @@ fn discovery(state: &IssuerState) -> Value {
         "issuer": named,
         "jwks_uri": format!("{base}{}", IssuerPage::Jwks.path()),
         "token_endpoint": format!("{base}{}", IssuerPage::Token.path()),
-        "response_types_supported": ["id_token"],
+        "authorization_endpoint": format!("{base}{}", IssuerPage::Authorize.path()),
+        "device_authorization_endpoint": format!("{base}{}", IssuerPage::DeviceCode.path()),
+        "revocation_endpoint": format!("{base}{}", IssuerPage::Revoke.path()),
+        "authorization_response_iss_parameter_supported": true,
+        "code_challenge_methods_supported": ["S256"],
+        "response_types_supported": ["code"],
         "subject_types_supported": ["public"],
-        "grant_types_supported": ["client_credentials"],
-        "token_endpoint_auth_methods_supported": ["client_secret_post"],
+        "grant_types_supported": ["client_credentials", "authorization_code", "refresh_token",
+            "urn:ietf:params:oauth:grant-type:device_code"],
+        "token_endpoint_auth_methods_supported": ["client_secret_post", "none"],
         "id_token_signing_alg_values_supported": ["RS256", "ES256"],
     })
 }
@@ -60,13 +69,13 @@ fn cacheable(state: &IssuerState, document: &Value) -> Answer {
     Ok(page)
 }
 
-/// The client-credentials grant: the client is the user.
+/// The client-credentials grant, where the client is the user, and those of people's programs.
 async fn token(state: &IssuerState, request: Request<Incoming>) -> Answer {
-    let form = text(request.into_body()).await.and_then(|body| form_pairs(&body)).unwrap_or_default();
-    let field = |name: &str| form.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+    let form = sign_in_pages::form(request).await;
+    let field = |name: &str| form.get(name);
     let refuse = |status, error: &str| answer(status, JSON, json!({ "error": error }).to_string());
     if field("grant_type") != Some("client_credentials") {
-        return refuse(400, "unsupported_grant_type");
+        return sign_in_pages::token(state, &form);
     }
     let known = field("client_id").and_then(|id| state.options.clients.get_key_value(id));
     let Some((user, _)) = known.filter(|(_, secret)| Some(secret.as_str()) == field("client_secret")) else {

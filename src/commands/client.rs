@@ -41,6 +41,7 @@ pub(super) fn run<T>(work: impl Future<Output = Result<T, SignInError>>) -> anyh
 }
 
 /// An error with what to do about it.
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 pub(super) fn told(error: SignInError) -> anyhow::Error {
     let remedy = error.remedy();
     anyhow::anyhow!("{error}\n{remedy}")

@@ -19,7 +19,7 @@ impl LogoutArgs {
         match client::run(source.sign_out())? {
             None => client::say(&format!("Profile {name} was signed out already.")),
             Some(Ok(true)) => {
-                client::say(&format!("Signed out of profile {name}; the issuer takes its tokens no more."))
+                client::say(&format!("Signed out of profile {name}; the issuer takes its tokens no more."));
             }
             Some(Ok(false)) => client::say(&format!(
                 "Signed out of profile {name} on this machine. The issuer cannot revoke tokens; the current one ends by itself."

@@ -8,7 +8,7 @@ use clap::Args;
 use super::client::{self, ProfileArgs};
 use crate::login::claims::UnverifiedClaims;
 use crate::login::{SignInError, TokenSource};
-use crate::names::printable;
+use crate::names::{DbName, printable};
 
 /// Options of `pgpassport whoami`.
 #[derive(Clone, Debug, Args)]
@@ -39,7 +39,7 @@ async fn describe(source: &TokenSource) -> Result<String, SignInError> {
         format!("good for {}", humantime::format_duration(Duration::from_secs(lifetime.as_secs())))
     };
     let renewal = if held.refresh.is_some() { "is renewed when needed" } else { "cannot be renewed" };
-    let databases: Vec<_> = profile.databases.iter().map(|name| name.as_str()).collect();
+    let databases: Vec<_> = profile.databases.iter().map(DbName::as_str).collect();
     let mut text = String::new();
     for (name, value) in [
         ("person", printable(person, 200)),

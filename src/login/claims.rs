@@ -38,7 +38,7 @@ impl UnverifiedClaims {
     pub fn time(&self, name: &str) -> Option<u64> {
         let value = self.0.get(name)?;
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a time below 2^53")]
-        let whole = |time: f64| (time >= 0.0 && time < 9e15).then_some(time as u64);
+        let whole = |time: f64| (0.0..9e15).contains(&time).then_some(time as u64);
         value.as_u64().or_else(|| value.as_f64().and_then(whole))
     }
 

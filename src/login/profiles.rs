@@ -56,12 +56,11 @@ mod tests {
     use super::*;
 
     fn config(names: &[&str], default: Option<&str>) -> ClientConfig {
-        let text: String = names
-            .iter()
-            .map(|name| {
-                format!("[[profile]]\nname = \"{name}\"\nissuer = \"https://i\"\nclient_id = \"c\"\nproxy = \"p\"\n")
-            })
-            .collect();
+        let text = names.iter().fold(String::new(), |text, name| {
+            text + &format!(
+                "[[profile]]\nname = {name:?}\nissuer = \"https://i\"\nclient_id = \"c\"\nproxy = \"p\"\n"
+            )
+        });
         ClientConfig { default: default.map(str::to_owned), ..ClientConfig::from_toml(&text, "c").unwrap() }
     }
 

@@ -28,7 +28,7 @@ use super::tokens::AuthorizationCode;
 use crate::config::client::{LoopbackHost, RedirectAddress};
 
 /// Longest wait for the redirect, from the moment when the person is asked to sign in.
-pub const MAX_WAIT: Duration = Duration::from_secs(180);
+pub const MAX_WAIT: Duration = Duration::from_mins(3);
 
 /// Connections at the same time. Browsers open some without a request.
 const MAX_CONNECTIONS: usize = 16;

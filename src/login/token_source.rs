@@ -15,7 +15,7 @@ use crate::config::client::{TokenKind, UserName};
 use crate::net::outgoing::Outgoing;
 
 /// A token is refreshed this long before its end, so that it is still good when it reaches the database.
-pub const EARLY: Duration = Duration::from_secs(60);
+pub const EARLY: Duration = Duration::from_mins(1);
 
 /// Difference between the token's life and what the caller asked for that the way of the answer may cost.
 const TOLERANCE: Duration = Duration::from_secs(10);

@@ -244,3 +244,15 @@ pub async fn post_form(url: &str, fields: &[(&str, &str)]) -> Option<(u16, Strin
     let response = client.request(request).await.ok()?;
     Some((response.status().as_u16(), text(response.into_body()).await?))
 }
+
+/// Signs `user` in at the page of an issuer as a browser does: sends the form, and follows the redirect. The status of the
+/// last answer.
+pub async fn browse_sign_in(page: &str, user: &str) -> Option<u16> {
+    let client: Client<HttpConnector, Full<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
+    let form = Request::post(page).header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+    let form = form.body(Full::new(Bytes::from(format!("user={}", percent_encode(user))))).ok()?;
+    let redirect = client.request(form).await.ok()?;
+    let place = redirect.headers().get(header::LOCATION)?.to_str().ok()?.parse().ok()?;
+    let answer = client.get(place).await.ok()?;
+    Some(answer.status().as_u16())
+}

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use aws_lc_rs::digest::{SHA256, digest};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{Issuer, IssuerState};
 use crate::KeyChoice;
@@ -217,18 +217,19 @@ impl IssuerState {
         let (user, scope, nonce) = about;
         let end = self.options.clock.unix().saturating_add(life.try_into().unwrap_or(i64::MAX));
         let access = self.default_claims(user).set("exp", end).set("client_id", client).set("scope", scope);
-        let mut answer = json!({
-            "access_token": self.mint(&access.into(), &KeyChoice::Rs256), "token_type": "Bearer", "expires_in": life,
-        });
+        let mut answer = Map::new();
+        answer.insert("access_token".to_owned(), self.mint(&access.into(), &KeyChoice::Rs256).into());
+        answer.insert("token_type".to_owned(), "Bearer".into());
+        answer.insert("expires_in".to_owned(), life.into());
         if scope.split(' ').any(|word| word == "openid") {
             let id = self.default_claims(user).set("exp", end).set("aud", client);
             let id = nonce.map_or(id.clone(), |nonce| id.set("nonce", nonce));
-            answer["id_token"] = self.mint(&id.into(), &KeyChoice::Rs256).into();
+            answer.insert("id_token".to_owned(), self.mint(&id.into(), &KeyChoice::Rs256).into());
         }
         if let Some(refresh) = refresh {
-            answer["refresh_token"] = refresh.into();
+            answer.insert("refresh_token".to_owned(), refresh.into());
         }
-        answer
+        Value::Object(answer)
     }
 
     /// Begins the device flow.

@@ -11,6 +11,7 @@ use aws_emulator::{
 };
 
 use crate::screen::DemoScreen;
+use crate::sign_in;
 
 /// Options of the demo.
 #[derive(clap::Args)]
@@ -31,12 +32,12 @@ fn secret(user: &str) -> String {
 }
 
 /// Everything that runs. Fields are dropped in this order: first who asks, then who answers, then the files.
-struct DemoStage {
-    proxy: ProxyProcess,
-    cloud: Cloud,
-    database: CloudDatabase,
-    ca: PathBuf,
-    dir: TempDir,
+pub(crate) struct DemoStage {
+    pub(crate) proxy: ProxyProcess,
+    pub(crate) cloud: Cloud,
+    pub(crate) database: CloudDatabase,
+    pub(crate) ca: PathBuf,
+    pub(crate) dir: TempDir,
 }
 
 /// Runs the demo.
@@ -46,12 +47,15 @@ pub(crate) fn run(options: &DemoOptions) -> Result<(), String> {
     let interrupt = Interrupt::listen()?;
     screen.heading("pgpassport, on this machine only: AWS and the issuer are emulated, PostgreSQL is real");
     let stage = set_up(&options.proxy, &screen, &interrupt)?;
-    let told = tell(&stage, &screen, &interrupt);
+    let told = tell(&stage, &screen, &interrupt)
+        .and_then(|()| interrupt.check())
+        .and_then(|()| sign_in::tell(&stage, &options.proxy, &screen));
     if let Err(problem) = told {
         return Err(format!("{problem}\nthe end of the proxy's log:\n{}", stage.proxy.log_tail()));
     }
     screen.heading(&format!("All as it must be, {:.1} s.", began.elapsed().as_secs_f32()));
     if !options.once {
+        sign_in::invite(&stage, &options.proxy, &screen);
         invite(&stage, &screen)?;
         interrupt.wait();
         screen.line("\nStopping; the folder goes too.");
@@ -194,7 +198,7 @@ fn invite(stage: &DemoStage, screen: &DemoScreen) -> Result<(), String> {
     let token = fetch_token(&stage.cloud.issuer, "alice")?;
     write_private(&file, &token).map_err(|error| error.to_string())?;
     let file = file.display();
-    screen.heading("Try it in another terminal");
+    screen.heading("Or bring the token yourself");
     screen.line(&format!("PGPASSWORD=$(cat {file}) psql \"{}\"", target(stage, "alice")));
     screen.heading("A token is good for 15 minutes; a fresh one (also for bob and mallory)");
     screen.line(&format!(

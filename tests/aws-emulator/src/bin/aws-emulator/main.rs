@@ -3,6 +3,7 @@
 mod demo;
 mod screen;
 mod serve;
+mod sign_in;
 
 use std::process::ExitCode;
 

@@ -3,7 +3,7 @@
 mod client_command;
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -52,10 +52,17 @@ enum Command {
     },
     /// Check the configuration and the files it names.
     ///
-    /// Prints every problem with its line, key and remedy. Exits with 0 if there is none and with 78 otherwise.
+    /// Prints every problem with its line, key and remedy, those of the files included. Exits with 0 if there is none
+    /// and with 78 otherwise.
     Check {
         #[command(flatten)]
         config: ConfigFile,
+        /// The configuration file, instead of --config.
+        #[arg(value_name = "FILE")]
+        file: Option<PathBuf>,
+        /// Print one JSON object: ok, file, problems (line, column, key, text) and warnings.
+        #[arg(long)]
+        json: bool,
     },
     /// Walk the whole chain with a real token and say which link is broken.
     ///
@@ -141,13 +148,7 @@ impl Cli {
             say(&mut io::stderr(), warning);
         }
         match self.command {
-            Command::Check { config } => match check::load(&config.path) {
-                Ok(checked) => {
-                    say(&mut io::stdout(), &check::summary(&config.path, &checked));
-                    ExitCode::SUCCESS
-                }
-                Err(problems) => refuse(&problems),
-            },
+            Command::Check { config, file, json } => check_file(&file.unwrap_or(config.path), json),
             Command::Serve { config, log_level, log_format } => {
                 let load = move || {
                     let mut config = check::load(&config.path)?;
@@ -168,14 +169,32 @@ impl Cli {
             Command::Health { config, question } => finish(
                 question.ask(&config.path).map(|answer| say(&mut io::stdout(), &answer)).map_err(Into::into),
             ),
-            Command::Policy { config, wishes } => match check::read(&config.path) {
+            Command::Policy { config: ConfigFile { path }, wishes } => match check::read(&path) {
                 Ok(config) => finish(
-                    wishes.print(&config).map(|text| say(&mut io::stdout(), &text)).map_err(Into::into),
+                    wishes
+                        .print(&path, &config)
+                        .map(|text| say(&mut io::stdout(), &text))
+                        .map_err(Into::into),
                 ),
                 Err(problems) => refuse(&problems),
             },
             Command::Client(command) => command.run().unwrap_or_else(|error| finish(Err(error))),
         }
+    }
+}
+
+fn check_file(path: &Path, json: bool) -> ExitCode {
+    let result = check::examine(path);
+    if json {
+        say(&mut io::stdout(), &check::json(path, &result));
+        return if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(EX_CONFIG) };
+    }
+    match result {
+        Ok(config) => {
+            say(&mut io::stdout(), &check::summary(path, &config));
+            ExitCode::SUCCESS
+        }
+        Err(problems) => refuse(&problems),
     }
 }
 

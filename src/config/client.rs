@@ -1,6 +1,5 @@
 //! `client.toml`: the profiles that a person signs in with, as checked settings.
 
-use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
@@ -126,7 +125,7 @@ impl ClientConfig {
     pub fn from_toml(text: &str, file: impl AsRef<Path>) -> Result<Self, ConfigProblems> {
         let file = file.as_ref();
         let folder = file.parent().map(Path::to_owned).unwrap_or_default();
-        let reading = FileReader { text, folder, problems: RefCell::default(), warnings: RefCell::default() };
+        let reading = FileReader::new(text, folder);
         let (root, errors) = DeTable::parse_recoverable(text);
         for error in errors {
             let whole = error.message().lines().collect::<Vec<_>>().join(", ");
@@ -141,7 +140,7 @@ impl ClientConfig {
         list.sort_by_key(|problem| (problem.line, problem.column));
         match config {
             Some(config) if list.is_empty() => Ok(config),
-            _ => Err(ConfigProblems { file: file.display().to_string(), list }),
+            _ => Err(ConfigProblems::new(file.display().to_string(), list, Vec::new())),
         }
     }
 }

@@ -25,7 +25,7 @@ impl ClusterSettings {
 pub(super) fn clusters(root: &SectionReader<'_, '_>) -> Option<Vec<ClusterSettings>> {
     let sections = root.sections("cluster");
     if sections.is_empty() {
-        root.reading.problem(&(0..0), "cluster", "there is no [[cluster]]: where are clients to be led?");
+        root.reading.problem(&(0..0), "cluster", "no [[cluster]] section: add at least one");
     }
     let mut clusters: Vec<ClusterSettings> = Vec::new();
     let mut whole = true;

@@ -117,7 +117,7 @@ const MAX_TENANTS: usize = 256;
 pub(super) fn issuers(root: &SectionReader<'_, '_>) -> Option<Vec<IssuerSettings>> {
     let sections = root.sections("issuer");
     if sections.is_empty() {
-        root.reading.problem(&(0..0), "issuer", "there is no [[issuer]]: whose tokens are to be accepted?");
+        root.reading.problem(&(0..0), "issuer", "no [[issuer]] section: add at least one");
     }
     let mut issuers: Vec<IssuerSettings> = Vec::new();
     let mut whole = true;

@@ -15,7 +15,7 @@ pub(super) fn listeners(
 ) -> Option<Vec<ListenSettings>> {
     let sections = root.one_or_several("listen");
     if sections.is_empty() {
-        root.reading.problem(&(0..0), "listen", "there is no [listen]: where are clients to connect?");
+        root.reading.problem(&(0..0), "listen", "no [listen] section: add one");
     }
     let mut listeners: Vec<ListenSettings> = Vec::new();
     let mut whole = true;

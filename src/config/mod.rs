@@ -13,6 +13,7 @@ mod endpoint;
 mod issuer;
 mod limits;
 mod listen;
+mod named_file;
 mod parse;
 mod partition;
 mod pool;
@@ -34,6 +35,7 @@ pub use audit::{AuditSettings, WhenUnwritable};
 pub use denied::DeniedSettings;
 pub use egress::EgressSettings;
 pub use issuer::{AcceptedIssuer, SignatureAlgorithm};
+pub use named_file::NamedFile;
 pub use pool::PoolSettings;
 pub use route::{ClusterRoute, NamePattern};
 pub use rules::ClaimRule;
@@ -70,6 +72,8 @@ pub struct Config {
     pub clusters: Vec<ClusterSettings>,
     /// What is allowed and will probably not work, each with place and reason.
     pub warnings: Vec<String>,
+    /// Files that the configuration names, in the order in which its keys are read.
+    pub files: Vec<NamedFile>,
 }
 
 /// `[listen]`, or one `[[listen]]`

@@ -1,6 +1,5 @@
 //! From the text of a file to what the program believes: one file a section, problems in the order of lines.
 
-use std::cell::RefCell;
 use std::path::Path;
 
 use toml::de::DeTable;
@@ -28,7 +27,7 @@ impl Config {
     pub fn from_toml(text: &str, file: impl AsRef<Path>) -> Result<Self, ConfigProblems> {
         let file = file.as_ref();
         let folder = file.parent().map(Path::to_owned).unwrap_or_default();
-        let reading = FileReader { text, folder, problems: RefCell::default(), warnings: RefCell::default() };
+        let reading = FileReader::new(text, folder);
         let (root, errors) = DeTable::parse_recoverable(text);
         for error in errors {
             let whole = error.message().lines().collect::<Vec<_>>().join(", ");
@@ -41,11 +40,11 @@ impl Config {
         };
         let warnings = reading.warnings.borrow();
         let warnings = warnings.iter().map(|warning| warning.line_in(&file.display().to_string())).collect();
-        let mut list: Vec<ConfigProblem> = reading.problems.into_inner();
-        list.sort_by_key(|problem| (problem.line, problem.column));
+        let files = reading.files.into_inner();
+        let list: Vec<ConfigProblem> = reading.problems.into_inner();
         match config {
-            Some(config) if list.is_empty() => Ok(Self { warnings, ..config }),
-            _ => Err(ConfigProblems { file: file.display().to_string(), list }),
+            Some(config) if list.is_empty() => Ok(Self { warnings, files, ..config }),
+            _ => Err(ConfigProblems::new(file.display().to_string(), list, files)),
         }
     }
 }
@@ -70,7 +69,7 @@ fn whole(root: &SectionReader<'_, '_>) -> Option<Config> {
     let clusters = clusters(root);
     root.finish();
     let (listeners, issuers, clusters) = (listeners?, issuers?, clusters?);
-    let warnings = Vec::new();
+    let (warnings, files) = (Vec::new(), Vec::new());
     let config = Config {
         listeners,
         limits,
@@ -85,6 +84,7 @@ fn whole(root: &SectionReader<'_, '_>) -> Option<Config> {
         issuers,
         clusters,
         warnings,
+        files,
     };
     names_are_known(root, &config);
     Some(config)

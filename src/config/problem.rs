@@ -4,6 +4,8 @@
 use std::fmt;
 use std::ops::Range;
 
+use super::named_file::NamedFile;
+
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigProblem {
@@ -28,6 +30,8 @@ pub struct ConfigProblems {
     pub file: String,
     /// At least one.
     pub list: Vec<ConfigProblem>,
+    /// Files that the configuration names, as far as it can be read.
+    pub files: Vec<NamedFile>,
 }
 
 impl ConfigProblem {
@@ -54,6 +58,14 @@ impl ConfigProblem {
     pub fn line_in(&self, file: &str) -> String {
         let key = if self.key.is_empty() { String::new() } else { format!("{}: ", self.key) };
         format!("{file}:{}:{}: {key}{}", self.line, self.column, self.text)
+    }
+}
+
+impl ConfigProblems {
+    /// The problems `list` of `file`, which names `files`; they are put in the order of their lines.
+    pub fn new(file: String, mut list: Vec<ConfigProblem>, files: Vec<NamedFile>) -> Self {
+        list.sort_by_key(|problem| (problem.line, problem.column));
+        Self { file, list, files }
     }
 }
 

@@ -11,7 +11,12 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::named_file::NamedFile;
 use super::problem::ConfigProblem;
+use crate::names::visible;
+
+/// Longest text of the file that a problem repeats, in bytes.
+const MAX_FOUND: usize = 60;
 
 /// The file being read and what was found wrong with it.
 pub(super) struct FileReader<'t> {
@@ -19,9 +24,16 @@ pub(super) struct FileReader<'t> {
     pub(super) folder: PathBuf,
     pub(super) problems: RefCell<Vec<ConfigProblem>>,
     pub(super) warnings: RefCell<Vec<ConfigProblem>>,
+    /// Paths that were read, in the order of reading.
+    pub(super) files: RefCell<Vec<NamedFile>>,
 }
 
-impl FileReader<'_> {
+impl<'t> FileReader<'t> {
+    pub(super) fn new(text: &'t str, folder: PathBuf) -> Self {
+        let (problems, warnings, files) = (RefCell::default(), RefCell::default(), RefCell::default());
+        Self { text, folder, problems, warnings, files }
+    }
+
     pub(super) fn problem(&self, span: &Range<usize>, key: &str, text: impl Display) {
         self.problems.borrow_mut().push(ConfigProblem::at(self.text, span, key, text.to_string()));
     }
@@ -79,14 +91,14 @@ impl<'r, 't> SectionReader<'r, 't> {
         if let Some(value) = read(found.get_ref()) {
             return Some(item(value));
         }
-        let got = found.get_ref().type_str();
-        self.reading.problem(&found.span(), &self.key(name), format!("this is {got}; write {wanted}"));
+        let text = format!("expected {wanted}, found {}", shown(found.get_ref()));
+        self.reading.problem(&found.span(), &self.key(name), text);
         None
     }
 
     /// A text, if the key is there.
     pub(super) fn text(&self, name: &'static str) -> Option<SpannedValue<&'r str>> {
-        self.typed(name, "a text in quotes", DeValue::as_str)
+        self.typed(name, "a string in quotes", DeValue::as_str)
     }
 
     /// A text turned into `V`; `parse` says what is wrong with it.
@@ -141,11 +153,11 @@ impl<'r, 't> SectionReader<'r, 't> {
             let integer = value.as_integer()?;
             i128::from_str_radix(integer.as_str(), integer.radix()).ok()
         };
-        let Some(item) = self.typed(name, "a whole number", read) else { return default };
+        let Some(item) = self.typed(name, "an integer", read) else { return default };
         match usize::try_from(item.value).ok().filter(|count| range.contains(count)) {
             Some(count) => count,
             None => {
-                let text = format!("write a number from {} to {}", range.start(), range.end());
+                let text = format!("expected an integer from {} to {}", range.start(), range.end());
                 self.reading.problem(&item.span, &item.key, text);
                 default
             }
@@ -161,12 +173,13 @@ impl<'r, 't> SectionReader<'r, 't> {
     ) -> Duration {
         let show = |time: &Duration| humantime::format_duration(*time).to_string();
         let read = |value: &'r DeValue<'t>| value.as_str();
-        let wanted = "a time with its unit, as in \"30s\", \"5m\" or \"1h 30m\"";
+        let wanted = "a duration such as \"30s\", \"5m\" or \"1h 30m\"";
         let Some(item) = self.typed(name, wanted, read) else { return default };
         let parsed = humantime::parse_duration(item.value)
-            .map_err(|_| format!("{:?} is not a time; write {}", item.value, &wanted[2..]));
+            .map_err(|_| format!("expected {wanted}, found {:?}", visible(item.value, MAX_FOUND)));
         let checked = parsed.and_then(|time| {
-            let outside = || format!("write a time from {} to {}", show(range.start()), show(range.end()));
+            let outside =
+                || format!("expected a duration from {} to {}", show(range.start()), show(range.end()));
             if range.contains(&time) { Ok(time) } else { Err(outside()) }
         });
         checked.unwrap_or_else(|text| {
@@ -187,12 +200,23 @@ impl<'r, 't> SectionReader<'r, 't> {
 
     /// A file's path, relative to the configuration's folder.
     pub(super) fn path(&self, name: &'static str) -> Option<PathBuf> {
-        self.parsed(name, |text| self.resolve(text))
+        let path = self.parsed(name, |text| self.resolve(text))?;
+        let span = self.value(name).map_or_else(|| self.span.clone(), Spanned::span);
+        let place = ConfigProblem::at(self.reading.text, &span, &self.key(name), String::new());
+        let owner = self.table.and_then(|table| table.iter().find(|(key, _)| key.get_ref() == "name"));
+        let owner =
+            owner.and_then(|(_, value)| value.get_ref().as_str()).map(|owner| visible(owner, MAX_FOUND));
+        let file = NamedFile::new(self.path.clone(), name, owner, path.clone(), place);
+        self.reading.files.borrow_mut().push(file);
+        Some(path)
     }
 
     /// As [`SectionReader::path`]; the key must be there.
     pub(super) fn required_path(&self, name: &'static str, example: &str) -> Option<PathBuf> {
-        self.required(name, example, |text| self.resolve(text))
+        if self.value(name).is_none() {
+            self.missing(name, example);
+        }
+        self.path(name)
     }
 
     fn resolve(&self, text: &str) -> Result<PathBuf, String> {
@@ -207,12 +231,12 @@ impl<'r, 't> SectionReader<'r, 't> {
         if let Some(one) = whole.get_ref().as_str() {
             return Some(SpannedValue { value: vec![item(one, span.clone())], span, key });
         }
-        let array = self.typed(name, "a text, or texts in brackets", DeValue::as_array)?.value;
+        let array = self.typed(name, "a string, or an array of strings", DeValue::as_array)?.value;
         let mut texts = Vec::new();
         for value in array {
             match value.get_ref().as_str() {
                 Some(text) => texts.push(item(text, value.span())),
-                None => self.reading.problem(&value.span(), &key, "write a text in quotes"),
+                None => self.reading.problem(&value.span(), &key, "expected a string in quotes"),
             }
         }
         Some(SpannedValue { value: texts, span, key })
@@ -237,7 +261,7 @@ impl<'r, 't> SectionReader<'r, 't> {
             let path = format!("{}[{number}]", array.key);
             match value.get_ref().as_table() {
                 Some(table) => sections.push(Self::new(self.reading, Some(table), path, value.span())),
-                None => self.reading.problem(&value.span(), &path, "write a table"),
+                None => self.reading.problem(&value.span(), &path, "expected a table"),
             }
         }
         sections
@@ -257,13 +281,13 @@ impl<'r, 't> SectionReader<'r, 't> {
         name: &'static str,
         parse: impl Fn(&str) -> Result<V, String>,
     ) -> Vec<(String, V)> {
-        let Some(table) = self.typed(name, "a table of names and texts", DeValue::as_table) else {
+        let Some(table) = self.typed(name, "a table of names and strings", DeValue::as_table) else {
             return Vec::new();
         };
         let mut pairs = Vec::new();
         for (key, value) in table.value {
             let path = format!("{}.{}", table.key, key.get_ref());
-            let parsed = value.get_ref().as_str().ok_or_else(|| "write a text in quotes".to_owned());
+            let parsed = value.get_ref().as_str().ok_or_else(|| "expected a string in quotes".to_owned());
             match parsed.and_then(&parse) {
                 Ok(value) => pairs.push((key.get_ref().to_string(), value)),
                 Err(text) => self.reading.problem(&value.span(), &path, text),
@@ -300,6 +324,19 @@ impl<'r, 't> SectionReader<'r, 't> {
             };
             self.reading.problem(&key.span(), &self.key(name), text);
         }
+    }
+}
+
+/// A value of the wrong type, as a problem repeats it.
+fn shown(value: &DeValue<'_>) -> String {
+    match value {
+        DeValue::String(text) => format!("the string {:?}", visible(text, MAX_FOUND)),
+        DeValue::Integer(number) => format!("the integer {}", visible(number.as_str(), MAX_FOUND)),
+        DeValue::Float(number) => format!("the number {}", visible(number.as_str(), MAX_FOUND)),
+        DeValue::Boolean(value) => value.to_string(),
+        DeValue::Datetime(time) => format!("the date {time}"),
+        DeValue::Array(_) => "an array".to_owned(),
+        DeValue::Table(_) => "a table".to_owned(),
     }
 }
 

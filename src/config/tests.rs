@@ -249,11 +249,17 @@ fn rules_and_their_values_hold_up_to_256() {
 
 #[test]
 fn times_need_units_and_types_are_told() {
-    assert!(problem(&[("leeway", "leeway = 30")]).contains("write a time with its unit"));
-    assert!(problem(&[("leeway", "leeway = \"30\"")]).contains("is not a time"));
-    assert!(problem(&[("lowercase", "lowercase = \"yes\"")]).contains("write true or false"));
+    assert!(
+        problem(&[("leeway", "leeway = 30")])
+            .contains("expected a duration such as \"30s\", \"5m\" or \"1h 30m\", found the integer 30")
+    );
+    assert!(problem(&[("leeway", "leeway = \"30\"")]).contains("or \"1h 30m\", found \"30\""));
+    assert!(
+        problem(&[("lowercase", "lowercase = \"yes\"")])
+            .contains("expected true or false, found the string \"yes\"")
+    );
     assert!(problem(&[("pin", "pin = \"tag\"")]).contains("\"session-tag\""));
-    assert!(problem(&[("name", "name = 7")]).contains("write a text in quotes"));
+    assert!(problem(&[("name", "name = 7")]).contains("expected a string in quotes, found the integer 7"));
 }
 
 #[test]

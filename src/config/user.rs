@@ -198,7 +198,7 @@ fn user_regex(pattern: &str) -> Result<UserRegex, String> {
     }
     // Compiled alone first: a pattern such as "a)(b" must not become whole by our anchors.
     let compile = |pattern: &str| RegexBuilder::new(pattern).size_limit(MAX_COMPILED).build();
-    compile(pattern).map_err(|error| format!("the pattern cannot be used: {error}"))?;
+    compile(pattern).map_err(|error| format!("invalid regular expression: {}", reason(&error)))?;
     let regex = compile(&format!("^(?:{pattern})$")).map_err(|error| error.to_string())?;
     let named = regex.capture_names().position(|name| name == Some("user"));
     match (named, regex.captures_len()) {
@@ -209,6 +209,13 @@ fn user_regex(pattern: &str) -> Result<UserRegex, String> {
             groups - 1
         )),
     }
+}
+
+/// Last line of the regex crate's text: the lines before draw the pattern, which the problem itself shows.
+fn reason(error: &regex::Error) -> String {
+    let text = error.to_string();
+    let last = text.lines().last().unwrap_or_default().trim();
+    last.strip_prefix("error: ").unwrap_or(last).to_owned()
 }
 
 /// A rule, and an issuer whose people it is for.

@@ -7,6 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
+use super::pasted::PastedText;
 use super::strict_json;
 use super::strict_json::{JsonFault, TextOrList};
 use super::verify_error::{AlgorithmFault, HeaderFault, TokenFault};
@@ -60,6 +61,16 @@ struct ClaimedIssuer {
 
 impl<'a> UnverifiedToken<'a> {
     pub(super) fn parse(token: &'a [u8]) -> Result<Self, TokenFault> {
+        use TokenFault as F;
+        Self::parse_jwt(token).map_err(|fault| match fault {
+            F::TooLong { .. } | F::NotAJwt { .. } | F::Encrypted | F::BadEncoding { .. } => {
+                PastedText::of(token).map_or(fault, F::Pasted)
+            }
+            fault => fault,
+        })
+    }
+
+    fn parse_jwt(token: &'a [u8]) -> Result<Self, TokenFault> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(TokenFault::TooLong { bytes: token.len() });
         }

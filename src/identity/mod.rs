@@ -14,6 +14,7 @@ pub mod jwks;
 pub mod jwks_fetch;
 mod jws;
 pub mod key_store;
+pub mod pasted;
 pub mod policy;
 pub mod refetch;
 pub mod strict_json;

@@ -2,6 +2,7 @@
 
 use super::claim_rule::ClaimDoubt;
 use super::jwks::MAX_TRIES;
+use super::pasted::PastedText;
 use super::strict_json::JsonFault;
 use crate::config::SignatureAlgorithm;
 
@@ -33,6 +34,9 @@ pub enum TokenFault {
         /// Number of parts.
         parts: usize,
     },
+    /// Something else, in a shape that can be recognized.
+    #[error("the token {0}")]
+    Pasted(PastedText),
     /// Five parts: a JWE, which only its audience can decrypt.
     #[error("the token is encrypted (JWE)")]
     Encrypted,

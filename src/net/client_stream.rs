@@ -11,6 +11,7 @@ use tokio_rustls::server::TlsStream;
 use super::buffers::ReadAhead;
 use super::certificate;
 use super::socket::OverTcp;
+use super::tls;
 
 /// A connection to a client.
 #[derive(Debug)]
@@ -26,11 +27,7 @@ impl<S> ClientStream<S> {
     /// TLS version; `None` on a plaintext connection.
     pub fn tls_version(&self) -> Option<&'static str> {
         match self {
-            Self::Tls(tls) => Some(match tls.get_ref().1.protocol_version() {
-                Some(rustls::ProtocolVersion::TLSv1_3) => "TLSv1.3",
-                Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
-                _ => "TLS",
-            }),
+            Self::Tls(stream) => Some(tls::version_name(stream.get_ref().1.protocol_version())),
             Self::Plain(_) => None,
         }
     }

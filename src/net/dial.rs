@@ -83,7 +83,7 @@ pub struct Dialer {
 pub struct DialedFacts {
     /// Address of the server.
     pub addr: SocketAddr,
-    /// TLS version, for example `TLSv1_3`.
+    /// TLS version, for example `TLSv1.3`.
     pub protocol: String,
     /// The server's certificate chain, leaf first.
     pub certificates: Vec<CertificateFacts>,
@@ -184,7 +184,7 @@ impl Dialed {
         let certificates = tls.peer_certificates().unwrap_or_default();
         DialedFacts {
             addr: self.addr,
-            protocol: tls.protocol_version().map_or_else(String::new, |version| format!("{version:?}")),
+            protocol: tls::version_name(tls.protocol_version()).to_owned(),
             certificates: certificates.iter().map_while(CertificateFacts::read).collect(),
         }
     }

@@ -241,8 +241,11 @@ fn the_stand_ins_own_policies_are_the_printed_ones() {
 fn the_shell_lines_give_aws_the_very_documents() {
     let folder = tempfile::tempdir().unwrap();
     // Stand-ins for both programs write down what they are given, a line of hex an argument.
+    // AWS has what was created, and creates nothing twice.
     let program = "#!/bin/sh\nfor a in \"$(basename \"$0\")\" \"$@\"; do printf %s \"$a\" | od -An -v -tx1 | tr -d ' \\n'; \
-                   echo; done >> \"$SEEN\"\n[ \"$(basename \"$0\")\" = psql ] && cat >> \"$SEEN.sql\"\ntrue\n";
+                   echo; done >> \"$SEEN\"\n[ \"$(basename \"$0\")\" = psql ] && cat >> \"$SEEN.sql\"\n\
+                   case $2 in get-*) test -e \"$SEEN.$2\"; exit;; create-*) set -C; : > \"$SEEN.get${2#create}\" || exit 254;; \
+                   esac\ntrue\n";
     for name in ["aws", "psql"] {
         let path = folder.path().join(name);
         fs::write(&path, program).unwrap();
@@ -257,9 +260,17 @@ fn the_shell_lines_give_aws_the_very_documents() {
     let plan = example(&form);
     let seen = folder.path().join("seen");
     let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
-    let script = render(&plan, PlanFormat::Cli, None).unwrap();
-    let run = Command::new("sh").args(["-c", &script]).env("PATH", path).env("SEEN", &seen).output().unwrap();
-    assert!(run.status.success(), "{run:?}");
+    let script = render(&plan, Path::new("proxy.toml"), PlanFormat::Cli, None).unwrap();
+    let run = |administrator: Option<&str>| {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &script]).env("PATH", &path).env("SEEN", &seen).env_remove("ADMINISTRATOR");
+        shell.envs(administrator.map(|name| ("ADMINISTRATOR", name))).output().unwrap()
+    };
+    let insists = run(None);
+    assert!(!insists.status.success() && String::from_utf8_lossy(&insists.stderr).contains("ADMINISTRATOR"));
+    assert!(!seen.exists(), "nothing is done before all values are known");
+    let first = run(Some("master"));
+    assert!(first.status.success(), "{first:?}");
     let hex = fs::read_to_string(&seen).unwrap();
     let given: Vec<String> = hex.lines().map(unhex).collect();
     for wanted in [
@@ -273,7 +284,19 @@ fn the_shell_lines_give_aws_the_very_documents() {
         assert!(given.iter().any(|argument| argument == wanted), "{wanted}: {given:?}");
     }
     let sql = fs::read_to_string(folder.path().join("seen.sql")).unwrap();
-    assert_eq!(sql, "CREATE USER \"a\"\"b$HOME'\";\nGRANT rds_iam TO \"a\"\"b$HOME'\";\n");
+    assert_eq!(
+        sql,
+        "\\set ON_ERROR_STOP on\nSELECT 'CREATE USER \"a\"\"b$HOME''\"' WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_roles \
+         WHERE rolname = 'a\"b$HOME''') \\gexec\nGRANT rds_iam TO \"a\"\"b$HOME'\";\n"
+    );
+    let again = run(Some("master"));
+    assert!(again.status.success(), "{again:?}");
+    let hex = fs::read_to_string(&seen).unwrap();
+    let given: Vec<String> = hex.lines().map(unhex).collect();
+    for wanted in ["add-client-id-to-open-id-connect-provider", "update-assume-role-policy"] {
+        assert!(given.iter().any(|argument| argument == wanted), "{wanted}: {given:?}");
+    }
+    assert_eq!(given.iter().filter(|argument| *argument == "create-role").count(), 1);
 }
 
 fn unhex(line: &str) -> String {

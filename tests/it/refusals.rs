@@ -70,8 +70,11 @@ fn check_reports_all_problems_and_exits_with_78() {
     let output = check(&file);
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(78));
-    assert!(text.contains(":2:8: listen.addr: this is integer; write a text in quotes"), "{text}");
-    assert!(text.contains("issuer: there is no [[issuer]]") && text.contains("5 problems"), "{text}");
+    assert!(text.contains(":2:8: listen.addr: expected a string in quotes, found the integer 1"), "{text}");
+    assert!(
+        text.contains("issuer: no [[issuer]] section: add at least one") && text.contains("5 problems"),
+        "{text}"
+    );
     assert!(output.stdout.is_empty());
     let output = check(&folder.path().join("missing.toml"));
     assert_eq!(output.status.code(), Some(78));

@@ -27,10 +27,10 @@ async fn r19_what_is_wrong_is_said_and_nothing_is_taken() {
     let cases: [(&str, &str, &dyn Fn(), &str); 7] = [
         ("# limits", "max_client_conn = \"many\"", &|| {}, "limits.max_client_conn"),
         ("# user", "regex = \"(a\"", &|| {}, "cluster[0].user.regex"),
-        ("# limits", strict, &|| std::fs::remove_file(&key).unwrap(), "listen.tls_key_file: "),
-        ("# limits", strict, &|| std::fs::write(&key, &other.key_pem).unwrap(), "listen.tls_cert_file: "),
+        ("# limits", strict, &|| std::fs::remove_file(&key).unwrap(), "listen[0].tls_key_file: "),
+        ("# limits", strict, &|| std::fs::write(&key, &other.key_pem).unwrap(), "listen[0].tls_cert_file: "),
         ("# limits", strict, &|| std::fs::write(&cert, "x").unwrap(), "proxy.crt"),
-        ("ca_file = ", "ca_file = \"gone.pem\" # ", &|| {}, "cluster.ca_file"),
+        ("ca_file = ", "ca_file = \"gone.pem\" # ", &|| {}, "cluster[0].ca_file"),
         ("addr = \"127.0.0.1:0\"", "addr = \"127.0.0.2:0\"", &|| {}, "listen.addr"),
     ];
     let held = world.connect("alice", &world.token("alice")).await.unwrap();

@@ -43,8 +43,10 @@ fn document(block: &Block, name: &str) -> Value {
 
 /// The file says what the JSON form says, and no more.
 fn says_the_same(plan: &PolicyPlan) {
-    let whole: Value = serde_json::from_str(&render(plan, PlanFormat::Json, None).unwrap()).unwrap();
-    let text = render(plan, PlanFormat::Terraform, None).unwrap();
+    let whole: Value =
+        serde_json::from_str(&render(plan, Path::new("proxy.toml"), PlanFormat::Json, None).unwrap())
+            .unwrap();
+    let text = render(plan, Path::new("proxy.toml"), PlanFormat::Terraform, None).unwrap();
     let file: Body = text.parse().unwrap_or_else(|error| panic!("{error}: {text}"));
 
     let registered: Vec<_> = plan.providers.iter().filter(|provider| !provider.built_in).collect();

@@ -53,7 +53,7 @@ impl CertificateChain<'_> {
                 None if days < SOON_DAYS => {
                     report.warn(link, problem(format!("{what} expires in {days} day(s)")));
                 }
-                None => report.ok(link, format!("{shown}, {days} days left{more}")),
+                None => report.ok(link, format!("{shown}, {}{more}", left(days))),
             },
         }
     }
@@ -67,6 +67,12 @@ impl CertificateChain<'_> {
             own.issuer
         )
     }
+}
+
+/// Time that is left, in a unit of its size.
+fn left(days: u64) -> String {
+    const YEAR: u64 = 365;
+    if days < 10 * YEAR { format!("{days} days left") } else { format!("{} years left", days / YEAR) }
 }
 
 /// True if each certificate is followed by its issuer, by their names.

@@ -13,7 +13,8 @@ use crate::net::certificate::CertificateFacts;
 const AWS_SUFFIXES: [&str; 4] = [".amazonaws.com", ".amazonaws.com.cn", ".amazonaws.eu", ".on.aws"];
 
 pub(super) fn config(config: &Config, report: &mut DoctorReport<'_>) {
-    let problems = check::file_problems(config);
+    let problems = check::file_problems(&config.files);
+    let problems: Vec<_> = problems.iter().map(|one| format!("{}: {}", one.key, one.text)).collect();
     if !problems.is_empty() {
         let remedy = "Correct these; `pgpassport check` looks at them again.";
         return report.fail(ChainLink::Config, LinkProblem::new(problems.join("; "), remedy));

@@ -227,6 +227,7 @@ fn link_of_token(fault: &TokenFault) -> ChainLink {
     match fault {
         F::TooLong { .. }
         | F::NotAJwt { .. }
+        | F::Pasted(_)
         | F::Encrypted
         | F::BadEncoding { .. }
         | F::BadHeader(_)
@@ -273,6 +274,11 @@ fn problem_of(
                  configured issuer.",
             )
         }
+        TokenFault::NotAJwt { .. } => LinkProblem::new(
+            refusal.detail,
+            "Ask the identity provider for a JWT access token or an ID token. Some issue opaque access tokens unless the \
+             scope or audience names an API of yours.",
+        ),
         TokenFault::KeyUnknown { .. } => LinkProblem::new(
             fault.to_string(),
             "Get a fresh token. If that does not help, the token is from another issuer with the same iss, or the \

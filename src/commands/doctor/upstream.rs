@@ -9,7 +9,7 @@ use super::LinkProblem;
 use super::certificates::CertificateChain;
 use super::report::{ChainLink, DoctorReport, hint_of};
 use crate::identity::Grant;
-use crate::names::{printable, sql_identifier};
+use crate::names::{printable, sql_identifier, visible};
 use crate::net::dial::{DialError, Dialed, Dialer};
 use crate::net::peer_clocks::PeerClocks;
 use crate::net::resolver::Resolver;
@@ -197,7 +197,7 @@ pub(super) async fn log_in(
 }
 
 fn refused(error: UpstreamLoginError, grant: &Grant, clocks: &PeerClocks) -> LinkProblem {
-    let found = printable(&error.to_string(), MAX_SHOWN);
+    let found = visible(&error.to_string(), MAX_SHOWN);
     let remedy = match &error {
         UpstreamLoginError::Refused(error) => remedy(error, grant),
         _ => None,

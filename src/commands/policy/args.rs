@@ -1,6 +1,7 @@
 //! Command line of `pgpassport policy`.
 
 use std::net::IpAddr;
+use std::path::Path;
 
 use clap::Args;
 
@@ -16,6 +17,9 @@ pub struct PolicyArgs {
     /// Print what this cluster needs [default: all clusters].
     #[arg(long, value_name = "NAME")]
     cluster: Option<String>,
+    /// Print what people of this issuer need [default: all issuers].
+    #[arg(long, value_name = "NAME")]
+    issuer: Option<String>,
     /// Let the role be assumed from this address or network only (aws:SourceIp); may be repeated.
     #[arg(long, value_name = "CIDR", value_parser = network, conflicts_with = "source_vpce")]
     source_ip: Vec<String>,
@@ -38,14 +42,15 @@ pub struct PolicyArgs {
     /// The shape of what is printed.
     #[arg(long, value_enum, default_value_t)]
     format: PlanFormat,
-    /// Print this part alone: a trust or permission policy as bare JSON.
+    /// Print this part alone. A trust or permission policy is bare JSON; where there are several roles, it is one object
+    /// with a member for each role's ARN.
     #[arg(long, value_enum, value_name = "PART", conflicts_with = "format")]
     only: Option<PlanPart>,
 }
 
 impl PolicyArgs {
-    /// The output for `config`.
-    pub fn print(self, config: &Config) -> Result<String, PlanError> {
+    /// The output for `config`, which was read from `file`.
+    pub fn print(self, file: &Path, config: &Config) -> Result<String, PlanError> {
         let source = match (self.source_ip.is_empty(), self.source_vpce.is_empty()) {
             (true, true) => SourceRestriction::Anywhere,
             (false, _) => SourceRestriction::Ip(self.source_ip),
@@ -53,13 +58,14 @@ impl PolicyArgs {
         };
         let options = PlanOptions {
             cluster: self.cluster,
+            issuer: self.issuer,
             source,
             session_tag: self.session_tag,
             audiences: self.audience,
             users: self.user,
             idp: self.idp,
         };
-        render(&PolicyPlan::new(config, &options)?, self.format, self.only)
+        render(&PolicyPlan::new(config, &options)?, file, self.format, self.only)
     }
 }
 

@@ -2,8 +2,11 @@
 //! this configuration, ready to paste. Makes no network calls.
 
 mod args;
+mod cloudformation;
 mod documents;
 mod idp;
+mod notes;
+mod placeholder;
 mod render;
 mod shell;
 mod sql;
@@ -17,22 +20,21 @@ pub use self::args::PolicyArgs;
 use self::documents::{LoginScope, SessionTags, TrustedIssuer};
 pub use self::documents::{PolicyDocument, SourceRestriction};
 pub use self::idp::{IdentityProvider, IdpRecipe};
+pub use self::placeholder::Placeholder;
 pub use self::render::{PlanFormat, PlanPart, render};
-use crate::config::{ClusterSettings, Config, EndpointKind, IssuerSettings};
+use crate::config::{ClusterSettings, Config, IssuerSettings};
 use crate::names::{DbUser, RoleArn};
 
 /// Default maximum session duration of a role (IAM user guide, "Modify the maximum session duration").
 const USUAL_SESSION_SECONDS: u64 = 3_600;
-
-/// Placeholder if the configuration does not identify the database. It is not a resource id, so a policy with
-/// it allows nobody.
-const NO_RESOURCE_ID: &str = "RESOURCE-ID";
 
 /// Options of the command line.
 #[derive(Clone, Debug, Default)]
 pub struct PlanOptions {
     /// Only this cluster.
     pub cluster: Option<String>,
+    /// People of this issuer alone.
+    pub issuer: Option<String>,
     /// Network restriction of the roles.
     pub source: SourceRestriction,
     /// Pin by session tag, regardless of `cluster.pin`.
@@ -56,6 +58,8 @@ pub struct PolicyPlan {
     pub databases: Vec<DatabasePlan>,
     /// Instructions for the claims of each issuer.
     pub claims: Vec<IdpRecipe>,
+    /// Values that the configuration does not have and the documents need.
+    pub placeholders: Vec<Placeholder>,
 }
 
 /// An identity provider in one account.
@@ -86,6 +90,9 @@ pub struct RolePlan {
     pub clusters: Vec<String>,
     /// Trust policy.
     pub trust: PolicyDocument,
+    /// Trust policy for calls from the proxy's address alone, with a placeholder for it; only where `trust` has no
+    /// restriction.
+    pub restricted_trust: Option<PolicyDocument>,
     /// Permission policy.
     pub permission: PolicyDocument,
     /// Maximum session duration, if the default of one hour is too short.
@@ -105,6 +112,8 @@ pub struct DatabasePlan {
     pub port: u16,
     /// Statements for an administrator of the database.
     pub statements: Vec<String>,
+    /// The same for psql, which can run them twice.
+    pub repeatable: Vec<String>,
 }
 
 /// Reason why no plan can be made.
@@ -118,9 +127,21 @@ pub enum PlanError {
         /// Configured names.
         known: Vec<String>,
     },
-    /// A single document was requested but there are several.
-    #[error("there are {0} roles, so there is no single document; select a cluster with --cluster")]
-    SeveralRoles(usize),
+    /// `--issuer` names none, or one whose people may not come to the wanted clusters.
+    #[error("there is no issuer {wanted:?} for these clusters; the configuration has {}", known.join(", "))]
+    NoIssuer {
+        /// What was asked for.
+        wanted: String,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// A CloudFormation stack is in one account.
+    #[error(
+        "a CloudFormation stack is in one account, and the roles are in {}; name a cluster with --cluster or an issuer \
+         with --issuer",
+        .0.join(" and ")
+    )]
+    SeveralAccounts(Vec<String>),
 }
 
 impl PolicyPlan {
@@ -135,16 +156,27 @@ impl PolicyPlan {
                 known: config.clusters.iter().map(|cluster| cluster.name.clone()).collect(),
             });
         }
-        let assumed = assumed(&config.issuers, &clusters);
+        let named =
+            |issuer: &&IssuerSettings| options.issuer.as_ref().is_none_or(|name| *name == issuer.name);
+        let issuers: Vec<_> = config.issuers.iter().filter(named).collect();
+        let assumed = assumed(&issuers, &clusters);
+        if let (Some(wanted), true) = (&options.issuer, assumed.is_empty()) {
+            return Err(PlanError::NoIssuer {
+                wanted: wanted.clone(),
+                known: config.issuers.iter().map(|issuer| issuer.name.clone()).collect(),
+            });
+        }
         let all: Vec<_> = config.clusters.iter().collect();
+        let placeholders = placeholder::of(&clusters);
         Ok(Self {
             providers: providers(&assumed, options),
             roles: assumed
                 .iter()
-                .map(|(role, uses)| role_plan((*role).clone(), uses, &all, options))
+                .map(|(role, uses)| role_plan((*role).clone(), uses, (&all, &placeholders), options))
                 .collect(),
             databases: clusters.iter().map(|cluster| database(cluster, &options.users)).collect(),
-            claims: claims(&config.issuers, &clusters, options),
+            claims: claims(&issuers, &clusters, options),
+            placeholders,
         })
     }
 }
@@ -154,12 +186,12 @@ type Use<'c> = (&'c IssuerSettings, &'c ClusterSettings);
 
 /// The roles and the issuers and clusters that use them, in the order of the configuration.
 fn assumed<'c>(
-    issuers: &'c [IssuerSettings],
+    issuers: &[&'c IssuerSettings],
     clusters: &[&'c ClusterSettings],
 ) -> Vec<(&'c RoleArn, Vec<Use<'c>>)> {
     let mut assumed: Vec<(&RoleArn, Vec<Use<'_>>)> = Vec::new();
     for cluster in clusters {
-        for issuer in issuers.iter().filter(|issuer| cluster.admits(issuer)) {
+        for issuer in issuers.iter().copied().filter(|issuer| cluster.admits(issuer)) {
             let Some(role) = cluster.roles.of(&issuer.name) else { continue };
             match assumed.iter_mut().find(|(known, _)| *known == role) {
                 Some((_, uses)) => uses.push((issuer, cluster)),
@@ -204,7 +236,7 @@ fn providers(assumed: &[(&RoleArn, Vec<Use<'_>>)], options: &PlanOptions) -> Vec
                     arn,
                     account: role.account().to_owned(),
                     audiences: audiences(issuer, options),
-                    notes: provider_notes(issuer, options),
+                    notes: notes::of_provider(issuer, options),
                 });
             }
         }
@@ -212,37 +244,12 @@ fn providers(assumed: &[(&RoleArn, Vec<Use<'_>>)], options: &PlanOptions) -> Vec
     providers
 }
 
-fn provider_notes(issuer: &IssuerSettings, options: &PlanOptions) -> Vec<String> {
-    let url = issuer.issuer.as_str();
-    let mut notes = Vec::new();
-    if url.ends_with('/') {
-        notes.push(
-            "The trailing slash is part of the name: check that the ARN in IAM ends with it too.".to_owned(),
-        );
-    }
-    if !url.starts_with("https://") || issuer.private_network {
-        notes.push(
-            "AWS STS reads the issuer's keys over the public internet, over HTTPS on port 443 only."
-                .to_owned(),
-        );
-    }
-    if audiences(issuer, options) == issuer.audience {
-        let idp = options.idp.unwrap_or_else(|| IdentityProvider::of(&issuer.issuer));
-        notes.push(if idp.sends_azp() {
-            format!(
-                "Tokens of {} usually carry \"azp\", and STS compares that and not \"aud\". If yours do, give the \
-                 client's id with --audience; `pgpassport doctor` says what a token has.",
-                idp.label()
-            )
-        } else {
-            "If your tokens carry \"azp\", STS compares that and not \"aud\": then give its value with --audience."
-                .to_owned()
-        });
-    }
-    notes
-}
-
-fn role_plan(role: RoleArn, uses: &[Use<'_>], all: &[&ClusterSettings], options: &PlanOptions) -> RolePlan {
+fn role_plan(
+    role: RoleArn,
+    uses: &[Use<'_>],
+    (all, placeholders): (&[&ClusterSettings], &[Placeholder]),
+    options: &PlanOptions,
+) -> RolePlan {
     let mut clusters: Vec<&ClusterSettings> = Vec::new();
     let mut issuers: Vec<&IssuerSettings> = Vec::new();
     for (issuer, cluster) in uses {
@@ -280,7 +287,7 @@ fn role_plan(role: RoleArn, uses: &[Use<'_>], all: &[&ClusterSettings], options:
         .iter()
         .map(|cluster| LoginScope {
             cluster,
-            resource_id: cluster.resource_id.as_deref().unwrap_or(NO_RESOURCE_ID),
+            resource_id: resource_id(cluster, placeholders),
             by_tag: by_tag(cluster, options),
         })
         .collect();
@@ -288,67 +295,21 @@ fn role_plan(role: RoleArn, uses: &[Use<'_>], all: &[&ClusterSettings], options:
     RolePlan {
         clusters: clusters.iter().map(|cluster| cluster.name.clone()).collect(),
         trust: documents::trust(&role, &trusted, &options.source),
+        restricted_trust: (!demanded && options.source == SourceRestriction::Anywhere).then(|| {
+            let source = SourceRestriction::Ip(vec![placeholder::PROXY_ADDRESS.to_owned()]);
+            documents::trust(&role, &trusted, &source)
+        }),
         permission: documents::permission(&role, &reach),
         max_session_seconds: (longest > USUAL_SESSION_SECONDS).then_some(longest),
-        notes: role_notes(&clusters, demanded, options),
+        notes: notes::of_role(&clusters, (demanded, placeholders), options),
         arn: role,
     }
 }
 
-fn role_notes(clusters: &[&ClusterSettings], demanded: bool, options: &PlanOptions) -> Vec<String> {
-    let mut notes = Vec::new();
-    for cluster in clusters.iter().filter(|cluster| cluster.resource_id.is_none()) {
-        let command = match cluster.kind {
-            EndpointKind::Aurora => {
-                "describe-db-clusters --query 'DBClusters[].[Endpoint,DbClusterResourceId]'"
-            }
-            EndpointKind::Rds => {
-                "describe-db-instances --query 'DBInstances[].[Endpoint.Address,DbiResourceId]'"
-            }
-            EndpointKind::RdsProxy => "describe-db-proxies --query 'DBProxies[].[Endpoint,DBProxyArn]'",
-            EndpointKind::Dsql => continue, // its id is in its name
-        };
-        notes.push(format!(
-            "Replace {NO_RESOURCE_ID} with the resource id of cluster {}, which `aws rds {command}` shows. Set \
-             cluster.resource_id to it, and it stands here.",
-            cluster.name
-        ));
-    }
-    if !demanded && options.source == SourceRestriction::Anywhere {
-        notes.push(
-            "Anyone with a valid token can call STS directly, bypass the proxy, and log in as any user with \
-             rds_iam, because this policy allows dbuser:*. Close that path with --source-ip, --source-vpce or --session-tag."
-                .to_owned(),
-        );
-    }
-    if demanded && clusters.iter().any(|cluster| !cluster.pin.by_tag()) {
-        notes.push(
-            "Set cluster.pin to \"session-tag\" or \"both\", so that the proxy checks the tag first."
-                .to_owned(),
-        );
-    }
-    let mut rules = clusters.iter().flat_map(|cluster| cluster.user.all());
-    if demanded && rules.any(|rule| rule.regex.is_some() || rule.lowercase || !rule.prefix.is_empty()) {
-        notes.push(
-            "The tag is compared with the database user byte for byte: take regex, lowercase and prefix out of \
-             cluster.user, and let claim and tag hold the user itself."
-                .to_owned(),
-        );
-    }
-    match &options.source {
-        SourceRestriction::Anywhere => {}
-        SourceRestriction::Ip(_) => notes.push(
-            "aws:SourceIp is the proxy's address as STS sees it (of its NAT gateway, for example). Through a \
-             VPC endpoint there is none, and everyone is refused."
-                .to_owned(),
-        ),
-        SourceRestriction::Vpce(_) => notes.push(
-            "aws:SourceVpce is set only for calls through the VPC endpoint of STS: set cluster.sts_endpoint_url to \
-             it, or turn on its private DNS name."
-                .to_owned(),
-        ),
-    }
-    notes
+/// Resource id of the cluster, or what stands in its place.
+fn resource_id<'p>(cluster: &'p ClusterSettings, placeholders: &'p [Placeholder]) -> &'p str {
+    let placeholder = || placeholders.iter().find(|one| one.cluster == cluster.name);
+    cluster.resource_id.as_deref().or_else(|| Some(&placeholder()?.text)).unwrap_or_default()
 }
 
 fn database(cluster: &ClusterSettings, users: &[DbUser]) -> DatabasePlan {
@@ -357,11 +318,12 @@ fn database(cluster: &ClusterSettings, users: &[DbUser]) -> DatabasePlan {
         host: cluster.endpoint.host().to_owned(),
         port: cluster.endpoint.port(),
         statements: sql::statements(cluster, users),
+        repeatable: sql::repeatable(cluster, users),
     }
 }
 
 fn claims(
-    issuers: &[IssuerSettings],
+    issuers: &[&IssuerSettings],
     clusters: &[&ClusterSettings],
     options: &PlanOptions,
 ) -> Vec<IdpRecipe> {

@@ -1,11 +1,17 @@
 //! Output formats of a plan: text, JSON, AWS CLI, Terraform.
 
 use std::fmt::Write as _;
+use std::path::Path;
 
 use clap::ValueEnum;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
-use super::{IdpRecipe, PlanError, PolicyPlan, ProviderPlan, RolePlan, shell, terraform};
+use super::placeholder::PROXY_ADDRESS;
+use super::{
+    IdpRecipe, PlanError, PolicyDocument, PolicyPlan, ProviderPlan, RolePlan, cloudformation, shell,
+    terraform,
+};
+use crate::names::shell_word;
 
 /// Output format of a plan.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -19,6 +25,9 @@ pub enum PlanFormat {
     Cli,
     /// Terraform resources.
     Terraform,
+    /// A CloudFormation template in JSON.
+    #[value(name = "cloudformation")]
+    CloudFormation,
 }
 
 /// One part of a plan.
@@ -36,36 +45,48 @@ pub enum PlanPart {
     Claims,
 }
 
-/// Writes `plan`. `only` selects one part of the text form.
-pub fn render(plan: &PolicyPlan, format: PlanFormat, only: Option<PlanPart>) -> Result<String, PlanError> {
+/// Writes `plan`, made from configuration `file`; `only` leaves everything else out of the text form.
+pub fn render(
+    plan: &PolicyPlan,
+    file: &Path,
+    format: PlanFormat,
+    only: Option<PlanPart>,
+) -> Result<String, PlanError> {
     Ok(match (format, only) {
-        (_, Some(part)) => one_part(plan, part)?,
-        (PlanFormat::Text, None) => text(plan),
+        (_, Some(part)) => one_part(plan, part),
+        (PlanFormat::Text, None) => text(plan, file),
         (PlanFormat::Json, None) => object(plan),
         (PlanFormat::Cli, None) => shell::script(plan),
         (PlanFormat::Terraform, None) => terraform::file(plan),
+        (PlanFormat::CloudFormation, None) => cloudformation::template(plan)?,
     })
 }
 
-fn one_part(plan: &PolicyPlan, part: PlanPart) -> Result<String, PlanError> {
-    let role = || match plan.roles.as_slice() {
-        [role] => Ok(role),
-        several => Err(PlanError::SeveralRoles(several.len())),
-    };
+fn one_part(plan: &PolicyPlan, part: PlanPart) -> String {
     let mut out = String::new();
     match part {
-        PlanPart::Trust => out = role()?.trust.json(),
-        PlanPart::Permission => out = role()?.permission.json(),
+        PlanPart::Trust => out = documents(plan, |role| &role.trust),
+        PlanPart::Permission => out = documents(plan, |role| &role.permission),
         PlanPart::Provider => plan.providers.iter().for_each(|one| provider(&mut out, one)),
         PlanPart::Sql => plan.databases.iter().for_each(|one| {
             let _ = writeln!(out, "{}", one.statements.join("\n"));
         }),
         PlanPart::Claims => plan.claims.iter().for_each(|one| recipe(&mut out, one)),
     }
-    Ok(out)
+    out
 }
 
-fn text(plan: &PolicyPlan) -> String {
+/// The document of the only role, or all of them by the ARNs of their roles.
+fn documents(plan: &PolicyPlan, of: impl Fn(&RolePlan) -> &PolicyDocument) -> String {
+    if let [role] = plan.roles.as_slice() {
+        return of(role).json();
+    }
+    let all: Map<String, Value> =
+        plan.roles.iter().map(|role| (role.arn.as_str().to_owned(), json!(of(role)))).collect();
+    format!("{:#}", Value::Object(all))
+}
+
+fn text(plan: &PolicyPlan, file: &Path) -> String {
     let mut out = String::new();
     heading(&mut out, "1. Register the issuer in IAM");
     plan.providers.iter().for_each(|one| provider(&mut out, one));
@@ -79,7 +100,10 @@ fn text(plan: &PolicyPlan) -> String {
     heading(&mut out, "4. Let tokens name the database user");
     plan.claims.iter().for_each(|one| recipe(&mut out, one));
     heading(&mut out, "5. Try it");
-    out += "    pgpassport doctor --config proxy.toml --token-file token.txt\n";
+    let file = file.display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@%:".contains(c);
+    let file = if file.chars().all(plain) { file } else { shell_word(&file) };
+    let _ = writeln!(out, "    pgpassport doctor --config {file} --token-file token.txt");
     out
 }
 
@@ -111,7 +135,17 @@ fn role(out: &mut String, role: &RolePlan) {
     if let Some(seconds) = role.max_session_seconds {
         let _ = writeln!(out, "Maximum session duration: {seconds} seconds\n");
     }
-    let _ = writeln!(out, "Trust policy:\n");
+    if let Some(restricted) = &role.restricted_trust {
+        let _ = writeln!(
+            out,
+            "Trust policy for calls from the proxy alone; put the address under which STS sees the proxy in place of \
+             {PROXY_ADDRESS},\nor name it with --source-ip (a VPC endpoint of STS with --source-vpce):\n"
+        );
+        indent(out, &restricted.json());
+        let _ = writeln!(out, "Trust policy without that restriction (read the note below):\n");
+    } else {
+        let _ = writeln!(out, "Trust policy:\n");
+    }
     indent(out, &role.trust.json());
     let _ = writeln!(out, "Permission policy:\n");
     indent(out, &role.permission.json());
@@ -163,6 +197,7 @@ fn object(plan: &PolicyPlan) -> String {
         .map(|one| {
             json!({
                 "arn": one.arn.as_str(), "clusters": one.clusters, "trust_policy": one.trust,
+                "restricted_trust_policy": one.restricted_trust,
                 "permission_policy": one.permission, "max_session_duration": one.max_session_seconds,
                 "notes": one.notes,
             })

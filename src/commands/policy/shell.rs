@@ -2,24 +2,43 @@
 
 use std::fmt::Write as _;
 
-use super::{DatabasePlan, PolicyPlan, ProviderPlan, RolePlan};
+use super::{DatabasePlan, Placeholder, PolicyPlan, ProviderPlan, RolePlan};
 use crate::names::{conninfo_value, shell_word, visible};
 
 /// Name of the role's inline policy.
 pub(super) const POLICY_NAME: &str = "pgpassport-connect";
 
 pub(super) fn script(plan: &PolicyPlan) -> String {
-    let mut out = String::from("#!/bin/sh\nset -eu\n");
+    let mut out =
+        String::from("#!/bin/sh\n# Can be run again: what exists is brought up to date.\nset -eu\n");
+    for placeholder in &plan.placeholders {
+        let (cluster, command) = (&placeholder.cluster, placeholder.command);
+        insist(
+            &mut out,
+            &placeholder.variable,
+            &format!("the resource id of cluster {cluster}, from: aws rds {command}"),
+        );
+    }
+    if !plan.databases.is_empty() {
+        insist(&mut out, "ADMINISTRATOR", "a database user that may create users");
+    }
     for provider in &plan.providers {
         register(&mut out, provider);
     }
     for role in &plan.roles {
-        create(&mut out, role);
+        create(&mut out, role, &plan.placeholders);
     }
     for database in &plan.databases {
         users(&mut out, database);
     }
     out
+}
+
+/// Ends the script unless the variable is set.
+fn insist(out: &mut String, variable: &str, meaning: &str) {
+    // Quotes and braces would end the message.
+    let meaning = meaning.replace(['"', '\'', '`', '$', '}', '{', '\\'], "");
+    let _ = writeln!(out, ": \"${{{variable}:?set it to {meaning}}}\"");
 }
 
 fn register(out: &mut String, provider: &ProviderPlan) {
@@ -30,16 +49,27 @@ fn register(out: &mut String, provider: &ProviderPlan) {
         return;
     }
     let audiences: Vec<_> = provider.audiences.iter().map(|one| shell_word(one)).collect();
+    remark(out, &format!("Its ARN must be {}", provider.arn));
+    let arn = shell_word(&provider.arn);
     let _ = writeln!(
         out,
-        "aws iam create-open-id-connect-provider --url {} --client-id-list {}",
+        "if aws iam get-open-id-connect-provider --open-id-connect-provider-arn {arn} >/dev/null 2>&1; then"
+    );
+    for audience in &audiences {
+        let _ = writeln!(
+            out,
+            "  aws iam add-client-id-to-open-id-connect-provider --open-id-connect-provider-arn {arn} --client-id {audience}"
+        );
+    }
+    let _ = writeln!(
+        out,
+        "else\n  aws iam create-open-id-connect-provider --url {} --client-id-list {}\nfi",
         shell_word(&provider.url),
         audiences.join(" "),
     );
-    remark(out, &format!("Its ARN must be {}", provider.arn));
 }
 
-fn create(out: &mut String, role: &RolePlan) {
+fn create(out: &mut String, role: &RolePlan, placeholders: &[Placeholder]) {
     comment(out, &format!("Role for cluster {}", role.clusters.join(", ")));
     role.notes.iter().for_each(|note| remark(out, note));
     let (path, name) = role.arn.path_and_name();
@@ -48,18 +78,26 @@ fn create(out: &mut String, role: &RolePlan) {
     if path != "/" {
         let _ = write!(flags, " --path {}", shell_word(path));
     }
+    let _ = writeln!(out, "trust={}", shell_word(&role.trust.json()));
+    let _ = writeln!(out, "if aws iam get-role --role-name {name} >/dev/null 2>&1; then");
+    let _ =
+        writeln!(out, "  aws iam update-assume-role-policy --role-name {name} --policy-document \"$trust\"");
     if let Some(seconds) = role.max_session_seconds {
+        let _ = writeln!(out, "  aws iam update-role --role-name {name} --max-session-duration {seconds}");
         let _ = write!(flags, " --max-session-duration {seconds}");
     }
     let _ = writeln!(
         out,
-        "aws iam create-role --role-name {name}{flags} --assume-role-policy-document {}",
-        shell_word(&role.trust.json())
+        "else\n  aws iam create-role --role-name {name}{flags} --assume-role-policy-document \"$trust\"\nfi"
     );
+    let mut permission = shell_word(&role.permission.json());
+    for one in placeholders {
+        let variable = format!("'\"${}\"'/", one.variable);
+        permission = permission.replace(&format!("{}/", one.text), &variable);
+    }
     let _ = writeln!(
         out,
-        "aws iam put-role-policy --role-name {name} --policy-name {POLICY_NAME} --policy-document {}",
-        shell_word(&role.permission.json())
+        "aws iam put-role-policy --role-name {name} --policy-name {POLICY_NAME} --policy-document {permission}"
     );
 }
 
@@ -69,9 +107,13 @@ fn users(out: &mut String, database: &DatabasePlan) {
         &format!("Users of cluster {}; psql asks for the password of an administrator", database.cluster),
     );
     let (host, port) = (conninfo_value(&database.host), database.port);
-    let connection = format!("host={host} port={port} dbname=postgres user=ADMINISTRATOR");
-    let _ =
-        writeln!(out, "psql {} <<'SQL'\n{}\nSQL", shell_word(&connection), database.statements.join("\n"));
+    let connection = format!("host={host} port={port} dbname=postgres");
+    let _ = writeln!(
+        out,
+        "psql -U \"$ADMINISTRATOR\" -d {} <<'SQL'\n{}\nSQL",
+        shell_word(&connection),
+        database.repeatable.join("\n")
+    );
 }
 
 fn comment(out: &mut String, text: &str) {

@@ -5,18 +5,37 @@ use crate::names::{DbUser, sql_identifier, sql_literal};
 
 /// Statements for `users` of `cluster`, or for an example user.
 pub(super) fn statements(cluster: &ClusterSettings, users: &[DbUser]) -> Vec<String> {
+    write(cluster, users, |_, create| format!("{create};"))
+}
+
+/// As [`statements`], for psql; users that exist are not created again, and the first error ends the run.
+pub(super) fn repeatable(cluster: &ClusterSettings, users: &[DbUser]) -> Vec<String> {
+    let unless_it_exists = |user: &str, create: &str| {
+        let (create, user) = (sql_literal(create), sql_literal(user));
+        format!(
+            "SELECT {create} WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = {user}) \\gexec"
+        )
+    };
+    let mut lines = vec!["\\set ON_ERROR_STOP on".to_owned()];
+    lines.extend(write(cluster, users, unless_it_exists));
+    lines
+}
+
+/// Statements; `create` takes a user's name and the command that creates it.
+fn write(cluster: &ClusterSettings, users: &[DbUser], create: impl Fn(&str, &str) -> String) -> Vec<String> {
     let names = if users.is_empty() { vec!["alice"] } else { users.iter().map(DbUser::as_str).collect() };
     let mut statements = Vec::new();
-    for user in names.into_iter().map(sql_identifier) {
+    for name in names {
+        let user = sql_identifier(name);
         if cluster.kind == EndpointKind::Dsql {
-            statements.push(format!("CREATE ROLE {user} WITH LOGIN;"));
+            statements.push(create(name, &format!("CREATE ROLE {user} WITH LOGIN")));
             let roles = cluster.roles.all();
             let roles =
                 roles.iter().map(|role| format!("AWS IAM GRANT {user} TO {};", sql_literal(role.as_str())));
             statements.extend(roles);
             continue; // it has one database
         }
-        statements.push(format!("CREATE USER {user};"));
+        statements.push(create(name, &format!("CREATE USER {user}")));
         statements.push(format!("GRANT rds_iam TO {user};"));
         let databases = databases(cluster);
         statements

@@ -1,5 +1,7 @@
 //! The parts of a plan that no stand-in can try: partitions, providers, notes, recipes.
 
+use std::path::Path;
+
 use super::*;
 
 const REFERENCE: &str = include_str!("../../../proxy.toml");
@@ -107,7 +109,7 @@ fn a_policy_without_a_resource_id_lets_nobody_in_and_says_so() {
 fn the_permissive_form_says_what_it_permits_and_the_others_do_not() {
     let wide = |options: &PlanOptions| {
         let notes = reference(&[], options).roles[0].notes.join(" ");
-        notes.contains("without the proxy")
+        notes.contains("bypass the proxy")
     };
     assert!(wide(&PlanOptions::default()));
     assert!(!wide(&PlanOptions { session_tag: true, ..PlanOptions::default() }));
@@ -144,7 +146,7 @@ fn one_role_for_several_issuers_and_clusters_has_them_all() {
 }
 
 #[test]
-fn several_roles_are_no_single_document() {
+fn several_roles_are_documents_by_arn_and_one_issuer_has_one() {
     let toml = REFERENCE.replace(
         "role_arn = \"arn:aws:iam::123456789012:role/pgpassport-orders\"",
         "role_arn = { okta = \"arn:aws:iam::123456789012:role/a\", entra = \"arn:aws:iam::210987654321:role/b\" }\n",
@@ -156,16 +158,43 @@ fn several_roles_are_no_single_document() {
         [plan.providers[0].account.as_str(), &plan.providers[1].account],
         ["123456789012", "210987654321"]
     );
-    let error = render(&plan, PlanFormat::Text, Some(PlanPart::Trust)).unwrap_err();
-    assert!(error.to_string().contains("--cluster"), "{error}");
+    let trust = |options: &PlanOptions| -> serde_json::Value {
+        let plan = plan_of(&format!("{toml}\n{entra}"), options);
+        let text = render(&plan, Path::new("proxy.toml"), PlanFormat::Text, Some(PlanPart::Trust)).unwrap();
+        serde_json::from_str(&text).unwrap()
+    };
+    let cluster = || PlanOptions { cluster: Some("orders".to_owned()), ..PlanOptions::default() };
+    let both = trust(&cluster());
+    for (arn, issuer) in [
+        ("arn:aws:iam::123456789012:role/a", "okta.com"),
+        ("arn:aws:iam::210987654321:role/b", "microsoftonline"),
+    ] {
+        assert!(both[arn]["Statement"][0].to_string().contains(issuer), "{both}");
+    }
+    assert_eq!(both.as_object().unwrap().len(), 2);
+    let one = trust(&PlanOptions { issuer: Some("entra".to_owned()), ..cluster() });
+    assert_eq!(one, both["arn:aws:iam::210987654321:role/b"]);
+    let nobody = PlanOptions { issuer: Some("github".to_owned()), ..cluster() };
+    let config = Config::from_toml(&format!("{toml}\n{entra}"), "proxy.toml").unwrap();
+    let error = PolicyPlan::new(&config, &nobody).unwrap_err().to_string();
+    assert!(error.contains("github") && error.contains("okta, entra"), "{error}");
+    let stack = render(&plan, Path::new("proxy.toml"), PlanFormat::CloudFormation, None).unwrap_err();
+    let stack = stack.to_string();
+    assert!(stack.contains("123456789012 and 210987654321") && stack.contains("--issuer"), "{stack}");
 }
 
 #[test]
 fn long_sessions_are_asked_of_the_role() {
     let plan = reference(&[("# sts_duration = \"15m\"", "sts_duration = \"2h\"")], &PlanOptions::default());
     assert_eq!(plan.roles[0].max_session_seconds, Some(7_200));
-    for format in [PlanFormat::Text, PlanFormat::Json, PlanFormat::Cli, PlanFormat::Terraform] {
-        assert!(render(&plan, format, None).unwrap().contains("7200"), "{format:?}");
+    for format in [
+        PlanFormat::Text,
+        PlanFormat::Json,
+        PlanFormat::Cli,
+        PlanFormat::Terraform,
+        PlanFormat::CloudFormation,
+    ] {
+        assert!(render(&plan, Path::new("proxy.toml"), format, None).unwrap().contains("7200"), "{format:?}");
     }
 }
 
@@ -173,7 +202,8 @@ fn long_sessions_are_asked_of_the_role() {
 fn the_json_form_is_one_object_with_the_documents() {
     let plan = reference(&[], &PlanOptions { session_tag: true, ..PlanOptions::default() });
     let whole: serde_json::Value =
-        serde_json::from_str(&render(&plan, PlanFormat::Json, None).unwrap()).unwrap();
+        serde_json::from_str(&render(&plan, Path::new("proxy.toml"), PlanFormat::Json, None).unwrap())
+            .unwrap();
     assert_eq!(whole["roles"][0]["trust_policy"]["Statement"].as_array().unwrap().len(), 2);
     assert_eq!(whole["databases"][0]["sql"][1], "GRANT rds_iam TO \"alice\";");
     assert_eq!(whole["claims"][0]["idp"], "Okta");
@@ -232,4 +262,66 @@ fn each_tenant_is_a_provider_of_its_own() {
         assert!(trust.contains(&format!("login.microsoftonline.com/{tenant}/v2.0:aud")), "{trust}");
     }
     assert!(!trust.contains("tenantid"), "{trust}");
+}
+
+/// The template has a parameter for what the configuration does not say, and keeps IAM's own variables.
+#[test]
+fn a_cloudformation_template_asks_for_what_is_missing() {
+    let options = PlanOptions { session_tag: true, ..PlanOptions::default() };
+    let read = |plan: &PolicyPlan| -> serde_json::Value {
+        let text = render(plan, Path::new("proxy.toml"), PlanFormat::CloudFormation, None).unwrap();
+        serde_json::from_str(&text).unwrap()
+    };
+    let plan = reference(&[], &options);
+    let template = read(&plan);
+    assert_eq!(template["Parameters"]["ResourceId"]["AllowedPattern"], "(cluster|db|prx)-[A-Za-z0-9]+");
+    let role = &template["Resources"]["Role1"];
+    assert_eq!(role["DependsOn"][0], "Provider1");
+    assert_eq!(role["Properties"]["RoleName"], "pgpassport-orders");
+    let policy = &role["Properties"]["Policies"][0]["PolicyDocument"]["Statement"][0]["Resource"]["Fn::Sub"];
+    let resource =
+        "arn:aws:rds-db:eu-central-1:123456789012:dbuser:${ResourceId}/${!aws:PrincipalTag/dbuser}";
+    assert_eq!(policy, resource);
+    let trust = serde_json::to_value(&plan.roles[0].trust).unwrap();
+    assert_eq!(role["Properties"]["AssumeRolePolicyDocument"], trust);
+    let provider = &template["Resources"]["Provider1"]["Properties"];
+    assert_eq!(provider["Url"], "https://acme.okta.com/oauth2/default");
+    let known = [("# resource_id = ", "resource_id = ")];
+    let template = read(&reference(&known, &options));
+    assert!(template.get("Parameters").is_none() && !template.to_string().contains("Fn::Sub"), "{template}");
+}
+
+/// Clusters whose names differ in signs only have variables of their own.
+#[test]
+fn each_missing_resource_id_is_asked_for_by_itself() {
+    let several = include_str!("../../../tests/config/valid/several_clusters.toml");
+    let lacking: String = several
+        .lines()
+        .filter(|line| !line.starts_with("resource_id"))
+        .flat_map(|line| [line, "\n"])
+        .collect();
+    let plan = plan_of(&lacking, &PlanOptions::default());
+    let script = render(&plan, Path::new("proxy.toml"), PlanFormat::Cli, None).unwrap();
+    assert!(plan.placeholders.len() > 1, "{:?}", plan.placeholders);
+    for (number, one) in plan.placeholders.iter().enumerate() {
+        assert!(one.variable.starts_with(&format!("RESOURCE_ID_{}_", number + 1)), "{one:?}");
+        let insists =
+            format!(": \"${{{}:?set it to the resource id of cluster {}", one.variable, one.cluster);
+        let used = format!(":dbuser:'\"${}\"'/", one.variable);
+        assert!(script.contains(&insists) && script.contains(&used), "{script}");
+    }
+}
+
+#[test]
+fn the_restricted_policy_is_printed_before_the_open_one() {
+    let text = |options: &PlanOptions| {
+        render(&reference(&[], options), Path::new("my proxy.toml"), PlanFormat::Text, None).unwrap()
+    };
+    let open = text(&PlanOptions::default());
+    let restricted = open.find("PROXY-ADDRESS\"").unwrap();
+    assert!(restricted < open.find("without that restriction").unwrap(), "{open}");
+    assert!(open.ends_with("--config 'my proxy.toml' --token-file token.txt\n"), "{open}");
+    let closed =
+        PlanOptions { source: SourceRestriction::Ip(vec!["10.0.0.1".into()]), ..PlanOptions::default() };
+    assert!(!text(&closed).contains("PROXY-ADDRESS"));
 }

@@ -21,7 +21,7 @@ fn listeners_are_one_table_or_several() {
     assert!(report.contains("another [[listen]] has the name \"a\""), "{report}");
     let report = pair("", "adr = 1").unwrap_err().to_string();
     assert!(report.contains("listen[1].adr: this key is not known; did you mean addr?"), "{report}");
-    assert!(read("listen = []").unwrap_err().to_string().contains("there is no [listen]"));
+    assert!(read("listen = []").unwrap_err().to_string().contains("no [listen] section"));
 }
 
 #[test]
@@ -52,7 +52,7 @@ fn c10_balancers_are_named_by_networks_or_addresses() {
         ("\"10.0.0.1/16\"", "write \"10.0.0.0/16\""),
         ("\"10.0.0.0/33\"", "is not a network"),
         ("\"balancer.example\"", "is not a network"),
-        ("[7]", "write a text in quotes"),
+        ("[7]", "expected a string in quotes"),
     ] {
         let report = from(bad).unwrap_err().to_string();
         assert!(report.contains(told), "{report}");

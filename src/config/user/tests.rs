@@ -125,7 +125,7 @@ fn rules_that_contradict_each_other_are_problems() {
         ),
         (rule("prefix = \"a*\""), "cannot begin a database user"),
         (rule("prefix = \"\""), "cannot begin a database user"),
-        (rule("list_of_one = 1"), "write true or false"),
+        (rule("list_of_one = 1"), "expected true or false, found the integer 1"),
     ] {
         let problems = read(&ruled(&rules)).unwrap_err();
         assert_eq!(problems.list.len(), 1, "{problems}");

@@ -15,6 +15,7 @@ use super::*;
 use crate::config::Config;
 use crate::identity::jwks_fetch::KeyFetcher;
 use crate::identity::jws::MAX_TOKEN_BYTES;
+use crate::identity::pasted::PastedText;
 use crate::identity::strict_json::JsonFault;
 use crate::identity::verify_error::{ClaimFault, HeaderFault};
 use crate::net::outgoing::Outgoing;
@@ -114,16 +115,25 @@ async fn j1_the_shape_comes_first() {
     let verifier = verifier_with("");
     let good = signed(&header(""), &payload());
     let [h, p, s] = good.split('.').collect::<Vec<_>>().try_into().unwrap();
-    for (token, parts) in [("", 1), ("hunter2", 1), ("a.b", 2), ("a.b.c.d", 4)] {
+    for (token, parts) in [("hunter2", 1), ("a.b", 2), ("a.b.c.d", 4)] {
         assert_eq!(fault(&verifier, token).await, TokenFault::NotAJwt { parts });
     }
     assert_eq!(fault(&verifier, "a.b.c.d.e").await, TokenFault::Encrypted);
+    for (token, shape) in [
+        (String::new(), PastedText::Empty),
+        (format!("{h}.{p} .{s}"), PastedText::Spaces),
+        (format!("{h}.{p}.{s}\n"), PastedText::Spaces),
+        (format!("Bearer {good}"), PastedText::Bearer),
+        (format!("{{\"access_token\":\"{good}\"}}"), PastedText::Json(Some("access_token"))),
+        (format!("{{{}\"id_token\":1}}", " ".repeat(MAX_TOKEN_BYTES)), PastedText::Json(Some("id_token"))),
+    ] {
+        assert_eq!(fault(&verifier, &token).await, TokenFault::Pasted(shape), "{shape:?}");
+    }
     let dots = ".".repeat(19_999);
     assert_eq!(fault(&verifier, &dots).await, TokenFault::NotAJwt { parts: 20_000 });
     for (token, part) in [
         (format!("{h}=.{p}.{s}"), "header"),
-        (format!("{h}.{p} .{s}"), "payload"),
-        (format!("{h}.{p}.{s}\n"), "signature"),
+        (format!("{h}.{p}=.{s}"), "payload"),
         (format!("{h}.{p}.+{}", &s[1..]), "signature"),
     ] {
         assert_eq!(fault(&verifier, &token).await, TokenFault::BadEncoding { part });

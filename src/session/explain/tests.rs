@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use super::*;
 use crate::aws::sts::StsError;
+use crate::identity::pasted::PastedText;
 use crate::identity::{AlgorithmFault, ClaimFault, DeriveError, PolicyError, TokenFault};
 use crate::names::{DbUser, NameError, SessionId};
 use crate::net::dial::DialError;
@@ -142,7 +143,9 @@ fn the_table_of_refusals_before_the_token_is_believed() {
             Stage::Startup,
             "",
         ),
-        (token(F::NotAJwt { parts: 1 }), "28P01", FAILED, Stage::Token, "is not a JWT"),
+        (token(F::NotAJwt { parts: 1 }), "28P01", FAILED, Stage::Token, "like an opaque token"),
+        (token(F::NotAJwt { parts: 2 }), "28P01", FAILED, Stage::Token, "it has 2 parts"),
+        (token(F::Pasted(PastedText::Bearer)), "28P01", FAILED, Stage::Token, "begins with the word Bearer"),
         (token(F::TooLong { bytes: 20_001 }), "28P01", FAILED, Stage::Token, "20001 bytes"),
         (token(F::Encrypted), "28P01", FAILED, Stage::Token, "encrypted"),
         (token(F::BadEncoding { part: "header" }), "28P01", FAILED, Stage::Token, "damaged"),

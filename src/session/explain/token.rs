@@ -23,9 +23,16 @@ fn unverified(fault: &TokenFault) -> Refusal {
             let detail = "the keys of the token's issuer cannot be fetched";
             Refusal::cannot_connect_now("issuer keys unavailable", Stage::Keys, detail).hint(TRY_AGAIN)
         }
-        F::NotAJwt { parts } => {
-            refuse(&format!("the token is not a JWT: it has {parts} part(s) between dots instead of 3"))
+        F::NotAJwt { parts: 1 } => {
+            refuse("the token is not a JWT: it has no dots, like an opaque token")
                 .hint(Hint::SendJwt)
+        }
+        F::NotAJwt { parts } => {
+            refuse(&format!("the token is not a JWT: it has {parts} parts between dots instead of 3"))
+                .hint(Hint::SendJwt)
+        }
+        F::Pasted(shape) => {
+            refuse(&format!("the token is not a JWT: it {shape}")).hint(shape.advice())
         }
         F::TooLong { bytes } => {
             refuse(&format!("the token has {bytes} bytes, and AWS STS accepts at most 20000"))

@@ -128,7 +128,7 @@ pub(super) async fn setup() -> Vec<String> {
     let run = DoctorRun::with(&token).changing(|toml| toml.replace("/upstream/ca.pem", "/nowhere.pem"));
     let findings = run.examine(&world).await;
     assert_eq!(findings[0].link.id(), "config");
-    assert!(findings[0].found.starts_with("cluster.ca_file: "), "{findings:#?}");
+    assert!(findings[0].found.starts_with("cluster[0].ca_file: "), "{findings:#?}");
     let run = DoctorRun::with(&token).changing(|toml| toml.replace("resource_id", "# resource_id"));
     let findings = run.examine(&world).await;
     rows.push(row("no resource_id", &findings, "config", "cluster app has no resource_id"));

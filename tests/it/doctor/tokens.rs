@@ -23,7 +23,19 @@ pub(super) async fn tokens() -> Vec<String> {
     let payload = serde_json::Value::from(claims()).to_string();
     let sign = |header: &str, payload: &str, key| world.plant(issuer.sign(header, payload.as_bytes(), key));
     let cases = [
-        ("no JWT", "hunter2".to_owned(), "token", "the token is not a JWT"),
+        ("no JWT", "hunter2".to_owned(), "token", "the token is not a JWT: it has no dots"),
+        (
+            "a token with Bearer before it",
+            format!("Bearer {}", world.token("alice")),
+            "token",
+            "the token is not a JWT: it begins with the word Bearer",
+        ),
+        (
+            "the whole JSON answer",
+            format!("{{\"access_token\":\"{}\"}}", world.token("alice")),
+            "token",
+            "the token is not a JWT: it is a whole JSON object",
+        ),
         ("encrypted token", "a.b.c.d.e".to_owned(), "token", "the token is encrypted"),
         (
             "token over 20000 bytes",

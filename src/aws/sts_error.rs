@@ -8,6 +8,7 @@ use aws_sdk_sts::operation::assume_role_with_web_identity::AssumeRoleWithWebIden
 
 use super::retry::TransientFault;
 use crate::names::printable;
+use crate::net::tls_error;
 
 /// Longest part of an STS message that is logged.
 const MAX_LOGGED: usize = 256;
@@ -104,5 +105,5 @@ pub(super) fn classify(error: &CallError) -> AttemptError {
 /// The innermost cause, because the SDK's outer messages say less. No cause contains a part of the request.
 fn described(error: &(impl Error + 'static)) -> String {
     let causes = std::iter::successors(Some(error as &(dyn Error + 'static)), |error| (*error).source());
-    printable(&causes.last().map_or_else(|| error.to_string(), ToString::to_string), MAX_LOGGED)
+    printable(&causes.last().map_or_else(|| error.to_string(), tls_error::cause), MAX_LOGGED)
 }

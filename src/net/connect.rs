@@ -18,6 +18,7 @@ use tower_service::Service;
 use super::egress::Egress;
 use super::guard::GuardedResolver;
 use super::resolver::Resolver;
+use super::tls_error;
 
 pub(super) type BoxError = Box<dyn Error + Send + Sync>;
 type Boxed<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
@@ -127,7 +128,7 @@ impl Service<Uri> for Connector {
 pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
     let causes = std::iter::successors(Some(error), |error| (*error).source());
     let mut text = String::new();
-    for cause in causes.map(ToString::to_string) {
+    for cause in causes.map(tls_error::cause) {
         if text.is_empty() {
             text = cause;
         } else if !text.ends_with(&cause) {

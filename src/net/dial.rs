@@ -22,7 +22,7 @@ pub use super::dial_error::DialError;
 use super::recent_addresses::RecentAddresses;
 use super::resolver::Resolver;
 use super::tls::TlsSetupError;
-use super::{socket, tls};
+use super::{socket, tls, tls_error};
 use crate::config::{ClusterRoute, ClusterSettings};
 use crate::identity::Grant;
 use crate::names::Endpoint;
@@ -308,7 +308,7 @@ impl Dialer {
                 request_tls(&mut tcp, addr).await?;
             }
             let stream = self.tls.0.connect(self.server_name.clone(), ReadAhead::new(tcp)).await;
-            let stream = stream.map_err(|error| match tls::describe(&error) {
+            let stream = stream.map_err(|error| match tls_error::describe(&error) {
                 problem if tls::is_distrust(&error) => DialError::Tls { addr, problem },
                 problem => DialError::Handshake { addr, problem },
             })?;

@@ -20,3 +20,4 @@ mod recent_addresses;
 pub mod resolver;
 pub mod socket;
 pub mod tls;
+pub mod tls_error;

@@ -12,6 +12,7 @@ use super::egress::Egress;
 use super::https::{HttpsClient, HttpsLimits};
 use super::peer_clocks::PeerClocks;
 use super::resolver::Resolver;
+use super::tls_error;
 use crate::clock::Clock;
 
 /// Factory of HTTPS clients. Clones share the system's certificate authorities, which are read at first use.
@@ -98,7 +99,7 @@ fn authorities(path: &Path) -> Result<RootCertStore, OutgoingError> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_file_iter(path).map_err(|error| failed(error.to_string()))? {
         let certificate = certificate.map_err(|error| failed(error.to_string()))?;
-        roots.add(certificate).map_err(|error| failed(error.to_string()))?;
+        roots.add(certificate).map_err(|error| failed(tls_error::own(&error)))?;
     }
     if roots.is_empty() {
         return Err(failed("the file contains no certificate".to_owned()));

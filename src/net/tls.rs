@@ -10,10 +10,15 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, ProtocolVersion, RootCertStore, ServerConfig};
-use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use zeroize::Zeroizing;
 
+use super::tls_error;
 use crate::names::visible;
+
+/// Longest label of a PEM item in an error message, in bytes.
+const MAX_LABEL: usize = 64;
 
 /// ALPN protocol name of direct TLS (PostgreSQL 17, `PG_ALPN_PROTOCOL`).
 pub const ALPN: &[u8] = b"postgresql";
@@ -30,7 +35,7 @@ pub enum TlsSetupError {
         problem: String,
     },
     /// rustls rejects the combination, for example because key and certificate do not match.
-    #[error("{}: {error}", path.display())]
+    #[error("{}: {}", path.display(), tls_error::own(error))]
     Rustls {
         /// The file most likely at fault.
         path: PathBuf,
@@ -76,9 +81,12 @@ pub struct ClientAuthority<'a> {
 /// replaced certificate), no early data.
 pub fn server_config(files: ListenerFiles<'_>) -> Result<ServerConfig, TlsSetupError> {
     let chain = certificates(files.cert_file)?;
-    let key = PrivateKeyDer::from_pem_file(files.key_file)
-        .map_err(|error| pem_error(files.key_file, &format!("no private key: {error}")))?;
-    let refused = |error| TlsSetupError::Rustls { path: files.cert_file.to_owned(), error };
+    let key = private_key(files.key_file)?;
+    let refused = |error| {
+        let about_key = matches!(error, rustls::Error::General(_));
+        let path = if about_key { files.key_file } else { files.cert_file };
+        TlsSetupError::Rustls { path: path.to_owned(), error }
+    };
     let provider = Arc::new(aws_lc_rs::default_provider());
     let verifier = match files.client {
         None => WebPkiClientVerifier::no_client_auth(),
@@ -144,6 +152,33 @@ fn roots(ca_file: &Path) -> Result<RootCertStore, TlsSetupError> {
     Ok(roots)
 }
 
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsSetupError> {
+    PrivateKeyDer::from_pem_file(path).map_err(|error| match error {
+        pem::Error::NoItemsFound => {
+            pem_error(path, &format!("no private key in the file{}", found_instead(path)))
+        }
+        other => pem_error(path, &format!("no private key: {other}")),
+    })
+}
+
+/// Description of the content of a file without an item of the wanted kind, for the end of an error message.
+fn found_instead(path: &Path) -> String {
+    let bytes = Zeroizing::new(std::fs::read(path).unwrap_or_default());
+    let text = String::from_utf8_lossy(&bytes);
+    let label = text.split_once("-----BEGIN ").and_then(|(_, rest)| rest.split_once("-----"));
+    match label.map(|(label, _)| label) {
+        Some(label) if label.contains("ENCRYPTED") || text.contains("Proc-Type: 4,ENCRYPTED") => {
+            "; it is encrypted, and the service has no password for it (openssl pkey decrypts it)".to_owned()
+        }
+        Some(label) => format!("; it holds a {}", visible(label, MAX_LABEL)),
+        // The first byte of a SEQUENCE (X.690, section 8.9), with a length of two bytes (section 8.1.3.5).
+        None if bytes.starts_with(&[0x30, 0x82]) => {
+            "; it is DER, and has to be PEM (openssl converts it)".to_owned()
+        }
+        None => String::new(),
+    }
+}
+
 /// Crypto provider with P-256 first: PostgreSQL before 18 accepts no other curve by default
 /// (`ssl_ecdh_curve`), and a wrong first key share costs every login a `HelloRetryRequest`.
 fn upstream_provider() -> CryptoProvider {
@@ -156,7 +191,9 @@ pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
     let found: Result<Vec<_>, _> =
         CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     match found {
-        Ok(certificates) if certificates.is_empty() => Err(pem_error(path, &"no certificate in the file")),
+        Ok(certificates) if certificates.is_empty() => {
+            Err(pem_error(path, &format!("no certificate in the file{}", found_instead(path))))
+        }
         Ok(certificates) => Ok(certificates),
         Err(error) => Err(pem_error(path, &error)),
     }
@@ -169,18 +206,6 @@ pub fn version_name(version: Option<ProtocolVersion>) -> &'static str {
         Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
         _ => "TLS",
     }
-}
-
-/// Longest description of a failed handshake, in bytes. It may contain names from the peer's certificate.
-const MAX_PROBLEM: usize = 512;
-
-/// Description of a failed handshake for the log. rustls hides its own error inside an `io::Error`.
-pub fn describe(error: &io::Error) -> String {
-    let problem = match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-        Some(tls) => tls.to_string(),
-        None => error.to_string(),
-    };
-    visible(&problem, MAX_PROBLEM)
 }
 
 /// True if a TLS connection failed because of the peer's certificate or of messages that are not TLS. A

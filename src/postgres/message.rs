@@ -10,6 +10,8 @@ use pgwire::messages::{DecodeContext, Message, ProtocolVersion};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use zeroize::Zeroize;
 
+use crate::net::tls_error;
+
 /// Why a message could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum WireError {
@@ -31,8 +33,14 @@ pub enum WireError {
     #[error("malformed {0}")]
     Malformed(&'static str),
     /// The socket failed.
-    #[error(transparent)]
-    Io(#[from] io::Error),
+    #[error("{}", tls_error::describe(.0))]
+    Io(io::Error),
+}
+
+impl From<io::Error> for WireError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
 }
 
 /// One tagged message. Its body may be a secret: it prints as a length, and is overwritten when dropped.

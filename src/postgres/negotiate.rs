@@ -13,7 +13,7 @@ use super::startup::{StartupError, StartupParams};
 use crate::net::buffers::{ReadAhead, has_early_bytes};
 use crate::net::client_stream::ClientStream;
 use crate::net::proxy_protocol::{HeaderError, OriginError};
-use crate::net::tls;
+use crate::net::{tls, tls_error};
 use crate::postgres::cancel::key::CancelKey;
 
 /// Request codes of untagged packets (PostgreSQL manual, "Message Formats").
@@ -77,8 +77,14 @@ pub enum NegotiationError {
     #[error("there is no place for it, and none to tell it so")]
     TooManyRefusals,
     /// The socket failed.
-    #[error(transparent)]
-    Io(#[from] io::Error),
+    #[error("{}", tls_error::describe(.0))]
+    Io(io::Error),
+}
+
+impl From<io::Error> for NegotiationError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
 }
 
 impl NegotiationError {
@@ -274,7 +280,7 @@ where
     };
     match timeout(limits::TLS_HANDSHAKE_TIMEOUT, acceptor.accept_with(ReadAhead::new(stream), feed)).await {
         Ok(Ok(tls)) => Ok(ClientStream::Tls(Box::new(tls))),
-        Ok(Err(error)) => Err(NegotiationError::Tls(tls::describe(&error))),
+        Ok(Err(error)) => Err(NegotiationError::Tls(tls_error::describe(&error))),
         Err(_) => Err(NegotiationError::TlsTimeout),
     }
 }

@@ -11,6 +11,7 @@ use crate::aws::sts::StsError;
 use crate::identity::{PolicyError, TokenFault, VerifyError};
 use crate::names::SessionId;
 use crate::net::dial::DialError;
+use crate::net::tls_error;
 use crate::postgres::cancel::CancelIgnored;
 use crate::postgres::client::TokenError;
 use crate::postgres::error_response::sqlstate;
@@ -275,12 +276,14 @@ impl SessionEnd {
 fn carried_outcome(end: &RelayEnd) -> SessionOutcome {
     let (word, end, reason) = match end {
         RelayEnd::ClientLeft => ("session", "client_left", "the client left".to_owned()),
-        RelayEnd::ClientLost(error) => {
-            ("session", "client_lost", format!("the client's connection broke: {error}"))
-        }
+        RelayEnd::ClientLost(error) => (
+            "session",
+            "client_lost",
+            format!("the client's connection broke: {}", tls_error::describe(error)),
+        ),
         RelayEnd::ServerEnded => ("session", "server_ended", "the server ended it".to_owned()),
         RelayEnd::ServerLost(Some(error)) => {
-            ("lost", "server_lost", format!("the server's connection broke: {error}"))
+            ("lost", "server_lost", format!("the server's connection broke: {}", tls_error::describe(error)))
         }
         RelayEnd::ServerLost(None) => ("lost", "server_lost", "the server closed without a word".to_owned()),
         RelayEnd::Ended { cause, told } => return ended_by_us(*cause, *told),

@@ -10,6 +10,7 @@ mod architecture;
 mod balancer;
 mod cancel;
 mod cancel_crowds;
+mod certificate_files;
 mod chart;
 mod db_user;
 mod db_user_docs;

@@ -7,6 +7,7 @@ use rustls_pki_types::CertificateDer;
 use super::LinkProblem;
 use super::certificates::CertificateChain;
 use super::report::{ChainLink, DoctorReport};
+use super::upstream::is_to_be_reissued;
 use crate::config::IssuerSettings;
 use crate::identity::KeyFetcher;
 use crate::identity::jwks::{KeySet, LeftOut};
@@ -182,6 +183,8 @@ fn broken(problem: &str) -> &'static str {
          made for this name."
     } else if problem.contains("certificate expired") {
         "Have the issuer's certificate renewed. AWS STS does not take it either."
+    } else if problem.contains("invalid peer certificate") && is_to_be_reissued(problem) {
+        "Have the issuer's certificate issued again: X.509 version 3, its own (CA:FALSE), with its name in subjectAltName."
     } else if problem.contains("invalid peer certificate") {
         "Set issuer.ca_file to the certificate authorities of the issuer. AWS STS knows public ones only, and of others \
          the thumbprint in IAM."

@@ -5,9 +5,11 @@ use std::time::SystemTime;
 use super::LinkProblem;
 use super::certificates::CertificateChain;
 use super::report::{ChainLink, DoctorReport};
+use crate::app::listener_files;
 use crate::commands::check;
 use crate::config::{ClusterSettings, Config, ListenSettings, PinMode};
 use crate::net::certificate::CertificateFacts;
+use crate::net::tls;
 
 /// Suffixes of AWS's database names. The certificate and the IAM token are for such a name.
 const AWS_SUFFIXES: [&str; 4] = [".amazonaws.com", ".amazonaws.com.cn", ".amazonaws.eu", ".on.aws"];
@@ -59,6 +61,10 @@ fn lint(cluster: &ClusterSettings) -> Vec<(String, &'static str)> {
 pub(super) fn listeners(listeners: &[ListenSettings], now: SystemTime, report: &mut DoctorReport<'_>) {
     for listen in listeners {
         let path = listen.tls_cert_file.display();
+        if tls::server_config(listener_files(listen)).is_err() {
+            report.skip(ChainLink::ListenerCertificate, "not tried: the listener's files cannot be used");
+            continue;
+        }
         match CertificateFacts::read_file(&listen.tls_cert_file) {
             Ok(certificates) => {
                 let chain = CertificateChain {

@@ -102,6 +102,11 @@ pub(super) async fn dial(
     }
 }
 
+/// Whether a certificate is unfit in itself, whoever is trusted.
+pub(super) fn is_to_be_reissued(problem: &str) -> bool {
+    ["X.509", "CA:TRUE", "extension", "not accepted"].iter().any(|word| problem.contains(word))
+}
+
 fn unreachable(error: &DialError, report: &mut DoctorReport<'_>) {
     let found = error.to_string();
     match error {
@@ -134,6 +139,8 @@ fn unreachable(error: &DialError, report: &mut DoctorReport<'_>) {
                  server name."
             } else if problem.contains("xpired") {
                 RENEW
+            } else if is_to_be_reissued(problem) {
+                "Give the server a certificate of X.509 version 3 of its own (CA:FALSE) with its name in subjectAltName."
             } else {
                 "Set cluster.ca_file to the authorities that sign the server's certificate: the RDS bundle, or Amazon's \
                  public roots for RDS Proxy."

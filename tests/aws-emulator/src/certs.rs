@@ -1,5 +1,7 @@
 //! Certificates for tests: good ones and each kind of bad one a client must refuse.
 
+mod version_1;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -79,6 +81,11 @@ impl Ca {
             params.not_before = date_time_ymd(2019, 1, 1);
             params.not_after = date_time_ymd(2020, 1, 1);
         })
+    }
+
+    /// A certificate for these names that says of itself that it is an authority's.
+    pub fn authority(&self, names: &[&str]) -> Result<ServerCert, EmulatorError> {
+        self.issue(names, |params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained))
     }
 
     /// A certificate that looks right in everything but that another authority of the same name signed.

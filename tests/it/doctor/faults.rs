@@ -3,7 +3,7 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use aws_emulator::Ca;
-use aws_emulator::certs::ServerCert;
+use aws_emulator::certs::{CertFiles, ServerCert};
 use pgpassport::aws::retry::StsTimes;
 use pgpassport::commands::doctor::{Finding, LinkState};
 use rcgen::{CertificateParams, KeyPair};
@@ -89,6 +89,14 @@ pub(super) fn out_of_order(ca: &Ca) -> ServerCert {
     cert
 }
 
+/// The configuration with another certificate and key of the listener.
+fn listening_with(toml: &str, files: &CertFiles) -> String {
+    let at = toml.find("tls_cert_file").unwrap();
+    let own = toml[at..].split('"').nth(1).unwrap().to_owned();
+    let toml = toml.replace(&own, &files.cert.display().to_string());
+    toml.replace(&own.replace(".crt", ".key"), &files.key.display().to_string())
+}
+
 pub(super) async fn setup() -> Vec<String> {
     let world = World::start().await;
     let token = world.token("alice");
@@ -117,14 +125,13 @@ pub(super) async fn setup() -> Vec<String> {
         ),
     ] {
         let files = cert.write(&world.folder(), "other").unwrap();
-        let run = DoctorRun::with(&token).changing(move |toml| {
-            let at = toml.find("tls_cert_file").unwrap();
-            let own = toml[at..].split('"').nth(1).unwrap().to_owned();
-            let toml = toml.replace(&own, &files.cert.display().to_string());
-            toml.replace(&own.replace(".crt", ".key"), &files.key.display().to_string())
-        });
+        let run = DoctorRun::with(&token).changing(move |toml| listening_with(&toml, &files));
         rows.push(row(fault, &run.examine(&world).await, "listener-certificate", words));
     }
+    let old = ServerCert::version_1().unwrap().write(&world.folder(), "old").unwrap();
+    let run = DoctorRun::with(&token).changing(move |toml| listening_with(&toml, &old));
+    let words = "listen.tls_cert_file: … the certificate cannot be used: it is of X.509 version 1 or 2";
+    rows.push(row("listener certificate of X.509 version 1", &run.examine(&world).await, "config", words));
     let run = DoctorRun::with(&token).changing(|toml| toml.replace("/upstream/ca.pem", "/nowhere.pem"));
     let findings = run.examine(&world).await;
     assert_eq!(findings[0].link.id(), "config");

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use aws_emulator::certs::ServerCert;
 use aws_emulator::{AnswerHold, Ca, GateFault, PolicyTemplate, names};
 use pgpassport::clock::Clock;
 use pgpassport::commands::doctor::Finding;
@@ -23,6 +24,8 @@ pub(super) async fn upstream() -> Vec<String> {
     let wrong = ca.server(&["other.example"]).unwrap();
     let expired = ca.expired(&[host]).unwrap();
     let untrusted = Ca::untrusted(&[host]).unwrap();
+    let authority = ca.authority(&[host]).unwrap();
+    let old = ServerCert::version_1().unwrap();
     let mut rows = Vec::new();
     for (fault, cert, part, link, words) in [
         (
@@ -73,6 +76,20 @@ pub(super) async fn upstream() -> Vec<String> {
             quiet.clone(),
             "tls",
             "TLS handshake with …: invalid peer certificate: ",
+        ),
+        (
+            "server certificate that is an authority's",
+            &authority,
+            quiet.clone(),
+            "tls",
+            "TLS handshake with …: invalid peer certificate: it is that of an authority (CA:TRUE)",
+        ),
+        (
+            "server certificate of X.509 version 1",
+            &old,
+            quiet.clone(),
+            "tls",
+            "TLS handshake with …: invalid peer certificate: it is of X.509 version 1 or 2",
         ),
     ] {
         let server = ScriptedServer::with_cert(cert, part).await;

@@ -9,6 +9,7 @@ use aws_emulator::certs::ServerCert;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::{mpsc, watch};
@@ -140,18 +141,18 @@ impl ScriptedServer {
     }
 }
 
-/// Shows `cert`; with `alpn` it speaks PostgreSQL's protocol from the first byte.
+/// Shows `cert`, which no library checks first; with `alpn` it speaks PostgreSQL's protocol from the first byte.
 pub(crate) fn acceptor(cert: &ServerCert, alpn: bool) -> TlsAcceptor {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let chain = CertificateDer::pem_slice_iter(cert.cert_pem.as_bytes()).map(Result::unwrap).collect();
+    let key = PrivateKeyDer::from_pem_slice(cert.key_pem.as_bytes()).unwrap();
+    let key = provider.key_provider.load_private_key(key).unwrap();
+    let shown = Arc::new(SingleCertAndKey::from(CertifiedKey::new(chain, key)));
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth()
-        .with_single_cert(
-            CertificateDer::pem_slice_iter(cert.cert_pem.as_bytes()).map(Result::unwrap).collect(),
-            PrivateKeyDer::from_pem_slice(cert.key_pem.as_bytes()).unwrap(),
-        )
-        .unwrap();
+        .with_cert_resolver(shown);
     if alpn {
         config.alpn_protocols = vec![b"postgresql".to_vec()];
     }

@@ -20,7 +20,8 @@ use crate::net::address::{race, resolve};
 use crate::net::dial::DialError;
 use crate::net::resolver::Resolver;
 use crate::net::socket;
-use crate::net::tls::{TlsSetupError, describe, upstream_config};
+use crate::net::tls::{TlsSetupError, upstream_config};
+use crate::net::tls_error::describe;
 use crate::secret::Jwt;
 
 /// Longest time for name, TCP and TLS.

@@ -20,13 +20,13 @@ use crate::commands::{check, serve};
 use crate::config::{LogFormat, LogLevel, LogSettings};
 use crate::telemetry::logging;
 
-/// `EX_CONFIG` of sysexits.h: starting again with the same file would not help.
+/// `EX_CONFIG` of sysexits.h: a retry with the same file would fail in the same way.
 const EX_CONFIG: u8 = 78;
 
 /// PostgreSQL proxy that turns an OIDC token into an AWS IAM database login.
 ///
 /// Clients send their JWT as the password over TLS. The proxy verifies it, derives the database user, assumes
-/// the role in AWS with that very token, and logs in to Aurora PostgreSQL as that user.
+/// the role in AWS with this token, and logs in to Aurora PostgreSQL as that user.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100)]
 pub struct Cli {
@@ -38,22 +38,23 @@ pub struct Cli {
 enum Command {
     /// Run the proxy until SIGTERM or SIGINT.
     ///
-    /// The first signal stops accepting clients and lets sessions end for the configured shutdown timeout; a second
-    /// one, or SIGQUIT, ends everything at once. SIGHUP reads the configuration again. Logs go to standard error.
+    /// The first signal starts a drain: clients are served for limits.shutdown_delay, then sessions have
+    /// limits.shutdown_timeout to end. A second signal, or SIGQUIT, ends all sessions at once. SIGHUP reloads the
+    /// configuration. Logs go to standard error.
     Serve {
         #[command(flatten)]
         config: ConfigFile,
-        /// Write log lines of this level and above; overrides log.level.
+        /// Lowest level of log lines; overrides log.level.
         #[arg(long, env = "PGPASSPORT_LOG_LEVEL")]
         log_level: Option<LevelArg>,
-        /// Shape of log lines; overrides log.format.
+        /// Format of log lines; overrides log.format.
         #[arg(long, env = "PGPASSPORT_LOG_FORMAT")]
         log_format: Option<FormatArg>,
     },
-    /// Check the configuration and the files it names.
+    /// Check the configuration and the files that it names.
     ///
-    /// Prints every problem with its line, key and remedy, those of the files included. Exits with 0 if there is none
-    /// and with 78 otherwise.
+    /// Prints all problems with line, key, and remedy, including those of the files. The exit code is 0 if there are none,
+    /// else 78.
     Check {
         #[command(flatten)]
         config: ConfigFile,
@@ -64,12 +65,12 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Walk the whole chain with a real token and say which link is broken.
+    /// Test each step of a login with a real token and name the step that fails.
     ///
-    /// Checks, in the order of a login: configuration, certificates, issuer and keys, every claim of the token, what
-    /// STS will compare, the database user, the call to STS, the IAM token, DNS, TCP and TLS of the database, the login,
-    /// and the session itself. For a broken link it prints cause and remedy. The token is never printed. Exits with 0 if
-    /// every link holds, 1 otherwise, and 78 for a configuration that cannot be read.
+    /// Checks in the order of a login: configuration, certificates, issuer and keys, each claim of the token, the values
+    /// that STS compares, the database user, the STS call, the IAM token, DNS, TCP, and TLS of the database, the login,
+    /// and the session. Prints cause and remedy of each fault, and never the token. The exit code is 0 if all steps
+    /// succeed, 1 if one fails, and 78 if the configuration cannot be read.
     Doctor {
         #[command(flatten)]
         config: ConfigFile,
@@ -78,14 +79,14 @@ enum Command {
     },
     /// Run the local agent: tools on this machine connect to it, and it logs them in with a fresh token.
     ///
-    /// Settings are saved in a tool once. The Unix socket, for psql and libpq, is open to this user alone. The loopback port
-    /// asks for a local password, which is random and stays the same. The agent serves the person who is signed in to the
-    /// profile (`pgpassport login`), and always verifies the proxy. It runs until SIGTERM or SIGINT.
+    /// Save the connection in a tool once. Only this user can open the Unix socket, which is for psql and libpq. The
+    /// loopback port asks for a local password, which is random and stays the same. The agent serves the person who is
+    /// signed in to the profile (`pgpassport login`) and always verifies the proxy. It runs until SIGTERM or SIGINT.
     Connect(ConnectArgs),
-    /// Ask the running proxy whether it is alive or ready.
+    /// Query liveness or readiness of the running proxy.
     ///
     /// Reads /livez, or /readyz with --ready, at admin.addr of the configuration or at --addr, and prints the answer. For
-    /// container health checks: no shell and no curl is needed. Exits with 0 for yes, 1 for no or no answer within
+    /// health checks of containers without a shell. The exit code is 0 for yes, 1 for no or no answer within
     /// --timeout, and 78 if no admin address is configured.
     Health {
         #[command(flatten)]
@@ -93,11 +94,11 @@ enum Command {
         #[command(flatten)]
         question: HealthArgs,
     },
-    /// Print what has to be set up in AWS, in the database and at the identity provider.
+    /// Print the setup for AWS, the database, and the identity provider.
     ///
-    /// For this very configuration, ready to paste: the identity provider, the role's trust and permission policies,
-    /// the SQL for database users, and how the identity provider fills the claims. Without --source-ip, --source-vpce
-    /// and --session-tag the policies are the permissive ones. Asks no network.
+    /// Prints for this configuration, ready to paste: the IAM identity provider, the role's trust and permission
+    /// policies, the SQL for database users, and the claim settings of the identity provider. Without --source-ip,
+    /// --source-vpce, and --session-tag the policies are permissive. Makes no network calls.
     Policy {
         #[command(flatten)]
         config: ConfigFile,

@@ -15,10 +15,10 @@ const MAX_ANSWER: u64 = 64 * 1024;
 /// The question to the proxy.
 #[derive(Debug, Args)]
 pub struct HealthArgs {
-    /// Ask whether new clients should come (/readyz) and not only whether the process works (/livez).
+    /// Query readiness for new clients (/readyz) instead of liveness (/livez).
     #[arg(long)]
     ready: bool,
-    /// Ask at this address; the configuration is not read.
+    /// Address to query; the configuration is then not read.
     #[arg(long, value_name = "ADDR:PORT")]
     addr: Option<SocketAddr>,
     /// Longest wait for the connection, and for each part of the answer.

@@ -23,13 +23,13 @@ pub struct DoctorArgs {
     /// A file with a real token (JWT); "-" reads standard input.
     #[arg(long, value_name = "FILE")]
     token_file: PathBuf,
-    /// Log in to this cluster, where there are several.
+    /// Cluster to log in to; required if there are several.
     #[arg(long, value_name = "NAME")]
     cluster: Option<String>,
-    /// Log in to this database [default: the cluster's first, or postgres].
+    /// Database to log in to [default: the cluster's first, or postgres].
     #[arg(long, value_name = "NAME")]
     database: Option<String>,
-    /// Print one JSON object a link.
+    /// Print one JSON object for each step.
     #[arg(long)]
     json: bool,
 }

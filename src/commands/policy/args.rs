@@ -14,23 +14,23 @@ use crate::names::DbUser;
 /// Arguments of `pgpassport policy`.
 #[derive(Clone, Debug, Default, Args)]
 pub struct PolicyArgs {
-    /// Print what this cluster needs [default: all clusters].
+    /// Print the setup of this cluster [default: all clusters].
     #[arg(long, value_name = "NAME")]
     cluster: Option<String>,
-    /// Print what people of this issuer need [default: all issuers].
+    /// Print the setup for people of this issuer [default: all issuers].
     #[arg(long, value_name = "NAME")]
     issuer: Option<String>,
-    /// Let the role be assumed from this address or network only (aws:SourceIp); may be repeated.
+    /// Permit use of the role from this address or network only (aws:SourceIp); may be repeated.
     #[arg(long, value_name = "CIDR", value_parser = network, conflicts_with = "source_vpce")]
     source_ip: Vec<String>,
-    /// Let the role be assumed through this VPC endpoint of STS only (aws:SourceVpce); may be repeated.
+    /// Permit AssumeRole through this VPC endpoint of STS only (aws:SourceVpce); may be repeated.
     #[arg(long, value_name = "VPCE_ID", value_parser = vpc_endpoint)]
     source_vpce: Vec<String>,
-    /// Tie the role to the token's session tag "dbuser", even where cluster.pin does not.
+    /// Limit the role to the token's session tag "dbuser", even if cluster.pin does not.
     #[arg(long)]
     session_tag: bool,
-    /// What STS compares with the token: its "azp" where it has one [default: issuer.audience]. With several
-    /// issuers, ISSUER=VALUE. May be repeated.
+    /// Audience that STS compares: the token's "azp" if it has one [default: issuer.audience]. With several issuers,
+    /// ISSUER=VALUE. May be repeated.
     #[arg(long, value_name = "VALUE")]
     audience: Vec<String>,
     /// Create this database user; may be repeated [default: alice, as an example].
@@ -39,11 +39,11 @@ pub struct PolicyArgs {
     /// Print the claim recipe of this identity provider [default: guessed from the issuer's URL].
     #[arg(long, value_enum)]
     idp: Option<IdentityProvider>,
-    /// The shape of what is printed.
+    /// Output format.
     #[arg(long, value_enum, default_value_t)]
     format: PlanFormat,
-    /// Print this part alone. A trust or permission policy is bare JSON; where there are several roles, it is one object
-    /// with a member for each role's ARN.
+    /// Print only this part. A trust or permission policy is bare JSON; with several roles it is one object with a member
+    /// for each role's ARN.
     #[arg(long, value_enum, value_name = "PART", conflicts_with = "format")]
     only: Option<PlanPart>,
 }

@@ -23,7 +23,7 @@ pub struct PolicyArgs {
     /// Permit use of the role from this address or network only (aws:SourceIp); may be repeated.
     #[arg(long, value_name = "CIDR", value_parser = network, conflicts_with = "source_vpce")]
     source_ip: Vec<String>,
-    /// Permit AssumeRole through this VPC endpoint of STS only (aws:SourceVpce); may be repeated.
+    /// Permit use of the role through this VPC endpoint of STS only (aws:SourceVpce); may be repeated.
     #[arg(long, value_name = "VPCE_ID", value_parser = vpc_endpoint)]
     source_vpce: Vec<String>,
     /// Limit the role to the token's session tag "dbuser", even if cluster.pin does not.

@@ -1,4 +1,4 @@
-//! Builds the parts from the configuration; the only reader of the whole of it.
+//! Builds all parts from the configuration. The only module that reads the whole configuration.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -41,14 +41,14 @@ use crate::supervisor::{TaskRules, TaskSupervisor};
 use crate::telemetry::logging::LogControl;
 use crate::telemetry::metrics::Metrics;
 
-/// What is told from outside: the time, and where names lead.
+/// The environment that tests can replace: wall clock, DNS, and supervision.
 #[derive(Clone, Debug)]
 pub struct AppEnvironment {
-    /// Tells the time.
+    /// Wall clock.
     pub clock: Clock,
-    /// Finds servers.
+    /// DNS resolver.
     pub resolver: Resolver,
-    /// Times of supervision, and panics that a test orders.
+    /// Supervision rules, and panics that a test injects.
     pub tasks: TaskRules,
 }
 
@@ -58,24 +58,24 @@ impl Default for AppEnvironment {
     }
 }
 
-/// What outlives a configuration: who is there, what was counted, and whom keys open.
+/// State kept across reloads: permits, metrics, the session registry, supervised tasks, the log.
 #[derive(Debug)]
 pub struct SharedState {
-    /// Tells the time, and where names lead.
+    /// Wall clock, DNS, and supervision.
     pub outside: AppEnvironment,
-    /// The runtime for fetching keys and asking STS.
+    /// Runtime for fetching keys and calling STS.
     pub control: Handle,
-    /// The owner of the tasks that live as long as the process.
+    /// Owner of the tasks that live as long as the process.
     pub supervisor: TaskSupervisor,
-    /// How the service ends.
+    /// Shutdown tokens.
     pub shutdown: ShutdownTokens,
-    /// Who is there.
+    /// Counters of connections and sessions.
     pub permits: Arc<PermitCounters>,
-    /// What was counted.
+    /// Metrics.
     pub metrics: Arc<Metrics>,
-    /// Whose sessions there are.
+    /// Registry of live sessions.
     pub registry: Arc<SessionRegistry>,
-    /// The running log.
+    /// Handle of the running log.
     pub log: LogControl,
     cancels: Arc<CancelKeys>,
     federation: Arc<Federation>,
@@ -84,7 +84,7 @@ pub struct SharedState {
 }
 
 impl SharedState {
-    /// With nobody there and nothing counted.
+    /// Empty state.
     pub fn new(
         environment: AppEnvironment,
         control: Handle,
@@ -113,9 +113,8 @@ impl SharedState {
         })
     }
 
-    /// Builds what new connections meet, and reads the files that `config` names. From `before` it takes over
-    /// the keys of issuers and the answers of STS whose settings are the same; nothing is changed there if
-    /// this fails.
+    /// Builds a generation and reads the files that `config` names. Takes over from `before` the issuers'
+    /// keys and the cached STS answers whose settings are unchanged. If it fails, `before` is unchanged.
     pub fn build(&self, config: Config, before: Option<&Generation>) -> anyhow::Result<Generation> {
         let listeners = config.listeners.iter().map(|settings| Ok(Arc::new(listener(settings)?)));
         let listeners = listeners.collect::<anyhow::Result<_>>()?;
@@ -165,8 +164,8 @@ impl SharedState {
         Pool::start(settings, stats, self.outside.clock.clone(), &self.supervisor)
     }
 
-    /// Builds the running clusters. A cluster of `before` with the same name hands on its queue of logins, and its
-    /// settings, if they are the same, with the role credentials that are cached for them.
+    /// Builds the running clusters. A cluster of the same name in `before` hands over its login queue and, if
+    /// its settings are unchanged, its cached role credentials.
     fn clusters(
         &self,
         clusters: Vec<ClusterSettings>,
@@ -221,7 +220,7 @@ fn session_limits(limits: &LimitSettings) -> SessionLimits {
     }
 }
 
-/// The way to issuers and STS; the file with the proxy's credentials is read here.
+/// Routing of requests to issuers and STS. Reads the proxy's credentials file.
 pub fn egress(settings: &EgressSettings) -> anyhow::Result<Egress> {
     let Some(url) = &settings.proxy else { return Ok(Egress::default()) };
     let uri = url.as_str().parse().context("egress.proxy")?;
@@ -235,13 +234,13 @@ pub fn egress(settings: &EgressSettings) -> anyhow::Result<Egress> {
     Ok(Egress::through(proxy, settings.no_proxy.clone()))
 }
 
-/// Builds what the clients of one listener meet; its files are read here.
+/// Builds the settings of one listener. Reads its files.
 fn listener(settings: &ListenSettings) -> anyhow::Result<Listener> {
     let config = tls::server_config(listener_files(settings))?;
     if settings.plaintext_from_loopback {
         tracing::warn!(
             listener = settings.name,
-            "plaintext_from_loopback is on: clients on this machine may send their token without TLS"
+            "plaintext_from_loopback is on: clients on this machine may send tokens without TLS"
         );
     }
     let ask = match &settings.auth {
@@ -262,13 +261,13 @@ fn listener(settings: &ListenSettings) -> anyhow::Result<Listener> {
     })
 }
 
-/// When the first certificate of a listener's file, its own, expires: seconds since 1970.
+/// Expiry of the first certificate of a file, in seconds since 1970.
 fn expires_at(cert_file: &Path) -> Result<i64, TlsSetupError> {
     let chain = CertificateFacts::read_file(cert_file)?;
     Ok(chain.first().map_or(0, CertificateFacts::expires_at))
 }
 
-/// The files that a listener's TLS is made of.
+/// TLS files of a listener.
 pub fn listener_files(settings: &ListenSettings) -> tls::ListenerFiles<'_> {
     tls::ListenerFiles {
         cert_file: &settings.tls_cert_file,

@@ -1,10 +1,10 @@
-//! The one place that reads the wall clock; everything else is told the time.
+//! The only reader of the wall clock. All other code gets the time from here.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Tells the time that tokens and credentials are compared with. Deadlines use the monotonic clock instead.
+/// Wall clock that tokens and credentials are compared with. Deadlines use the monotonic clock instead.
 #[derive(Clone)]
 pub struct Clock(Arc<dyn Fn() -> SystemTime + Send + Sync>);
 
@@ -15,17 +15,18 @@ impl Clock {
         Self(Arc::new(SystemTime::now))
     }
 
-    /// A clock that tells what `tell` says, for tests that move time.
+    /// A clock that returns the value of `tell`, for tests.
     pub fn from_fn(tell: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
         Self(Arc::new(tell))
     }
 
-    /// The present moment.
+    /// Current time.
     pub fn now(&self) -> SystemTime {
         (self.0)()
     }
 
-    /// Whole seconds since 1970, the unit of `exp`, `nbf` and `iat` (RFC 7519, section 2, `NumericDate`).
+    /// Current time in whole seconds since 1970, the unit of `exp`, `nbf` and `iat` (RFC 7519, section 2,
+    /// `NumericDate`).
     pub fn unix_seconds(&self) -> u64 {
         self.now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs()
     }

@@ -1,10 +1,11 @@
-//! No core dumps: the memory of a process that handles tokens must not reach a disk or another process of its user.
+//! Disables core dumps: the memory of a process that handles tokens must not reach a disk or another process
+//! of its user.
 
 use std::io;
 
-/// Switches core dumps of this process off, whatever limit it has inherited, and with them the access of debuggers and
-/// of `/proc/PID/mem` by other processes of the same user (`prctl(2)`, `PR_SET_DUMPABLE`). To be called before a secret
-/// is read. Fails where the system forbids it, for example by a seccomp filter.
+/// Disables core dumps of this process regardless of the inherited limit, and with them access of debuggers
+/// and of `/proc/PID/mem` by other processes of the same user (`prctl(2)`, `PR_SET_DUMPABLE`). Call before
+/// reading a secret. Fails if the system forbids it, for example by a seccomp filter.
 pub fn disable() -> io::Result<()> {
     rlimit::setrlimit(rlimit::Resource::CORE, 0, 0)?;
     #[cfg(target_os = "linux")]

@@ -10,11 +10,11 @@
 //!   -> welcome the client -> relay -> end (one audit record)
 //! ```
 //!
-//! [`session`] shows it from top to bottom; each step takes what the step before has proved:
-//! [`postgres::client::PendingLogin`] is asked for a [`secret::Jwt`], [`identity::Verifier`] makes
-//! [`identity::VerifiedClaims`] of it, [`identity::AccessPolicy`] a [`identity::Grant`],
-//! [`aws::federation::Federation`] role credentials and a [`secret::IamToken`], and [`postgres::server_login`] a
-//! session of the granted user.
+//! [`session`] shows it from top to bottom. Each step takes the result of the step before:
+//! [`postgres::client::PendingLogin`] yields a [`secret::Jwt`], [`identity::Verifier`] turns it into
+//! [`identity::VerifiedClaims`], [`identity::AccessPolicy`] into an [`identity::Grant`],
+//! [`aws::federation::Federation`] into role credentials and a [`secret::IamToken`], and
+//! [`postgres::server_login`] opens a session as the granted user.
 //!
 //! # Modules
 //!
@@ -38,40 +38,44 @@
 //! | [`core_dumps`] | keeping the process's memory off disks | nothing |
 //! | [`app`], [`commands`], [`cli`] | building the parts, running them | all |
 //!
-//! Sessions live on one current-thread runtime per core and never leave it; fetching keys and calling STS
-//! happen on a runtime of their own. `tests/it/architecture.rs` keeps the table true.
+//! Each session runs on one worker thread and never leaves it. Fetching keys and calling STS run on a
+//! separate runtime. `tests/it/architecture.rs` checks the table.
 //!
 //! # Invariants
 //!
-//! 1. No token is read outside TLS, except from loopback when the configuration says so
-//!    (`c2_a_login_in_clear_is_refused_before_any_question`); a balancer's word is never loopback (`c10_…`).
-//! 2. Nothing is dialled and no AWS call is made before the claims are verified; nothing reaches the upstream
-//!    before a grant exists (`c9_nobody_is_dialled_for_a_forged_token`).
+//! 1. No token is read outside TLS, except from loopback if the configuration allows it
+//!    (`c2_a_login_in_clear_is_refused_before_any_question`). A connection through a load balancer never
+//!    counts as loopback (`c10_…`).
+//! 2. Before the claims are verified, nothing is dialed and no AWS call is made. Before a grant exists,
+//!    nothing is sent to the upstream (`c9_nobody_is_dialled_for_a_forged_token`).
 //! 3. A token without `exp`, `iat`, `iss`, `aud` or the user claim is refused (`j5_…`, `j6_…`).
-//! 4. No step sees a secret it does not spend; no secret can be printed; it is overwritten when spent
-//!    (`l1_…`, `l2_…`).
-//! 5. Nothing a peer sent is echoed to it but the names it asked for, escaped and cut; what a token says is
-//!    repeated only once its signature holds (`c11_…`, `j15_…`).
-//! 6. No read, wait, queue, map or log line that a stranger can grow is without a limit (`c4_…`, `p3_…`).
-//! 7. After the welcome bytes are copied; words of ours are said only between two messages of the server, and are
-//!    one last error and, where configured, one notice (`u8_…`, `r4_…`).
-//! 8. A session leaves one audit record when it ends, whatever happened (`l8_…`); connections that fail leave as many as
-//!    their rate allows, and the rest is counted. Nothing waits for a log that cannot be written (`a_log_that_…`).
-//! 9. There is no plaintext upstream and no unverified one (`p1_…`).
-//! 10. No global mutable state (a thread keeps spare buffers, which are empty), one clock, one place that exits
+//! 4. Each step sees only the secrets that it consumes. No secret can be printed. Secrets are zeroized after
+//!    use (`l1_…`, `l2_…`).
+//! 5. A peer gets nothing echoed except the names it requested, escaped and cut. Claims are repeated only
+//!    after the signature holds (`c11_…`, `j15_…`).
+//! 6. Every read, wait, queue, map and log line that an untrusted peer can grow has a limit (`c4_…`, `p3_…`).
+//! 7. After the welcome, bytes are copied. The proxy adds messages only between two messages of the server:
+//!    one last error and, if configured, one notice (`u8_…`, `r4_…`).
+//! 8. A session leaves exactly one audit record when it ends (`l8_…`). Failed connections leave as many as
+//!    their rate allows; the rest are counted. Nothing waits for a log that cannot be written
+//!    (`a_log_that_…`).
+//! 9. Upstream connections always use verified TLS (`p1_…`).
+//! 10. No global mutable state (a thread keeps empty spare buffers), one clock, one place that exits
 //!     (`one_place_for_each_power`).
-//! 11. A connection to the server that is kept serves only the cluster, database, database user, issuer and subject
-//!     it was opened for, and only after it was reset; no cancel key reaches a later session (`u4_…`).
-//! 12. A right cancel key is never limited as a stranger's
+//! 11. A pooled connection serves only the cluster, database, database user, issuer and subject it was opened
+//!     for, and only after a reset. No cancel key reaches a later session (`u4_…`).
+//! 12. Cancels with a valid key are never limited by those with invalid keys
 //!     (`a_hundred_sessions_are_cancelled_at_once_behind_wrong_and_late_cancels`).
-//! 13. User, database and cluster are decided in one place, and what was granted is what the server is asked for
-//!     (`u1_what_was_granted_is_what_the_server_is_asked_for`).
-//! 14. A restriction never falls away because a claim is missing or malformed: rules grant, or the login is refused
+//! 13. User, database and cluster are decided in one place, and the server is asked for exactly what was
+//!     granted (`u1_what_was_granted_is_what_the_server_is_asked_for`).
+//! 14. A missing or malformed claim never lifts a restriction: rules grant, or the login is refused
 //!     (`a_restriction_does_not_fall_away_with_its_claim`).
-//! 15. Every task that lives as long as the process is supervised, nothing waits for ever for one that fails, and `/livez`
-//!     and the watchdog answer for all of them (`whatever_is_spawned_has_an_owner`, `key_refresher_…`, `a_task_that_…`).
-//! 16. One address cannot starve others: when the places of unverified connections are taken, the longest silent one of the
-//!     address that holds most makes room (`c7_a_thousand_connections_of_one_address_keep_no_other_address_out`).
+//! 15. Every task that lives as long as the process is supervised. Nothing waits forever for a failing task,
+//!     and `/livez` and the watchdog report all of them (`whatever_is_spawned_has_an_owner`,
+//!     `key_refresher_…`, `a_task_that_…`).
+//! 16. One address cannot starve others: at the limit of unauthenticated connections, the longest silent one
+//!     of the address that holds most is closed
+//!     (`c7_a_thousand_connections_of_one_address_keep_no_other_address_out`).
 
 pub mod accept;
 pub mod admin;

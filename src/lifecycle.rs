@@ -1,4 +1,4 @@
-//! Signals and the service manager: when to stop, how patiently, when to reload, and telling systemd.
+//! Signals and the service manager: stop, reload, and notifications to systemd.
 
 use std::ffi::OsStr;
 use std::io;
@@ -15,28 +15,28 @@ use tokio_util::sync::CancellationToken;
 
 use crate::supervisor::{TaskName, TaskSupervisor};
 
-/// Time between two looks at the health of the tasks.
+/// Time between two health checks of the tasks.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 
-/// The three degrees of stopping, each of which includes the ones before.
+/// Stop requests in three degrees. Each includes the ones before.
 #[derive(Clone, Debug, Default)]
 pub struct ShutdownTokens {
-    /// The service is asked to stop: `/readyz` says so, and clients are served until the listeners close.
+    /// Stop requested: `/readyz` fails, and clients are served until the listeners close.
     pub asked: CancellationToken,
-    /// Listeners are closed; sessions end when it does them no harm.
+    /// Listeners are closed. Each session ends at the next moment without a transaction or query.
     pub drain: CancellationToken,
-    /// End every session now.
+    /// All sessions end immediately.
     pub now: CancellationToken,
 }
 
 impl ShutdownTokens {
-    /// Whether the service is asked to stop, so that new clients should go elsewhere.
+    /// True if a stop was requested, so that new clients should go elsewhere.
     pub fn is_over(&self) -> bool {
         self.asked.is_cancelled() || self.drain.is_cancelled()
     }
 }
 
-/// The signals that end the service or change it.
+/// Receivers of the signals that stop or reload the service.
 #[derive(Debug)]
 pub struct ServiceSignals {
     terminate: Signal,
@@ -46,7 +46,7 @@ pub struct ServiceSignals {
 }
 
 impl ServiceSignals {
-    /// Starts to listen; from here on these signals no longer kill the process.
+    /// Starts to receive. From here on these signals no longer kill the process.
     pub fn listen() -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
@@ -56,20 +56,22 @@ impl ServiceSignals {
         })
     }
 
-    /// Turns signals into `shutdown`: the first SIGTERM or SIGINT asks everybody to leave, the second one, or a
-    /// SIGQUIT, ends everything at once. Until then each SIGHUP wakes whoever waits for `reload`; those that come
-    /// while it is busy are one. Returns when nothing more can be asked for. Can be called again after a panic: what
-    /// has been asked for is in `shutdown`, and is done before it is told.
+    /// Turns signals into `shutdown`: the first SIGTERM or SIGINT requests a graceful stop; a second one, or
+    /// SIGQUIT, ends all sessions immediately. Until then each SIGHUP notifies `reload`; SIGHUPs during a
+    /// reload are merged. Returns when no further request is possible. Can be called again after a panic,
+    /// because the requested degree is kept in `shutdown` and carried out before anything is reported.
     pub async fn drive(&mut self, shutdown: &ShutdownTokens, reload: &Notify) {
         let first =
             if shutdown.asked.is_cancelled() { SignalAction::Drain } else { self.next(Some(reload)).await };
         if first == SignalAction::Drain {
             if !shutdown.asked.is_cancelled() {
                 shutdown.asked.cancel();
-                tracing::info!("stopping: /readyz answers 503; a second signal ends all sessions at once");
+                tracing::info!(
+                    "stopping: /readyz answers 503; a second signal ends all sessions immediately"
+                );
                 notify(&[
                     NotifyState::Stopping,
-                    NotifyState::Status("stopping: sessions may end by themselves"),
+                    NotifyState::Status("stopping: waiting for sessions to end"),
                 ]);
             }
             self.next(None).await;
@@ -77,20 +79,20 @@ impl ServiceSignals {
         shutdown.asked.cancel();
         shutdown.drain.cancel();
         shutdown.now.cancel();
-        tracing::info!("stopping at once");
-        notify(&[NotifyState::Stopping, NotifyState::Status("stopping at once")]);
+        tracing::info!("stopping immediately");
+        notify(&[NotifyState::Stopping, NotifyState::Status("stopping immediately")]);
     }
 
     async fn next(&mut self, reload: Option<&Notify>) -> SignalAction {
         loop {
             tokio::select! {
-                biased; // a reload that is asked for together with the end is not worth beginning
+                biased; // a reload requested together with a stop is skipped
                 _ = self.quit.recv() => return SignalAction::Now,
                 _ = self.terminate.recv() => return SignalAction::Drain,
                 _ = self.interrupt.recv() => return SignalAction::Drain,
                 _ = self.hangup.recv() => match reload {
                     Some(reload) => reload.notify_one(),
-                    None => tracing::info!("SIGHUP is ignored: the service is stopping"),
+                    None => tracing::info!("SIGHUP ignored: the service is stopping"),
                 }
             }
         }
@@ -103,13 +105,13 @@ enum SignalAction {
     Now,
 }
 
-/// Tells systemd, if it started us, that clients can come.
+/// Notifies systemd, if it started the process, that the service accepts clients.
 pub fn ready(status: &str) {
     notify(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
 
-/// Tells systemd that the configuration is being read again; [`ready`] tells it that this is over
-/// (`Type=notify-reload`, systemd 253; older ones take it for a status).
+/// Notifies systemd that a reload has begun; [`ready`] ends it (`Type=notify-reload`, systemd 253; older
+/// versions show it as a status).
 pub fn reloading() {
     let since = NotifyState::monotonic_usec_now();
     match since {
@@ -118,38 +120,38 @@ pub fn reloading() {
     }
 }
 
-/// Looks at the health of all tasks every second, logs each fault and its end, and tells systemd that the service is
-/// well as long as there is none, at least at half the interval it asks for, if it asks. Never returns.
+/// Checks the health of all tasks every second, logs each fault and its end, and feeds the systemd watchdog
+/// while there is no fault, at twice the requested rate or faster. Never returns.
 pub async fn monitor(supervisor: &TaskSupervisor) {
     let watchdog = sd_notify::watchdog_enabled();
     let mut beat = interval(watchdog.map_or(CHECK_EVERY, |limit| CHECK_EVERY.min(limit / 2)));
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut told: Vec<TaskName> = Vec::new();
+    let mut reported: Vec<TaskName> = Vec::new();
     loop {
         beat.tick().await;
         let faults = supervisor.faults();
-        for fault in faults.iter().filter(|fault| !told.contains(&fault.task)) {
-            tracing::error!(task = %fault.task, %fault, "a task of the service does not work");
+        for fault in faults.iter().filter(|fault| !reported.contains(&fault.task)) {
+            tracing::error!(task = %fault.task, %fault, "task is not working");
         }
-        for task in told.iter().filter(|task| faults.iter().all(|fault| fault.task != **task)) {
-            tracing::info!(%task, "a task of the service works again");
+        for task in reported.iter().filter(|task| faults.iter().all(|fault| fault.task != **task)) {
+            tracing::info!(%task, "task works again");
         }
         if faults.is_empty() && watchdog.is_some() {
             notify(&[NotifyState::Watchdog]);
         }
-        told = faults.into_iter().map(|fault| fault.task).collect();
+        reported = faults.into_iter().map(|fault| fault.task).collect();
     }
 }
 
-/// Tells the service manager, if one listens. A manager that does not read is not waited for.
+/// Sends states to the service manager, if there is one. Never waits for it.
 fn notify(states: &[NotifyState<'_>]) {
     let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
     if let Err(error) = send(path.as_bytes(), states) {
-        tracing::warn!(%error, "the service manager cannot be told");
+        tracing::warn!(%error, "the service manager cannot be notified");
     }
 }
 
-/// One datagram with a line for each state (`sd_notify(3)`); `@` begins the name of an abstract socket.
+/// Sends one datagram with a line per state (`sd_notify(3)`). `@` begins an abstract socket name.
 fn send(path: &[u8], states: &[NotifyState<'_>]) -> io::Result<()> {
     let addr = match path {
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,

@@ -1,4 +1,4 @@
-//! The pgpassport binary: reads the command line, runs the command, gives the exit code.
+//! The pgpassport binary: parses the command line, runs the command, returns the exit code.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! Names of people, databases and AWS things: parsed once, then passed as types instead of strings.
+//! Names of people, databases and AWS resources: parsed once, then passed as types instead of strings.
 
 pub mod direct_hosts;
 mod quoting;
@@ -13,17 +13,17 @@ use unicode_normalization::is_nfc;
 pub use self::quoting::{conninfo_value, shell_word, sql_identifier, sql_literal};
 pub use self::session_id::{SessionId, random_bytes};
 
-/// PostgreSQL cuts longer names silently (`NAMEDATALEN` is 64, with its terminator), so two people whose
-/// names share 63 bytes would become one role.
+/// Longest name. PostgreSQL silently truncates longer names (`NAMEDATALEN` is 64 including the terminator),
+/// so two people whose names share 63 bytes would become one role.
 pub const MAX_NAME_BYTES: usize = 63;
 
-/// Why a text cannot be a database user or database name.
+/// Reason why a string is not a valid database user or database name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
-    /// Nothing, or only spaces.
+    /// Empty, or only spaces.
     #[error("it is empty")]
     Empty,
-    /// Longer than [`MAX_NAME_BYTES`]; holds the length.
+    /// Longer than [`MAX_NAME_BYTES`]. Holds the length.
     #[error("it has {0} bytes and PostgreSQL names have at most {MAX_NAME_BYTES}")]
     TooLong(usize),
     /// A NUL, control, bidirectional or zero-width character.
@@ -32,12 +32,12 @@ pub enum NameError {
     /// `*` or `?`, which IAM policies read as wildcards.
     #[error("it holds * or ?, which IAM policies read as wildcards")]
     Wildcard,
-    /// Not in Unicode normalisation form C: it would look like another name.
+    /// Not in Unicode normalization form C, so that it would look like another name.
     #[error("it is not in Unicode normalisation form C")]
     NotNormalised,
 }
 
-/// A database user (role) name that is safe to sign, send and put into a policy.
+/// A database user (role) name that is safe to sign, to send, and to put into a policy.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct DbUser(String);
 
@@ -68,12 +68,12 @@ impl DbUser {
     }
 }
 
-/// A database name as the client asked for it.
+/// A database name as requested by the client.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct DbName(String);
 
 impl DbName {
-    /// Checks length and characters; PostgreSQL itself decides whether the database exists.
+    /// Checks length and characters. PostgreSQL decides whether the database exists.
     pub fn parse(text: &str) -> Result<Self, NameError> {
         if text.is_empty() {
             return Err(NameError::Empty);
@@ -93,7 +93,7 @@ impl DbName {
     }
 }
 
-/// Characters that are not seen, or that change how their neighbours are seen.
+/// True for invisible characters and for those that change the display of their neighbors.
 pub fn is_invisible(c: char) -> bool {
     c.is_control()
         || matches!(c,
@@ -109,13 +109,13 @@ pub fn is_invisible(c: char) -> bool {
             | '\u{e0000}'..='\u{e0fff}') // tags
 }
 
-/// `text` for a place that puts quotes around it: everything invisible, quotes and backslashes escaped, cut at
-/// `max` bytes of the original (on a character boundary).
+/// Escapes `text` for a place inside quotes: invisible characters, quotes and backslashes. Cuts at `max`
+/// bytes of the original, on a character boundary.
 pub fn printable(text: &str, max: usize) -> String {
     escaped(text, max, |c| is_invisible(c) || matches!(c, '"' | '\\'))
 }
 
-/// `text` for a field of a log line, whose writer escapes quotes itself: everything invisible escaped, cut at
+/// Escapes the invisible characters of `text` for a field of a log line, whose writer escapes quotes. Cuts at
 /// `max` bytes of the original.
 pub fn visible(text: &str, max: usize) -> String {
     escaped(text, max, is_invisible)
@@ -145,7 +145,7 @@ fn escaped(text: &str, max: usize, escape: impl Fn(char) -> bool) -> String {
 pub struct Issuer(String);
 
 impl Issuer {
-    /// Takes the configured issuer URL as it is: a trailing slash is part of the name.
+    /// Takes the configured issuer URL unchanged: a trailing slash is part of the name.
     pub fn new(url: impl Into<String>) -> Self {
         Self(url.into())
     }
@@ -156,7 +156,7 @@ impl Issuer {
     }
 }
 
-/// The verified `sub` of a token. Text of the issuer's making: escape it before it is shown.
+/// The verified `sub` of a token. The issuer chooses its text: escape it before showing it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Subject(String);
 
@@ -181,7 +181,7 @@ pub struct RoleArn {
 }
 
 impl RoleArn {
-    /// Parses the ARN; `None` when it is not one of an IAM role.
+    /// Parses the ARN; `None` if it is not the ARN of an IAM role.
     pub fn parse(text: &str) -> Option<Self> {
         let mut parts = text.splitn(6, ':');
         let (arn, partition, service) = (parts.next()?, parts.next()?, parts.next()?);
@@ -203,7 +203,7 @@ impl RoleArn {
         })
     }
 
-    /// The whole ARN.
+    /// The complete ARN.
     pub fn as_str(&self) -> &str {
         &self.text
     }
@@ -213,7 +213,7 @@ impl RoleArn {
         &self.partition
     }
 
-    /// The twelve digits of the account.
+    /// The account id, twelve digits.
     pub fn account(&self) -> &str {
         &self.account
     }
@@ -231,7 +231,7 @@ impl RoleArn {
 pub struct Region(String);
 
 impl Region {
-    /// `None` unless it is lower-case letters, digits and at least two hyphens, as every Region's name is.
+    /// Parses a Region name: lower-case letters, digits, and at least two hyphens. `None` for anything else.
     pub fn parse(text: &str) -> Option<Self> {
         let plain = text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
         let hyphens = text.bytes().filter(|b| *b == b'-').count();
@@ -245,7 +245,7 @@ impl Region {
     }
 }
 
-/// The name and port of an upstream server, as its certificate and the IAM token must have it.
+/// Host and port of an upstream server, as in its certificate and in the IAM token.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Endpoint {
     host: String,
@@ -253,8 +253,8 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// Parses `host` or `host:port` (5432 when absent); lower-cases the host and drops a trailing dot,
-    /// because the server signs for that form. `None` when it is not a DNS name.
+    /// Parses `host` or `host:port` (default 5432). Lower-cases the host and drops a trailing dot, because
+    /// the server signs for that form. `None` if it is not a DNS name.
     pub fn parse(text: &str) -> Option<Self> {
         let (host, port) = match text.rsplit_once(':') {
             Some((host, port)) => (host, port.parse().ok().filter(|port| *port > 0)?),
@@ -330,7 +330,7 @@ mod tests {
         fn l3_any_text_becomes_one_plain_short_line(text in any::<String>(), max in 0_usize..40) {
             for shown in [visible(&text, max), printable(&text, max)] {
                 prop_assert!(!shown.contains(is_invisible), "{:?}", shown);
-                // The longest escape, `\u{10ffff}`, has ten bytes for a character of at least one.
+                // The longest escape, `\\u{10ffff}`, has ten bytes for a character of at least one byte.
                 prop_assert!(shown.len() <= 10 * max + '…'.len_utf8());
                 prop_assert!(text.len() <= max || shown.ends_with('…'));
             }

@@ -1,12 +1,12 @@
-//! Values that must never be printed, compared by accident, or left behind in memory.
+//! Values that must never be printed, compared by accident, or left in memory.
 
 use std::fmt;
 
 use zeroize::{Zeroize, Zeroizing};
 
-/// A value that cannot be printed, cloned or serialised, and is overwritten when dropped.
+/// A value that cannot be printed, cloned or serialized, and is zeroized on drop.
 ///
-/// Reading it takes a call to [`Secret::expose`], which the architecture test counts.
+/// Reading requires a call to [`Secret::expose`]; the architecture test counts the callers.
 pub struct Secret<T: Zeroize>(Zeroizing<T>);
 
 impl<T: Zeroize> Secret<T> {
@@ -15,7 +15,7 @@ impl<T: Zeroize> Secret<T> {
         Self(Zeroizing::new(value))
     }
 
-    /// The value itself, for the one step that spends it.
+    /// The value, for the step that consumes it.
     pub fn expose(&self) -> &T {
         &self.0
     }
@@ -27,7 +27,7 @@ impl<T: Zeroize> fmt::Debug for Secret<T> {
     }
 }
 
-/// The client's JSON Web Token, exactly as it came; nothing about it is trusted yet.
+/// The client's JSON Web Token, unchanged and untrusted.
 #[derive(Debug)]
 pub struct Jwt(Secret<Vec<u8>>);
 
@@ -42,12 +42,12 @@ impl Jwt {
         self.0.expose()
     }
 
-    /// How long it is, in bytes: that gives nothing away.
+    /// Length in bytes, which is not secret.
     pub fn length(&self) -> usize {
         self.0.expose().len()
     }
 
-    /// SHA-256 of the token: the key under which caches may remember it.
+    /// SHA-256 of the token, the key for caches.
     pub fn digest(&self) -> TokenDigest {
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, self.expose());
         let mut bytes = [0; 32];
@@ -56,16 +56,16 @@ impl Jwt {
     }
 }
 
-/// SHA-256 of a token. It identifies the token and does not reveal it.
+/// SHA-256 of a token. Identifies the token without revealing it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TokenDigest([u8; 32]);
 
-/// The RDS IAM authentication token: the upstream password, good for 15 minutes.
+/// The RDS IAM authentication token: the upstream password, valid for 15 minutes.
 #[derive(Debug)]
 pub struct IamToken(Secret<String>);
 
 impl IamToken {
-    /// Wraps a freshly signed token.
+    /// Wraps a signed token.
     pub fn new(token: String) -> Self {
         Self(Secret::new(token))
     }
@@ -75,7 +75,7 @@ impl IamToken {
         self.0.expose()
     }
 
-    /// How long it is, in bytes: that gives nothing away.
+    /// Length in bytes, which is not secret.
     pub fn length(&self) -> usize {
         self.0.expose().len()
     }

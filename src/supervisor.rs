@@ -1,5 +1,5 @@
-//! The owner of every task that lives as long as the process. A task that panics or returns too early is counted,
-//! logged and begun again after a pause; the health of all of them is one answer for `/livez` and the watchdog.
+//! Supervisor of all tasks that live as long as the process. A task that panics or returns too early is
+//! counted, logged and restarted after a pause. `/livez` and the watchdog report the health of all tasks.
 
 mod failpoints;
 mod watched;
@@ -24,29 +24,29 @@ use self::watched::Watched;
 pub use self::watched::{Heartbeat, TaskDefect, TaskFault};
 use crate::names::visible;
 
-/// Longest message of a panic in the log.
+/// Longest panic message in the log.
 const MAX_MESSAGE: usize = 500;
 
-/// Functions of the process that must not end before it does.
+/// Kinds of tasks that must not end before the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TaskKind {
-    /// Accepts clients of all listeners.
+    /// Accepts clients on all listeners.
     Acceptor,
     /// Accepts connections of the admin address.
     AdminServer,
-    /// Looks at the health of all tasks, logs it, and feeds the systemd watchdog.
+    /// Checks the health of all tasks, logs it, and feeds the systemd watchdog.
     HealthMonitor,
-    /// Keeps the keys of one issuer fresh.
+    /// Refreshes the keys of one issuer.
     KeyRefresher,
-    /// Closes what the pool may not keep any longer.
+    /// Closes pooled connections that have expired.
     PoolKeeper,
-    /// Takes changed configurations.
+    /// Reloads the configuration on request.
     Reloader,
-    /// Takes connections for one thread of sessions.
+    /// Receives connections for one worker thread.
     SessionThread,
-    /// Ends the sessions when the listeners are closed.
+    /// Ends the sessions after the listeners are closed.
     Shutdown,
-    /// Turns signals into stopping and reloading.
+    /// Turns signals into stop and reload requests.
     SignalDriver,
 }
 
@@ -64,7 +64,7 @@ impl TaskKind {
         Self::SignalDriver,
     ];
 
-    /// The name in metrics, log lines and the answer of `/livez`.
+    /// Name in metrics, log lines and the answer of `/livez`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Acceptor => "acceptor",
@@ -85,12 +85,12 @@ impl TaskKind {
 pub struct TaskName {
     /// The kind.
     pub kind: TaskKind,
-    /// The issuer's name or the thread's number, where there are several of a kind.
+    /// The issuer's name or the thread's number, if there are several tasks of the kind.
     pub which: Option<String>,
 }
 
 impl TaskName {
-    /// One of several.
+    /// Name of one of several tasks.
     pub fn of(kind: TaskKind, which: impl fmt::Display) -> Self {
         Self { kind, which: Some(which.to_string()) }
     }
@@ -111,20 +111,20 @@ impl fmt::Display for TaskName {
     }
 }
 
-/// Times and counts of supervision.
+/// Restart policy and thresholds of the supervisor.
 #[derive(Clone, Debug)]
 pub struct TaskRules {
-    /// Pause after a first failure, doubled for each further one in a row.
+    /// Pause after a first failure, doubled for each further consecutive one.
     pub first_pause: Duration,
     /// Longest pause.
     pub longest_pause: Duration,
-    /// A task that has run for this long works: its next failure is a first one.
+    /// Run time after which a task counts as stable, so that its next failure is a first one.
     pub stable_after: Duration,
-    /// Failures in a row from which on the task is a fault of the process.
+    /// Consecutive failures from which the task counts as failing.
     pub failing_after: u32,
-    /// Longest time that a task may take for one step, and a session thread for one heartbeat.
+    /// Longest time for one poll of a task, or between two heartbeats of a worker thread.
     pub stuck_after: Duration,
-    /// Panics that a test orders; none in the service.
+    /// Panics that a test injects; none in the service.
     pub failpoints: Failpoints,
 }
 
@@ -141,18 +141,18 @@ impl Default for TaskRules {
     }
 }
 
-/// The tasks of one kind, for metrics.
+/// Status of the tasks of one kind, for metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TaskStatus {
     /// The kind.
     pub kind: TaskKind,
-    /// Restarts since the process began.
+    /// Restarts since start.
     pub restarts: u64,
-    /// Whether all of them run.
+    /// True if all tasks of the kind run.
     pub up: bool,
 }
 
-/// The supervisor of a process; clones are the same one.
+/// The supervisor of a process; clones share its state.
 #[derive(Clone, Debug)]
 pub struct TaskSupervisor(Arc<SupervisorState>);
 
@@ -165,7 +165,7 @@ struct SupervisorState {
 }
 
 impl TaskSupervisor {
-    /// A supervisor without tasks; it runs them on `control` unless they are run elsewhere.
+    /// A supervisor without tasks. Tasks run on `control` by default.
     pub fn new(control: Handle, rules: TaskRules) -> Self {
         Self(Arc::new(SupervisorState {
             control,
@@ -185,7 +185,7 @@ impl TaskSupervisor {
         self.0.control.spawn(async move { entry.run(&until, run).await })
     }
 
-    /// Runs a task in the caller's own task. See [`TaskEntry::run`].
+    /// Runs a task within the caller's task. See [`TaskEntry::run`].
     pub async fn run<F, Fut>(&self, name: impl Into<TaskName>, until: &CancellationToken, run: F)
     where
         F: FnMut() -> Fut,
@@ -194,19 +194,19 @@ impl TaskSupervisor {
         self.register(name).run(until, run).await;
     }
 
-    /// Enters a task into the list, before it runs.
+    /// Registers a task before it runs.
     pub fn register(&self, name: impl Into<TaskName>) -> TaskEntry {
         let watched = Arc::new(Watched::new(name.into(), &self.0.rules));
         self.0.tasks().push(Arc::clone(&watched));
         TaskEntry { supervisor: self.clone(), watched }
     }
 
-    /// What is wrong with tasks at the moment; nothing in a healthy process.
+    /// Current faults of tasks; empty in a healthy process.
     pub fn faults(&self) -> Vec<TaskFault> {
         self.0.tasks().iter().filter_map(|task| task.fault(&self.0.rules)).collect()
     }
 
-    /// All kinds, also those without a task.
+    /// Status of all kinds, including those without a task.
     pub fn status(&self) -> Vec<TaskStatus> {
         let tasks = self.0.tasks();
         let status = |(kind, restarts): (TaskKind, &AtomicU64)| {
@@ -236,7 +236,7 @@ impl SupervisorState {
     }
 }
 
-/// A task in the list. One that is dropped by a panic stays there as dead.
+/// Registration of a task. One that is dropped in a panic stays registered as dead.
 #[derive(Debug)]
 pub struct TaskEntry {
     supervisor: TaskSupervisor,
@@ -244,8 +244,9 @@ pub struct TaskEntry {
 }
 
 impl TaskEntry {
-    /// Runs the task until `until` is cancelled. `run` makes the task's future; when that panics or returns while
-    /// `until` is not cancelled, it is made again after a pause that grows with failures in a row.
+    /// Runs the task until `until` is cancelled. `run` creates the task's future. If the future panics or
+    /// returns before `until` is cancelled, it is created again after a pause that grows with consecutive
+    /// failures.
     pub async fn run<F, Fut>(self, until: &CancellationToken, mut run: F)
     where
         F: FnMut() -> Fut,
@@ -267,7 +268,7 @@ impl TaskEntry {
                 task = %self.watched.name,
                 problem,
                 pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX),
-                "a task of the service has failed; it begins again after a pause"
+                "task failed; restarting after a pause"
             );
             tokio::select! {
                 () = until.cancelled() => return,
@@ -276,7 +277,7 @@ impl TaskEntry {
         }
     }
 
-    /// Runs the task as [`TaskEntry::run`] does, on a thread's own runtime, with a heartbeat of that runtime.
+    /// Runs the task like [`TaskEntry::run`] on a thread's own runtime, with a heartbeat of that runtime.
     pub async fn run_thread<F, Fut>(self, until: &CancellationToken, run: F)
     where
         F: FnMut() -> Fut,
@@ -297,12 +298,12 @@ impl TaskEntry {
         }
     }
 
-    /// The task's heartbeat, for a task of [`TaskEntry::run_thread`].
+    /// Heartbeat of a task that runs with [`TaskEntry::run_thread`].
     pub fn heartbeat(&self) -> Heartbeat {
         Heartbeat::of(&self.watched)
     }
 
-    /// Waits for the end of one run, and says how it ended.
+    /// Runs the task once. Returns the description of its end.
     async fn once(&self, task: impl Future<Output = ()>) -> String {
         let mut task = pin!(task);
         let failpoints = &self.supervisor.0.rules.failpoints;
@@ -331,7 +332,7 @@ impl Drop for TaskEntry {
     }
 }
 
-/// The words of a panic, cut at [`MAX_MESSAGE`].
+/// Message of a panic, cut at [`MAX_MESSAGE`].
 fn message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));

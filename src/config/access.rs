@@ -1,4 +1,4 @@
-//! Who may use a cluster, with which role, and with which settings.
+//! Access rules of a cluster: roles, option rules, groups.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,17 +9,17 @@ use super::route::{NamePattern, databases};
 use super::rules::{ClaimRule, rules};
 use crate::names::{RoleArn, setting};
 
-/// The role that people assume: one for all, or one for each issuer.
+/// The role that people assume: one for all, or one per issuer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RoleMapping {
-    /// The same for everyone.
+    /// The same role for all people.
     One(RoleArn),
-    /// By the issuer's name; people of other issuers have none and are refused.
+    /// Roles by issuer name. People of other issuers are refused.
     PerIssuer(BTreeMap<String, RoleArn>),
 }
 
 impl RoleMapping {
-    /// The role of people of this issuer.
+    /// Role for people of this issuer.
     pub fn of(&self, issuer_name: &str) -> Option<&RoleArn> {
         match self {
             Self::One(role) => Some(role),
@@ -27,7 +27,7 @@ impl RoleMapping {
         }
     }
 
-    /// Every role there is.
+    /// All configured roles.
     pub fn all(&self) -> Vec<&RoleArn> {
         match self {
             Self::One(role) => vec![role],
@@ -36,27 +36,27 @@ impl RoleMapping {
     }
 }
 
-/// One `[[cluster.group]]`: settings for the people whose token fits.
+/// One `[[cluster.group]]`: settings for people whose token matches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupSettings {
-    /// The operator's name for it.
+    /// The operator's name for the group.
     pub name: String,
-    /// A token belongs to it that fits one of these; every token does when absent.
+    /// Rules; one must hold for the token. `None` matches every token.
     pub when: Option<Vec<ClaimRule>>,
-    /// The only databases, as they are called on the server; all when absent.
+    /// Allowed databases by their names on the server; all if absent.
     pub databases: Option<Vec<NamePattern>>,
-    /// Whether sessions begin with `default_transaction_read_only`.
+    /// True if sessions start with `default_transaction_read_only`.
     pub read_only: bool,
-    /// `statement_timeout` at the session's begin; zero leaves the server's.
+    /// Initial `statement_timeout`; zero keeps the server's.
     pub statement_timeout: Duration,
-    /// Sessions of the whole group at the same time; any number when absent.
+    /// Most concurrent sessions of the group; unlimited if absent.
     pub max_client_conn: Option<usize>,
-    /// Longest life of a session, where it is shorter than that of all sessions.
+    /// Longest lifetime of a session, if shorter than the global one.
     pub max_lifetime: Option<Duration>,
 }
 
 impl GroupSettings {
-    /// Whether people of this group may do nothing that people of `other` may not.
+    /// True if this group allows nothing that `other` does not allow.
     pub fn allows_no_more_than(&self, other: &Self) -> bool {
         fn within<T: PartialOrd>(own: Option<T>, limit: Option<T>) -> bool {
             limit.is_none_or(|limit| own.is_some_and(|own| own <= limit))
@@ -76,18 +76,18 @@ impl GroupSettings {
     }
 }
 
-/// What of PostgreSQL's settings clients may set while they connect.
+/// Restrictions on PostgreSQL settings in the client's startup packet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OptionRules {
-    /// Whether the parameter `options` is refused as a whole.
+    /// True if the parameter `options` is refused.
     pub forbid_options: bool,
-    /// Canonical names of the settings that may not be set, by `options` or by name.
+    /// Canonical names of forbidden settings, in `options` or by name.
     pub forbidden_settings: Vec<String>,
 }
 
 const ROLE_EXAMPLE: &str = "\"arn:aws:iam::123456789012:role/pgpassport\"";
 
-/// `role_arn`: a text, or a table by issuer.
+/// `role_arn`: a string, or a table by issuer.
 pub(super) fn roles(section: &SectionReader<'_, '_>) -> Option<RoleMapping> {
     let parse = |text: &str| {
         RoleArn::parse(text).ok_or_else(|| {
@@ -128,7 +128,7 @@ pub(super) fn groups(section: &SectionReader<'_, '_>) -> Vec<GroupSettings> {
         }
         if let Some(all) = groups.iter().find(|other| other.when.is_none()) {
             let text = format!(
-                "nobody is ever in this group, because everyone is in group {:?}; put that one last",
+                "no token can match this group, because group {:?} before it matches every token; put that one last",
                 all.name
             );
             section.wrong("name", text);

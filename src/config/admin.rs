@@ -1,4 +1,4 @@
-//! `[admin]`: where health and metrics are asked for.
+//! `[admin]`: address of health and metrics.
 
 use super::AdminSettings;
 use super::reader::SectionReader;

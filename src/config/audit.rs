@@ -1,4 +1,4 @@
-//! `[audit]`: where audit records go, and what happens when they cannot be written.
+//! `[audit]`: destination of audit records, and behavior if they cannot be written.
 
 use std::path::PathBuf;
 
@@ -7,23 +7,23 @@ use super::reader::SectionReader;
 /// `[audit]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditSettings {
-    /// File of the records' own; they are lines of the log when absent.
+    /// File of the audit records; if absent, they are log lines.
     pub file: Option<PathBuf>,
-    /// Consequence for new logins when records cannot be written.
+    /// Behavior of new logins while records cannot be written.
     pub when_unwritable: WhenUnwritable,
 }
 
-/// Consequence for new logins when audit records cannot be written.
+/// Behavior of new logins while audit records cannot be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WhenUnwritable {
-    /// They are refused.
+    /// Logins are refused.
     RefuseLogins,
-    /// They go on, and records that are lost are counted.
+    /// Logins continue, and lost records are counted.
     Continue,
 }
 
 pub(super) fn audit(section: &SectionReader<'_, '_>) -> AuditSettings {
-    // Words without a slash are kept for sinks to come.
+    // Words without a slash are reserved for future destinations.
     let is_log = section.text("to").is_none_or(|to| to.value == "log");
     let file = if is_log {
         None

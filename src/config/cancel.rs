@@ -1,4 +1,4 @@
-//! `[cancel]`: what replicas need to carry out each other's cancels.
+//! `[cancel]`: secret with which replicas carry out each other's cancels.
 
 use super::CancelSettings;
 use super::reader::SectionReader;

@@ -1,4 +1,4 @@
-//! `[[cluster]]`: the upstream, how it is reached and signed for, and how the database user is derived.
+//! `[[cluster]]`: the upstream, its connection and signing, and the derivation of the database user.
 
 use std::time::Duration;
 
@@ -14,14 +14,14 @@ use super::{ClusterSettings, EndpointKind, IssuerSettings, PinMode};
 use crate::names::Region;
 
 impl ClusterSettings {
-    /// Whether people of this issuer may come at all: by `issuers`, and by `role_arn`.
+    /// True if people of this issuer may use the cluster, by `issuers` and `role_arn`.
     pub fn admits(&self, issuer: &IssuerSettings) -> bool {
         self.issuers.as_ref().is_none_or(|names| names.contains(&issuer.name))
             && self.roles.of(&issuer.name).is_some()
     }
 }
 
-/// Every `[[cluster]]`. No connection may lead to two of them.
+/// All `[[cluster]]` sections. No connection may match two of them.
 pub(super) fn clusters(root: &SectionReader<'_, '_>) -> Option<Vec<ClusterSettings>> {
     let sections = root.sections("cluster");
     if sections.is_empty() {
@@ -40,16 +40,16 @@ pub(super) fn clusters(root: &SectionReader<'_, '_>) -> Option<Vec<ClusterSettin
             }
             if other.route.overlaps(&cluster.route) {
                 let text = format!(
-                    "a connection could lead here and to cluster {:?} as well; tell them apart by listeners, \
+                    "a connection could match this cluster and cluster {:?}; distinguish them by listeners, \
                      server_names or databases",
                     other.name
                 );
                 section.wrong("databases", text);
             }
             let both = cluster.route.default_database.is_some() && other.route.default_database.is_some();
-            if both && other.route.shares_way(&cluster.route) {
+            if both && other.route.shares_listener(&cluster.route) {
                 let text = format!(
-                    "a connection that names no database could mean this one and that of cluster {:?} as well; leave \
+                    "a connection without a database could match this cluster and cluster {:?}; leave \
                      one of them out, or tell the clusters apart by listeners or server_names",
                     other.name
                 );
@@ -124,7 +124,7 @@ fn cluster(section: &SectionReader<'_, '_>) -> Option<ClusterSettings> {
     })
 }
 
-/// The configured one, or the Region's own in the wanted form.
+/// The configured STS endpoint, or the Region's endpoint in the requested variant.
 fn sts_endpoint_url(section: &SectionReader<'_, '_>, region: Option<&Region>) -> Option<url::Url> {
     let fips = section.boolean("sts_use_fips_endpoint", false);
     let dual_stack = section.boolean("sts_use_dualstack_endpoint", false);

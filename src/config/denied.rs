@@ -1,13 +1,13 @@
-//! `[denied]`: whose access is withdrawn before the token expires.
+//! `[denied]`: people and tokens whose access is withdrawn before the token expires.
 
 use super::IssuerSettings;
 use super::reader::SectionReader;
 use super::readers::texts_or;
 
-/// One `[[denied]]`: people and tokens that are turned away.
+/// One `[[denied]]`: people and tokens that are refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeniedSettings {
-    /// The name of their issuer; any when absent.
+    /// Name of the issuer; any if absent.
     pub issuer: Option<String>,
     /// Values of `sub`.
     pub subjects: Vec<String>,

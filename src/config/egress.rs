@@ -1,4 +1,4 @@
-//! `[egress]`: the HTTP proxy on the way to issuers and STS.
+//! `[egress]`: the HTTP proxy for requests to issuers and STS.
 
 use std::path::PathBuf;
 
@@ -8,11 +8,11 @@ use crate::names::direct_hosts::DirectHosts;
 /// `[egress]`
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct EgressSettings {
-    /// `http://host:port`; hosts are reached directly when absent.
+    /// `http://host:port`; if absent, hosts are reached directly.
     pub proxy: Option<url::Url>,
-    /// File with `user:password` for it.
+    /// File with the proxy's credentials, `user:password`.
     pub proxy_credentials_file: Option<PathBuf>,
-    /// Hosts that are reached directly all the same.
+    /// Hosts that are reached directly despite the proxy.
     pub no_proxy: Vec<DirectHosts>,
 }
 
@@ -32,7 +32,7 @@ pub(super) fn egress(section: &SectionReader<'_, '_>) -> EgressSettings {
     if proxy.is_none() && !section.has("proxy") {
         for key in ["proxy_credentials_file", "no_proxy"] {
             if section.has(key) {
-                section.wrong(key, "this is for egress.proxy, which is not there");
+                section.wrong(key, "this needs egress.proxy, which is not set");
             }
         }
     }
@@ -45,7 +45,7 @@ fn proxy(text: &str) -> Result<url::Url, String> {
     if url.scheme() != "http" || !url.has_host() {
         return Err(
             "write an address that begins with http://, as in \"http://proxy.acme.com:3128\"; what goes \
-                    through it is https all the way"
+                    through it is encrypted with HTTPS end to end"
                 .into(),
         );
     }
@@ -53,7 +53,7 @@ fn proxy(text: &str) -> Result<url::Url, String> {
         return Err("put user and password into a file, and its name into proxy_credentials_file".into());
     }
     if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
-        return Err("leave out everything behind host and port".into());
+        return Err("remove everything after host and port".into());
     }
     Ok(url)
 }

@@ -1,5 +1,4 @@
-//! The server of a `[[cluster]]`: what its name says about it, what has to fit that, and what probably will not
-//! work.
+//! The server of a `[[cluster]]`: properties derived from its name, validation of related keys, and warnings.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -9,14 +8,14 @@ use super::reader::{SectionReader, SpannedValue};
 use super::{EndpointKind, RoleMapping};
 use crate::names::{Endpoint, Region};
 
-/// Whom the server's certificate is checked against.
+/// Authorities for the server's certificate.
 pub(super) enum TrustAnchors {
     System,
     File(PathBuf),
 }
 
 impl TrustAnchors {
-    /// The file; the system's when absent.
+    /// The authorities' file; `None` for the system's authorities.
     pub(super) fn file(self) -> Option<PathBuf> {
         match self {
             Self::System => None,
@@ -25,10 +24,10 @@ impl TrustAnchors {
     }
 }
 
-/// Most addresses in `hostaddr`, as many as are tried of a name.
+/// Most addresses in `hostaddr`, the same number as for a name.
 const MAX_HOSTADDRS: usize = 8;
 
-/// The keys that are about the server. `None` is what could not be read.
+/// The keys about the server. `None` for unreadable values.
 pub(super) struct ServerKeys {
     pub(super) endpoint: Option<Endpoint>,
     pub(super) hostaddr: Vec<SocketAddr>,
@@ -70,7 +69,7 @@ pub(super) fn server(section: &SectionReader<'_, '_>) -> ServerKeys {
     ServerKeys { endpoint, hostaddr, region, kind, resource_id, authorities, direct_tls }
 }
 
-/// A role is of the same partition as the database it is for.
+/// Checks that the role and the database are in the same partition.
 pub(super) fn check_partition(section: &SectionReader<'_, '_>, region: &Region, roles: &RoleMapping) {
     let expected = AwsPartition::of(region).name;
     for role in roles.all() {
@@ -89,7 +88,7 @@ fn kind(section: &SectionReader<'_, '_>, by_name: Option<EndpointKind>) -> Endpo
     use EndpointKind::{Aurora, Dsql, Rds, RdsProxy};
     let words = [("aurora", Aurora), ("rds", Rds), ("rds-proxy", RdsProxy), ("dsql", Dsql)];
     let kind = section.choice("kind", by_name.unwrap_or(Aurora), &words);
-    // Instances of Aurora and of RDS, and clusters of both, have the same form of name.
+    // Instances and clusters of Aurora and RDS have names of the same form.
     let alike = |kind| matches!(kind, Aurora | Rds);
     if let Some(by_name) = by_name.filter(|by_name| kind != *by_name && !(alike(kind) && alike(*by_name))) {
         let word = words.iter().find(|(_, other)| *other == by_name).map_or("", |(word, _)| word);
@@ -98,7 +97,8 @@ fn kind(section: &SectionReader<'_, '_>, by_name: Option<EndpointKind>) -> Endpo
     kind
 }
 
-/// `"system"` as in libpq's `sslrootcert`; a file of that name can be written as `"./system"`.
+/// `"system"` selects the system's authorities, as in libpq's `sslrootcert`. A file of that name can be
+/// written as `"./system"`.
 fn authorities(section: &SectionReader<'_, '_>, kind: EndpointKind) -> Option<TrustAnchors> {
     let public = matches!(kind, EndpointKind::RdsProxy | EndpointKind::Dsql);
     let example = if public { "\"system\"" } else { "\"/etc/pgpassport/rds-global-bundle.pem\"" };
@@ -116,11 +116,11 @@ fn authorities(section: &SectionReader<'_, '_>, kind: EndpointKind) -> Option<Tr
     Some(TrustAnchors::System)
 }
 
-/// What the host name of a database tells when AWS has given it.
+/// Properties of an AWS host name of a database.
 #[derive(Debug, PartialEq, Eq)]
 struct AwsName<'a> {
     kind: EndpointKind,
-    /// A global endpoint has none.
+    /// Region in the name; absent in a global endpoint.
     region: Option<&'a str>,
 }
 
@@ -136,7 +136,7 @@ impl<'a> AwsName<'a> {
         AwsPartition::suffixes().find_map(|suffix| Self::rds(host.strip_suffix(suffix)?.strip_suffix('.')?))
     }
 
-    /// `<name>.[<kind>-]<id>.<region>.rds`; in some partitions the Region stands behind `rds`.
+    /// Parses `<name>.[<kind>-]<id>.<region>.rds`. In some partitions the Region follows `rds`.
     fn rds(rest: &'a str) -> Option<Self> {
         let is_rds = |label| matches!(label, "rds" | "rds-fips");
         let (rest, last) = rest.rsplit_once('.')?;
@@ -199,7 +199,7 @@ fn resource_id(text: &str, kind: EndpointKind) -> Result<String, String> {
     let legal = |id: &str| {
         !id.is_empty() && id.len() <= 64 && id.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit())
     };
-    // RDS Proxy's ids are in small letters.
+    // RDS Proxy's ids are lower-case.
     let legal = |id: &str| legal(&if kind == EndpointKind::RdsProxy { id.to_uppercase() } else { id.into() });
     if prefixes.iter().filter_map(|prefix| text.strip_prefix(prefix)).any(legal) {
         return Ok(text.to_owned());

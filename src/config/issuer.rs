@@ -1,4 +1,4 @@
-//! `[[issuer]]`: whose tokens are accepted, and where their keys are.
+//! `[[issuer]]`: accepted issuers and the source of their keys.
 
 use std::time::Duration;
 
@@ -8,8 +8,8 @@ use super::readers::{DAY, HOUR, SECOND, claim_path, name, required_texts, texts_
 use super::rules::rules;
 use crate::names::Issuer;
 
-/// Signature algorithms that STS accepts too (API reference, `AssumeRoleWithWebIdentity`, `WebIdentityToken`);
-/// a token with another one could never log in.
+/// Signature algorithms that STS also accepts (API reference, `AssumeRoleWithWebIdentity`,
+/// `WebIdentityToken`). A token with another one could not log in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "the names of RFC 7518, section 3.1")]
 pub enum SignatureAlgorithm {
@@ -22,7 +22,7 @@ pub enum SignatureAlgorithm {
 }
 
 impl SignatureAlgorithm {
-    /// All of them.
+    /// All algorithms.
     pub const ALL: [Self; 6] = [Self::Rs256, Self::Rs384, Self::Rs512, Self::Es256, Self::Es384, Self::Es512];
 
     /// The name in `alg`.
@@ -37,7 +37,7 @@ impl SignatureAlgorithm {
         }
     }
 
-    /// The algorithm of this name, byte for byte.
+    /// The algorithm with this name, compared byte for byte.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|algorithm| algorithm.name() == name)
     }
@@ -59,11 +59,11 @@ pub struct AcceptedIssuer {
 }
 
 impl IssuerSettings {
-    /// Stands in `issuer` for the id of a tenant, as in the discovery document of Entra ID for all tenants (Microsoft
-    /// identity platform, "Access tokens", validate the issuer).
+    /// Placeholder for a tenant id in `issuer`, as in the discovery document of Entra ID for all tenants
+    /// (Microsoft identity platform, "Access tokens", validate the issuer).
     pub const TENANT: &str = "{tenantid}";
 
-    /// What this `iss` is, if it is accepted: `issuer` itself, or its template with one of the listed tenants.
+    /// Matches `iss` with `issuer`, or with its template and one of the listed tenants.
     pub fn accepts(&self, iss: &str) -> Option<AcceptedIssuer> {
         let tenant = match self.issuer.as_str().split_once(Self::TENANT) {
             None if self.issuer.as_str() == iss => None,
@@ -76,7 +76,7 @@ impl IssuerSettings {
         Some(AcceptedIssuer { issuer: Issuer::new(iss), tenant })
     }
 
-    /// Every accepted `iss`.
+    /// All accepted values of `iss`.
     pub fn accepted(&self) -> Vec<AcceptedIssuer> {
         let (url, of_tenant) = (self.issuer.as_str(), |tenant: &String| AcceptedIssuer {
             issuer: Issuer::new(in_place_of_tenant(self.issuer.as_str(), tenant)),
@@ -88,17 +88,17 @@ impl IssuerSettings {
         }
     }
 
-    /// The address below which the discovery document is. That of a template is the one for all tenants, which Entra
-    /// ID calls `common`.
+    /// Base URL of the discovery document. For a template it is the one for all tenants, which Entra ID calls
+    /// `common`.
     pub fn discovery_base(&self) -> String {
         in_place_of_tenant(self.issuer.as_str(), "common")
     }
 }
 
 impl AcceptedIssuer {
-    /// Whether a key may sign tokens of this issuer that says itself, in its member `issuer`, whose tokens it signs. Only
-    /// the keys for all tenants of a template say so (Microsoft identity platform, "Access tokens", validate the
-    /// issuer).
+    /// True if a key may sign tokens of this issuer. `key_issuer` is the member `issuer` of the key, which
+    /// limits the key to that issuer's tokens; only the keys for all tenants of a template have it (Microsoft
+    /// identity platform, "Access tokens", validate the issuer).
     pub fn trusts_key_of(&self, key_issuer: Option<&str>) -> bool {
         match (&self.tenant, key_issuer) {
             (None, _) | (_, None) => true,
@@ -111,7 +111,7 @@ fn in_place_of_tenant(template: &str, tenant: &str) -> String {
     template.replace(IssuerSettings::TENANT, tenant)
 }
 
-/// Most tenants of one issuer. Ours: they are looked through at every login.
+/// Most tenants of one issuer. Ours: each login searches them linearly.
 const MAX_TENANTS: usize = 256;
 
 pub(super) fn issuers(root: &SectionReader<'_, '_>) -> Option<Vec<IssuerSettings>> {
@@ -187,7 +187,7 @@ fn issuer(section: &SectionReader<'_, '_>) -> Option<IssuerSettings> {
     })
 }
 
-/// `tenants`, which go with a template in `url`.
+/// `tenants`, required with a template in `url`.
 fn tenants(section: &SectionReader<'_, '_>, issuer: Option<&Issuer>) -> Option<Vec<String>> {
     let places = issuer.map_or(0, |issuer| issuer.as_str().matches(IssuerSettings::TENANT).count());
     let items = section.texts("tenants");
@@ -221,7 +221,7 @@ fn tenants(section: &SectionReader<'_, '_>, issuer: Option<&Issuer>) -> Option<V
         let tenant = item.value.to_ascii_lowercase();
         if !is_guid(&tenant) {
             let text = format!(
-                "{:?} is no tenant id; write it as it stands in \"tid\" of the tokens, a GUID. common, organizations and \
+                "{:?} is not a tenant id; write it as in \"tid\" of the tokens, a GUID. common, organizations and \
                  domain names are none",
                 item.value
             );
@@ -234,7 +234,7 @@ fn tenants(section: &SectionReader<'_, '_>, issuer: Option<&Issuer>) -> Option<V
     Some(tenants)
 }
 
-/// 8, 4, 4, 4 and 12 hexadecimal digits (RFC 9562, section 4).
+/// True for a GUID: 8, 4, 4, 4 and 12 hexadecimal digits (RFC 9562, section 4).
 fn is_guid(text: &str) -> bool {
     let groups: Vec<_> = text.split('-').collect();
     let lengths = groups.iter().map(|group| group.len());

@@ -1,4 +1,4 @@
-//! `[limits]`: waits and counts of the service as a whole.
+//! `[limits]`: timeouts and counts of the whole service.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use super::LimitSettings;
 use super::reader::SectionReader;
 use super::readers::{DAY, HOUR, SECOND, none_for_zero};
 
-/// Above any count of connections that one machine can have.
+/// Largest configurable count of connections, above any real one.
 const MOST: usize = 1_000_000;
 
 pub(super) fn limits(section: &SectionReader<'_, '_>) -> LimitSettings {

@@ -1,4 +1,4 @@
-//! `[listen]`: where clients connect and what they are shown; several `[[listen]]` for several addresses.
+//! `[listen]`: address, TLS and authentication of a listener; several `[[listen]]` for several addresses.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -8,7 +8,7 @@ use super::reader::SectionReader;
 use super::readers::name;
 use super::{ClientCertificate, IssuerSettings, ListenAuth, ListenSettings};
 
-/// Every listener, at least one. `issuers` are absent when they have problems of their own.
+/// All listeners, at least one. `issuers` is absent if they have errors.
 pub(super) fn listeners(
     root: &SectionReader<'_, '_>,
     issuers: Option<&[IssuerSettings]>,
@@ -74,7 +74,7 @@ fn client_certificate(section: &SectionReader<'_, '_>) -> Option<ClientCertifica
     match (ca_file, word) {
         (Some(ca_file), _) => Some(ClientCertificate { ca_file, required }),
         (None, Some(word)) => {
-            let text = "this needs client_tls_ca_file: who signs the certificates that clients may show?";
+            let text = "this needs client_tls_ca_file, the authorities that sign the clients' certificates";
             section.reading.problem(&word.span, &word.key, text);
             None
         }
@@ -82,7 +82,7 @@ fn client_certificate(section: &SectionReader<'_, '_>) -> Option<ClientCertifica
     }
 }
 
-/// Issuer and scope together, for libpq takes no message over 2,000 bytes that tells of them; the rest is
+/// Longest issuer and scope together. libpq accepts no message over 2,000 bytes with them; the rest is the
 /// JSON around them.
 const MAX_DISCOVERY: usize = 1_800;
 
@@ -103,7 +103,7 @@ fn auth(
         return Some(ListenAuth::Password);
     }
     if plaintext_from_loopback {
-        let text = "with auth = \"oauthbearer\" nobody may log in without TLS; leave this out";
+        let text = "auth = \"oauthbearer\" requires TLS for every login; remove this key";
         section.wrong("plaintext_from_loopback", text);
     }
     let scope = scope.unwrap_or_else(|| "openid".to_owned());
@@ -137,7 +137,7 @@ fn auth(
     Some(ListenAuth::OAuthBearer { issuer: issuer.issuer.clone(), scope })
 }
 
-/// Words of RFC 6749's alphabet (section 3.3), one space between two.
+/// Scope tokens in the alphabet of RFC 6749 (section 3.3), separated by single spaces.
 fn scope(text: &str) -> Result<String, String> {
     let legal = |b: u8| matches!(b, 0x21 | 0x23..=0x5b | 0x5d..=0x7e);
     if text.split(' ').all(|word| !word.is_empty() && word.bytes().all(legal)) {

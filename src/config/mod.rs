@@ -1,5 +1,5 @@
-//! What the program believes after reading `proxy.toml`: every value checked, nothing left optional that
-//! must be there. The steps borrow their own settings struct from here, never the whole [`Config`].
+//! The validated configuration: every value checked, every required value present. Each step borrows its own
+//! settings struct, never the whole [`Config`].
 
 mod access;
 mod admin;
@@ -46,15 +46,15 @@ use crate::names::{Endpoint, Issuer, Region};
 /// The whole configuration. Only `app.rs` reads all of it.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where clients connect: at least one, no two with the same address.
+    /// Listeners: at least one, with different addresses.
     pub listeners: Vec<ListenSettings>,
-    /// Waits and counts.
+    /// Timeouts and counts.
     pub limits: LimitSettings,
     /// Health and metrics.
     pub admin: AdminSettings,
-    /// The way to issuers and STS.
+    /// Routing of requests to issuers and STS.
     pub egress: EgressSettings,
-    /// The life of a session.
+    /// Lifetime of sessions.
     pub session: SessionSettings,
     /// Logging.
     pub log: LogSettings,
@@ -62,15 +62,15 @@ pub struct Config {
     pub audit: AuditSettings,
     /// Cancel requests.
     pub cancel: CancelSettings,
-    /// Whose access is withdrawn.
+    /// People and tokens whose access is withdrawn.
     pub denied: Vec<DeniedSettings>,
-    /// The warm pool; there is none when absent.
+    /// The connection pool; off if absent.
     pub pool: Option<PoolSettings>,
-    /// The accepted issuers, at least one, no two with the same `url`.
+    /// Accepted issuers, at least one, with different `url`s.
     pub issuers: Vec<IssuerSettings>,
-    /// The upstreams, at least one; no connection leads to two of them.
+    /// Upstream clusters, at least one. No connection matches two of them.
     pub clusters: Vec<ClusterSettings>,
-    /// What is allowed and will probably not work, each with place and reason.
+    /// Valid settings that will probably not work, each with place and reason.
     pub warnings: Vec<String>,
     /// Files that the configuration names, in the order in which its keys are read.
     pub files: Vec<NamedFile>,
@@ -79,184 +79,184 @@ pub struct Config {
 /// `[listen]`, or one `[[listen]]`
 #[derive(Clone, Debug)]
 pub struct ListenSettings {
-    /// The operator's name for it, in logs; its address when it has none.
+    /// The operator's name for the listener, in logs. Default: its address.
     pub name: String,
     /// Address and port to listen on; port 0 takes a free one.
     pub addr: SocketAddr,
-    /// PEM file with the listener's certificate chain.
+    /// Certificate chain of the listener, PEM.
     pub tls_cert_file: PathBuf,
-    /// PEM file with its private key.
+    /// Private key, PEM.
     pub tls_key_file: PathBuf,
-    /// Which certificates clients have to show; none when absent.
+    /// Requirements for client certificates; none if absent.
     pub client_certificate: Option<ClientCertificate>,
-    /// Whether other processes of the same user may listen there too (`SO_REUSEPORT`).
+    /// True if other processes of the same user may listen on the same port (`SO_REUSEPORT`).
     pub reuse_port: bool,
-    /// Whether a client on the loopback interface may log in without TLS.
+    /// True if a client on the loopback interface may log in without TLS.
     pub plaintext_from_loopback: bool,
-    /// Networks whose connections have to begin with a PROXY protocol header, and are believed.
+    /// Networks whose connections must begin with a PROXY protocol header, which is trusted.
     pub proxy_protocol_from: Vec<ipnet::IpNet>,
-    /// How clients are asked for their token.
+    /// Method of requesting the token.
     pub auth: ListenAuth,
 }
 
-/// How clients of a listener are asked for their token.
+/// Method of requesting the client's token.
 #[derive(Clone, Debug)]
 pub enum ListenAuth {
-    /// As a cleartext password.
+    /// Cleartext password.
     Password,
-    /// By SASL OAUTHBEARER.
+    /// SASL OAUTHBEARER.
     OAuthBearer {
-        /// The issuer that clients without a token are sent to.
+        /// Issuer named to clients without a token.
         issuer: Issuer,
-        /// The scope that they shall ask for there.
+        /// Scope named to clients.
         scope: String,
     },
 }
 
-/// The certificates that clients may, or have to, show.
+/// Requirements for client certificates.
 #[derive(Clone, Debug)]
 pub struct ClientCertificate {
-    /// PEM file with the certificate authorities that sign them.
+    /// Certificate authorities of the clients, PEM.
     pub ca_file: PathBuf,
-    /// Whether a client without one is turned away.
+    /// True if a client without a certificate is rejected.
     pub required: bool,
 }
 
 /// `[limits]`
 #[derive(Clone, Debug)]
 pub struct LimitSettings {
-    /// From accept to the end of the client's token, in all.
+    /// Total time from accept to the end of the client's token.
     pub client_login_timeout: Duration,
-    /// From accept to the session's ReadyForQuery, in all.
+    /// Total time from accept to the session's ReadyForQuery.
     pub login_timeout: Duration,
-    /// One TCP and TLS connection attempt to the upstream, all addresses together.
+    /// Time for one TCP and TLS connection attempt to the upstream, for all addresses together.
     pub server_connect_timeout: Duration,
-    /// Sessions at the same time, logins in progress included.
+    /// Most concurrent sessions, including logins in progress.
     pub max_client_conn: usize,
-    /// Sessions of one person at the same time, in all clusters together; any number when absent.
+    /// Most concurrent sessions of one person in all clusters together; unlimited if absent.
     pub max_user_client_connections: Option<usize>,
-    /// Connections that have not shown a good token yet, at the same time; below `max_client_conn`.
+    /// Most concurrent connections without a verified token; below `max_client_conn`.
     pub max_logins: usize,
-    /// Those of them that come from one address (IPv6: one /64); any number when absent.
+    /// Most of these from one address (IPv6: one /64); unlimited if absent.
     pub max_logins_per_address: Option<usize>,
-    /// Time between SIGTERM and the close of the listeners. Clients are served meanwhile.
+    /// Time between SIGTERM and the closing of the listeners. Clients are served meanwhile.
     pub shutdown_delay: Duration,
-    /// How long sessions may go on after that.
+    /// Longest time for which sessions may continue after that.
     pub shutdown_timeout: Duration,
 }
 
 /// `[admin]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct AdminSettings {
-    /// Where health and metrics are asked for over HTTP; nowhere when absent.
+    /// HTTP address of health and metrics; off if absent.
     pub addr: Option<SocketAddr>,
 }
 
 /// `[session]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct SessionSettings {
-    /// How long a client may be silent outside a transaction; for ever when absent.
+    /// Longest silence of a client outside a transaction; unlimited if absent.
     pub client_idle_timeout: Option<Duration>,
-    /// How long a client may be silent inside one.
+    /// Longest silence of a client inside a transaction.
     pub idle_transaction_timeout: Option<Duration>,
-    /// How old a session may become.
+    /// Longest lifetime of a session.
     pub max_lifetime: Option<Duration>,
-    /// What becomes of it when its token expires.
+    /// Behavior of a session when its token expires.
     pub on_token_expiry: OnTokenExpiry,
-    /// How long before that the client is told so.
+    /// Time before the expiry at which the client gets a notice.
     pub token_expiry_notice: Option<Duration>,
 }
 
-/// What becomes of a session whose token expires.
+/// Behavior of a session when its token expires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnTokenExpiry {
-    /// Nothing: the token was for the login.
+    /// The session continues: the token was for the login.
     Keep,
-    /// It ends at the first moment out of a transaction.
+    /// The session ends at the first moment outside a transaction.
     CloseWhenIdle,
-    /// It ends within 5 s.
+    /// The session ends within 5 s.
     Close,
 }
 
 /// `[log]`
 #[derive(Clone, Debug)]
 pub struct LogSettings {
-    /// Lowest level that is written.
+    /// Lowest level that is logged.
     pub level: LogLevel,
-    /// Shape of a line.
+    /// Format of a line.
     pub format: LogFormat,
 }
 
 /// `[cancel]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CancelSettings {
-    /// File with the secret that all replicas share; a random one for this process alone when absent.
+    /// File with the secret that all replicas share; if absent, a random secret of this process.
     pub secret_file: Option<PathBuf>,
 }
 
-/// How much is logged.
+/// Log level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogLevel {
-    /// Faults of the proxy itself.
+    /// Faults of the proxy.
     Error,
-    /// And faults of others that an operator should know of.
+    /// Also faults of others that operators should know.
     Warn,
-    /// And the life of the service.
+    /// Also the lifecycle of the service.
     Info,
-    /// And each step of each session.
+    /// Also each step of each session.
     Debug,
-    /// And everything else; never secrets.
+    /// Also everything else; never secrets.
     Trace,
 }
 
-/// The shape of a log line.
+/// Format of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people.
+    /// Text for people.
     Text,
-    /// One JSON object a line, for collectors.
+    /// One JSON object per line, for collectors.
     Json,
 }
 
 /// One `[[issuer]]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct IssuerSettings {
-    /// The operator's name for it, in logs.
+    /// The operator's name for the issuer, in logs.
     pub name: String,
-    /// The exact `iss`, or with `tenants` the template of it; the discovery document is below it.
+    /// The exact `iss`, or its template if `tenants` is set. The discovery document is below it.
     pub issuer: Issuer,
-    /// Tenants whose ids may stand in place of [`TENANT`](IssuerSettings::TENANT) in `issuer`, lower-case; none for an
-    /// `issuer` that is no template.
+    /// Tenant ids, lower-case, that may replace [`TENANT`](IssuerSettings::TENANT) in `issuer`; empty without
+    /// a template.
     pub tenants: Vec<String>,
-    /// Where the key set is, when discovery is not to be asked.
+    /// URL of the key set, instead of discovery.
     pub jwks_url: Option<url::Url>,
     /// Accepted `aud` values, at least one.
     pub audience: Vec<String>,
     /// Accepted signature algorithms, at least one.
     pub algorithms: Vec<SignatureAlgorithm>,
-    /// Accepted header `typ` values, lower-case; an absent `typ` is always accepted.
+    /// Accepted values of `typ` in the header, lower-case. An absent `typ` is always accepted.
     pub token_types: Vec<String>,
-    /// Clock difference forgiven in `exp`, `nbf` and `iat`, at most 300 s.
+    /// Tolerated clock difference for `exp`, `nbf` and `iat`, at most 300 s.
     pub leeway: Duration,
     /// Longest accepted `exp - iat`.
     pub max_token_lifetime: Duration,
-    /// PEM file with the certificate authorities of the issuer; the system's when absent.
+    /// Certificate authorities of the issuer, PEM; the system's if absent.
     pub ca_file: Option<PathBuf>,
-    /// Whether the issuer may resolve to a private or loopback address (and be plain http on loopback).
+    /// True if the issuer may have a private or loopback address (and plain HTTP on loopback).
     pub private_network: bool,
-    /// How often the key set is fetched again.
+    /// Refresh interval of the key set.
     pub jwks_refresh: Duration,
-    /// How long the last good key set is used while fetching fails.
+    /// Longest use of the last good key set while fetching fails.
     pub jwks_max_stale: Duration,
-    /// Longest time of one request for the discovery document or the key set.
+    /// Longest time for one request for the discovery document or the key set.
     pub jwks_timeout: Duration,
-    /// Longest discovery document and key set, in bytes.
+    /// Longest discovery document and longest key set, in bytes.
     pub jwks_max_bytes: usize,
-    /// Least time between two fetches that tokens with unknown keys or bad signatures ask for.
+    /// Least time between two fetches caused by tokens with unknown keys or bad signatures.
     pub jwks_refetch_interval: Duration,
-    /// Every one of these must hold for a token to be accepted.
+    /// Rules that must all hold for a token.
     pub require: Vec<ClaimRule>,
-    /// The claim that names the person in this issuer's tokens, instead of the cluster's.
+    /// Path of the claim that names the person in this issuer's tokens, instead of the cluster's.
     pub user_claim: Option<Vec<String>>,
 }
 
@@ -265,50 +265,50 @@ pub struct IssuerSettings {
 pub struct ClusterSettings {
     /// The operator's name for it.
     pub name: String,
-    /// Name and port of the server: what its certificate must say and what the IAM token is signed for.
+    /// Host and port of the server, as in its certificate and in the IAM token.
     pub endpoint: Endpoint,
-    /// Where to connect instead of resolving the endpoint's name (libpq's `hostaddr`), in this order; at most 8.
-    /// Empty to resolve it.
+    /// Addresses to connect to instead of resolving the endpoint's name (libpq's `hostaddr`), in this order;
+    /// at most 8. Empty to resolve the name.
     pub hostaddr: Vec<SocketAddr>,
     /// Region of the database.
     pub region: Region,
-    /// What is behind the endpoint.
+    /// Service behind the endpoint.
     pub kind: EndpointKind,
-    /// The role that users assume with their token.
+    /// Roles that people assume with their token.
     pub roles: RoleMapping,
-    /// `cluster-…`, `db-…` or `prx-…`, for the session policy; any when absent.
+    /// `cluster-…`, `db-…` or `prx-…`, for the session policy; any if absent.
     pub resource_id: Option<String>,
-    /// PEM file with the certificate authorities of the server; the system's when absent.
+    /// Certificate authorities of the server, PEM; the system's if absent.
     pub ca_file: Option<PathBuf>,
-    /// Whether TLS begins without an SSLRequest (PostgreSQL 17, `sslnegotiation=direct`).
+    /// True if TLS begins without an SSLRequest (PostgreSQL 17, `sslnegotiation=direct`).
     pub direct_tls: bool,
-    /// The STS endpoint: the Region's own, or the configured one.
+    /// STS endpoint: the Region's, or the configured one.
     pub sts_endpoint_url: url::Url,
-    /// PEM file with the certificate authorities of STS; the system's when absent.
+    /// Certificate authorities of STS, PEM; the system's if absent.
     pub sts_ca_file: Option<PathBuf>,
-    /// Lifetime asked of STS for the role credentials, 900 s to 12 h.
+    /// Requested lifetime of the role credentials, 900 s to 12 h.
     pub sts_duration: Duration,
-    /// Sessions at the same time; any number when absent.
+    /// Most concurrent sessions; unlimited if absent.
     pub max_client_conn: Option<usize>,
-    /// New logins that may begin in any second; 0 for any number.
+    /// Most new logins per second; 0 for unlimited.
     pub max_logins_per_second: usize,
-    /// How the database user is tied to the credentials.
+    /// Method of tying the credentials to the database user.
     pub pin: PinMode,
-    /// How the database user is derived, by issuer.
+    /// Rules for deriving the database user, by issuer.
     pub user: UserRules,
-    /// Which connections lead here.
+    /// Connections that this cluster serves.
     pub route: ClusterRoute,
-    /// Names of the issuers whose people may come; all when absent.
+    /// Names of the issuers whose people may use the cluster; all if absent.
     pub issuers: Option<Vec<String>>,
-    /// A token must fit one of these; all do when absent.
+    /// Rules; one must hold for the token. `None` allows all.
     pub allow: Option<Vec<ClaimRule>>,
-    /// What clients may set while they connect.
+    /// Restrictions on settings in the startup packet.
     pub options: OptionRules,
-    /// Settings by claim; the first group that fits counts.
+    /// Groups with their settings; the first match applies.
     pub groups: Vec<GroupSettings>,
 }
 
-/// What is behind an endpoint.
+/// Service behind an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndpointKind {
     /// A cluster, reader, custom or instance endpoint of Aurora PostgreSQL.
@@ -322,32 +322,33 @@ pub enum EndpointKind {
 }
 
 impl EndpointKind {
-    /// Whether the server looks at cancel requests (Aurora user guide, "RDS Proxy": limitations for PostgreSQL).
+    /// True if the server supports cancel requests (Aurora user guide, "RDS Proxy": limitations for
+    /// PostgreSQL).
     pub fn takes_cancels(self) -> bool {
         self != Self::RdsProxy
     }
 }
 
-/// How the database user is tied to the role credentials.
+/// Method of tying the role credentials to the database user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PinMode {
     /// An inline session policy allows `rds-db:connect` as this user only.
     SessionPolicy,
-    /// The token must carry the session tag `dbuser` with this very user.
+    /// The token must carry the session tag `dbuser` with exactly this user.
     SessionTag,
-    /// Both of them.
+    /// Session policy and session tag.
     Both,
-    /// Neither: the role's own policy decides.
+    /// Neither: only the role's own policy applies.
     None,
 }
 
 impl PinMode {
-    /// Whether the session policy is sent.
+    /// True if the session policy is sent.
     pub fn by_policy(self) -> bool {
         matches!(self, Self::SessionPolicy | Self::Both)
     }
 
-    /// Whether the session tag is demanded.
+    /// True if the session tag is required.
     pub fn by_tag(self) -> bool {
         matches!(self, Self::SessionTag | Self::Both)
     }

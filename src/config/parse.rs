@@ -1,4 +1,4 @@
-//! From the text of a file to what the program believes: one file a section, problems in the order of lines.
+//! Parsing of `proxy.toml`: one module per section, problems in the order of lines.
 
 use std::path::Path;
 
@@ -22,8 +22,8 @@ use super::user::warn_of_shared_names;
 use super::{Config, LogFormat, LogLevel, LogSettings, RoleMapping};
 
 impl Config {
-    /// Reads `text`, the content of `file`; every problem is found in one run. Paths in it are relative to
-    /// the folder of `file`. No file is opened.
+    /// Parses `text`, the content of `file`, and finds all problems in one run. Paths in it are relative to
+    /// the folder of `file`. Opens no file.
     pub fn from_toml(text: &str, file: impl AsRef<Path>) -> Result<Self, ConfigProblems> {
         let file = file.as_ref();
         let folder = file.parent().map(Path::to_owned).unwrap_or_default();
@@ -60,7 +60,7 @@ fn whole(root: &SectionReader<'_, '_>) -> Option<Config> {
     let pool = pool(&root.section("pool"));
     if pool.is_some() && cancel.secret_file.is_some() {
         let text = "with \"session\" a cancel works only at the replica that its session runs on, cancel.secret_file or \
-                    not; have cancels led there, or leave the pool off (docs/pool.md)";
+                    not; route cancels there, or leave the pool off (docs/pool.md)";
         root.section("pool").warn("mode", text);
     }
     let issuers = issuers(root);
@@ -90,7 +90,7 @@ fn whole(root: &SectionReader<'_, '_>) -> Option<Config> {
     Some(config)
 }
 
-/// Names that one section takes from another.
+/// Checks names in one section that refer to another section.
 fn names_are_known(root: &SectionReader<'_, '_>, config: &Config) {
     let issuer = |name: &str| config.issuers.iter().any(|issuer| issuer.name == name);
     for (cluster, section) in config.clusters.iter().zip(root.sections("cluster")) {

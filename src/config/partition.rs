@@ -1,20 +1,20 @@
-//! The parts of AWS that know nothing of each other, and what STS is called in each.
+//! AWS partitions and their STS endpoints.
 
 use crate::names::Region;
 
-/// A partition: its name in ARNs, how its Regions' names begin, and the ends of its host names. From the
-/// endpoint rules that AWS ships with its SDKs.
+/// A partition: its name in ARNs, the prefix of its Regions, and the suffixes of its host names. From the
+/// endpoint rules in AWS's SDKs.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct AwsPartition {
     pub(super) name: &'static str,
     prefix: &'static str,
-    /// Of ordinary endpoints.
+    /// Suffix of ordinary endpoints.
     suffix: &'static str,
-    /// Of endpoints with IPv4 and IPv6.
+    /// Suffix of dual-stack endpoints.
     dual_stack: &'static str,
 }
 
-/// Longer prefixes first.
+/// Partitions with their own Region prefix, longer prefixes first.
 const OTHERS: [AwsPartition; 5] = [
     partition("aws-cn", "cn-", "amazonaws.com.cn", "api.amazonwebservices.com.cn"),
     partition("aws-us-gov", "us-gov-", "amazonaws.com", "api.aws"),
@@ -23,7 +23,7 @@ const OTHERS: [AwsPartition; 5] = [
     partition("aws-iso", "us-iso-", "c2s.ic.gov", "api.aws.ic.gov"),
 ];
 
-/// All Regions that are in none of the others.
+/// Partition of all other Regions.
 const COMMERCIAL: AwsPartition = partition("aws", "", "amazonaws.com", "api.aws");
 
 const fn partition(
@@ -36,33 +36,34 @@ const fn partition(
 }
 
 impl AwsPartition {
-    /// The one that `region` is in.
+    /// The partition of `region`.
     pub(super) fn of(region: &Region) -> &'static Self {
         let other = OTHERS.iter().find(|partition| region.as_str().starts_with(partition.prefix));
         other.unwrap_or(&COMMERCIAL)
     }
 
-    /// The ends of the host names of all partitions.
+    /// Host name suffixes of all partitions.
     pub(super) fn suffixes() -> impl Iterator<Item = &'static str> {
         OTHERS.iter().chain([&COMMERCIAL]).map(|partition| partition.suffix)
     }
 }
 
-/// Regions with a FIPS endpoint of STS that has a name of its own (AWS General Reference, "AWS STS endpoints").
+/// Regions with a separate FIPS endpoint of STS (AWS General Reference, "AWS STS endpoints").
 const FIPS: [&str; 4] = ["us-east-1", "us-east-2", "us-west-1", "us-west-2"];
 
-/// And with one for IPv4 and IPv6: the United States and Canada (IAM user guide, "Dual-stack endpoint support").
+/// Regions with a dual-stack FIPS endpoint of STS: the United States and Canada (IAM user guide, "Dual-stack
+/// endpoint support").
 const FIPS_DUAL_STACK: [&str; 6] =
     ["us-east-1", "us-east-2", "us-west-1", "us-west-2", "ca-central-1", "ca-west-1"];
 
-/// The address of STS in `region`. An endpoint that AWS does not have is refused here, and not by a name that
-/// does not resolve.
+/// URL of STS in `region`. Nonexistent endpoints are rejected here, because a name that does not resolve
+/// would be harder to diagnose.
 pub(super) fn sts_url(region: &Region, fips: bool, dual_stack: bool) -> Result<String, String> {
     let partition = AwsPartition::of(region);
     let region = region.as_str();
     let with_name = if dual_stack { &FIPS_DUAL_STACK[..] } else { &FIPS[..] };
     let service = match (fips, partition.name) {
-        // In GovCloud the ordinary endpoint is the FIPS one.
+        // In GovCloud the ordinary endpoint is the FIPS endpoint.
         (false, _) | (true, "aws-us-gov") => "sts",
         (true, "aws") if with_name.contains(&region) => "sts-fips",
         (true, _) => {

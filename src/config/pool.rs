@@ -1,27 +1,27 @@
-//! `[pool]`: whether connections are kept when their clients leave, how many, and for how long.
+//! `[pool]`: number and lifetime of server connections that are kept after a session.
 
 use std::time::Duration;
 
 use super::reader::SectionReader;
 use super::readers::{DAY, SECOND};
 
-/// Above any count of connections that a server has.
+/// Largest configurable count, above any real number of server connections.
 const MOST: usize = 10_000;
 
 /// `[pool]` with a mode other than "off".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PoolSettings {
-    /// Idle connections in all.
+    /// Most idle connections in total.
     pub max_idle: usize,
-    /// Idle connections for the same person, database and startup parameters.
+    /// Most idle connections for the same person, database and startup parameters.
     pub max_idle_per_login: usize,
-    /// How long a connection may be idle.
+    /// Longest idle time of a connection.
     pub server_idle_timeout: Duration,
-    /// How old it may be, from its login, when it is given to the next session.
+    /// Longest age of a connection, since its login, at the start of a session.
     pub server_lifetime: Duration,
 }
 
-/// `None` when it is off.
+/// The pool's settings; `None` if it is off.
 pub(super) fn pool(section: &SectionReader<'_, '_>) -> Option<PoolSettings> {
     let on = section.choice("mode", false, &[("off", false), ("session", true)]);
     let settings = PoolSettings {

@@ -1,41 +1,41 @@
-//! Problems of a configuration file, told as a compiler tells them: place, key, what is wrong, what to write,
-//! and the line itself.
+//! Problems of a configuration file in the format of compiler messages: position, key, problem, correction,
+//! and the line.
 
 use std::fmt;
 use std::ops::Range;
 
 use super::named_file::NamedFile;
 
-/// One thing that is wrong.
+/// One problem.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigProblem {
     /// Line, from 1.
     pub line: usize,
     /// Column in characters, from 1.
     pub column: usize,
-    /// The key's path, as in `cluster[0].region`; empty for the file as a whole.
+    /// Path of the key, for example `cluster[0].region`; empty for the whole file.
     pub key: String,
-    /// What is wrong and what to write instead.
+    /// Description and correction.
     pub text: String,
     /// The line of the file.
     source: String,
-    /// How many characters of it are meant.
+    /// Number of characters to underline.
     width: usize,
 }
 
-/// All problems of one file, in the order of their lines.
+/// All problems of a file, in the order of lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigProblems {
-    /// The file's name, as it was given.
+    /// Name of the file as given.
     pub file: String,
-    /// At least one.
+    /// The problems, at least one.
     pub list: Vec<ConfigProblem>,
     /// Files that the configuration names, as far as it can be read.
     pub files: Vec<NamedFile>,
 }
 
 impl ConfigProblem {
-    /// A problem with the bytes `span` of `file`'s text.
+    /// A problem at the bytes `span` of the file's text `source`.
     pub fn at(source: &str, span: &Range<usize>, key: &str, text: String) -> Self {
         let start = (0..=span.start.min(source.len())).rfind(|at| source.is_char_boundary(*at)).unwrap_or(0);
         let (before, after) = source.split_at(start);
@@ -43,18 +43,18 @@ impl ConfigProblem {
         let line_end = after.find('\n').map_or(source.len(), |newline| start + newline);
         let line = source.get(line_start..line_end).unwrap_or_default().trim_end_matches('\r');
         let column = before.get(line_start..).unwrap_or_default().chars().count();
-        let meant = source.get(start..span.end.min(line_end).max(start)).unwrap_or_default();
+        let marked = source.get(start..span.end.min(line_end).max(start)).unwrap_or_default();
         Self {
             line: before.matches('\n').count() + 1,
             column: column + 1,
             key: key.to_owned(),
             text,
             source: line.to_owned(),
-            width: meant.chars().count().max(1),
+            width: marked.chars().count().max(1),
         }
     }
 
-    /// Place, key and text in one line.
+    /// Position, key and text in one line.
     pub fn line_in(&self, file: &str) -> String {
         let key = if self.key.is_empty() { String::new() } else { format!("{}: ", self.key) };
         format!("{file}:{}:{}: {key}{}", self.line, self.column, self.text)

@@ -1,5 +1,5 @@
-//! Reading tables of TOML key by key: every key is asked for once, with its type; what does not fit, and what
-//! nobody asked for, becomes a problem with its place, and reading goes on.
+//! Typed access to TOML tables. Each key is read once with its type. A wrong type or value, or a key that was
+//! not read, becomes a problem with its position, and parsing continues.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -18,7 +18,7 @@ use crate::names::visible;
 /// Longest text of the file that a problem repeats, in bytes.
 const MAX_FOUND: usize = 60;
 
-/// The file being read and what was found wrong with it.
+/// The file being parsed and its problems.
 pub(super) struct FileReader<'t> {
     pub(super) text: &'t str,
     pub(super) folder: PathBuf,
@@ -39,7 +39,7 @@ impl<'t> FileReader<'t> {
     }
 }
 
-/// A value and where it stands.
+/// A value and its position.
 pub(super) struct SpannedValue<T> {
     pub(super) value: T,
     pub(super) span: Range<usize>,
@@ -49,11 +49,11 @@ pub(super) struct SpannedValue<T> {
 /// One table.
 pub(super) struct SectionReader<'r, 't> {
     pub(super) reading: &'r FileReader<'t>,
-    /// `None` for a table that is not there: all its keys have their defaults.
+    /// The table; `None` if it is absent, so that all keys have their defaults.
     table: Option<&'r DeTable<'t>>,
     path: String,
     pub(super) span: Range<usize>,
-    asked: RefCell<BTreeSet<&'static str>>,
+    read: RefCell<BTreeSet<&'static str>>,
 }
 
 impl<'r, 't> SectionReader<'r, 't> {
@@ -67,7 +67,7 @@ impl<'r, 't> SectionReader<'r, 't> {
         path: String,
         span: Range<usize>,
     ) -> Self {
-        Self { reading, table, path, span, asked: RefCell::default() }
+        Self { reading, table, path, span, read: RefCell::default() }
     }
 
     pub(super) fn key(&self, name: &str) -> String {
@@ -75,7 +75,7 @@ impl<'r, 't> SectionReader<'r, 't> {
     }
 
     fn value(&self, name: &'static str) -> Option<&'r Spanned<DeValue<'t>>> {
-        self.asked.borrow_mut().insert(name);
+        self.read.borrow_mut().insert(name);
         let table = self.table?;
         table.iter().find(|(key, _)| key.get_ref() == name).map(|(_, value)| value)
     }
@@ -96,12 +96,12 @@ impl<'r, 't> SectionReader<'r, 't> {
         None
     }
 
-    /// A text, if the key is there.
+    /// A string, if the key is present.
     pub(super) fn text(&self, name: &'static str) -> Option<SpannedValue<&'r str>> {
         self.typed(name, "a string in quotes", DeValue::as_str)
     }
 
-    /// A text turned into `V`; `parse` says what is wrong with it.
+    /// A string converted to `V`. The error of `parse` describes the problem.
     pub(super) fn parsed<V>(
         &self,
         name: &'static str,
@@ -111,7 +111,7 @@ impl<'r, 't> SectionReader<'r, 't> {
         parse(item.value).map_err(|text| self.reading.problem(&item.span, &item.key, text)).ok()
     }
 
-    /// As [`SectionReader::parsed`]; the key must be there. `example` is what to write.
+    /// Like [`SectionReader::parsed`] for a required key. `example` is a valid value.
     pub(super) fn required<V>(
         &self,
         name: &'static str,
@@ -124,13 +124,13 @@ impl<'r, 't> SectionReader<'r, 't> {
         self.parsed(name, parse)
     }
 
-    /// Reports what is wrong with the value of `name`.
+    /// Reports a problem with the value of `name`.
     pub(super) fn wrong(&self, name: &'static str, text: impl Display) {
         let span = self.value(name).map_or_else(|| self.span.clone(), Spanned::span);
         self.reading.problem(&span, &self.key(name), text);
     }
 
-    /// Tells what is allowed and will probably not work.
+    /// Warns about a valid value that will probably not work.
     pub(super) fn warn(&self, name: &'static str, text: impl Display) {
         let span = self.value(name).map_or_else(|| self.span.clone(), Spanned::span);
         let warning = ConfigProblem::at(self.reading.text, &span, &self.key(name), text.to_string());
@@ -142,12 +142,12 @@ impl<'r, 't> SectionReader<'r, 't> {
         self.reading.problem(&self.span, &self.key(name), text);
     }
 
-    /// `true` or `false`.
+    /// A boolean.
     pub(super) fn boolean(&self, name: &'static str, default: bool) -> bool {
         self.typed(name, "true or false", DeValue::as_bool).map_or(default, |item| item.value)
     }
 
-    /// A whole number.
+    /// An integer.
     pub(super) fn count(&self, name: &'static str, default: usize, range: RangeInclusive<usize>) -> usize {
         let read = |value: &'r DeValue<'t>| {
             let integer = value.as_integer()?;
@@ -164,7 +164,7 @@ impl<'r, 't> SectionReader<'r, 't> {
         }
     }
 
-    /// A time with its unit, `"90s"` or `"1h 30m"`.
+    /// A duration with its unit, `"90s"` or `"1h 30m"`.
     pub(super) fn duration(
         &self,
         name: &'static str,
@@ -188,7 +188,7 @@ impl<'r, 't> SectionReader<'r, 't> {
         })
     }
 
-    /// One of a few words.
+    /// One of several words.
     pub(super) fn choice<V: Copy>(&self, name: &'static str, default: V, words: &[(&str, V)]) -> V {
         let parse = |text: &str| {
             let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
@@ -198,7 +198,7 @@ impl<'r, 't> SectionReader<'r, 't> {
         self.parsed(name, parse).unwrap_or(default)
     }
 
-    /// A file's path, relative to the configuration's folder.
+    /// A file path, relative to the folder of the configuration.
     pub(super) fn path(&self, name: &'static str) -> Option<PathBuf> {
         let path = self.parsed(name, |text| self.resolve(text))?;
         let span = self.value(name).map_or_else(|| self.span.clone(), Spanned::span);
@@ -211,7 +211,7 @@ impl<'r, 't> SectionReader<'r, 't> {
         Some(path)
     }
 
-    /// As [`SectionReader::path`]; the key must be there.
+    /// Like [`SectionReader::path`] for a required key.
     pub(super) fn required_path(&self, name: &'static str, example: &str) -> Option<PathBuf> {
         if self.value(name).is_none() {
             self.missing(name, example);
@@ -223,7 +223,7 @@ impl<'r, 't> SectionReader<'r, 't> {
         if text.is_empty() { Err("write a path".into()) } else { Ok(self.reading.folder.join(text)) }
     }
 
-    /// One text or several.
+    /// One string or several.
     pub(super) fn texts(&self, name: &'static str) -> Option<SpannedValue<Vec<SpannedValue<&'r str>>>> {
         let whole = self.value(name)?;
         let (key, span) = (self.key(name), whole.span());
@@ -275,7 +275,7 @@ impl<'r, 't> SectionReader<'r, 't> {
         }
     }
 
-    /// A table whose names are the operator's own, each with a text turned into `V`.
+    /// A table with the operator's own keys, each with a string converted to `V`.
     pub(super) fn map<V>(
         &self,
         name: &'static str,
@@ -296,29 +296,29 @@ impl<'r, 't> SectionReader<'r, 't> {
         pairs
     }
 
-    /// Whether the key is there.
+    /// True if the key is present.
     pub(super) fn has(&self, name: &'static str) -> bool {
         self.value(name).is_some()
     }
 
-    /// Whether the key holds a table.
+    /// True if the key holds a table.
     pub(super) fn is_table(&self, name: &'static str) -> bool {
         self.value(name).is_some_and(|value| value.get_ref().is_table())
     }
 
-    /// Reports the keys nobody asked for. To be called when all others have been.
+    /// Reports unknown keys. Call after all other reads.
     pub(super) fn finish(&self) {
-        let asked = self.asked.borrow();
+        let read = self.read.borrow();
         for (key, _) in self.table.into_iter().flatten() {
             let name = key.get_ref();
-            if asked.contains(name.as_ref()) {
+            if read.contains(name.as_ref()) {
                 continue;
             }
-            let nearest = asked.iter().min_by_key(|known| distance(known, name));
+            let nearest = read.iter().min_by_key(|known| distance(known, name));
             let text = match nearest.filter(|known| distance(known, name) <= 3) {
                 Some(known) => format!("this key is not known; did you mean {known}?"),
                 None => {
-                    let known: Vec<_> = asked.iter().copied().collect();
+                    let known: Vec<_> = read.iter().copied().collect();
                     format!("this key is not known; known here: {}", known.join(", "))
                 }
             };
@@ -340,7 +340,7 @@ fn shown(value: &DeValue<'_>) -> String {
     }
 }
 
-/// Letters to change, add or take away between two words (Levenshtein).
+/// Number of letters to change, add or remove between two words (Levenshtein distance).
 fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();

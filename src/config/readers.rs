@@ -1,4 +1,4 @@
-//! Values that several sections have in common.
+//! Readers for values that several sections share.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ pub(super) const SECOND: Duration = Duration::from_secs(1);
 pub(super) const HOUR: Duration = Duration::from_hours(1);
 pub(super) const DAY: Duration = Duration::from_hours(24);
 
-/// A limit of 0 is no limit, as in PgBouncer.
+/// Maps a limit of 0 to no limit, as in PgBouncer.
 pub(super) fn none_for_zero(limit: usize) -> Option<usize> {
     (limit > 0).then_some(limit)
 }
@@ -21,7 +21,7 @@ pub(super) fn name(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// Tokens and keys travel to this address: https, or http to this very machine.
+/// Reads a URL to which tokens and keys are sent: https, or http to this machine.
 pub(super) fn web_address(text: &str, private_network: bool) -> Result<url::Url, String> {
     let url = url::Url::parse(text).map_err(|error| format!("{text:?} is not a URL: {error}"))?;
     let loopback = match url.host() {
@@ -34,15 +34,15 @@ pub(super) fn web_address(text: &str, private_network: bool) -> Result<url::Url,
         "https" => {}
         "http" if loopback && private_network => {}
         "http" if loopback => {
-            return Err("http to this machine is for trying things; it needs private_network = true".into());
+            return Err("http to this machine is for tests; it needs private_network = true".into());
         }
         _ => return Err("write an address that begins with https://".into()),
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err("a URL with a user or password in it is not used; leave them out".into());
+        return Err("a URL with a user or password is not accepted; remove them".into());
     }
     if url.query().is_some() || url.fragment().is_some() {
-        return Err("leave out everything from '?' or '#' on".into());
+        return Err("remove everything from '?' or '#' on".into());
     }
     Ok(url)
 }
@@ -72,17 +72,17 @@ pub(super) fn texts_or(section: &SectionReader<'_, '_>, key: &'static str, defau
     }
 }
 
-/// `"a.b"` is claim b inside claim a; a name that holds dots itself is written as a list. A text with a slash is the
-/// name of one claim (RFC 7519, section 4.2, collision-resistant names) and would be cut at the dots of its host, so
-/// that the claim is never found: it is a problem.
+/// Reads a claim path. `"a.b"` is claim b inside claim a; a name with dots is written as a list. A string
+/// with a slash is the name of one claim (RFC 7519, section 4.2, collision-resistant names). It would be
+/// split at the dots of its host and never match, so it is reported as a problem.
 pub(super) fn claim_path(section: &SectionReader<'_, '_>, key: &'static str) -> Option<Vec<String>> {
     let items = section.texts(key)?;
     let names: Vec<String> = match items.value.as_slice() {
-        // A text covers the whole value; in a list each text is a name as it stands.
+        // A string covers the whole value; in a list each string is one name.
         [one] if one.span == items.span => {
             if one.value.contains('/') {
                 let text = format!(
-                    "a claim whose name is a URL is written as a list: {key} = [{:?}]; a text is a path that is cut \
+                    "a claim whose name is a URL is written as a list: {key} = [{:?}]; a string is a path that is split \
                      at its dots",
                     one.value
                 );

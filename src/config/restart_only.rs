@@ -1,10 +1,10 @@
-//! What a running service cannot change: the sockets it listens on, the secret of its cancel keys, the shape of its
-//! log, and where audit records go.
+//! Keys that a reload cannot change: listening sockets, the secret of cancel keys, the log format, and the
+//! destination of audit records.
 
 use super::Config;
 
 impl Config {
-    /// The keys that differ from `running` and are taken at a start only.
+    /// The keys that differ from `running` and take effect only at a restart.
     pub fn needs_restart(&self, running: &Self) -> Vec<&'static str> {
         let addresses = |config: &Self| -> Vec<_> {
             config.listeners.iter().map(|listen| (listen.addr, listen.reuse_port)).collect()
@@ -35,7 +35,7 @@ mod tests {
 
     const REFERENCE: &str = include_str!("../../proxy.toml");
 
-    /// The keys below a comment that says `[restart]`, as `section.key`.
+    /// The keys below a comment with `[restart]`, as `section.key`.
     fn marked() -> Vec<String> {
         let (mut section, mut mark, mut keys) = ("", false, Vec::new());
         for line in REFERENCE.lines() {

@@ -1,17 +1,17 @@
-//! Which connections lead to which cluster: by listener, by TLS server name, by database name. Two clusters that
-//! could both be meant are a mistake of the file, found when it is read.
+//! Routing of connections to clusters by listener, TLS server name and database name. Two clusters that match
+//! the same connection are a problem of the file.
 
 use std::collections::BTreeMap;
 
 use super::reader::{SectionReader, SpannedValue};
 use crate::names::{DbName, NameError};
 
-/// Database names: one, or all that begin alike.
+/// Pattern for database names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NamePattern {
     /// Exactly this name.
     Exact(String),
-    /// Every name that begins with it; `*` alone is every name.
+    /// Every name with this prefix; an empty prefix, `*`, matches every name.
     Prefix(String),
 }
 
@@ -27,10 +27,12 @@ impl NamePattern {
         if name.is_empty() && matches!(pattern, Self::Prefix(_)) {
             return Ok(pattern);
         }
-        DbName::parse(name).map(|_| pattern).map_err(|error| format!("{name:?} is no database name: {error}"))
+        DbName::parse(name)
+            .map(|_| pattern)
+            .map_err(|error| format!("{name:?} is not a database name: {error}"))
     }
 
-    /// Whether `name` is one of those meant.
+    /// True if the pattern matches `name`.
     pub fn matches(&self, name: &str) -> bool {
         match self {
             Self::Exact(exact) => exact == name,
@@ -38,7 +40,7 @@ impl NamePattern {
         }
     }
 
-    /// Whether every name that `other` means is meant.
+    /// True if the pattern matches every name that `other` matches.
     pub(super) fn covers(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Exact(_), Self::Prefix(_)) => false,
@@ -56,91 +58,93 @@ impl NamePattern {
     }
 }
 
-/// The connections that lead to one cluster. What is absent is not looked at; what is there must all fit.
+/// Conditions for connections to one cluster. Absent conditions match everything; all present ones must
+/// match.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClusterRoute {
     /// Names of listeners.
     pub listeners: Option<Vec<String>>,
     /// Server names of the client's TLS (SNI), lower-case.
     pub server_names: Option<Vec<String>>,
-    /// Databases as the client asks for them; the names of `aliases` are among them.
+    /// Databases by the names that clients use, including the names of `aliases`.
     pub databases: Option<Vec<NamePattern>>,
-    /// The database of a connection that names none, as clients name it; that of the derived user when absent.
+    /// Database of connections that name none, by the name that clients use; if absent, the derived user's
+    /// name.
     pub default_database: Option<String>,
-    /// What a database is called on the server, by the name clients ask for.
+    /// Names on the server, by the names that clients use.
     pub aliases: BTreeMap<String, DbName>,
 }
 
 impl ClusterRoute {
-    /// Whether connections of this listener, with this server name in their TLS (SNI), reach the cluster.
+    /// True if connections to this listener with this server name (SNI) match.
     pub fn is_reached_by(&self, listener: &str, server_name: Option<&str>) -> bool {
         lists(self.listeners.as_ref(), Some(listener)) && lists(self.server_names.as_ref(), server_name)
     }
 
-    /// Whether the cluster serves `database`, as clients name it.
+    /// True if the cluster serves `database`, a name that clients use.
     pub fn serves(&self, database: &str) -> bool {
         self.databases.as_ref().is_none_or(|known| known.iter().any(|name| name.matches(database)))
     }
 
-    /// Whether the configuration has `database` by its whole name.
+    /// True if the configuration lists `database` without a pattern.
     pub fn spells_out(&self, database: &str) -> bool {
         let exact = |name: &NamePattern| matches!(name, NamePattern::Exact(exact) if exact == database);
         self.databases.iter().flatten().any(exact)
     }
 
-    /// The name on the server of `database`, as clients name it.
+    /// Name on the server of `database`, a name that clients use.
     pub fn real_name(&self, database: &str) -> Result<DbName, NameError> {
         self.aliases.get(database).map_or_else(|| DbName::parse(database), |real| Ok(real.clone()))
     }
 
-    /// Whether some connection of this kind leads here, whatever database it is for. A connection in clear has no
-    /// server name, so it may be any.
+    /// True if some connection with this listener and server name matches, for any database. A plaintext
+    /// connection has no server name, so it matches any.
     pub fn admits(&self, listener: &str, server_name: Option<&str>) -> bool {
         lists(self.listeners.as_ref(), Some(listener))
             && (server_name.is_none() || lists(self.server_names.as_ref(), server_name))
     }
 
-    /// Whether some connection could lead to both.
+    /// True if a connection can match both routes.
     pub(super) fn overlaps(&self, other: &Self) -> bool {
-        self.shares_way(other)
-            && meet(self.databases.as_ref(), other.databases.as_ref(), NamePattern::overlaps)
+        self.shares_listener(other)
+            && intersect(self.databases.as_ref(), other.databases.as_ref(), NamePattern::overlaps)
     }
 
-    /// Whether some listener and server name reach both.
-    pub(super) fn shares_way(&self, other: &Self) -> bool {
-        meet(self.listeners.as_ref(), other.listeners.as_ref(), |a, b| a == b)
-            && meet(self.server_names.as_ref(), other.server_names.as_ref(), |a, b| a == b)
+    /// True if a listener and server name can match both routes.
+    pub(super) fn shares_listener(&self, other: &Self) -> bool {
+        intersect(self.listeners.as_ref(), other.listeners.as_ref(), |a, b| a == b)
+            && intersect(self.server_names.as_ref(), other.server_names.as_ref(), |a, b| a == b)
     }
 }
 
-/// Whether `listed`, which stands for anything when absent, has `value`.
+/// True if `listed` contains `value`. An absent list contains everything.
 fn lists(listed: Option<&Vec<String>>, value: Option<&str>) -> bool {
     let Some(names) = listed else { return true };
     value.is_some_and(|value| names.iter().any(|name| name.eq_ignore_ascii_case(value)))
 }
 
-/// Whether two lists, each of which stands for anything when absent, have something in common.
-fn meet<T>(a: Option<&Vec<T>>, b: Option<&Vec<T>>, same: impl Fn(&T, &T) -> bool) -> bool {
+/// True if two lists have a common element. An absent list contains everything.
+fn intersect<T>(a: Option<&Vec<T>>, b: Option<&Vec<T>>, same: impl Fn(&T, &T) -> bool) -> bool {
     match (a, b) {
         (Some(a), Some(b)) => a.iter().any(|one| b.iter().any(|two| same(one, two))),
         _ => true,
     }
 }
 
-/// Reads the keys of a cluster that route to it.
+/// Reads the routing keys of a cluster.
 pub(super) fn route(section: &SectionReader<'_, '_>) -> ClusterRoute {
     let listeners = texts(section, "listeners", |text| Ok(text.to_owned()));
     let server_names = texts(section, "server_names", |text| {
         let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
         if text.is_empty() || !text.chars().all(legal) {
-            return Err(format!("{text:?} is no host name; write it as in \"orders.db.acme.com\""));
+            return Err(format!("{text:?} is not a host name; write it as in \"orders.db.acme.com\""));
         }
         Ok(text.to_ascii_lowercase())
     });
     let mut databases = databases(section, "databases");
     let aliases: BTreeMap<String, DbName> = section
         .map("database_aliases", |text| {
-            DbName::parse(text).map_err(|error| format!("{text:?} is no database name: {error}"))
+            DbName::parse(text).map_err(|error| format!("{text:?} is not a database name: {error}"))
         })
         .into_iter()
         .collect();
@@ -150,17 +154,17 @@ pub(super) fn route(section: &SectionReader<'_, '_>) -> ClusterRoute {
     let default_database = section.parsed("default_database", |text| {
         DbName::parse(text)
             .map(|_| text.to_owned())
-            .map_err(|error| format!("{text:?} is no database name: {error}"))
+            .map_err(|error| format!("{text:?} is not a database name: {error}"))
     });
     let route = ClusterRoute { listeners, server_names, databases, default_database, aliases };
     if route.default_database.as_ref().is_some_and(|name| !route.serves(name)) {
-        let text = "databases has to list it: what is not listed is not served, whoever asks for it";
+        let text = "databases must list it: databases that are not listed are not served";
         section.wrong("default_database", text);
     }
     route
 }
 
-/// A list of database names or patterns, if the key is there.
+/// Reads a list of database names or patterns, if the key is present.
 pub(super) fn databases(section: &SectionReader<'_, '_>, key: &'static str) -> Option<Vec<NamePattern>> {
     texts(section, key, NamePattern::parse)
 }
@@ -193,7 +197,7 @@ mod tests {
         assert!(pattern("app").matches("app") && !pattern("app").matches("app2"));
         assert!(pattern("app_*").matches("app_x") && !pattern("app_*").matches("app"));
         assert!(pattern("*").matches("anything"));
-        for (a, b, meet) in [
+        for (a, b, intersect) in [
             ("app", "app", true),
             ("app", "App", false),
             ("app_1", "app_*", true),
@@ -201,8 +205,8 @@ mod tests {
             ("a_*", "b_*", false),
             ("*", "x", true),
         ] {
-            assert_eq!(pattern(a).overlaps(&pattern(b)), meet, "{a} {b}");
-            assert_eq!(pattern(b).overlaps(&pattern(a)), meet, "{b} {a}");
+            assert_eq!(pattern(a).overlaps(&pattern(b)), intersect, "{a} {b}");
+            assert_eq!(pattern(b).overlaps(&pattern(a)), intersect, "{b} {a}");
         }
         for bad in ["", "a*b", "**", "a\0"] {
             assert!(NamePattern::parse(bad).is_err(), "{bad:?}");

@@ -1,36 +1,36 @@
-//! Rules about claims: what a token must hold to be accepted, to reach a cluster, to belong to a group.
+//! Claim rules: requirements of a token for acceptance, for a cluster, or for a group.
 
 use super::reader::SectionReader;
 use super::readers::claim_path;
 use super::user::shared_by;
 use super::{ClusterSettings, IssuerSettings};
 
-/// Most rules of one list and most values of one rule. Ours: they are looked at at every login.
+/// Most rules of a list and most values of a rule. Ours: every login evaluates them.
 const MAX_RULES: usize = 256;
 
-/// One claim and what it must hold.
+/// One claim and its required values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClaimRule {
-    /// A member's name, or a path of names.
+    /// Name of a member, or a path of names.
     pub claim: Vec<String>,
-    /// At least one of these must be among the claim's values; not looked at when empty.
+    /// The claim must have at least one of these values; ignored if empty.
     pub any: Vec<String>,
-    /// And every one of these.
+    /// The claim must have all of these values.
     pub all: Vec<String>,
-    /// Names of the issuers whose tokens it can hold for; all when absent.
+    /// Names of the issuers to whose tokens the rule applies; all if absent.
     pub issuers: Option<Vec<String>>,
-    /// Whether the claim is an object whose keys are its values, as Zitadel writes roles.
+    /// True if the claim is an object whose keys are the values, as in Zitadel's roles.
     pub keys: bool,
 }
 
 impl ClaimRule {
-    /// Whether it can hold for tokens of this issuer.
+    /// True if the rule applies to tokens of this issuer.
     pub fn is_for(&self, issuer_name: &str) -> bool {
         self.issuers.as_ref().is_none_or(|names| names.iter().any(|name| name == issuer_name))
     }
 }
 
-/// The rules under `key`: inline tables, or one.
+/// Reads the rules under `key`: one inline table or a list.
 pub(super) fn rules(section: &SectionReader<'_, '_>, key: &'static str) -> Option<Vec<ClaimRule>> {
     if !section.has(key) {
         return None;
@@ -64,7 +64,7 @@ fn rule(section: &SectionReader<'_, '_>) -> Option<ClaimRule> {
     Some(ClaimRule { claim: claim?, any, all, issuers, keys })
 }
 
-/// The names under `issuer`: one or several.
+/// Reads the names under `issuer`: one or several.
 pub(super) fn issuers_of(section: &SectionReader<'_, '_>) -> Option<Vec<String>> {
     let items = section.texts("issuer")?;
     if items.value.is_empty() {
@@ -74,7 +74,7 @@ pub(super) fn issuers_of(section: &SectionReader<'_, '_>) -> Option<Vec<String>>
     Some(items.value.into_iter().map(|item| item.value.to_owned()).collect())
 }
 
-/// Finds names of issuers in the rules under `key` that are not those of an `[[issuer]]`.
+/// Reports issuer names in the rules under `key` that have no `[[issuer]]`.
 pub(super) fn check_names(
     section: &SectionReader<'_, '_>,
     key: &'static str,
@@ -87,7 +87,7 @@ pub(super) fn check_names(
     }
 }
 
-/// Finds names under `issuer` that are not those of an `[[issuer]]`.
+/// Reports names under `issuer` that have no `[[issuer]]`.
 pub(super) fn check_issuers(
     section: &SectionReader<'_, '_>,
     names: Option<&Vec<String>>,
@@ -99,8 +99,8 @@ pub(super) fn check_issuers(
     }
 }
 
-/// Rules of `cluster` that hold for tokens of several issuers alike, although each of them says itself whom it puts into its
-/// groups.
+/// Warns about rules of `cluster` that apply to several issuers, although each issuer decides on its own who
+/// is in its groups.
 pub(super) fn warn_of_shared_rules(
     section: &SectionReader<'_, '_>,
     cluster: &ClusterSettings,
@@ -113,8 +113,8 @@ pub(super) fn warn_of_shared_rules(
     {
         if let Some(rule) = rules.iter().find(|rule| rule.issuers.is_none()) {
             let text = format!(
-                "a rule on claim {:?} holds for people of {people} alike, and each of these says itself whom it puts \
-                 into its groups. Write issuer = \"…\" into the rule, or issuers_share_names = true into every \
+                "a rule on claim {:?} applies to people of {people} alike, but each of them decides on its own who is \
+                 in its groups. Write issuer = \"…\" into the rule, or issuers_share_names = true into every \
                  [[cluster.user]] if all take their people from one directory",
                 rule.claim.join(".")
             );

@@ -1,4 +1,4 @@
-//! `[session]`: when a session that works is ended all the same.
+//! `[session]`: time limits of sessions.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use super::reader::SectionReader;
 use super::readers::DAY;
 use super::{OnTokenExpiry, SessionSettings};
 
-/// Longest of these times, near PostgreSQL's own longest timeout (24.8 days, in milliseconds of 31 bits).
+/// Largest time limit, near PostgreSQL's longest timeout (24.8 days, in milliseconds of 31 bits).
 const LONGEST: Duration = DAY.saturating_mul(24);
 
 pub(super) fn session(section: &SectionReader<'_, '_>) -> SessionSettings {
@@ -31,7 +31,7 @@ pub(super) fn session(section: &SectionReader<'_, '_>) -> SessionSettings {
 }
 
 impl SessionSettings {
-    /// These settings for a session that may live no longer than `lifetime`.
+    /// These settings with a lifetime of at most `lifetime`.
     #[must_use]
     pub fn for_at_most(&self, lifetime: Option<Duration>) -> Self {
         let max_lifetime = [self.max_lifetime, lifetime].into_iter().flatten().min();

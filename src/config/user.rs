@@ -1,5 +1,5 @@
-//! `[cluster.user]`, or one `[[cluster.user]]` for each issuer: how the database user follows from a token. A name means
-//! something at its issuer alone, so that each issuer can have rules of its own.
+//! `[cluster.user]`, or one `[[cluster.user]]` per issuer: derivation of the database user from a token. A
+//! name is unique only within its issuer, so each issuer can have its own rules.
 
 use regex::{Regex, RegexBuilder};
 
@@ -9,38 +9,38 @@ use super::rules::issuers_of;
 use super::{ClusterSettings, IssuerSettings, PinMode};
 use crate::names::DbUser;
 
-/// Longest `regex` and its largest compiled size: a pattern is for names, not for programs.
+/// Longest `regex` and its largest compiled size, both more than names need.
 const MAX_PATTERN: usize = 1_024;
 const MAX_COMPILED: usize = 1 << 20;
 
-/// The rules of one cluster. No two of them are for one issuer.
+/// The rules of one cluster. Each issuer has at most one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct UserRules(Vec<UserSettings>);
 
 /// One `[[cluster.user]]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct UserSettings {
-    /// Names of the issuers that it is for; those that no other rule names when absent.
+    /// Names of the rule's issuers; if absent, all that no other rule names.
     pub issuers: Option<Vec<String>>,
-    /// The claim that names the person: a member's name, or a path of names for a nested one.
+    /// Claim that names the person: name of a member, or a path of names.
     pub claim: Vec<String>,
-    /// Whether `claim` is written for these very issuers, and goes before `issuer.user_claim`.
+    /// True if `claim` is set for these issuers and overrides `issuer.user_claim`.
     pub claim_is_theirs: bool,
-    /// Whether the claim may be a list that holds exactly one text.
+    /// True if the claim may be a list of exactly one string.
     pub list_of_one: bool,
-    /// Matches the whole claim (anchors are already in place); its capture is the user.
+    /// Pattern for the whole claim (anchors are added); its capture is the user.
     pub regex: Option<UserRegex>,
-    /// Whether ASCII letters are lower-cased.
+    /// True if ASCII letters are lower-cased.
     pub lowercase: bool,
-    /// Stands in front of the user, and of no user that follows from another rule of the cluster.
+    /// Prefix of the user. Users from other rules of the cluster must not begin with it.
     pub prefix: String,
-    /// Whose names its users' names are.
+    /// Scope within which names are unique.
     pub names: NameScope,
-    /// What the `user` of the connection string must be.
+    /// Rule for the `user` of the connection string.
     pub startup_user: StartupUser,
-    /// Startup users that mean "whoever the token says".
+    /// Startup users that stand for the derived user.
     pub placeholders: Vec<String>,
-    /// Names nobody may become, besides the built-in ones; compared ignoring ASCII case, `x*` is a prefix.
+    /// Denied names in addition to the built-in ones; ASCII case is ignored, `x*` is a prefix.
     pub denied: Vec<String>,
 }
 
@@ -49,7 +49,7 @@ pub struct UserSettings {
 pub struct UserRegex {
     /// The expression, anchored at both ends.
     pub regex: Regex,
-    /// Index of the capture group that holds the user.
+    /// Index of the capture group with the user.
     pub group: usize,
 }
 
@@ -59,26 +59,26 @@ impl PartialEq for UserRegex {
     }
 }
 
-/// Where a name is one person.
+/// Scope within which a name identifies one person.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NameScope {
-    /// At one issuer, and one tenant of it.
+    /// One issuer, and one tenant of it.
     Issuer,
-    /// At all issuers of the rule, as the operator says.
+    /// All issuers of the rule, as the operator states.
     Shared,
 }
 
 /// Rule for the `user` of the connection string.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StartupUser {
-    /// It must be the derived user or a placeholder.
+    /// The user must be the derived user or a placeholder.
     Match,
-    /// It is not looked at.
+    /// The user is ignored.
     Ignore,
 }
 
 impl UserRules {
-    /// The rule for people of this issuer: the one that names it, or the one that names none.
+    /// The rule for people of this issuer: the one that names the issuer, or the one that names none.
     pub fn of(&self, issuer_name: &str) -> Option<&UserSettings> {
         let names = |rule: &&UserSettings| {
             rule.issuers.as_ref().is_some_and(|names| names.iter().any(|name| name == issuer_name))
@@ -91,7 +91,7 @@ impl UserRules {
         &self.0
     }
 
-    /// The prefix of another rule than `own` that `user` begins with.
+    /// Prefix of a rule other than `own` with which `user` begins.
     pub fn foreign_prefix(&self, own: &UserSettings, user: &str) -> Option<&str> {
         let others = self.0.iter().map(|rule| rule.prefix.as_str()).filter(|prefix| *prefix != own.prefix);
         others.into_iter().find(|prefix| !prefix.is_empty() && user.starts_with(prefix))
@@ -99,7 +99,7 @@ impl UserRules {
 }
 
 impl UserSettings {
-    /// The claim that names people of an issuer whose `user_claim` is `theirs`.
+    /// Path of the claim that names people of an issuer with this `user_claim`.
     pub fn claim_for<'s>(&'s self, theirs: Option<&'s [String]>) -> &'s [String] {
         theirs.filter(|_| !self.claim_is_theirs).unwrap_or(&self.claim)
     }
@@ -128,7 +128,7 @@ pub(super) fn user_rules(cluster: &SectionReader<'_, '_>, pin: PinMode) -> Optio
             let both = !own.is_empty() && !theirs.is_empty();
             if both && (own.starts_with(theirs.as_str()) || theirs.starts_with(own.as_str())) {
                 let text = format!(
-                    "the prefix of another [[cluster.user]] is {theirs:?}, so that a name could be of either; choose \
+                    "the prefix of another [[cluster.user]] is {theirs:?}, so that a name could belong to either; choose \
                      prefixes that do not begin with each other"
                 );
                 section.wrong("prefix", text);
@@ -194,9 +194,9 @@ fn prefix(text: &str) -> Result<String, String> {
 
 fn user_regex(pattern: &str) -> Result<UserRegex, String> {
     if pattern.len() > MAX_PATTERN {
-        return Err(format!("the pattern has {} bytes; at most {MAX_PATTERN} are taken", pattern.len()));
+        return Err(format!("the pattern has {} bytes; at most {MAX_PATTERN} are allowed", pattern.len()));
     }
-    // Compiled alone first: a pattern such as "a)(b" must not become whole by our anchors.
+    // Compiled without anchors first: a pattern such as "a)(b" must not become valid because of the anchors.
     let compile = |pattern: &str| RegexBuilder::new(pattern).size_limit(MAX_COMPILED).build();
     compile(pattern).map_err(|error| format!("invalid regular expression: {}", reason(&error)))?;
     let regex = compile(&format!("^(?:{pattern})$")).map_err(|error| error.to_string())?;
@@ -218,11 +218,11 @@ fn reason(error: &regex::Error) -> String {
     last.strip_prefix("error: ").unwrap_or(last).to_owned()
 }
 
-/// A rule, and an issuer whose people it is for.
+/// A rule, and an issuer to which it applies.
 type Use<'c> = (&'c UserSettings, &'c IssuerSettings);
 
-/// Issuers whose people come to `cluster` by one rule although their names are their own: `alice` of one would be `alice`
-/// of the other. Also people for whom there is no rule.
+/// Warns about issuers whose people share a rule although names are unique only within an issuer: `alice` of
+/// one would be `alice` of the other. Also warns about issuers without a rule.
 pub(super) fn warn_of_shared_names(
     section: &SectionReader<'_, '_>,
     cluster: &ClusterSettings,
@@ -232,7 +232,7 @@ pub(super) fn warn_of_shared_names(
     for issuer in issuers.iter().filter(|issuer| cluster.admits(issuer)) {
         let Some(rule) = cluster.user.of(&issuer.name) else {
             let text = format!(
-                "people of issuer {:?} are refused: no [[cluster.user]] is for them. Write one, or name the others in \
+                "people of issuer {:?} are refused: no [[cluster.user]] applies to them. Write one, or name the others in \
                  cluster.issuers",
                 issuer.name
             );
@@ -251,7 +251,7 @@ pub(super) fn warn_of_shared_names(
         }
     }
     for (_, uses) in shared {
-        // Each tenant of an issuer gives names of its own.
+        // Each tenant of an issuer has its own names.
         let name_spaces: usize = uses.iter().map(|(_, issuer)| issuer.tenants.len().max(1)).sum();
         if name_spaces < 2 || uses.iter().all(|(rule, _)| rule.names == NameScope::Shared) {
             continue;
@@ -269,8 +269,8 @@ pub(super) fn warn_of_shared_names(
     }
 }
 
-/// The people who come to `cluster` from several issuers or tenants, in words; `None` where there is one of them, or where
-/// every rule says that they share their names.
+/// Description of the issuers and tenants whose people use `cluster`; `None` if there is only one, or if
+/// every rule states that they share names.
 pub(super) fn shared_by(cluster: &ClusterSettings, issuers: &[IssuerSettings]) -> Option<String> {
     let admitted: Vec<_> = issuers.iter().filter(|issuer| cluster.admits(issuer)).collect();
     let name_spaces: usize = admitted.iter().map(|issuer| issuer.tenants.len().max(1)).sum();

@@ -4,17 +4,18 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-/// A domain with everything below it, or a network of addresses.
+/// A domain with its subdomains, or a network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DirectHosts {
-    /// In lower case, without a dot at either end.
+    /// Lower case, without a leading or trailing dot.
     Domain(String),
-    /// For URLs that hold an address. Names are not resolved for this.
+    /// Matches URLs with an IP address. Names are not resolved for it.
     Network(IpNet),
 }
 
 impl DirectHosts {
-    /// `acme.com` and `.acme.com` are the domain and everything below it; `10.0.0.0/8` and `10.1.2.3` are addresses.
+    /// Parses an entry. `acme.com` and `.acme.com` are the domain with its subdomains; `10.0.0.0/8` and
+    /// `10.1.2.3` are addresses.
     pub fn parse(text: &str) -> Option<Self> {
         if let Ok(network) = text.parse::<IpNet>() {
             return Some(Self::Network(network));
@@ -27,7 +28,7 @@ impl DirectHosts {
         (!domain.is_empty() && domain.chars().all(legal)).then_some(Self::Domain(domain))
     }
 
-    /// Whether `host`, in lower case, is one of them; `ip` is its address, where it is one.
+    /// True if the entry contains `host`, which is in lower case. `ip` is the host's address if it is one.
     pub fn holds(&self, host: &str, ip: Option<IpAddr>) -> bool {
         match self {
             Self::Domain(domain) => host

@@ -1,17 +1,17 @@
-//! Names and values inside texts that people paste: SQL, connection strings and shell commands.
+//! Quoting of names and values in texts to paste: SQL, connection strings and shell commands.
 
-/// An identifier of SQL in quotes (PostgreSQL manual, "Identifiers and Key Words").
+/// Quotes an SQL identifier (PostgreSQL manual, "Identifiers and Key Words").
 pub fn sql_identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// A text constant of SQL, the same with every setting of `standard_conforming_strings`.
+/// Quotes an SQL string constant, for any setting of `standard_conforming_strings`.
 pub fn sql_literal(text: &str) -> String {
     let quoted = text.replace('\'', "''");
     if quoted.contains('\\') { format!("E'{}'", quoted.replace('\\', r"\\")) } else { format!("'{quoted}'") }
 }
 
-/// A value of a connection string of keywords and values (PostgreSQL manual, "Connection Strings").
+/// Quotes a value of a keyword/value connection string (PostgreSQL manual, "Connection Strings").
 pub fn conninfo_value(value: &str) -> String {
     let plain = |c: char| !c.is_whitespace() && !matches!(c, '\'' | '\\' | '=' | '"');
     if !value.is_empty() && value.chars().all(plain) {
@@ -20,7 +20,7 @@ pub fn conninfo_value(value: &str) -> String {
     format!("'{}'", value.replace('\\', r"\\").replace('\'', r"\'"))
 }
 
-/// A word of a POSIX shell: inside single quotes it changes nothing.
+/// Quotes a word for a POSIX shell, in single quotes.
 pub fn shell_word(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }

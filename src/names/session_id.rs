@@ -1,13 +1,13 @@
-//! The random identifier of a session, and the random source that it comes from.
+//! Random identifier of a session, and the random source.
 
 use std::fmt;
 
-/// The random name of one connection: in every log line, in the audit record and in every refusal.
+/// Random identifier of a connection, used in log lines, audit records and refusals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SessionId(u64);
 
 impl SessionId {
-    /// A fresh one from the system's random source.
+    /// A new identifier from the system's random source.
     pub fn random() -> Self {
         Self(u64::from_be_bytes(random_bytes()))
     }
@@ -22,7 +22,7 @@ impl fmt::Display for SessionId {
 /// `N` bytes from the cryptographic random source.
 ///
 /// # Panics
-/// Without a random source nothing here is safe, so its failure ends the task.
+/// If the random source fails, because nothing is safe without it.
 #[expect(clippy::expect_used, reason = "a machine without randomness must not serve logins")]
 pub fn random_bytes<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];

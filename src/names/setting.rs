@@ -1,16 +1,15 @@
-//! Names of PostgreSQL settings: one spelling for each setting, and the settings that do the same.
+//! Names of PostgreSQL settings: the canonical name of each setting, and settings with the same effect.
 
-/// Old names that the server still takes, each with its setting (`map_old_guc_names`,
+/// Old names that the server still accepts, each with the current name (`map_old_guc_names`,
 /// src/backend/utils/misc/guc.c, up to PostgreSQL 18).
 const OLD_NAMES: [(&str, &str); 3] =
     [("sort_mem", "work_mem"), ("vacuum_mem", "maintenance_work_mem"), ("ssl_ecdh_curve", "ssl_groups")];
 
-/// Settings of which each changes the user that the session acts as (manual, "SET ROLE" and "SET SESSION
-/// AUTHORIZATION").
+/// Settings that each change the user of the session (manual, "SET ROLE" and "SET SESSION AUTHORIZATION").
 const SESSION_USER: [&str; 2] = ["role", "session_authorization"];
 
-/// The one spelling of a setting's name: ASCII lower-case, as the server compares (`guc_name_compare`), and the new
-/// name of a setting that had another one.
+/// Canonical name of a setting: ASCII lower-case, as the server compares (`guc_name_compare`), and the
+/// current name of a renamed setting.
 pub fn canonical(name: &str) -> String {
     let name = name.to_ascii_lowercase();
     match OLD_NAMES.iter().find(|(old, _)| *old == name) {
@@ -19,8 +18,8 @@ pub fn canonical(name: &str) -> String {
     }
 }
 
-/// The canonical names of all settings that have to be forbidden so that nothing does what `name` does: the setting
-/// itself, and others with the same effect. Hyphens count as underscores, as on the server's command line.
+/// Canonical names of the setting and of all settings with the same effect, which have to be forbidden
+/// together. Hyphens count as underscores, as on the server's command line.
 pub fn with_equivalents(name: &str) -> Vec<String> {
     let name = canonical(&name.replace('-', "_"));
     if SESSION_USER.contains(&name.as_str()) {

@@ -1,10 +1,10 @@
-//! The part of an address that one host cannot choose.
+//! Source address of a connection for limits.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
-/// Where a connection comes from, as limits see it: an IPv6 host chooses freely among the addresses of its /64
-/// (RFC 4291, section 2.5.1).
+/// Source of a connection for limits. IPv6 addresses are reduced to their /64, because a host can choose any
+/// address within it (RFC 4291, section 2.5.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Source(IpAddr);
 

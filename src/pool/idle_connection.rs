@@ -1,5 +1,5 @@
-//! A connection that nobody uses: whether the server has left it alone, how it comes to another thread, and how it
-//! ends. Nothing waits for it meanwhile.
+//! An idle server connection: check for activity of the server, transfer to another thread's runtime, and
+//! termination. No task waits on it while it is idle.
 
 use std::io::{self, Write};
 use std::mem::MaybeUninit;
@@ -15,25 +15,25 @@ use tokio::time::timeout;
 use crate::net::dial::ServerStream;
 use crate::postgres::message::TERMINATE;
 
-/// A connection at rest.
+/// An idle connection.
 #[derive(Debug)]
 pub(super) struct IdleConnection {
     stream: ServerStream,
-    /// The server's address; `None` when the connection broke before it came here.
+    /// Address of the server; `None` if the connection broke before it was returned.
     server: Option<SocketAddr>,
-    /// Whose runtime it is registered with: each session thread has one of its own.
+    /// Thread whose runtime the socket is registered with.
     thread: ThreadId,
 }
 
 impl IdleConnection {
-    /// To be called by the thread that has used it.
+    /// Call on the thread that used the connection.
     pub(super) fn new(stream: ServerStream) -> Self {
         let server = stream.get_ref().0.get_ref().peer_addr().ok();
         Self { stream, server, thread: thread::current().id() }
     }
 
-    /// Whether the server has neither said anything since, nor closed it. Asks the kernel, not the runtime, which
-    /// learns of such things only when it comes to it.
+    /// True if the server has sent nothing and has not closed the connection. Asks the kernel, because the
+    /// runtime learns of events only when it polls.
     pub(super) fn is_quiet(&mut self) -> bool {
         let (socket, tls) = self.stream.get_mut();
         let decrypted = tls.process_new_packets().map(|state| state.plaintext_bytes_to_read());
@@ -44,18 +44,18 @@ impl IdleConnection {
         matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
-    /// Whether it leads to the server at this address.
+    /// True if the connection is to this address.
     pub(super) fn leads_to(&self, server: SocketAddr) -> bool {
         self.server == Some(server)
     }
 
-    /// The server's address.
+    /// Address of the server.
     pub(super) fn server(&self) -> Option<SocketAddr> {
         self.server
     }
 
-    /// For use by the present thread: a socket is registered with one runtime for life, so another one gets it under
-    /// another number.
+    /// Prepares the connection for the current thread. A socket stays registered with one runtime for life,
+    /// so another runtime gets a duplicate of the file descriptor.
     pub(super) fn wake(mut self) -> io::Result<ServerStream> {
         if self.thread != thread::current().id() {
             let tcp = self.stream.get_mut().0.get_mut();
@@ -65,8 +65,9 @@ impl IdleConnection {
         Ok(self.stream)
     }
 
-    /// Ends it as a client would, and waits until the server's process is gone, for `limit` at most. PostgreSQL leaves the
-    /// socket open until the process ends, and its place is free before (`socket_close`, src/backend/libpq/pqcomm.c).
+    /// Sends Terminate and waits until the server's process has ended, for `limit` at most. PostgreSQL keeps the
+    /// socket open until the process ends, and its connection slot is free before that (`socket_close`,
+    /// src/backend/libpq/pqcomm.c).
     pub(super) async fn end(self, limit: Duration) {
         let ended = async {
             let mut stream = self.wake()?;
@@ -82,8 +83,8 @@ impl IdleConnection {
         let _ = timeout(limit, ended).await; // a server that is gone has no place to free
     }
 
-    /// Ends it as a client would, without waiting for anything: what little is to be said fits into the socket, or
-    /// closing has to do.
+    /// Sends Terminate without waiting. The few bytes fit into the socket buffer; otherwise closing has to
+    /// suffice.
     pub(super) fn terminate(mut self) {
         let (socket, tls) = self.stream.get_mut();
         let socket = SockRef::from(socket.get_ref());

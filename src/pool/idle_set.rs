@@ -1,33 +1,33 @@
-//! Idle things by key, each key with an owner: how many there may be of each key and in all, and which one gives way.
-//! Knows nothing of connections.
+//! Generic set of idle items by key, each key with an owner: limits per key and in total, and eviction. Does
+//! not know connections.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Arc;
 
-/// A key that belongs to somebody; owners share the places fairly.
+/// A key with an owner. Owners share the capacity fairly.
 pub(super) trait Owned: Eq + Hash {
     type Owner: Clone + Eq + Hash;
 
     fn owner(&self) -> &Self::Owner;
 }
 
-/// How many there may be.
+/// Most items in total and per key.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct IdleLimits {
     pub(super) per_key: usize,
     pub(super) total: usize,
 }
 
-/// What is there, and what is about to come.
+/// Idle items and reservations.
 #[derive(Debug)]
 pub(super) struct IdleSet<K: Owned, T> {
     places: HashMap<Arc<K>, IdleEntry<T>>,
-    /// Places of each owner, those of things that are about to come included.
+    /// Number of items per owner, including reservations.
     owners: HashMap<K::Owner, usize>,
     sizes: IdleLimits,
     taken: usize,
-    /// Counts what was put; the smaller the number, the longer it is idle.
+    /// Sequence number of the last insertion; items with smaller numbers have been idle longer.
     puts: u64,
 }
 
@@ -37,12 +37,12 @@ struct IdleEntry<T> {
     coming: usize,
 }
 
-/// Room that was kept for one.
+/// Result of a reservation.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Reserved<T> {
-    /// There was some.
+pub(super) enum Reservation<T> {
+    /// Space was free.
     Free,
-    /// This one gave way.
+    /// This item was evicted.
     InsteadOf(T),
 }
 
@@ -51,22 +51,22 @@ impl<K: Owned, T> IdleSet<K, T> {
         Self { places: HashMap::new(), owners: HashMap::new(), sizes: limits, taken: 0, puts: 0 }
     }
 
-    /// Keeps room for one, to be followed by [`IdleSet::put`] or [`IdleSet::release`]. When all places are taken, the one
-    /// that is idle for the longest time gives way; that of the same owner, if the owner has its equal share of the
-    /// places already. `None` when the key has all that it may have, or nothing is idle.
-    pub(super) fn reserve(&mut self, key: &Arc<K>) -> Option<Reserved<T>> {
+    /// Reserves space for one item; [`IdleSet::put`] or [`IdleSet::release`] has to follow. If the set is
+    /// full, the item that has been idle longest is evicted; that of the same owner if the owner already has
+    /// an equal share. `None` if the key's limit is reached or nothing is idle.
+    pub(super) fn reserve(&mut self, key: &Arc<K>) -> Option<Reservation<T>> {
         let of_key = self.places.get(key).map_or(0, |place| place.idle.len() + place.coming);
         if of_key >= self.sizes.per_key {
             return None;
         }
         let reserved = if self.taken < self.sizes.total {
-            Reserved::Free
+            Reservation::Free
         } else {
             let owner = key.owner();
             let mine = self.owners.get(owner).copied().unwrap_or_default();
             let owners = self.owners.len() + usize::from(mine == 0);
             let has_its_share = mine >= (self.sizes.total / owners).max(1);
-            Reserved::InsteadOf(self.take_oldest(|key, _| !has_its_share || key.owner() == owner)?)
+            Reservation::InsteadOf(self.take_oldest(|key, _| !has_its_share || key.owner() == owner)?)
         };
         let place =
             self.places.entry(Arc::clone(key)).or_insert_with(|| IdleEntry { idle: Vec::new(), coming: 0 });
@@ -76,7 +76,7 @@ impl<K: Owned, T> IdleSet<K, T> {
         Some(reserved)
     }
 
-    /// Puts one where room was kept for it.
+    /// Puts an item into reserved space.
     pub(super) fn put(&mut self, key: &Arc<K>, item: T) {
         if let Some(place) = self.places.get_mut(key) {
             place.coming -= 1;
@@ -85,7 +85,7 @@ impl<K: Owned, T> IdleSet<K, T> {
         }
     }
 
-    /// Gives up a room.
+    /// Releases a reservation.
     pub(super) fn release(&mut self, key: &Arc<K>) {
         if let Some(place) = self.places.get_mut(key) {
             place.coming -= 1;
@@ -93,7 +93,7 @@ impl<K: Owned, T> IdleSet<K, T> {
         }
     }
 
-    /// The one that came last, of those that are `liked` if there are any: the others may get old enough to go.
+    /// Takes the newest item, preferably one that is `liked`; the others may expire.
     pub(super) fn take(&mut self, key: &Arc<K>, liked: impl Fn(&T) -> bool) -> Option<T> {
         let idle = &mut self.places.get_mut(key)?.idle;
         let at = idle.iter().rposition(|(_, item)| liked(item)).or_else(|| idle.len().checked_sub(1))?;
@@ -102,10 +102,10 @@ impl<K: Owned, T> IdleSet<K, T> {
         Some(item)
     }
 
-    /// Takes out the one that is idle for the longest time of those that `may_go` is true of.
+    /// Takes the item that has been idle longest among those for which `may_go` is true.
     pub(super) fn take_oldest(&mut self, may_go: impl Fn(&K, &T) -> bool) -> Option<T> {
         let of_key = |(key, place): (&Arc<K>, &IdleEntry<T>)| {
-            // In the order of their numbers.
+            // In the order of sequence numbers.
             let (number, _) = place.idle.iter().find(|(_, item)| may_go(key, item))?;
             Some((*number, Arc::clone(key)))
         };
@@ -117,7 +117,7 @@ impl<K: Owned, T> IdleSet<K, T> {
         Some(item)
     }
 
-    /// Takes out all those that `goes` is true of.
+    /// Takes all items for which `goes` is true.
     pub(super) fn extract(&mut self, mut goes: impl FnMut(&K, &mut T) -> bool) -> Vec<T> {
         let mut gone = Vec::new();
         let mut keys = Vec::new();
@@ -133,17 +133,17 @@ impl<K: Owned, T> IdleSet<K, T> {
         gone
     }
 
-    /// Whether one of those keys has something that is about to come.
+    /// True if one of these keys has a reservation.
     pub(super) fn awaits(&self, of: impl Fn(&K) -> bool) -> bool {
         self.places.iter().any(|(key, place)| place.coming > 0 && of(key))
     }
 
-    /// How many are idle.
+    /// Number of idle items.
     pub(super) fn idle(&self) -> usize {
         self.places.values().map(|place| place.idle.len()).sum()
     }
 
-    /// Counts one less of this key.
+    /// Counts one item less of this key.
     fn is_gone(&mut self, key: &Arc<K>) {
         self.taken -= 1;
         if let Some(count) = self.owners.get_mut(key.owner()) {
@@ -187,13 +187,13 @@ mod tests {
         Arc::new((owner, 0))
     }
 
-    /// Puts one of `owner`; gives the one that gave way.
+    /// Puts an item of `owner`; returns the evicted one.
     fn put(idle_set: &mut IdleSet<PoolKey, u32>, key: &Arc<PoolKey>, item: u32) -> Option<u32> {
         let reserved = idle_set.reserve(key).expect("room");
         idle_set.put(key, item);
         match reserved {
-            Reserved::Free => None,
-            Reserved::InsteadOf(gone) => Some(gone),
+            Reservation::Free => None,
+            Reservation::InsteadOf(gone) => Some(gone),
         }
     }
 
@@ -203,20 +203,20 @@ mod tests {
         let [a, b, c] = ['a', 'b', 'c'].map(key);
         assert_eq!(
             (idle_set.reserve(&a), idle_set.reserve(&a)),
-            (Some(Reserved::Free), Some(Reserved::Free))
+            (Some(Reservation::Free), Some(Reservation::Free))
         );
         assert_eq!(idle_set.reserve(&a), None, "the third of one key");
         idle_set.put(&a, 1);
         assert_eq!(idle_set.reserve(&a), None, "one that is there counts as one that comes");
-        assert_eq!(idle_set.reserve(&b), Some(Reserved::Free));
-        assert_eq!(idle_set.reserve(&c), Some(Reserved::InsteadOf(1)), "the fourth in all");
+        assert_eq!(idle_set.reserve(&b), Some(Reservation::Free));
+        assert_eq!(idle_set.reserve(&c), Some(Reservation::InsteadOf(1)), "the fourth in all");
         assert_eq!(idle_set.reserve(&key('d')), None, "and nothing is idle");
         idle_set.release(&b);
-        assert_eq!(idle_set.reserve(&c), Some(Reserved::Free));
+        assert_eq!(idle_set.reserve(&c), Some(Reservation::Free));
         assert_eq!((idle_set.idle(), idle_set.taken), (0, 3));
         idle_set.put(&a, 2);
         assert_eq!(idle_set.take(&a, |_| true), Some(2));
-        assert_eq!(idle_set.reserve(&a), Some(Reserved::Free), "room again");
+        assert_eq!(idle_set.reserve(&a), Some(Reservation::Free), "room again");
     }
 
     #[test]
@@ -261,9 +261,9 @@ mod tests {
         for (item, key) in (0..5).zip(&keys) {
             assert_eq!(put(&mut idle_set, key, item), None);
         }
-        // Five of six places: its own first one goes, though that of b is older.
+        // Five of six: the owner's own oldest item goes, though that of b is older.
         assert_eq!(put(&mut idle_set, &keys[5], 5), Some(0));
-        // For others the oldest of all goes.
+        // For other owners the oldest item of all goes.
         assert_eq!(put(&mut idle_set, &key('c'), 200), Some(100));
         assert_eq!(put(&mut idle_set, &key('d'), 300), Some(1));
         assert_eq!(put(&mut idle_set, &keys[6], 6), Some(2));

@@ -1,4 +1,4 @@
-//! The key of a kept connection: the person and the login that it was opened for.
+//! Key of a pooled connection: the person and the login for which it was opened.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use crate::names::{DbName, DbUser, Issuer, RoleArn, Subject};
 use crate::postgres::server_login::{LoginParameters, packet_of};
 use crate::postgres::startup::StartupParams;
 
-/// Longest name that PostgreSQL takes without a change (`NAMEDATALEN` - 1).
+/// Longest name that PostgreSQL accepts without truncation (`NAMEDATALEN` - 1).
 const MAX_APPLICATION_NAME: usize = 63;
 
 /// The person that a connection may serve.
@@ -18,7 +18,7 @@ pub(super) struct Person {
     subject: Subject,
 }
 
-/// All that two logins must have in common to use the same connection.
+/// Everything that two logins must have in common to share a connection.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) struct PoolKey {
     pub(super) cluster: String,
@@ -26,16 +26,16 @@ pub(super) struct PoolKey {
     pub(super) user: DbUser,
     person: Person,
     role: RoleArn,
-    /// The startup packet: protocol version and all parameters, in their order, forced settings included; without the
+    /// The startup packet: protocol version and all parameters in order, including forced settings. Excludes
     /// `application_name` if it is set at each checkout.
     packet: Vec<u8>,
-    /// Whether `application_name` is set at each checkout.
+    /// True if `application_name` is set at each checkout.
     named: bool,
 }
 
 impl PoolKey {
-    /// The key of a login, and the `application_name` to be set at checkout. The grant is the proof that the person may
-    /// be let in.
+    /// Key of a login, and the `application_name` to set at checkout. The grant proves that the login is
+    /// permitted.
     pub(super) fn of(grant: &Grant, startup: &StartupParams) -> (Self, Option<String>) {
         let name = application_name(startup);
         let packet = packet_of(LoginParameters::of(grant, startup), startup.protocol(), |parameter| {
@@ -62,8 +62,8 @@ impl Owned for PoolKey {
     }
 }
 
-/// The client's `application_name`, if the server takes it as it is: printable ASCII, not too long, and given once.
-/// Any other is changed by the server at login, by rules that differ between its releases.
+/// The client's `application_name` if the server accepts it unchanged: printable ASCII, short enough, and
+/// given once. The server changes any other at login, by rules that differ between releases.
 fn application_name(startup: &StartupParams) -> Option<String> {
     let is_name = |name: &[u8]| name.eq_ignore_ascii_case(b"application_name");
     let mut given = startup.others().iter().filter(|(name, _)| is_name(name));

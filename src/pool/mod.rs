@@ -1,5 +1,7 @@
-//! The warm pool: connections whose clients have left, for the same person who comes again in the same way. What may
-//! be kept, for whom, and for how long.
+//! Connection pool: server connections of ended sessions, kept for further sessions of the same person with
+//! the same startup parameters.
+//!
+//! idle -> checked out -> returned -> reset -> idle
 
 mod idle_connection;
 mod idle_set;
@@ -15,7 +17,7 @@ use tokio::time::{Instant, interval, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use self::idle_connection::IdleConnection;
-use self::idle_set::{IdleLimits, IdleSet, Reserved};
+use self::idle_set::{IdleLimits, IdleSet, Reservation};
 use self::key::PoolKey;
 use self::stats::{CloseReason, PoolStats};
 use crate::clock::Clock;
@@ -30,27 +32,27 @@ use crate::postgres::server_login::{Shortage, UpstreamSession};
 use crate::postgres::startup::StartupParams;
 use crate::supervisor::{TaskKind, TaskSupervisor};
 
-/// How often it is looked whose time is over, and which servers have closed.
+/// Interval of the sweep for expired connections and those closed by the server.
 pub const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
-/// How long it may take to free a place at a server.
+/// Longest time for freeing a connection slot at a server.
 const ROOM_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Pause between two looks for an idle connection while one is being reset.
+/// Pause between two checks for an idle connection while one is being reset.
 const RESET_PAUSE: Duration = Duration::from_millis(10);
 
-/// How a connection was opened.
+/// Facts about a connection's login.
 #[derive(Clone, Debug)]
 pub struct ConnectionOrigin {
-    /// When the server let it in.
+    /// Time of the login.
     pub at: Instant,
-    /// When the role credentials expire that it was opened with.
+    /// Expiry of the role credentials used for the login.
     pub credentials_expire_at: SystemTime,
-    /// Their name in CloudTrail.
+    /// RoleSessionName of the credentials.
     pub role_session_name: String,
 }
 
-/// Connections that are kept under one configuration.
+/// Idle connections under one configuration.
 pub struct Pool {
     settings: PoolSettings,
     clock: Clock,
@@ -59,7 +61,7 @@ pub struct Pool {
     closed: CancellationToken,
 }
 
-/// A connection that waits for its person to come again.
+/// An idle connection of the pool.
 struct PooledConnection {
     connection: IdleConnection,
     parameters: ServerParameters,
@@ -69,16 +71,16 @@ struct PooledConnection {
     since: Instant,
 }
 
-/// The place in the pool of whoever is about to log in.
+/// Handle of a login to the pool.
 #[derive(Debug)]
 pub struct PoolSlot {
     pool: Arc<Pool>,
     key: Arc<PoolKey>,
-    /// The `application_name` that the session has to have.
+    /// The `application_name` that the session must have.
     name: Option<String>,
 }
 
-/// What is remembered of a connection while it serves a session.
+/// Facts kept while a pooled connection serves a session.
 #[derive(Debug)]
 pub struct PoolCheckout {
     slot: PoolSlot,
@@ -86,21 +88,21 @@ pub struct PoolCheckout {
     parameters: ServerParameters,
 }
 
-/// A connection that its client has left with nothing under way.
+/// A connection that its client has left idle.
 #[derive(Debug)]
 pub struct ReturnedConnection {
     /// The connection.
     pub stream: ServerStream,
-    /// The server has told the client of a parameter.
+    /// True if the server has reported a parameter to the client.
     pub told_parameter: bool,
-    /// How to cancel what it does, if the server says, and if that was never done.
+    /// Target of cancels of the session; `Err` if a cancel was sent, `None` if the server has no cancel key.
     pub cancel: Result<Option<CancelTarget>, AlreadyUsed>,
-    /// How its sessions give up their statements.
+    /// Cancels the session's statement when it is abandoned.
     pub statement_cancel: Option<StatementCancel>,
 }
 
 impl Pool {
-    /// An empty one, which a task of `supervisor` keeps tidy.
+    /// Starts an empty pool, which a task of `supervisor` sweeps.
     pub fn start(
         settings: PoolSettings,
         stats: Arc<PoolStats>,
@@ -110,32 +112,32 @@ impl Pool {
         let limits = IdleLimits { per_key: settings.max_idle_per_login, total: settings.max_idle };
         let idle = Mutex::new(IdleSet::new(limits));
         let pool = Arc::new(Self { settings, clock, stats, idle, closed: CancellationToken::new() });
-        let keeper = Arc::downgrade(&pool);
+        let sweeper = Arc::downgrade(&pool);
         supervisor.spawn(TaskKind::PoolKeeper, pool.closed.clone(), move || {
-            sweep_periodically(Weak::clone(&keeper))
+            sweep_periodically(Weak::clone(&sweeper))
         });
         pool
     }
 
-    /// The slot of a login. The grant is the proof that the person may be let in.
+    /// Handle of a login. The grant proves that the login is permitted.
     pub fn slot(self: &Arc<Self>, grant: &Grant, startup: &StartupParams) -> PoolSlot {
         let (key, name) = PoolKey::of(grant, startup);
         PoolSlot { pool: Arc::clone(self), key: Arc::new(key), name }
     }
 
-    /// How many connections are idle.
+    /// Number of idle connections.
     pub fn idle(&self) -> usize {
         self.lock().idle()
     }
 
-    /// Closes all that are idle, and keeps none from here on.
+    /// Closes all idle connections and keeps none from now on.
     pub fn close(&self) {
         self.closed.cancel();
         let all = self.lock().extract(|_, _| true);
         self.end(all.into_iter().map(|idle| (idle.connection, CloseReason::Pool)));
     }
 
-    /// Closes those whose time is over, and those that their servers have closed.
+    /// Closes expired connections and those that their servers have closed.
     fn sweep(&self) {
         let mut reasons = Vec::new();
         let gone = self.lock().extract(|_, idle| {
@@ -146,13 +148,13 @@ impl Pool {
         self.end(gone.into_iter().map(|idle| idle.connection).zip(reasons));
     }
 
-    /// Why it can serve nobody any more.
+    /// Reason to close an idle connection, if any.
     fn unusable(&self, idle: &mut PooledConnection) -> Option<CloseReason> {
         let over = self.expired(&idle.origin, idle.since);
         over.or_else(|| (!idle.connection.is_quiet()).then_some(CloseReason::Server))
     }
 
-    /// Why the time is over of a connection that is idle since then.
+    /// Reason why a connection idle since `since` has expired, if any.
     fn expired(&self, origin: &ConnectionOrigin, since: Instant) -> Option<CloseReason> {
         if origin.at.elapsed() >= self.settings.server_lifetime {
             return Some(CloseReason::Lifetime);
@@ -163,7 +165,7 @@ impl Pool {
         (since.elapsed() >= self.settings.server_idle_timeout).then_some(CloseReason::Idle)
     }
 
-    /// Resets a session within [`RESET_TIMEOUT`], and not while the pool is closed.
+    /// Resets a session within [`RESET_TIMEOUT`]. Fails once the pool is closed.
     async fn reset(
         &self,
         stream: &mut ServerStream,
@@ -173,14 +175,15 @@ impl Pool {
         let resetting = timeout(RESET_TIMEOUT, reset(stream, parameters, ask));
         let result = self.closed.run_until_cancelled(resetting).await.ok_or(CloseReason::Pool)?;
         result.unwrap_or(Err(ResetError::TimedOut)).map_err(|error| {
-            tracing::debug!(%error, "a connection could not be reset and is closed");
+            tracing::debug!(%error, "connection reset failed; closing the connection");
             CloseReason::Reset
         })
     }
 
-    /// Closes all that are idle at a server that does not answer: each of them would cost a login as much time.
+    /// Closes all idle connections to a server that does not answer, because each would cost a login the same
+    /// time.
     fn give_up(&self, server: SocketAddr) {
-        tracing::warn!(addr = %server, "a server with idle connections does not answer; they are closed");
+        tracing::warn!(addr = %server, "server does not answer; closing its idle connections");
         let gone = self.lock().extract(|_, idle| idle.connection.leads_to(server));
         self.end(gone.into_iter().map(|idle| (idle.connection, CloseReason::Check)));
     }
@@ -193,7 +196,7 @@ impl Pool {
     }
 
     fn lock(&self) -> MutexGuard<'_, IdleSet<PoolKey, PooledConnection>> {
-        // No code panics while it holds the lock, and the idle set is whole at every moment.
+        // No code panics while it holds the lock, and every update of the idle set is complete.
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -217,8 +220,8 @@ async fn sweep_periodically(pool: Weak<Pool>) {
 }
 
 impl PoolSlot {
-    /// A connection that was opened for the same person and the same wishes, as good as a new one: its server was
-    /// asked. Those that turn out not to be good are closed.
+    /// Takes an idle connection of the same person and startup parameters after checking that its server
+    /// answers. Unusable ones are closed.
     pub async fn take(&self) -> Option<(UpstreamSession, ConnectionOrigin)> {
         let taken = self.find().await;
         self.pool.stats.looked_up(taken.is_some());
@@ -240,7 +243,7 @@ impl PoolSlot {
             let mut stream = match connection.wake() {
                 Ok(stream) => stream,
                 Err(error) => {
-                    tracing::warn!(%error, "an idle connection cannot be used");
+                    tracing::warn!(%error, "idle connection is unusable");
                     self.pool.stats.closed(CloseReason::Server);
                     continue;
                 }
@@ -251,7 +254,7 @@ impl PoolSlot {
                     return Some((UpstreamSession { stream, greeting, cancel, statement_cancel }, origin));
                 }
                 Ok(Err(error)) => {
-                    tracing::debug!(%error, "an idle connection is not as it was and is closed");
+                    tracing::debug!(%error, "idle connection failed its check; closing the connection");
                     self.pool.end(std::iter::once((IdleConnection::new(stream), CloseReason::Check)));
                 }
                 Err(_) => {
@@ -265,8 +268,9 @@ impl PoolSlot {
         }
     }
 
-    /// Frees one place at a server that refused a login of this slot for want of it: the connection that is idle there for
-    /// the longest time is closed, whoever it is kept for. `false` when none would help.
+    /// Frees a connection slot at a server that refused a login of this handle because of a shortage: closes
+    /// the connection that has been idle there longest, whoever owns it. `false` if closing one would not
+    /// help.
     pub async fn make_room(&self, shortage: Shortage, server: SocketAddr) -> bool {
         let helps = |key: &PoolKey| match shortage {
             Shortage::Server => true,
@@ -286,22 +290,22 @@ impl PoolSlot {
                     idle.connection.end(ROOM_TIMEOUT).await;
                     return true;
                 }
-                // One is being reset.
+                // A connection is being reset.
                 None if more && Instant::now() < deadline => sleep(RESET_PAUSE).await,
                 None => return false,
             }
         }
     }
 
-    /// Remembers what is needed to keep a connection when its session ends. `None` for one that says too much of
-    /// itself to be remembered.
+    /// Facts for keeping the connection when its session ends. `None` if the server's greeting is too large
+    /// to keep.
     pub fn check_out(self, origin: ConnectionOrigin, greeting: &LoginGreeting) -> Option<PoolCheckout> {
         Some(PoolCheckout { slot: self, origin, parameters: ServerParameters::of(greeting)? })
     }
 }
 
 impl PoolCheckout {
-    /// Resets the connection and keeps it, or closes it. The client is gone and waits for nothing.
+    /// Resets the connection and keeps it, or closes it. The client is gone and does not wait.
     pub async fn give_back(self, returned: ReturnedConnection) {
         let Self { slot: PoolSlot { pool, key, .. }, origin, mut parameters } = self;
         let ReturnedConnection { mut stream, told_parameter, cancel, statement_cancel } = returned;
@@ -333,13 +337,13 @@ impl PoolCheckout {
         }
     }
 
-    /// The connection ends with its session.
+    /// Records that the connection ends with its session.
     pub fn discard(self) {
         self.slot.pool.stats.closed(CloseReason::Session);
     }
 }
 
-/// Room for one connection; given up when it is dropped unfilled.
+/// Reservation for one connection, released on drop unless filled.
 struct SlotReservation<'a> {
     pool: &'a Pool,
     key: &'a Arc<PoolKey>,
@@ -352,7 +356,7 @@ impl<'a> SlotReservation<'a> {
             return Err(CloseReason::Pool);
         }
         let reserved = pool.lock().reserve(key).ok_or(CloseReason::Full)?;
-        if let Reserved::InsteadOf(idle) = reserved {
+        if let Reservation::InsteadOf(idle) = reserved {
             pool.end(std::iter::once((idle.connection, CloseReason::Full)));
         }
         Ok(Self { pool, key, filled: false })
@@ -360,7 +364,7 @@ impl<'a> SlotReservation<'a> {
 
     fn fill(mut self, idle: PooledConnection) {
         let mut idle_set = self.pool.lock();
-        // Looked at under the lock: whoever closes the pool empties the idle set under it afterwards.
+        // Checked under the lock, because a close empties the idle set under it afterwards.
         if self.pool.closed.is_cancelled() {
             drop(idle_set);
             return self.pool.end(std::iter::once((idle.connection, CloseReason::Pool)));

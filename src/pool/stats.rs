@@ -1,36 +1,36 @@
-//! What became of logins and connections because of the pool, counted.
+//! Counters of the pool.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Why a connection is closed and not kept, or kept no longer.
+/// Reason for closing a connection instead of keeping it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseReason {
-    /// Its session did not end as it has to: by the client, and with nothing under way.
+    /// The session did not end with the client's Terminate while idle.
     Session,
-    /// Its session was sent a cancel.
+    /// A cancel was sent to the session.
     Cancelled,
-    /// There was no room, or it gave its place to a connection that was used later.
+    /// The pool was full, or the connection was evicted for a newer one.
     Full,
-    /// It could not be reset.
+    /// The reset failed.
     Reset,
-    /// It was idle for too long.
+    /// The connection was idle for too long.
     Idle,
-    /// It was too old.
+    /// The connection was too old.
     Lifetime,
-    /// The role credentials that it was opened with have expired.
+    /// The role credentials used for the login have expired.
     Credentials,
-    /// The server closed it, or said something, while it was idle.
+    /// The server closed the connection or sent something while it was idle.
     Server,
-    /// The server did not answer the check at checkout, or not as it has to.
+    /// The server did not pass the check at checkout.
     Check,
-    /// The server had no room for a login.
+    /// The server needed the connection slot for a login.
     Room,
-    /// The service stops, or has another configuration.
+    /// The service stops, or the configuration has changed.
     Pool,
 }
 
 impl CloseReason {
-    /// All of them.
+    /// All reasons.
     pub const ALL: [Self; 11] = [
         Self::Session,
         Self::Cancelled,
@@ -45,7 +45,7 @@ impl CloseReason {
         Self::Pool,
     ];
 
-    /// The word for it in metrics.
+    /// Label in metrics.
     pub fn word(self) -> &'static str {
         match self {
             Self::Session => "session",
@@ -63,7 +63,7 @@ impl CloseReason {
     }
 }
 
-/// Counts since the start; they outlive a reload.
+/// Counters since start, kept across reloads.
 #[derive(Debug, Default)]
 pub struct PoolStats {
     hits: AtomicU64,

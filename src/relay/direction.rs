@@ -10,7 +10,7 @@ use tokio::task::yield_now;
 
 use crate::net::buffers::Buffer;
 
-/// Why one direction cannot go on.
+/// Reason why one direction cannot continue.
 #[derive(Debug)]
 pub(super) enum CopyError {
     Read(io::Error),
@@ -20,30 +20,30 @@ pub(super) enum CopyError {
 #[derive(Debug)]
 pub(super) enum CopyState {
     Open,
-    /// The reader has ended or broken; what was read before goes out first.
+    /// The reader has ended or broken; bytes read before are sent first.
     Ended(Option<io::Error>),
-    /// All is done.
+    /// Everything was sent.
     Done,
-    /// The writer takes no more.
+    /// The writer has failed.
     Broken,
 }
 
-/// What a read has left behind.
+/// Result of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ReadState {
-    /// There may be more.
+    /// There may be more bytes.
     More,
-    /// Nothing, and the reader wakes the task when more is there: to ask it again before that is for nothing.
+    /// The reader is empty and has registered the waker; polling again before a wake-up is useless.
     Drained,
 }
 
-/// The state of one direction.
+/// State of one direction.
 #[derive(Debug)]
 pub(super) struct Direction {
     pub(super) held: Option<Buffer>,
     pub(super) flow: CopyState,
     unflushed: bool,
-    /// Bytes that the writer has taken.
+    /// Bytes written.
     pub(super) bytes: u64,
 }
 
@@ -52,18 +52,18 @@ impl Direction {
         Self { held: None, flow: CopyState::Open, unflushed: false, bytes: 0 }
     }
 
-    /// Whether everything that was read has gone out.
+    /// True if everything that was read has been written.
     pub(super) fn is_empty(&self) -> bool {
         self.held.is_none() && !self.unflushed
     }
 
-    /// Whether nothing more will go through it.
+    /// True if no more bytes will pass.
     pub(super) fn is_over(&self) -> bool {
         matches!(self.flow, CopyState::Done | CopyState::Broken)
     }
 
-    /// Copies until the reader has nothing more; ready when it has ended and everything has gone out. `note`
-    /// sees the bytes that the writer took.
+    /// Copies until the reader has no more bytes. Ready when the reader has ended and everything was written.
+    /// `note` is called with the written bytes.
     pub(super) fn poll<R, W>(
         &mut self,
         cx: &mut Context<'_>,
@@ -89,13 +89,13 @@ impl Direction {
                 CopyState::Done | CopyState::Broken => return Poll::Ready(Ok(())),
             }
         }
-        // One buffer a turn: then the thread's other sessions get theirs. Woken at once, it would be polled dozens of
-        // times before the thread hears of their bytes.
+        // One buffer per turn, so that other sessions of the thread get theirs. With an immediate wake-up,
+        // the task would be polled dozens of times before the thread sees their bytes.
         let _ = pin!(yield_now()).poll(cx); // the first time is always pending
         Poll::Pending
     }
 
-    /// Writes and flushes what is held.
+    /// Writes and flushes the buffered bytes.
     fn poll_send<W>(
         &mut self,
         cx: &mut Context<'_>,
@@ -112,7 +112,7 @@ impl Direction {
         self.poll_flush(cx, writer)
     }
 
-    /// Writes some of the first `length` bytes that are held.
+    /// Writes part of the first `length` buffered bytes.
     pub(super) fn poll_write<W>(
         &mut self,
         cx: &mut Context<'_>,
@@ -152,7 +152,7 @@ impl Direction {
         Poll::Ready(Ok(()))
     }
 
-    /// Reads as much as there is, up to a buffer: one write for all of it is cheaper than one for each record.
+    /// Reads the available bytes, up to one buffer: one write for all is cheaper than one per record.
     pub(super) fn poll_read<R>(&mut self, cx: &mut Context<'_>, reader: &mut R) -> Poll<ReadState>
     where
         R: AsyncRead + Unpin,

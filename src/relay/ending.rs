@@ -1,4 +1,4 @@
-//! The last words of a session: what each side is told when it ends, and for how long.
+//! End of a session: last message to each side, and its time limit.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
@@ -9,7 +9,7 @@ use crate::protocol::{ByteStream, ClientEnd, Protocol, SessionTracker};
 use crate::refusal::Refusal;
 
 impl EndCause {
-    /// What the client is told.
+    /// The last error that the client gets.
     pub fn farewell(self) -> Refusal {
         match self {
             Self::ClientIdle => Refusal::idle_session_timeout(),
@@ -41,7 +41,7 @@ where
     C: ByteStream,
     S: ByteStream,
 {
-    /// Tells both sides, at the same time, and gives each [`LAST_WORDS_TIMEOUT`] for it.
+    /// Sends the last messages to both sides concurrently, each within [`LAST_WORDS_TIMEOUT`].
     pub(super) async fn finish(&mut self, end: &RelayEnd, session: SessionId) {
         let last_word = match end {
             RelayEnd::Ended { cause, told: true } => Some(cause.farewell()),
@@ -49,10 +49,10 @@ where
             _ => None,
         };
         let last_word = last_word.map(|word| P::last_words(&word, session));
-        // Behind a goodbye that was held back the client's own end is still to come.
+        // After a withheld Terminate the client's own close is still to come.
         let stays =
             !matches!(end, RelayEnd::ClientLeft | RelayEnd::ClientLost(_)) || self.client.saw_terminate();
-        // Into a COPY it would be a breach of the protocol; closing alone ends the session too.
+        // Within a COPY, Terminate would violate the protocol; closing also ends the session.
         let polite = matches!(end, RelayEnd::Ended { .. })
             && self.up.is_empty()
             && self.tracker.client_between_messages()
@@ -62,7 +62,8 @@ where
                 self.client.write_all(&word).await?;
             }
             self.client.shutdown().await?;
-            // Closing with unread bytes would make the kernel send a reset, which can overtake the last word.
+            // Closing with unread bytes would make the kernel send a reset, which can overtake the last
+            // message.
             let mut scratch = [0; 512];
             let client = self.client.get_mut();
             while stays && client.read(&mut scratch).await? > 0 {}
@@ -77,7 +78,7 @@ where
             }
             self.server.shutdown().await
         };
-        // Whoever is gone needs no goodbye.
+        // A side that has closed gets nothing.
         let _ = tokio::join!(timeout(LAST_WORDS_TIMEOUT, goodbye), timeout(LAST_WORDS_TIMEOUT, leave));
     }
 }

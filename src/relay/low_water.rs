@@ -1,5 +1,6 @@
-//! Bulk transfers: while much flows one way and nothing the other, the kernel is asked to wake us for a good deal of
-//! it at a time. PostgreSQL sends a result in pieces of 8 KiB, and to be woken costs more than to carry one of them.
+//! Low-water mark for bulk transfers. While many bytes flow one way and none the other, the kernel wakes the
+//! task only for larger amounts (`SO_RCVLOWAT`). PostgreSQL sends results in pieces of 8 KiB, and a wake-up
+//! costs more than relaying one of them.
 
 use std::pin::Pin;
 use std::task::Context;
@@ -7,55 +8,56 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep};
 
-/// So many bytes one way with none the other are a bulk transfer. It lasts longer than its end may wait for us.
+/// Bytes in one direction, with none in the other, from which a transfer counts as bulk.
 pub(super) const AFTER: u64 = 1024 * 1024;
 
-/// So much has to be there before we are woken, or the end. A link of 1 Gbit/s brings it within the millisecond.
+/// Bytes that must be available before a wake-up, or the end of the stream. A link of 1 Gbit/s delivers them
+/// within a millisecond.
 pub(super) const AT_LEAST: usize = 64 * 1024;
 
-/// The longest wait for it, because behind the last bytes of a transfer come no others; the timers' resolution, so that
-/// up to two may pass.
+/// Longest wait for [`AT_LEAST`], because nothing follows the last bytes of a transfer. Equals the timers'
+/// resolution, so up to two may pass.
 pub(super) const PATIENCE: Duration = Duration::from_millis(1);
 
-/// Which way bytes go.
+/// Direction of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Towards {
+pub(super) enum FlowDirection {
     Server,
     Client,
 }
 
-/// What has flowed last, and whether we are gathering it.
+/// The current run of bytes in one direction, and the low-water mark.
 #[derive(Debug)]
 pub(super) struct LowWaterMark {
-    towards: Towards,
-    /// Bytes that way since there were any the other way.
+    towards: FlowDirection,
+    /// Bytes in this direction since the last byte in the other.
     run: u64,
     batch: Option<BatchWait>,
 }
 
 #[derive(Debug)]
 struct BatchWait {
-    /// `run` when the alarm was set.
+    /// `run` when the timer was set.
     since: u64,
     alarm: Pin<Box<Sleep>>,
 }
 
 impl LowWaterMark {
     pub(super) fn new() -> Self {
-        Self { towards: Towards::Server, run: 0, batch: None }
+        Self { towards: FlowDirection::Server, run: 0, batch: None }
     }
 
-    /// Takes note of what was carried to the server and to the client since the last time. `wake_at` sets how much of
-    /// what goes that way has to be there before we are woken.
+    /// Records the bytes relayed to the server and to the client since the last call. `wake_at` sets the
+    /// low-water mark of a direction.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
         carried: (u64, u64),
-        wake_at: impl Fn(Towards, usize),
+        wake_at: impl Fn(FlowDirection, usize),
     ) {
         let (towards, bytes) = match carried {
-            (0, bytes) => (Towards::Client, bytes),
-            (bytes, 0) => (Towards::Server, bytes),
+            (0, bytes) => (FlowDirection::Client, bytes),
+            (bytes, 0) => (FlowDirection::Server, bytes),
             _ => return self.stop(wake_at),
         };
         if bytes > 0 && towards != self.towards {
@@ -70,8 +72,8 @@ impl LowWaterMark {
         self.look(cx, wake_at);
     }
 
-    /// Ends the gathering when too little has come since the last alarm.
-    fn look(&mut self, cx: &mut Context<'_>, wake_at: impl Fn(Towards, usize)) {
+    /// Ends the batching if too few bytes have arrived since the timer was set.
+    fn look(&mut self, cx: &mut Context<'_>, wake_at: impl Fn(FlowDirection, usize)) {
         while let Some(BatchWait { since, alarm }) = &mut self.batch
             && alarm.as_mut().poll(cx).is_ready()
         {
@@ -83,8 +85,8 @@ impl LowWaterMark {
         }
     }
 
-    /// From here on we are woken for every byte, and what is there already wakes us now.
-    pub(super) fn stop(&mut self, wake_at: impl Fn(Towards, usize)) {
+    /// Resets the low-water mark to one byte. Bytes that are already there wake the task now.
+    pub(super) fn stop(&mut self, wake_at: impl Fn(FlowDirection, usize)) {
         self.run = 0;
         if self.batch.take().is_some() {
             wake_at(self.towards, 1);

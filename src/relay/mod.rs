@@ -1,6 +1,6 @@
-//! Carrying a session: bytes in both directions on one task, with back-pressure, until one side ends or a rule
-//! ends it. What the other side still has to get is flushed first. Nothing is decoded; words of our own are said
-//! only between two messages of the server.
+//! Relay of a session: copies bytes in both directions on one task, with back-pressure, until a side or a
+//! time limit ends it. Bytes for the other side are flushed first. Bytes are never modified; the proxy adds
+//! its own messages only between two messages of the server.
 
 mod direction;
 mod ending;
@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use self::direction::{CopyError, CopyState, Direction};
-use self::low_water::{LowWaterMark, Towards};
+use self::low_water::{FlowDirection, LowWaterMark};
 use self::time_limits::LimitDecision;
 pub use self::time_limits::{EndCause, TokenTimes};
 use self::timers::RelayTimers;
@@ -32,75 +32,78 @@ use crate::net::socket;
 use crate::net::socket::OverTcp;
 use crate::protocol::{ByteStream, ClientEnd, Protocol, SessionState, SessionTracker};
 
-/// Time that each side has for the last words, and a statement to be cancelled.
+/// Longest time for the last message to each side, and for cancelling a statement.
 const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long a session that has to end may take to reach the end of a message.
+/// Longest time for a session that has to end to reach a message boundary.
 const BOUNDARY_GRACE: Duration = Duration::from_secs(2);
 
-/// What a session is carried under.
+/// Parameters of a relayed session.
 #[derive(Clone, Debug)]
 pub struct RelayOptions {
     /// `[session]`
     pub settings: SessionSettings,
-    /// Of the token it was opened with.
+    /// Expiry of the token that opened the session.
     pub token: TokenTimes,
-    /// Tells whether that has expired.
+    /// Wall clock for the expiry.
     pub clock: Clock,
-    /// Ends sessions that are idle, now or once they are.
+    /// Ends the session at its next idle moment.
     pub drain: CancellationToken,
-    /// Ends every session.
+    /// Ends all sessions.
     pub now: CancellationToken,
-    /// Ends this one; a child of `now`.
+    /// Ends this session; a child of `now`.
     pub ended: CancellationToken,
-    /// Named in last words.
+    /// Identifier in the last message.
     pub session: SessionId,
-    /// Whether the server's connection stays open when the client leaves it idle. Then its goodbye goes no further.
+    /// True if the server connection is kept when the client leaves it idle. The client's Terminate is then
+    /// not forwarded.
     pub keep: bool,
 }
 
-/// How a relayed session ended.
+/// End of a relayed session.
 #[derive(Debug)]
 pub enum RelayEnd {
-    /// The client said goodbye or closed, and the server finished.
+    /// The client sent Terminate or closed, and the server finished.
     ClientLeft,
     /// The client's connection broke.
     ClientLost(io::Error),
-    /// The server ended it with an error message of its own.
+    /// The server ended the session with its own error message.
     ServerEnded,
-    /// The server closed or broke without a word.
+    /// The server connection closed or broke without an error message.
     ServerLost(Option<io::Error>),
-    /// We ended it.
+    /// The proxy ended the session.
     Ended {
-        /// Why.
+        /// Reason.
         cause: EndCause,
-        /// Whether the client could be told; not in the middle of a message.
+        /// True if the client got the last error; false within a message.
         told: bool,
     },
 }
 
-/// What was carried.
+/// Result of a relayed session.
 #[derive(Debug)]
 pub struct RelayReport {
     /// Bytes from client to server.
     pub to_server: u64,
-    /// Bytes from server to client, and those of a notice of ours.
+    /// Bytes from server to client, including the proxy's notice.
     pub to_client: u64,
-    /// How it ended.
+    /// End of the session.
     pub end: RelayEnd,
-    /// The server's connection is open still, and as the client has left it.
+    /// The open server connection that the client left idle.
     pub reusable: Option<ReusableServer>,
 }
 
-/// A server's connection whose client has left: nothing is under way, and there is no transaction.
+/// An open server connection without a client, idle and outside a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReusableServer {
-    /// The server has told the client of a parameter; so not all are as they were at the login.
+    /// True if the server has reported a parameter to the client, so that not all parameters have their
+    /// values from the login.
     pub told_parameter: bool,
 }
 
-/// Carries a session until a side ends or a rule of `options` ends it. If a rule ends it while the server is at work,
-/// `recall` tells the server to stop: it would not notice before it next writes.
+/// Relays a session until a side or a time limit ends it. If a limit ends it while the server is busy,
+/// `recall` cancels the statement, because the server would not notice the closed connection before its next
+/// write.
 pub async fn relay<P, C, S>(
     client: C,
     server: S,
@@ -131,7 +134,7 @@ where
     let end = match step {
         RelayStop::Over(end) => end,
         RelayStop::End(cause) => RelayEnd::Ended { cause, told: true },
-        // Finish the message that is under way; a client that reads too slowly for that is cut off.
+        // Completes the current message; a client that reads too slowly is disconnected.
         RelayStop::Cut(cause) => {
             at_work = true;
             timeout(BOUNDARY_GRACE, poll_fn(|cx| pair.poll_to_boundary(cx, cause)))
@@ -141,28 +144,28 @@ where
     };
     let recall = async {
         if at_work && matches!(end, RelayEnd::Ended { .. }) {
-            let _ = timeout(LAST_WORDS_TIMEOUT, recall()).await; // it has been tried
+            let _ = timeout(LAST_WORDS_TIMEOUT, recall()).await; // best effort
         }
     };
-    // Boxed, so that no session has to keep room for its end.
+    // Boxed, so that sessions do not reserve space for their end.
     Box::pin(async { tokio::join!(pair.finish(&end, options.session), recall) }).await;
     RelayReport { to_server: pair.up.bytes, to_client: pair.down.bytes, end, reusable: pair.reusable }
 }
 
-/// What each direction waits for.
+/// Wakers of the directions.
 #[derive(Default)]
 struct WakeFlags {
     up: WakeFlag,
     down: WakeFlag,
 }
 
-/// Why carrying stops.
+/// Reason for leaving the relay loop.
 enum RelayStop {
     /// A side has ended.
     Over(RelayEnd),
-    /// A rule ends it here.
+    /// A limit ends the session here.
     End(EndCause),
-    /// A rule ends it at the next end of a message.
+    /// A limit ends the session at the next message boundary.
     Cut(EndCause),
 }
 
@@ -173,7 +176,7 @@ struct RelayPair<P: Protocol, C: ByteStream, S> {
     down: Direction,
     low_water: LowWaterMark,
     tracker: P::Tracker,
-    /// The server knows that the client will send no more.
+    /// True if the server knows that the client will send no more.
     server_told: bool,
     reusable: Option<ReusableServer>,
 }
@@ -197,13 +200,13 @@ where
         }
         let carried = (self.up.bytes - before.0, self.down.bytes - before.1);
         self.low_water
-            .poll(cx, carried, |towards, bytes| wake_at(towards, bytes, &self.client, &self.server));
+            .poll(cx, carried, |direction, bytes| wake_at(direction, bytes, &self.client, &self.server));
         match timers.poll(cx, carried.0 > 0, || self.state()) {
             LimitDecision::GoOn => {}
             LimitDecision::End(cause) => return Poll::Ready(RelayStop::End(cause)),
             LimitDecision::EndAtBoundary(cause) => return Poll::Ready(RelayStop::Cut(cause)),
         }
-        // Not into a COPY: the protocol allows it there too, but not every driver expects it.
+        // Not within a COPY: the protocol allows a notice there, but not every driver expects it.
         if timers.limits.notice && self.server_at_rest() && !self.tracker.is_transferring() {
             timers.limits.notice = false;
             let notice = P::token_expires(options.token.expires, options.clock.now(), options.session);
@@ -214,10 +217,10 @@ where
     }
 
     fn stop_batching(&mut self) {
-        self.low_water.stop(|towards, bytes| wake_at(towards, bytes, &self.client, &self.server));
+        self.low_water.stop(|direction, bytes| wake_at(direction, bytes, &self.client, &self.server));
     }
 
-    /// Moves the directions that have been called.
+    /// Polls the directions that were woken.
     fn poll(&mut self, cx: &Context<'_>, flags: &mut WakeFlags) -> Poll<RelayEnd> {
         if flags.up.take(cx)
             && let Some(flag) = flags.up.waker()
@@ -233,14 +236,14 @@ where
         Poll::Pending
     }
 
-    /// Server to client. Its end is the session's.
+    /// Polls server to client. Its end is the session's end.
     fn poll_down(&mut self, cx: &mut Context<'_>) -> Poll<RelayEnd> {
         let tracker = &mut self.tracker;
         let polled = self.down.poll(cx, &mut self.server, &mut self.client, |bytes| tracker.to_client(bytes));
         let end = ready!(polled);
         Poll::Ready(match end {
             Err(CopyError::Write(error)) => RelayEnd::ClientLost(error),
-            // The server's last message was an error: it has said why.
+            // The server's last message was an error, which is its reason.
             _ if self.tracker.server_ended_with_error() => RelayEnd::ServerEnded,
             _ if matches!(self.up.flow, CopyState::Done) || self.tracker.terminated() => RelayEnd::ClientLeft,
             Ok(()) => RelayEnd::ServerLost(None),
@@ -248,7 +251,7 @@ where
         })
     }
 
-    /// Client to server. Its end is not the session's: the server may still be answering.
+    /// Polls client to server. Its end is not the session's, because the server may still be answering.
     fn poll_up(&mut self, cx: &mut Context<'_>) -> Poll<Option<RelayEnd>> {
         if !self.up.is_over() {
             let tracker = &mut self.tracker;
@@ -258,7 +261,8 @@ where
                 Err(CopyError::Read(error)) if error.kind() != io::ErrorKind::UnexpectedEof => {
                     return Poll::Ready(Some(RelayEnd::ClientLost(error)));
                 }
-                // A server that takes no more may have sent a reason, which the other direction brings.
+                // A server that accepts no more bytes may have sent a reason, which the other direction
+                // delivers.
                 Err(CopyError::Write(_)) => {
                     self.up.flow = CopyState::Broken;
                     self.server_told = true;
@@ -278,14 +282,14 @@ where
             }
         }
         if !self.server_told {
-            // Whether it hears us or not, it ends; its own direction tells how.
+            // The result does not matter; the other direction reports the end.
             let _ = ready!(Pin::new(&mut self.server).poll_shutdown(cx));
             self.server_told = true;
         }
         Poll::Ready(None)
     }
 
-    /// Brings the message to its end that is under way to the client, and nothing behind it.
+    /// Completes the current message to the client and sends nothing after it.
     fn poll_to_boundary(&mut self, cx: &mut Context<'_>, cause: EndCause) -> Poll<RelayEnd> {
         loop {
             let next = self.down.held.as_ref().map_or(&[][..], Buffer::filled);
@@ -307,7 +311,7 @@ where
             }
             match &mut self.down.flow {
                 CopyState::Open => {
-                    let _ = ready!(self.down.poll_read(cx, &mut self.server)); // it is asked again in any case
+                    let _ = ready!(self.down.poll_read(cx, &mut self.server)); // polled again in any case
                 }
                 CopyState::Ended(error) => return Poll::Ready(RelayEnd::ServerLost(error.take())),
                 CopyState::Done | CopyState::Broken => return Poll::Ready(RelayEnd::ServerLost(None)),
@@ -315,22 +319,22 @@ where
         }
     }
 
-    /// How the session stands, what has been read and not sent yet included.
+    /// State of the session, including bytes that were read but not sent.
     fn state(&self) -> SessionState {
         if self.up.is_empty() && self.down.is_empty() { self.tracker.state() } else { SessionState::Busy }
     }
 
-    /// Whether the client has whole messages.
+    /// True if the client is at a message boundary.
     fn server_at_rest(&self) -> bool {
         self.down.is_empty() && self.tracker.server_between_messages()
     }
 }
 
-/// Sets how much has to be there of what goes one way before its reader is woken.
-fn wake_at(towards: Towards, bytes: usize, client: &impl OverTcp, server: &impl OverTcp) {
-    let reads_from = match towards {
-        Towards::Server => client.tcp(),
-        Towards::Client => server.tcp(),
+/// Sets the low-water mark of the reader of one direction.
+fn wake_at(direction: FlowDirection, bytes: usize, client: &impl OverTcp, server: &impl OverTcp) {
+    let reads_from = match direction {
+        FlowDirection::Server => client.tcp(),
+        FlowDirection::Client => server.tcp(),
     };
     if let Some(tcp) = reads_from {
         socket::wake_at(tcp, bytes);

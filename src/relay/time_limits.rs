@@ -1,5 +1,5 @@
-//! When a session has to end, by the rules of `[session]`, by its token and by a stop of the service. Only
-//! decides; time and events come from outside.
+//! Time limits of a session: `[session]`, token expiry, and the stop of the service. Decides only; time and
+//! events come from outside.
 
 use std::time::{Duration, SystemTime};
 
@@ -9,20 +9,20 @@ use crate::clock::Clock;
 use crate::config::{OnTokenExpiry, SessionSettings};
 use crate::protocol::SessionState;
 
-/// How long a session past `max_lifetime` may go on inside its transaction.
+/// Longest time for which a session past `max_lifetime` may continue its transaction.
 const LIFETIME_GRACE: Duration = Duration::from_mins(1);
 
-/// How long a session whose token has expired may go on inside its transaction, with `on_token_expiry = "close"`.
-/// With [`super::BOUNDARY_GRACE`] it is over within 5 s.
+/// Longest time for which a session with an expired token may continue its transaction, with `on_token_expiry
+/// = "close"`. Together with [`super::BOUNDARY_GRACE`] the session ends within 5 s.
 const EXPIRY_GRACE: Duration = Duration::from_secs(2);
 
-/// Shortest wait after a look at the wall clock that was put back.
+/// Shortest delay before a check is repeated because the wall clock was set back.
 const RECHECK: Duration = Duration::from_secs(1);
 
-/// Time that a session has for its first statement, from its welcome, before a drain takes it for idle.
+/// Time after the welcome during which a drain does not count a session without a statement as idle.
 pub(super) const FIRST_STATEMENT: Duration = Duration::from_secs(1);
 
-/// Why the proxy ended a session.
+/// Reason why the proxy ended a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndCause {
     /// `client_idle_timeout`
@@ -35,43 +35,43 @@ pub enum EndCause {
     TokenExpired,
     /// `[denied]`
     Withdrawn,
-    /// The service is stopping, and the session was idle.
+    /// The service is stopping and the session was idle.
     Drained,
-    /// The service is stopping, and waits no longer.
+    /// The service is stopping and does not wait longer.
     Stopped,
 }
 
-/// When the token of a session expires.
+/// Expiry of a session's token.
 #[derive(Clone, Copy, Debug)]
 pub struct TokenTimes {
     /// `exp`.
     pub expires: SystemTime,
-    /// `exp` and the leeway of its issuer.
+    /// `exp` plus the issuer's leeway.
     pub accepted_until: SystemTime,
 }
 
-/// What is to be done now.
+/// Action required now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LimitDecision {
     GoOn,
-    /// Nothing is under way: end it here.
+    /// End the session here: it is idle.
     End(EndCause),
-    /// End it at the next end of a message.
+    /// End the session at the next message boundary.
     EndAtBoundary(EndCause),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum LimitEvent {
-    /// Tell the client that its token is about to expire.
+    /// Notify the client of the token's expiry.
     Notice,
-    /// End the session out of a transaction.
+    /// End the session at the next moment outside a transaction.
     Soft(EndCause),
-    /// End it wherever it stands.
+    /// End the session in any state.
     Hard(EndCause),
 }
 
-/// An event to come. It needs both clocks: the monotonic one, which nobody can set, and, where it is about a
-/// token, the wall clock too, which can have been wrong.
+/// A future event. Uses the monotonic clock, which cannot be set, and for tokens also the wall clock, which
+/// may have been wrong.
 #[derive(Clone, Copy, Debug)]
 struct ScheduledEvent {
     at: Instant,
@@ -79,19 +79,19 @@ struct ScheduledEvent {
     event: LimitEvent,
 }
 
-/// The rules of one session.
+/// The limits of one session.
 #[derive(Debug)]
 pub(super) struct TimeLimits {
     client_idle: Option<Duration>,
     idle_transaction: Option<Duration>,
-    /// When the session began.
+    /// Start of the session.
     begun: Instant,
     plan: Vec<ScheduledEvent>,
-    /// What the client keeps waiting, and since when.
+    /// Idle limit that currently applies, and the time since when.
     quiet: Option<(EndCause, Instant)>,
     soft: Option<EndCause>,
     hard: Option<EndCause>,
-    /// The notice is due and not said yet.
+    /// True if the notice is due and not sent.
     pub(super) notice: bool,
 }
 
@@ -113,7 +113,7 @@ impl TimeLimits {
             plan.push(ScheduledEvent { at, wall: Some(wall), event });
         };
         if let Some(ahead) = settings.token_expiry_notice {
-            // A token that expires sooner is announced at once.
+            // A token that expires sooner is announced immediately.
             on_wall(token.expires.checked_sub(ahead).unwrap_or(token.expires), LimitEvent::Notice);
         }
         if settings.on_token_expiry != OnTokenExpiry::Keep {
@@ -134,7 +134,7 @@ impl TimeLimits {
         }
     }
 
-    /// Whether it matters how the session stands.
+    /// True if the decision depends on the session's state.
     pub(super) fn needs_state(&self) -> bool {
         self.client_idle.is_some()
             || self.idle_transaction.is_some()
@@ -143,18 +143,18 @@ impl TimeLimits {
             || self.notice
     }
 
-    /// The service is stopping. A client that was welcomed a moment ago is not cut off before its first statement.
+    /// Starts the drain. A client welcomed just before is not disconnected before its first statement.
     pub(super) fn drain(&mut self) {
         let at = self.begun + FIRST_STATEMENT;
         self.plan.push(ScheduledEvent { at, wall: None, event: LimitEvent::Soft(EndCause::Drained) });
     }
 
-    /// The session has to end now.
+    /// Requests the end of the session now.
     pub(super) fn stop(&mut self, cause: EndCause) {
         self.hard = Some(cause);
     }
 
-    /// How the session stands, and whether the client has sent something since the last time.
+    /// Records the session's state and whether the client has sent something since the last call.
     pub(super) fn note_state(
         &mut self,
         state: SessionState,
@@ -175,7 +175,7 @@ impl TimeLimits {
         }
     }
 
-    /// When to look again although nothing moves.
+    /// Time of the next check without any traffic.
     pub(super) fn next(&self) -> Option<Instant> {
         self.plan.iter().map(|planned| planned.at).chain(self.quiet_until().map(|(_, at)| at)).min()
     }
@@ -186,7 +186,7 @@ impl TimeLimits {
         Some((cause, since + patience?))
     }
 
-    /// Time has passed.
+    /// Advances to `now`.
     pub(super) fn tick(&mut self, now: Instant, clock: &Clock) {
         let due: Vec<ScheduledEvent> = self.plan.extract_if(.., |planned| planned.at <= now).collect();
         for planned in due {
@@ -203,12 +203,12 @@ impl TimeLimits {
         if let Some((cause, until)) = self.quiet_until()
             && until <= now
         {
-            // Nothing is under way, whether or not there is a transaction.
+            // Idle, inside or outside a transaction.
             self.hard = self.hard.or(Some(cause));
         }
     }
 
-    /// What follows for a session that stands like this.
+    /// Decision for a session in this state.
     pub(super) fn decision(&self, state: SessionState) -> LimitDecision {
         match (self.soft, self.hard, state) {
             (Some(cause), _, SessionState::Idle)

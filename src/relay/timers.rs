@@ -1,5 +1,5 @@
-//! What wakes a session besides its bytes: the stop of the service and the clock. A flag of its own tells such a
-//! wake-up from one by bytes, so that a message costs no look at clocks and tokens.
+//! Wake-ups of a session other than bytes: the stop of the service and the clock. A separate flag
+//! distinguishes them, so that a message costs no check of clocks and tokens.
 
 use std::pin::Pin;
 use std::task::Context;
@@ -13,16 +13,16 @@ use super::wake_flag::WakeFlag;
 use crate::clock::Clock;
 use crate::protocol::SessionState;
 
-/// The rules, and what they wait for.
+/// The time limits and their wake-up sources.
 pub(super) struct RelayTimers {
     pub(super) limits: TimeLimits,
     clock: Clock,
     drain: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     ended: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
-    /// Tells whether the others are ended too.
+    /// Distinguishes the end of all sessions from the end of this one.
     now: CancellationToken,
     alarm: Option<Pin<Box<Sleep>>>,
-    /// When the alarm rings; `None` when it is not set.
+    /// Time for which the timer is set; `None` if not set.
     armed: Option<Instant>,
     wake_flag: WakeFlag,
 }
@@ -42,7 +42,7 @@ impl RelayTimers {
         }
     }
 
-    /// Looks at clocks and tokens if they have called. `state` is asked only where it matters.
+    /// Checks clocks and tokens if they have woken the task. `state` is called only if needed.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -65,7 +65,7 @@ impl RelayTimers {
         self.limits.decision(state)
     }
 
-    /// Finds out who has called, and leaves the flag with the others.
+    /// Registers the flag with the tokens and the timer, and records which have fired.
     fn poll_timers(&mut self) {
         let Some(flag) = self.wake_flag.waker() else { return };
         let mut cx = Context::from_waker(flag);
@@ -84,8 +84,8 @@ impl RelayTimers {
         }
     }
 
-    /// Sets the alarm. One that rings too early is left alone: setting it for each message costs more than a
-    /// look in vain now and then.
+    /// Sets the timer. An earlier setting is kept: setting it for each message costs more than an occasional
+    /// useless check.
     fn arm(&mut self) {
         let Some(next) = self.limits.next() else { return };
         if self.armed.is_some_and(|armed| armed <= next) {
@@ -96,7 +96,7 @@ impl RelayTimers {
         alarm.as_mut().reset(next);
         self.armed = Some(next);
         if alarm.as_mut().poll(&mut Context::from_waker(flag)).is_ready() {
-            self.wake_flag.raise(); // it is due already: look again at once
+            self.wake_flag.raise(); // already due: check again immediately
         }
     }
 }

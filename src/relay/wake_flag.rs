@@ -1,11 +1,11 @@
-//! Tells who has woken a session: a flag of one's own in place of the task's waker, so that only what has called
-//! is looked at. To ask the others too would cost each message a walk through TLS and runtime for nothing.
+//! A waker with a memory. Each direction and the timers register their own, so that one wake-up polls only
+//! one of them: polling all costs each message a walk through TLS and the runtime.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Wake, Waker};
 
-/// Wakes the task, and remembers it.
+/// Wakes the task and records it.
 struct FlagWaker {
     raised: AtomicBool,
     task: Waker,
@@ -22,13 +22,13 @@ impl Wake for FlagWaker {
     }
 }
 
-/// One of several things that a task waits for.
+/// Flag for one of several things that a task waits for.
 #[derive(Default)]
 pub(super) struct WakeFlag(Option<(Arc<FlagWaker>, Waker)>);
 
 impl WakeFlag {
-    /// Whether it has rung since the last time. A new one has, and so has one whose task got another waker: what
-    /// was left with the old one is to be left again.
+    /// True if the flag was raised since the last call. A new flag is raised, and so is one whose task has
+    /// got another waker, because the old one is registered and has to be replaced.
     pub(super) fn take(&mut self, cx: &Context<'_>) -> bool {
         match &self.0 {
             Some((waker, _)) if waker.task.will_wake(cx.waker()) => {
@@ -42,14 +42,14 @@ impl WakeFlag {
         }
     }
 
-    /// Rings it. A flag that nobody has looked at yet counts as rung anyway.
+    /// Raises the flag. A flag that was never taken counts as raised.
     pub(super) fn raise(&self) {
         if let Some(waker) = self.waker() {
             waker.wake_by_ref();
         }
     }
 
-    /// What is left with whoever is to ring it; nothing before the first look.
+    /// The waker to register; `None` before the first [`WakeFlag::take`].
     pub(super) fn waker(&self) -> Option<&Waker> {
         self.0.as_ref().map(|(_, waker)| waker)
     }

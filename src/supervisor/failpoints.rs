@@ -1,4 +1,4 @@
-//! Panics that a test orders in supervised tasks.
+//! Panics that tests inject into supervised tasks.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,24 +6,24 @@ use std::task::Waker;
 
 use super::{TaskKind, TaskName};
 
-/// Panics to come. The default has none and can get none.
+/// Pending panics. The default has none and accepts none.
 #[derive(Clone, Debug, Default)]
 pub struct Failpoints(Option<Arc<Mutex<FailpointOrders>>>);
 
 #[derive(Debug, Default)]
 struct FailpointOrders {
     panics: HashMap<TaskKind, u32>,
-    /// Wakes tasks that have nothing to do.
+    /// Wakers of idle tasks.
     wakers: HashMap<TaskName, Waker>,
 }
 
 impl Failpoints {
-    /// Failpoints that take orders.
+    /// Failpoints that accept orders.
     pub fn enabled() -> Self {
         Self(Some(Arc::default()))
     }
 
-    /// Makes tasks of `kind` panic at their next `times` steps, wherever they are then, and wakes them for it.
+    /// Makes tasks of `kind` panic at their next `times` polls, and wakes them.
     pub fn order(&self, kind: TaskKind, times: u32) {
         let Some(orders) = &self.0 else { return };
         let mut orders = orders.lock().unwrap_or_else(PoisonError::into_inner);
@@ -36,13 +36,13 @@ impl Failpoints {
         });
     }
 
-    /// Orders that have not been carried out yet.
+    /// Number of pending panics.
     pub fn ordered(&self, kind: TaskKind) -> u32 {
         let Some(orders) = &self.0 else { return 0 };
         orders.lock().unwrap_or_else(PoisonError::into_inner).panics.get(&kind).copied().unwrap_or(0)
     }
 
-    /// A step of `task`, which panics if that has been ordered.
+    /// A poll of `task`, which panics if ordered.
     #[expect(clippy::panic, reason = "that is its purpose, and only tests can order it")]
     pub(super) fn pass(&self, task: &TaskName, waker: &Waker) {
         let Some(orders) = &self.0 else { return };

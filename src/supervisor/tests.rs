@@ -48,8 +48,8 @@ async fn a_task_that_fails_begins_again_after_pauses_that_double_and_is_a_fault_
         assert_eq!(supervisor.faults(), []);
         assert!(!status(&supervisor, TaskKind::KeyRefresher).up);
         sleep(Duration::from_secs(1)).await; // and at 1,500 ms
-        let fault = TaskFault { task: name.clone(), trouble: TaskDefect::Failing(5) };
-        assert_eq!(fault.to_string(), "key_refresher idp keeps failing: 5 times in a row");
+        let fault = TaskFault { task: name.clone(), defect: TaskDefect::Failing(5) };
+        assert_eq!(fault.to_string(), "key_refresher idp keeps failing: 5 consecutive failures");
         assert_eq!(supervisor.faults(), [fault]);
         sleep(Duration::from_secs(40)).await;
         let moments = runs.lock().unwrap().clone();
@@ -130,8 +130,8 @@ async fn a_task_that_blocks_its_thread_is_a_fault_as_long_as_it_does() {
     });
     until("a fault", || !supervisor.faults().is_empty()).await;
     let fault = supervisor.faults().remove(0);
-    assert!(matches!(fault.trouble, TaskDefect::Blocked(_)), "{fault:?}");
-    assert!(fault.to_string().starts_with("reloader is blocked, for "), "{fault}");
+    assert!(matches!(fault.defect, TaskDefect::Blocked(_)), "{fault:?}");
+    assert!(fault.to_string().starts_with("reloader has been blocked for "), "{fault}");
     assert!(!status(&supervisor, TaskKind::Reloader).up);
     release.send(()).unwrap();
     until("the end of it", || supervisor.faults().is_empty()).await;
@@ -159,8 +159,8 @@ async fn a_thread_that_does_not_answer_is_a_fault_as_long_as_it_does_not() {
     });
     until("a fault", || !supervisor.faults().is_empty()).await;
     let fault = supervisor.faults().remove(0);
-    assert!(matches!(fault.trouble, TaskDefect::Silent(_)), "{fault:?}");
-    assert!(fault.to_string().starts_with("session_thread 0 does not answer, for "), "{fault}");
+    assert!(matches!(fault.defect, TaskDefect::Silent(_)), "{fault:?}");
+    assert!(fault.to_string().starts_with("session_thread 0 has not answered for "), "{fault}");
     assert!(!heartbeat.is_recent());
     release.send(()).unwrap();
     until("the end of it", || supervisor.faults().is_empty() && heartbeat.is_recent()).await;

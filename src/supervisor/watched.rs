@@ -1,4 +1,4 @@
-//! One supervised task as the supervisor sees it.
+//! Health state of one supervised task.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,24 +13,24 @@ const BEATS: u32 = 10;
 /// Heartbeats that a thread may miss before it gets no new work.
 const MISSED_BEATS: u32 = 3;
 
-/// The course of one task.
+/// State of one task.
 #[derive(Debug)]
 pub(super) struct Watched {
     pub(super) name: TaskName,
     registered: Instant,
     beat_every: Duration,
-    /// Milliseconds from `registered` to the last heartbeat; only threads have heartbeats.
+    /// Milliseconds from `registered` to the last heartbeat. Only threads have heartbeats.
     last_beat: AtomicU64,
     has_heart: AtomicBool,
-    /// Milliseconds from `registered` to the beginning of the step in progress, plus one; 0 between steps.
+    /// Milliseconds from `registered` to the beginning of the current poll, plus one; 0 between polls.
     step: AtomicU64,
-    course: Mutex<TaskProgress>,
+    lock_progress: Mutex<TaskProgress>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct TaskProgress {
     state: TaskState,
-    /// Since when it is in this state. On the timers' clock, as are the pauses.
+    /// Time of the last state change, on tokio's clock, as are the pauses.
     since: tokio::time::Instant,
     failures: u32,
 }
@@ -42,41 +42,43 @@ enum TaskState {
     Dead,
 }
 
-/// A task that does not do its work.
+/// A task that does not work.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaskFault {
     /// The task.
     pub task: TaskName,
-    /// The fault.
-    pub trouble: TaskDefect,
+    /// The defect.
+    pub defect: TaskDefect,
 }
 
-/// Ways not to work.
+/// Kinds of defects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TaskDefect {
-    /// It has failed this many times in a row.
+    /// Number of consecutive failures.
     Failing(u32),
-    /// One step of it has taken this long and goes on.
+    /// Duration of a poll that has not returned.
     Blocked(Duration),
-    /// Its thread has had no heartbeat for this long.
+    /// Time since the thread's last heartbeat.
     Silent(Duration),
-    /// It has ended and cannot begin again.
+    /// The task has ended and cannot be restarted.
     Dead,
 }
 
 impl fmt::Display for TaskFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let task = &self.task;
-        match self.trouble {
-            TaskDefect::Failing(failures) => write!(f, "{task} keeps failing: {failures} times in a row"),
-            TaskDefect::Blocked(time) => write!(f, "{task} is blocked, for {} s now", time.as_secs()),
-            TaskDefect::Silent(time) => write!(f, "{task} does not answer, for {} s now", time.as_secs()),
+        match self.defect {
+            TaskDefect::Failing(failures) => {
+                write!(f, "{task} keeps failing: {failures} consecutive failures")
+            }
+            TaskDefect::Blocked(time) => write!(f, "{task} has been blocked for {} s", time.as_secs()),
+            TaskDefect::Silent(time) => write!(f, "{task} has not answered for {} s", time.as_secs()),
             TaskDefect::Dead => write!(f, "{task} has ended"),
         }
     }
 }
 
-/// Whether a thread answers.
+/// Heartbeat of a thread.
 #[derive(Clone, Debug)]
 pub struct Heartbeat(Arc<Watched>);
 
@@ -87,13 +89,14 @@ impl Heartbeat {
         Self(Arc::clone(watched))
     }
 
-    /// Whether the thread can take new work: it has answered lately.
+    /// True if the thread has answered recently and can take new work.
     pub fn is_recent(&self) -> bool {
-        self.0.since_beat() < self.0.beat_every * MISSED_BEATS && self.0.course().state != TaskState::Dead
+        self.0.since_beat() < self.0.beat_every * MISSED_BEATS
+            && self.0.lock_progress().state != TaskState::Dead
     }
 }
 
-/// A step in progress, until it is dropped.
+/// Guard of a poll in progress.
 pub(super) struct WatchedStep<'a>(&'a Watched);
 
 impl Drop for WatchedStep<'_> {
@@ -104,7 +107,7 @@ impl Drop for WatchedStep<'_> {
 
 impl Watched {
     pub(super) fn new(name: TaskName, rules: &TaskRules) -> Self {
-        let course =
+        let lock_progress =
             TaskProgress { state: TaskState::Running, since: tokio::time::Instant::now(), failures: 0 };
         Self {
             name,
@@ -113,7 +116,7 @@ impl Watched {
             last_beat: AtomicU64::new(0),
             has_heart: AtomicBool::new(false),
             step: AtomicU64::new(0),
-            course: Mutex::new(course),
+            lock_progress: Mutex::new(lock_progress),
         }
     }
 
@@ -125,48 +128,49 @@ impl Watched {
         self.last_beat.store(self.now(), Ordering::Relaxed);
     }
 
-    /// A step begins.
+    /// Records the beginning of a poll.
     pub(super) fn steps(&self) -> WatchedStep<'_> {
         self.step.store(self.now() + 1, Ordering::Relaxed);
         WatchedStep(self)
     }
 
-    /// A run begins.
+    /// Records the beginning of a run.
     pub(super) fn begins(&self) {
-        let mut course = self.course();
-        (course.state, course.since) = (TaskState::Running, tokio::time::Instant::now());
+        let mut lock_progress = self.lock_progress();
+        (lock_progress.state, lock_progress.since) = (TaskState::Running, tokio::time::Instant::now());
     }
 
-    /// A run has failed; the pause before the next one.
+    /// Records a failed run. Returns the pause before the next one.
     pub(super) fn failed(&self, rules: &TaskRules) -> Duration {
-        let mut course = self.course();
-        course.failures = if course.is_stable(rules) { 1 } else { course.failures.saturating_add(1) };
-        (course.state, course.since) = (TaskState::Pausing, tokio::time::Instant::now());
-        rules.first_pause.saturating_mul(1 << (course.failures - 1).min(16)).min(rules.longest_pause)
+        let mut lock_progress = self.lock_progress();
+        lock_progress.failures =
+            if lock_progress.is_stable(rules) { 1 } else { lock_progress.failures.saturating_add(1) };
+        (lock_progress.state, lock_progress.since) = (TaskState::Pausing, tokio::time::Instant::now());
+        rules.first_pause.saturating_mul(1 << (lock_progress.failures - 1).min(16)).min(rules.longest_pause)
     }
 
-    /// It has ended by a fault of its supervisor.
+    /// Records that the task has ended because of a fault of its supervisor.
     pub(super) fn died(&self) {
-        self.course().state = TaskState::Dead;
+        self.lock_progress().state = TaskState::Dead;
     }
 
     pub(super) fn is_up(&self, rules: &TaskRules) -> bool {
-        self.course().state == TaskState::Running && self.hang(rules).is_none()
+        self.lock_progress().state == TaskState::Running && self.hang(rules).is_none()
     }
 
     pub(super) fn fault(&self, rules: &TaskRules) -> Option<TaskFault> {
-        let course = *self.course();
-        let trouble = if course.state == TaskState::Dead {
+        let lock_progress = *self.lock_progress();
+        let defect = if lock_progress.state == TaskState::Dead {
             TaskDefect::Dead
-        } else if course.failures >= rules.failing_after && !course.is_stable(rules) {
-            TaskDefect::Failing(course.failures)
+        } else if lock_progress.failures >= rules.failing_after && !lock_progress.is_stable(rules) {
+            TaskDefect::Failing(lock_progress.failures)
         } else {
             self.hang(rules)?
         };
-        Some(TaskFault { task: self.name.clone(), trouble })
+        Some(TaskFault { task: self.name.clone(), defect })
     }
 
-    /// Whether a step, or a heartbeat, takes too long.
+    /// The defect if a poll or a heartbeat takes too long.
     fn hang(&self, rules: &TaskRules) -> Option<TaskDefect> {
         let silent = self.since_beat();
         if self.has_heart.load(Ordering::Relaxed) && silent >= rules.stuck_after {
@@ -185,13 +189,13 @@ impl Watched {
         u64::try_from(self.registered.elapsed().as_millis()).unwrap_or(u64::MAX - 1)
     }
 
-    fn course(&self) -> MutexGuard<'_, TaskProgress> {
-        self.course.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_progress(&self) -> MutexGuard<'_, TaskProgress> {
+        self.lock_progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl TaskProgress {
-    /// Whether it has run long enough to be trusted again.
+    /// True if the task has run long enough to count as stable.
     fn is_stable(&self, rules: &TaskRules) -> bool {
         self.state == TaskState::Running && self.since.elapsed() >= rules.stable_after
     }

@@ -1,5 +1,5 @@
-//! The audit record: what is known of one connection, written once, when it ends, however it ends. The
-//! program writes into it and never reads from it.
+//! The audit record of a connection, written once at its end, for any end. Write-only for the rest of the
+//! program.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,13 +10,13 @@ use super::lines::{AUDIT, NOTICE, UNVERIFIED, VERIFIED};
 use super::noise::{NoiseLimiter, RecordKey};
 use crate::names::{SessionId, visible};
 
-/// Longest text of a field. Most come from outside.
+/// Longest string of a field. Most come from outside.
 const MAX_FIELD: usize = 256;
 
-/// Longest `options` parameter that is recorded: it can change the role and must be traceable.
+/// Longest `options` parameter that is recorded. Recorded because it can change the role.
 const MAX_OPTIONS: usize = 1_024;
 
-/// The record of one connection. Dropping it writes it, so that a panic leaves one too.
+/// The record of one connection. Written on drop, so that a panic leaves a record too.
 #[derive(Debug)]
 pub struct AuditRecord {
     session: SessionId,
@@ -29,22 +29,22 @@ pub struct AuditRecord {
     noise: Arc<NoiseLimiter>,
 }
 
-/// How a connection ended, in words that programs can rely on.
+/// End of a connection in stable words for programs.
 #[derive(Clone, Debug)]
 pub struct SessionOutcome {
     /// `session`, `refused`, `cancel`, `no_token`, `discovery`, `health_check`, `dropped`, `lost` or `aborted`.
     pub word: &'static str,
-    /// How a session ended: `client_left`, `client_lost`, `server_ended`, `server_lost`, `idle`,
-    /// `idle_in_transaction`, `lifetime`, `token_expired`, `withdrawn`, `drained` or `stopped`; or what became of
-    /// a cancel; or why a connection was dropped.
+    /// For a session its end: `client_left`, `client_lost`, `server_ended`, `server_lost`, `idle`,
+    /// `idle_in_transaction`, `lifetime`, `token_expired`, `withdrawn`, `drained` or `stopped`. For a cancel
+    /// its result. For a dropped connection the reason.
     pub end: Option<&'static str>,
-    /// The step that refused or broke.
+    /// Step that refused or failed.
     pub stage: Option<&'static str>,
     /// SQLSTATE of the refusal.
     pub sqlstate: Option<String>,
-    /// The reason in full, for the operator.
+    /// Complete reason, for the operator.
     pub reason: Option<String>,
-    /// What clients, balancers and scanners do all day and nobody has to look at: recorded at level `debug`.
+    /// True for routine events of clients, load balancers and scanners, which are recorded at level `debug`.
     pub routine: bool,
 }
 
@@ -71,7 +71,7 @@ struct AuditFacts {
     right_cancel_key: bool,
 }
 
-/// Who was let in, or nearly.
+/// Identity in the verified token.
 #[derive(Clone, Copy, Debug)]
 pub struct AuditIdentity<'a> {
     /// The issuer's URL.
@@ -83,7 +83,7 @@ pub struct AuditIdentity<'a> {
 }
 
 impl AuditRecord {
-    /// Opens the record of a connection of `listener`. `noise` may leave it out, if it does not become a session.
+    /// Opens the record of a connection to `listener`. `noise` may suppress it unless it becomes a session.
     pub fn start(session: SessionId, peer: SocketAddr, listener: &str, noise: Arc<NoiseLimiter>) -> Self {
         let outcome = SessionOutcome {
             word: "aborted",
@@ -105,14 +105,13 @@ impl AuditRecord {
         }
     }
 
-    /// Whose connection it is, and which balancer passed it on.
+    /// Records the client and the load balancer in front of it.
     pub fn origin(&mut self, client: SocketAddr, via: Option<SocketAddr>) {
         self.client = client;
         self.via = via;
     }
 
-    /// The connection's encryption: version, the name that the client expected to reach, and the subject of
-    /// its certificate.
+    /// Records the connection's TLS: version, server name (SNI), and the subject of the client's certificate.
     pub fn tls(
         &mut self,
         version: Option<&'static str>,
@@ -124,68 +123,67 @@ impl AuditRecord {
         self.facts.client_certificate = client_certificate.map(field);
     }
 
-    /// What the client asked for.
+    /// Records the requested user and the application name.
     pub fn asked(&mut self, user: &str, application_name: Option<&str>) {
         self.facts.asked_user = Some(field(user));
         self.facts.application_name = application_name.map(field);
     }
 
-    /// The `options` parameter.
+    /// Records the `options` parameter.
     pub fn options(&mut self, options: Option<&str>) {
         self.facts.options = options.map(|options| visible(options, MAX_OPTIONS));
     }
 
-    /// Whom the verified token names.
+    /// Records the identity in the verified token.
     pub fn identity(&mut self, identity: AuditIdentity<'_>) {
         self.facts.issuer = Some(field(identity.issuer));
         self.facts.subject = Some(field(identity.subject));
         self.facts.token_id = identity.token_id.map(field);
     }
 
-    /// What was granted.
+    /// Records the grant.
     pub fn grant(&mut self, cluster: &str, db_user: &str, database: &str) {
         self.facts.cluster = Some(field(cluster));
         self.facts.db_user = Some(field(db_user));
         self.facts.database = Some(field(database));
     }
 
-    /// The name under which CloudTrail knows the session.
+    /// Records the RoleSessionName, by which CloudTrail identifies the session.
     pub fn role_session_name(&mut self, name: &str) {
         self.facts.role_session_name = Some(field(name));
     }
 
-    /// Whether the connection to the server had served a session of the same person before; where none are kept,
-    /// there is nothing to say.
+    /// Records whether the server connection came from the pool; `None` without a pool.
     pub fn reused(&mut self, reused: Option<bool>) {
         self.facts.upstream_reused = reused;
     }
 
-    /// The server that took the login.
+    /// Records the server that accepted the login.
     pub fn upstream(&mut self, addr: SocketAddr, pid: i32) {
         self.facts.upstream_addr = Some(addr);
         self.facts.upstream_pid = Some(pid);
     }
 
-    /// The key of a cancel is a right one.
+    /// Records that the key of a cancel is valid.
     pub fn right_cancel_key(&mut self) {
         self.facts.right_cancel_key = true;
     }
 
-    /// What was relayed.
+    /// Records the relayed bytes.
     pub fn carried(&mut self, to_server: u64, to_client: u64) {
         self.facts.to_server = to_server;
         self.facts.to_client = to_client;
     }
 
-    /// Closes the record.
+    /// Completes and writes the record.
     pub fn finish(mut self, outcome: SessionOutcome) {
         self.outcome = outcome;
     }
 }
 
 impl AuditRecord {
-    /// Whose connections it is counted with; `None` for what is recorded always: sessions, and what became of a person's
-    /// login after the server took it.
+    /// Budget that the record counts against. `None` for records that are always written: sessions, and
+    /// logins that ended after the server accepted them.
     fn key(&self) -> Option<RecordKey<'_>> {
         let source = self.client.ip().into();
         match (self.outcome.word, &self.facts.issuer, &self.facts.subject) {
@@ -209,7 +207,7 @@ impl Drop for AuditRecord {
         let is_verified = key.is_none_or(|key| key.is_verified());
         let (facts, outcome) = (&self.facts, &self.outcome);
         let duration_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        // Level and name of a tracing event are part of its code, so there have to be three.
+        // Level and name of a tracing event are static, so there are three.
         macro_rules! record {
             ($level:ident, $name:ident) => {
                 tracing::$level!(
@@ -254,7 +252,7 @@ impl Drop for AuditRecord {
             (false, true) => record!(info, VERIFIED),
         }
         if let Some(records) = self.noise.sum() {
-            tracing::info!(target: NOTICE, records, "audit records of failed connections were left out; metrics count them");
+            tracing::info!(target: NOTICE, records, "audit records of failed connections were suppressed; metrics count them");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! File of audit records: it grows at its end, and is opened again by its name when the configuration is reloaded, so
-//! that whoever rotates it only has to rename it and to reload.
+//! The audit file: append-only, and reopened by name at a reload, so that rotation consists of a rename and a
+//! reload.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -12,10 +12,10 @@ use nix::fcntl::OFlag;
 use super::log_queue::{AuditBlocked, LogQueue};
 use crate::config::WhenUnwritable;
 
-/// Permissions of a file that is not there yet; the umask takes from them.
+/// Mode of a new file, before the umask.
 const MODE: u32 = 0o640;
 
-/// Opens `path` to append to it. A pipe (FIFO) without a reader is an error and no wait.
+/// Opens `path` for appending. A pipe (FIFO) without a reader is an error, not a wait.
 pub(super) fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .append(true)
@@ -25,7 +25,7 @@ pub(super) fn open(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-/// Decision whether a login may go on although its audit record may be lost.
+/// Decides whether a login may continue although its audit record may be lost.
 #[derive(Clone, Debug)]
 pub struct AuditGate {
     queue: Arc<LogQueue>,
@@ -33,12 +33,12 @@ pub struct AuditGate {
 }
 
 impl AuditGate {
-    /// The rule `when_unwritable` for records that go to `queue`.
+    /// Applies `when_unwritable` to records in `queue`.
     pub(super) fn new(queue: Arc<LogQueue>, when_unwritable: WhenUnwritable) -> Self {
         Self { queue, when_unwritable }
     }
 
-    /// Lets a login pass, or says why records cannot be written.
+    /// Admits a login. The error is the reason why records cannot be written.
     pub fn admits(&self) -> Result<(), AuditBlocked> {
         match self.when_unwritable {
             WhenUnwritable::Continue => Ok(()),

@@ -1,4 +1,4 @@
-//! What is known of AWS when somebody asks for metrics: tries by how they ended, breakers, clocks, queues.
+//! AWS metrics, set at each scrape: STS attempts by outcome, breakers, clocks, cache, queues.
 
 use std::sync::atomic::Ordering;
 
@@ -7,43 +7,43 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-/// An STS endpoint's host, from the configuration.
+/// Label with an STS endpoint's host, from the configuration.
 type Host = [(&'static str, String); 1];
 
-/// A host, and a word from a closed list.
+/// Labels with a host and a word from a closed list.
 type HostAndOutcome = [(&'static str, String); 2];
 
-/// How things are when somebody asks.
+/// AWS state at a scrape.
 #[derive(Clone, Debug, Default)]
 pub struct AwsSnapshot {
-    /// The STS endpoints; several at one host are added up.
+    /// STS endpoints; several at one host are added up.
     pub sts: Vec<StsSnapshot>,
     /// Logins answered from the cache of role credentials.
     pub cache_hits: u64,
-    /// Entries of that cache.
+    /// Entries of the cache.
     pub cache_entries: u64,
-    /// Bytes that they count as.
+    /// Bytes of the cache that count toward its limit.
     pub cache_bytes: u64,
-    /// Role credentials that were forgotten because a server refused them.
+    /// Role credentials dropped because a server refused them.
     pub forgotten: u64,
-    /// Logins that wait for their turn at a cluster.
+    /// Logins waiting for their turn at a cluster.
     pub queued: usize,
 }
 
 /// One STS endpoint.
 #[derive(Clone, Debug)]
 pub struct StsSnapshot {
-    /// Its host.
+    /// Host of the endpoint.
     pub host: String,
-    /// Whether calls pause.
+    /// True while calls are paused.
     pub paused: bool,
-    /// Tries since the start, by how they ended.
+    /// Attempts since start, by outcome.
     pub tries: Vec<(&'static str, u64)>,
-    /// Seconds by which our clock is ahead.
+    /// Seconds by which the local clock is ahead.
     pub clock_ahead: i64,
 }
 
-/// The series.
+/// The AWS series.
 #[derive(Debug, Default)]
 pub(super) struct AwsMetrics {
     tries: Family<HostAndOutcome, Counter>,
@@ -58,26 +58,26 @@ pub(super) struct AwsMetrics {
 
 impl AwsMetrics {
     pub(super) fn register(&self, registry: &mut Registry) {
-        let help = "Tries to call STS and calls not made, by how they ended";
+        let help = "STS call attempts, including calls not made, by outcome";
         registry.register("sts_tries", help, self.tries.clone());
-        let help = "Whether calls to an STS endpoint pause, because the last ones have all failed";
+        let help = "1 while calls to an STS endpoint are paused because the last ones failed";
         registry.register("sts_paused", help, self.paused.clone());
-        let help = "Seconds by which this machine's clock is ahead of that of STS, by its last answer";
+        let help = "Seconds by which this machine's clock is ahead of the clock of STS, by its last answer";
         registry.register("sts_clock_ahead_seconds", help, self.clock_ahead.clone());
-        let help = "Logins whose role credentials were remembered";
+        let help = "Logins answered from the role credentials cache";
         registry.register("sts_cache_hits", help, self.cache_hits.clone());
-        let help = "Role credentials and refusals that are remembered";
+        let help = "Role credentials and refusals in the cache";
         registry.register("sts_cache_entries", help, self.cache_entries.clone());
-        let help = "Bytes that these count as; at most 64000000";
+        let help = "Bytes of the cache that count toward its limit of 64000000";
         registry.register("sts_cache_bytes", help, self.cache_bytes.clone());
-        let help = "Role credentials that were forgotten because a database refused them";
+        let help = "Role credentials dropped because a database refused them";
         registry.register("sts_credentials_forgotten", help, self.forgotten.clone());
-        let help = "Logins that wait for their turn at a cluster";
+        let help = "Logins waiting for their turn at a cluster";
         registry.register("logins_queued", help, self.queued.clone());
     }
 
     pub(super) fn set(&self, now: &AwsSnapshot) {
-        // A reload can take endpoints away.
+        // A reload can remove endpoints.
         self.tries.clear();
         self.paused.clear();
         self.clock_ahead.clear();

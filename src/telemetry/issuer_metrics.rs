@@ -1,4 +1,4 @@
-//! The state of each issuer's keys when somebody asks for metrics: their number and age, and the fetches.
+//! Metrics of the issuers' keys, set at each scrape: number, age, fetches.
 
 use std::time::Duration;
 
@@ -7,38 +7,38 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-/// An issuer's name, from the configuration.
+/// Label with an issuer's name, from the configuration.
 type Name = [(&'static str, String); 1];
 
-/// A name, and a word from a closed list.
+/// Labels with a name and a word from a closed list.
 type NameAndWord = [(&'static str, String); 2];
 
 type Seconds = Gauge<f64, std::sync::atomic::AtomicU64>;
 
-/// An issuer.
+/// State of an issuer.
 #[derive(Clone, Debug, Default)]
 pub struct IssuerSnapshot {
-    /// Its configured name.
+    /// Configured name.
     pub name: String,
     /// Keys in the set.
     pub keys: usize,
-    /// Keys in the set that are not used.
+    /// Skipped keys of the set.
     pub left_out: usize,
-    /// Time since the last good fetch, or since the start when there was none.
+    /// Time since the last good fetch, or since start if there was none.
     pub age: Duration,
-    /// Age from which its keys are no longer used.
+    /// Age at which the keys are no longer used.
     pub max_age: Duration,
-    /// True if its tokens can be verified.
+    /// True if the issuer's tokens can be verified.
     pub usable: bool,
-    /// Fetches, by how they ended: `good`, `failed`.
+    /// Fetches, by outcome: `good`, `failed`.
     pub fetches: [(&'static str, u64); 2],
-    /// Fetches that tokens asked for, by reason: `unknown_key`, `bad_signature`.
+    /// Fetches that tokens caused, by reason: `unknown_key`, `bad_signature`.
     pub refetches: [(&'static str, u64); 2],
-    /// Seconds by which our clock is ahead of that of the issuer; `None` before its first answer.
+    /// Seconds by which the local clock is ahead of the issuer's; `None` before its first answer.
     pub clock_ahead: Option<i64>,
 }
 
-/// The series.
+/// The issuer series.
 #[derive(Debug, Default)]
 pub(super) struct IssuerMetrics {
     usable: Family<Name, Gauge>,
@@ -53,26 +53,26 @@ pub(super) struct IssuerMetrics {
 
 impl IssuerMetrics {
     pub(super) fn register(&self, registry: &mut Registry) {
-        let help = "Whether an issuer's tokens can be verified";
+        let help = "1 if an issuer's tokens can be verified";
         registry.register("key_set_usable", help, self.usable.clone());
         registry.register("key_set_keys", "Keys of an issuer", self.keys.clone());
-        let help = "Keys that an issuer publishes and that are not used; the log names each with the reason";
+        let help = "Published keys of an issuer that are not used; the log names each with the reason";
         registry.register("key_set_left_out", help, self.left_out.clone());
-        let help = "Time since an issuer's keys were last fetched, or since the start if they never were";
+        let help = "Time since an issuer's keys were last fetched, or since start if never";
         registry.register("key_set_age_seconds", help, self.age.clone());
-        let help = "Age from which an issuer's keys are no longer used (issuer.jwks_max_stale)";
+        let help = "Age at which an issuer's keys are no longer used (issuer.jwks_max_stale)";
         registry.register("key_set_max_age_seconds", help, self.max_age.clone());
         let help = "Fetches of an issuer's keys, by outcome";
         registry.register("key_set_fetches", help, self.fetches.clone());
-        let help = "Fetches of an issuer's keys that tokens asked for, by reason";
+        let help = "Fetches of an issuer's keys that tokens caused, by reason";
         registry.register("key_set_refetches", help, self.refetches.clone());
-        let help = "Seconds by which this machine's clock is ahead of that of an issuer, by its last answer";
+        let help = "Seconds by which this machine's clock is ahead of an issuer's, by its last answer";
         registry.register("issuer_clock_ahead_seconds", help, self.clock_ahead.clone());
     }
 
     pub(super) fn set(&self, issuers: &[IssuerSnapshot]) {
         let whole = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
-        // A reload can take names away.
+        // A reload can remove names.
         self.usable.clear();
         self.keys.clear();
         self.left_out.clear();

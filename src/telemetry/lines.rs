@@ -1,4 +1,4 @@
-//! From an event of the code to a line of a queue: which events are written, in which shape, and in which class.
+//! Formatting of tracing events as lines of a queue: filter, format, and class.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -12,44 +12,45 @@ use tracing_subscriber::{EnvFilter, Layer, Registry, registry, reload};
 use super::log_queue::{LineKind, LogQueue};
 use crate::config::{LogFormat, LogLevel};
 
-/// The target of audit records; they are written at every level of logging, those of routine at `debug`.
+/// Target of audit records. Written at every log level; routine ones at `debug`.
 pub const AUDIT: &str = "audit";
 
-/// The target of reports about the log itself and of panics; they are written at every level of logging.
+/// Target of reports about the log itself and of panics. Written at every log level.
 pub(super) const NOTICE: &str = "pgpassport::log";
 
-/// The name of an event of the target [`AUDIT`] whose client's token was not verified.
+/// Name of audit events of clients without a verified token.
 pub(super) const UNVERIFIED: &str = "unverified audit record";
 
-/// The name of all other records.
+/// Name of other audit events.
 pub(super) const VERIFIED: &str = "audit record";
 
-/// The name of an event of the target [`AUDIT`] that tells what is missing among the records.
+/// Name of audit events that report lost records.
 pub(super) const AUDIT_GAP: &str = "audit gap";
 
-/// A subscriber of any type.
+/// A boxed subscriber.
 pub type AnySubscriber = Box<dyn tracing::Subscriber + Send + Sync>;
 
-/// The level of logging, to be changed.
+/// Handle to change the log level.
 pub(super) type LevelHandle = reload::Handle<EnvFilter, Registry>;
 
 type Filtered = Layered<reload::Layer<EnvFilter, Registry>, Registry>;
 
-/// Subscriber that makes lines for `log`, in `format`, and for `audit`, in JSON, where records have a queue of their own.
+/// Subscriber that writes lines to `log` in `format`, and to `audit` in JSON if records have a separate
+/// queue.
 pub(super) fn subscriber(
     (level, format, colour): (LogLevel, LogFormat, bool),
     log: &Arc<LogQueue>,
     audit: Option<&Arc<LogQueue>>,
 ) -> (AnySubscriber, LevelHandle) {
     let (filter, handle) = reload::Layer::new(filter(level));
-    // A failure to format or to write must not be printed: who prints it would wait for standard error, or panic.
+    // A failure to format or write must not be printed: that would wait for standard error, or panic.
     let lines = |queue: &Arc<LogQueue>, colour| {
         layer().log_internal_errors(false).with_ansi(colour).with_writer(LineMaker(Arc::clone(queue)))
     };
     let json = |queue, colour| {
         lines(queue, colour).json().flatten_event(true).with_current_span(false).with_span_list(false)
     };
-    // Nothing here has spans; those of other crates would be formatted for nothing.
+    // There are no spans here, and formatting those of other crates would be wasted.
     let is_apart = audit.is_some();
     let in_log = filter_fn(move |meta| !meta.is_span() && (!is_apart || meta.target() != AUDIT));
     let in_audit = filter_fn(|meta| !meta.is_span() && meta.target() == AUDIT);
@@ -61,7 +62,7 @@ pub(super) fn subscriber(
     (Box::new(registry().with(filter).with(layers)), handle)
 }
 
-/// Events of `level` and above.
+/// Filter for events of `level` and above.
 pub(super) fn filter(level: LogLevel) -> EnvFilter {
     let (ours, others, audit) = match level {
         LogLevel::Error => ("error", "error", "info"),
@@ -83,10 +84,10 @@ fn kind(meta: &Metadata<'_>) -> LineKind {
     }
 }
 
-/// Makes of each event a line of the queue.
+/// Writer factory that pushes each event as a line to the queue.
 struct LineMaker(Arc<LogQueue>);
 
-/// Takes one line.
+/// Writer of one line.
 struct LineWriter<'q> {
     queue: &'q LogQueue,
     kind: LineKind,

@@ -1,4 +1,4 @@
-//! Metrics of the log itself: lines that wait, lines that are lost, writes that fail.
+//! Metrics of the log itself: queued lines, lost lines, failed writes.
 
 use std::sync::atomic::Ordering;
 
@@ -9,25 +9,25 @@ use prometheus_client::registry::Registry;
 
 use super::log_queue::QueueStatus;
 
-/// A word from a closed list.
+/// Label with a word from a closed list.
 type Closed = [(&'static str, &'static str); 1];
 
-/// State of the log when metrics are asked for.
+/// State of the log at a scrape.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LogSnapshot {
-    /// Standard error.
+    /// Queue of standard error.
     pub log: QueueStatus,
-    /// Whether it can be written.
+    /// True if standard error can be written.
     pub log_writable: bool,
-    /// The file of audit records; nothing of it where they are lines of the log.
+    /// Queue of the audit file; empty if audit records are log lines.
     pub audit: QueueStatus,
-    /// Whether audit records can be written, wherever they go.
+    /// True if audit records can be written to their destination.
     pub audit_writable: bool,
-    /// Lines and audit records that were left out since the start, because there were too many of their kind.
+    /// Lines and audit records suppressed since start because of their rate.
     pub left_out: (u64, u64),
 }
 
-/// The series.
+/// The log series.
 #[derive(Debug, Default)]
 pub(super) struct LogMetrics {
     lost: Family<Closed, Counter>,
@@ -42,17 +42,17 @@ pub(super) struct LogMetrics {
 impl LogMetrics {
     pub(super) fn register(&self, registry: &mut Registry) {
         self.set(&LogSnapshot::default());
-        let help = "Log lines and audit records lost, because they could not be written in time";
+        let help = "Log lines and audit records lost because they could not be written in time";
         registry.register("log_lines_lost", help, self.lost.clone());
-        let help = "Log lines and audit records left out, because strangers caused too many of their kind";
+        let help = "Log lines and audit records suppressed because clients caused too many of their kind";
         registry.register("log_lines_left_out", help, self.left_out.clone());
-        let help = "Failed writes of the log; a line that fails is tried again";
+        let help = "Failed writes of the log; a failed line is retried";
         registry.register("log_write_errors", help, self.failed_writes.clone());
-        let help = "Panics of a thread that writes the log; it went on after each";
+        let help = "Panics of a thread that writes the log; it continued after each";
         registry.register("log_writer_panics", help, self.writer_panics.clone());
-        registry.register("log_queue_lines", "Log lines that wait to be written", self.lines.clone());
-        registry.register("log_queue_bytes", "Bytes of log lines that wait", self.bytes.clone());
-        let help = "Whether the log can be written: the last write succeeded, and none is stalled";
+        registry.register("log_queue_lines", "Log lines waiting to be written", self.lines.clone());
+        registry.register("log_queue_bytes", "Bytes of waiting log lines", self.bytes.clone());
+        let help = "1 if the log can be written: the last write succeeded and none is stalled";
         registry.register("log_writable", help, self.writable.clone());
     }
 

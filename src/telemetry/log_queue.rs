@@ -1,5 +1,5 @@
-//! Bounded queue between the code that logs and the one thread that writes. A push copies the line and returns: it
-//! never waits, never fails and never panics. What has no room is counted.
+//! Bounded queue between logging code and the writer thread. A push copies the line and returns; it never
+//! waits, fails or panics. Lines without room are counted as lost.
 
 use std::io;
 use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
@@ -8,19 +8,20 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
-/// Longest time that a line may be under way to the destination before the destination counts as stalled.
+/// Longest time for one write before the destination counts as stalled.
 pub const STALL_LIMIT: Duration = Duration::from_secs(5);
 
-/// Entries of the channel beyond the lines: requests to flush and to change the destination.
+/// Channel entries in addition to lines: requests to flush and to change the destination.
 const CONTROL_ENTRIES: usize = 16;
 
-/// `last_error` when no write has failed since the last one that succeeded.
+/// Value of `last_error` if the last write succeeded.
 const NO_ERROR: i32 = 0;
 
-/// `last_error` of an error without a number of the operating system.
+/// Value of `last_error` for an error without an operating system number.
 const OTHER_ERROR: i32 = -1;
 
-/// Class of a line. Each class has a share of the queue of its own, so that a flood of one displaces no other.
+/// Class of a line. Each class has its own share of the queue, so that a flood of one does not displace
+/// others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LineKind {
     /// Ordinary log line.
@@ -29,14 +30,14 @@ pub enum LineKind {
     Audit,
     /// Audit record of a client whose token was not verified.
     UnverifiedAudit,
-    /// Report about the log itself, message of a panic, or last words of the process.
+    /// Report about the log itself, panic message, or last message of the process.
     Notice,
 }
 
 impl LineKind {
     const ALL: [Self; 4] = [Self::Ordinary, Self::Audit, Self::UnverifiedAudit, Self::Notice];
 
-    /// Largest number of lines and of bytes of this class in the queue.
+    /// Most lines and most bytes of this class in the queue.
     pub const fn bounds(self) -> (usize, usize) {
         match self {
             Self::Ordinary => (4_096, 1024 * 1024),
@@ -46,23 +47,23 @@ impl LineKind {
         }
     }
 
-    /// Whether it is an audit record.
+    /// True for audit records.
     pub fn is_audit(self) -> bool {
         matches!(self, Self::Audit | Self::UnverifiedAudit)
     }
 }
 
-/// Room that an audit record is sure to find in a queue that is not full; records have about 1 KiB, and their fields
+/// Space reserved for an audit record in a queue that is not full. Records have about 1 KiB, and their fields
 /// are cut.
 const AUDIT_RESERVE: usize = 16 * 1024;
 
-/// What is said to the writer.
+/// Entry of the channel.
 pub(super) enum QueueEntry {
-    /// To be written.
+    /// A line to write.
     Line(LogLine),
-    /// To be answered when everything before it is written.
+    /// Request to answer when all earlier entries are written.
     Flush(SyncSender<()>),
-    /// There is another destination.
+    /// Notice of a new destination.
     Replaced,
 }
 
@@ -72,14 +73,14 @@ pub(super) struct LogLine {
     pub(super) bytes: Box<[u8]>,
 }
 
-/// Sending side of the queue. The writer ends when the last one is dropped.
+/// Sending side of the queue. The writer ends when the last sender is dropped.
 #[derive(Debug)]
 pub struct LogQueue {
     entries: SyncSender<QueueEntry>,
     state: Arc<QueueState>,
 }
 
-/// Counts of one class.
+/// Counters of one class.
 #[derive(Debug, Default)]
 struct ClassCounts {
     lines: AtomicUsize,
@@ -87,59 +88,59 @@ struct ClassCounts {
     lost: AtomicU64,
 }
 
-/// Counts and state, shared by both sides.
+/// Counters and state shared by both sides.
 pub(super) struct QueueState {
     started: Instant,
     shares: [ClassCounts; LineKind::ALL.len()],
     failed_writes: AtomicU64,
     /// Number of the last write's error, [`OTHER_ERROR`] or [`NO_ERROR`].
     last_error: AtomicI32,
-    /// Milliseconds since `started` at the last progress with the line under way; 0 when none is.
+    /// Milliseconds from `started` to the last progress of the current write; 0 without one.
     progress: AtomicU64,
     writer_panics: AtomicU64,
-    /// Where to write from now on.
+    /// New destination, if any.
     replacement: Mutex<Option<Box<dyn io::Write + Send>>>,
     writer: OnceLock<Thread>,
 }
 
-/// State of a queue at one moment.
+/// Snapshot of a queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct QueueStatus {
-    /// Lines that wait.
+    /// Waiting lines.
     pub lines: usize,
-    /// Their bytes.
+    /// Bytes of waiting lines.
     pub bytes: usize,
-    /// Ordinary lines and notices lost since the start, for want of room.
+    /// Ordinary lines and notices lost since start because the queue was full.
     pub lost_lines: u64,
-    /// Audit records lost since the start, for want of room.
+    /// Audit records lost since start because the queue was full.
     pub lost_records: u64,
-    /// Writes that have failed since the start; a line that fails is tried again.
+    /// Failed writes since start; a failed line is retried.
     pub failed_writes: u64,
-    /// Panics of the writer, which went on after each.
+    /// Panics of the writer, which continued after each.
     pub writer_panics: u64,
 }
 
-/// Why audit records cannot be written.
+/// Reason why audit records cannot be written.
 #[derive(Debug, thiserror::Error)]
 pub enum AuditBlocked {
     /// The last write failed.
     #[error("the last write failed: {0}")]
     Failed(io::Error),
-    /// A line has been under way for longer than [`STALL_LIMIT`].
+    /// A write has taken longer than [`STALL_LIMIT`].
     #[error("the reader or the disk is stalled: a write takes longer than {} s", STALL_LIMIT.as_secs())]
     Stalled,
-    /// The share of audit records is used up.
-    #[error("{0} audit records wait to be written, and there is no room for more")]
+    /// The share of audit records is full.
+    #[error("the queue is full with {0} audit records")]
     Full(usize),
 }
 
 impl LogQueue {
-    /// Both sides' common state and the sending side; `entries` leads to the writer.
+    /// Shared state and sending side. The writer receives from `entries`.
     pub(super) fn new(entries: SyncSender<QueueEntry>) -> Self {
         Self { entries, state: Arc::default() }
     }
 
-    /// Capacity of the channel: with it a line that has found room in its share finds a place.
+    /// Capacity of the channel. Suffices for every line that has room in its share.
     pub(super) fn capacity() -> usize {
         LineKind::ALL.iter().map(|kind| kind.bounds().0).sum::<usize>() + CONTROL_ENTRIES
     }
@@ -148,7 +149,7 @@ impl LogQueue {
         &self.state
     }
 
-    /// Takes a line, or counts it as lost.
+    /// Queues a line, or counts it as lost.
     pub fn push(&self, kind: LineKind, line: &[u8]) {
         let share = self.state.share(kind);
         if !share.reserve(kind, line.len()) {
@@ -163,25 +164,25 @@ impl LogQueue {
         }
     }
 
-    /// Asks for an answer when everything that waits now is written; `None` when not even that can be asked.
+    /// Requests a notification when all waiting lines are written; `None` if the request cannot be queued.
     pub(super) fn ask_to_flush(&self) -> Option<std::sync::mpsc::Receiver<()>> {
         let (done, flushed) = std::sync::mpsc::sync_channel(1);
         self.entries.try_send(QueueEntry::Flush(done)).ok()?;
         Some(flushed)
     }
 
-    /// Lines that wait, and all that come, are written to `destination`.
+    /// Writes waiting and future lines to `destination`.
     pub fn redirect(&self, destination: Box<dyn io::Write + Send>) {
         *self.state.replacement.lock().unwrap_or_else(PoisonError::into_inner) = Some(destination);
-        // A writer that waits for lines is told; one that waits after a failure is woken. Neither has to be: the
-        // destination is looked for before each try.
+        // Wakes a writer that waits for lines or pauses after a failure. Neither is required, because it
+        // checks for a new destination before each attempt.
         let _ = self.entries.try_send(QueueEntry::Replaced);
         if let Some(writer) = self.state.writer.get() {
             writer.unpark();
         }
     }
 
-    /// Whether lines can be written: the last write succeeded, and none is stalled.
+    /// Checks that lines can be written: the last write succeeded and none is stalled.
     pub fn writable(&self) -> Result<(), AuditBlocked> {
         match self.state.last_error() {
             Some(error) => Err(AuditBlocked::Failed(error)),
@@ -190,7 +191,7 @@ impl LogQueue {
         }
     }
 
-    /// As [`LogQueue::writable`]; and there is room for audit records.
+    /// Like [`LogQueue::writable`], and checks for room for audit records.
     pub fn audit_writable(&self) -> Result<(), AuditBlocked> {
         self.writable()?;
         let share = self.state.share(LineKind::Audit);
@@ -202,7 +203,7 @@ impl LogQueue {
         Ok(())
     }
 
-    /// Counts and depth.
+    /// Counters and depth.
     pub fn status(&self) -> QueueStatus {
         self.state.status()
     }
@@ -251,37 +252,37 @@ impl QueueState {
         status
     }
 
-    /// The writer's thread, to be woken.
+    /// Registers the writer's thread, to be woken.
     pub(super) fn writer_is(&self, thread: Thread) {
         let _ = self.writer.set(thread); // set once, by the one writer
     }
 
-    /// The new destination, if there is one.
+    /// The new destination, if any.
     pub(super) fn take_replacement(&self) -> Option<Box<dyn io::Write + Send>> {
         self.replacement.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// A line is under way, or has made progress.
+    /// Records that a write begins or has made progress.
     pub(super) fn progressed(&self) {
         let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.progress.store(now.max(1), Ordering::Relaxed);
     }
 
-    /// The line has left the queue.
+    /// Records that the line was written.
     pub(super) fn written(&self, line: &LogLine) {
         self.last_error.store(NO_ERROR, Ordering::Relaxed);
         self.progress.store(0, Ordering::Relaxed);
         self.share(line.kind).release(line.bytes.len());
     }
 
-    /// Counts a failed write; `true` when the one before it succeeded.
+    /// Counts a failed write. Returns true if the previous one succeeded.
     pub(super) fn write_failed(&self, error: &io::Error) -> bool {
         self.failed_writes.fetch_add(1, Ordering::Relaxed);
         let number = error.raw_os_error().unwrap_or(OTHER_ERROR);
         self.last_error.swap(number, Ordering::Relaxed) == NO_ERROR
     }
 
-    /// The line is given up.
+    /// Counts the line as lost.
     pub(super) fn lose(&self, line: &LogLine) {
         let share = self.share(line.kind);
         share.release(line.bytes.len());

@@ -1,5 +1,6 @@
-//! The thread that writes: it owns the destination, and it alone waits when a reader stalls or a disk is full. A line
-//! whose write fails is kept and tried again; what comes meanwhile waits in the queue or is counted as lost.
+//! The writer thread. It owns the destination and is the only thread that waits if a reader stalls or a disk
+//! is full. A line whose write fails is kept and retried; later lines wait in the queue or are counted as
+//! lost.
 
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,25 +15,25 @@ use super::log_queue::{LogLine, LogQueue, QueueEntry, QueueState, QueueStatus};
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// Pause when a destination that never blocks (`O_NONBLOCK`) has no room.
+/// Pause if a nonblocking destination (`O_NONBLOCK`) is full.
 const NO_ROOM_PAUSE: Duration = Duration::from_millis(10);
 
-/// Reports of missed lines are at least this far apart.
+/// Least time between reports of lost lines.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 
-/// Reports that writes fail are at least this far apart, when they fail and succeed in turn.
+/// Least time between reports of failing writes, if they fail and succeed in turn.
 const FAILING_EVERY: Duration = Duration::from_secs(10);
 
-/// Change that an operator should read about.
+/// A change to report to operators.
 #[derive(Debug)]
 pub(super) enum WriterReport {
     /// Writes fail from now on.
     Failing(io::Error),
-    /// Writing works, and since the last report this was missed.
+    /// Writes succeed again. Holds the losses since the last report.
     Missed(MissedLines),
 }
 
-/// Lines and writes that failed between two reports.
+/// Lost lines and failed writes between two reports.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct MissedLines {
     pub(super) lines: u64,
@@ -50,10 +51,10 @@ impl MissedLines {
     }
 }
 
-/// Takes reports in the writer's thread; must not wait for the queue.
+/// Receiver of reports, called on the writer's thread. Must not wait for the queue.
 pub(super) type Reporter = Box<dyn Fn(WriterReport) + Send>;
 
-/// Starts a thread that writes what is pushed to `destination`. It ends when the queue is dropped.
+/// Starts a thread that writes queued lines to `destination`. The thread ends when the queue is dropped.
 pub(super) fn start(
     name: &str,
     destination: Box<dyn Write + Send>,
@@ -67,14 +68,14 @@ pub(super) fn start(
         state,
         destination,
         reporter,
-        told: QueueStatus::default(),
-        told_at: None,
+        reported: QueueStatus::default(),
+        reported_at: None,
         failing_told_at: None,
         within_line: false,
     };
     thread::Builder::new().name(name.to_owned()).spawn(move || {
         writer.state.writer_is(thread::current());
-        // A panic costs the line that was under way, and nothing else.
+        // A panic loses only the current line.
         while catch_unwind(AssertUnwindSafe(|| writer.run())).is_err() {
             writer.state.writer_panicked();
         }
@@ -82,12 +83,12 @@ pub(super) fn start(
     Ok(queue)
 }
 
-/// Waits until all that waits in `queues` is written, but not beyond `limit`.
+/// Waits until all lines in `queues` are written, at most for `limit`.
 pub(super) fn flush<'q>(queues: impl IntoIterator<Item = &'q LogQueue>, limit: Duration) {
-    let due = Instant::now() + limit;
-    let asked: Vec<_> = queues.into_iter().filter_map(LogQueue::ask_to_flush).collect();
-    for flushed in asked {
-        let _ = flushed.recv_timeout(due.saturating_duration_since(Instant::now())); // the limit is the point
+    let deadline = Instant::now() + limit;
+    let requests: Vec<_> = queues.into_iter().filter_map(LogQueue::ask_to_flush).collect();
+    for flushed in requests {
+        let _ = flushed.recv_timeout(deadline.saturating_duration_since(Instant::now())); // the limit bounds the wait
     }
 }
 
@@ -97,10 +98,10 @@ struct LogWriter {
     destination: Box<dyn Write + Send>,
     reporter: Reporter,
     /// State at the last report.
-    told: QueueStatus,
-    told_at: Option<Instant>,
+    reported: QueueStatus,
+    reported_at: Option<Instant>,
     failing_told_at: Option<Instant>,
-    /// Whether the destination ends in the middle of a line that was given up.
+    /// True if the destination ends within a line that was abandoned.
     within_line: bool,
 }
 
@@ -114,7 +115,7 @@ impl LogWriter {
             };
             match entry {
                 Ok(QueueEntry::Line(line)) => {
-                    let line = UnderWay { line, state: Arc::clone(&self.state), written: false };
+                    let line = LineInProgress { line, state: Arc::clone(&self.state), written: false };
                     self.write(line);
                 }
                 Ok(QueueEntry::Flush(done)) => {
@@ -129,12 +130,12 @@ impl LogWriter {
         }
     }
 
-    /// Writes the line, however often it has to be tried.
-    fn write(&mut self, mut line: UnderWay) {
+    /// Writes the line, with retries.
+    fn write(&mut self, mut line: LineInProgress) {
         self.state.progressed();
         let (mut done, mut pause) = (0, FIRST_PAUSE);
         if self.within_line {
-            // What a panic has cut off must not run into this line.
+            // A line that a panic interrupted must not run into this one.
             self.within_line = self.destination.write(b"\n").is_err();
         }
         while let Some(rest) = line.line.bytes.get(done..).filter(|rest| !rest.is_empty()) {
@@ -184,30 +185,30 @@ impl LogWriter {
     }
 
     fn missed(&self) -> MissedLines {
-        MissedLines::between(&self.told, &self.state.status())
+        MissedLines::between(&self.reported, &self.state.status())
     }
 
-    /// Says what was missed, now that a line has been written; not for each line of a flood.
+    /// Reports losses after a line was written; rate-limited for floods.
     fn report_missed(&mut self) {
         let now = self.state.status();
-        let missed = MissedLines::between(&self.told, &now);
-        let too_early = self.told_at.is_some_and(|at| at.elapsed() < REPORT_EVERY);
+        let missed = MissedLines::between(&self.reported, &now);
+        let too_early = self.reported_at.is_some_and(|at| at.elapsed() < REPORT_EVERY);
         if missed == MissedLines::default() || too_early {
             return;
         }
-        (self.told, self.told_at) = (now, Some(Instant::now()));
+        (self.reported, self.reported_at) = (now, Some(Instant::now()));
         (self.reporter)(WriterReport::Missed(missed));
     }
 }
 
-/// A line that has left the channel; it is counted as lost when a panic takes it.
-struct UnderWay {
+/// A line taken from the channel. Counted as lost if a panic drops it.
+struct LineInProgress {
     line: LogLine,
     state: Arc<QueueState>,
     written: bool,
 }
 
-impl Drop for UnderWay {
+impl Drop for LineInProgress {
     fn drop(&mut self) {
         if self.written {
             self.state.written(&self.line);

@@ -1,4 +1,4 @@
-//! The running log: lines to standard error, audit records among them or to a file of their own, and the end of both.
+//! The log: lines to standard error, audit records among them or in their own file, level, and flush.
 
 use std::fmt;
 use std::fs::File;
@@ -20,13 +20,13 @@ use super::noise::NoiseLimiter;
 use super::panics;
 use crate::config::{AuditSettings, LogLevel, LogSettings, WhenUnwritable};
 
-/// Longest time that the end of the process waits for lines to be written.
+/// Longest wait at the end of the process for lines to be written.
 pub const FLUSH_LIMIT: Duration = Duration::from_secs(1);
 
-/// Most bytes that a pipe with room takes at once (`PIPE_BUF`, `pipe(7)`).
+/// Most bytes that a writable pipe takes atomically (`PIPE_BUF`, `pipe(7)`).
 const MAX_UNCUT: usize = 4_096;
 
-/// The running log: its level, its queues, its end.
+/// Handle of the running log: level, queues, flush.
 #[derive(Clone)]
 pub struct LogControl {
     level: LevelHandle,
@@ -35,17 +35,17 @@ pub struct LogControl {
     noise: Arc<NoiseLimiter>,
 }
 
-/// The file of audit records.
+/// The audit file.
 #[derive(Clone)]
 struct AuditFile {
     path: PathBuf,
     queue: Arc<LogQueue>,
 }
 
-/// Why the log cannot be started.
+/// Reason why the log cannot be started.
 #[derive(Debug, thiserror::Error)]
 pub enum LogStartError {
-    /// The system gives no thread.
+    /// The system allows no thread.
     #[error("the log cannot be started: {0}")]
     Thread(io::Error),
     /// The file of audit records.
@@ -53,7 +53,7 @@ pub enum LogStartError {
     AuditFile(#[from] AuditFileError),
 }
 
-/// The file of audit records cannot be opened.
+/// The audit file cannot be opened.
 #[derive(Debug, thiserror::Error)]
 #[error("audit.to: {}: {error}", .path.display())]
 pub struct AuditFileError {
@@ -62,7 +62,7 @@ pub struct AuditFileError {
 }
 
 impl LogControl {
-    /// Counts and state for metrics.
+    /// Counters and state for metrics.
     pub fn snapshot(&self) -> LogSnapshot {
         LogSnapshot {
             log: self.log.status(),
@@ -73,24 +73,24 @@ impl LogControl {
         }
     }
 
-    /// Rates of lines that strangers can cause.
+    /// Rate limiter of lines that clients can cause.
     pub fn noise(&self) -> Arc<NoiseLimiter> {
         Arc::clone(&self.noise)
     }
 
-    /// Writes lines of this level and above from now on.
+    /// Changes the log level.
     pub fn set_level(&self, level: LogLevel) {
         if let Err(error) = self.level.reload(filter(level)) {
             tracing::debug!(%error, "the level of logging cannot be changed"); // the subscriber is gone
         }
     }
 
-    /// The rule for logins while audit records cannot be written.
+    /// Gate for logins while audit records cannot be written.
     pub fn audit_gate(&self, when_unwritable: WhenUnwritable) -> AuditGate {
         AuditGate::new(Arc::clone(self.records()), when_unwritable)
     }
 
-    /// Opens the file of audit records by its name, if they have one.
+    /// Opens the audit file by name, if one is configured.
     pub fn open_audit_file(&self) -> Result<Option<File>, AuditFileError> {
         self.audit.as_ref().map(|audit| open(&audit.path)).transpose()
     }
@@ -102,7 +102,7 @@ impl LogControl {
         }
     }
 
-    /// Writes `text` as it is.
+    /// Writes `text` unchanged.
     pub fn say(&self, text: &str) {
         say(&self.log, text);
     }
@@ -113,7 +113,7 @@ impl LogControl {
         log_writer::flush([&*self.log].into_iter().chain(audit), FLUSH_LIMIT);
     }
 
-    /// The queue of audit records.
+    /// Queue of audit records.
     fn records(&self) -> &Arc<LogQueue> {
         self.audit.as_ref().map_or(&self.log, |audit| &audit.queue)
     }
@@ -137,7 +137,7 @@ impl fmt::Debug for LogControl {
     }
 }
 
-/// Sends log lines and messages of panics to standard error, and audit records to where they belong, from here on. The
+/// Starts logging: log lines and panic messages to standard error, audit records to their destination. The
 /// first call in a process wins.
 pub fn start(settings: &LogSettings, audit: &AuditSettings) -> Result<LogControl, LogStartError> {
     let colour = io::stderr().is_terminal();
@@ -146,21 +146,21 @@ pub fn start(settings: &LogSettings, audit: &AuditSettings) -> Result<LogControl
     let _ = tracing::subscriber::set_global_default(subscriber);
     panics::report_to_log(control.noise());
     if control.audit.is_some() {
-        // Also the first try to write: a file that cannot be written is known before the first login.
-        tracing::info!(target: AUDIT, version = env!("CARGO_PKG_VERSION"), "audit records begin");
+        // Also the first write, so that an unwritable file is detected before the first login.
+        tracing::info!(target: AUDIT, version = env!("CARGO_PKG_VERSION"), "audit log started");
     }
     Ok(control)
 }
 
-/// Writes `text` to standard error as [`start`] would, for a service that cannot start: a reader that has stalled does
-/// not keep the process, and one that has gone does not kill it.
+/// Writes `text` to standard error like [`start`], for a service that cannot start. A stalled reader does not
+/// delay the process, and a closed one does not kill it.
 pub fn last_words(text: &str) {
     match log_writer::start("log-writer", stderr(), Box::new(drop)) {
         Ok(queue) => {
             say(&queue, text);
             log_writer::flush([&*queue], FLUSH_LIMIT);
         }
-        // The system gives no thread that could wait for a reader.
+        // The system allows no thread that could wait for a reader.
         Err(_) if takes_a_line(&io::stderr()) => {
             let line = format!("{}\n", text.trim_end());
             let _ = stderr().write_all(line.as_bytes().get(..MAX_UNCUT).unwrap_or(line.as_bytes()));
@@ -173,14 +173,14 @@ fn say(queue: &LogQueue, text: &str) {
     queue.push(LineKind::Notice, format!("{}\n", text.trim_end()).as_bytes());
 }
 
-/// Whether a write of at most [`MAX_UNCUT`] bytes would not wait.
+/// True if a write of at most [`MAX_UNCUT`] bytes would not block.
 fn takes_a_line(to: &impl AsFd) -> bool {
     let mut polled = PollFd::new(to.as_fd(), PollFlags::POLLOUT);
     let asked = poll(std::slice::from_mut(&mut polled), PollTimeout::ZERO);
     asked.is_ok() && polled.revents().is_some_and(|now| now.contains(PollFlags::POLLOUT))
 }
 
-/// Standard error without the lock that all others who write there would wait for.
+/// Standard error without the lock of the standard library, on which other writers would wait.
 fn stderr() -> Box<dyn Write + Send> {
     match io::stderr().as_fd().try_clone_to_owned() {
         Ok(fd) => Box::new(File::from(fd)),
@@ -188,7 +188,7 @@ fn stderr() -> Box<dyn Write + Send> {
     }
 }
 
-/// The subscriber and the control behind [`start`], with a destination of the caller's choice for log lines.
+/// Subscriber and control of [`start`], with another destination for log lines.
 pub fn build(
     settings: &LogSettings,
     audit: &AuditSettings,
@@ -203,29 +203,29 @@ pub fn build(
     Ok((subscriber, LogControl { level, log, audit, noise: Arc::default() }))
 }
 
-/// Reports on the log's own queue; they wait there until writing works again.
+/// Reports to the log's own queue, where they wait until writing works again.
 fn report(report: WriterReport) {
     match report {
         WriterReport::Failing(error) => {
-            tracing::warn!(target: NOTICE, %error, "the log cannot be written; lines wait for it");
+            tracing::warn!(target: NOTICE, %error, "the log cannot be written; lines are queued");
         }
         WriterReport::Missed(missed) => tracing::warn!(
             target: NOTICE,
             lost_lines = missed.lines,
             lost_audit_records = missed.records,
             failed_writes = missed.failed_writes,
-            "the log can be written again; what is lost came after the lines above"
+            "the log can be written again; lines after the ones above were lost"
         ),
     }
 }
 
-/// Reports on the queue of audit records: in the log, and records that are lost among the records too.
+/// Reports on the audit queue: to the log, and lost records also to the audit destination.
 fn report_audit(report: WriterReport) {
     match report {
         WriterReport::Failing(error) => tracing::error!(
             target: NOTICE,
             %error,
-            "audit records cannot be written; they wait, and audit.when_unwritable says what becomes of logins"
+            "audit records cannot be written and are queued; audit.when_unwritable decides about logins"
         ),
         WriterReport::Missed(missed) => {
             tracing::warn!(
@@ -236,7 +236,7 @@ fn report_audit(report: WriterReport) {
             );
             if missed.records > 0 {
                 let lost_audit_records = missed.records;
-                tracing::warn!(name: AUDIT_GAP, target: AUDIT, lost_audit_records, "audit records are lost");
+                tracing::warn!(name: AUDIT_GAP, target: AUDIT, lost_audit_records, "audit records were lost");
             }
         }
     }

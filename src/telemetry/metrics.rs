@@ -1,6 +1,6 @@
-//! What is counted, in the text that Prometheus reads. Labels take their values from closed lists and from names of
-//! the configuration; nothing a client sends, no user, subject, database or address becomes one. Every series is
-//! there from the start, so that the first event is a step from 0 to 1 and not an absence.
+//! Metrics in the text format of Prometheus. Label values come from closed lists and from names in the
+//! configuration; no client-provided value, user, subject, database or address becomes a label. Every series
+//! exists from the start, so that a first event is a step from 0 to 1.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -23,11 +23,11 @@ use super::task_metrics::TaskMetrics;
 use crate::net::resolver::ResolverStatus;
 use crate::supervisor::TaskStatus;
 
-/// How connections end: [`SessionOutcome::word`].
+/// Outcomes of connections: [`SessionOutcome::word`].
 const OUTCOMES: [&str; 9] =
     ["session", "refused", "cancel", "no_token", "discovery", "dropped", "health_check", "lost", "aborted"];
 
-/// Where logins are refused: the words of `refusal::Stage`.
+/// Stages that refuse logins: the words of `refusal::Stage`.
 const STAGES: [&str; 13] = [
     "startup",
     "token",
@@ -44,7 +44,7 @@ const STAGES: [&str; 13] = [
     "session",
 ];
 
-/// How sessions end: [`SessionOutcome::end`] of a session.
+/// Ends of sessions: [`SessionOutcome::end`] of a session.
 const ENDS: [&str; 11] = [
     "client_left",
     "client_lost",
@@ -59,7 +59,7 @@ const ENDS: [&str; 11] = [
     "stopped",
 ];
 
-/// Why connections are dropped: [`SessionOutcome::end`] of one that never spoke PostgreSQL.
+/// Reasons of dropped connections: [`SessionOutcome::end`] of a connection that never spoke PostgreSQL.
 const DROPPED: [&str; 12] = [
     "silent",
     "proxy_header",
@@ -75,13 +75,13 @@ const DROPPED: [&str; 12] = [
     "io",
 ];
 
-/// What becomes of cancels: [`SessionOutcome::end`] of a cancel.
+/// Results of cancels: [`SessionOutcome::end`] of a cancel.
 const CANCELS: [&str; 3] = ["forwarded", "ignored", "failed"];
 
-/// Steps from the database's name to a session on it, in their order.
+/// Steps from DNS lookup to a session on the database, in order.
 const UPSTREAM_STEPS: [&str; 4] = ["name", "tcp", "tls", "login"];
 
-/// Upper bounds of the classes of [`UPSTREAM_STEPS`]' durations, in seconds.
+/// Upper bounds of the duration buckets of [`UPSTREAM_STEPS`], in seconds.
 const STEP_BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
 
 const APPLIED: [(&str, &str); 1] = [("outcome", "applied")];
@@ -95,7 +95,7 @@ type Closed = [(&'static str, &'static str); 1];
 /// One label with a name from the configuration.
 type Named = [(&'static str, String); 1];
 
-/// The program writes here and never reads.
+/// The process's metrics. Write-only for the rest of the program.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
@@ -114,7 +114,7 @@ pub struct Metrics {
     now: Mutex<ScrapedGauges>,
 }
 
-/// What is looked up when somebody asks.
+/// Gauges that are set at each scrape.
 #[derive(Debug, Default)]
 struct ScrapedGauges {
     active: Gauge,
@@ -131,30 +131,30 @@ struct ScrapedGauges {
     log: LogMetrics,
 }
 
-/// How things are when somebody asks.
+/// State of the process at a scrape.
 #[derive(Debug, Default)]
 pub struct MetricsSnapshot {
-    /// Sessions that have been welcomed.
+    /// Welcomed sessions.
     pub active: usize,
-    /// Connections that have a seat and no session yet.
+    /// Connections with a permit and without a session.
     pub waiting: usize,
     /// `limits.max_client_conn`
     pub max_clients: usize,
-    /// Whether new clients should come.
+    /// True if new clients are accepted.
     pub ready: bool,
     /// The issuers.
     pub issuers: Vec<IssuerSnapshot>,
-    /// Of each listener: its configured name, and when its certificate expires, in seconds since 1970.
+    /// Name and certificate expiry (seconds since 1970) of each listener.
     pub certificates: Vec<(String, i64)>,
-    /// STS and what waits for AWS.
+    /// STS, its cache, and login queues.
     pub aws: AwsSnapshot,
-    /// The warm pool.
+    /// The connection pool.
     pub pool: PoolSnapshot,
     /// DNS.
     pub resolver: ResolverStatus,
-    /// The tasks that live as long as the process.
+    /// Supervised tasks.
     pub tasks: Vec<TaskStatus>,
-    /// Threads of the process.
+    /// Number of threads of the process.
     pub threads: usize,
     /// The log.
     pub log: LogSnapshot,
@@ -167,7 +167,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// All counts at zero.
+    /// All counters at zero.
     pub fn new() -> Self {
         let mut metrics = Self {
             registry: Registry::with_prefix("pgpassport"),
@@ -197,32 +197,32 @@ impl Metrics {
         let registry = &mut self.registry;
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "Version of pgpassport", build);
-        registry.register("connections", "Connections that have ended, by outcome", self.connections.clone());
+        registry.register("connections", "Ended connections, by outcome", self.connections.clone());
         registry.register("logins_refused", "Refused logins, by the step that refused", self.refused.clone());
-        registry.register("sessions_ended", "Sessions that have ended, by reason", self.ended.clone());
+        registry.register("sessions_ended", "Ended sessions, by reason", self.ended.clone());
         let help = "Connections that never spoke PostgreSQL, by reason";
         registry.register("connections_dropped", help, self.dropped.clone());
         registry.register("cancels", "Cancel requests, by outcome", self.cancels.clone());
-        let help = "Durations of the steps to a new session on a database: name, tcp, tls, login";
+        let help = "Durations of the steps to a new database session: name, tcp, tls, login";
         registry.register("upstream_step_seconds", help, self.upstream_steps.clone());
         let help = "Bytes of ended sessions, by direction";
         registry.register("relayed_bytes", help, self.bytes.clone());
-        let help = "Connections closed without a word, because even refusals had reached their limit";
+        let help = "Connections closed without a refusal because the limit of refusals was reached";
         registry.register("closed_unheard", help, self.unheard.clone());
-        let help = "Connections without a good token that have made room for others";
+        let help = "Unauthenticated connections evicted for newer ones";
         registry.register("logins_evicted", help, self.logins_evicted.clone());
-        let help = "Failures to accept a connection, for example for want of file descriptors";
+        let help = "Failures to accept a connection, for example because file descriptors ran out";
         registry.register("accept_errors", help, self.accept_errors.clone());
         registry.register("reloads", "Reloads of the configuration, by outcome", self.reloads.clone());
-        let help = "Whether the last reload was applied; 1 before the first";
+        let help = "1 if the last reload was applied, also before the first";
         registry.register("config_last_reload_successful", help, self.reload_ok.clone());
         let now = self.now.get_mut().unwrap_or_else(PoisonError::into_inner);
         registry.register("cl_active", "Sessions", now.active.clone());
-        registry.register("cl_waiting", "Connections that are not sessions yet", now.waiting.clone());
+        registry.register("cl_waiting", "Connections that are not yet sessions", now.waiting.clone());
         registry.register("max_client_conn", "limits.max_client_conn", now.max_clients.clone());
-        registry.register("ready", "Whether /readyz says yes", now.ready.clone());
+        registry.register("ready", "1 if /readyz answers 200", now.ready.clone());
         now.issuers.register(registry);
-        let help = "When a listener's certificate expires, in seconds since 1970";
+        let help = "Expiry of a listener's certificate, in seconds since 1970";
         registry.register("certificate_expiry_timestamp_seconds", help, now.certificate_expiry.clone());
         now.aws.register(registry);
         now.pool.register(registry);
@@ -232,7 +232,7 @@ impl Metrics {
         now.log.register(registry);
     }
 
-    /// Counts a connection that has ended, with the bytes it carried to the server and to the client.
+    /// Counts an ended connection and its bytes to the server and to the client.
     pub fn connection_ended(&self, outcome: &SessionOutcome, to_server: u64, to_client: u64) {
         self.connections.get_or_create(&[("outcome", outcome.word)]).inc();
         match (outcome.word, outcome.stage, outcome.end) {
@@ -246,29 +246,29 @@ impl Metrics {
         self.bytes.get_or_create(&TO_CLIENT).inc_by(to_client);
     }
 
-    /// Counts a connection that a fault of ours has ended.
+    /// Counts a connection that ended because of a panic.
     pub fn connection_aborted(&self) {
         self.connections.get_or_create(&[("outcome", "aborted")]).inc();
     }
 
-    /// Notes the durations of [`UPSTREAM_STEPS`] of one login.
+    /// Records the durations of [`UPSTREAM_STEPS`] of one login.
     pub fn upstream_opened(&self, durations: [Duration; 4]) {
         for (step, duration) in UPSTREAM_STEPS.into_iter().zip(durations) {
             self.upstream_steps.get_or_create(&[("step", step)]).observe(duration.as_secs_f64());
         }
     }
 
-    /// Counts a connection that was closed without a word.
+    /// Counts a connection that was closed without a refusal.
     pub fn closed_unheard(&self) {
         self.unheard.inc();
     }
 
-    /// Counts a connection that has made room for another.
+    /// Counts an evicted connection.
     pub fn login_evicted(&self) {
         self.logins_evicted.inc();
     }
 
-    /// Counts a connection that could not be accepted.
+    /// Counts a failed accept.
     pub fn accept_failed(&self) {
         self.accept_errors.inc();
     }
@@ -279,9 +279,9 @@ impl Metrics {
         self.reload_ok.set(i64::from(applied));
     }
 
-    /// Everything, in the text format of `OpenMetrics` 1.0.
+    /// All metrics in the text format of `OpenMetrics` 1.0.
     pub fn text(&self, now: MetricsSnapshot) -> Result<String, std::fmt::Error> {
-        // Held until the text is made: two who ask at once must not clear each other's names.
+        // Held until the text is complete, because concurrent scrapes must not clear each other's names.
         let gauges = self.now.lock().unwrap_or_else(PoisonError::into_inner);
         gauges.set(now);
         let mut text = String::new();
@@ -304,7 +304,7 @@ impl ScrapedGauges {
         self.tasks.set(&now.tasks);
         self.threads.set(whole(now.threads));
         self.log.set(&now.log);
-        // A reload can take names away.
+        // A reload can remove names.
         self.certificate_expiry.clear();
         for (name, expires) in now.certificates {
             self.certificate_expiry.get_or_create(&[("listener", name)]).set(expires);
@@ -312,7 +312,7 @@ impl ScrapedGauges {
     }
 }
 
-/// A family with a series for each of `values`.
+/// A family with one series per value.
 fn closed(label: &'static str, values: &[&'static str]) -> Family<Closed, Counter> {
     let family = Family::<Closed, Counter>::default();
     for value in values {

@@ -1,4 +1,4 @@
-//! What people read: log lines, the audit record, metrics. Nothing here steers the program.
+//! Output for people: log lines, audit records, metrics. Nothing here influences the program.
 
 pub mod audit;
 pub mod audit_file;

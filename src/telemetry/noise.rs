@@ -1,5 +1,5 @@
-//! Rates of what a stranger can have written as often as it likes: records of failed connections, for each source and
-//! for all of them, and lines of one kind. What is left out is counted, and told with the next one that is written.
+//! Rate limits for output that clients can cause: audit records of failed connections, per source and in
+//! total, and log lines per kind. Suppressed ones are counted, and the count is part of the next written one.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, RandomState};
@@ -11,47 +11,47 @@ use tokio::time::Instant;
 
 use crate::names::source::Source;
 
-/// Records of one source, or of one subject that is refused: 60 at once, then one a second.
+/// Records per source, or per refused subject: a burst of 60, then one per second.
 const PER_KEY: Rate = Rate { burst: 60, every: Duration::from_secs(1) };
 
-/// Cancels of one source whose keys prove nothing: 200 at once, then 10 a second.
+/// Cancels with unproven keys per source: a burst of 200, then 10 per second.
 const CANCELS: Rate = Rate { burst: 200, every: Duration::from_millis(100) };
 
-/// Cancels of one source with right keys: 1,000 at once, then 100 a second. Drivers send them all together when a database
-/// stalls.
+/// Cancels with valid keys per source: a burst of 1,000, then 100 per second. Drivers send them all together
+/// if a database stalls.
 const RIGHT_CANCELS: Rate = Rate { burst: 1_000, every: Duration::from_millis(10) };
 
-/// Records of all clients whose token was not verified: 600 at once, then 30 a second.
+/// Records of all clients without a verified token: a burst of 600, then 30 per second.
 const UNVERIFIED: Rate = Rate { burst: 600, every: Duration::from_millis(33) };
 
-/// Lines of one kind: 20 at once, then one a second.
+/// Lines of one kind: a burst of 20, then one per second.
 const PER_KIND: Rate = Rate { burst: 20, every: Duration::from_secs(1) };
 
-/// Sources and subjects that are remembered; beyond them the oldest are forgotten. An entry takes about 50 bytes.
+/// Most sources and subjects remembered; the oldest are dropped first. An entry takes about 50 bytes.
 const MAX_KEYS: usize = 8_192;
 
-/// Time between two sums of what was left out.
+/// Time between two summaries of suppressed records.
 const SUM_EVERY: Duration = Duration::from_mins(1);
 
-/// So many at once, then one every so often.
+/// A burst and an interval.
 #[derive(Clone, Copy, Debug)]
 struct Rate {
     burst: u32,
     every: Duration,
 }
 
-/// Whose connections a record is counted with.
+/// Key of the budget that a record counts against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum RecordKey<'k> {
-    /// Probes of a source: nobody has to look at them.
+    /// Routine probes of a source.
     Routine(Source),
-    /// Cancels of a source whose keys prove nothing.
+    /// Cancels with unproven keys of a source.
     Cancel(Source),
-    /// Cancels of a source with right keys.
+    /// Cancels with valid keys of a source.
     RightCancel(Source),
-    /// Connections of a source that have failed before a token was verified.
+    /// Connections of a source that failed before a token was verified.
     Failed(Source),
-    /// Refused logins of one subject of one issuer.
+    /// Refused logins of one issuer and subject.
     Refused(&'k str, &'k str),
 }
 
@@ -64,40 +64,40 @@ impl RecordKey<'_> {
         }
     }
 
-    /// Whether the client has proved who it is, or that it has a session.
+    /// True if the client has proved its identity, or that it has a session.
     pub(super) fn is_verified(&self) -> bool {
         matches!(self, Self::Refused(..) | Self::RightCancel(_))
     }
 }
 
-/// Budgets and counts.
+/// The budgets and counters.
 #[derive(Debug, Default)]
 pub struct NoiseLimiter {
     hasher: RandomState,
-    records: Mutex<Records>,
+    records: Mutex<Budgets>,
     lines: Mutex<HashMap<&'static str, Budget>>,
     records_left_out: AtomicU64,
     lines_left_out: AtomicU64,
-    told: Mutex<Told>,
+    summary: Mutex<Summary>,
 }
 
-/// Budgets of the keys seen last, in two generations: when the young one is full it becomes the old one, and the old
-/// one is forgotten.
+/// Budgets of the recently seen keys, in two generations: a full young generation becomes the old one, and
+/// the old one is dropped.
 #[derive(Debug, Default)]
-struct Records {
+struct Budgets {
     young: HashMap<u64, Budget>,
     old: HashMap<u64, Budget>,
     unverified: Budget,
 }
 
-/// The sum that was told last.
+/// The last summary.
 #[derive(Debug, Default)]
-struct Told {
+struct Summary {
     records: u64,
     at: Option<Instant>,
 }
 
-/// What is left of a rate, kept as the moment when it will be whole again (GCRA), and what went beyond it.
+/// Remaining budget of a rate, stored as the time at which it is full again (GCRA), and the number suppressed.
 #[derive(Debug, Default)]
 struct Budget {
     whole: Option<Instant>,
@@ -110,7 +110,8 @@ impl Budget {
         debt <= rate.every * (rate.burst - 1)
     }
 
-    /// Takes one, and what was left out since the last one; `None`, and one more left out, when nothing is left.
+    /// Spends one unit and returns the number suppressed before it. If the budget is empty, counts one more
+    /// as suppressed and returns `None`.
     fn spend(&mut self, rate: Rate, now: Instant) -> Option<u64> {
         if !self.has(rate, now) {
             self.left_out += 1;
@@ -122,7 +123,8 @@ impl Budget {
 }
 
 impl NoiseLimiter {
-    /// Lets a record be written, with the number of those of `key` that were left out before it; `None` to leave it out.
+    /// Admits a record and returns the number of records of `key` suppressed before it; `None` to suppress
+    /// it.
     pub(super) fn record(&self, key: RecordKey<'_>) -> Option<u64> {
         let hash = self.hasher.hash_one(key);
         let now = Instant::now();
@@ -143,7 +145,7 @@ impl NoiseLimiter {
         spent
     }
 
-    /// As [`NoiseLimiter::record`], for a line of `kind`.
+    /// Like [`NoiseLimiter::record`], for a line of `kind`.
     pub fn line(&self, kind: &'static str) -> Option<u64> {
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         let spent = lines.entry(kind).or_default().spend(PER_KIND, Instant::now());
@@ -154,26 +156,26 @@ impl NoiseLimiter {
         spent
     }
 
-    /// Records that were left out since they were last told in sum; `None` when there are none, or it is too early.
+    /// Records suppressed since the last summary; `None` if there are none or it is too early.
     pub(super) fn sum(&self) -> Option<u64> {
         let all = self.records_left_out.load(Ordering::Relaxed);
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut summary = self.summary.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        let new = all - told.records;
-        if new == 0 || told.at.is_some_and(|at| now < at + SUM_EVERY) {
+        let new = all - summary.records;
+        if new == 0 || summary.at.is_some_and(|at| now < at + SUM_EVERY) {
             return None;
         }
-        (told.records, told.at) = (all, Some(now));
+        (summary.records, summary.at) = (all, Some(now));
         Some(new)
     }
 
-    /// Lines and records that were left out since the start.
+    /// Lines and records suppressed since start.
     pub fn left_out(&self) -> (u64, u64) {
         (self.lines_left_out.load(Ordering::Relaxed), self.records_left_out.load(Ordering::Relaxed))
     }
 }
 
-impl Records {
+impl Budgets {
     fn of(&mut self, key: u64) -> &mut Budget {
         if !self.young.contains_key(&key) && self.young.len() >= MAX_KEYS / 2 {
             self.old = std::mem::take(&mut self.young);

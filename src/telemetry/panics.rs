@@ -1,5 +1,5 @@
-//! Messages of panics, as lines of the log. The standard library would write them to standard error itself, and wait
-//! there for a reader that has stalled.
+//! Panic messages as log lines. The standard library would write them to standard error, and block if the
+//! reader has stalled.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::panic::PanicHookInfo;
@@ -10,10 +10,10 @@ use super::lines::NOTICE;
 use super::noise::NoiseLimiter;
 use crate::names::visible;
 
-/// Longest message of a panic that is written.
+/// Longest panic message that is written.
 const MAX_MESSAGE: usize = 2_000;
 
-/// Takes the place of the standard library's hook.
+/// Replaces the panic hook of the standard library.
 pub(super) fn report_to_log(noise: Arc<NoiseLimiter>) {
     std::panic::set_hook(Box::new(move |panic| {
         if let Some(left_out) = noise.line("panic") {
@@ -22,7 +22,7 @@ pub(super) fn report_to_log(noise: Arc<NoiseLimiter>) {
     }));
 }
 
-/// A second panic in here would end the process: nothing here panics.
+/// Writes a panic to the log. Must not panic itself, because a second panic would abort the process.
 fn report(panic: &PanicHookInfo<'_>, left_out: u64) {
     let thread = thread::current();
     let backtrace = Backtrace::capture(); // empty unless RUST_BACKTRACE asks for it
@@ -34,6 +34,6 @@ fn report(panic: &PanicHookInfo<'_>, left_out: u64) {
         reason = panic.payload_as_str().map(|message| visible(message, MAX_MESSAGE)),
         backtrace,
         left_out,
-        "panic: this is a fault of pgpassport"
+        "panic: this is a bug in pgpassport"
     );
 }

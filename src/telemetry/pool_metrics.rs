@@ -1,4 +1,4 @@
-//! What is known of the warm pool when somebody asks for metrics: logins it served, connections kept and closed.
+//! Metrics of the connection pool, set at each scrape: hits, misses, kept and closed connections.
 
 use std::sync::atomic::Ordering;
 
@@ -7,25 +7,25 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-/// A word from a closed list.
+/// Label with a word from a closed list.
 type Reason = [(&'static str, &'static str); 1];
 
-/// How things are when somebody asks.
+/// State of the pool at a scrape.
 #[derive(Clone, Debug, Default)]
 pub struct PoolSnapshot {
-    /// Logins that got a connection that was kept.
+    /// Logins that got a pooled connection.
     pub hits: u64,
-    /// Logins that did not.
+    /// Logins that got a new connection.
     pub misses: u64,
-    /// Connections that were kept.
+    /// Connections returned to the pool.
     pub kept: u64,
-    /// Connections that were closed instead, or later, by reason.
+    /// Connections closed instead of kept, or later, by reason.
     pub closed: Vec<(&'static str, u64)>,
-    /// Connections that are idle.
+    /// Idle connections.
     pub idle: usize,
 }
 
-/// The series.
+/// The pool series.
 #[derive(Debug, Default)]
 pub(super) struct PoolMetrics {
     hits: Counter,
@@ -37,12 +37,12 @@ pub(super) struct PoolMetrics {
 
 impl PoolMetrics {
     pub(super) fn register(&self, registry: &mut Registry) {
-        registry.register("pool_hits", "Logins that got a connection that was kept", self.hits.clone());
-        registry.register("pool_misses", "Logins for which none was kept", self.misses.clone());
+        registry.register("pool_hits", "Logins that got a pooled connection", self.hits.clone());
+        registry.register("pool_misses", "Logins that got a new connection", self.misses.clone());
         registry.register("pool_kept", "Connections that were reset and kept", self.kept.clone());
-        let help = "Connections that were not kept, or no longer, by reason";
+        let help = "Connections closed instead of kept, or later, by reason";
         registry.register("pool_closed", help, self.closed.clone());
-        registry.register("pool_idle", "Connections that are idle", self.idle.clone());
+        registry.register("pool_idle", "Idle connections", self.idle.clone());
     }
 
     pub(super) fn set(&self, now: &PoolSnapshot) {

@@ -1,4 +1,4 @@
-//! The resolver in metrics: look-ups in progress, callers that wait, failures, durations.
+//! Metrics of the resolver: lookups in progress, waiting callers, failures, durations.
 
 use std::fmt;
 use std::sync::atomic::Ordering;
@@ -12,7 +12,7 @@ use prometheus_client::registry::Registry;
 
 use crate::net::resolver::{LookupDurations, ResolverStatus};
 
-/// The series.
+/// The resolver series.
 #[derive(Debug, Default)]
 pub(super) struct ResolverMetrics {
     in_flight: Gauge,
@@ -24,7 +24,7 @@ pub(super) struct ResolverMetrics {
     durations: DurationHistogram,
 }
 
-/// A histogram that is counted elsewhere.
+/// A histogram with counters elsewhere.
 #[derive(Clone, Debug, Default)]
 struct DurationHistogram(Arc<Mutex<LookupDurations>>);
 
@@ -42,16 +42,16 @@ impl EncodeMetric for DurationHistogram {
 
 impl ResolverMetrics {
     pub(super) fn register(&self, registry: &mut Registry) {
-        let help = "DNS look-ups in progress, each on a thread of its own";
+        let help = "DNS lookups in progress, each on its own thread";
         registry.register("dns_lookups_in_flight", help, self.in_flight.clone());
-        registry.register("dns_names_queued", "Names that wait for a look-up thread", self.queued.clone());
-        registry.register("dns_waiting", "Logins and fetches that wait for DNS", self.waiting.clone());
-        registry.register("dns_lookups_failed", "DNS look-ups that found no address", self.failed.clone());
-        let help = "Look-ups refused because the queue was full or the system gave no thread";
+        registry.register("dns_names_queued", "Names waiting for a DNS lookup thread", self.queued.clone());
+        registry.register("dns_waiting", "Logins and fetches waiting for DNS", self.waiting.clone());
+        registry.register("dns_lookups_failed", "DNS lookups that found no address", self.failed.clone());
+        let help = "DNS lookups refused because the queue was full or no thread was available";
         registry.register("dns_refused", help, self.refused.clone());
-        let help = "Waits for DNS that ended at their limit";
+        let help = "Waits for DNS that timed out";
         registry.register("dns_timed_out", help, self.timed_out.clone());
-        let help = "Durations of DNS look-ups that have ended";
+        let help = "Durations of completed DNS lookups";
         registry.register("dns_lookup_seconds", help, self.durations.clone());
     }
 

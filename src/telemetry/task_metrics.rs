@@ -1,4 +1,4 @@
-//! Supervised tasks in metrics: restarts, and whether they run.
+//! Metrics of supervised tasks: restarts, and whether they run.
 
 use std::sync::atomic::Ordering;
 
@@ -9,10 +9,10 @@ use prometheus_client::registry::Registry;
 
 use crate::supervisor::{TaskKind, TaskStatus};
 
-/// A kind of tasks.
+/// Label with a kind of tasks.
 type Task = [(&'static str, &'static str); 1];
 
-/// The series.
+/// The task series.
 #[derive(Debug, Default)]
 pub(super) struct TaskMetrics {
     restarts: Family<Task, Counter>,
@@ -25,9 +25,9 @@ impl TaskMetrics {
             drop(self.restarts.get_or_create(&[("task", kind.name())]));
             drop(self.up.get_or_create(&[("task", kind.name())]));
         }
-        let help = "Restarts of a task of the service after a panic or an early end";
+        let help = "Restarts of a task after a panic or an early return";
         registry.register("task_restarts", help, self.restarts.clone());
-        registry.register("task_up", "Whether all tasks of this kind run", self.up.clone());
+        registry.register("task_up", "1 if all tasks of this kind run", self.up.clone());
     }
 
     pub(super) fn set(&self, now: &[TaskStatus]) {

@@ -38,10 +38,10 @@ fn a_template_and_its_tenants_go_together() {
             "this needs {tenantid} once in url",
         ),
         (vec![fits, ("tenants", "tenants = []")], "write 1 to 256"),
-        (vec![fits, ("tenants", "tenants = \"common\"")], "\"common\" is no tenant id"),
+        (vec![fits, ("tenants", "tenants = \"common\"")], "\"common\" is not a tenant id"),
         (vec![fits, ("tenants", "tenants = [\"acme.onmicrosoft.com\"]")], "domain names are none"),
         (vec![fits, ("tenants", &tenants(&[FIRST, FIRST]))], "this tenant is listed twice"),
-        (vec![fits, ("tenants", "tenants = \"*\"")], "\"*\" is no tenant id"),
+        (vec![fits, ("tenants", "tenants = \"*\"")], "\"*\" is not a tenant id"),
     ] {
         let report = problem(&changes);
         assert!(report.contains(told) && report.contains("issuer[0]."), "{report}");

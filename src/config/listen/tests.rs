@@ -74,7 +74,7 @@ fn oauthbearer_needs_an_issuer_to_send_people_to_and_tls() {
         ("oauth_scope", "oauth_scope = \"\"", "one space between two"),
         ("oauth_scope", "oauth_scope = \"a  b\"", "one space between two"),
         ("oauth_scope", "oauth_scope = 'a\"b'", "one space between two"),
-        ("plaintext_from_loopback", "plaintext_from_loopback = true", "nobody may log in without TLS"),
+        ("plaintext_from_loopback", "plaintext_from_loopback = true", "requires TLS for every login"),
     ] {
         let report = auth(&[(key, line)]).unwrap_err().to_string();
         assert!(report.contains(told) && report.ends_with("\n1 problem"), "{report}");

@@ -177,7 +177,8 @@ fn a_rule_on_groups_of_two_issuers_is_a_warning() {
     let open = "{ claim = \"groups\", any = [\"dba\"] }";
     let closed = "{ issuer = \"okta\", claim = \"groups\", any = [\"dba\"] }";
     let told = |text: &str| warnings(&read(text).unwrap());
-    let words = "a rule on claim \"groups\" holds for people of issuer \"okta\" and issuer \"partner\" alike";
+    let words =
+        "a rule on claim \"groups\" applies to people of issuer \"okta\" and issuer \"partner\" alike";
     let allow = |rule: &str| {
         let old = REFERENCE.lines().find(|line| line.starts_with("# allow = ")).unwrap();
         ruled(users).replacen(old, &format!("allow = [{rule}]"), 1)

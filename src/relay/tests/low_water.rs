@@ -18,7 +18,7 @@ use crate::relay::*;
 /// A transfer, and what the kernel was asked for.
 struct Watched {
     bulk: LowWaterMark,
-    asked: RefCell<Vec<(Towards, usize)>>,
+    asked: RefCell<Vec<(FlowDirection, usize)>>,
 }
 
 impl Watched {
@@ -27,7 +27,7 @@ impl Watched {
     }
 
     /// What the kernel is asked for when so many bytes have gone to the server and to the client.
-    fn carried(&mut self, up: u64, down: u64) -> Vec<(Towards, usize)> {
+    fn carried(&mut self, up: u64, down: u64) -> Vec<(FlowDirection, usize)> {
         let asked = |way, bytes| self.asked.borrow_mut().push((way, bytes));
         self.bulk.poll(&mut Context::from_waker(Waker::noop()), (up, down), asked);
         self.asked.take()
@@ -38,11 +38,13 @@ const LEAST: u64 = AT_LEAST as u64;
 
 #[tokio::test(start_paused = true)]
 async fn much_one_way_is_gathered_until_the_other_side_speaks() {
-    for (way, other) in [(Towards::Client, Towards::Server), (Towards::Server, Towards::Client)] {
+    for (way, other) in
+        [(FlowDirection::Client, FlowDirection::Server), (FlowDirection::Server, FlowDirection::Client)]
+    {
         let mut watched = Watched::new();
-        let mut carried = |to: Towards, bytes| match to {
-            Towards::Server => watched.carried(bytes, 0),
-            Towards::Client => watched.carried(0, bytes),
+        let mut carried = |to: FlowDirection, bytes| match to {
+            FlowDirection::Server => watched.carried(bytes, 0),
+            FlowDirection::Client => watched.carried(0, bytes),
         };
         assert_eq!(carried(way, AFTER - 1), [], "one byte is missing");
         assert_eq!(carried(other, 1), []);
@@ -59,7 +61,7 @@ async fn much_one_way_is_gathered_until_the_other_side_speaks() {
 #[tokio::test(start_paused = true)]
 async fn what_comes_too_slowly_is_not_gathered() {
     let mut watched = Watched::new();
-    assert_eq!(watched.carried(0, AFTER), [(Towards::Client, AT_LEAST)]);
+    assert_eq!(watched.carried(0, AFTER), [(FlowDirection::Client, AT_LEAST)]);
     for _ in 0..10 {
         assert_eq!(watched.carried(0, LEAST), [], "as much as was asked for");
         advance(PATIENCE + Duration::from_millis(1)).await;
@@ -67,9 +69,9 @@ async fn what_comes_too_slowly_is_not_gathered() {
     }
     assert_eq!(watched.carried(0, LEAST - 1), []);
     advance(PATIENCE + Duration::from_millis(1)).await;
-    assert_eq!(watched.carried(0, 0), [(Towards::Client, 1)]);
+    assert_eq!(watched.carried(0, 0), [(FlowDirection::Client, 1)]);
     assert_eq!(watched.carried(0, AFTER - 1), [], "it begins again");
-    assert_eq!(watched.carried(0, 1), [(Towards::Client, AT_LEAST)]);
+    assert_eq!(watched.carried(0, 1), [(FlowDirection::Client, AT_LEAST)]);
 }
 
 async fn connection() -> (TcpStream, TcpStream) {
@@ -126,10 +128,10 @@ async fn a_bulk_transfer_that_is_ended_is_gathered_no_more() {
 async fn it_is_the_sender_that_is_waited_for() {
     let ((client, _far_client), (server, _far_server)) = (connection().await, connection().await);
     let both = || [&client, &server].map(|tcp| socket::wakes_at(tcp).unwrap());
-    wake_at(Towards::Server, AT_LEAST, &client, &server);
+    wake_at(FlowDirection::Server, AT_LEAST, &client, &server);
     assert_eq!(both(), [AT_LEAST, 1]);
-    wake_at(Towards::Client, 2, &client, &server);
-    wake_at(Towards::Server, 1, &client, &server);
+    wake_at(FlowDirection::Client, 2, &client, &server);
+    wake_at(FlowDirection::Server, 1, &client, &server);
     assert_eq!(both(), [1, 2]);
 }
 

@@ -219,7 +219,7 @@ async fn a_file_that_is_renamed_is_followed_by_a_reload_and_no_record_is_lost() 
     written("audit.json", 1).await;
     assert_eq!(fs::metadata(file("audit.json")).unwrap().mode() & 0o137, 0, "0640, or less by the umask");
     let first = &parsed(&fs::read_to_string(file("audit.json")).unwrap())[0];
-    assert_eq!(first["message"], "audit records begin", "{first}");
+    assert_eq!(first["message"], "audit log started", "{first}");
     // Until it is opened again it is the same file, whatever its name.
     fs::rename(file("audit.json"), file("audit.1")).unwrap();
     written("audit.1", 2).await;

@@ -99,7 +99,7 @@ async fn health_monitor_feeds_the_watchdog_afterwards_and_not_for_a_task_that_ke
     failpoints.order(TaskKind::Reloader, u32::MAX);
     crate::world::admin::until("it is not alive", async || world.get("/livez").await.0 == 503).await;
     // From then on it is silent: the answer after this one is not a beat of before.
-    world.log_line("a task of the service does not work").await;
+    world.log_line("task is not working").await;
     while said.try_recv().is_ok() {}
     let beat = timeout(super::SOON * 5, said.recv()).await;
     assert!(beat.is_err(), "{beat:?}");

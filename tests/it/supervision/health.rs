@@ -34,11 +34,11 @@ async fn a_task_that_keeps_failing_is_named_until_it_works_again() {
         })
         .await;
         assert!(world.metric(&restarts(kind)).await > 4.5);
-        world.log_line(&format!("a task of the service does not work\",\"task\":\"{name}\"")).await;
+        world.log_line(&format!("task is not working\",\"task\":\"{name}\"")).await;
         failpoints.order(kind, 0);
         until("it is alive", async || world.get("/livez").await.0 == 200).await;
         world.metric_is(&up(kind), 1.0).await;
-        world.log_line(&format!("a task of the service works again\",\"task\":\"{name}\"")).await;
+        world.log_line(&format!("task works again\",\"task\":\"{name}\"")).await;
     }
     drop(session(&world).await);
 }
@@ -104,11 +104,11 @@ async fn a_session_thread_that_does_not_answer_is_named_and_gets_no_new_sessions
     until("it is not alive", async || {
         let (status, text) = world.get("/livez").await;
         assert_eq!(status == 503, text.contains("session_thread "), "{status}: {text}");
-        status == 503 && text.contains("does not answer, for ")
+        status == 503 && text.contains("has not answered for ")
     })
     .await;
     world.metric_is(&up(TaskKind::SessionThread), 0.0).await;
-    world.log_line("a task of the service does not work\",\"task\":\"session_thread ").await;
+    world.log_line("task is not working\",\"task\":\"session_thread ").await;
     if std::thread::available_parallelism().unwrap().get() > 1 {
         for _ in 0..5 {
             answers(&mut session(&world).await).await;

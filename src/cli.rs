@@ -38,8 +38,8 @@ pub struct Cli {
 enum Command {
     /// Run the proxy until SIGTERM or SIGINT.
     ///
-    /// The first signal starts a drain: clients are served for limits.shutdown_delay, then sessions have
-    /// limits.shutdown_timeout to end. A second signal, or SIGQUIT, ends all sessions at once. SIGHUP reloads the
+    /// The first signal starts a drain: clients are served for the configured shutdown delay, then sessions have the
+    /// configured shutdown timeout to end. A second signal, or SIGQUIT, ends all sessions at once. SIGHUP reloads the
     /// configuration. Logs go to standard error.
     Serve {
         #[command(flatten)]

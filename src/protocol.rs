@@ -12,14 +12,14 @@ use crate::names::SessionId;
 use crate::net::socket::OverTcp;
 use crate::refusal::Refusal;
 
-/// A connection that the relay can carry.
+/// A connection that the relay supports.
 pub trait ByteStream: AsyncRead + AsyncWrite + OverTcp + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + OverTcp + Unpin> ByteStream for S {}
 
 /// One wire protocol.
 pub trait Protocol: Sized + Send + Sync + fmt::Debug + 'static {
-    /// The observer of a live session's messages.
+    /// Tracker of a live session's messages.
     type Tracker: SessionTracker;
     /// The client's side of a live session.
     type ClientEnd<C: ByteStream>: ClientEnd<C>;
@@ -29,7 +29,7 @@ pub trait Protocol: Sized + Send + Sync + fmt::Debug + 'static {
     /// The last message to the client of a session that the proxy ends.
     fn last_words(refusal: &Refusal, session: SessionId) -> BytesMut;
 
-    /// The message that announces to the client when its token expires; empty for a protocol that has none.
+    /// The message that tells the client when its token expires; empty for a protocol without such a message.
     fn token_expires(expires: SystemTime, now: SystemTime, session: SessionId) -> BytesMut;
 }
 
@@ -46,55 +46,55 @@ pub enum SessionState {
     Busy,
 }
 
-/// The observer of a live session: it sees the bytes of both directions once they are written, and never changes them.
+/// Tracks the state of a live session. Sees the bytes of both directions after they are written and never changes them.
 pub trait SessionTracker: fmt::Debug {
-    /// Takes note of bytes that the server has taken.
+    /// Records bytes written to the server.
     fn to_server(&mut self, bytes: &[u8]);
 
-    /// Takes note of bytes that the client has taken.
+    /// Records bytes written to the client.
     fn to_client(&mut self, bytes: &[u8]);
 
     /// State of the session.
     fn state(&self) -> SessionState;
 
-    /// Whether the server owes no answer, not even one that changes nothing.
+    /// True if no answer of the server is outstanding, not even one without effect.
     fn owes_nothing(&self) -> bool;
 
-    /// Whether a transfer is under way in which the proxy must not speak.
+    /// True during a transfer into which the proxy must not insert a message.
     fn is_transferring(&self) -> bool;
 
-    /// Whether the client has whole messages only.
+    /// True if the client is at a message boundary.
     fn server_between_messages(&self) -> bool;
 
-    /// Whether the server has whole messages only.
+    /// True if the server is at a message boundary.
     fn client_between_messages(&self) -> bool;
 
-    /// Bytes that are missing to the end of the message under way to the client; `next` are the bytes behind it.
+    /// Number of bytes of `next` that belong to the current message to the client.
     fn rest_of_server_message(&self, next: &[u8]) -> usize;
 
-    /// Whether the last whole message of the server was an error that ends the session.
+    /// True if the last complete message of the server was an error that ends the session.
     fn server_ended_with_error(&self) -> bool;
 
-    /// Whether the server has told the client of a change of a session parameter.
+    /// True if the server has reported a changed session parameter to the client.
     fn told_parameter(&self) -> bool;
 
-    /// Whether the client has ended the session by its own message.
+    /// True if the client has sent its terminating message.
     fn terminated(&self) -> bool;
 }
 
 /// The client's side of a live session. Where the server's connection may be kept, it holds the client's
 /// [`Protocol::TERMINATE`] back and reports it as the end of the stream.
 pub trait ClientEnd<C>: ByteStream {
-    /// Takes over a client; `keep` says whether its server's connection may be kept.
+    /// Wraps a client. `keep` is true if its server connection may be kept.
     fn new(client: C, keep: bool) -> Self;
 
     /// Takes the permission to keep the server's connection, which is given once. A caller that then does not keep it
     /// has to pass the held message on.
     fn take_permission_to_keep(&mut self) -> bool;
 
-    /// Whether the client's terminating message is held back.
+    /// True if the client's terminating message was withheld.
     fn saw_terminate(&self) -> bool;
 
-    /// The client itself, for the bytes behind its end.
+    /// The client itself, for reading after its end.
     fn get_mut(&mut self) -> &mut C;
 }

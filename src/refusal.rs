@@ -1,10 +1,10 @@
-//! The answer to a client that gets no session, or loses it, in no protocol's terms. A refusal states one condition;
-//! each protocol's front maps it to its own codes and first words.
+//! The answer to a client that gets no session or loses it, independent of the protocol. A refusal states one
+//! condition; each protocol's front maps it to its own codes and messages.
 
 /// Longest DETAIL or HINT, far below libpq's limit for a whole ErrorResponse.
 const MAX_TEXT: usize = 2_000;
 
-/// The step of the login that refused, named in DETAIL.
+/// Stage of the login that refused, named in DETAIL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
     /// The first packets, before the password.
@@ -13,7 +13,7 @@ pub enum Stage {
     Token,
     /// The issuer's keys.
     Keys,
-    /// Who may log in as whom.
+    /// The access policy.
     Authorization,
     /// `AssumeRoleWithWebIdentity`.
     Sts,
@@ -25,18 +25,18 @@ pub enum Stage {
     UpstreamConnect,
     /// TLS with the server, and its certificate.
     UpstreamTls,
-    /// The server's own decision.
+    /// The server's login.
     UpstreamLogin,
-    /// Our limits.
+    /// Limits of the proxy.
     Limits,
     /// The audit log.
     Audit,
-    /// Waiting too long, stopping, ending.
+    /// Timeouts, stop and end of a session.
     Session,
 }
 
 impl Stage {
-    /// The stable word for it.
+    /// Stable word.
     pub fn word(self) -> &'static str {
         match self {
             Self::Startup => "startup",
@@ -56,22 +56,22 @@ impl Stage {
     }
 }
 
-/// The condition that a refusal states. Every front has a code for each, chosen by the reaction of drivers.
+/// Condition of a refusal. Each front has a code for each, chosen by how drivers react to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Condition {
     /// The connection is not encrypted.
     TlsRequired,
-    /// This person may not log in, or not as asked. The front adds the name that the client asked for.
+    /// The person may not log in as requested. The front adds the requested name.
     AuthenticationFailed,
     /// The client did not finish its login in time.
     AuthenticationTimedOut,
-    /// A fault outside of the client, and worth another try, here or at the next host.
+    /// A failure outside the client that is worth another attempt, here or at the next host.
     CannotConnectNow(&'static str),
     /// A limit is reached; the text names its scope.
     TooManyConnections(String),
     /// The client's bytes do not follow the protocol.
     ProtocolViolation(String),
-    /// The protocol has it, and this login cannot.
+    /// A feature of the protocol that this login does not support.
     Unsupported(String),
     /// The proxy ends a live session for this reason.
     Terminating(&'static str),
@@ -83,20 +83,20 @@ pub enum Condition {
     ServerLost,
     /// A fault of the proxy; the log has the cause under the session's id.
     Internal,
-    /// The server's own code, which is passed on.
+    /// The server's own code.
     ServerCode(String),
 }
 
-/// A remedy: what to change, and where.
+/// A remedy: the change and its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Hint {
-    /// In words that hold for every protocol.
+    /// Text for every protocol.
     Text(String),
     /// Connect with TLS; each front names its drivers' settings.
     UseTls,
-    /// Send the token whole, in the way that the listener asks for it.
+    /// Send the complete token by the listener's method.
     SendToken,
-    /// Send a JWT, in the way that the listener asks for it.
+    /// Send a JWT by the listener's method.
     SendJwt,
 }
 
@@ -106,12 +106,12 @@ impl<T: AsRef<str>> From<T> for Hint {
     }
 }
 
-/// The server's own error, as far as the client gets it.
+/// The part of the server's error that the client gets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServerWords {
-    /// Its message.
+    /// Message.
     pub message: String,
-    /// Its other fields, each by the protocol's code for it.
+    /// Other fields, each with the protocol's code.
     pub other: Vec<(u8, String)>,
 }
 
@@ -122,13 +122,13 @@ pub struct Refusal {
     pub condition: Condition,
     /// The step that refused.
     pub stage: Stage,
-    /// The event in that step; with [`Self::words`], the server's own text.
+    /// The event in that stage; with [`Self::words`], the server's text.
     pub detail: String,
     /// The remedy.
     pub hint: Option<Hint>,
-    /// A sentence that stands behind the remedy.
+    /// Sentence after the remedy.
     pub note: Option<String>,
-    /// The server's own words, where they are passed on.
+    /// The server's message, if it is passed on.
     pub words: Option<ServerWords>,
 }
 
@@ -144,14 +144,14 @@ impl Refusal {
         self
     }
 
-    /// Adds a sentence behind the remedy.
+    /// Adds a sentence after the remedy.
     #[must_use]
     pub fn note(mut self, note: &str) -> Self {
         self.note = Some(cut(note));
         self
     }
 
-    /// [`Condition::TlsRequired`]: no token is asked for without TLS.
+    /// [`Condition::TlsRequired`]: without TLS no token is requested.
     pub fn tls_required() -> Self {
         let detail = "this connection is not encrypted, so no token was asked for";
         Self::new(Condition::TlsRequired, Stage::Startup, detail).hint(Hint::UseTls)
@@ -162,7 +162,8 @@ impl Refusal {
         Self::new(Condition::AuthenticationFailed, stage, detail)
     }
 
-    /// Whether the person or the token is refused, and not the moment, the protocol or the proxy's state.
+    /// True if the person or the token is refused, false for temporary conditions, protocol errors and states
+    /// of the proxy.
     pub fn rejects_the_person(&self) -> bool {
         self.condition == Condition::AuthenticationFailed
     }
@@ -185,7 +186,7 @@ impl Refusal {
             .hint(format!("Try again when other connections have ended, or have {key} raised."))
     }
 
-    /// [`Condition::TooManyConnections`]: the cluster takes no more new logins for the moment.
+    /// [`Condition::TooManyConnections`]: the cluster's login queue is full.
     pub fn login_queue_full(cluster: &str, per_second: usize) -> Self {
         let detail = format!(
             "new logins are let in at {per_second} a second, and the turns of the next 10 seconds are taken"
@@ -232,7 +233,7 @@ impl Refusal {
             .hint("Connect again. After a failover the endpoint's name may take half a minute to move.")
     }
 
-    /// The server's own words under `condition`, with its DETAIL and HINT.
+    /// The server's message under `condition`, with its DETAIL and HINT.
     pub fn verbatim(condition: Condition, words: ServerWords, detail: &str, hint: Option<&str>) -> Self {
         let ServerWords { message, other } = words;
         let other = other.into_iter().map(|(code, text)| (code, cut(&text))).collect();

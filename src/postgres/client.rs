@@ -1,4 +1,4 @@
-//! The client's side of a login: the first packets, the password question, the welcome or the refusal.
+//! Client side of a login: first packets, request for the token, welcome or refusal.
 
 use std::io;
 use std::sync::Arc;
@@ -22,32 +22,32 @@ use crate::postgres::cancel::key::CancelKey;
 use crate::refusal::Refusal;
 use crate::secret::Jwt;
 
-/// A client that has said who it wants to be, over TLS (or from loopback where that is allowed), and has
-/// neither been believed nor refused yet. Only [`super::negotiate::negotiate`] makes one.
+/// A client that has sent its startup packet, over TLS (or from loopback if allowed), and is not yet
+/// authenticated. Only [`super::negotiate::negotiate`] constructs it.
 #[derive(Debug)]
 pub struct PendingLogin<S> {
     pub(super) stream: ClientStream<S>,
     pub(super) startup: StartupParams,
-    /// What has to be said, and heard, before a refusal of the token that the client has sent.
+    /// SASL exchange that has to be completed before the client's token is refused.
     pub(super) open_exchange: Option<Arc<Discovery>>,
 }
 
-/// Why no token came.
+/// Reason why no token was received.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
-    /// As a password.
+    /// Error of the password exchange.
     #[error(transparent)]
     Password(#[from] PasswordError),
-    /// By OAUTHBEARER.
+    /// Error of the OAUTHBEARER exchange.
     #[error(transparent)]
     Bearer(#[from] BearerError),
-    /// The question could not be sent.
+    /// The request could not be sent.
     #[error(transparent)]
     Wire(#[from] WireError),
 }
 
 impl TokenError {
-    /// Whether the client did what clients do before they have a token: nobody's login has failed.
+    /// True if the client ended the connection to get a token, which is not a failed login.
     pub fn is_before_login(&self) -> bool {
         use TokenError::{Bearer, Password};
         matches!(
@@ -58,27 +58,27 @@ impl TokenError {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> PendingLogin<S> {
-    /// What the client asked for.
+    /// The client's startup parameters.
     pub fn startup(&self) -> &StartupParams {
         &self.startup
     }
 
-    /// The TLS version of the connection, for the record; `None` on a plain one.
+    /// TLS version, for the audit record; `None` on a plaintext connection.
     pub fn tls_version(&self) -> Option<&'static str> {
         self.stream.tls_version()
     }
 
-    /// Subject of the client's own certificate, if it showed one, for the record.
+    /// Subject of the client's certificate, if any, for the audit record.
     pub fn client_certificate(&self) -> Option<String> {
         self.stream.client_certificate()
     }
 
-    /// The server name of the client's TLS, if it sent one.
+    /// Server name in the client's TLS handshake, if any.
     pub fn server_name(&self) -> Option<&str> {
         self.stream.server_name()
     }
 
-    /// Asks for the token and reads it.
+    /// Requests the token and reads it.
     pub async fn ask_token(&mut self, token_method: &TokenMethod) -> Result<Jwt, TokenError> {
         let mut question = BytesMut::new();
         if let Some(options) = self.startup.unmet() {
@@ -106,8 +106,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> PendingLogin<S> {
         }
     }
 
-    /// Lets the client in: AuthenticationOk, the upstream's parameters, our cancel key if the upstream gave
-    /// one, ReadyForQuery. From here on the stream belongs to the relay.
+    /// Welcomes the client: AuthenticationOk, the upstream's parameters, the client's cancel key if the
+    /// upstream sent one, ReadyForQuery. From here on the relay owns the stream.
     pub async fn welcome(
         mut self,
         greeting: &LoginGreeting,
@@ -126,12 +126,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> PendingLogin<S> {
         Ok(self.stream)
     }
 
-    /// Says why not, and ends the connection. A token that came by OAUTHBEARER is rejected by the mechanism's
-    /// own means first; trouble that is not the token's has no place there.
+    /// Refuses the client and ends the connection. An OAUTHBEARER token is first rejected within the SASL
+    /// exchange; other reasons are not part of the exchange.
     pub async fn refuse(mut self, refusal: &Refusal, token_method: &TokenMethod, session: SessionId) {
         let say = async {
             if let Some(discovery) = self.open_exchange.filter(|_| refusal.rejects_the_person()) {
-                // Whatever the client answers, a refusal is what it gets.
+                // The refusal follows whatever the client answers.
                 let _ = crate::postgres::oauthbearer::fail(&mut self.stream, &discovery).await;
             }
             let login = RefusedLogin { user: self.startup.user(), token_method };
@@ -141,8 +141,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> PendingLogin<S> {
     }
 }
 
-/// Refuses a client that has not said which user it wants to be: writes one ErrorResponse and closes. What happens to it is the client's business; it gets
-/// [`limits::REFUSE_TIMEOUT`] for it.
+/// Refuses a client without a startup packet: writes one ErrorResponse and closes, within
+/// [`limits::REFUSE_TIMEOUT`]. Errors are ignored.
 pub async fn refuse<S>(
     mut stream: ClientStream<S>,
     refusal: &Refusal,
@@ -166,14 +166,14 @@ where
     drain(stream).await
 }
 
-/// Closes the connection of a cancel, which is all the answer a cancel gets. Clients wait for it: it says that
-/// the signal has been sent, if there was anything to send.
+/// Closes the connection of a cancel, which is the only answer to a cancel. Clients wait for it as a sign
+/// that the signal was sent.
 pub async fn close<S: AsyncRead + AsyncWrite + Unpin>(mut stream: ClientStream<S>) {
     let _ = timeout(limits::REFUSE_TIMEOUT, stream.shutdown()).await; // a client that is gone waits for nothing
 }
 
-/// Reads what is still on its way until the client closes: closing first, with unread bytes, would make the
-/// kernel send a reset, which can overtake the refusal.
+/// Reads and discards bytes until the client closes. Closing with unread bytes would make the kernel send a
+/// reset, which can overtake the refusal.
 async fn drain<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut ClientStream<S>) -> io::Result<()> {
     use tokio::io::AsyncReadExt;
     let mut scratch = [0; 1024];
@@ -231,7 +231,7 @@ mod tests {
         }
         refusing.await.unwrap();
         assert_eq!(begun.elapsed(), Duration::ZERO, "it was not the time that ended it");
-        // It reads 1,024 bytes at a time, and the pipe holds 16.
+        // The client reads 1,024 bytes at a time, and the pipe holds 16.
         assert!(
             (limits::MAX_PASSWORD_BODY..=limits::MAX_PASSWORD_BODY + 1_024 + 16).contains(&sent),
             "{sent}"

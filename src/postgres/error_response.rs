@@ -1,4 +1,4 @@
-//! A refusal as bytes: the only writer of ErrorResponse, and of the one NoticeResponse.
+//! Encoding of refusals: the only writer of ErrorResponse and NoticeResponse.
 
 use std::time::{Duration, SystemTime};
 
@@ -11,19 +11,19 @@ use super::message::put;
 use crate::names::{MAX_NAME_BYTES, SessionId, printable};
 use crate::refusal::{Condition, Hint, Refusal};
 
-/// The login that a refusal answers.
+/// Context of a refused login.
 #[derive(Clone, Copy, Debug)]
 pub struct RefusedLogin<'a> {
-    /// The name that the client asked for.
+    /// User that the client requested.
     pub user: &'a str,
-    /// The question that the client was asked.
+    /// Method by which the token was requested.
     pub token_method: &'a TokenMethod,
 }
 
-/// SQLSTATE of a condition (PostgreSQL manual, appendix A), chosen by the reaction of drivers.
+/// SQLSTATE of a condition (PostgreSQL manual, appendix A), chosen by how drivers react.
 pub fn sqlstate(condition: &Condition) -> &str {
     match condition {
-        // A driver that sees it connects again with TLS; over TLS it would connect again in clear.
+        // Drivers reconnect with TLS on this code; over TLS they would reconnect without.
         Condition::TlsRequired => "28000",
         Condition::AuthenticationFailed => "28P01",
         Condition::AuthenticationTimedOut => "57014",
@@ -40,7 +40,7 @@ pub fn sqlstate(condition: &Condition) -> &str {
     }
 }
 
-/// The message: short, with stable first words, PostgreSQL's own where it has some. Some drivers show nothing else.
+/// Message: short, with stable first words, PostgreSQL's own if it has some. Some drivers show nothing else.
 fn message(condition: &Condition, login: RefusedLogin<'_>) -> String {
     match condition {
         Condition::TlsRequired => "connection requires TLS".to_owned(),
@@ -66,7 +66,7 @@ fn message(condition: &Condition, login: RefusedLogin<'_>) -> String {
     }
 }
 
-/// A remedy in the words of PostgreSQL's drivers.
+/// Text of a remedy for PostgreSQL drivers.
 pub fn hint<'h>(hint: &'h Hint, token_method: &TokenMethod) -> &'h str {
     match (hint, token_method) {
         (Hint::Text(text), _) => text,
@@ -88,8 +88,8 @@ pub fn hint<'h>(hint: &'h Hint, token_method: &TokenMethod) -> &'h str {
     }
 }
 
-/// The ErrorResponse for a refusal of `login`. Severity is FATAL; the session id stands in DETAIL, so that the operator
-/// finds the log line of this connection.
+/// ErrorResponse for a refusal of `login`. Severity is FATAL. DETAIL contains the session id, so that the
+/// operator finds the log line.
 pub fn encode(refusal: &Refusal, login: RefusedLogin<'_>, session: SessionId) -> BytesMut {
     let (stage, detail) = (refusal.stage.word(), &refusal.detail);
     let (message, detail, other) = match &refusal.words {
@@ -117,21 +117,21 @@ pub fn encode(refusal: &Refusal, login: RefusedLogin<'_>, session: SessionId) ->
     }
     fields.extend(other.iter().cloned());
     let mut out = BytesMut::new();
-    // Texts are cut where they are made; were they not, a client is better served by silence than by bytes
-    // it reads as another protocol.
+    // Texts are cut where they are made. If one were still too long, sending nothing is better than bytes
+    // that the client cannot parse.
     if put(&ErrorResponse::new(fields), &mut out).is_err() || out.len() > limits::MAX_ERROR_RESPONSE {
         out.clear();
     }
     out
 }
 
-/// The ErrorResponse that ends a session. Nobody's login is refused by it, so that it names no user.
+/// ErrorResponse that ends a session. It refuses no login, so it names no user.
 pub fn last_words(refusal: &Refusal, session: SessionId) -> BytesMut {
     encode(refusal, RefusedLogin { user: "", token_method: &TokenMethod::Password }, session)
 }
 
-/// The NoticeResponse that tells when the session's token expires. SQLSTATE 01000 is a plain warning
-/// (PostgreSQL manual, appendix A).
+/// NoticeResponse with the expiry of the session's token. SQLSTATE 01000 is a warning (PostgreSQL manual,
+/// appendix A).
 pub fn token_expires(expires: SystemTime, now: SystemTime, session: SessionId) -> BytesMut {
     let left = expires.duration_since(now).unwrap_or_default();
     let message = match left.as_secs() {

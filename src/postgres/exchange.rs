@@ -1,5 +1,5 @@
-//! One course that an exchange of messages can have taken: the client's messages that the server has not answered,
-//! and what the server does with them. Pure: no I/O, no payload.
+//! One hypothesis about an exchange of messages: the client's messages that the server has not answered, and
+//! how the server treats them. Pure: no I/O, no payload.
 //!
 //! A Query, a FunctionCall and a Sync each earn one ReadyForQuery. The messages of the extended protocol earn one
 //! completion each, until an error makes the server skip everything up to the next Sync. The server ignores Sync and
@@ -9,37 +9,38 @@
 use super::runs::{MessageRun, RunQueue, TooDeep};
 use super::tracker::{CopyMode, SessionState};
 
-/// One course of an exchange.
+/// One hypothesis about an exchange.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Exchange {
     waiting: RunQueue,
     /// Transaction status of the last ReadyForQuery.
     status: u8,
-    /// Messages of the extended protocol have been answered since the last ReadyForQuery.
+    /// True if messages of the extended protocol were answered since the last ReadyForQuery.
     batch: bool,
-    /// The server skips everything up to the next Sync. So many Syncs may have ended that before.
+    /// The server skips everything up to the next Sync. Holds the number of earlier Syncs that may have ended
+    /// the skipping.
     skipping: Option<u32>,
     copy: Option<CopyMode>,
     copy_in: CopyIn,
-    /// The messages do not fit this course, or are not understood.
+    /// True if the messages contradict this hypothesis or are not understood.
     lost: bool,
 }
 
-/// The client's messages that the server reads, or has read, inside a COPY IN.
+/// The client's messages that the server reads as part of a COPY IN.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct CopyIn {
-    /// The end of the COPY, or a message that has no place in it: then the server ends the session, unless the
-    /// COPY fails before that.
+    /// The end of the COPY, or a message that is not allowed in it; the latter makes the server end the
+    /// session unless the COPY fails first.
     ended: bool,
-    /// Syncs.
+    /// Number of Syncs.
     syncs: u32,
 }
 
-/// A second course that the messages allow from here on.
+/// A second hypothesis that the messages allow from here on.
 pub(super) type Fork = Option<Box<Exchange>>;
 
 impl Exchange {
-    /// Begins behind a ReadyForQuery with this transaction status.
+    /// Starts after a ReadyForQuery with this transaction status.
     pub(super) fn new(status: u8) -> Self {
         Self {
             waiting: RunQueue::default(),
@@ -53,7 +54,7 @@ impl Exchange {
     }
 
     pub(super) fn standing(&self) -> SessionState {
-        // A Sync behind a ReadyForQuery does no work: whether it is still answered matters to nobody.
+        // A Sync after a ReadyForQuery does no work, so a missing answer to it does not matter.
         let done = self.waiting.iter().all(|run| matches!(run, MessageRun::PerhapsSyncs(_)));
         if !done || self.batch || self.skipping.is_some() || self.copy.is_some() || self.lost {
             return SessionState::Busy;
@@ -83,12 +84,12 @@ impl Exchange {
         self.waiting.capacity() > super::runs::KEPT_RUNS
     }
 
-    /// Gives up this course for good.
+    /// Abandons this hypothesis.
     pub(super) fn lose(&mut self) {
         *self = Self { lost: true, ..Self::new(self.status) };
     }
 
-    /// Takes note of a whole message of the client.
+    /// Records a complete message of the client.
     pub(super) fn client_sent(&mut self, tag: u8) -> Fork {
         if self.lost {
             return None;
@@ -113,10 +114,10 @@ impl Exchange {
         None
     }
 
-    /// Takes note of a message that a server ignores while it skips.
+    /// Records a message that a server ignores while it skips.
     fn wait_for(&mut self, run: MessageRun) -> Fork {
         match self.skipping {
-            // Where a Sync inside the failed COPY has ended the skipping, it is read as usual.
+            // If a Sync within the failed COPY has ended the skipping, the message is processed normally.
             Some(perhaps @ 1..) if self.waiting.is_empty() => {
                 self.skipping = Some(0);
                 let mut rest = RunQueue::default();
@@ -133,7 +134,7 @@ impl Exchange {
 
     fn wait_for_sync(&mut self) {
         match self.waiting.back() {
-            // What the server is at stays open.
+            // The message that the server is processing stays separate.
             Some(MessageRun::Extended(each)) if self.waiting.len() > 1 => {
                 self.waiting.pop_back();
                 self.push(MessageRun::Batches { each, count: 1 });
@@ -153,7 +154,7 @@ impl Exchange {
         }
     }
 
-    /// Takes note of a whole message of the server that answers something, and of the first byte of its body.
+    /// Records a complete answer of the server, with the first byte of its body.
     pub(super) fn server_sent(&mut self, tag: u8, first: u8) -> Fork {
         if self.lost {
             return None;
@@ -162,7 +163,7 @@ impl Exchange {
             self.ready(first);
             return None;
         }
-        // It cannot be a Sync's: a Sync behind a ReadyForQuery earns another one and nothing else.
+        // Not a Sync's answer: a Sync after a ReadyForQuery causes only another ReadyForQuery.
         if matches!(self.waiting.front(), Some(MessageRun::PerhapsSyncs(_))) {
             self.waiting.pop_front();
         }
@@ -174,7 +175,7 @@ impl Exchange {
         None
     }
 
-    /// An answer that is neither an error nor ReadyForQuery.
+    /// Records an answer other than an error or ReadyForQuery.
     fn answered(&mut self, tag: u8) {
         use MessageRun as W;
         match (tag, self.waiting.front()) {
@@ -195,11 +196,11 @@ impl Exchange {
         }
     }
 
-    /// The server has begun to read the client's next messages as data, up to the first end of a COPY.
+    /// Records that the server reads the client's next messages as COPY data, up to the first end of a COPY.
     fn begin_copy_in(&mut self) {
         self.copy = Some(CopyMode::In);
         self.copy_in = CopyIn::default();
-        // More of the same has been sent, and no end of the COPY between.
+        // More messages of the same kind were sent, without an end of the COPY between them.
         if matches!(self.waiting.front(), Some(MessageRun::Extended(2..) | MessageRun::Queries(2..))) {
             self.copy_in.ended = true;
             return;
@@ -211,7 +212,7 @@ impl Exchange {
         self.waiting.take_copy_end_behind_front();
     }
 
-    /// Counts Syncs inside a COPY IN.
+    /// Counts Syncs within a COPY IN.
     fn swallow(&mut self, syncs: u32) {
         match self.copy_in.syncs.checked_add(syncs) {
             Some(syncs) => self.copy_in.syncs = syncs,
@@ -238,7 +239,7 @@ impl Exchange {
             }
             // The ReadyForQuery of each ends it.
             Some(MessageRun::Queries(_) | MessageRun::Syncs(_) | MessageRun::Either(_)) => {}
-            // It answers nothing: the server is about to end the session.
+            // The error answers no message: the server is about to end the session.
             Some(MessageRun::Batches { .. } | MessageRun::PerhapsSyncs(_) | MessageRun::CopyEnds(_))
             | None => {
                 self.lose();
@@ -247,7 +248,7 @@ impl Exchange {
         None
     }
 
-    /// The server skips what waits, up to the next Sync. So many Syncs, in front of what waits, may be that one.
+    /// Skips waiting messages up to the next Sync. `perhaps` Syncs before them may already be that Sync.
     fn skip(&mut self, perhaps: u32) -> Fork {
         let next = self.waiting.iter().find(|run| !matches!(run, MessageRun::CopyEnds(_)));
         let sync_is_next = matches!(next, None | Some(MessageRun::Syncs(_)));
@@ -272,8 +273,8 @@ impl Exchange {
         fork
     }
 
-    /// The other course of a COPY that failed in the extended protocol: the first of `syncs`, which the server had
-    /// not read before, has ended the skipping, and `rest` is read as usual.
+    /// The alternative after a failed COPY in the extended protocol: the first of `syncs`, which the server
+    /// had not read before, ended the skipping, and `rest` is processed normally.
     fn read_from_sync(&self, syncs: u32, mut rest: RunQueue) -> Self {
         rest.put_perhaps_syncs(syncs - 1);
         rest.push_front(MessageRun::Syncs(1));

@@ -1,28 +1,28 @@
-//! Where messages begin and end in one direction of a stream, told from their headers as the bytes pass; bodies
-//! are neither decoded nor kept, but for their first byte, which in a ReadyForQuery is the transaction status.
+//! Message boundaries in one direction of a stream, found from the headers. Bodies are neither decoded nor
+//! kept, except for the first byte, which in ReadyForQuery is the transaction status.
 
-/// Longest length field: PostgreSQL's is a signed 32-bit number (PostgreSQL manual, "Message Data Types").
+/// Longest length field: PostgreSQL's is a signed 32-bit integer (PostgreSQL manual, "Message Data Types").
 const MAX_LENGTH: u32 = i32::MAX.unsigned_abs();
 
-/// Follows the messages of one direction.
+/// Message framing of one direction.
 #[derive(Debug, Default)]
 pub struct Frames {
-    /// Header bytes seen of a message whose header is cut.
+    /// Header bytes of a message whose header is incomplete.
     header: [u8; 5],
     filled: usize,
-    /// Type of the message that is under way.
+    /// Type of the current message.
     tag: u8,
-    /// First byte of its body; `None` until it is there.
+    /// First byte of the current message's body; `None` before it has arrived.
     first: Option<u8>,
-    /// Body bytes still to come.
+    /// Remaining bytes of the current body.
     remaining: usize,
-    /// The stream broke the protocol; boundaries can no longer be told.
+    /// True if the stream violated the protocol, so that boundaries are unknown.
     lost: bool,
 }
 
 impl Frames {
-    /// Takes note of the next bytes of the stream, however they are cut. Each message that ends in them is
-    /// told to `ended`: its type and the first byte of its body, zero where it has none.
+    /// Processes the next bytes of the stream, split in any way. `ended` is called for each message that ends
+    /// in them, with its type and the first byte of its body (zero for an empty body).
     pub fn feed(&mut self, mut bytes: &[u8], mut ended: impl FnMut(u8, u8)) {
         while !bytes.is_empty() && !self.lost {
             if self.remaining == 0 {
@@ -49,7 +49,7 @@ impl Frames {
         }
     }
 
-    /// Takes as much of a header as there is, and gives what follows it.
+    /// Consumes the available part of a header and returns the remaining bytes.
     fn take_header<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
         if self.filled == 0
             && let Some((header, rest)) = bytes.split_first_chunk::<5>()
@@ -78,12 +78,12 @@ impl Frames {
         }
     }
 
-    /// Whether the stream stands between two messages.
+    /// True between two messages.
     pub fn at_boundary(&self) -> bool {
         !self.lost && self.filled == 0 && self.remaining == 0
     }
 
-    /// How many of the bytes that come next belong to the message that is under way; none between two.
+    /// Number of the next bytes that belong to the current message; zero between two messages.
     pub fn rest_of_message(&self, next: &[u8]) -> usize {
         if self.lost || self.filled == 0 {
             return if self.lost { next.len() } else { self.remaining.min(next.len()) };
@@ -94,8 +94,8 @@ impl Frames {
     }
 }
 
-/// Tells of the messages that are whole in `bytes` and gives what follows them. Of these nothing has to be kept,
-/// which makes small rows in bulk cheap.
+/// Reports the complete messages in `bytes` and returns the remaining bytes. Nothing is stored, so that bulk
+/// rows are cheap.
 fn skip_whole<'a>(mut bytes: &'a [u8], ended: &mut impl FnMut(u8, u8)) -> &'a [u8] {
     while let Some(([tag, length @ ..], rest)) = bytes.split_first_chunk::<5>() {
         let Some(body) = body_length(*length) else { break };
@@ -106,7 +106,7 @@ fn skip_whole<'a>(mut bytes: &'a [u8], ended: &mut impl FnMut(u8, u8)) -> &'a [u
     bytes
 }
 
-/// Length of the body by the length field in front of it; `None` when it is impossible.
+/// Length of the body from the length field; `None` if invalid.
 fn body_length(field: [u8; 4]) -> Option<usize> {
     let body = u32::from_be_bytes(field).checked_sub(4).filter(|body| *body <= MAX_LENGTH - 4)?;
     usize::try_from(body).ok()

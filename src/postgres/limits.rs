@@ -1,4 +1,4 @@
-//! Every count of bytes or messages that a peer controls before the relay starts, with its source.
+//! Limits on bytes, messages and time that a peer controls before the relay starts, with their sources.
 
 use std::time::Duration;
 
@@ -9,8 +9,8 @@ pub const MAX_STARTUP_LENGTH: usize = 10_004;
 /// Most name-value pairs in a StartupMessage. PostgreSQL has no such limit; real clients send under 15.
 pub const MAX_STARTUP_PARAMETERS: usize = 64;
 
-/// Length fields a CancelRequest may have: code, process id, and a key of 4 to 256 bytes
-/// (PostgreSQL 18 protocol, `CancelRequest`).
+/// Valid length fields of a CancelRequest: code, process id, and a key of 4 to 256 bytes (PostgreSQL 18
+/// protocol, `CancelRequest`).
 pub const CANCEL_LENGTHS: std::ops::RangeInclusive<usize> = 16..=268;
 
 /// Longest body of a password message: `PG_MAX_AUTH_TOKEN_LENGTH` (PostgreSQL, src/include/libpq/auth.h).
@@ -19,29 +19,29 @@ pub const MAX_PASSWORD_BODY: usize = 65_535;
 /// Longest body of a SASL response: `PG_MAX_SASL_MESSAGE_LENGTH` (PostgreSQL, src/backend/libpq/auth-sasl.c).
 pub const MAX_SASL_BODY: usize = 65_535;
 
-/// Longest Authentication message we write, tag included: libpq takes no longer ones while it connects
-/// (fe-connect.c, "message contents do not agree with length" above 2,000).
+/// Longest Authentication message that the proxy writes, including the tag: libpq accepts no longer ones
+/// during login (fe-connect.c, "message contents do not agree with length" above 2,000).
 pub const MAX_AUTHENTICATION_MESSAGE: usize = 2_000;
 
-/// Longest message the upstream may send before its ReadyForQuery. libpq takes at most 30,000 bytes for
-/// messages that are not known to be long (`VALID_LONG_MESSAGE_TYPE`, fe-protocol3.c).
+/// Longest message from the upstream before its ReadyForQuery. libpq accepts at most 30,000 bytes for message
+/// types that are not marked as long (`VALID_LONG_MESSAGE_TYPE`, fe-protocol3.c).
 pub const MAX_LOGIN_MESSAGE: usize = 30_000;
 
-/// Most messages the upstream may send before its ReadyForQuery; PostgreSQL sends about 15.
+/// Most messages from the upstream before its ReadyForQuery; PostgreSQL sends about 15.
 pub const MAX_LOGIN_MESSAGES: usize = 1_000;
 
-/// Most bytes the upstream may send before its ReadyForQuery.
+/// Most bytes from the upstream before its ReadyForQuery.
 pub const MAX_LOGIN_BYTES: usize = 1 << 20;
 
-/// Longest ErrorResponse we write: libpq ignores the text of longer ones while it connects
+/// Longest ErrorResponse that the proxy writes: libpq ignores the text of longer ones during login
 /// (`MAX_ERRLEN`, fe-connect.c).
 pub const MAX_ERROR_RESPONSE: usize = 30_000;
 
-/// Part of the client's login time that the TLS handshake may take.
+/// Longest time for the TLS handshake, as part of the client's login time.
 pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a refused client may take to read its refusal.
+/// Longest time for a refused client to read its refusal.
 pub const REFUSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Longest time a forwarded cancel may take.
+/// Longest time for forwarding a cancel.
 pub const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);

@@ -1,4 +1,4 @@
-//! What the clients of one listener meet: its certificate and its rules, as the steps of a login need them.
+//! Settings of a listener in the form that logins need: certificate, networks, token method.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,32 +9,32 @@ use tokio_rustls::TlsAcceptor;
 use super::oauthbearer::Discovery;
 use crate::net::proxy_protocol::ClientOrigin;
 
-/// One listener's part in a login. Sessions share it; a reload makes a new one for new connections.
+/// Settings of one listener. Shared by its sessions; a reload makes a new one for new connections.
 pub struct Listener {
-    /// The operator's name for it, in logs and records.
+    /// The operator's name for the listener, in logs and records.
     pub name: String,
-    /// Its certificate and how TLS is spoken.
+    /// TLS acceptor with the listener's certificate.
     pub acceptor: TlsAcceptor,
-    /// Whether a client on the loopback interface may log in without TLS.
+    /// True if a client on the loopback interface may log in without TLS.
     pub plaintext_from_loopback: bool,
-    /// Networks of balancers, whose connections begin with a PROXY protocol header.
+    /// Networks of load balancers, whose connections begin with a PROXY protocol header.
     pub proxy_protocol_from: Vec<IpNet>,
-    /// How clients are asked for their token.
+    /// Method of requesting the token.
     pub token_method: TokenMethod,
 }
 
-/// How a client is asked for its token. The protocol lets a server ask in one way only.
+/// Method of requesting the token. The protocol allows a server only one.
 #[derive(Clone, Debug)]
 pub enum TokenMethod {
-    /// As a cleartext password.
+    /// Cleartext password.
     Password,
-    /// By SASL OAUTHBEARER; clients without a token are told where to get one.
+    /// SASL OAUTHBEARER. Clients without a token are told the issuer.
     OAuthBearer(Arc<Discovery>),
 }
 
 impl Listener {
-    /// Whether a connection from `origin` may go on without TLS. OAUTHBEARER never may: clients trust it with
-    /// tokens, and it protects nothing itself (RFC 7628, section 5).
+    /// True if a connection from `origin` may continue without TLS. Never with OAUTHBEARER: the mechanism
+    /// sends the token unprotected (RFC 7628, section 5).
     pub fn allows_plaintext(&self, origin: &ClientOrigin) -> bool {
         self.plaintext_from_loopback
             && matches!(self.token_method, TokenMethod::Password)

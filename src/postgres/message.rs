@@ -1,5 +1,5 @@
-//! Framing: whole messages read exactly, nothing buffered behind them, so that a TLS upgrade and the relay
-//! never inherit bytes. pgwire gives the message types; the guards in front of its decoder are here.
+//! Framing: reads exactly one message and buffers nothing after it, so that neither a TLS upgrade nor the
+//! relay inherits bytes. pgwire provides the message types; this module guards its decoder.
 
 use std::fmt;
 use std::io;
@@ -12,24 +12,24 @@ use zeroize::Zeroize;
 
 use crate::net::tls_error;
 
-/// Why a message could not be read or written.
+/// Reason why a message could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum WireError {
     /// The peer closed the connection between two messages.
     #[error("the peer closed the connection")]
     Closed,
-    /// The length field is below its own size or above the cap for this message.
+    /// The length field is below its own size or above the limit for this message.
     #[error("message {tag:?} has an impossible length of {length}")]
     Length {
         /// The message's type byte.
         tag: char,
-        /// What the length field said.
+        /// Value of the length field.
         length: u32,
     },
-    /// A message that has no place here.
+    /// The message is not allowed here.
     #[error("unexpected message {0:?}")]
     Unexpected(char),
-    /// The bytes inside a message do not follow the protocol.
+    /// The body violates the protocol.
     #[error("malformed {0}")]
     Malformed(&'static str),
     /// The socket failed.
@@ -43,23 +43,23 @@ impl From<io::Error> for WireError {
     }
 }
 
-/// One tagged message. Its body may be a secret: it prints as a length, and is overwritten when dropped.
+/// One tagged message. Its body may be a secret: it is printed as a length and zeroized on drop.
 pub struct RawMessage {
     /// The type byte.
     pub tag: u8,
-    /// Everything behind the length field.
+    /// Everything after the length field.
     pub body: Vec<u8>,
 }
 
 impl RawMessage {
-    /// The whole message as it stood on the wire.
+    /// Encodes the complete message.
     pub fn encode_into(&self, out: &mut BytesMut) {
         out.extend_from_slice(&[self.tag]);
         out.extend_from_slice(&message_length(self.body.len()));
         out.extend_from_slice(&self.body);
     }
 
-    /// Decodes the body by pgwire, after `guard` has vouched that the decoder cannot run past it.
+    /// Decodes the body with pgwire, after `guard` has checked that the decoder cannot read past its end.
     pub fn decode<M: Message>(
         &self,
         name: &'static str,
@@ -86,32 +86,32 @@ impl fmt::Debug for RawMessage {
     }
 }
 
-/// What the upstream said at its login that the client has to hear too.
+/// Messages of the upstream's login that the client has to get.
 #[derive(Debug)]
 pub struct LoginGreeting {
-    /// ParameterStatus and NoticeResponse messages as they came.
+    /// ParameterStatus and NoticeResponse messages, unchanged.
     pub messages: BytesMut,
     /// Transaction status of its ReadyForQuery.
     pub status: TransactionStatus,
 }
 
 impl LoginGreeting {
-    /// The status as it stands on the wire: `I`, `T` or `E`.
+    /// Status byte: `I`, `T` or `E`.
     pub fn status_byte(&self) -> u8 {
         self.status as u8
     }
 }
 
-/// Terminate, whole (PostgreSQL manual, "Message Formats").
+/// A complete Terminate message (PostgreSQL manual, "Message Formats").
 pub const TERMINATE: &[u8] = b"X\0\0\0\x04";
 
-/// The length field of a message whose body has `body` bytes. Callers stay far below 4 GiB.
+/// Length field of a message with a body of `body` bytes. Callers stay far below 4 GiB.
 pub fn message_length(body: usize) -> [u8; 4] {
     u32::try_from(body.saturating_add(4)).unwrap_or(u32::MAX).to_be_bytes()
 }
 
-/// Reads one tagged message whose body has at most `cap(tag)` bytes; the length is judged before anything
-/// is allocated. `cap` answers `None` for a tag that has no place here.
+/// Reads one tagged message with a body of at most `cap(tag)` bytes. The length is checked before anything is
+/// allocated. `cap` returns `None` for a tag that is not allowed.
 pub async fn read_message<R: AsyncRead + Unpin>(
     reader: &mut R,
     cap: impl FnOnce(u8) -> Option<usize>,
@@ -134,7 +134,7 @@ pub async fn read_message<R: AsyncRead + Unpin>(
     Ok(message)
 }
 
-/// Appends an encoded message of pgwire's.
+/// Appends a pgwire message.
 pub fn put<M: Message>(message: &M, out: &mut BytesMut) -> Result<(), WireError> {
     message.encode(out).map_err(|_| WireError::Malformed("message of ours"))
 }

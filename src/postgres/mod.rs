@@ -1,5 +1,5 @@
-//! PostgreSQL on the wire: messages and their limits, the client's login, the server's login, the transaction
-//! tracker, cancel keys.
+//! The PostgreSQL protocol: messages and their limits, the client's login, the server's login, the
+//! transaction tracker, cancel keys.
 
 pub mod cancel;
 pub mod client;

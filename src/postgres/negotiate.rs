@@ -1,5 +1,5 @@
-//! The first packets of a connection: TLS in either of its two forms, a cancel, or a startup. Every read is
-//! exact, and nothing read in clear is ever taken for something said inside TLS.
+//! First packets of a connection: TLS in either of its two forms, a cancel, or a startup. Every read is
+//! exact, and plaintext is never taken for something sent within TLS.
 
 use std::io;
 
@@ -24,41 +24,41 @@ const CANCEL_REQUEST: u32 = 80_877_102;
 /// First byte of a TLS handshake record (RFC 8446, section 5.1): a client that skips the SSLRequest.
 const TLS_HANDSHAKE_RECORD: u8 = 0x16;
 
-/// Lengths that a first packet has when it is the header of a balancer that nobody expects one from: PROXY protocol,
-/// versions 1 and 2.
+/// Lengths in the first packet if it is an unexpected header of a load balancer: PROXY protocol, versions 1
+/// and 2.
 const PROXY_1: u32 = u32::from_be_bytes(*b"PROX");
 const PROXY_2: u32 = u32::from_be_bytes(*b"\r\n\r\n");
 
-/// What a connection turned out to be.
+/// Kind of a connection.
 #[derive(Debug)]
 pub enum FirstPacket<S> {
     /// A client that may be asked for its token.
     Login(PendingLogin<S>),
     /// A cancel request. Its sender waits until the connection is closed.
     Cancel(ClientStream<S>, CancelKey),
-    /// A client that spoke and has to be told no.
+    /// A client that gets a refusal.
     Rejected(ClientStream<S>, StartupError),
 }
 
-/// Why a connection ended without a word: its peer has not spoken PostgreSQL.
+/// Reason why a connection ended without an answer: the peer did not speak PostgreSQL.
 #[derive(Debug, thiserror::Error)]
 pub enum NegotiationError {
-    /// Closed before it said anything: a port check.
+    /// The peer closed before sending anything: a port check.
     #[error("the peer closed without a word")]
     Silent,
-    /// A balancer that looked whether we are here.
+    /// Health check of a load balancer.
     #[error("a balancer's health check")]
     HealthCheck,
-    /// A PROXY protocol header that is missing or wrong.
+    /// A missing or invalid PROXY protocol header.
     #[error(transparent)]
     Header(#[from] HeaderError),
-    /// An impossible first packet.
+    /// A first packet with an invalid length.
     #[error("the first packet has an impossible length of {0}")]
     Length(u32),
-    /// Bytes in clear behind an SSLRequest.
+    /// Plaintext bytes after an SSLRequest.
     #[error("pre_tls_bytes: the peer sent bytes in clear ahead of the TLS handshake")]
     PreTlsBytes,
-    /// SSLRequest or GSSENCRequest more often than once.
+    /// More than one SSLRequest or GSSENCRequest.
     #[error("the peer asked for encryption again and again")]
     Repeated,
     /// The TLS handshake failed.
@@ -67,13 +67,13 @@ pub enum NegotiationError {
     /// The TLS handshake took too long.
     #[error("the TLS handshake took longer than {} s", limits::TLS_HANDSHAKE_TIMEOUT.as_secs())]
     TlsTimeout,
-    /// Nothing that can be answered came in time.
+    /// No complete packet arrived in time.
     #[error("the peer said too little for too long")]
     TimedOut,
     /// TLS without an SSLRequest and without the protocol name `postgresql`.
     #[error("direct TLS without ALPN protocol \"postgresql\"")]
     NoAlpn,
-    /// It has no place, and too many others are being told so already.
+    /// The connection limit and the limit of refusals are reached.
     #[error("there is no place for it, and none to tell it so")]
     TooManyRefusals,
     /// The socket failed.
@@ -88,7 +88,7 @@ impl From<io::Error> for NegotiationError {
 }
 
 impl NegotiationError {
-    /// The stable word for it.
+    /// Stable word.
     pub fn word(&self) -> &'static str {
         match self {
             Self::Silent | Self::HealthCheck => "silent",
@@ -105,8 +105,8 @@ impl NegotiationError {
         }
     }
 
-    /// Whether it can be the sign of a client, a balancer or a certificate that is set up wrongly. The rest is what
-    /// port checks and scanners do.
+    /// True if the error can be caused by a misconfigured client, load balancer or certificate. The rest is
+    /// usual for port checks and scanners.
     pub fn tells_an_operator_something(&self) -> bool {
         match self {
             Self::Header(_)
@@ -136,8 +136,9 @@ impl From<OriginError> for NegotiationError {
     }
 }
 
-/// Reads the first packets of `stream`. `plaintext_allowed` says whether this peer may log in without TLS. `stepped` is
-/// called when the peer has finished a step and the next one is its own again: a request for TLS, the handshake.
+/// Reads the first packets of `stream`. `plaintext_allowed` tells whether this peer may log in without TLS.
+/// `stepped` is called whenever the peer has completed a step and has to take the next one: a request for
+/// TLS, the handshake.
 pub async fn negotiate<S>(
     mut stream: S,
     acceptor: &TlsAcceptor,
@@ -177,7 +178,7 @@ where
             PacketKind::Cancel(key) => return Ok(FirstPacket::Cancel(ClientStream::Plain(stream), key)),
             PacketKind::Startup(packet) => {
                 let stream = ClientStream::Plain(stream);
-                // What it asks for is not even parsed: without TLS nothing but TLS is spoken of.
+                // The packet is not parsed: without TLS the only answer is to require it.
                 return Ok(if plaintext_allowed {
                     startup(stream, &packet)
                 } else {
@@ -188,8 +189,8 @@ where
     }
 }
 
-/// The first packet inside TLS: a startup or a cancel. Another request for encryption is a protocol version
-/// nobody speaks, as PostgreSQL sees it.
+/// Reads the first packet within TLS: a startup or a cancel. PostgreSQL treats another request for encryption
+/// as an unknown protocol version.
 async fn first_packet<S>(mut stream: ClientStream<S>) -> Result<FirstPacket<S>, NegotiationError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -214,11 +215,11 @@ enum PacketKind {
     Ssl,
     GssEnc,
     Cancel(CancelKey),
-    /// Everything behind the length field.
+    /// Everything after the length field.
     Startup(Vec<u8>),
 }
 
-/// The four bytes that are a length, or the beginning of a TLS record.
+/// Reads four bytes: a length, or the beginning of a TLS record.
 async fn read_head<S: AsyncRead + Unpin>(stream: &mut S) -> Result<[u8; 4], NegotiationError> {
     let mut head = [0; 4];
     let read = stream.read(&mut head).await?;
@@ -264,7 +265,7 @@ async fn read_packet<S: AsyncRead + Unpin>(
     }
 }
 
-/// Completes the handshake; `head` are bytes of its first record that were read already.
+/// Completes the handshake. `head` contains the bytes of its first record that were already read.
 async fn accept_tls<S>(
     stream: S,
     acceptor: &TlsAcceptor,

@@ -1,5 +1,5 @@
-//! The SASL mechanism OAUTHBEARER (RFC 7628) as PostgreSQL 18 speaks it (src/backend/libpq/auth-oauth.c): how
-//! the token comes, how a client learns where to get one, and how its rejection is said.
+//! The SASL mechanism OAUTHBEARER (RFC 7628) as PostgreSQL 18 implements it (src/backend/libpq/auth-oauth.c):
+//! transfer of the token, discovery of the issuer, and rejection.
 
 use bytes::{Bytes, BytesMut};
 use pgwire::messages::startup::Authentication;
@@ -13,31 +13,32 @@ use crate::secret::Jwt;
 /// The mechanism's registered name (RFC 7628, section 6.1).
 pub const MECHANISM: &str = "OAUTHBEARER";
 
-/// Between the parts of a message, and alone the answer to a failure (RFC 7628, sections 3.1 and 3.2.3).
+/// Separator of the parts of a message; alone it is the answer to a failure (RFC 7628, sections 3.1 and
+/// 3.2.3).
 const SEPARATOR: u8 = 0x01;
 
 /// Bytes of an Authentication message around its SASL data: tag, length, code.
 const AROUND_SASL_DATA: usize = 9;
 
-/// Why no token came.
+/// Reason why no token was received.
 #[derive(Debug, thiserror::Error)]
 pub enum BearerError {
-    /// The client closed instead: it does not know the mechanism, or has no way to get a token.
+    /// The client closed instead: it does not support the mechanism or cannot get a token.
     #[error("the client closed when asked for its token by OAUTHBEARER")]
     NoAnswer,
-    /// The client asked where to get a token, and was told. It comes back with one.
+    /// The client asked for the issuer and got it. It will return with a token.
     #[error("the client asked where tokens come from")]
     Discovery,
-    /// Another mechanism than the one offered.
+    /// The client selected a mechanism that was not offered.
     #[error("the client chose a SASL mechanism that was not offered")]
     Mechanism,
-    /// The client wants to act for somebody else.
+    /// The client requested another identity.
     #[error("the client sent an authorization identity")]
     AuthorizationIdentity,
-    /// The message does not follow RFC 7628.
+    /// The message violates RFC 7628.
     #[error("malformed OAUTHBEARER message: {0}")]
     Malformed(&'static str),
-    /// Something else than a bearer token.
+    /// The message contains something other than a bearer token.
     #[error("the client sent no bearer token: {0}")]
     NotBearer(&'static str),
     /// The message could not be read.
@@ -46,19 +47,19 @@ pub enum BearerError {
 }
 
 impl BearerError {
-    /// Whether the client followed the protocol and has to be told by the mechanism's own means.
+    /// True if the client followed the protocol, so that the rejection has to complete the SASL exchange.
     pub(crate) fn leaves_exchange_open(&self) -> bool {
         matches!(self, Self::NotBearer(_))
     }
 }
 
-/// What a client without an accepted token is told: where tokens come from.
+/// Issuer and scope for a client without an accepted token, in JSON.
 #[derive(Debug)]
 pub struct Discovery(Bytes);
 
 impl Discovery {
-    /// For tokens of `issuer` with `scope`. The document's address is made as PostgreSQL makes it, so that libpq,
-    /// which takes the issuer back out of it, finds the very text. `None` when libpq would find it too long.
+    /// For tokens of `issuer` with `scope`. The document's URL is built as in PostgreSQL, so that libpq,
+    /// which extracts the issuer from it, gets the same string. `None` if it is too long for libpq.
     pub fn new(issuer: &str, scope: &str) -> Option<Self> {
         let document = serde_json::json!({
             "status": "invalid_token", // libpq comes back after no other word
@@ -70,8 +71,8 @@ impl Discovery {
     }
 }
 
-/// Reads the answer to the offer of the mechanism. A client that wants to know where tokens come from is told
-/// here, to the end of the exchange.
+/// Reads the answer to the offer of the mechanism. A client that asks for the issuer gets it here, through
+/// the end of the exchange.
 pub(crate) async fn read<S>(stream: &mut S, discovery: &Discovery) -> Result<Jwt, BearerError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -96,8 +97,8 @@ where
     bearer_token(value).map(|token| Jwt::new(token.to_vec()))
 }
 
-/// Says that the token is missing or not accepted, and takes the client's one byte. What follows has to be an
-/// ErrorResponse (RFC 7628, section 3.2.3).
+/// Reports a missing or rejected token and reads the client's one-byte answer. An ErrorResponse has to follow
+/// (RFC 7628, section 3.2.3).
 pub(crate) async fn fail<S>(stream: &mut S, discovery: &Discovery) -> Result<(), BearerError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -121,7 +122,7 @@ async fn answer<S: AsyncRead + Unpin>(stream: &mut S) -> Result<RawMessage, Bear
     read_answer(stream, limits::MAX_SASL_BODY).await?.ok_or(BearerError::NoAnswer)
 }
 
-/// The data of a `SASLInitialResponse`; `None` when the client wants to be asked for it.
+/// Data of a `SASLInitialResponse`; `None` if the client waits to be asked.
 fn initial_response(body: &[u8]) -> Result<Option<&[u8]>, BearerError> {
     let malformed = BearerError::Malformed;
     let end = body.iter().position(|byte| *byte == 0).ok_or(malformed("the mechanism has no end"))?;
@@ -138,8 +139,8 @@ fn initial_response(body: &[u8]) -> Result<Option<&[u8]>, BearerError> {
     }
 }
 
-/// The value of the one `auth` key. All of the message has to follow RFC 7628, section 3.1: a GS2 header
-/// without channel binding or identity, then keys and values, then the end.
+/// Value of the only `auth` key. The whole message has to follow RFC 7628, section 3.1: a GS2 header without
+/// channel binding or identity, keys and values, the terminator.
 fn auth_value(message: &[u8]) -> Result<&[u8], BearerError> {
     let malformed = |what| Err(BearerError::Malformed(what));
     if message.is_empty() {
@@ -196,7 +197,7 @@ fn key_and_value(pair: &[u8]) -> Result<(&[u8], &[u8]), BearerError> {
     Ok((key, value))
 }
 
-/// `Bearer`, in letters of any case, spaces, and a token of RFC 6750's alphabet (section 2.1, `b64token`).
+/// `Bearer` in any case, spaces, and a token in the alphabet of RFC 6750 (section 2.1, `b64token`).
 fn bearer_token(value: &[u8]) -> Result<&[u8], BearerError> {
     const SCHEME: &[u8] = b"bearer ";
     let scheme = value.split_at_checked(SCHEME.len());

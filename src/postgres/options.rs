@@ -1,13 +1,13 @@
-//! Which settings a client sets by the startup parameter `options`, told as PostgreSQL reads it: words parted by
-//! spaces, backslash escapes, and the switches of the `postgres` command (manual, chapter "postgres").
+//! Settings in the startup parameter `options`, parsed as PostgreSQL does: words separated by spaces,
+//! backslash escapes, and the switches of the `postgres` command (manual, chapter "postgres").
 
 use crate::names::setting;
 
-/// Switches that take a value (`process_postgres_switches`, src/backend/tcop/postgres.c).
+/// Switches with a value (`process_postgres_switches`, src/backend/tcop/postgres.c).
 const WITH_VALUE: &[u8] = b"BcCDdfhkNprStvW-";
 
-/// The canonical names of all settings in `options`. A switch with a letter of its own stands for one setting or
-/// several; one that sets nothing is called by its letter, as in `-j`.
+/// Canonical names of all settings in `options`. A one-letter switch stands for one or several settings; one
+/// that sets nothing is named by its letter, for example `-j`.
 pub fn settings(options: &[u8]) -> Vec<String> {
     let mut words = words(options).into_iter();
     let mut names = Vec::new();
@@ -27,14 +27,14 @@ pub fn settings(options: &[u8]) -> Vec<String> {
     names
 }
 
-/// The setting's name in `name=value`; the server reads hyphens as underscores (`ParseLongOption`).
+/// Name of the setting in `name=value`. The server reads hyphens as underscores (`ParseLongOption`).
 fn name(assignment: &[u8]) -> String {
     let end = assignment.iter().position(|byte| *byte == b'=').unwrap_or(assignment.len());
     let name = assignment.get(..end).unwrap_or_default();
     setting::canonical(&String::from_utf8_lossy(name).replace('-', "_"))
 }
 
-/// The settings behind a switch (`process_postgres_switches`, `set_debug_options`, `set_plan_disabling_options` and
+/// Settings of a switch (`process_postgres_switches`, `set_debug_options`, `set_plan_disabling_options` and
 /// `get_stats_option_name`, src/backend/tcop/postgres.c).
 fn set_by(letter: u8, value: &[u8]) -> Vec<String> {
     let names: &[&str] = match (letter, value) {
@@ -78,7 +78,7 @@ fn set_by(letter: u8, value: &[u8]) -> Vec<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
 
-/// As `pg_split_opts` does (src/backend/utils/init/postinit.c).
+/// Splits like `pg_split_opts` (src/backend/utils/init/postinit.c).
 fn words(options: &[u8]) -> Vec<Vec<u8>> {
     let mut words = Vec::new();
     let mut word: Option<Vec<u8>> = None;

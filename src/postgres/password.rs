@@ -1,5 +1,5 @@
-//! The password message, read by us and not by a codec: it may be as long as PostgreSQL allows, and its bytes
-//! never sit in a type that prints them.
+//! The password message, parsed here and not by a codec: it may be as long as PostgreSQL allows, and its
+//! bytes are never in a printable type.
 
 use tokio::io::AsyncRead;
 
@@ -7,16 +7,16 @@ use super::limits;
 use super::message::{RawMessage, WireError, read_message};
 use crate::secret::Jwt;
 
-/// Why no token came.
+/// Reason why no token was received.
 #[derive(Debug, thiserror::Error)]
 pub enum PasswordError {
-    /// The client closed instead: psql does that when it has no password yet and goes to ask for one.
+    /// The client closed instead; psql does that to prompt for a password.
     #[error("the client closed when asked for its token")]
     NoAnswer,
     /// An empty password.
     #[error("the password is empty")]
     Empty,
-    /// Not one text with one terminator.
+    /// The body is not one terminated string.
     #[error("the password message is malformed")]
     Malformed,
     /// The message could not be read.
@@ -39,8 +39,8 @@ pub(crate) async fn read<R: AsyncRead + Unpin>(reader: &mut R) -> Result<Jwt, Pa
     Ok(Jwt::new(std::mem::take(&mut message.body)))
 }
 
-/// Reads the one kind of message that answers questions for proof, with a body of at most `longest` bytes;
-/// `None` when the client leaves instead.
+/// Reads the message type that answers authentication requests, with a body of at most `longest` bytes;
+/// `None` if the client leaves.
 pub(crate) async fn read_answer<R: AsyncRead + Unpin>(
     reader: &mut R,
     longest: usize,
@@ -59,7 +59,7 @@ pub(crate) async fn read_answer<R: AsyncRead + Unpin>(
     }
 }
 
-/// Closing a TLS connection without its goodbye, or by reset, is closing all the same.
+/// True if the client closed, also without a TLS close_notify or by reset.
 fn is_gone(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
     matches!(error.kind(), UnexpectedEof | ConnectionReset | ConnectionAborted | BrokenPipe)

@@ -1,5 +1,5 @@
-//! Giving a server's session back its beginning, and making sure of it, when a client leaves and when the next one
-//! comes: what is asked, which answers are good, and what the next client has to be told.
+//! Reset of a server session after its client has left, and check before the next client: commands, valid
+//! answers, and parameters for the next client.
 
 use std::time::Duration;
 
@@ -9,41 +9,41 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use super::message::{LoginGreeting, RawMessage, WireError, message_length, read_message};
 
-/// How long a reset may take; temporary tables have to be dropped in it.
+/// Longest time for a reset, which may drop temporary tables.
 pub const RESET_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a login may spend on checks of idle connections, each of which is one round trip. A server that takes longer
+/// Longest time that a login spends on checks of idle connections, each one round trip. A slower server
 /// counts as dead.
 pub const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Most bytes that a server may send until it is reset. What is still on its way to the client that has left is
-/// among them, such as notifications.
+/// Most bytes from a server during a reset, including those for the client that has left, such as
+/// notifications.
 pub const MAX_RESET_BYTES: usize = 64 * 1024;
 
-/// Most bytes of parameters, names and values, that are remembered for a connection. PostgreSQL 18 tells about 400.
+/// Most bytes of parameters, names and values, kept for a connection. PostgreSQL 18 reports about 400.
 pub const MAX_PARAMETER_BYTES: usize = 8 * 1024;
 
-/// What is asked, and the tag of the good answer. `DISCARD ALL` is all that PostgreSQL has for it. A session that began
-/// with a role (by `options`, by `ALTER ROLE … SET role`) has to go back to it: new releases do that by `DISCARD ALL` (15.18
-/// does), and all do it by `RESET ROLE`.
+/// Reset commands and the tags of their success. `DISCARD ALL` is PostgreSQL's complete reset. A session that
+/// began with a role (by `options` or `ALTER ROLE … SET role`) has to return to it: new releases do that in
+/// `DISCARD ALL` (15.18 does), and all do it in `RESET ROLE`.
 const COMMANDS: [(&str, &[u8]); 2] = [("DISCARD ALL", b"DISCARD ALL\0"), ("RESET ROLE", b"RESET\0")];
 
-/// Sync, whole (PostgreSQL manual, "Message Formats").
+/// A complete Sync message (PostgreSQL manual, "Message Formats").
 const SYNC: &[u8] = b"S\0\0\0\x04";
 
-/// The setting that logins of one person may differ in and use the same connection.
+/// The setting in which logins that share a connection may differ.
 const APPLICATION_NAME: &[u8] = b"application_name";
 
-/// The tag of SHOW.
+/// Tag of SHOW.
 const SHOWN: &[u8] = b"SHOW\0";
 
-/// The tag of SET.
+/// Tag of SET.
 const SET: &[u8] = b"SET\0";
 
-/// Why a connection is not as it was.
+/// Reason why a reset or check failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ResetError {
-    /// An error, an answer to something else, or not out of a transaction.
+    /// An error, an answer to something else, or an open transaction.
     #[error("unexpected answer {0:?}")]
     Unexpected(char),
     /// More than [`MAX_RESET_BYTES`] or [`MAX_PARAMETER_BYTES`].
@@ -52,20 +52,20 @@ pub enum ResetError {
     /// No answer within [`RESET_TIMEOUT`].
     #[error("no answer within {} seconds", RESET_TIMEOUT.as_secs())]
     TimedOut,
-    /// The server says that `application_name` is another one than was set.
+    /// The server reports another `application_name` than was set.
     #[error("application_name is not what was set")]
     Name,
-    /// It broke the protocol or the connection.
+    /// A protocol violation or connection error.
     #[error(transparent)]
     Wire(#[from] WireError),
 }
 
-/// What a server has told of itself, as it stands now: names and values.
+/// Current parameters of a server session: names and values.
 #[derive(Debug)]
 pub struct ServerParameters(Vec<(Vec<u8>, Vec<u8>)>);
 
 impl ServerParameters {
-    /// Those of a login. `None` if they cannot be read or are more than [`MAX_PARAMETER_BYTES`].
+    /// Parameters in the greeting of a login. `None` if they are malformed or exceed [`MAX_PARAMETER_BYTES`].
     pub fn of(greeting: &LoginGreeting) -> Option<Self> {
         let mut parameters = Self(Vec::new());
         let mut rest = &greeting.messages[..];
@@ -80,7 +80,7 @@ impl ServerParameters {
         rest.is_empty().then_some(parameters)
     }
 
-    /// As a login would bring them.
+    /// The parameters as a login's greeting.
     pub fn greeting(&self) -> LoginGreeting {
         let mut messages = BytesMut::new();
         for (name, value) in &self.0 {
@@ -90,7 +90,7 @@ impl ServerParameters {
         LoginGreeting { messages, status: TransactionStatus::Idle }
     }
 
-    /// Whether the server has told that `application_name` is this one.
+    /// True if the server has reported this `application_name`.
     pub fn has_name(&self, name: &str) -> bool {
         self.name() == Some(name.as_bytes())
     }
@@ -99,7 +99,7 @@ impl ServerParameters {
         self.0.iter().find(|(name, _)| name == APPLICATION_NAME).map(|(_, value)| value.as_slice())
     }
 
-    /// Takes note of a ParameterStatus.
+    /// Records a ParameterStatus.
     fn set(&mut self, body: &[u8]) -> Result<(), ResetError> {
         let parts: Vec<_> = body.split(|byte| *byte == 0).collect();
         let [name, value, []] = parts[..] else { return Err(WireError::Malformed("ParameterStatus").into()) };
@@ -112,9 +112,9 @@ impl ServerParameters {
     }
 }
 
-/// Resets the session on `stream` and brings `parameters` up to date. Of those that change by the reset the server
-/// tells by itself. With `ask` it is asked for all of them: one that it has told the client of meanwhile, and that has
-/// the same value still (after a promotion, or a reload of its configuration), is not told again.
+/// Resets the session on `stream` and updates `parameters`. The server reports those that the reset changes.
+/// With `ask` all parameters are queried: one that was reported to the last client and still has that value
+/// (after a promotion or a configuration reload) is not reported again.
 pub async fn reset<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     parameters: &mut ServerParameters,
@@ -146,9 +146,9 @@ pub async fn reset<S: AsyncRead + AsyncWrite + Unpin>(
     Ok(())
 }
 
-/// Checks that the server of an idle connection is alive and out of a transaction, and brings `parameters` up to date:
-/// PostgreSQL tells of all that changed meanwhile before its ReadyForQuery (a reload of its configuration, a promotion).
-/// With `name` the session's `application_name` is set in the same round trip.
+/// Checks that the server of an idle connection is alive and outside a transaction, and updates `parameters`:
+/// PostgreSQL reports all changes (by a configuration reload or a promotion) before its ReadyForQuery. With
+/// `name` the session's `application_name` is set in the same round trip.
 pub async fn check<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     parameters: &mut ServerParameters,
@@ -167,20 +167,20 @@ pub async fn check<S: AsyncRead + AsyncWrite + Unpin>(
     if answers.next(SET).await?.is_some() {
         return Err(ResetError::Unexpected('D'));
     }
-    // A server that never tells of it is believed.
+    // A server that never reports it is trusted.
     if parameters.name().is_some() && !parameters.has_name(name) {
         return Err(ResetError::Name);
     }
     Ok(())
 }
 
-/// A string constant in which quotes and backslashes mean themselves, whatever `standard_conforming_strings` says. The
-/// text is printable ASCII, so that no client encoding reads it otherwise.
+/// A string constant in which quotes and backslashes are literal, for any `standard_conforming_strings`. The
+/// text is printable ASCII, so client encodings do not matter.
 fn literal(text: &str) -> String {
     format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
 }
 
-/// The name of a setting comes from the server, and goes back to it inside a command.
+/// Validates the name of a setting, which comes from the server and is sent back within a command.
 fn plain(name: &[u8]) -> Result<&str, ResetError> {
     let legal = |name: &&str| name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.'));
     let name = std::str::from_utf8(name).ok().filter(legal);
@@ -201,8 +201,8 @@ struct ReplyReader<'a, S> {
 }
 
 impl<S: AsyncRead + Unpin> ReplyReader<'_, S> {
-    /// The whole answer to one command, which has to be `tag` and ReadyForQuery out of a transaction; with the one
-    /// value that it may bring.
+    /// The complete answer to one command: `tag`, then ReadyForQuery outside a transaction. Returns the value
+    /// of a row, if any.
     async fn next(&mut self, tag: &[u8]) -> Result<Option<Vec<u8>>, ResetError> {
         let (mut complete, mut value) = (false, None);
         loop {
@@ -219,7 +219,7 @@ impl<S: AsyncRead + Unpin> ReplyReader<'_, S> {
         }
     }
 
-    /// The answer to a Sync: ReadyForQuery out of a transaction.
+    /// The answer to a Sync: ReadyForQuery outside a transaction.
     async fn ready(&mut self) -> Result<(), ResetError> {
         let message = self.message().await?;
         match (message.tag, &message.body[..]) {
@@ -249,7 +249,7 @@ impl<S: AsyncRead + Unpin> ReplyReader<'_, S> {
     }
 }
 
-/// The value of a row with one column.
+/// Value of a row with one column.
 fn only_value(column: &[u8]) -> Option<Vec<u8>> {
     let (length, value) = column.split_first_chunk::<4>()?;
     let length = usize::try_from(i32::from_be_bytes(*length)).ok()?;

@@ -1,34 +1,34 @@
-//! The client's messages that the server has not answered, in their order, as runs of one kind.
+//! The client's messages that the server has not answered, in order, as runs of one kind.
 
 use std::collections::VecDeque;
 
-/// Most runs that are told apart. What comes behind them is counted as [`MessageRun::Either`].
+/// Most runs that are distinguished. Later ones are counted as [`MessageRun::Either`].
 pub(super) const MAX_RUNS: usize = 8_192;
 
-/// Places for runs that are kept when nothing waits.
+/// Capacity for runs that is kept when nothing waits.
 pub(super) const KEPT_RUNS: usize = 32;
 
 /// A run of client messages of one kind, at least one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum MessageRun {
-    /// Parse, Bind, Describe, Execute and Close, without the Sync that ends them.
+    /// Parse, Bind, Describe, Execute and Close before their Sync.
     Extended(u32),
-    /// `count` Syncs, with `each` messages of the extended protocol in front of each, at least one.
+    /// `count` Syncs, each after `each` messages of the extended protocol, at least one.
     Batches { each: u32, count: u32 },
     /// Query and FunctionCall.
     Queries(u32),
-    /// Syncs with nothing in front of them.
+    /// Syncs without preceding messages.
     Syncs(u32),
-    /// Batches, Queries and Syncs beyond [`MAX_RUNS`], in an order that is not kept.
+    /// Batches, Queries and Syncs beyond [`MAX_RUNS`], in unknown order.
     Either(u32),
     /// Syncs that the server may have ignored.
     PerhapsSyncs(u32),
-    /// CopyDone and CopyFail: each ends a COPY IN, and is ignored where there is none.
+    /// CopyDone and CopyFail: each ends a COPY IN and is otherwise ignored.
     CopyEnds(u32),
 }
 
 impl MessageRun {
-    /// ReadyForQuery messages that it earns at most.
+    /// Most ReadyForQuery messages that the run causes.
     pub(super) fn owed(self) -> u32 {
         match self {
             Self::Extended(_) | Self::CopyEnds(_) => 0,
@@ -47,8 +47,8 @@ impl MessageRun {
         }
     }
 
-    /// Both runs as one, where they are of one kind, or where there is no room (`full`) for another run. `None` too
-    /// when they are more than can be counted.
+    /// Joins two runs if they are of one kind, or if there is no room (`full`) for another run. `None` also
+    /// if the count overflows.
     fn join(self, next: Self, full: bool) -> Option<Self> {
         use MessageRun as W;
         match (self, next) {
@@ -68,12 +68,12 @@ impl MessageRun {
     }
 }
 
-/// A queue of runs, at most two more than [`MAX_RUNS`]. No CopyDone and CopyFail stand in front of all that can begin
-/// a COPY: the server ignores them.
+/// A queue of runs, at most two more than [`MAX_RUNS`]. CopyDone and CopyFail never precede everything that
+/// can begin a COPY, because the server ignores them there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct RunQueue(VecDeque<MessageRun>);
 
-/// There are more runs, or messages in a run, than can be counted.
+/// There are more runs, or more messages in a run, than can be counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TooDeep;
 
@@ -103,9 +103,9 @@ impl RunQueue {
         self.0.iter().copied()
     }
 
-    /// Appends a run, to the last one where that is of its kind.
+    /// Appends a run, joined with the last one if both are of one kind.
     pub(super) fn push(&mut self, run: MessageRun) -> Result<(), TooDeep> {
-        // The Sync behind it makes a batch of it, which the run before can take in.
+        // The following Sync makes a batch of it, which the previous run can absorb.
         let begins_batch = matches!(run, MessageRun::Extended(_)) && self.len() == MAX_RUNS;
         let full = self.len() >= MAX_RUNS && !begins_batch;
         if matches!(run, MessageRun::CopyEnds(_)) && !self.iter().any(MessageRun::may_begin_copy) {
@@ -131,7 +131,7 @@ impl RunQueue {
         self.0.pop_back();
     }
 
-    /// Takes one message, or batch, of the first run.
+    /// Removes one message or batch from the first run.
     pub(super) fn take_front(&mut self) {
         if let Some(
             MessageRun::Extended(count @ 2..)
@@ -149,7 +149,7 @@ impl RunQueue {
         }
     }
 
-    /// Splits the first of the batches that stand at the front into its messages and its Sync.
+    /// Splits the first of the batches at the front into its messages and its Sync.
     pub(super) fn open_batch(&mut self) {
         if let Some(MessageRun::Batches { each, .. }) = self.front() {
             self.take_front();
@@ -158,7 +158,7 @@ impl RunQueue {
         }
     }
 
-    /// Takes the second run, where it is one of Syncs, and gives their number.
+    /// Removes the second run if it consists of Syncs, and returns their number.
     pub(super) fn take_syncs_behind_front(&mut self) -> Option<u32> {
         let Some(MessageRun::Syncs(count) | MessageRun::PerhapsSyncs(count)) = self.0.get(1).copied() else {
             return None;
@@ -167,7 +167,7 @@ impl RunQueue {
         Some(count)
     }
 
-    /// Takes one CopyDone or CopyFail that stands next behind the first run.
+    /// Removes one CopyDone or CopyFail directly after the first run.
     pub(super) fn take_copy_end_behind_front(&mut self) {
         match self.0.get_mut(1) {
             Some(MessageRun::CopyEnds(count @ 2..)) => *count -= 1,
@@ -176,8 +176,8 @@ impl RunQueue {
         }
     }
 
-    /// Puts Syncs that may have been ignored first in the queue, but behind those that were not: one ReadyForQuery
-    /// is as good as another.
+    /// Inserts Syncs that may have been ignored at the front, after those that were not: ReadyForQuery
+    /// messages are interchangeable.
     pub(super) fn put_perhaps_syncs(&mut self, count: u32) {
         if count > 0 {
             let sure = |run: &MessageRun| matches!(run, MessageRun::Syncs(_) | MessageRun::CopyEnds(_));
@@ -186,7 +186,7 @@ impl RunQueue {
         }
     }
 
-    /// To be called when the front has changed. Gives memory back when nothing waits.
+    /// Frees memory when nothing waits. Call after a change at the front.
     pub(super) fn tidy(&mut self) {
         let mut at = 0;
         while let Some(run) = self.0.get(at).filter(|run| !run.may_begin_copy()) {

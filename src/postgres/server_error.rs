@@ -1,41 +1,42 @@
-//! An ErrorResponse of a database during a login, checked before its words reach a client or a log.
+//! An ErrorResponse of a database during a login, sanitized before it reaches a client or a log.
 
 use std::fmt;
 
 use super::message::WireError;
 use crate::names::visible;
 
-/// Longest text of a field, in bytes; a longer one is cut.
+/// Longest text of a field, in bytes; longer ones are cut.
 const MAX_WORDS: usize = 1_000;
 
-/// Longest text of a field that names one thing, in bytes: a file, a routine, a table.
+/// Longest field that names one object, in bytes: a file, a routine, a table.
 const MAX_NAME: usize = 128;
 
-/// Fields that are passed on besides the four texts, in the server's order (PostgreSQL manual, "Error and Notice Message
-/// Fields"): position and query, context, names of database objects, and the place in the server's source.
+/// Fields that are passed on besides the four texts, in the server's order (PostgreSQL manual, "Error and
+/// Notice Message Fields"): position and query, context, names of database objects, and the place in the
+/// server's source.
 const OTHER_FIELDS: &[u8] = b"PpqWstcdnFLR";
 
 /// Severities of an error (PostgreSQL manual, "Error and Notice Message Fields").
 const SEVERITIES: [&str; 3] = ["ERROR", "FATAL", "PANIC"];
 
-/// Classes of SQLSTATE that are no errors: success, warning, no data.
+/// Classes of SQLSTATE that are not errors: success, warning, no data.
 const NO_ERRORS: [&str; 3] = ["00", "01", "02"];
 
-/// The step of the login at which a server refuses.
+/// Step of the login at which the server refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LoginStep {
-    /// It has not asked for the token.
+    /// Before the request for the token.
     Startup,
-    /// It has the token and has not said whether it takes it.
+    /// After the token was sent.
     Token,
-    /// It has taken the token (AuthenticationOk).
+    /// After AuthenticationOk.
     Authenticated,
 }
 
-/// A server's refusal. Its texts have no control characters and a limited length.
+/// A server's refusal. Its strings have no control characters and a limited length.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerError {
-    /// SQLSTATE: five digits and capital letters. Empty when the server gave none, or none of an error.
+    /// SQLSTATE: five digits and capital letters. Empty if the server sent none, or one that is not an error.
     pub sqlstate: String,
     /// MESSAGE.
     pub message: String,
@@ -43,14 +44,15 @@ pub struct ServerError {
     pub detail: String,
     /// HINT.
     pub hint: Option<String>,
-    /// All other fields that clients show, by their code, each once.
+    /// Other fields that clients show, each with its code, each once.
     pub other: Vec<(u8, String)>,
-    /// The step of the login.
+    /// Step of the login.
     pub step: LoginStep,
 }
 
 impl ServerError {
-    /// Reads the body of an ErrorResponse. Fails when it is none, or when its severity is not that of an error.
+    /// Parses the body of an ErrorResponse. Fails if it is malformed, or if its severity is not that of an
+    /// error.
     pub(super) fn parse(body: &[u8], step: LoginStep) -> Result<Self, WireError> {
         let malformed = || WireError::Malformed("ErrorResponse");
         let fields = body.strip_suffix(b"\0").ok_or_else(malformed)?;
@@ -175,7 +177,7 @@ mod tests {
         for severity in SEVERITIES {
             assert!(parse(format!("V{severity}\0\0").as_bytes()).is_ok());
         }
-        // Before 9.6 there is only a severity in the server's language.
+        // Before 9.6 the only severity is in the server's language.
         assert!(parse(b"SFATALERROR\0Mx\0\0").is_ok());
     }
 

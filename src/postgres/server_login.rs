@@ -1,5 +1,5 @@
-//! Logging in to the upstream as the granted user. The IAM token is spent here, and only in answer to a
-//! cleartext password request inside verified TLS: any other method means the role is not one of IAM's.
+//! Login to the upstream as the granted user. The IAM token is sent only here, and only in answer to a
+//! cleartext password request within verified TLS: for any other method the role does not use IAM.
 
 use std::time::Duration;
 
@@ -33,41 +33,41 @@ const LOGIN_PATIENCE: Duration = Duration::from_secs(5);
 pub struct UpstreamSession {
     /// The connection.
     pub stream: ServerStream,
-    /// What the client has to hear.
+    /// Messages for the client.
     pub greeting: LoginGreeting,
-    /// How to cancel its queries, when the server says.
+    /// Target of cancels, if the server sent a key.
     pub cancel: Option<CancelTarget>,
-    /// Cancels its queries when we have ended it ourselves.
+    /// Cancels the session's statement if the proxy ends the session.
     pub statement_cancel: Option<StatementCancel>,
 }
 
-/// A login as it was granted, and the client's own parameters.
+/// User, database and settings of the grant, and the client's parameters.
 #[derive(Clone, Copy, Debug)]
 pub struct LoginParameters<'a> {
     user: &'a DbUser,
     database: &'a DbName,
     startup: &'a StartupParams,
-    /// Settings that are not the client's to choose: they stand behind `options` and all other parameters, and
-    /// the server lets the last one count.
+    /// Settings of the grant. They follow `options` and all other parameters, and for the server the last
+    /// value counts.
     settings: &'a [(&'static str, String)],
 }
 
 impl<'a> LoginParameters<'a> {
-    /// What the server is asked for: user, database and settings of the grant, and all other parameters of `startup`.
+    /// Takes user, database and settings from the grant, and all other parameters from `startup`.
     pub fn of(grant: &'a Grant, startup: &'a StartupParams) -> Self {
         Self { user: grant.db_user(), database: grant.database(), startup, settings: grant.settings() }
     }
 
-    /// A login that nobody granted, for fuzzing.
+    /// A login without a grant, for fuzzing.
     #[doc(hidden)]
     pub fn ungranted(user: &'a DbUser, database: &'a DbName, startup: &'a StartupParams) -> Self {
         Self { user, database, startup, settings: &[] }
     }
 }
 
-/// Logs in over `dialed`, spending `token`. An address that dies, keeps silent, or says that it takes no sessions at
-/// the moment is given up for the next one of the endpoint, with the same token, until `deadline`. `dialed` is the
-/// connection to the server that had the last word.
+/// Logs in over `dialed`, consuming `token`. An address that fails, does not answer, or currently accepts no
+/// sessions is abandoned for the next one of the endpoint, with the same token, until `deadline`. Afterwards
+/// `dialed` is the connection to the server whose answer counts.
 pub async fn log_in(
     dialed: &mut Dialed,
     wanted: LoginParameters<'_>,
@@ -90,14 +90,14 @@ pub async fn log_in(
         match dialed.connect_to_next(&error, deadline).await {
             Ok(()) => {}
             Err(distrust) if distrust.is_distrust() => return Err(distrust.into()),
-            // The server that spoke has more to say than those that cannot be reached.
+            // The answer of a server says more than unreachable addresses.
             Err(_) => return Err(error),
         }
     }
 }
 
-/// Logs in at one address. The server is asked for the protocol that the client speaks, so that a key it gives fits
-/// the client's; one that knows only 3.0 says so, or has to be asked again.
+/// Logs in at one address. The server is asked for the client's protocol version, so that its key fits the
+/// client's; a server that supports only 3.0 says so, or has to be asked again.
 async fn log_in_at(
     dialed: &mut Dialed,
     wanted: LoginParameters<'_>,
@@ -115,7 +115,7 @@ async fn log_in_at(
 }
 
 impl UpstreamSession {
-    /// The session that a login over `dialed` has opened.
+    /// The session opened by a login over `dialed`.
     pub fn opened(dialed: Dialed, reply: LoginReply) -> Self {
         let (cluster, addr) = (dialed.dialer.cluster, dialed.addr);
         let recall = reply.key.clone().map(|key| StatementCancel::new(dialed.dialer, addr, key));
@@ -131,15 +131,15 @@ struct PasswordRequest {
     messages: BytesMut,
 }
 
-/// What a successful exchange yields.
+/// Result of a successful exchange.
 #[derive(Debug)]
 pub struct LoginReply {
-    /// What the client has to hear.
+    /// Messages for the client.
     pub greeting: LoginGreeting,
     key: Option<CancelKey>,
 }
 
-/// The messages of a login, over any stream and without a second try; only tests and fuzzing call it.
+/// The messages of a login over any stream, without a retry; for tests and fuzzing only.
 #[doc(hidden)]
 pub async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
@@ -205,8 +205,8 @@ async fn answer<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-/// Waits for the cleartext password request. A server that lets the user in without asking would let in
-/// anyone, so that is refused too.
+/// Waits for the cleartext password request. A server that requires no password would let anyone in as this
+/// user, so that is refused too.
 async fn await_question<S: AsyncRead + Unpin>(
     stream: &mut S,
     wanted: LoginParameters<'_>,
@@ -227,12 +227,12 @@ async fn await_question<S: AsyncRead + Unpin>(
     }
 }
 
-/// The protocol that the server names instead of `asked` in its NegotiateProtocolVersion. It is an older one, and
-/// there are no options in the message, because none are passed on.
+/// The version in NegotiateProtocolVersion that replaces `asked`. It has to be older, without options,
+/// because none are passed on.
 fn older(message: &RawMessage, asked: MinorVersion) -> Result<MinorVersion, WireError> {
     let malformed = WireError::Malformed("NegotiateProtocolVersion");
     match message.body.as_slice() {
-        // The manual has the minor version here, PostgreSQL sends both numbers.
+        // The manual specifies the minor version here; PostgreSQL sends both numbers.
         &[0, 0 | 3, high, low, 0, 0, 0, 0] if u16::from_be_bytes([high, low]) < asked.minor() => {
             Ok(MinorVersion::up_to(u16::from_be_bytes([high, low])))
         }
@@ -240,7 +240,7 @@ fn older(message: &RawMessage, asked: MinorVersion) -> Result<MinorVersion, Wire
     }
 }
 
-/// Reads the messages of a login and counts what they cost.
+/// Reads the messages of a login within its limits.
 struct LoginReader {
     messages: usize,
     bytes: usize,
@@ -263,13 +263,13 @@ impl LoginReader {
     }
 }
 
-/// Built from parsed values, never from the client's bytes as a whole: PostgreSQL takes the last of two
+/// Built from parsed values, never from the client's packet as a whole: PostgreSQL uses the last of two
 /// `user` parameters.
 pub(crate) fn startup_packet(wanted: LoginParameters<'_>, protocol: MinorVersion) -> BytesMut {
     packet_of(wanted, protocol, |_| true)
 }
 
-/// The startup packet with those of the client's parameters whose names `keep` is true of.
+/// The startup packet with those of the client's parameters for which `keep` is true.
 pub(crate) fn packet_of(
     wanted: LoginParameters<'_>,
     protocol: MinorVersion,
@@ -310,7 +310,7 @@ fn password_message(token: &IamToken) -> Zeroizing<Vec<u8>> {
     message
 }
 
-/// Only these are told apart by pgwire; GSS and SSPI come as a decoding error.
+/// pgwire distinguishes only these; GSS and SSPI are a decoding error.
 fn authentication(
     message: &RawMessage,
     wanted: LoginParameters<'_>,
@@ -337,10 +337,10 @@ fn method(asked: &Authentication) -> &'static str {
     }
 }
 
-/// Asks the server to end the session politely.
+/// A Terminate message.
 pub fn terminate_message() -> BytesMut {
     let mut out = BytesMut::new();
-    // An encoder that fails leaves nothing, and closing alone ends the session too.
+    // If encoding fails the message is empty, and closing alone ends the session too.
     let _ = put(&pgwire::messages::terminate::Terminate::new(), &mut out);
     out
 }

@@ -1,4 +1,4 @@
-//! The reasons why a database does not let a user in.
+//! Errors of a login to the database.
 
 use std::net::SocketAddr;
 
@@ -8,10 +8,10 @@ use crate::names::{DbUser, MAX_NAME_BYTES, printable};
 use crate::net::dial_error::DialError;
 use crate::net::tls;
 
-/// The kind of places that a server has too few of.
+/// Kind of connection slots that ran out at a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shortage {
-    /// `max_connections`, less those that are reserved for others.
+    /// `max_connections`, less reserved slots.
     Server,
     /// `CONNECTION LIMIT` of the role.
     Role,
@@ -19,30 +19,30 @@ pub enum Shortage {
     Database,
 }
 
-/// Why the upstream did not let the user in.
+/// Reason why the upstream refused the login.
 #[derive(Debug, thiserror::Error)]
 pub enum UpstreamLoginError {
-    /// It asked for something else than a cleartext password; the token was not sent.
+    /// The server asked for something other than a cleartext password; the token was not sent.
     #[error("the server asked for {asked} instead of an IAM token for user \"{}\"", printable(user.as_str(), MAX_NAME_BYTES))]
     NotIam {
-        /// What it asked for.
+        /// Requested method.
         asked: &'static str,
         /// The derived user.
         user: DbUser,
     },
-    /// It refused, in these words.
+    /// The server refused with this error.
     #[error("the server refused with {0}")]
     Refused(Box<ServerError>),
-    /// More messages or bytes than a login has.
+    /// The server sent more messages or bytes than a login needs.
     #[error("the server sends more than a login holds")]
     TooMuch,
-    /// It did not finish the login in time.
+    /// The server did not finish the login in time.
     #[error("{0} does not finish the login in time")]
     Silent(SocketAddr),
-    /// It could not be reached a second time, to be asked for an older protocol.
+    /// The server could not be reached again for an older protocol version.
     #[error(transparent)]
     Redial(#[from] DialError),
-    /// It broke the protocol or the connection.
+    /// A protocol violation or connection error.
     #[error("login exchange with the server: {0}")]
     Wire(WireError),
 }
@@ -54,11 +54,11 @@ impl From<WireError> for UpstreamLoginError {
 }
 
 impl UpstreamLoginError {
-    /// The places that the server has too few of, if it refused for want of one. Its limits for a role and for a
-    /// database are told apart by its English words; in another language each counts as that of the whole server.
+    /// Kind of slots that ran out, if the server refused for that reason. The limits of a role and of a
+    /// database are recognized by the English message; in another language they count as the server's.
     pub fn shortage(&self) -> Option<Shortage> {
         match self {
-            // too_many_connections (PostgreSQL manual, "PostgreSQL Error Codes"); the words are those of
+            // too_many_connections (PostgreSQL manual, "PostgreSQL Error Codes"); messages from
             // src/backend/utils/init/postinit.c and src/backend/storage/lmgr/proc.c.
             Self::Refused(error) if error.sqlstate == "53300" => Some(match &error.message {
                 words if words.starts_with("too many connections for role ") => Shortage::Role,
@@ -69,8 +69,9 @@ impl UpstreamLoginError {
         }
     }
 
-    /// Whether another address of the same endpoint may do better: the server is gone, silent, or starting or stopping
-    /// (PostgreSQL manual, "PostgreSQL Error Codes": `admin_shutdown`, `crash_shutdown`, `cannot_connect_now`).
+    /// True if another address of the endpoint may work: the server is gone, silent, starting or stopping
+    /// (PostgreSQL manual, "PostgreSQL Error Codes": `admin_shutdown`, `crash_shutdown`,
+    /// `cannot_connect_now`).
     pub(super) fn is_of_the_address(&self) -> bool {
         match self {
             Self::Refused(error) => matches!(error.sqlstate.as_str(), "57P01" | "57P02" | "57P03"),
@@ -81,14 +82,14 @@ impl UpstreamLoginError {
         }
     }
 
-    /// True if the server does not accept the IAM token: class 28, "Invalid Authorization Specification" (PostgreSQL manual,
-    /// "PostgreSQL Error Codes"). RDS says `PAM authentication failed` whatever the reason is.
+    /// True if the server rejected the IAM token: class 28, "Invalid Authorization Specification" (PostgreSQL
+    /// manual, "PostgreSQL Error Codes"). RDS says `PAM authentication failed` for every reason.
     pub fn is_about_credentials(&self) -> bool {
         matches!(self, Self::Refused(error) if error.class() == "28" && error.step == LoginStep::Token)
     }
 
-    /// Whether this, as the first word to a startup packet, can be meant for its version: PostgreSQL before
-    /// 2018 refuses a version it does not know, PgBouncer before 1.23 closes.
+    /// True if this first answer to a startup packet can be about its version: PostgreSQL before 2018 refuses
+    /// an unknown version, PgBouncer before 1.23 closes.
     pub(super) fn may_be_about_the_protocol(&self) -> bool {
         match self {
             Self::Refused(error) => matches!(error.sqlstate.as_str(), "0A000" | "08P01"),

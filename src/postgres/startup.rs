@@ -1,5 +1,5 @@
-//! The StartupMessage, parsed strictly: what PostgreSQL or a lenient decoder would repair or choose between
-//! is refused, because the upstream might choose differently.
+//! Strict parser of the StartupMessage. Input that PostgreSQL or a lenient decoder would repair or choose
+//! between is refused, because the upstream might choose differently.
 
 use std::fmt;
 
@@ -7,42 +7,42 @@ use super::version::MinorVersion;
 use super::{limits, options};
 use crate::names::setting;
 
-/// Why a client cannot go on to the password question.
+/// Reason for refusing a startup packet.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StartupError {
-    /// A StartupMessage in clear where TLS is required.
+    /// A plaintext StartupMessage where TLS is required.
     #[error("a login in clear where TLS is required")]
     TlsRequired,
     /// A protocol other than 3.x.
     #[error("unsupported frontend protocol {major}.{minor}")]
     Protocol {
-        /// Major version asked for.
+        /// Requested major version.
         major: u16,
-        /// Minor version asked for.
+        /// Requested minor version.
         minor: u16,
     },
-    /// The packet does not follow the protocol.
+    /// The packet violates the protocol.
     #[error("invalid startup packet layout: {0}")]
     Layout(&'static str),
-    /// The `replication` parameter: IAM database authentication does not allow it.
+    /// The `replication` parameter, which IAM database authentication does not allow.
     #[error("a replication connection was asked for")]
     Replication,
 }
 
-/// What the client asked for. All but user and database is passed on to the upstream byte for byte.
+/// Startup parameters of the client. All except user and database are passed to the upstream byte for byte.
 #[derive(Clone, PartialEq, Eq)]
 pub struct StartupParams {
     minor: u16,
     user: String,
     database: Option<String>,
-    /// Names of `_pq_.` protocol options, none of which is known here.
+    /// Names of `_pq_.` protocol options, none of which is supported.
     protocol_options: Vec<String>,
-    /// Every other parameter, in order.
+    /// All other parameters, in order.
     others: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 impl StartupParams {
-    /// Parses everything behind the length field of a StartupMessage.
+    /// Parses everything after the length field of a StartupMessage.
     pub fn parse(packet: &[u8]) -> Result<Self, StartupError> {
         let Some((&[major_high, major_low, minor_high, minor_low], pairs)) = packet.split_first_chunk::<4>()
         else {
@@ -78,12 +78,12 @@ impl StartupParams {
         Ok(params)
     }
 
-    /// The user asked for.
+    /// Requested user.
     pub fn user(&self) -> &str {
         &self.user
     }
 
-    /// The database asked for, if any.
+    /// Requested database, if any.
     pub fn database(&self) -> Option<&str> {
         self.database.as_deref()
     }
@@ -93,13 +93,13 @@ impl StartupParams {
         &self.others
     }
 
-    /// The value of one of the other parameters as text, for the record only.
+    /// Value of another parameter as a string, for the audit record only.
     pub fn other(&self, name: &str) -> Option<String> {
         let (_, value) = self.others.iter().find(|(other, _)| other == name.as_bytes())?;
         Some(String::from_utf8_lossy(value).into_owned())
     }
 
-    /// Canonical names of all settings the client asks for, by `options` or each by its own name.
+    /// Canonical names of all settings that the client sets, in `options` or by name.
     pub fn settings(&self) -> Vec<String> {
         let mut names = Vec::new();
         for (name, value) in &self.others {
@@ -112,13 +112,13 @@ impl StartupParams {
         names
     }
 
-    /// The protocol that is spoken with this client: the newest that it and we know.
+    /// Protocol version for this client: the newest that both sides support.
     pub fn protocol(&self) -> MinorVersion {
         MinorVersion::up_to(self.minor)
     }
 
-    /// The protocol options we do not know, when the client has to be told of them or that an older protocol
-    /// than the one it asked for is spoken; `None` when there is nothing to tell.
+    /// Unsupported protocol options, if the client has to be told about them or about an older version than
+    /// it requested; `None` otherwise.
     pub fn unmet(&self) -> Option<Vec<String>> {
         let older = self.protocol().minor() < self.minor;
         (older || !self.protocol_options.is_empty()).then(|| self.protocol_options.clone())
@@ -127,7 +127,7 @@ impl StartupParams {
 
 impl fmt::Debug for StartupParams {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // `options` can hold settings that are nobody's business.
+        // `options` can contain settings that must not be printed.
         write!(f, "StartupParams with {} parameters", self.others.len() + 1)
     }
 }
@@ -135,7 +135,7 @@ impl fmt::Debug for StartupParams {
 /// A name and its value.
 type Pair<'a> = (&'a [u8], &'a [u8]);
 
-/// Cuts the body into pairs: `name NUL value NUL … NUL`, the last NUL being the packet's last byte.
+/// Splits the body into pairs: `name NUL value NUL … NUL`, where the last NUL is the packet's last byte.
 fn split_pairs(body: &[u8]) -> Result<Vec<Pair<'_>>, StartupError> {
     let Some(body) = body.strip_suffix(b"\0") else {
         return Err(StartupError::Layout("expected terminator as last byte"));
@@ -168,7 +168,7 @@ fn text(bytes: &[u8]) -> Result<String, StartupError> {
     String::from_utf8(bytes.to_vec()).map_err(|_| StartupError::Layout("a name is not UTF-8"))
 }
 
-/// The spellings of a false boolean that drivers send.
+/// Spellings of false that drivers send.
 fn is_false(value: &[u8]) -> bool {
     ["false", "f", "off", "no", "n", "0"].iter().any(|word| value.eq_ignore_ascii_case(word.as_bytes()))
 }
@@ -282,7 +282,7 @@ mod tests {
         }
     }
 
-    /// Names that mean something, names that do not, and bytes at random.
+    /// Known names, unknown names, and random bytes.
     fn word() -> impl Strategy<Value = Vec<u8>> {
         let known: [&[u8]; 8] = [b"user", b"database", b"replication", b"_pq_.x", b"off", b"a", b"", b"\xff"];
         prop_oneof![

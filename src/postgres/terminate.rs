@@ -1,4 +1,4 @@
-//! The client's side of a session whose server is kept: its Terminate is held back, and stands for its end.
+//! Filter on the client's side of a session whose server is kept: withholds Terminate.
 
 use std::io;
 use std::pin::Pin;
@@ -12,11 +12,11 @@ use super::message::TERMINATE;
 use crate::net::socket::OverTcp;
 use crate::protocol::{ByteStream, ClientEnd};
 
-/// A client that is read up to its Terminate, if it ends with one.
+/// Reads a client up to its Terminate, if it ends with one.
 #[derive(Debug)]
 pub struct TerminateFilter<C> {
     client: C,
-    /// Where its messages begin and end; `None` for a client whose every byte is passed on.
+    /// Framing of the client's messages; `None` if every byte is passed on.
     frames: Option<Frames>,
     goodbye: bool,
 }
@@ -61,7 +61,7 @@ impl<C: AsyncRead + Unpin> AsyncRead for TerminateFilter<C> {
             let mut last = 0;
             let new = space.filled().get(before..).unwrap_or_default();
             frames.feed(new, |tag, _| last = tag);
-            // Only a whole one with nothing behind it; one that came in pieces goes on to the server.
+            // Only a complete Terminate at the end of a read; one that arrives in pieces is forwarded.
             if last == b'X' && frames.at_boundary() && new.ends_with(TERMINATE) {
                 this.goodbye = true;
                 space.set_filled(space.filled().len() - TERMINATE.len());

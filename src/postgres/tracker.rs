@@ -1,5 +1,5 @@
-//! How a session stands, told from the types of the messages that have passed in both directions: idle, in a
-//! transaction, busy, copying, and how many answers the server still owes. Pure: no I/O, no payload.
+//! State of a session, derived from the types of the messages in both directions: idle, in a transaction,
+//! busy, copying, and the number of outstanding answers. Pure: no I/O, no payload.
 //!
 //! The messages allow one course of the exchange ([`Exchange`]), but behind a COPY IN that fails: nobody can know from
 //! outside which of the Syncs sent meanwhile the server had read before. Where that makes a difference to what the
@@ -10,10 +10,10 @@ use super::exchange::{Exchange, Fork};
 use super::frames::Frames;
 pub use crate::protocol::{SessionState, SessionTracker};
 
-/// Most courses of one exchange that are followed. More of them make the session busy for good.
-const MAX_COURSES: usize = 8;
+/// Most hypotheses followed for one exchange. More make the session busy for good.
+const MAX_HYPOTHESES: usize = 8;
 
-/// A COPY that is under way.
+/// A COPY in progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CopyMode {
     /// From client to server.
@@ -24,31 +24,31 @@ pub enum CopyMode {
     Both,
 }
 
-/// Follows both directions of one session from its first ReadyForQuery on.
+/// Tracks both directions of one session from its first ReadyForQuery.
 #[derive(Debug)]
 pub struct Tracker {
     client: Frames,
     server: Frames,
-    courses: Courses,
+    courses: Hypotheses,
 }
 
-/// What is known of the exchange.
+/// Hypotheses about the exchange.
 #[derive(Debug)]
-struct Courses {
+struct Hypotheses {
     first: Exchange,
-    /// The others that are possible.
+    /// The other possible hypotheses.
     others: Vec<Exchange>,
-    /// The client has sent Terminate.
+    /// True if the client has sent Terminate.
     terminated: bool,
-    /// The server has told a parameter.
+    /// True if the server has reported a parameter.
     told_parameter: bool,
     last_from_server: u8,
 }
 
 impl Tracker {
-    /// Begins behind a ReadyForQuery with this transaction status: `I`, `T` or `E`.
+    /// Starts after a ReadyForQuery with this transaction status: `I`, `T` or `E`.
     pub fn new(status: u8) -> Self {
-        let courses = Courses {
+        let courses = Hypotheses {
             first: Exchange::new(status),
             others: Vec::new(),
             terminated: false,
@@ -58,12 +58,12 @@ impl Tracker {
         Self { client: Frames::default(), server: Frames::default(), courses }
     }
 
-    /// The COPY that is under way, or may be.
+    /// The COPY in progress, or possibly in progress.
     pub fn copying(&self) -> Option<CopyMode> {
         self.courses.all().find_map(Exchange::copying)
     }
 
-    /// ReadyForQuery messages that the server still owes, perhaps fewer.
+    /// Most ReadyForQuery messages that the server still owes.
     pub fn owed(&self) -> u64 {
         self.courses.all().map(Exchange::owed).max().unwrap_or(0)
     }
@@ -122,7 +122,7 @@ impl SessionTracker for Tracker {
     }
 }
 
-impl Courses {
+impl Hypotheses {
     fn all(&self) -> impl Iterator<Item = &Exchange> {
         std::iter::once(&self.first).chain(&self.others)
     }
@@ -136,14 +136,14 @@ impl Courses {
     }
 
     fn server_sent(&mut self, tag: u8, first: u8) {
-        // Another row tells nothing that the one before has not told, whatever the client has sent meanwhile:
-        // that waits behind what the rows answer.
+        // A further row of the same kind changes nothing, whatever the client has sent meanwhile: that waits
+        // behind what the rows answer.
         if matches!(tag, b'D' | b'd') && tag == self.last_from_server {
             return;
         }
         self.last_from_server = tag;
         match tag {
-            // Notice, notification and changed parameter come at any time and answer nothing.
+            // Notices, notifications and changed parameters arrive at any time and answer nothing.
             b'N' | b'A' => return,
             b'S' => return self.told_parameter = true,
             _ => {}
@@ -154,7 +154,7 @@ impl Courses {
         }
     }
 
-    /// Follows the other courses by one message, and drops those that have become impossible or equal.
+    /// Advances the other hypotheses by one message, and drops those that became impossible or equal.
     #[cold]
     fn follow_others(&mut self, fork: Fork, follow: impl FnMut(&mut Exchange) -> Fork) {
         let forks: Vec<_> = self.others.iter_mut().filter_map(follow).collect();
@@ -169,7 +169,7 @@ impl Courses {
                 self.others.push(course);
             }
         }
-        if self.others.len() >= MAX_COURSES {
+        if self.others.len() >= MAX_HYPOTHESES {
             self.others.clear();
             self.first.lose();
         }

@@ -1,10 +1,10 @@
-//! The versions of the protocol that are spoken on either leg, and what differs between them.
+//! Supported protocol versions and their differences.
 
 use std::fmt;
 use std::ops::RangeInclusive;
 
-/// A minor version of protocol 3 that exists. They differ in one thing, the length of cancel keys
-/// (PostgreSQL 18 manual, "Protocol Versions").
+/// An existing minor version of protocol 3. They differ only in the length of cancel keys (PostgreSQL 18
+/// manual, "Protocol Versions").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum MinorVersion {
     /// PostgreSQL 7.4 and newer.
@@ -14,16 +14,16 @@ pub enum MinorVersion {
 }
 
 impl MinorVersion {
-    /// The newest that is spoken here.
+    /// Newest supported version.
     pub const NEWEST: Self = Self::V3_2;
 
-    /// The newest that is no newer than `3.minor`. There is no 3.1: old versions of `PgBouncer` said that
-    /// they spoke it, so PostgreSQL left it out.
+    /// Newest version up to `3.minor`. There is no 3.1: old versions of `PgBouncer` claimed to support it, so
+    /// PostgreSQL skipped it.
     pub fn up_to(minor: u16) -> Self {
         if minor < Self::V3_2.minor() { Self::V3_0 } else { Self::V3_2 }
     }
 
-    /// The number behind "3.".
+    /// Minor version number.
     pub fn minor(self) -> u16 {
         match self {
             Self::V3_0 => 0,
@@ -31,13 +31,13 @@ impl MinorVersion {
         }
     }
 
-    /// The version as StartupMessage and NegotiateProtocolVersion state it: major and minor, 16 bits each.
-    /// The manual speaks of the minor version in the latter; PostgreSQL has always sent both.
+    /// Version number in StartupMessage and NegotiateProtocolVersion: major and minor, 16 bits each. The
+    /// manual specifies only the minor version in the latter; PostgreSQL always sends both.
     pub fn number(self) -> i32 {
         (3 << 16) | i32::from(self.minor())
     }
 
-    /// How many bytes the secret of a cancel key may have.
+    /// Valid lengths of a cancel key's secret.
     pub const fn key_lengths(self) -> RangeInclusive<usize> {
         match self {
             Self::V3_0 => 4..=4,

@@ -1,4 +1,4 @@
-//! The connection of a cancel request, from its key to its end.
+//! Connection of a cancel request: check of the key and delivery.
 
 use std::net::IpAddr;
 
@@ -13,7 +13,7 @@ use crate::postgres::cancel::key::CancelKey;
 use crate::postgres::limits;
 use crate::telemetry::audit::AuditRecord;
 
-/// Carries out a cancel. Whatever becomes of it, all that its sender sees is the end of the connection.
+/// Carries out a cancel. Its sender sees only the end of the connection, whatever the result.
 pub(super) async fn carry_out(
     context: &SessionContext,
     entrance: CancelEntrance<'_>,
@@ -25,7 +25,7 @@ pub(super) async fn carry_out(
     let delivered = async {
         let order = context.cancels.judge(key, source, deadline).await?;
         if order.server().is_some() {
-            // The key proves as much as a token: strangers must not take its place.
+            // A valid key proves as much as a token, so unauthenticated connections must not evict this one.
             let _ = admission.verified(); // one that is evicted at this very moment ends at the next one
             audit.right_cancel_key();
         }

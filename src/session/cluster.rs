@@ -1,4 +1,4 @@
-//! A running cluster: its settings, and the parts that lead a granted login to it.
+//! A running cluster: its settings and the components for logins to it.
 
 use std::sync::Arc;
 
@@ -15,18 +15,18 @@ use crate::identity::{AccessPolicy, ConfiguredCluster, Grant, LoginRequest, Poli
 use crate::net::dial::{DialError, Dialed, Dialer};
 use crate::secret::Jwt;
 
-/// One cluster of a configuration, as `app.rs` builds it.
+/// One cluster of a configuration, built by `app.rs`.
 #[derive(Debug)]
 pub struct Cluster {
-    /// The settings, the same object after a reload that does not change them.
+    /// The settings; the same object after a reload that does not change them.
     pub(crate) settings: Arc<ClusterSettings>,
-    /// The way to the endpoint.
+    /// Connects to the endpoint.
     pub(crate) dialer: Arc<Dialer>,
-    /// The STS that gives role credentials.
+    /// STS endpoint for role credentials.
     pub(crate) sts: Arc<StsEndpoint>,
-    /// The queue of logins, where their rate is limited.
+    /// Queue of logins, if their rate is limited.
     pub(crate) login_rate: Option<Arc<LoginRateLimiter>>,
-    /// The counts of sessions.
+    /// Counters of sessions.
     pub(crate) permits: Arc<ClusterPermits>,
 }
 
@@ -36,7 +36,7 @@ impl ConfiguredCluster for Arc<Cluster> {
     }
 }
 
-/// A grant and the cluster that it is for. A login reaches that cluster, its STS and its limits by this type alone.
+/// A grant and its cluster. The only way of a login to that cluster, its STS endpoint and its limits.
 #[derive(Debug)]
 pub struct ClusterGrant {
     grant: Grant,
@@ -44,7 +44,7 @@ pub struct ClusterGrant {
 }
 
 impl ClusterGrant {
-    /// Asks the policy.
+    /// Applies the access policy.
     pub fn authorise(
         policy: &AccessPolicy<Arc<Cluster>>,
         claims: VerifiedClaims,
@@ -76,7 +76,7 @@ impl ClusterGrant {
         self.cluster.dialer.dial(&self.grant, deadline).await
     }
 
-    /// Role credentials for the granted user. The token is spent.
+    /// Role credentials for the granted user. Consumes the token.
     pub async fn federate(
         &self,
         federation: &Federation,
@@ -85,8 +85,8 @@ impl ClusterGrant {
         federation.federate(&self.cluster.sts, jwt, &self.grant).await
     }
 
-    /// Waits until the cluster may have one more login. AWS counts tokens that it has not seen before: a login with an
-    /// IAM token that another login has used already (`reused`) does not wait.
+    /// Waits until the cluster's login rate allows another login. AWS counts new IAM tokens only, so a login
+    /// with a reused token (`reused`) does not wait.
     pub async fn login_turn(&self, reused: bool) -> Result<(), QueueFull> {
         match &self.cluster.login_rate {
             Some(queue) if !reused => queue.admit().await,

@@ -1,4 +1,4 @@
-//! The one clock of a login, started at accept.
+//! Deadlines of a login, measured from accept.
 
 use tokio::time::{Instant, timeout_at};
 
@@ -9,21 +9,21 @@ use crate::refusal::Stage;
 /// The deadlines of a login.
 #[derive(Clone, Copy)]
 pub(super) struct LoginDeadlines {
-    /// Of the client's token.
+    /// Deadline of the client's token.
     pub(super) client: Instant,
-    /// Of ReadyForQuery.
+    /// Deadline of ReadyForQuery.
     pub(super) login: Instant,
 }
 
 impl LoginDeadlines {
-    /// The deadlines of a login that begins now.
+    /// Deadlines of a login that begins now.
     pub(super) fn of(limits: &SessionLimits) -> Self {
         let accepted = Instant::now();
         Self { client: accepted + limits.client_login_timeout, login: accepted + limits.login_timeout }
     }
 }
 
-/// Runs one step inside the login's deadline; `stage` is to blame when it passes.
+/// Runs one step within the login's deadline. `stage` is named in the error if it passes.
 pub(super) async fn within<V, E>(
     due: LoginDeadlines,
     stage: Stage,

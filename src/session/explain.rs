@@ -1,6 +1,6 @@
-//! The refusal for every failed login: the event and the remedy, in words for the person who made it. All texts that
-//! hold for every protocol are here, so that they speak with one voice, and so that one reading shows that none of
-//! them tells a secret. Before a token's signature has held, nothing of its content is repeated.
+//! Client texts for failed logins: the event and the remedy, written for the person who connects. All texts
+//! that are independent of the protocol are here, so that they are consistent and one reading shows that none
+//! reveals a secret. Content of a token is repeated only if its signature holds.
 
 #![deny(clippy::wildcard_enum_match_arm)] // a new fault without a text does not pass
 
@@ -52,7 +52,7 @@ fn timed_out(stage: Stage) -> Refusal {
         .hint(TRY_AGAIN)
 }
 
-/// Seconds as people say them.
+/// Duration in seconds for display.
 fn span(seconds: u64) -> String {
     let (count, unit) = match seconds {
         0..120 => (seconds, "second"),

@@ -1,5 +1,5 @@
-//! Paces the logins of one cluster, so that AWS does not throttle them: how many may begin in a second, and how
-//! many may wait.
+//! Rate limiter for logins of one cluster, so that AWS does not throttle them: logins per second, and a
+//! bounded queue.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,14 +10,15 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::config::ClusterSettings;
 
-/// Longest wait for a turn. Who would have to wait longer is told so at once: a pool that asks again later is
-/// better off than one that waits for a login that its own deadline ends.
+/// Longest wait for a turn. A login that would wait longer is rejected immediately: a client pool that
+/// retries later is better off than one that waits for a login that times out.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
-/// The window that AWS counts in (Aurora user guide, "IAM database authentication": 200 new connections a second).
+/// Window in which AWS counts (Aurora user guide, "IAM database authentication": 200 new connections per
+/// second).
 const WINDOW: Duration = Duration::from_secs(1);
 
-/// As many logins wait as can be let in within [`LONGEST_WAIT`].
+/// The queue is full: its logins take [`LONGEST_WAIT`] to start.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("cluster {cluster}: the queue of logins is full, at max_logins_per_second = {per_second}")]
 pub struct QueueFull {
@@ -27,17 +28,17 @@ pub struct QueueFull {
     pub per_second: usize,
 }
 
-/// The queue of one cluster.
+/// Queue of one cluster.
 #[derive(Debug)]
 pub struct LoginRateLimiter {
     cluster: String,
     per_second: usize,
-    /// When the last `per_second` logins were or will be let in, in order.
+    /// Start times of the last `per_second` logins, in order, including future ones.
     turns: Mutex<VecDeque<Instant>>,
     waiting: AtomicUsize,
 }
 
-/// Counts one who waits, also if whoever it is goes away.
+/// Guard that counts a waiting login, also if its future is dropped.
 struct WaitingLogin<'a>(&'a AtomicUsize);
 
 impl<'a> WaitingLogin<'a> {
@@ -54,8 +55,8 @@ impl Drop for WaitingLogin<'_> {
 }
 
 impl LoginRateLimiter {
-    /// The queue of `cluster`, if it has a limit. Logins keep waiting in the queue of `before`, the cluster's last one,
-    /// as long as the limit stays the same.
+    /// The queue of `cluster`, if it has a limit. Keeps the queue of `before`, the cluster of the last
+    /// configuration, while the limit is unchanged.
     pub fn of(cluster: &ClusterSettings, before: Option<&Arc<Self>>) -> Option<Arc<Self>> {
         let limit = Some(cluster.max_logins_per_second).filter(|limit| *limit > 0)?;
         let known = before.filter(|known| known.per_second == limit);
@@ -67,7 +68,7 @@ impl LoginRateLimiter {
         Self { cluster: cluster.to_owned(), per_second, turns, waiting }
     }
 
-    /// Logins that wait for their turn.
+    /// Logins waiting for their turn.
     pub fn queued(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
     }
@@ -84,12 +85,12 @@ impl LoginRateLimiter {
         Ok(())
     }
 
-    /// The next free turn; it is taken, also if whoever took it goes away. `None` if it is too far away.
+    /// Takes the next free turn, also if the login is dropped afterwards. `None` if it is too far away.
     fn take(&self, now: Instant) -> Option<Instant> {
         let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
         let oldest = if turns.len() < self.per_second { None } else { turns.front() };
         let free = oldest.map_or(now, |oldest| *oldest + WINDOW);
-        // Not before those who came earlier.
+        // Not before earlier logins.
         let turn = turns.back().map_or(now, |last| (*last).max(now)).max(free);
         if turn - now > LONGEST_WAIT {
             return None;

@@ -1,5 +1,5 @@
-//! The life of one connection, from top to bottom: negotiate, ask, verify, authorise, dial and federate, sign,
-//! log in, welcome, relay. Each step takes what the step before has proved.
+//! A connection from start to end: negotiate, request the token, verify, authorize, dial and federate, sign,
+//! log in, welcome, relay. Each step takes the proof of the step before.
 
 mod cancel;
 pub mod cluster;
@@ -55,18 +55,18 @@ use crate::telemetry::audit_file::AuditGate;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::noise::NoiseLimiter;
 
-/// Everything a connection passes through, built once by `app.rs`.
+/// Shared components of all connections, built by `app.rs`.
 #[derive(Debug)]
 pub struct SessionContext {
     pub(crate) limits: SessionLimits,
     pub(crate) verifier: Verifier,
-    /// The clusters, and the rules that lead to them.
+    /// The clusters and their access rules.
     pub(crate) policy: AccessPolicy<Arc<Cluster>>,
-    /// The cache of role credentials, for all clusters.
+    /// Cache of role credentials for all clusters.
     pub(crate) federation: Arc<Federation>,
-    /// The dialers of all clusters, for cancels.
+    /// Dialers of all clusters, for cancels.
     pub(crate) dialers: DialerSet,
-    /// Connections whose clients have left, where they are kept.
+    /// Connection pool, if enabled.
     pub(crate) pool: Option<Arc<Pool>>,
     pub(crate) pool_stats: Arc<PoolStats>,
     pub(crate) cancels: Arc<CancelKeys>,
@@ -81,37 +81,37 @@ pub struct SessionContext {
     pub(crate) shutdown: ShutdownTokens,
 }
 
-/// Waits of a session, and how many there may be of one kind.
+/// Time and count limits of a session.
 #[derive(Clone, Copy, Debug)]
 pub struct SessionLimits {
     /// From accept to the end of the client's token.
     pub client_login_timeout: Duration,
     /// From accept to ReadyForQuery.
     pub login_timeout: Duration,
-    /// Connections from one address that have not shown a good token yet; any number when absent.
+    /// Most connections from one address without a verified token; unlimited if absent.
     pub max_logins_per_address: Option<usize>,
-    /// Sessions of one person in all clusters; any number when absent.
+    /// Most sessions of one person in all clusters; unlimited if absent.
     pub max_user_client_connections: Option<usize>,
 }
 
-/// What a login has brought.
+/// Result of a login.
 struct LoggedIn {
     upstream: UpstreamSession,
-    /// What becomes of the upstream afterwards, where connections are kept.
+    /// Return of the upstream connection to the pool, if enabled.
     checkout: Option<PoolCheckout>,
-    /// The client's key to cancel its queries.
+    /// Cancel key of the client.
     client_key: Option<ClientKey>,
-    /// Its place among the other sessions.
+    /// Permit of the session.
     permit: SessionPermit,
-    /// Its place on the registry, and what ends it.
+    /// Registration, and the token that ends the session.
     registration: (SessionRegistration, CancellationToken),
-    /// How long its token is good.
+    /// Expiry of the client's token.
     token: TokenTimes,
-    /// When it is ended all the same.
+    /// Time limits of the session.
     settings: SessionSettings,
 }
 
-/// Serves one connection of `listener` to its end. `admission` is held as long as it lives.
+/// Serves one connection of `listener` to its end, holding `admission`.
 pub async fn serve(
     context: Arc<SessionContext>,
     listener: &Listener,
@@ -140,7 +140,7 @@ pub async fn serve(
     audit.finish(outcome);
 }
 
-/// From the first byte to a session on the upstream; or how the connection ended before.
+/// From the first byte to a session on the upstream. The error is the end of the connection.
 async fn arrive(
     context: &SessionContext,
     listener: &Listener,
@@ -151,7 +151,7 @@ async fn arrive(
 ) -> Result<(PendingLogin<TcpStream>, Box<LoggedIn>), SessionEnd> {
     admission.step(EvictionStep::Client);
     socket::tune(&tcp).map_err(|error| SessionEnd::Dropped(NegotiationError::Io(error)))?;
-    // Steps are boxed: a connection has the memory of the one that it is in, and no room for the others.
+    // Steps are boxed, so that a connection uses memory only for its current step.
     let identified = Box::pin(identify(context, listener, (tcp, peer), admission, audit));
     let (first, origin) = match timeout_at(deadlines.client, identified).await {
         Err(_) => return Err(SessionEnd::Dropped(NegotiationError::TimedOut)), // no shared language yet, so no word either
@@ -187,7 +187,7 @@ async fn arrive(
     }
 }
 
-/// Who is there and what for: the balancer's header, where one has to be, then the first packets.
+/// Identifies the client and its request: the load balancer's header, if required, then the first packets.
 async fn identify(
     context: &SessionContext,
     listener: &Listener,
@@ -210,8 +210,8 @@ async fn identify(
     }
 }
 
-/// From the token to a session on the upstream: one that the same person has left, or a new one. Nothing is looked
-/// for, nothing is dialled and no AWS call is made before the token is verified and the login granted.
+/// From the token to a session on the upstream, pooled or new. Nothing is looked up or dialed and no AWS call
+/// is made before the token is verified and the login granted.
 async fn log_in(
     context: &SessionContext,
     listener: &Listener,
@@ -256,7 +256,7 @@ async fn log_in(
     };
     audit.role_session_name(&connection_origin.role_session_name);
     let checkout = slot.and_then(|slot| slot.check_out(connection_origin, &upstream.greeting));
-    // A server's process that may serve another session later must not be reached by the key of this one.
+    // A pooled server process may serve another session later, so this key must not reach it then.
     let scope = if checkout.is_some() { KeyScope::ThisSession } else { KeyScope::AnyReplica };
     let client_key = upstream.cancel.take().and_then(|target| {
         audit.upstream(target.addr, target.key.pid);
@@ -270,7 +270,7 @@ async fn log_in(
     Ok(Box::new(LoggedIn { upstream, checkout, client_key, permit, registration, token, settings }))
 }
 
-/// From the welcome to the end.
+/// From the welcome to the end of the session.
 async fn relay_session(
     context: Arc<SessionContext>,
     client: PendingLogin<TcpStream>,
@@ -318,7 +318,7 @@ async fn relay_session(
         (Some(checkout), Some(ReusableServer { told_parameter })) => {
             let UpstreamSession { stream, statement_cancel, .. } = login.upstream;
             let returned = ReturnedConnection { stream, told_parameter, cancel, statement_cancel };
-            // Nobody waits for it: the client is gone, and its place is free.
+            // Runs detached: the client is gone and its permit released.
             drop(tokio::spawn(checkout.give_back(returned)));
         }
         (Some(checkout), None) => checkout.discard(),
@@ -327,7 +327,7 @@ async fn relay_session(
     SessionEnd::Carried(report)
 }
 
-/// What the client asks for and how it came, for the policy to judge.
+/// The client's request and connection, for the access policy.
 fn login_request<'a>(listener: &'a Listener, client: &'a PendingLogin<TcpStream>) -> LoginRequest<'a> {
     let startup = client.startup();
     LoginRequest {
@@ -356,7 +356,7 @@ fn record_request(audit: &mut AuditRecord, client: &PendingLogin<TcpStream>) {
 }
 
 impl SessionContext {
-    /// Closes what is idle and keeps nothing from here on.
+    /// Closes idle connections and keeps none from now on.
     pub fn close_pool(&self) {
         if let Some(pool) = &self.pool {
             pool.close();

@@ -1,4 +1,4 @@
-//! A new session on the upstream: from the grant to the server's ReadyForQuery.
+//! Opens a session on the upstream: from the grant to the server's ReadyForQuery.
 
 use tokio::time::{Instant, timeout_at};
 
@@ -13,11 +13,11 @@ use crate::refusal::Stage;
 use crate::secret::Jwt;
 use crate::telemetry::audit::AuditRecord;
 
-/// Most logins that are tried at a server that refuses for want of a place, each after an idle connection was closed.
+/// Most login attempts at a server that refuses because of a shortage, each after closing an idle connection.
 const MAX_TRIES: usize = 10;
 
-/// Logs in. The server is reached and the role assumed at the same time. A server that is full is tried again, within the
-/// login's time, as long as `slot` can free a place there.
+/// Logs in. Connects to the server and assumes the role concurrently. If the server is full, tries again
+/// within the login's deadline while `slot` can free a connection slot there.
 pub(super) async fn connect(
     steps: &SessionContext,
     jwt: Jwt,
@@ -64,8 +64,8 @@ pub(super) async fn connect(
     Ok((upstream, opened))
 }
 
-/// Connects again to a server that refused for want of a place, after one was freed there. Fails with the refusal, `why`,
-/// where that is not so.
+/// Connects again to a server that refused because of a shortage, after freeing a slot there. Returns the
+/// refusal `why` if that fails.
 async fn dial_again(
     slot: Option<&PoolSlot>,
     way: &ServerRoute,

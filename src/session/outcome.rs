@@ -1,5 +1,5 @@
-//! The ends of connections as facts: the party that has to act, the line of the log, the audit record. `explain.rs`
-//! makes the client's text of them.
+//! Ends of connections as facts: responsible party, log line, audit record. `explain.rs` words them for
+//! clients.
 
 use std::net::SocketAddr;
 
@@ -27,49 +27,49 @@ use crate::telemetry::log_queue::AuditBlocked;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::noise::NoiseLimiter;
 
-/// Why a login did not become a session.
+/// Reason why a login failed.
 #[derive(Debug, thiserror::Error)]
 pub enum LoginError {
-    /// The first packets.
+    /// Error in the first packets.
     #[error(transparent)]
     Startup(#[from] StartupError),
-    /// There is no place for it.
+    /// No permit.
     #[error(transparent)]
     NoPlace(#[from] AdmissionError),
     /// The client did not send its token in time.
     #[error("the client did not send its token within limits.client_login_timeout")]
     ClientTimedOut,
-    /// No token, or none that can be read.
+    /// No token, or an unreadable one.
     #[error(transparent)]
     Ask(#[from] TokenError),
-    /// The token.
+    /// The token was rejected.
     #[error(transparent)]
     Verify(#[from] VerifyError),
-    /// The claims.
+    /// The access policy denied the login.
     #[error(transparent)]
     Policy(#[from] PolicyError),
-    /// Access that was given before is no longer.
+    /// The person's access was withdrawn.
     #[error(transparent)]
     Withdrawn(#[from] AccessWithdrawn),
-    /// Its audit record may be lost.
+    /// The audit record could be lost.
     #[error("audit records cannot be written: {0}")]
     Audit(AuditBlocked),
-    /// STS.
+    /// STS failed.
     #[error(transparent)]
     Sts(#[from] StsError),
-    /// Signing.
+    /// The IAM token could not be signed.
     #[error(transparent)]
     Sign(#[from] SignError),
-    /// Reaching the upstream.
+    /// The upstream could not be reached.
     #[error(transparent)]
     Dial(#[from] DialError),
-    /// Too many logins are waiting for the cluster.
+    /// The cluster's login queue is full.
     #[error(transparent)]
     Queue(#[from] QueueFull),
-    /// The upstream's answer.
+    /// The upstream refused the login.
     #[error(transparent)]
     Upstream(#[from] UpstreamLoginError),
-    /// The login took longer than `limits.login_timeout`; this step was under way.
+    /// The login exceeded `limits.login_timeout` in this stage.
     #[error("limits.login_timeout passed at stage {}", .0.word())]
     TimedOut(Stage),
 }
@@ -80,21 +80,21 @@ impl From<AuditBlocked> for LoginError {
     }
 }
 
-/// Whose turn it is to act.
+/// The party that has to act.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// Whoever runs the client.
+    /// The person who runs the client.
     Client,
-    /// Whoever runs the issuer, AWS or the database, or nobody.
+    /// The operator of the issuer, AWS or the database, or nobody.
     Outside,
-    /// Whoever set this up: role, policy, limits.
+    /// The person who configured role, policy or limits.
     Operator,
-    /// Us.
+    /// The developers of the proxy.
     Proxy,
 }
 
 impl LoginError {
-    /// Whose turn it is.
+    /// The party that has to act.
     pub fn fault(&self) -> Fault {
         match self {
             Self::Verify(VerifyError::Unverified(TokenFault::KeysUnavailable { .. })) => Fault::Outside,
@@ -125,43 +125,43 @@ impl LoginError {
         }
     }
 
-    /// psql asks for a password only when it has been asked for one, and libpq for a token only when it knows
-    /// where: they leave, and come back with it. Nobody's login has failed, and nothing is counted.
+    /// True if psql ends the connection to prompt for a password, or libpq to get a token; both come back.
+    /// Not counted as a failed login.
     pub fn is_before_login(&self) -> bool {
         matches!(self, Self::Ask(why) if why.is_before_login())
     }
 }
 
-/// How a connection ended.
+/// End of a connection.
 #[derive(Debug)]
 pub enum SessionEnd {
-    /// It never spoke PostgreSQL.
+    /// The connection never spoke PostgreSQL.
     Dropped(NegotiationError),
-    /// It had shown no good token, and made room for another connection.
+    /// The connection had no verified token and was evicted for another one.
     Evicted,
     /// A login that did not become a session.
     Refused {
-        /// The fact, for log and audit record.
+        /// Reason, for log and audit record.
         why: LoginError,
-        /// The answer that the client got.
+        /// Answer to the client.
         refusal: Refusal,
     },
-    /// A cancel that these servers were told of.
+    /// The cancel was forwarded to these servers.
     CancelForwarded(Vec<SocketAddr>),
-    /// A cancel that another one of the same session carried out.
+    /// Another cancel of the same session was forwarded for both.
     CancelTogether,
-    /// A cancel that went nowhere.
+    /// The cancel was ignored.
     CancelIgnored(CancelIgnored),
-    /// A cancel that could not be delivered.
+    /// The cancel could not be delivered.
     CancelFailed(DialError),
-    /// The client left before it was let in.
+    /// The client left before the welcome.
     NotWelcomed(WireError),
-    /// A session.
+    /// A relayed session.
     Carried(RelayReport),
 }
 
 impl SessionEnd {
-    /// The end of a connection whose place has been taken away.
+    /// End of a connection that was evicted or refused.
     pub fn evicted(place: &ConnectionAdmission) -> Self {
         match place {
             ConnectionAdmission::Login(_) => Self::Evicted,
@@ -169,8 +169,8 @@ impl SessionEnd {
         }
     }
 
-    /// A line of its own where someone besides the client should act; the audit record has the rest. A trouble that all
-    /// have at once is not a line for each of them.
+    /// Writes a log line if somebody other than the client should act; the audit record has everything else.
+    /// Rate-limited, because a common cause affects many logins.
     pub fn log(&self, session: SessionId, noise: &NoiseLimiter) {
         let Some(kind) = self.trouble() else { return };
         let Some(left_out) = noise.line(kind) else { return };
@@ -193,10 +193,10 @@ impl SessionEnd {
         }
     }
 
-    /// The kind of trouble that an operator should know of, if there is any.
+    /// Kind of log line, if an operator should act.
     fn trouble(&self) -> Option<&'static str> {
         match self {
-            // The shortage has a line of its own, and many are told.
+            // The shortage has its own log line and affects many connections.
             Self::Refused { why: LoginError::NoPlace(AdmissionError::Descriptors), .. } => None,
             Self::Refused { why, .. } if why.fault() == Fault::Client => None,
             Self::Refused { refusal, .. } => Some(refusal.stage.word()),
@@ -206,7 +206,7 @@ impl SessionEnd {
         }
     }
 
-    /// Counts it; `outcome` is its own.
+    /// Counts the end. `outcome` is the result of [`Self::outcome`].
     pub fn count(&self, outcome: &SessionOutcome, metrics: &Metrics) {
         let (to_server, to_client) = match self {
             Self::Carried(carried) => (carried.to_server, carried.to_client),
@@ -220,7 +220,7 @@ impl SessionEnd {
         metrics.connection_ended(outcome, to_server, to_client);
     }
 
-    /// The record's words.
+    /// The end in the words of the audit record.
     pub fn outcome(&self) -> SessionOutcome {
         let plain = |word| SessionOutcome {
             word,
@@ -241,7 +241,7 @@ impl SessionEnd {
                 routine: !why.tells_an_operator_something(),
                 ..because("dropped", why.to_string())
             },
-            // A stranger can have any number of these. They are counted, and the acceptor has a line about them.
+            // Anyone can cause any number of these. They are counted, and the acceptor logs a line.
             Self::Evicted => SessionOutcome {
                 end: Some("evicted"),
                 routine: true,

@@ -1,7 +1,7 @@
-//! How many there may be of what a stranger can have several of: connections, logins under way, sessions of one
-//! person. A place is held by a guard and is free again when that is dropped, whatever happened to its holder.
+//! Permits for everything that a client can hold several of: connections, logins in progress, sessions of one
+//! person. A permit is a guard and is released on drop.
 //!
-//! Counts outlive a reload of the configuration, and ceilings do not: each taking names the ceiling in force.
+//! Counters are kept across reloads; limits are passed with each acquisition.
 
 mod eviction;
 mod place;
@@ -18,24 +18,24 @@ pub use self::place::{AdmissionError, ClosedSilently, ConnectionAdmission, Login
 use crate::names::source::Source;
 use crate::names::{DbUser, MAX_NAME_BYTES, printable};
 
-/// Connections above a limit that are told so at the same time; more are closed without a word.
+/// Most concurrent refusals of connections over a limit; further ones are closed silently.
 pub const MAX_REFUSALS: usize = 64;
 
-/// A number of places.
+/// A counter of permits.
 #[derive(Debug, Default)]
 pub struct PermitCounter(AtomicUsize);
 
-/// A place among those of a [`PermitCounter`].
+/// A permit of a [`PermitCounter`].
 #[derive(Debug)]
 pub struct CountedPermit(Arc<PermitCounter>);
 
 impl PermitCounter {
-    /// How many are taken.
+    /// Number of permits in use.
     pub fn now(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Takes a place unless `max` are taken.
+    /// Acquires a permit unless `max` are in use.
     pub fn take(self: &Arc<Self>, max: usize) -> Option<CountedPermit> {
         let one_more = |taken: usize| (taken < max).then_some(taken + 1);
         self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
@@ -49,8 +49,8 @@ impl Drop for CountedPermit {
     }
 }
 
-/// Places for each `K`. A key is forgotten with its last holder, so that the map is never larger than what its
-/// holders are limited to.
+/// A counter per `K`. A key is removed with its last permit, so the map is never larger than the number of
+/// permits.
 #[derive(Debug)]
 pub struct KeyedCounter<K> {
     taken: Mutex<HashMap<K, usize>>,
@@ -70,7 +70,7 @@ impl<K> Default for KeyedCounter<K> {
 }
 
 impl<K: Clone + Eq + Hash> KeyedCounter<K> {
-    /// Takes a place of `key`, unless there is a `max` and as many are taken.
+    /// Acquires a permit of `key` unless `max` are in use.
     pub fn take(self: &Arc<Self>, key: &K, max: Option<usize>) -> Option<KeyedPermit<K>> {
         let mut taken = self.lock();
         let before = taken.get(key).copied().unwrap_or(0);
@@ -85,7 +85,7 @@ impl<K: Clone + Eq + Hash> KeyedCounter<K> {
 
 impl<K> KeyedCounter<K> {
     fn lock(&self) -> MutexGuard<'_, HashMap<K, usize>> {
-        // No code panics while it holds the lock, and the map is whole at every moment.
+        // No code panics while it holds the lock, and every update of the map is complete.
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -101,26 +101,26 @@ impl<K: Eq + Hash> Drop for KeyedPermit<K> {
     }
 }
 
-/// A limit that is reached.
+/// A limit is reached.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{} is reached for {scope} ({max})", .scope.key())]
 pub struct LimitReached {
-    /// Whose.
+    /// Scope of the limit.
     pub scope: LimitScope,
-    /// How many places there are.
+    /// The limit.
     pub max: usize,
 }
 
-/// Whose limit it is.
+/// Scope of a limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LimitScope {
     /// All clients.
     Clients,
-    /// All that have not shown a good token yet.
+    /// All clients without a verified token.
     Logins,
-    /// Those of them that come from one address.
+    /// Clients without a verified token from one address.
     Address,
-    /// One person, by the database user of the login that is refused.
+    /// One person, named by the database user of the refused login.
     User(DbUser),
     /// One cluster, by its name.
     Cluster(String),
@@ -129,7 +129,7 @@ pub enum LimitScope {
 }
 
 impl LimitScope {
-    /// The key of the configuration.
+    /// Configuration key of the limit.
     pub fn key(&self) -> &'static str {
         match self {
             Self::Clients => "limits.max_client_conn",
@@ -154,27 +154,27 @@ impl fmt::Display for LimitScope {
     }
 }
 
-/// The ceilings at the socket.
+/// Limits at accept.
 #[derive(Clone, Copy, Debug)]
 pub struct AcceptLimits {
-    /// Connections in all.
+    /// Most connections.
     pub clients: usize,
-    /// Connections that have not shown a good token yet.
+    /// Most connections without a verified token.
     pub logins: usize,
 }
 
-/// The ceilings behind the socket: sessions, and logins whose token is good.
+/// Limits after verification.
 #[derive(Clone, Debug, Default)]
 pub struct SessionQuotas {
-    /// Of one person in all clusters; `None` for any number.
+    /// Most sessions of one person in all clusters; `None` for unlimited.
     pub per_user: Option<usize>,
-    /// Of one cluster; `None` for any number.
+    /// Most sessions of one cluster; `None` for unlimited.
     pub per_cluster: Option<usize>,
-    /// The group whose members are counted together, and how many they may be; `None` for any number.
+    /// Name and most sessions of the group; `None` for unlimited.
     pub group: Option<(String, usize)>,
 }
 
-/// All counts of the process.
+/// All counters of the process.
 #[derive(Debug, Default)]
 pub struct PermitCounters {
     clients: Arc<PermitCounter>,
@@ -183,11 +183,12 @@ pub struct PermitCounters {
     sessions: Arc<PermitCounter>,
     sources: Arc<KeyedCounter<Source>>,
     people: Arc<KeyedCounter<(String, String)>>,
-    /// Those with a configuration or a session, so that a cluster that leaves and comes back is counted on.
+    /// Clusters with a configuration or a session, so that a cluster that is removed and added again keeps
+    /// its count.
     clusters: Mutex<Vec<Weak<ClusterPermits>>>,
 }
 
-/// The sessions of one cluster, counted by the cluster and by its groups.
+/// Sessions of one cluster, counted in total and by group.
 #[derive(Debug)]
 pub struct ClusterPermits {
     name: String,
@@ -195,7 +196,7 @@ pub struct ClusterPermits {
     groups: Arc<KeyedCounter<String>>,
 }
 
-/// What a session holds besides its [`LoginPermit`].
+/// Permits of a session in addition to its [`LoginPermit`].
 #[derive(Debug)]
 pub struct SessionPermit {
     _person: KeyedPermit<(String, String)>,
@@ -205,9 +206,9 @@ pub struct SessionPermit {
 }
 
 impl PermitCounters {
-    /// A place for a connection from `source`, or for its refusal, of which there are [`MAX_REFUSALS`]; and the connection
-    /// that is evicted for it. Nothing a client says is looked at: whoever claims to be somebody takes nothing from that
-    /// person.
+    /// Admits a connection from `source`, or its refusal, of which there are [`MAX_REFUSALS`]. Also returns
+    /// the connection that was evicted for it. Nothing that a client claims is used, so a false claim takes
+    /// nothing from its subject.
     pub fn admit(
         &self,
         limits: &AcceptLimits,
@@ -219,13 +220,13 @@ impl PermitCounters {
         }
     }
 
-    /// A place for the refusal of a connection from `source`, if there is one.
+    /// Admits the refusal of a connection from `source`, if possible.
     pub fn refuse(&self, why: AdmissionError, source: Source) -> Option<ConnectionAdmission> {
         self.stand(why, source, EvictionStep::Proxy, EvictionSignal::default())
     }
 
-    /// Looks at `admission` again, now that it is known that the connection comes from `ip`, where at most `max` may
-    /// be logging in.
+    /// Checks `admission` again once the client's address `ip` is known, from which at most `max` may be
+    /// logging in.
     pub fn attach_source(
         &self,
         admission: &mut ConnectionAdmission,
@@ -259,7 +260,7 @@ impl PermitCounters {
                 entered.map_err(|_| LimitReached { scope: LimitScope::Logins, max })?
             }
             None => {
-                // Above a ceiling that was lowered nobody comes in for another.
+                // If the limit was lowered, no connection is replaced while it is exceeded.
                 let replaced = (self.clients.now() <= limits.clients)
                     .then(|| self.logins.replace(source, max, EvictionStep::Proxy, &evicted))
                     .flatten();
@@ -282,9 +283,9 @@ impl PermitCounters {
         Some(ConnectionAdmission::Refusal(RefusalPermit { why, refusal, evicted }))
     }
 
-    /// The counts of the cluster with this name, the same as long as a configuration or a session has them.
+    /// Counters of the cluster with this name, the same while a configuration or a session uses them.
     pub fn cluster(&self, name: &str) -> Arc<ClusterPermits> {
-        // No code panics while it holds the lock, and the list is whole at every moment.
+        // No code panics while it holds the lock, and every update of the list is complete.
         let mut clusters = self.clusters.lock().unwrap_or_else(PoisonError::into_inner);
         clusters.retain(|known| known.strong_count() > 0);
         let known = clusters.iter().filter_map(Weak::upgrade).find(|known| known.name == name);
@@ -296,7 +297,7 @@ impl PermitCounters {
         })
     }
 
-    /// A place for a login whose token is good, among those of its person (issuer and subject), its group and its
+    /// Acquires the permits of a verified login: for its person (issuer and subject), its group and its
     /// cluster.
     pub fn session(
         &self,
@@ -326,17 +327,17 @@ impl PermitCounters {
         Ok(SessionPermit { _person: of_person, _session: in_cluster, _group: of_group, _cluster })
     }
 
-    /// Counts a session from its welcome on; its seat is its limit.
+    /// Counts a session from its welcome; bounded by its login permit.
     pub fn welcomed(&self) -> Option<CountedPermit> {
         self.sessions.take(usize::MAX)
     }
 
-    /// Connections that hold a seat.
+    /// Connections with a login permit.
     pub fn clients(&self) -> usize {
         self.clients.now()
     }
 
-    /// Sessions that have been welcomed.
+    /// Welcomed sessions.
     pub fn sessions(&self) -> usize {
         self.sessions.now()
     }

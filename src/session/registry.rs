@@ -1,6 +1,7 @@
-//! Whose sessions there are, so that access can be withdrawn from people who are logged in, and whose access is.
+//! Registry of live sessions by person. `[denied]` entries refuse logins and end the sessions they match.
 //!
-//! One list for the whole process: a login that began before a reload is judged by what the reload has brought.
+//! There is one registry per process, so a login that began before a reload is checked against the new
+//! entries.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,23 +10,23 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::DeniedSettings;
 
-/// Whom a verified token names.
+/// Identity in a verified token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Person {
     /// The operator's name for the issuer.
     pub issuer: String,
     /// `sub`.
     pub subject: String,
-    /// `jti`, where the token has one.
+    /// `jti`, if present.
     pub token_id: Option<String>,
 }
 
-/// The person's access, or that of this very token, is withdrawn.
+/// Access of the person or of the token was withdrawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the access of this subject or token is withdrawn ([denied])")]
 pub struct AccessWithdrawn;
 
-/// The sessions, each with its person; as many as there may be sessions.
+/// The live sessions with their persons; at most the number of sessions.
 #[derive(Debug, Default)]
 pub struct SessionRegistry(Mutex<RegistryState>);
 
@@ -36,7 +37,7 @@ struct RegistryState {
     next: u64,
 }
 
-/// A session on the registry; dropping it takes it off.
+/// Registration of a session, removed on drop.
 #[derive(Debug)]
 pub struct SessionRegistration {
     roll: Arc<SessionRegistry>,
@@ -44,7 +45,7 @@ pub struct SessionRegistration {
 }
 
 impl SessionRegistry {
-    /// From now on nobody else than these is denied. Their sessions are told to end; gives how many.
+    /// Replaces the denied entries and ends the sessions they match. Returns their number.
     pub fn deny(&self, denied: Vec<DeniedSettings>) -> usize {
         let mut inner = self.lock();
         inner.denied = denied;
@@ -52,12 +53,13 @@ impl SessionRegistry {
         ended.map(|(_, out)| out.cancel()).count()
     }
 
-    /// Whether this person may come.
+    /// Checks that the person is not denied.
     pub fn admits(&self, person: &Person) -> Result<(), AccessWithdrawn> {
         if self.lock().denies(person) { Err(AccessWithdrawn) } else { Ok(()) }
     }
 
-    /// Enters a session, which ends when `out` is cancelled: at once, if access was withdrawn during the login.
+    /// Registers a session. `out` is cancelled to end it: immediately, if access was withdrawn during the
+    /// login.
     pub fn register(self: &Arc<Self>, person: Person, out: CancellationToken) -> SessionRegistration {
         let mut inner = self.lock();
         if inner.denies(&person) {
@@ -70,7 +72,7 @@ impl SessionRegistry {
     }
 
     fn lock(&self) -> MutexGuard<'_, RegistryState> {
-        // No code panics while it holds the lock, and the registry is whole at every moment.
+        // No code panics while it holds the lock, and every update of the registry is complete.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

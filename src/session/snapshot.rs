@@ -1,4 +1,4 @@
-//! What those see of the steps who run the service: the state of what each of them keeps, for health and metrics.
+//! Snapshots of the session's components for health and metrics.
 
 use super::SessionContext;
 use crate::aws::breaker::BreakerState;
@@ -9,12 +9,12 @@ use crate::telemetry::issuer_metrics::IssuerSnapshot;
 use crate::telemetry::pool_metrics::PoolSnapshot;
 
 impl SessionContext {
-    /// Whether logins are let in as far as audit records are concerned.
+    /// True if the audit log allows logins.
     pub fn admits_records(&self) -> bool {
         self.audit.admits().is_ok()
     }
 
-    /// The configured name of each issuer, and how its keys are.
+    /// Name and key status of each issuer.
     pub fn key_sets(&self) -> impl Iterator<Item = (&str, KeyStatus)> {
         self.verifier.issuers().map(|(settings, keys)| (settings.name.as_str(), keys.status()))
     }
@@ -38,7 +38,7 @@ impl SessionContext {
         self.key_sets().map(snapshot).collect()
     }
 
-    /// How STS is, and how many logins wait for AWS's limits.
+    /// STS, the credentials cache and the login queues, for metrics.
     pub fn aws(&self) -> AwsSnapshot {
         let clusters = self.policy.clusters();
         let endpoints = sts_endpoints::status(clusters.iter().map(|cluster| &cluster.sts));
@@ -61,7 +61,7 @@ impl SessionContext {
         }
     }
 
-    /// What became of logins and connections because of the pool.
+    /// The pool, for metrics.
     pub fn pool(&self) -> PoolSnapshot {
         let (hits, misses) = self.pool_stats.hits_and_misses();
         PoolSnapshot {

@@ -1,4 +1,4 @@
-//! Carrying a cancel to the servers that it is for, over TLS verified like any other.
+//! Delivery of a cancel to its servers, over verified TLS.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,10 +16,11 @@ use crate::net::dial::{DialError, Dialer, DialerSet};
 use crate::postgres::limits;
 use crate::postgres::message::put;
 
-/// Most servers that are told of one cancel. A cluster has at most 8 addresses of its name and 16 remembered ones.
+/// Most servers to which one cancel is sent. A cluster has at most 8 addresses of its name and 16 remembered
+/// ones.
 const MAX_TOLD: usize = 64;
 
-/// By which way a cancel came: the same as its session's, so it narrows down whose it can be.
+/// Listener and server name of a cancel. They equal those of its session, which narrows down the clusters.
 #[derive(Clone, Copy, Debug)]
 pub struct CancelEntrance<'a> {
     /// The listener's name.
@@ -28,28 +29,28 @@ pub struct CancelEntrance<'a> {
     pub server_name: Option<&'a str>,
 }
 
-/// The end of a cancel that was carried out.
+/// Result of a delivered cancel.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Delivered {
-    /// By telling these servers.
+    /// Sent to these servers.
     To(Vec<SocketAddr>),
-    /// By another cancel of the same session, which began after this one arrived.
+    /// Covered by another cancel of the same session that began after this one arrived.
     Together,
 }
 
-/// The end of a cancel that was not.
+/// Reason why a cancel was not delivered.
 #[derive(Debug, thiserror::Error)]
 pub enum Undelivered {
-    /// It goes nowhere.
+    /// The cancel was ignored.
     #[error(transparent)]
     Ignored(#[from] CancelIgnored),
-    /// No server could be told; this is what the last one said.
+    /// No server could be reached. Holds the last error.
     #[error(transparent)]
     Failed(#[from] DialError),
 }
 
-/// Carries out the order when its turn comes, before `deadline`. Servers answer by closing, whether or not there was
-/// something to cancel.
+/// Delivers the order in its turn, before `deadline`. Servers answer by closing the connection, whether or
+/// not a statement was running.
 pub async fn deliver(
     dialers: &DialerSet,
     entrance: CancelEntrance<'_>,
@@ -83,7 +84,7 @@ pub async fn deliver(
     Ok(Delivered::To(told))
 }
 
-/// A session's own cancel: tells its server to give up a statement that nobody waits for any more.
+/// The proxy's own cancel of a session: stops a statement that was abandoned.
 #[derive(Debug)]
 pub struct StatementCancel {
     dialer: Arc<Dialer>,
@@ -92,12 +93,12 @@ pub struct StatementCancel {
 }
 
 impl StatementCancel {
-    /// For a session that `dialer` has led to `addr`, where it has this key.
+    /// For a session of `dialer` at `addr` with this key.
     pub(crate) fn new(dialer: Arc<Dialer>, addr: SocketAddr, key: CancelKey) -> Self {
         Self { dialer, addr, key }
     }
 
-    /// Sends it. A server that cannot be told finds out by itself, when it next writes.
+    /// Sends the cancel. If the server cannot be reached, it notices the end at its next write.
     pub async fn send(self) {
         let Ok(_slot) = self.dialer.recalls.acquire().await else { return };
         let deadline = Instant::now() + limits::CANCEL_TIMEOUT;
@@ -107,7 +108,7 @@ impl StatementCancel {
     }
 }
 
-/// The servers that the order is for.
+/// The servers of an order.
 async fn recipients<'a>(
     dialers: &'a DialerSet,
     entrance: CancelEntrance<'_>,
@@ -150,7 +151,7 @@ async fn tell(
     let say = async {
         stream.write_all(&packet).await?;
         stream.flush().await?;
-        // Its end is the sign that the signal has been sent; bytes instead of it are of no interest.
+        // The server closes after it has sent the signal; bytes before that are irrelevant.
         let _ = stream.read(&mut [0; 1]).await;
         Ok(())
     };

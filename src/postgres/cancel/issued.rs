@@ -1,5 +1,6 @@
-//! The keys that this very process gave to clients: those of live sessions with what they cancel, and those of sessions
-//! that ended lately. For keys that any replica can carry out this is a hint; a key of one session alone is nowhere else.
+//! Keys that this process gave to clients: those of live sessions with their targets, and those of recently
+//! ended sessions. For keys that any replica can carry out, the table is a hint; a key for one session exists
+//! only here.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::key::CancelKey;
 use super::{CancelTarget, KeyId};
 
-/// Keys of ended sessions that are remembered; beyond them the oldest are forgotten. An entry takes about 50 bytes.
+/// Most keys of ended sessions remembered; the oldest are dropped first. An entry takes about 50 bytes.
 pub(super) const MAX_ENDED: usize = 16_384;
 
 /// The table of keys.
@@ -20,23 +21,23 @@ pub(super) struct IssuedKeys {
 
 #[derive(Debug, Default)]
 struct KeyTable {
-    /// By process id. One entry a session at most, so the limit on sessions is its limit too.
+    /// Keys by process id. At most one per session, so the limit on sessions bounds the table.
     live: HashMap<i32, Vec<KeyEntry>>,
     ended: EndedSessions,
 }
 
-/// The keys of the last [`MAX_ENDED`] sessions that ended.
+/// Keys of the last [`MAX_ENDED`] ended sessions.
 #[derive(Debug, Default)]
 struct EndedSessions {
     known: HashSet<KeyId>,
     oldest_first: VecDeque<KeyId>,
 }
 
-/// A key as this process knows it.
+/// Result of a lookup.
 pub(super) enum FoundKey {
-    /// The key of a live session, which this cancels.
+    /// Key of a live session, with its target.
     Live(CancelTarget),
-    /// The key of a session that ended lately.
+    /// Key of a recently ended session.
     Ended,
 }
 
@@ -45,11 +46,11 @@ struct KeyEntry {
     number: u64,
     given: CancelKey,
     target: CancelTarget,
-    /// Somebody has found it.
+    /// True once a cancel has found the key.
     found: bool,
 }
 
-/// A session's entry; dropping it removes it.
+/// Entry of a session, removed on drop.
 #[derive(Debug)]
 pub(super) struct IssuedKey {
     live: Arc<IssuedKeys>,
@@ -58,14 +59,14 @@ pub(super) struct IssuedKey {
 }
 
 impl IssuedKeys {
-    /// Enters the session that `target` cancels and whose client was given this key.
+    /// Adds the session of `target`, whose client was given this key.
     pub(super) fn enter(self: &Arc<Self>, given: CancelKey, target: CancelTarget) -> IssuedKey {
         let (pid, number) = (given.pid, self.next.fetch_add(1, Ordering::Relaxed));
         self.lock().live.entry(pid).or_default().push(KeyEntry { number, given, target, found: false });
         IssuedKey { live: Arc::clone(self), pid, number }
     }
 
-    /// The session with exactly this key; `None` when no live session has it and none had it lately.
+    /// Looks up a key. `None` if no live or recently ended session has it.
     pub(super) fn find(&self, key: &CancelKey) -> Option<FoundKey> {
         let mut keys = self.lock();
         let same_pid = keys.live.get_mut(&key.pid).into_iter().flatten();
@@ -89,7 +90,7 @@ impl IssuedKeys {
     }
 
     fn lock(&self) -> MutexGuard<'_, KeyTable> {
-        // No code panics while it holds the lock, and the tables are whole at every moment.
+        // No code panics while it holds the lock, and every update of the tables is complete.
         self.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -109,7 +110,7 @@ impl EndedSessions {
 }
 
 impl IssuedKey {
-    /// From here on the key finds nothing. Gives the target back, unless somebody has found it before.
+    /// Invalidates the key. Returns the target, unless a cancel has found it.
     pub(super) fn retire(self) -> Option<CancelTarget> {
         let entry = self.live.remove(self.pid, self.number)?;
         (!entry.found).then_some(entry.target)
@@ -181,7 +182,7 @@ mod tests {
         let key = |n: usize| u32::try_from(n).unwrap().to_be_bytes();
         for n in 0..=MAX_ENDED {
             drop(issued_keys.enter(CancelKey::new(7, key(n)), target(1)));
-            // A key that ended twice takes one place.
+            // A key that ended twice takes one entry.
             drop(issued_keys.enter(CancelKey::new(7, key(n)), target(1)));
         }
         assert_eq!(find(&issued_keys, 7, &key(0)), Known::No, "the oldest is forgotten");

@@ -1,26 +1,26 @@
-//! A cancel key as BackendKeyData gives it and CancelRequest brings it back; never printed.
+//! Cancel key, as in BackendKeyData and CancelRequest; never printed.
 
 use std::fmt;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use zeroize::Zeroizing;
 
-/// The process id and the secret of a session.
+/// Process id and secret of a session.
 #[derive(Clone)]
 pub struct CancelKey {
-    /// Process id of the server's process.
+    /// Process id of the server process.
     pub pid: i32,
     /// 4 bytes in protocol 3.0, 4 to 256 since 3.2.
     pub secret: Zeroizing<Vec<u8>>,
 }
 
 impl CancelKey {
-    /// A key of these two.
+    /// A key of these two parts.
     pub fn new(pid: i32, secret: impl Into<Vec<u8>>) -> Self {
         Self { pid, secret: Zeroizing::new(secret.into()) }
     }
 
-    /// Whether the secret is `other`, in a time that does not tell how much of it is.
+    /// Compares the secret in constant time.
     pub fn has_secret(&self, other: &[u8]) -> bool {
         verify_slices_are_equal(&self.secret, other).is_ok()
     }

@@ -1,5 +1,5 @@
-//! The cancel keys that clients hold, and what becomes of a cancel request. Keys are sealed, not registered:
-//! whatever replica a cancel arrives at, the key itself says what it is for. `docs/cancel.md` has the reasons.
+//! Cancel keys of clients and the handling of cancel requests. Keys are sealed instead of registered, so that
+//! any replica can read the target from the key. `docs/cancel.md` has the reasons.
 
 pub mod deliver;
 mod issued;
@@ -30,47 +30,47 @@ use crate::names::random_bytes;
 use crate::net::cluster_id::ClusterId;
 use crate::postgres::version::MinorVersion;
 
-/// Cancels under way at the same time whose key nobody here can check; each one is a connection to every server of the
-/// cluster that a stranger asked for. The others wait for their turn.
+/// Most concurrent cancels whose key cannot be verified here. Each connects to every server of the cluster at
+/// the request of an unauthenticated sender. Further ones wait.
 const MAX_UNPROVEN: usize = 8;
 
-/// Part of a cancel's time that is kept for its server.
+/// Part of a cancel's time reserved for its delivery.
 const TIME_TO_TELL: Duration = Duration::from_secs(1);
 
-/// Where and with which key a session's queries are cancelled.
+/// Server and key for cancelling a session's statements.
 #[derive(Debug)]
 pub struct CancelTarget {
-    /// The cluster.
+    /// Cluster of the session.
     pub cluster: ClusterId,
-    /// The server's address: a name could lead to another instance by now.
+    /// Address of the server; a name could resolve to another instance by now.
     pub addr: SocketAddr,
     /// The server's own key.
     pub key: CancelKey,
 }
 
 impl CancelTarget {
-    /// Another one like it.
+    /// A copy.
     fn copy(&self) -> Self {
         let key = CancelKey::new(self.key.pid, self.key.secret.to_vec());
         Self { cluster: self.cluster, addr: self.addr, key }
     }
 }
 
-/// How far a key carries.
+/// Scope of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyScope {
     /// Any replica with the same secret can carry out its cancels, as long as the server's process lives.
     AnyReplica,
-    /// It is for one session, and only this process knows it: the server's process may serve another session
+    /// Only this process knows the key, and only for one session: the server process may serve another session
     /// later, which the key must not reach.
     ThisSession,
 }
 
-/// Length of the secret of a 3.2 key for one session: as long as PostgreSQL 18 makes its own
-/// (`MAX_CANCEL_KEY_LENGTH`, src/include/libpq/pqcomm.h), and not to be guessed.
+/// Length of the secret of a 3.2 key for one session: the length that PostgreSQL 18 uses
+/// (`MAX_CANCEL_KEY_LENGTH`, src/include/libpq/pqcomm.h), long enough to prevent guessing.
 const SESSION_SECRET: usize = 32;
 
-/// A client's key in the tables of this process: a digest, so that a look-up tells nothing by its time.
+/// Identifier of a client's key in the tables: a digest, so that the time of a lookup reveals nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct KeyId([u8; 16]);
 
@@ -83,11 +83,11 @@ impl KeyId {
     }
 }
 
-/// Makes the keys of clients and judges those that come back.
+/// Issues clients' keys and judges the keys of cancel requests.
 pub struct CancelKeys {
     sealer: KeySealer,
     short: Arc<ShortSecrets>,
-    /// Whether another replica could have made a key that this process does not know.
+    /// True if another replica can have made a key that this process does not know.
     shared: bool,
     live: Arc<IssuedKeys>,
     sources: Mutex<SourceTable>,
@@ -95,45 +95,44 @@ pub struct CancelKeys {
     unproven: Arc<Semaphore>,
 }
 
-/// What a client is given.
+/// The key of a client.
 #[derive(Debug)]
 pub struct ClientKey {
     /// Its key.
     pub key: CancelKey,
-    /// To be held as long as the session lives.
+    /// Entry in the table, held while the session lives.
     issued: Option<IssuedKey>,
 }
 
 impl ClientKey {
-    /// Ends the life of a key of [`KeyScope::ThisSession`]: from here on it cancels nothing. Gives the target back if
-    /// the key was never used.
+    /// Invalidates a key of [`KeyScope::ThisSession`]. Returns the target if the key was never used.
     pub fn retire(self) -> Result<CancelTarget, AlreadyUsed> {
         self.issued.and_then(IssuedKey::retire).ok_or(AlreadyUsed)
     }
 }
 
-/// A cancel has been carried out for the session, and may arrive at its server at any time.
+/// A cancel was carried out for the session and may arrive at its server at any time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AlreadyUsed;
 
-/// A cancel that is to be carried out when its turn comes.
+/// A cancel to carry out in its turn.
 pub struct CancelOrder {
     to: CancelRecipient,
     turn: CancelTurn,
     unproven: Arc<Semaphore>,
 }
 
-/// Who is to be told what.
+/// Recipients of a cancel.
 enum CancelRecipient {
     /// The server of the session.
     Server(CancelTarget),
-    /// Every server that the session can be at: the key, which is this one, does not say. Those that do not know
-    /// the secret that comes out of it ignore it.
+    /// All servers at which the session can be, because the key does not identify the server. Servers that do
+    /// not know the resulting secret ignore the cancel.
     Everyone(Arc<ShortSecrets>, i32, [u8; 4]),
 }
 
 impl CancelOrder {
-    /// The one server it is for, if that is known.
+    /// The only server of the cancel, if known.
     pub fn server(&self) -> Option<(ClusterId, SocketAddr)> {
         match &self.to {
             CancelRecipient::Server(target) => Some((target.cluster, target.addr)),
@@ -141,13 +140,13 @@ impl CancelOrder {
         }
     }
 
-    /// Waits until no other cancel of the session is under way. `None` when another one, which began after this one
-    /// arrived, has carried it out.
+    /// Waits until no other cancel of the session is in progress. `None` if another one, which began after
+    /// this one arrived, was carried out.
     pub async fn turn(&self, deadline: Instant) -> Result<Option<UnderWay<'_>>, CancelIgnored> {
         self.turn.begin(deadline).await
     }
 
-    /// The places for cancels whose key is not proven, of all clusters together.
+    /// Semaphore for cancels with unproven keys, shared by all clients.
     pub fn unproven(&self) -> &Semaphore {
         &self.unproven
     }
@@ -169,23 +168,23 @@ impl fmt::Debug for CancelOrder {
     }
 }
 
-/// Why a cancel goes nowhere. The sender is not told.
+/// Reason why a cancel is ignored. The sender is not told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CancelIgnored {
     /// Made by nobody who has the secret.
     #[error("forged, or of a session that ended long ago, or of a replica with another cancel.secret_file")]
     Forged,
-    /// As [`Self::Forged`], and not the first one of its source.
+    /// Like [`Self::Forged`], over the source's budget.
     #[error(
         "rate limited, a wrong key, and the source's budget of wrong keys (5 at once, then 5 a minute) is spent"
     )]
     WrongBudget,
-    /// The source has spent a budget, and too many of its keys wait to be looked up.
+    /// The source has exceeded a budget, and too many of its keys wait for a lookup.
     #[error(
         "rate limited, the source has spent a budget, and too many of its 4-byte keys wait (100 a second are looked up)"
     )]
     LookUpBudget,
-    /// Nobody here can check the key, and the source sent too many of the kind.
+    /// The key cannot be verified here, and the source has exceeded its budget of such keys.
     #[error(
         "rate limited, the source's budget of 4-byte keys of other replicas (200 at once, then 10 a second) is spent"
     )]
@@ -193,16 +192,16 @@ pub enum CancelIgnored {
     /// The key of a session that has ended.
     #[error("of a session that has ended")]
     Ended,
-    /// Of a replica that serves another cluster, or of one whose name does not resolve.
+    /// From a replica of another cluster, or the name does not resolve now.
     #[error("nobody to tell, the cluster is not served here, or has no address now")]
     Nobody,
-    /// The other cancels of the session take too long, or there are too many of them.
+    /// The session's other cancels take too long or are too many.
     #[error("too many cancels at the same time, of this session (16, one after the other, 5 s each)")]
     SessionBusy,
-    /// No place came free in time among those for keys that are proven.
+    /// No slot for a proven key became free in time.
     #[error("too many cancels at the same time, of this cluster (64), and none ended within 5 s")]
     ClusterBusy,
-    /// No place came free in time among those for keys that are not.
+    /// No slot for an unproven key became free in time.
     #[error(
         "too many cancels at the same time, with 4-byte keys of other replicas (8), and none ended within 5 s"
     )]
@@ -210,7 +209,7 @@ pub enum CancelIgnored {
 }
 
 impl CancelKeys {
-    /// Keys under this secret. Fails when the cryptographic library does.
+    /// Keys derived from this secret. Fails if the cryptographic library fails.
     pub fn new(secret: &CancelSecret) -> Result<Self, aws_lc_rs::error::Unspecified> {
         let (sealing, short) = secret.keys()?;
         Ok(Self {
@@ -224,8 +223,8 @@ impl CancelKeys {
         })
     }
 
-    /// The key for a client of `protocol` whose session `target` cancels. `None` when the server's secret does
-    /// not fit into a key: better none than one that does nothing.
+    /// Issues a key to a client of `protocol` for its session's `target`. `None` if the server's secret does
+    /// not fit into a key; a key without effect would be worse than none.
     pub fn issue(&self, target: CancelTarget, protocol: MinorVersion, scope: KeyScope) -> Option<ClientKey> {
         if scope == KeyScope::ThisSession {
             return Some(self.issue_for_session(target, protocol));
@@ -243,7 +242,8 @@ impl CancelKeys {
         Some(self.enter(target, &given))
     }
 
-    /// Nothing of the server's secret is in it, so that it means nothing to other replicas and later.
+    /// Issues a random key. It contains nothing of the server's secret, so it is useless at other replicas
+    /// and later.
     fn issue_for_session(&self, target: CancelTarget, protocol: MinorVersion) -> ClientKey {
         match protocol {
             MinorVersion::V3_0 => self.enter(target, &random_bytes::<4>()),
@@ -257,8 +257,8 @@ impl CancelKeys {
         ClientKey { key: CancelKey::new(pid, given), issued: Some(place) }
     }
 
-    /// Judges `key`, which came from `source`. A key of a live session and a sealed one are never limited. Any other is
-    /// charged to its source, and waits for its turn until `deadline` where that helps.
+    /// Judges a `key` from `source`. Keys of live sessions and sealed keys are never rate-limited. Other keys
+    /// count against their source's budget and wait for their turn until `deadline` if that helps.
     pub async fn judge(
         &self,
         key: &CancelKey,
@@ -273,7 +273,7 @@ impl CancelKeys {
         Ok(CancelOrder { to, turn, unproven: Arc::clone(&self.unproven) })
     }
 
-    /// A long key cannot be guessed, and so wrong ones need no budget.
+    /// Long keys cannot be guessed, so wrong ones need no budget.
     fn judge_long(&self, key: &CancelKey) -> Result<CancelRecipient, CancelIgnored> {
         match self.live.find(key) {
             Some(FoundKey::Live(target)) => Ok(CancelRecipient::Server(target)),
@@ -282,7 +282,7 @@ impl CancelKeys {
         }
     }
 
-    /// A short key is a guess of 32 bits: those of a source that has spent a budget are looked up one after the other.
+    /// Short keys can be guessed (32 bits), so those of a source over budget are looked up one at a time.
     async fn judge_short(
         &self,
         key: &CancelKey,
@@ -307,11 +307,11 @@ impl CancelKeys {
         }
     }
 
-    /// One look into the table, and its price. No wait that follows ends after `latest`; `waited` tells that the key has
-    /// waited for this look.
+    /// Looks the key up and charges the source. No following wait ends after `latest`. `waited` is true if
+    /// the key has waited for this lookup.
     fn look_up(&self, key: &CancelKey, source: IpAddr, latest: Instant, waited: bool) -> ShortKey {
         let now = Instant::now();
-        // Held for the whole look, so that sessions on other threads cannot look more often than the budget allows.
+        // Held for the whole lookup, so that sessions on other threads cannot exceed the budget.
         let mut sources = self.sources();
         let budgets = sources.of(source);
         if !waited && budgets.is_over(now) {
@@ -321,7 +321,7 @@ impl CancelKeys {
         match self.live.find(key) {
             Some(FoundKey::Live(target)) => ShortKey::Known(target),
             Some(FoundKey::Ended) => ShortKey::Ignored(CancelIgnored::Ended),
-            // Only with a shared secret can another replica have given it out.
+            // Another replica can have issued it only with a shared secret.
             None if self.shared => match budgets.unknown.reserve(UNKNOWN, now, latest) {
                 Some(turn) => ShortKey::Unknown(turn),
                 None => ShortKey::Ignored(CancelIgnored::UnknownBudget),
@@ -332,20 +332,20 @@ impl CancelKeys {
     }
 
     fn sources(&self) -> MutexGuard<'_, SourceTable> {
-        // No code panics while it holds the lock, and the budgets are whole at every moment.
+        // No code panics while it holds the lock, and every update of the budgets is complete.
         self.sources.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A short key, looked up.
+/// Result of the lookup of a short key.
 enum ShortKey {
-    /// A live session's, which this cancels.
+    /// Key of a live session, with its target.
     Known(CancelTarget),
-    /// Perhaps another replica's, to be carried out from this moment on.
+    /// Possibly another replica's key; carried out at this time.
     Unknown(Instant),
-    /// Nobody's.
+    /// Nobody's key.
     Ignored(CancelIgnored),
-    /// To be looked up at this moment: its source has spent a budget.
+    /// Looked up at this time, because the source has exceeded a budget.
     Later(Instant),
 }
 

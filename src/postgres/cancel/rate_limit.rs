@@ -1,5 +1,5 @@
-//! Budgets of each source of cancels: wrong keys, and keys that nobody here can check. Anyone can send them, without a
-//! login. A key that is found or opened costs nothing.
+//! Budgets per source of cancels: wrong keys, and keys that cannot be verified here. Cancels need no login,
+//! so anyone can send them. A key that is found or opened costs nothing.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -9,28 +9,28 @@ use tokio::time::Instant;
 
 use crate::names::source::Source;
 
-/// 4-byte keys of one source that are wrong: 5 at once, then 5 a minute.
+/// Wrong 4-byte keys per source: a burst of 5, then 5 per minute.
 pub(super) const WRONG: RefillRate = RefillRate { burst: 5, every: Duration::from_secs(12) };
 
-/// 4-byte keys of one source that may be another replica's: 200 at once, then 10 a second. Each of them is a question to
+/// 4-byte keys per source that may be another replica's: a burst of 200, then 10 per second. Each is sent to
 /// every server of the cluster; at this rate all secrets of one process id take 13.6 years.
 pub(super) const UNKNOWN: RefillRate = RefillRate { burst: 200, every: Duration::from_millis(100) };
 
-/// Look-ups of 4-byte keys of one source that has spent one of the other budgets: 100 a second, the others wait for their
-/// turn. A right key is late, and not refused; all secrets of one process id take 1.4 years.
+/// Lookups of 4-byte keys of a source that has exceeded another budget: 100 per second, the others wait. A
+/// valid key is delayed, not refused; all secrets of one process id take 1.4 years.
 pub(super) const LOOK_UPS: RefillRate = RefillRate { burst: 1, every: Duration::from_millis(10) };
 
-/// Sources that are remembered; beyond them the oldest are forgotten. An entry takes about 100 bytes.
+/// Most sources remembered; the oldest are dropped first. An entry takes about 100 bytes.
 pub(super) const MAX_SOURCES: usize = 8_192;
 
-/// So many at once, then one every so often.
+/// A burst and an interval.
 #[derive(Clone, Copy)]
 pub(super) struct RefillRate {
     pub(super) burst: u32,
     pub(super) every: Duration,
 }
 
-/// What one source has left. Each budget is kept as the moment when it will be whole again (GCRA).
+/// Budgets of one source, each stored as the time at which it is full again (GCRA).
 #[derive(Default)]
 pub(super) struct SourceBudgets {
     pub(super) wrong: TokenBucket,
@@ -39,7 +39,7 @@ pub(super) struct SourceBudgets {
 }
 
 impl SourceBudgets {
-    /// Whether the source has sent so many keys that are wrong, or that nobody here can check, that one budget is spent at the moment.
+    /// True if the source has exceeded a budget: too many keys that are wrong or cannot be verified here.
     pub(super) fn is_over(&self, now: Instant) -> bool {
         !self.wrong.has(WRONG, now) || !self.unknown.has(UNKNOWN, now)
     }
@@ -49,13 +49,13 @@ impl SourceBudgets {
 pub(super) struct TokenBucket(Option<Instant>);
 
 impl TokenBucket {
-    /// Whether there is something left.
+    /// True if the bucket is not empty.
     pub(super) fn has(&self, rate: RefillRate, now: Instant) -> bool {
         let debt = self.0.map_or(Duration::ZERO, |whole| whole.saturating_duration_since(now));
         debt <= rate.every * (rate.burst - 1)
     }
 
-    /// Takes one; `false` when nothing is left.
+    /// Takes one unit; `false` if the bucket is empty.
     pub(super) fn spend(&mut self, rate: RefillRate, now: Instant) -> bool {
         let has = self.has(rate, now);
         if has {
@@ -64,7 +64,7 @@ impl TokenBucket {
         has
     }
 
-    /// Takes one at the first moment at which there is one; `None` when that is after `latest`.
+    /// Reserves one unit and returns the time at which it is available; `None` if that is after `latest`.
     pub(super) fn reserve(&mut self, rate: RefillRate, now: Instant, latest: Instant) -> Option<Instant> {
         let whole = self.0.map_or(now, |whole| whole.max(now));
         let turn = whole.checked_sub(rate.every * (rate.burst - 1)).map_or(now, |turn| turn.max(now));
@@ -76,8 +76,8 @@ impl TokenBucket {
     }
 }
 
-/// The sources seen last, in two generations: when the young one is full it becomes the old one, and the old
-/// one is forgotten. So the last half of [`MAX_SOURCES`] is always remembered, at the cost of a look-up.
+/// Recently seen sources in two generations: a full young generation becomes the old one, and the old one is
+/// dropped. So at least the last half of [`MAX_SOURCES`] is remembered, with a plain lookup.
 #[derive(Default)]
 pub(super) struct SourceTable {
     young: HashMap<Source, SourceBudgets>,
@@ -85,7 +85,7 @@ pub(super) struct SourceTable {
 }
 
 impl SourceTable {
-    /// What the source at `addr` has left.
+    /// Budgets of the source at `addr`.
     pub(super) fn of(&mut self, addr: IpAddr) -> &mut SourceBudgets {
         let source = Source::from(addr);
         if !self.young.contains_key(&source) && self.young.len() >= MAX_SOURCES / 2 {

@@ -1,5 +1,5 @@
-//! Keys of protocol 3.2: a sealed record of where a session is and what cancels it. Whoever has the secret can
-//! read it; nobody else can make one.
+//! Keys of protocol 3.2: a sealed record with the session's server and cancel key. Only holders of the secret
+//! can read or make one.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -12,10 +12,10 @@ use crate::names::random_bytes;
 use crate::net::cluster_id::ClusterId;
 use crate::postgres::version::MinorVersion;
 
-/// First byte of a sealed key. A record of another layout gets another one.
+/// First byte of a sealed key; another layout gets another version.
 const VERSION: u8 = 1;
 
-/// The longest sealed key, from the protocol.
+/// Longest sealed key, from the protocol.
 const MAX_KEY: usize = *MinorVersion::V3_2.key_lengths().end();
 
 /// Seals and opens records:
@@ -37,8 +37,8 @@ impl KeySealer {
         Self { key }
     }
 
-    /// The client's key for `target`; `None` when the server's secret is too long to be sealed into 256 bytes
-    /// (212 bytes fit over IPv4, 200 over IPv6).
+    /// Seals `target` into a client's key; `None` if the server's secret does not fit into 256 bytes (212
+    /// bytes fit over IPv4, 200 over IPv6).
     pub(super) fn seal(&self, target: &CancelTarget) -> Option<CancelKey> {
         let nonce: [u8; NONCE_LEN] = random_bytes();
         let mut record = Zeroizing::new(target.cluster.0.to_vec());
@@ -56,7 +56,7 @@ impl KeySealer {
         Some(CancelKey::new(target.key.pid, [&[VERSION][..], &nonce, &record].concat()))
     }
 
-    /// What `key` is for; `None` when nobody with the secret has made it.
+    /// Opens a key; `None` if it was not made with the secret.
     pub(super) fn open(&self, key: &CancelKey) -> Option<CancelTarget> {
         let sealed = key.secret.strip_prefix(&[VERSION])?;
         let (nonce, record) = sealed.split_first_chunk::<NONCE_LEN>()?;
@@ -76,7 +76,7 @@ impl KeySealer {
     }
 }
 
-/// What is authenticated without being in the record.
+/// Associated data: authenticated but not part of the record.
 fn associated(pid: i32) -> Aad<[u8; 5]> {
     let [a, b, c, d] = pid.to_be_bytes();
     Aad::from([VERSION, a, b, c, d])

@@ -1,4 +1,4 @@
-//! The secret that replicas share, and the keys that are derived from it.
+//! The secret that replicas share, and the keys derived from it.
 
 use std::fs::File;
 use std::io::Read;
@@ -14,18 +14,18 @@ use zeroize::Zeroizing;
 use crate::names::random_bytes;
 use crate::secret::Secret;
 
-/// Fewest bytes behind the base64: as many as the keys that are derived from it have.
+/// Least length of the decoded secret: that of the derived keys.
 const MIN_BYTES: usize = 32;
 
-/// Longest file that is read; 32 bytes are 45 characters.
+/// Longest file; 32 bytes take 45 characters.
 const MAX_FILE: u64 = 4_096;
 
-/// Fewest different values among the bytes. 32 random ones have fewer once in 10^17 files; passwords do.
+/// Least number of distinct bytes. 32 random bytes have fewer once in 10^17 files; passwords often do.
 const MIN_DIFFERENT: usize = 16;
 
 const SALT: &[u8] = b"pgpassport cancel keys";
 
-/// Why a `cancel.secret_file` cannot be used.
+/// Reason why a `cancel.secret_file` is unusable.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {problem}; make one with: head -c 32 /dev/urandom | base64", path.display())]
 pub struct CancelSecretError {
@@ -33,7 +33,7 @@ pub struct CancelSecretError {
     problem: String,
 }
 
-/// Where all cancel keys come from.
+/// Source of all cancel keys.
 #[derive(Debug)]
 pub struct CancelSecret {
     bytes: Secret<Vec<u8>>,
@@ -41,12 +41,12 @@ pub struct CancelSecret {
 }
 
 impl CancelSecret {
-    /// A secret that dies with this process: other replicas cannot read its keys.
+    /// A random secret of this process: other replicas cannot read its keys.
     pub fn random() -> Self {
         Self { bytes: Secret::new(random_bytes::<MIN_BYTES>().to_vec()), shared: false }
     }
 
-    /// Reads a secret that replicas have in common: at least 32 random bytes in base64, white space ignored.
+    /// Reads the secret that replicas share: at least 32 random bytes in base64, white space ignored.
     pub fn read(path: &Path) -> Result<Self, CancelSecretError> {
         let wrong = |problem: String| CancelSecretError { path: path.to_owned(), problem };
         let mut text = Zeroizing::new(Vec::new());
@@ -76,12 +76,12 @@ impl CancelSecret {
         Ok(Self { bytes, shared: true })
     }
 
-    /// Whether other replicas may have it.
+    /// True if other replicas may have the secret.
     pub(super) fn is_shared(&self) -> bool {
         self.shared
     }
 
-    /// The keys for sealed records and for 4-byte secrets: HKDF-SHA256 (RFC 5869), a label for each.
+    /// Keys for sealed records and for 4-byte secrets: HKDF-SHA256 (RFC 5869) with a label for each.
     pub(super) fn keys(&self) -> Result<(LessSafeKey, hmac::Key), aws_lc_rs::error::Unspecified> {
         let root = hkdf::Salt::new(hkdf::HKDF_SHA256, SALT).extract(self.bytes.expose());
         let sealing = UnboundKey::from(root.expand(&[b"sealed key, version 1"], &AES_256_GCM_SIV)?);
@@ -100,7 +100,7 @@ mod tests {
         CancelSecret::read(file.path()).map_err(|error| error.to_string())
     }
 
-    /// `length` different bytes in base64.
+    /// `length` distinct bytes in base64.
     fn secret(length: u8) -> String {
         base64::engine::general_purpose::STANDARD.encode((0..length).collect::<Vec<u8>>())
     }

@@ -1,4 +1,4 @@
-//! Keys of protocol 3.0: 4 bytes, in which nothing but the server's own secret has room, under a cover.
+//! Keys of protocol 3.0: 4 bytes, which have room only for the server's own secret, encrypted.
 
 use aws_lc_rs::hmac;
 
@@ -7,8 +7,8 @@ use crate::net::cluster_id::ClusterId;
 /// Rounds of the permutation, as in FF1 for domains this small (NIST SP 800-38G).
 const ROUNDS: u8 = 10;
 
-/// Covers and uncovers a server's 4-byte secret: a permutation of all 32-bit numbers, another one for each
-/// cluster and process id (a Feistel network whose round function is HMAC-SHA256).
+/// Encrypts and decrypts a server's 4-byte secret: a permutation of all 32-bit numbers, different for each
+/// cluster and process id (a Feistel network with HMAC-SHA256 as round function).
 ///
 /// The process id stays the server's own, so that `pg_backend_pid()`, NOTIFY and the driver agree as they do
 /// without a proxy; then 32 bits are left, and the server's secret, which PostgreSQL draws at random, needs all
@@ -27,7 +27,7 @@ impl ShortSecrets {
         Self { key }
     }
 
-    /// What the client is given for the server's `secret`.
+    /// Encrypts the server's `secret` for the client.
     pub(super) fn cover(&self, cluster: ClusterId, pid: i32, secret: [u8; 4]) -> [u8; 4] {
         let [a, b, c, d] = secret;
         let (mut left, mut right) = ([a, b], [c, d]);
@@ -37,7 +37,7 @@ impl ShortSecrets {
         join(left, right)
     }
 
-    /// The server's secret again.
+    /// Decrypts a secret.
     pub(super) fn uncover(&self, cluster: ClusterId, pid: i32, covered: [u8; 4]) -> [u8; 4] {
         let [a, b, c, d] = covered;
         let (mut left, mut right) = ([a, b], [c, d]);

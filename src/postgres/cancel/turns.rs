@@ -1,5 +1,5 @@
-//! Turns of the cancels of one session: one is under way at a time, and those that arrive while another one waits are
-//! carried out by it.
+//! Turns of the cancels of one session: one is in progress at a time, and it covers those that arrive while
+//! it waits.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,10 +10,11 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{CancelIgnored, KeyId};
 
-/// Cancels of one session at the same time; a session that sends more is not served faster.
+/// Most concurrent cancels of one session.
 pub(super) const MAX_PER_SESSION: usize = 16;
 
-/// The sessions for which a cancel is under way; one entry for each, so the limit on connections is its limit too.
+/// Sessions with a cancel in progress; at most one entry per connection, so the limit on connections bounds
+/// the map.
 #[derive(Debug, Default)]
 pub(super) struct CancelTurns {
     sessions: Mutex<HashMap<KeyId, TurnSession>>,
@@ -22,20 +23,20 @@ pub(super) struct CancelTurns {
 #[derive(Debug, Default)]
 struct TurnSession {
     queue: Arc<TurnQueue>,
-    /// Cancels in the queue, the one under way included.
+    /// Cancels in the queue, including the one in progress.
     cancels: usize,
 }
 
-/// The cancels of one session, in the order of their arrival.
+/// Cancels of one session, in order of arrival.
 #[derive(Debug, Default)]
 struct TurnQueue {
     turn: tokio::sync::Mutex<()>,
     arrived: AtomicU64,
-    /// Number of the last cancel that is carried out.
+    /// Number of the last cancel that was covered.
     carried: AtomicU64,
 }
 
-/// The place of one cancel in the queue of its session; dropping it leaves the queue.
+/// Position of a cancel in the queue of its session; dropping it leaves the queue.
 #[derive(Debug)]
 pub(super) struct CancelTurn {
     turns: Arc<CancelTurns>,
@@ -44,7 +45,7 @@ pub(super) struct CancelTurn {
     number: u64,
 }
 
-/// The only cancel of its session that is under way.
+/// The cancel of a session that is in progress.
 #[derive(Debug)]
 pub struct UnderWay<'a> {
     queue: &'a TurnQueue,
@@ -53,7 +54,7 @@ pub struct UnderWay<'a> {
 }
 
 impl CancelTurns {
-    /// A place for one more cancel of the session with this key.
+    /// Adds a cancel of the session with this key to the queue.
     pub(super) fn enter(self: &Arc<Self>, session: KeyId) -> Result<CancelTurn, CancelIgnored> {
         let mut sessions = self.lock();
         let entry = sessions.entry(session).or_default();
@@ -67,14 +68,14 @@ impl CancelTurns {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<KeyId, TurnSession>> {
-        // No code panics while it holds the lock, and the counts are right at every moment.
+        // No code panics while it holds the lock, and every update of the counts is complete.
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl CancelTurn {
-    /// Waits for the turn of this cancel. `None` when another one of the session, which began after this one arrived,
-    /// carried it out.
+    /// Waits for the turn. `None` if another cancel of the session, which began after this one arrived, was
+    /// carried out.
     pub(super) async fn begin(&self, deadline: Instant) -> Result<Option<UnderWay<'_>>, CancelIgnored> {
         let turn =
             timeout_at(deadline, self.queue.turn.lock()).await.map_err(|_| CancelIgnored::SessionBusy)?;
@@ -86,12 +87,12 @@ impl CancelTurn {
 }
 
 impl UnderWay<'_> {
-    /// The server is about to be told, on behalf of all cancels of the session that arrived until now.
+    /// Marks the start of delivery: it covers all cancels of the session that have arrived.
     pub fn starts(&mut self) {
         self.covers = self.queue.arrived.load(Ordering::Relaxed);
     }
 
-    /// The server was told.
+    /// Marks the end of delivery.
     pub fn finish(self) {
         self.queue.carried.store(self.covers, Ordering::Relaxed);
     }

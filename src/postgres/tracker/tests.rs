@@ -150,9 +150,9 @@ fn both_courses_are_followed_where_a_sync_in_doubt_may_have_ended_the_skipping()
     follow("> BES\n< 2GE\n> Q\n= busy\n< ZI\n= busy\n< TDCZI\n= idle");
     follow("> BES\n< 2GE\n> QS\n= busy\n< ZI\n= busy\n> Q\n< GZI\n= busy");
     // More courses than are followed.
-    let again = "> BESPBES\n< 2GE\n".repeat(MAX_COURSES);
+    let again = "> BESPBES\n< 2GE\n".repeat(MAX_HYPOTHESES);
     let tracker = follow(&format!("{again}= busy\n> Q\n< CZI\n= busy"));
-    assert!(tracker.courses.others.len() < MAX_COURSES);
+    assert!(tracker.courses.others.len() < MAX_HYPOTHESES);
 }
 
 /// PostgreSQL ignores `CopyData`, CopyDone and CopyFail outside of COPY IN, and Flush everywhere.

@@ -1,4 +1,4 @@
-//! Refusals of AWS STS. Its own words name accounts and roles, so that they are for the log only.
+//! Refusals because of AWS STS. Messages of STS name accounts and roles, so they are for the log only.
 
 use super::{ASK_OPERATOR, FRESH_TOKEN, TRY_AGAIN};
 use crate::aws::sts::StsError;

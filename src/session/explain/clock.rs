@@ -1,4 +1,4 @@
-//! This machine's clock in words, where a refusal can be its fault.
+//! Note about this machine's clock in refusals that it can cause.
 
 use super::span;
 use crate::aws::sts::StsError;
@@ -7,13 +7,14 @@ use crate::net::peer_clocks::ClockDifference;
 use crate::refusal::Refusal;
 use crate::session::outcome::LoginError;
 
-/// Names the clock behind the hint of a refusal that is about times, if it differs from those of the HTTPS peers.
+/// Appends a note about the clock to a refusal that depends on time, if the clock differs from those of the
+/// HTTPS peers.
 pub fn name_clock(refusal: Refusal, why: &LoginError, difference: Option<ClockDifference>) -> Refusal {
     let Some(words) = clock_note(why, difference, "This proxy's clock") else { return refusal };
     refusal.note(&words)
 }
 
-/// The difference in a sentence that begins with `whose`, if it can be the cause of `why`.
+/// Sentence about the difference that begins with `whose`, if the difference can be the cause of `why`.
 pub fn clock_note(why: &LoginError, difference: Option<ClockDifference>, whose: &str) -> Option<String> {
     difference.filter(|_| is_about_times(why)).map(|difference| clock(difference, whose))
 }
@@ -28,7 +29,7 @@ fn clock(ClockDifference { seconds_ahead, with_all }: ClockDifference, whose: &s
     }
 }
 
-/// Whether a wrong clock, ours or another one, can be the cause.
+/// True if a wrong clock, of this machine or another, can be the cause.
 fn is_about_times(why: &LoginError) -> bool {
     match why {
         LoginError::Verify(why) => matches!(
@@ -43,7 +44,7 @@ fn is_about_times(why: &LoginError) -> bool {
             code.contains("Expired") || code.contains("Signature") || code == "InvalidIdentityToken"
         }
         LoginError::Sts(StsError::BadResponse(_)) => true,
-        // The IAM token is signed with the time of this machine.
+        // The IAM token is signed with this machine's time.
         LoginError::Upstream(why) => why.is_about_credentials(),
         LoginError::Startup(_)
         | LoginError::NoPlace(_)

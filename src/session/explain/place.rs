@@ -1,4 +1,4 @@
-//! Refusals by limits, by a stop of the service, by withdrawn access and by an audit log that cannot be written.
+//! Refusals because of limits, a stop of the service, withdrawn access, or an unwritable audit log.
 
 use crate::refusal::{Refusal, Stage};
 use crate::session::permits::{AdmissionError, LimitScope};

@@ -1,4 +1,4 @@
-//! Refusals of genuine tokens by the access policy.
+//! Refusals of verified tokens by the access policy.
 
 use crate::identity::{DeriveError, PolicyError};
 use crate::names::{MAX_NAME_BYTES, NameError, conninfo_value, printable};
@@ -17,7 +17,7 @@ pub(super) fn explain(why: &PolicyError) -> Refusal {
             refuse(&format!("the connection asks for user \"{asked}\", and the token is for \"{shown}\""))
                 .hint(format!("Put user={value} into the connection string, or use your own token."))
         }
-        // One text for both: a token is no licence to find out what there is.
+        // One text for both, because a token must not reveal which databases exist.
         PolicyError::NoCluster { database, overage: true }
         | PolicyError::NotAllowed { database, overage: true, .. } => refuse(&format!(
             "database \"{database}\" is not served here, or not to you; the token leaves out your groups (groups \

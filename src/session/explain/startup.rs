@@ -1,4 +1,4 @@
-//! Refusals of a client's first packets and of its answer to the question for a token.
+//! Refusals of a client's first packets and of its answer to the request for a token.
 
 use crate::postgres::message::WireError;
 use crate::postgres::oauthbearer::BearerError;

@@ -43,7 +43,7 @@ fn unverified(fault: &TokenFault) -> Refusal {
         F::BadEncoding { part } => {
             refuse(&format!("the token's {part} is damaged: it is not base64url")).hint(Hint::SendToken)
         }
-        // Their texts hold no bytes of the token.
+        // These texts contain no bytes of the token.
         F::BadHeader(_) | F::BadPayload(_) | F::CriticalHeader(_) => {
             refuse(&fault.to_string()).hint(PLAIN_TOKEN)
         }
@@ -66,7 +66,7 @@ fn unverified(fault: &TokenFault) -> Refusal {
     }
 }
 
-/// The signature held: the token's own words may be repeated to the client that brought it.
+/// The signature held, so the token's content may be repeated to its owner.
 fn claims(fault: &ClaimFault) -> Refusal {
     use ClaimFault as F;
     let (detail, hint) = match fault {

@@ -1,4 +1,4 @@
-//! Refusals of logins by the database. The server's own words are passed on once it has taken the token.
+//! Refusals of logins by the database. Messages of the server are passed on once it has accepted the token.
 
 use super::{ASK_OPERATOR, TRY_AGAIN, timed_out};
 use crate::names::{DbUser, MAX_NAME_BYTES, printable, sql_identifier};
@@ -36,9 +36,10 @@ fn refused(error: &ServerError) -> Refusal {
              name), and the user must have been granted rds_iam. The database's log export iam-db-auth-error has the \
              reason.",
         ),
-        // Its own code, 28000, makes drivers connect again without TLS.
+        // The server's own code, 28000, makes drivers reconnect without TLS.
         ("28", LoginStep::Authenticated) => own_words(Condition::AuthenticationFailed),
-        // One person's trouble must not look like the server's: drivers drop their whole pool.
+        // An error of one person's login must not look like a failure of the server: drivers would drop their
+        // whole pool.
         ("" | "08" | "58" | "F0" | "XX", LoginStep::Authenticated) => {
             let colon = if message.is_empty() { "" } else { ": " };
             failed(&format!("the database took the token and then failed{colon}{message}"))
@@ -54,7 +55,7 @@ fn failed(detail: &str) -> Refusal {
     Refusal::cannot_connect_now("database login failed", Stage::UpstreamLogin, detail).hint(TRY_AGAIN)
 }
 
-/// The role that is missing is the derived one, not the one that the client asked for.
+/// The missing role is the derived one, not the requested one.
 fn no_iam_role(derived: &DbUser) -> Refusal {
     let shown = printable(derived.as_str(), MAX_NAME_BYTES);
     let detail = format!(

@@ -1,4 +1,4 @@
-//! A bounded set of connections, in which the longest silent one makes room for a new one.
+//! A bounded set of connections that evicts the longest silent one for a new one.
 //!
 //! Silence is the time since the client last finished a step, not since its last byte: a client that sends one byte a
 //! second is silent. Connections whose next step is the proxy's are not.
@@ -18,10 +18,10 @@ use tokio::time::Instant;
 
 use super::Source;
 
-/// Microseconds since the set was made.
+/// Microseconds since the set was created.
 type Moment = u64;
 
-/// The connections, each with the place `T` that it holds.
+/// The connections, each with a permit `T`.
 #[derive(Debug)]
 pub struct EvictionSet<T> {
     made: Instant,
@@ -39,14 +39,14 @@ struct PermitHolders<T> {
 #[derive(Debug)]
 struct PermitHolder<T> {
     source: Source,
-    /// When it finished its last step.
+    /// Time of the last completed step.
     since: Moment,
     turn: EvictionStep,
     holds: T,
     signal: EvictionSignal,
 }
 
-/// The side whose step comes next.
+/// The side that has to act next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EvictionStep {
     /// The client has to send something.
@@ -55,23 +55,23 @@ pub enum EvictionStep {
     Proxy,
 }
 
-/// A connection of a set, until it is dropped or evicted.
+/// Membership of a connection until it is dropped or evicted.
 #[derive(Debug)]
 pub struct EvictionEntry<T> {
     set: Arc<EvictionSet<T>>,
     id: u64,
 }
 
-/// Tells a connection that it has been evicted.
+/// Signals a connection that it was evicted.
 #[derive(Clone, Debug, Default)]
 pub struct EvictionSignal(Arc<Notify>);
 
-/// The connection that has made room.
+/// The evicted connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EvictedConnection {
-    /// Its source.
+    /// Source of the connection.
     pub source: Source,
-    /// The connections that its source still has in the set.
+    /// Number of connections that the source still has.
     pub left: usize,
 }
 
@@ -95,8 +95,8 @@ impl<T> Default for EvictionSet<T> {
 }
 
 impl<T> EvictionSet<T> {
-    /// Adds a connection of `source` that holds `holds` and waits for `turn`. If there are `max` already, one is evicted; gives `holds` back if
-    /// none can be.
+    /// Adds a connection of `source` that holds `holds` and waits for `turn`. If the set has `max` members,
+    /// one is evicted. Returns `holds` if none can be.
     pub fn enter(
         self: &Arc<Self>,
         source: Source,
@@ -119,8 +119,8 @@ impl<T> EvictionSet<T> {
         Ok((EvictionEntry { set: Arc::clone(self), id }, evicted))
     }
 
-    /// Adds a connection of `source` that waits for `turn` and takes over what an evicted one held; `None` if none can be
-    /// evicted.
+    /// Adds a connection of `source` that waits for `turn` and takes over the permit of an evicted one;
+    /// `None` if none can be evicted.
     pub fn replace(
         self: &Arc<Self>,
         source: Source,
@@ -137,28 +137,28 @@ impl<T> EvictionSet<T> {
     }
 
     fn lock(&self) -> MutexGuard<'_, PermitHolders<T>> {
-        // No code panics while it holds the lock, and the set is whole at every moment.
+        // No code panics while it holds the lock, and every update of the set is complete.
         self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asked with the lock held, so that no member is younger than the set's last change.
+    /// Called with the lock held, so that no member is newer than the set's last change.
     fn now(&self) -> Moment {
         u64::try_from(self.made.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 }
 
 impl<T> EvictionEntry<T> {
-    /// The connection turns out to come from `source`.
+    /// Corrects the source of the connection.
     pub fn relocate(&self, source: Source) {
         self.change(|member, _| member.source = source);
     }
 
-    /// A step is finished, and the next one is that of `turn`.
+    /// Records a completed step. The next one is that of `turn`.
     pub fn step(&self, turn: EvictionStep) {
         self.change(|member, now| (member.since, member.turn) = (now, turn));
     }
 
-    /// Leaves the set, with the place that the connection holds; `None` if it has been evicted.
+    /// Leaves the set and returns the permit; `None` if the connection was evicted.
     pub fn leave(self) -> Option<T> {
         self.set.lock().remove(self.id).map(|member| member.holds)
     }
@@ -205,7 +205,7 @@ impl<T> PermitHolders<T> {
         }
     }
 
-    /// Makes room for a connection of `newcomer`, in a set of `max`.
+    /// Evicts a member for a connection of `newcomer`, in a set of `max`.
     fn evict(&mut self, newcomer: Source, max: usize, now: Moment) -> Option<(T, EvictedConnection)> {
         let silent = self.waiting_for_client.first(now, max);
         let of_others = |victim: &(Source, u64)| victim.0 != newcomer;
@@ -218,11 +218,11 @@ impl<T> PermitHolders<T> {
     }
 }
 
-/// A client that takes less time for a step keeps its place while a few other sources have all others, however quickly
-/// they open new connections.
+/// A client that completes steps faster keeps its membership while a few other sources hold the rest, however
+/// quickly they open new connections.
 const QUICK_STEP: Duration = Duration::from_millis(250);
 
-/// Connections by source, for the choice of the one to evict.
+/// Connections by source, for choosing the one to evict.
 ///
 /// Without a source that has more than half, it is that of the source with the greatest
 /// `count * (silence⁴ + QUICK_STEP⁴ / max)`. The fourth power makes a hundred connections that have been silent for a tenth
@@ -233,9 +233,9 @@ const QUICK_STEP: Duration = Duration::from_millis(250);
 /// count has to be compared. Among n connections there are fewer than √(2n) different counts.
 #[derive(Debug, Default)]
 struct SilenceRanking {
-    /// The connections of each source, the longest silent first.
+    /// Connections of each source, longest silent first.
     sources: HashMap<Source, BTreeSet<(Moment, u64)>>,
-    /// The sources with each count of connections, by their longest silent one.
+    /// Sources by count of connections, ordered by their longest silent one.
     by_count: BTreeMap<usize, BTreeSet<(Moment, Source)>>,
 }
 
@@ -283,7 +283,7 @@ impl SilenceRanking {
         })
     }
 
-    /// The longest silent connection of the source that has more than half of `max` connections.
+    /// The longest silent connection of the source that has more than half of `max`.
     fn first_of_majority(&self, max: usize) -> Option<(Source, u64)> {
         let (count, same) = self.by_count.last_key_value()?;
         let (_, source) = same.first().filter(|_| *count > max / 2)?;
@@ -296,7 +296,7 @@ impl SilenceRanking {
     }
 }
 
-/// The weight of a source in the choice; times in tenths of milliseconds.
+/// Weight of a source in the choice. Times are in tenths of milliseconds.
 fn weight(count: usize, silence: Moment, max: usize) -> u128 {
     let wide = |number: usize| u128::try_from(number).unwrap_or(u128::MAX);
     let fourth_power = |micros: u128| (micros / 100).saturating_pow(4);

@@ -1,19 +1,19 @@
-//! What one connection holds from its first moment to its end.
+//! The permit that a connection holds from accept to its end.
 
 use super::{
     CountedPermit, EvictionEntry, EvictionSignal, EvictionStep, KeyedPermit, LimitReached, LimitScope, Source,
 };
 
-/// What a connection holds from its first moment.
+/// Permit of a connection at accept.
 #[derive(Debug)]
 pub enum ConnectionAdmission {
-    /// It may log in.
+    /// The connection may log in.
     Login(LoginPermit),
-    /// It may not, and has to be told.
+    /// The connection is refused with a reason.
     Refusal(RefusalPermit),
 }
 
-/// A client's place. Until its token was good it is one of `limits.max_logins`, and can be taken away.
+/// Permit of a client. Until its token is verified it counts against `limits.max_logins` and may be evicted.
 #[derive(Debug)]
 pub struct LoginPermit {
     pub(super) login: Option<EvictionEntry<CountedPermit>>,
@@ -23,7 +23,7 @@ pub struct LoginPermit {
     pub(super) evicted: EvictionSignal,
 }
 
-/// The place of one that has none.
+/// A connection over a limit that may stay long enough to be refused.
 #[derive(Debug)]
 pub struct RefusalPermit {
     pub(super) why: AdmissionError,
@@ -31,23 +31,23 @@ pub struct RefusalPermit {
     pub(super) evicted: EvictionSignal,
 }
 
-/// Why there is no place.
+/// Reason for refusing a connection.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AdmissionError {
     /// A limit is reached.
     #[error(transparent)]
     LimitReached(#[from] LimitReached),
-    /// The system gives no more file descriptors.
+    /// File descriptors ran out.
     #[error("the process has run out of file descriptors")]
     Descriptors,
 }
 
-/// There is not even a place for a refusal: the connection has to be closed without a word.
+/// The limit of refusals is reached too; the connection is closed silently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClosedSilently;
 
 impl ConnectionAdmission {
-    /// Whether it is a seat, or why not.
+    /// Checks for a login permit. The error is the reason for the refusal.
     pub fn login_permit(&self) -> Result<(), AdmissionError> {
         match self {
             Self::Login(_) => Ok(()),
@@ -55,7 +55,7 @@ impl ConnectionAdmission {
         }
     }
 
-    /// Tells when the place is taken away.
+    /// Signals the eviction.
     pub fn evicted(&self) -> EvictionSignal {
         match self {
             Self::Login(login_permit) => login_permit.evicted.clone(),
@@ -63,7 +63,7 @@ impl ConnectionAdmission {
         }
     }
 
-    /// A step of the login is finished, and the next one is that of `turn`.
+    /// Records a completed step of the login. The next one is that of `turn`.
     pub fn step(&self, turn: EvictionStep) {
         match self {
             Self::Login(LoginPermit { login: Some(login), .. }) => login.step(turn),
@@ -80,8 +80,8 @@ impl ConnectionAdmission {
         }
     }
 
-    /// The token was good: the place among the logins is free for others, and the seat can no longer be taken away. Fails
-    /// if it just has been.
+    /// Records that the token was verified: the connection no longer counts as a login and can no longer be
+    /// evicted. Fails if it was evicted just now.
     pub fn verified(&mut self) -> Result<(), AdmissionError> {
         let Self::Login(login_permit) = self else { return Ok(()) };
         login_permit.source = None;

@@ -20,6 +20,16 @@ pub struct ProfileArgs {
 }
 
 impl ProfileArgs {
+    /// Whether a name is given.
+    pub(super) fn is_named(&self) -> bool {
+        self.profile.is_some()
+    }
+
+    /// As with `--profile NAME`.
+    pub(super) fn named(name: &str) -> Self {
+        Self { profile: Some(name.to_owned()) }
+    }
+
     /// The tokens of the profile.
     pub(super) fn open(&self) -> Result<TokenSource, SignInError> {
         let folders = ClientFolders::of_environment()?;

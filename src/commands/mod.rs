@@ -1,5 +1,6 @@
 //! The subcommands.
 
+mod accept_profiles;
 pub mod check;
 pub mod client;
 pub mod connect;

@@ -1,20 +1,37 @@
 //! `pgpassport profiles`: the profiles of this machine. Asks no network.
 
 use std::fmt::Write;
+use std::path::PathBuf;
 
+use anyhow::Context;
 use clap::Args;
 
 use super::client;
+use crate::config::client::ClientConfig;
 use crate::login::folders::ClientFolders;
-use crate::login::profiles;
+use crate::login::published::PublishedProfiles;
+use crate::login::{SignInError, profiles};
 
 /// Options of `pgpassport profiles`.
 #[derive(Clone, Debug, Args)]
-pub struct ProfilesArgs {}
+pub struct ProfilesArgs {
+    /// Print the document with the profiles of this client.toml, to be published at
+    /// <https://…/.well-known/pgpassport>; people sign in with `pgpassport login https://…`.
+    #[arg(long, value_name = "FILE")]
+    publish: Option<PathBuf>,
+}
 
 impl ProfilesArgs {
     /// Prints one profile a line: name, proxy, issuer, and whether somebody is signed in.
     pub fn run(&self) -> anyhow::Result<()> {
+        if let Some(file) = &self.publish {
+            let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+            let document = ClientConfig::from_toml(&text, file)
+                .map_err(SignInError::from)
+                .and_then(|config| PublishedProfiles::of(&config))
+                .map_err(client::told)?;
+            return client::print(&format!("{}\n", document.json()));
+        }
         let folders = ClientFolders::of_environment().map_err(client::told)?;
         let config = profiles::load(&folders).map_err(client::told)?;
         if config.profiles.is_empty() {

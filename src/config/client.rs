@@ -1,5 +1,6 @@
 //! `client.toml`: the profiles that a person signs in with, as checked settings.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
@@ -106,6 +107,16 @@ pub enum LoopbackHost {
     V6,
     /// `localhost`: both addresses.
     Localhost,
+}
+
+impl fmt::Display for RedirectAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "http://{}", self.host.as_str())?;
+        match self.port {
+            Some(port) => write!(f, ":{port}{}", self.path),
+            None => f.write_str(&self.path),
+        }
+    }
 }
 
 impl LoopbackHost {

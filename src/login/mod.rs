@@ -3,6 +3,7 @@
 //! | module | job |
 //! |---|---|
 //! | [`profiles`] | `client.toml` and the profile of a command |
+//! | [`published`] | profiles of an administrator, used once they are accepted |
 //! | [`token_source`] | the token for a connection: from the cache, or by a refresh |
 //! | [`cache`] | the tokens between two commands |
 //! | [`sign_in`], [`redirect`] | authorization code with PKCE and a loopback redirect; device code |
@@ -15,6 +16,7 @@ pub mod error;
 pub mod folders;
 pub mod issuer_client;
 pub mod profiles;
+pub mod published;
 pub mod redirect;
 pub mod sign_in;
 pub mod token_source;

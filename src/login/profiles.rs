@@ -3,14 +3,20 @@
 use std::io::ErrorKind;
 
 use super::folders::ClientFolders;
-use super::{Profile, SignInError};
+use super::{Profile, SignInError, published};
 use crate::config::client::ClientConfig;
 
 /// Largest `client.toml`, in bytes.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
-/// All profiles of `folders`; none when there is no file.
+/// All profiles of `folders`: those of the person's own file, and accepted ones.
 pub fn load(folders: &ClientFolders) -> Result<ClientConfig, SignInError> {
+    let mut config = load_own(folders)?;
+    published::add_to(&mut config, folders)?;
+    Ok(config)
+}
+
+fn load_own(folders: &ClientFolders) -> Result<ClientConfig, SignInError> {
     let path = folders.config.join("client.toml");
     let failed = |problem: String| SignInError::File { path: path.clone(), problem };
     match std::fs::metadata(&path) {

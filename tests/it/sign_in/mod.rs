@@ -3,6 +3,7 @@
 mod cache;
 mod flows;
 mod output;
+mod published;
 mod refresh;
 mod session;
 

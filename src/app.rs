@@ -28,14 +28,13 @@ use crate::net::resolver::Resolver;
 use crate::net::tls;
 use crate::net::tls::TlsSetupError;
 use crate::pool::Pool;
-use crate::pool::stats::PoolStats;
 use crate::postgres::cancel::{CancelKeys, CancelSecret};
 use crate::postgres::listener::{Listener, TokenMethod};
 use crate::postgres::oauthbearer::Discovery;
 use crate::session::cluster::Cluster;
 use crate::session::login_rate::LoginRateLimiter;
 use crate::session::permits::{AcceptLimits, PermitCounters};
-use crate::session::registry::SessionRegistry;
+use crate::session::shared::Shared;
 use crate::session::{SessionContext, SessionLimits};
 use crate::supervisor::{TaskRules, TaskSupervisor};
 use crate::telemetry::logging::LogControl;
@@ -58,33 +57,17 @@ impl Default for AppEnvironment {
     }
 }
 
-/// State kept across reloads: permits, metrics, the session registry, supervised tasks, the log.
+/// Builds one configuration after the other, on the state that they share.
 #[derive(Debug)]
-pub struct SharedState {
-    /// Wall clock, DNS, and supervision.
-    pub outside: AppEnvironment,
-    /// Runtime for fetching keys and calling STS.
+pub struct GenerationBuilder {
+    /// The state that outlives a configuration.
+    pub shared: Arc<Shared>,
+    /// The runtime for fetching keys and asking STS.
     pub control: Handle,
-    /// Owner of the tasks that live as long as the process.
-    pub supervisor: TaskSupervisor,
-    /// Shutdown tokens.
-    pub shutdown: ShutdownTokens,
-    /// Counters of connections and sessions.
-    pub permits: Arc<PermitCounters>,
-    /// Metrics.
-    pub metrics: Arc<Metrics>,
-    /// Registry of live sessions.
-    pub registry: Arc<SessionRegistry>,
-    /// Handle of the running log.
-    pub log: LogControl,
-    cancels: Arc<CancelKeys>,
-    federation: Arc<Federation>,
-    pool_stats: Arc<PoolStats>,
-    clocks: PeerClocks,
 }
 
-impl SharedState {
-    /// Empty state.
+impl GenerationBuilder {
+    /// With no session there and nothing counted.
     pub fn new(
         environment: AppEnvironment,
         control: Handle,
@@ -96,21 +79,22 @@ impl SharedState {
             Some(path) => CancelSecret::read(path)?,
             None => CancelSecret::random(),
         };
-        let cancels = CancelKeys::new(&secret).context("cancel keys cannot be derived")?;
-        Ok(Self {
-            supervisor: TaskSupervisor::new(control.clone(), environment.tasks.clone()),
-            clocks: PeerClocks::new(environment.clock.clone()),
-            federation: Arc::new(Federation::new(environment.clock.clone(), control.clone())),
-            outside: environment,
-            control,
+        let AppEnvironment { clock, resolver, tasks } = environment;
+        let shared = Shared {
+            resolver,
+            peer_clocks: PeerClocks::new(clock.clone()),
             shutdown,
-            permits: Arc::default(),
-            metrics: Arc::default(),
+            supervisor: TaskSupervisor::new(control.clone(), tasks),
+            permits: PermitCounters::default(),
             registry: Arc::default(),
+            metrics: Metrics::default(),
             log,
-            cancels: Arc::new(cancels),
+            cancels: CancelKeys::new(&secret).context("cancel keys cannot be derived")?,
+            federation: Federation::new(clock.clone(), control.clone()),
             pool_stats: Arc::default(),
-        })
+            clock,
+        };
+        Ok(Self { shared: Arc::new(shared), control })
     }
 
     /// Builds a generation and reads the files that `config` names. Takes over from `before` the issuers'
@@ -120,8 +104,8 @@ impl SharedState {
         let listeners = listeners.collect::<anyhow::Result<_>>()?;
         let certificates = config.listeners.iter().map(|settings| expires_at(&settings.tls_cert_file));
         let certificates = certificates.collect::<Result<_, _>>()?;
-        let outgoing = Outgoing::new(self.outside.resolver.clone(), egress(&config.egress)?)
-            .with_clocks(self.clocks.clone());
+        let outgoing = Outgoing::new(self.shared.resolver.clone(), egress(&config.egress)?)
+            .with_clocks(self.shared.peer_clocks.clone());
         let clusters = self.clusters(config.clusters, &config.limits, &outgoing, before)?;
         let fetchers = config.issuers.iter().map(|issuer| KeyFetcher::new(issuer, &outgoing));
         let fetchers = fetchers.collect::<Result<Vec<_>, _>>()?;
@@ -132,22 +116,13 @@ impl SharedState {
         let limits = config.limits;
         let context = SessionContext {
             limits: session_limits(&limits),
-            verifier: Verifier::new(issuers, self.outside.clock.clone()),
+            verifier: Verifier::new(issuers, self.shared.clock.clone()),
             dialers: clusters.iter().map(|cluster| Arc::clone(&cluster.dialer)).collect(),
             policy: AccessPolicy::new(clusters),
-            federation: Arc::clone(&self.federation),
             pool: config.pool.map(|settings| self.pool(settings)),
-            pool_stats: Arc::clone(&self.pool_stats),
-            cancels: Arc::clone(&self.cancels),
-            permits: Arc::clone(&self.permits),
-            metrics: Arc::clone(&self.metrics),
-            registry: Arc::clone(&self.registry),
-            noise: self.log.noise(),
-            audit: self.log.audit_gate(config.audit.when_unwritable),
-            clock: self.outside.clock.clone(),
-            peer_clocks: self.clocks.clone(),
+            audit: self.shared.log.audit_gate(config.audit.when_unwritable),
             settings: config.session,
-            shutdown: self.shutdown.clone(),
+            shared: Arc::clone(&self.shared),
         };
         Ok(Generation {
             context: Arc::new(context),
@@ -160,8 +135,8 @@ impl SharedState {
     }
 
     fn pool(&self, settings: PoolSettings) -> Arc<Pool> {
-        let stats = Arc::clone(&self.pool_stats);
-        Pool::start(settings, stats, self.outside.clock.clone(), &self.supervisor)
+        let stats = Arc::clone(&self.shared.pool_stats);
+        Pool::start(settings, stats, self.shared.clock.clone(), &self.shared.supervisor)
     }
 
     /// Builds the running clusters. A cluster of the same name in `before` hands over its login queue and, if
@@ -180,14 +155,14 @@ impl SharedState {
         };
         let clusters: Vec<_> = clusters.into_iter().map(settings).collect();
         let endpoints: Vec<_> = known.iter().map(|known| &known.sts).collect();
-        let (times, clock) = (StsTimes::of(limits.login_timeout), &self.outside.clock);
+        let (times, clock) = (StsTimes::of(limits.login_timeout), &self.shared.clock);
         let endpoints = sts_endpoints::of_clusters(&clusters, &endpoints, times, (clock, outgoing))?;
         let build = |(settings, sts): (Arc<ClusterSettings>, _)| {
-            let resolver = self.outside.resolver.clone();
+            let resolver = self.shared.resolver.clone();
             let dialer = Arc::new(Dialer::new(&settings, limits.server_connect_timeout, resolver)?);
             let known = known.iter().find(|known| known.settings.name == settings.name);
             let login_rate = LoginRateLimiter::of(&settings, known.and_then(|it| it.login_rate.as_ref()));
-            let permits = self.permits.cluster(&settings.name);
+            let permits = self.shared.permits.cluster(&settings.name);
             Ok(Arc::new(Cluster { settings, dialer, sts, login_rate, permits }))
         };
         clusters.into_iter().zip(endpoints).map(build).collect()
@@ -205,7 +180,7 @@ impl SharedState {
                 keys.renew(fetcher);
                 Arc::clone(keys)
             }
-            None => Arc::new(KeyStore::start(&settings, fetcher, &self.supervisor)),
+            None => Arc::new(KeyStore::start(&settings, fetcher, &self.shared.supervisor)),
         };
         (settings, keys)
     }

@@ -18,8 +18,8 @@ use super::workers::{AcceptedConnection, WorkerThreads};
 use crate::lifecycle::ShutdownTokens;
 use crate::postgres::listener::Listener;
 use crate::session::SessionContext;
-use crate::session::permits::{AcceptLimits, AdmissionError, EvictedConnection, PermitCounters};
-use crate::telemetry::metrics::Metrics;
+use crate::session::permits::{AcceptLimits, AdmissionError, EvictedConnection};
+use crate::session::shared::Shared;
 
 /// Pause after the first failed accept, doubled up to [`MAX_PAUSE`]. Without a pause, a process without free
 /// file descriptors spins.
@@ -56,10 +56,8 @@ pub struct Acceptor {
     pub workers: WorkerThreads,
     /// The current configuration.
     pub current: Arc<ArcSwap<Generation>>,
-    /// Counters of connections and sessions.
-    pub permits: Arc<PermitCounters>,
-    /// Metrics of the process.
-    pub metrics: Arc<Metrics>,
+    /// The state that outlives a configuration.
+    pub shared: Arc<Shared>,
     /// Log of evicted connections, rate-limited.
     pub evictions: EvictionLog,
 }
@@ -130,7 +128,7 @@ impl Acceptor {
                     self.receive(tcp, peer, number, None).await;
                 }
                 Err(error) => {
-                    self.metrics.accept_failed();
+                    self.shared.metrics.accept_failed();
                     backoff.failed(&error);
                     if is_shortage(&error) {
                         self.refuse_waiting(sockets, &mut turn, &mut reserve).await;
@@ -155,7 +153,7 @@ impl Acceptor {
                 SpareFd::ForRefusal => {
                     self.receive(tcp, peer, number, Some(AdmissionError::Descriptors)).await;
                 }
-                SpareFd::ForClose => self.metrics.closed_unheard(),
+                SpareFd::ForClose => self.shared.metrics.closed_unheard(),
             }
         }
         reserve.refill();
@@ -178,8 +176,8 @@ impl Acceptor {
     async fn receive(&self, tcp: TcpStream, peer: SocketAddr, number: usize, refuse: Option<AdmissionError>) {
         let now = self.current.load();
         let (admission, evicted) = match refuse {
-            Some(why) => (self.permits.refuse(why, peer.ip().into()), None),
-            None => self.permits.admit(&now.limits, peer.ip().into()),
+            Some(why) => (self.shared.permits.refuse(why, peer.ip().into()), None),
+            None => self.shared.permits.admit(&now.limits, peer.ip().into()),
         };
         if let Some(evicted) = evicted {
             self.evictions.note(evicted);
@@ -190,7 +188,7 @@ impl Acceptor {
                 drop(now);
                 self.workers.serve(AcceptedConnection { tcp, peer, context, listener, admission }).await;
             }
-            _ => self.metrics.closed_unheard(), // even saying no has a limit
+            _ => self.shared.metrics.closed_unheard(), // even saying no has a limit
         }
     }
 }
@@ -271,7 +269,7 @@ mod tests {
     use tokio::time::advance;
 
     use super::*;
-    use crate::app::{AppEnvironment, SharedState};
+    use crate::app::{AppEnvironment, GenerationBuilder};
     use crate::config::Config;
     use crate::telemetry::logging;
     use crate::telemetry::metrics::MetricsSnapshot;
@@ -291,19 +289,18 @@ mod tests {
         let config = Config::from_toml(text, folder.path().join("proxy.toml")).unwrap();
         let _context = control.enter();
         let log = logging::build(&config.log, &config.audit, Box::new(io::sink()), false).unwrap().1;
-        let shared = SharedState::new(
+        let builder = GenerationBuilder::new(
             AppEnvironment::default(),
             control.handle().clone(),
             ShutdownTokens::default(),
             log,
             &config.cancel,
         );
-        let shared = shared.unwrap();
+        let builder = builder.unwrap();
         Acceptor {
-            workers: WorkerThreads::start(1, &shared.supervisor).unwrap(),
-            current: Arc::new(ArcSwap::from_pointee(shared.build(config, None).unwrap())),
-            permits: shared.permits,
-            metrics: shared.metrics,
+            workers: WorkerThreads::start(1, &builder.shared.supervisor).unwrap(),
+            current: Arc::new(ArcSwap::from_pointee(builder.build(config, None).unwrap())),
+            shared: builder.shared,
             evictions: EvictionLog::default(),
         }
     }
@@ -316,7 +313,7 @@ mod tests {
         let control = Builder::new_current_thread().enable_all().build().unwrap(); // never turns: nobody asks for keys
         let acceptor = acceptor(&control);
         let errors = || {
-            let text = acceptor.metrics.text(MetricsSnapshot::default()).unwrap();
+            let text = acceptor.shared.metrics.text(MetricsSnapshot::default()).unwrap();
             let count = text.lines().find_map(|line| line.strip_prefix("pgpassport_accept_errors_total "));
             count.unwrap().parse::<u64>().unwrap()
         };

@@ -95,7 +95,7 @@ impl WorkerThreads {
         match select_ok(room).await {
             Ok(((room, count), _)) => room.send((connection, count)),
             Err(_) => {
-                if let Some(left_out) = connection.context.noise.line("no_session_thread") {
+                if let Some(left_out) = connection.context.shared.log.noise().line("no_session_thread") {
                     tracing::error!(left_out, "all worker threads have ended; closing the connection");
                 }
             }
@@ -163,17 +163,17 @@ async fn receive(
 /// Runs one connection. A panic ends only this connection.
 async fn run(connection: AcceptedConnection, count: WorkerSession) {
     let AcceptedConnection { tcp, peer, context, listener, admission } = connection;
-    let metrics = Arc::clone(&context.metrics);
+    let shared = Arc::clone(&context.shared);
     // Accepted on another runtime's reactor, so the socket has to be registered with this one.
     match tcp.into_std().and_then(TcpStream::from_std) {
         Ok(tcp) => {
             let serving = Box::pin(session::serve(context, &listener, (tcp, peer), admission));
             if AssertUnwindSafe(serving).catch_unwind().await.is_err() {
-                metrics.connection_aborted();
+                shared.metrics.connection_aborted();
             }
         }
         Err(error) => {
-            if let Some(left_out) = context.noise.line("handing_over") {
+            if let Some(left_out) = shared.log.noise().line("handing_over") {
                 tracing::warn!(%error, left_out, "a connection could not be moved to its worker");
             }
         }

@@ -22,13 +22,10 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::accept::acceptor::Generation;
 use crate::accept::threads;
-use crate::lifecycle::ShutdownTokens;
 use crate::net::proxy_protocol::skip_header;
-use crate::net::resolver::Resolver;
-use crate::session::permits::{EvictionSet, EvictionSignal, EvictionStep, PermitCounters};
-use crate::supervisor::TaskSupervisor;
-use crate::telemetry::logging::LogControl;
-use crate::telemetry::metrics::{Metrics, MetricsSnapshot};
+use crate::session::permits::{EvictionSet, EvictionSignal, EvictionStep};
+use crate::session::shared::Shared;
+use crate::telemetry::metrics::MetricsSnapshot;
 
 /// Most concurrent connections. A further one evicts the longest silent connection of the address that holds
 /// most.
@@ -52,20 +49,10 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 /// Sources of health and metrics.
 #[derive(Debug)]
 pub struct AdminServer {
-    /// Shutdown tokens of the service.
-    pub stopping: ShutdownTokens,
+    /// The state that outlives a configuration.
+    pub shared: Arc<Shared>,
     /// The current configuration.
     pub current: Arc<ArcSwap<Generation>>,
-    /// Counters of connections and sessions.
-    pub counts: Arc<PermitCounters>,
-    /// Metrics of the process.
-    pub metrics: Arc<Metrics>,
-    /// DNS resolver, for its counters.
-    pub resolver: Resolver,
-    /// Handle of the running log.
-    pub log: LogControl,
-    /// Tasks of the process and their health.
-    pub supervisor: TaskSupervisor,
 }
 
 /// Serves requests on `listener`. Never returns. Accepting never waits for a connection to end.
@@ -145,7 +132,7 @@ impl AdminServer {
     /// Logs a failed connection, rate-limited because anyone can cause many.
     fn note(&self, peer: SocketAddr, problem: &str) {
         if tracing::enabled!(tracing::Level::DEBUG)
-            && let Some(left_out) = self.log.noise().line("admin")
+            && let Some(left_out) = self.shared.log.noise().line("admin")
         {
             tracing::debug!(%peer, problem, left_out, "admin connection failed");
         }
@@ -166,7 +153,7 @@ impl AdminServer {
                 Ok(()) => say(StatusCode::OK, TEXT, "ready\n"),
                 Err(why) => say(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{why}\n")),
             },
-            "/metrics" => match self.metrics.text(self.snapshot()) {
+            "/metrics" => match self.shared.metrics.text(self.snapshot()) {
                 Ok(text) => say(StatusCode::OK, OPEN_METRICS, text),
                 Err(_) => say(StatusCode::INTERNAL_SERVER_ERROR, TEXT, "the metrics cannot be encoded\n"),
             },
@@ -176,13 +163,13 @@ impl AdminServer {
 
     /// Checks that all tasks of the process are alive. The error has a line for each that is not.
     fn alive(&self) -> Result<(), String> {
-        let faults: Vec<_> = self.supervisor.faults().iter().map(ToString::to_string).collect();
+        let faults: Vec<_> = self.shared.supervisor.faults().iter().map(ToString::to_string).collect();
         if faults.is_empty() { Ok(()) } else { Err(faults.join("\n") + "\n") }
     }
 
     /// Checks that the service accepts new clients. The error is the reason why not.
     fn ready(&self) -> Result<(), &'static str> {
-        if self.stopping.is_over() {
+        if self.shared.shutdown.is_over() {
             return Err("stopping");
         }
         let current = self.current.load();
@@ -198,20 +185,20 @@ impl AdminServer {
     fn snapshot(&self) -> MetricsSnapshot {
         let current = self.current.load();
         let names = current.listeners.iter().map(|listener| listener.name.clone());
-        let active = self.counts.sessions();
+        let active = self.shared.permits.sessions();
         MetricsSnapshot {
             active,
-            waiting: self.counts.clients().saturating_sub(active),
+            waiting: self.shared.permits.clients().saturating_sub(active),
             max_clients: current.limits.clients,
             ready: self.ready().is_ok(),
             issuers: current.context.issuers(),
             certificates: names.zip(current.certificates.iter().copied()).collect(),
             aws: current.context.aws(),
             pool: current.context.pool(),
-            resolver: self.resolver.status(),
-            tasks: self.supervisor.status(),
+            resolver: self.shared.resolver.status(),
+            tasks: self.shared.supervisor.status(),
             threads: threads::count(),
-            log: self.log.snapshot(),
+            log: self.shared.log.snapshot(),
         }
     }
 }

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use crate::accept::acceptor::Generation;
 use crate::accept::fd_limit;
-use crate::app::SharedState;
+use crate::app::GenerationBuilder;
 use crate::config::Config;
 use crate::lifecycle;
 
@@ -26,8 +26,8 @@ pub type Load = Arc<dyn Fn() -> Result<Config, String> + Send + Sync>;
 
 /// Reloads on request.
 pub struct Reloader {
-    /// State that reloads keep.
-    pub host: Arc<SharedState>,
+    /// Builds the next configuration.
+    pub builder: Arc<GenerationBuilder>,
     /// The current configuration, which a reload replaces.
     pub current: Arc<ArcSwap<Generation>>,
     /// Settings of the current configuration.
@@ -57,7 +57,7 @@ impl Reloader {
         if self.under_way.load(Ordering::Relaxed) {
             self.report(&Err(anyhow!("the last reload panicked")));
         }
-        let shutdown = &self.host.shutdown;
+        let shutdown = &self.builder.shared.shutdown;
         loop {
             tokio::select! {
                 biased;
@@ -83,13 +83,13 @@ impl Reloader {
         }
         let reading = ReadingThread(Arc::clone(&self.reading));
         let (sender, receiver) = oneshot::channel();
-        let (shared, load, current) =
-            (Arc::clone(&self.host), Arc::clone(&self.load), self.current.load_full());
+        let (builder, load, current) =
+            (Arc::clone(&self.builder), Arc::clone(&self.load), self.current.load_full());
         let running = self.running().clone();
         let prepare = move || {
             let (sender, reading) = (sender, reading); // at a panic, the last one goes first
-            let _runtime = shared.control.enter();
-            let prepared = prepare(&shared, &load, &running, &current);
+            let _runtime = builder.control.enter();
+            let prepared = prepare(&builder, &load, &running, &current);
             drop(reading);
             let _ = sender.send(prepared); // nobody waits for one that is too late
         };
@@ -107,15 +107,15 @@ impl Reloader {
     /// Takes the new configuration into use. Fails only if the service is stopping.
     fn take(&self, prepared: PreparedConfig) -> anyhow::Result<()> {
         let PreparedConfig { config, generation, audit } = prepared;
-        if self.host.shutdown.is_over() {
+        if self.builder.shared.shutdown.is_over() {
             bail!("the service is stopping");
         }
         let before = self.current.swap(Arc::new(generation));
         if let Some(file) = audit {
-            self.host.log.redirect_audit(file);
+            self.builder.shared.log.redirect_audit(file);
         }
         before.context.close_pool(); // what was opened under other rules serves nobody under these
-        let ended = self.host.registry.deny(config.denied.clone());
+        let ended = self.builder.shared.registry.deny(config.denied.clone());
         if ended > 0 {
             tracing::info!(
                 sessions = ended,
@@ -124,7 +124,7 @@ impl Reloader {
         }
         let mut running = self.running();
         if config.log.level != running.log.level {
-            self.host.log.set_level(config.log.level);
+            self.builder.shared.log.set_level(config.log.level);
         }
         *running = config;
         Ok(())
@@ -132,7 +132,7 @@ impl Reloader {
 
     fn report(&self, result: &anyhow::Result<()>) {
         self.under_way.store(false, Ordering::Relaxed);
-        self.host.metrics.reloaded(result.is_ok());
+        self.builder.shared.metrics.reloaded(result.is_ok());
         let status = match result {
             Ok(()) => {
                 tracing::info!("configuration reloaded; new connections use it");
@@ -145,7 +145,7 @@ impl Reloader {
                 format!("{}; the last reload was refused, see the log", self.status)
             }
         };
-        if !self.host.shutdown.is_over() {
+        if !self.builder.shared.shutdown.is_over() {
             lifecycle::ready(&status);
         }
     }
@@ -156,7 +156,7 @@ impl Reloader {
 }
 
 fn prepare(
-    shared: &SharedState,
+    builder: &GenerationBuilder,
     load: &Load,
     running: &Config,
     current: &Generation,
@@ -170,8 +170,8 @@ fn prepare(
         );
     }
     fd_limit::provide(config.limits.max_client_conn, config.pool.map_or(0, |pool| pool.max_idle))?;
-    let generation = shared.build(config.clone(), Some(current)).context("not usable")?;
-    let audit = shared.log.open_audit_file()?;
+    let generation = builder.build(config.clone(), Some(current)).context("not usable")?;
+    let audit = builder.shared.log.open_audit_file()?;
     Ok(PreparedConfig { config, generation, audit })
 }
 

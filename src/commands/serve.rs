@@ -23,9 +23,10 @@ use crate::accept::workers::WorkerThreads;
 use crate::accept::{fd_limit, socket_activation, threads};
 use crate::admin::http;
 use crate::admin::http::AdminServer;
-use crate::app::{AppEnvironment, SharedState};
+use crate::app::{AppEnvironment, GenerationBuilder};
 use crate::config::Config;
 use crate::lifecycle::{self, ServiceSignals, ShutdownTokens};
+use crate::session::shared::Shared;
 use crate::supervisor::{TaskKind, TaskSupervisor};
 use crate::telemetry::logging::LogControl;
 
@@ -129,14 +130,15 @@ pub async fn serve(service: ServiceOptions) -> anyhow::Result<()> {
         outside: environment,
     } = service;
     warn(&config);
-    let shared =
-        Arc::new(SharedState::new(environment, Handle::current(), shutdown.clone(), log, &config.cancel)?);
+    let builder =
+        GenerationBuilder::new(environment, Handle::current(), shutdown.clone(), log, &config.cancel)?;
+    let shared = Arc::clone(&builder.shared);
     let supervisor = shared.supervisor.clone();
     if let Some(signals) = signals {
         drive(&supervisor, signals, &shutdown, &reload);
     }
     shared.registry.deny(config.denied.clone());
-    let current = Arc::new(ArcSwap::from_pointee(shared.build(config.clone(), None)?));
+    let current = Arc::new(ArcSwap::from_pointee(builder.build(config.clone(), None)?));
     let count = thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let workers = WorkerThreads::start(count, &supervisor).context("cannot start the worker threads")?;
 
@@ -156,15 +158,10 @@ pub async fn serve(service: ServiceOptions) -> anyhow::Result<()> {
     };
     supervisor.spawn(TaskKind::HealthMonitor, ended.clone(), monitor);
     lifecycle::ready(&status);
-    let acceptor = Acceptor {
-        workers,
-        current: Arc::clone(&current),
-        permits: Arc::clone(&shared.permits),
-        metrics: Arc::clone(&shared.metrics),
-        evictions: EvictionLog::default(),
-    };
+    let acceptor =
+        Acceptor { workers, current: Arc::clone(&current), shared, evictions: EvictionLog::default() };
     let reloader = Reloader {
-        host: shared,
+        builder: Arc::new(builder),
         current,
         running: Mutex::new(config),
         load,
@@ -200,19 +197,11 @@ fn drive(
 /// Serves health and metrics on `listener`.
 fn serve_admin(
     listener: TcpListener,
-    shared: &SharedState,
+    shared: &Arc<Shared>,
     current: &Arc<ArcSwap<Generation>>,
     ended: &CancellationToken,
 ) -> JoinHandle<()> {
-    let admin = Arc::new(AdminServer {
-        stopping: shared.shutdown.clone(),
-        current: Arc::clone(current),
-        counts: Arc::clone(&shared.permits),
-        metrics: Arc::clone(&shared.metrics),
-        resolver: shared.outside.resolver.clone(),
-        supervisor: shared.supervisor.clone(),
-        log: shared.log.clone(),
-    });
+    let admin = Arc::new(AdminServer { shared: Arc::clone(shared), current: Arc::clone(current) });
     let listener = Arc::new(listener);
     shared.supervisor.spawn(TaskKind::AdminServer, ended.clone(), move || {
         let (listener, admin) = (Arc::clone(&listener), Arc::clone(&admin));

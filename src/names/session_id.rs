@@ -3,13 +3,19 @@
 use std::fmt;
 
 /// Random identifier of a connection, used in log lines, audit records and refusals.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(u64);
 
 impl SessionId {
     /// A new identifier from the system's random source.
     pub fn random() -> Self {
         Self(u64::from_be_bytes(random_bytes()))
+    }
+
+    /// The id in a log line or a refusal: exactly 16 hexadecimal digits.
+    pub fn parse(text: &str) -> Option<Self> {
+        let is_hex = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        is_hex.then(|| u64::from_str_radix(text, 16).ok().map(Self)).flatten()
     }
 }
 
@@ -28,4 +34,20 @@ pub fn random_bytes<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     aws_lc_rs::rand::fill(&mut bytes).expect("the system's random source works");
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_read_as_it_is_written() {
+        for id in [SessionId::random(), SessionId(0), SessionId(u64::MAX)] {
+            assert_eq!(SessionId::parse(&id.to_string()), Some(id));
+        }
+        for text in ["", "0", "+000000000000001", "000000000000000g", "00000000000000000", "0x00000000000000"]
+        {
+            assert_eq!(SessionId::parse(text), None, "{text:?}");
+        }
+    }
 }

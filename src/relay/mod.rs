@@ -2,6 +2,7 @@
 //! time limit ends it. Bytes for the other side are flushed first. Bytes are never modified; the proxy adds
 //! its own messages only between two messages of the server.
 
+mod activity;
 mod direction;
 mod ending;
 mod low_water;
@@ -12,12 +13,14 @@ mod wake_flag;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+pub use self::activity::SessionActivity;
 use self::direction::{CopyError, CopyState, Direction};
 use self::low_water::{FlowDirection, LowWaterMark};
 use self::time_limits::LimitDecision;
@@ -30,7 +33,8 @@ use crate::names::SessionId;
 use crate::net::buffers::Buffer;
 use crate::net::socket;
 use crate::net::socket::OverTcp;
-use crate::protocol::{ByteStream, ClientEnd, Protocol, SessionState, SessionTracker};
+pub use crate::protocol::SessionState;
+use crate::protocol::{ByteStream, ClientEnd, Protocol, SessionTracker};
 
 /// Longest time for the last message to each side, and for cancelling a statement.
 const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(2);
@@ -55,6 +59,8 @@ pub struct RelayOptions {
     pub ended: CancellationToken,
     /// Identifier in the last message.
     pub session: SessionId,
+    /// The live view of the session.
+    pub activity: Arc<SessionActivity>,
     /// True if the server connection is kept when the client leaves it idle. The client's Terminate is then
     /// not forwarded.
     pub keep: bool,
@@ -199,6 +205,7 @@ where
             return Poll::Ready(RelayStop::Over(end));
         }
         let carried = (self.up.bytes - before.0, self.down.bytes - before.1);
+        options.activity.note(self.state(), self.up.bytes, self.down.bytes);
         self.low_water
             .poll(cx, carried, |direction, bytes| wake_at(direction, bytes, &self.client, &self.server));
         match timers.poll(cx, carried.0 > 0, || self.state()) {

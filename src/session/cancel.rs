@@ -23,7 +23,7 @@ pub(super) async fn carry_out(
 ) -> SessionEnd {
     let deadline = Instant::now() + limits::CANCEL_TIMEOUT;
     let delivered = async {
-        let order = context.cancels.judge(key, source, deadline).await?;
+        let order = context.shared.cancels.judge(key, source, deadline).await?;
         if order.server().is_some() {
             // A valid key proves as much as a token, so unauthenticated connections must not evict this one.
             let _ = admission.verified(); // one that is evicted at this very moment ends at the next one

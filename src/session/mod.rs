@@ -10,6 +10,7 @@ mod open;
 pub mod outcome;
 pub mod permits;
 pub mod registry;
+pub mod shared;
 mod snapshot;
 
 use std::io;
@@ -25,22 +26,18 @@ use self::cluster::{Cluster, ClusterGrant};
 use self::due::{LoginDeadlines, within};
 use self::explain::{explain, name_clock};
 use self::outcome::{LoginError, SessionEnd};
-use self::permits::{ClosedSilently, ConnectionAdmission, EvictionStep, PermitCounters, SessionPermit};
-use self::registry::{Person, SessionRegistration, SessionRegistry};
-use crate::aws::federation::Federation;
-use crate::clock::Clock;
+use self::permits::{ClosedSilently, ConnectionAdmission, EvictionStep, SessionPermit};
+use self::registry::{Person, SessionFacts, SessionRegistration};
+use self::shared::Shared;
 use crate::identity::{AccessPolicy, LoginRequest, VerifiedClaims, Verifier};
-use crate::lifecycle::ShutdownTokens;
 use crate::names::SessionId;
 use crate::net::dial::DialerSet;
-use crate::net::peer_clocks::PeerClocks;
 use crate::net::proxy_protocol::{ClientOrigin, origin};
 use crate::net::socket;
-use crate::pool::stats::PoolStats;
 use crate::pool::{Pool, PoolCheckout, ReturnedConnection};
 use crate::postgres::Postgres;
 use crate::postgres::cancel::deliver::CancelEntrance;
-use crate::postgres::cancel::{CancelKeys, ClientKey, KeyScope};
+use crate::postgres::cancel::{ClientKey, KeyScope};
 use crate::postgres::client;
 use crate::postgres::client::PendingLogin;
 use crate::postgres::listener::Listener;
@@ -52,33 +49,22 @@ use crate::refusal::Stage;
 use crate::relay::{RelayOptions, ReusableServer, SessionSettings, TokenTimes, relay};
 use crate::telemetry::audit::{AuditIdentity, AuditRecord};
 use crate::telemetry::audit_file::AuditGate;
-use crate::telemetry::metrics::Metrics;
-use crate::telemetry::noise::NoiseLimiter;
 
 /// Shared components of all connections, built by `app.rs`.
 #[derive(Debug)]
 pub struct SessionContext {
+    /// The state that outlives this configuration.
+    pub(crate) shared: Arc<Shared>,
     pub(crate) limits: SessionLimits,
     pub(crate) verifier: Verifier,
     /// The clusters and their access rules.
     pub(crate) policy: AccessPolicy<Arc<Cluster>>,
-    /// Cache of role credentials for all clusters.
-    pub(crate) federation: Arc<Federation>,
     /// Dialers of all clusters, for cancels.
     pub(crate) dialers: DialerSet,
     /// Connection pool, if enabled.
     pub(crate) pool: Option<Arc<Pool>>,
-    pub(crate) pool_stats: Arc<PoolStats>,
-    pub(crate) cancels: Arc<CancelKeys>,
-    pub(crate) permits: Arc<PermitCounters>,
-    pub(crate) metrics: Arc<Metrics>,
-    pub(crate) registry: Arc<SessionRegistry>,
     pub(crate) audit: AuditGate,
-    pub(crate) noise: Arc<NoiseLimiter>,
-    pub(crate) clock: Clock,
-    pub(crate) peer_clocks: PeerClocks,
     pub(crate) settings: SessionSettings,
-    pub(crate) shutdown: ShutdownTokens,
 }
 
 /// Time and count limits of a session.
@@ -119,8 +105,8 @@ pub async fn serve(
     mut admission: ConnectionAdmission,
 ) {
     let session = SessionId::random();
-    let mut audit = AuditRecord::start(session, peer, &listener.name, Arc::clone(&context.noise));
-    let (metrics, noise) = (Arc::clone(&context.metrics), Arc::clone(&context.noise));
+    let (shared, noise) = (Arc::clone(&context.shared), context.shared.log.noise());
+    let mut audit = AuditRecord::start(session, peer, &listener.name, Arc::clone(&noise));
     let deadlines = LoginDeadlines::of(&context.limits);
     let evicted = admission.evicted();
     let arrived = tokio::select! {
@@ -136,7 +122,7 @@ pub async fn serve(
     };
     end.log(session, &noise);
     let outcome = end.outcome();
-    end.count(&outcome, &metrics);
+    end.count(&outcome, &shared.metrics);
     audit.finish(outcome);
 }
 
@@ -174,11 +160,14 @@ async fn arrive(
             Err(SessionEnd::Refused { why, refusal })
         }
         FirstPacket::Login(mut client) => {
-            match Box::pin(log_in(context, listener, &mut client, admission, deadlines, audit)).await {
+            let origin = (session, origin.client());
+            match Box::pin(log_in(context, (listener, origin), &mut client, admission, deadlines, audit))
+                .await
+            {
                 Ok(login) => Ok((client, login)),
                 Err(why) => {
                     admission.step(EvictionStep::Client);
-                    let refusal = name_clock(explain(&why), &why, context.peer_clocks.difference());
+                    let refusal = name_clock(explain(&why), &why, context.shared.peer_clocks.difference());
                     Box::pin(client.refuse(&refusal, &listener.token_method, session)).await;
                     Err(SessionEnd::Refused { why, refusal })
                 }
@@ -197,8 +186,11 @@ async fn identify(
 ) -> Result<(FirstPacket<TcpStream>, ClientOrigin), NegotiationError> {
     let origin = origin(&mut tcp, peer, &listener.proxy_protocol_from).await?;
     audit.origin(origin.client(), origin.via());
-    let located =
-        context.permits.attach_source(admission, origin.client().ip(), context.limits.max_logins_per_address);
+    let located = context.shared.permits.attach_source(
+        admission,
+        origin.client().ip(),
+        context.limits.max_logins_per_address,
+    );
     located.map_err(|ClosedSilently| NegotiationError::TooManyRefusals)?;
     let stepped = || admission.step(EvictionStep::Client);
     stepped();
@@ -214,7 +206,7 @@ async fn identify(
 /// is made before the token is verified and the login granted.
 async fn log_in(
     context: &SessionContext,
-    listener: &Listener,
+    (listener, (session, peer)): (&Listener, (SessionId, SocketAddr)),
     client: &mut PendingLogin<TcpStream>,
     admission: &mut ConnectionAdmission,
     deadlines: LoginDeadlines,
@@ -236,12 +228,12 @@ async fn log_in(
         token_id: claims.token_id(),
     });
     let person = person(&claims);
-    context.registry.admits(&person)?;
+    context.shared.registry.admits(&person)?;
     let granted = ClusterGrant::authorise(&context.policy, claims, &login_request(listener, client))?;
     let grant = granted.grant();
     audit.grant(&grant.cluster().name, grant.db_user().as_str(), grant.database().as_str());
     let who = (person.issuer.as_str(), person.subject.as_str());
-    let permit = granted.permit(&context.permits, who, context.limits.max_user_client_connections)?;
+    let permit = granted.permit(&context.shared.permits, who, context.limits.max_user_client_connections)?;
 
     let wanted = LoginParameters::of(grant, client.startup());
     let slot = context.pool.as_ref().map(|pool| pool.slot(grant, client.startup()));
@@ -260,13 +252,23 @@ async fn log_in(
     let scope = if checkout.is_some() { KeyScope::ThisSession } else { KeyScope::AnyReplica };
     let client_key = upstream.cancel.take().and_then(|target| {
         audit.upstream(target.addr, target.key.pid);
-        context.cancels.issue(target, client.startup().protocol(), scope)
+        context.shared.cancels.issue(target, client.startup().protocol(), scope)
     });
     context.audit.admits()?; // nobody is let in whose record may be lost
     let token = TokenTimes { expires: grant.expires_at(), accepted_until: grant.accepted_until() };
     let settings = context.settings.for_at_most(grant.group().and_then(|group| group.max_lifetime));
-    let ended = context.shutdown.now.child_token();
-    let registration = (context.registry.register(person, ended.clone()), ended);
+    let ended = context.shared.shutdown.now.child_token();
+    let facts = SessionFacts {
+        id: session,
+        person,
+        cluster: grant.cluster().name.clone(),
+        database: grant.database().as_str().to_owned(),
+        db_user: grant.db_user().as_str().to_owned(),
+        client: peer,
+        listener: listener.name.clone(),
+        since: context.shared.clock.now(),
+    };
+    let registration = (context.shared.registry.register(facts, ended.clone()), ended);
     Ok(Box::new(LoggedIn { upstream, checkout, client_key, permit, registration, token, settings }))
 }
 
@@ -292,16 +294,17 @@ async fn relay_session(
             return SessionEnd::NotWelcomed(error);
         }
     };
-    let _welcomed = context.permits.welcomed();
+    let _welcomed = context.shared.permits.welcomed();
     let (registered, ended) = login.registration;
     let options = RelayOptions {
         settings: login.settings,
         token: login.token,
-        clock: context.clock.clone(),
-        drain: context.shutdown.drain.clone(),
-        now: context.shutdown.now.clone(),
+        clock: context.shared.clock.clone(),
+        drain: context.shared.shutdown.drain.clone(),
+        now: context.shared.shutdown.now.clone(),
         ended,
         session,
+        activity: registered.activity(),
         keep: login.checkout.is_some(),
     };
     drop(context); // a long session must not keep alive what a reload has replaced

@@ -28,14 +28,14 @@ pub(super) async fn connect(
 ) -> Result<(UpstreamSession, ConnectionOrigin), LoginError> {
     let (mut dialed, credentials) = tokio::try_join!(
         within(due, Stage::UpstreamConnect, granted.dial(due.login)),
-        within(due, Stage::Sts, granted.federate(&steps.federation, jwt)),
+        within(due, Stage::Sts, granted.federate(&steps.shared.federation, jwt)),
     )?;
     trail.role_session_name(credentials.session_name());
     let grant = granted.grant();
     let DialDurations { name, tcp, tls } = dialed.durations();
     let mut tries = 1;
     let upstream = loop {
-        let signed = credentials.iam_token(grant.cluster(), grant.db_user(), steps.clock.now())?;
+        let signed = credentials.iam_token(grant.cluster(), grant.db_user(), steps.shared.clock.now())?;
         within(due, Stage::Limits, granted.login_turn(signed.reused)).await?;
         let begun = Instant::now();
         let logging_in = server_login::log_in(&mut dialed, wanted, signed.token, due.login);
@@ -43,11 +43,11 @@ pub(super) async fn connect(
         if let Err(LoginError::Upstream(why)) = &logged_in
             && why.is_about_credentials()
         {
-            steps.federation.refused(&credentials);
+            steps.shared.federation.refused(&credentials);
         }
         dialed = match logged_in {
             Ok(said) => {
-                steps.metrics.upstream_opened([name, tcp, tls, begun.elapsed()]);
+                steps.shared.metrics.upstream_opened([name, tcp, tls, begun.elapsed()]);
                 break UpstreamSession::opened(dialed, said);
             }
             Err(why) if tries < MAX_TRIES => dial_again(slot, &dialed.route(), due, why).await?,

@@ -1,78 +1,179 @@
-//! Registry of live sessions by person. `[denied]` entries refuse logins and end the sessions they match.
+//! The registry of live sessions, one for the whole process: their facts, state and bytes, and a token that ends each.
+//! Entries of `[denied]` refuse logins and end the sessions that they match; a login that began before a reload is judged
+//! by the entries of the reload.
 //!
-//! There is one registry per process, so a login that began before a reload is checked against the new
-//! entries.
+//! A session holds a permit of `limits.max_client_conn`, so that there are never more entries than that. All texts of an
+//! entry have limits: names of databases and users are at most 63 bytes long, a subject is part of a token.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use tokio_util::sync::CancellationToken;
 
 use crate::config::DeniedSettings;
+use crate::names::SessionId;
+use crate::relay::{SessionActivity, SessionState};
 
-/// Identity in a verified token.
+/// The person that a verified token names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Person {
     /// The operator's name for the issuer.
     pub issuer: String,
     /// `sub`.
     pub subject: String,
-    /// `jti`, if present.
+    /// `jti`, where the token has one.
     pub token_id: Option<String>,
 }
 
-/// Access of the person or of the token was withdrawn.
+/// The person's access, or that of this very token, is withdrawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the access of this subject or token is withdrawn ([denied])")]
 pub struct AccessWithdrawn;
 
-/// The live sessions with their persons; at most the number of sessions.
+/// Everything about a session that does not change while it lives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionFacts {
+    /// The session's id, as in its audit record.
+    pub id: SessionId,
+    /// The person.
+    pub person: Person,
+    /// The cluster's name.
+    pub cluster: String,
+    /// The database, as the server knows it.
+    pub database: String,
+    /// The database user.
+    pub db_user: String,
+    /// The client's address; behind a balancer, the one that its header names.
+    pub client: SocketAddr,
+    /// The listener's name.
+    pub listener: String,
+    /// The end of the login.
+    pub since: SystemTime,
+}
+
+/// A session at one moment.
+#[derive(Clone, Debug)]
+pub struct SessionSnapshot {
+    /// The facts.
+    pub facts: Arc<SessionFacts>,
+    /// The transaction's state.
+    pub state: SessionState,
+    /// Bytes from client to server.
+    pub to_server: u64,
+    /// Bytes from server to client.
+    pub to_client: u64,
+}
+
+impl SessionSnapshot {
+    /// The state in the words of `pg_stat_activity`.
+    pub fn state_word(&self) -> &'static str {
+        match self.state {
+            SessionState::Idle => "idle",
+            SessionState::InTransaction => "idle in transaction",
+            SessionState::InFailedTransaction => "idle in transaction (aborted)",
+            SessionState::Busy => "active",
+        }
+    }
+}
+
+/// The live sessions.
 #[derive(Debug, Default)]
 pub struct SessionRegistry(Mutex<RegistryState>);
 
 #[derive(Debug, Default)]
 struct RegistryState {
     denied: Vec<DeniedSettings>,
-    present: HashMap<u64, (Person, CancellationToken)>,
-    next: u64,
+    sessions: HashMap<SessionId, SessionEntry>,
 }
 
-/// Registration of a session, removed on drop.
+#[derive(Debug)]
+struct SessionEntry {
+    facts: Arc<SessionFacts>,
+    activity: Arc<SessionActivity>,
+    end: CancellationToken,
+}
+
+impl SessionEntry {
+    fn snapshot(&self) -> SessionSnapshot {
+        let (to_server, to_client) = self.activity.bytes();
+        SessionSnapshot { facts: Arc::clone(&self.facts), state: self.activity.state(), to_server, to_client }
+    }
+}
+
+/// The entry of a session in the registry; dropping it removes the entry.
 #[derive(Debug)]
 pub struct SessionRegistration {
-    roll: Arc<SessionRegistry>,
-    number: u64,
+    registry: Arc<SessionRegistry>,
+    id: SessionId,
+    activity: Arc<SessionActivity>,
+}
+
+impl SessionRegistration {
+    /// The live view, for the relay to write.
+    pub fn activity(&self) -> Arc<SessionActivity> {
+        Arc::clone(&self.activity)
+    }
 }
 
 impl SessionRegistry {
-    /// Replaces the denied entries and ends the sessions they match. Returns their number.
+    /// Replaces the entries of `[denied]` and ends the sessions that the new ones match. Returns the number of these.
     pub fn deny(&self, denied: Vec<DeniedSettings>) -> usize {
         let mut inner = self.lock();
         inner.denied = denied;
-        let ended = inner.present.values().filter(|(person, _)| inner.denies(person));
-        ended.map(|(_, out)| out.cancel()).count()
+        let matched = inner.sessions.values().filter(|session| inner.denies(&session.facts.person));
+        matched.map(|session| session.end.cancel()).count()
     }
 
-    /// Checks that the person is not denied.
+    /// Fails if an entry of `[denied]` matches the person.
     pub fn admits(&self, person: &Person) -> Result<(), AccessWithdrawn> {
         if self.lock().denies(person) { Err(AccessWithdrawn) } else { Ok(()) }
     }
 
-    /// Registers a session. `out` is cancelled to end it: immediately, if access was withdrawn during the
-    /// login.
-    pub fn register(self: &Arc<Self>, person: Person, out: CancellationToken) -> SessionRegistration {
+    /// Enters a session, which ends when `end` is cancelled: at once, if access was withdrawn during the login.
+    pub fn register(self: &Arc<Self>, facts: SessionFacts, end: CancellationToken) -> SessionRegistration {
+        let (id, activity) = (facts.id, Arc::<SessionActivity>::default());
         let mut inner = self.lock();
-        if inner.denies(&person) {
-            out.cancel();
+        if inner.denies(&facts.person) {
+            end.cancel();
         }
-        let number = inner.next;
-        inner.next += 1;
-        inner.present.insert(number, (person, out));
-        SessionRegistration { roll: Arc::clone(self), number }
+        let entry = SessionEntry { facts: Arc::new(facts), activity: Arc::clone(&activity), end };
+        inner.sessions.insert(id, entry);
+        SessionRegistration { registry: Arc::clone(self), id, activity }
+    }
+
+    /// All sessions, the oldest first.
+    pub fn list(&self) -> Vec<SessionSnapshot> {
+        let mut sessions: Vec<_> = self.lock().sessions.values().map(SessionEntry::snapshot).collect();
+        sessions.sort_by_key(|session| (session.facts.since, session.facts.id));
+        sessions
+    }
+
+    /// The session with this id.
+    pub fn find(&self, id: SessionId) -> Option<SessionSnapshot> {
+        self.lock().sessions.get(&id).map(SessionEntry::snapshot)
+    }
+
+    /// Ends the session with this id. False if there is none.
+    pub fn end(&self, id: SessionId) -> bool {
+        let inner = self.lock();
+        let session = inner.sessions.get(&id);
+        session.map(|session| session.end.cancel()).is_some()
+    }
+
+    /// Ends the sessions of a subject, at one issuer (by its configured name) or at all. Returns the number of these.
+    pub fn end_subject(&self, issuer: Option<&str>, subject: &str) -> usize {
+        let inner = self.lock();
+        let of_subject = inner.sessions.values().filter(|session| {
+            let person = &session.facts.person;
+            person.subject == subject && issuer.is_none_or(|issuer| issuer == person.issuer)
+        });
+        of_subject.map(|session| session.end.cancel()).count()
     }
 
     fn lock(&self) -> MutexGuard<'_, RegistryState> {
-        // No code panics while it holds the lock, and every update of the registry is complete.
+        // No code panics while it holds the lock, and the registry is whole at every moment.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -89,63 +190,9 @@ impl RegistryState {
 
 impl Drop for SessionRegistration {
     fn drop(&mut self) {
-        self.roll.lock().present.remove(&self.number);
+        self.registry.lock().sessions.remove(&self.id);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn person(issuer: &str, subject: &str, token_id: Option<&str>) -> Person {
-        let token_id = token_id.map(str::to_owned);
-        Person { issuer: issuer.to_owned(), subject: subject.to_owned(), token_id }
-    }
-
-    fn denied(issuer: Option<&str>, subjects: &[&str], token_ids: &[&str]) -> DeniedSettings {
-        let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
-        DeniedSettings {
-            issuer: issuer.map(str::to_owned),
-            subjects: owned(subjects),
-            token_ids: owned(token_ids),
-        }
-    }
-
-    #[test]
-    fn j14_people_are_denied_by_subject_or_token_at_one_issuer_or_all() {
-        let registry = SessionRegistry::default();
-        let alice = person("okta", "alice", Some("t1"));
-        assert_eq!(registry.admits(&alice), Ok(()));
-        for (list, is_denied) in [
-            (denied(None, &["alice"], &[]), true),
-            (denied(Some("okta"), &["bob", "alice"], &[]), true),
-            (denied(Some("entra"), &["alice"], &["t1"]), false),
-            (denied(None, &["t1", "Alice", "alic", ""], &["alice", "t2", ""]), false),
-            (denied(None, &[], &["t1"]), true),
-            (denied(None, &[], &[]), false),
-        ] {
-            registry.deny(vec![denied(Some("other"), &["alice"], &[]), list.clone()]);
-            assert_eq!(registry.admits(&alice).is_err(), is_denied, "{list:?}");
-        }
-        registry.deny(vec![denied(None, &[], &["", "t1"])]);
-        assert_eq!(registry.admits(&person("okta", "alice", None)), Ok(()), "a token without an id");
-    }
-
-    #[test]
-    fn j14_those_who_are_there_are_told_and_those_who_come_late_too() {
-        let registry = Arc::new(SessionRegistry::default());
-        let enter = |subject: &str| {
-            let out = CancellationToken::new();
-            (registry.register(person("okta", subject, None), out.clone()), out)
-        };
-        let ((_alice, alice_out), (_bob, bob_out), (gone, gone_out)) =
-            (enter("alice"), enter("bob"), enter("alice"));
-        drop(gone);
-        assert_eq!(registry.deny(vec![denied(None, &["alice"], &[])]), 1);
-        assert!(alice_out.is_cancelled() && !bob_out.is_cancelled() && !gone_out.is_cancelled());
-        assert!(enter("alice").1.is_cancelled() && !enter("bob").1.is_cancelled());
-        assert_eq!(registry.lock().present.len(), 2, "who has left is remembered");
-        registry.deny(Vec::new());
-        assert!(!enter("alice").1.is_cancelled());
-    }
-}
+mod tests;

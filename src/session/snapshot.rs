@@ -50,10 +50,10 @@ impl SessionContext {
         });
         let queues = clusters.iter().filter_map(|cluster| cluster.login_rate.as_ref());
         let queued = queues.map(|queue| queue.queued()).sum();
-        let memory = self.federation.memory();
+        let memory = self.shared.federation.memory();
         AwsSnapshot {
             sts: sts.collect(),
-            cache_hits: self.federation.cache_hits(),
+            cache_hits: self.shared.federation.cache_hits(),
             cache_entries: memory.entries,
             cache_bytes: memory.bytes,
             forgotten: memory.forgotten,
@@ -63,12 +63,12 @@ impl SessionContext {
 
     /// The pool, for metrics.
     pub fn pool(&self) -> PoolSnapshot {
-        let (hits, misses) = self.pool_stats.hits_and_misses();
+        let (hits, misses) = self.shared.pool_stats.hits_and_misses();
         PoolSnapshot {
             hits,
             misses,
-            kept: self.pool_stats.all_kept(),
-            closed: self.pool_stats.all_closed().collect(),
+            kept: self.shared.pool_stats.all_kept(),
+            closed: self.shared.pool_stats.all_closed().collect(),
             idle: self.pool.as_ref().map_or(0, |pool| pool.idle()),
         }
     }

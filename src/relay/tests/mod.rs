@@ -38,6 +38,8 @@ pub(super) struct Ends {
 pub(super) struct Seen {
     /// Whether the server has been told to stop its work.
     pub(super) recalled: AtomicBool,
+    /// The live view.
+    pub(super) activity: Arc<SessionActivity>,
     /// How often its task was woken.
     pub(super) woken: AtomicUsize,
 }
@@ -93,6 +95,7 @@ where
     tokio::spawn(async move {
         let expires = UNIX_EPOCH + NOON + TOKEN_LIFE;
         let options = RelayOptions {
+            activity: Arc::clone(&seen.activity),
             settings,
             token: TokenTimes { expires, accepted_until: expires + LEEWAY },
             clock,
@@ -382,6 +385,7 @@ proptest! {
 }
 
 #[cfg(test)]
+mod activity;
 mod low_water;
 #[cfg(test)]
 mod terminate;

@@ -21,6 +21,7 @@ fn start(settings: SessionSettings) -> Ends {
     let (server, mut near_server) = duplex(1_024);
     let expires = std::time::UNIX_EPOCH;
     let options = RelayOptions {
+        activity: Arc::default(),
         settings,
         token: TokenTimes { expires, accepted_until: expires },
         clock: Clock::from_fn(|| std::time::UNIX_EPOCH),

@@ -64,6 +64,9 @@ enum Command {
         /// Print one JSON object: ok, file, problems (line, column, key, text) and warnings.
         #[arg(long)]
         json: bool,
+        /// Print the JSON Schema of the configuration instead, for editors; no file is read.
+        #[arg(long)]
+        schema: bool,
     },
     /// Test each step of a login with a real token and name the step that fails.
     ///
@@ -149,7 +152,13 @@ impl Cli {
             say(&mut io::stderr(), warning);
         }
         match self.command {
-            Command::Check { config, file, json } => check_file(&file.unwrap_or(config.path), json),
+            Command::Check { schema: true, .. } => {
+                let _ = write!(io::stdout(), "{}", check::schema()); // nobody may read it any more
+                ExitCode::SUCCESS
+            }
+            Command::Check { config, file, json, schema: false } => {
+                check_file(&file.unwrap_or(config.path), json)
+            }
             Command::Serve { config, log_level, log_format } => {
                 let load = move || {
                     let mut config = check::load(&config.path)?;

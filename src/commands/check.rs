@@ -30,6 +30,11 @@ pub enum CheckError {
     Problems(#[from] ConfigProblems),
 }
 
+/// The JSON Schema of the configuration, for editors.
+pub fn schema() -> String {
+    Config::schema()
+}
+
 /// Reads only the configuration. The error lists all problems.
 pub fn read(path: &Path) -> Result<Config, String> {
     parse(path, |_| Vec::new()).map_err(|error| error.to_string())

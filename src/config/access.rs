@@ -94,6 +94,7 @@ pub(super) fn roles(section: &SectionReader<'_, '_>) -> Option<RoleMapping> {
             format!("{text:?} is not a role's ARN; write it as in \"arn:aws:iam::123456789012:role/name\"")
         })
     };
+    section.record_required("role_arn");
     if !section.is_table("role_arn") {
         return section.required("role_arn", ROLE_EXAMPLE, parse).map(RoleMapping::One);
     }

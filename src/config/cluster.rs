@@ -23,6 +23,7 @@ impl ClusterSettings {
 
 /// All `[[cluster]]` sections. No connection may match two of them.
 pub(super) fn clusters(root: &SectionReader<'_, '_>) -> Option<Vec<ClusterSettings>> {
+    root.record_required("cluster");
     let sections = root.sections("cluster");
     if sections.is_empty() {
         root.reading.problem(&(0..0), "cluster", "no [[cluster]] section: add at least one");

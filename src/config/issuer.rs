@@ -115,6 +115,7 @@ fn in_place_of_tenant(template: &str, tenant: &str) -> String {
 const MAX_TENANTS: usize = 256;
 
 pub(super) fn issuers(root: &SectionReader<'_, '_>) -> Option<Vec<IssuerSettings>> {
+    root.record_required("issuer");
     let sections = root.sections("issuer");
     if sections.is_empty() {
         root.reading.problem(&(0..0), "issuer", "no [[issuer]] section: add at least one");
@@ -242,6 +243,8 @@ fn is_guid(text: &str) -> bool {
 }
 
 fn algorithms(section: &SectionReader<'_, '_>) -> Vec<SignatureAlgorithm> {
+    let words = SignatureAlgorithm::ALL.map(SignatureAlgorithm::name);
+    section.record("algorithms", || super::schema::forms::texts(Some(&words)));
     let Some(items) = section.texts("algorithms") else { return SignatureAlgorithm::ALL.to_vec() };
     let mut chosen = Vec::new();
     for item in &items.value {

@@ -13,6 +13,7 @@ pub(super) fn listeners(
     root: &SectionReader<'_, '_>,
     issuers: Option<&[IssuerSettings]>,
 ) -> Option<Vec<ListenSettings>> {
+    root.record_required("listen");
     let sections = root.one_or_several("listen");
     if sections.is_empty() {
         root.reading.problem(&(0..0), "listen", "no [listen] section: add one");

@@ -23,6 +23,7 @@ mod readers;
 mod restart_only;
 mod route;
 mod rules;
+mod schema;
 mod session;
 mod user;
 

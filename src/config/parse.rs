@@ -49,7 +49,7 @@ impl Config {
     }
 }
 
-fn whole(root: &SectionReader<'_, '_>) -> Option<Config> {
+pub(super) fn whole(root: &SectionReader<'_, '_>) -> Option<Config> {
     let limits = limits(&root.section("limits"));
     let admin = admin(&root.section("admin"));
     let egress = egress(&root.section("egress"));

@@ -13,6 +13,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::named_file::NamedFile;
 use super::problem::ConfigProblem;
+use super::schema::{SchemaRecorder, forms};
 use crate::names::visible;
 
 /// Longest text of the file that a problem repeats, in bytes.
@@ -26,12 +27,14 @@ pub(super) struct FileReader<'t> {
     pub(super) warnings: RefCell<Vec<ConfigProblem>>,
     /// Paths that were read, in the order of reading.
     pub(super) files: RefCell<Vec<NamedFile>>,
+    /// The record of all questions, where the schema is wanted.
+    pub(super) schema: Option<RefCell<SchemaRecorder>>,
 }
 
 impl<'t> FileReader<'t> {
     pub(super) fn new(text: &'t str, folder: PathBuf) -> Self {
         let (problems, warnings, files) = (RefCell::default(), RefCell::default(), RefCell::default());
-        Self { text, folder, problems, warnings, files }
+        Self { text, folder, problems, warnings, files, schema: None }
     }
 
     pub(super) fn problem(&self, span: &Range<usize>, key: &str, text: impl Display) {
@@ -51,7 +54,7 @@ pub(super) struct SectionReader<'r, 't> {
     pub(super) reading: &'r FileReader<'t>,
     /// The table; `None` if it is absent, so that all keys have their defaults.
     table: Option<&'r DeTable<'t>>,
-    path: String,
+    pub(super) path: String,
     pub(super) span: Range<usize>,
     read: RefCell<BTreeSet<&'static str>>,
 }
@@ -98,6 +101,7 @@ impl<'r, 't> SectionReader<'r, 't> {
 
     /// A string, if the key is present.
     pub(super) fn text(&self, name: &'static str) -> Option<SpannedValue<&'r str>> {
+        self.record(name, forms::text);
         self.typed(name, "a string in quotes", DeValue::as_str)
     }
 
@@ -118,6 +122,7 @@ impl<'r, 't> SectionReader<'r, 't> {
         example: &str,
         parse: impl FnOnce(&str) -> Result<V, String>,
     ) -> Option<V> {
+        self.record_required(name);
         if self.value(name).is_none() {
             self.missing(name, example);
         }
@@ -144,11 +149,13 @@ impl<'r, 't> SectionReader<'r, 't> {
 
     /// A boolean.
     pub(super) fn boolean(&self, name: &'static str, default: bool) -> bool {
+        self.record(name, || forms::boolean(default));
         self.typed(name, "true or false", DeValue::as_bool).map_or(default, |item| item.value)
     }
 
     /// An integer.
     pub(super) fn count(&self, name: &'static str, default: usize, range: RangeInclusive<usize>) -> usize {
+        self.record(name, || forms::count(&range, default));
         let read = |value: &'r DeValue<'t>| {
             let integer = value.as_integer()?;
             i128::from_str_radix(integer.as_str(), integer.radix()).ok()
@@ -172,6 +179,7 @@ impl<'r, 't> SectionReader<'r, 't> {
         range: RangeInclusive<Duration>,
     ) -> Duration {
         let show = |time: &Duration| humantime::format_duration(*time).to_string();
+        self.record(name, || forms::duration(&range, default));
         let read = |value: &'r DeValue<'t>| value.as_str();
         let wanted = "a duration such as \"30s\", \"5m\" or \"1h 30m\"";
         let Some(item) = self.typed(name, wanted, read) else { return default };
@@ -189,7 +197,13 @@ impl<'r, 't> SectionReader<'r, 't> {
     }
 
     /// One of several words.
-    pub(super) fn choice<V: Copy>(&self, name: &'static str, default: V, words: &[(&str, V)]) -> V {
+    pub(super) fn choice<V: Copy + PartialEq>(
+        &self,
+        name: &'static str,
+        default: V,
+        words: &[(&str, V)],
+    ) -> V {
+        self.record(name, || forms::choice(words, default));
         let parse = |text: &str| {
             let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
             let known: Vec<_> = words.iter().map(|(word, _)| format!("{word:?}")).collect();
@@ -213,6 +227,7 @@ impl<'r, 't> SectionReader<'r, 't> {
 
     /// Like [`SectionReader::path`] for a required key.
     pub(super) fn required_path(&self, name: &'static str, example: &str) -> Option<PathBuf> {
+        self.record_required(name);
         if self.value(name).is_none() {
             self.missing(name, example);
         }
@@ -225,6 +240,7 @@ impl<'r, 't> SectionReader<'r, 't> {
 
     /// One string or several.
     pub(super) fn texts(&self, name: &'static str) -> Option<SpannedValue<Vec<SpannedValue<&'r str>>>> {
+        self.record(name, || forms::texts(None));
         let whole = self.value(name)?;
         let (key, span) = (self.key(name), whole.span());
         let item = |value: &'r str, span| SpannedValue { value, span, key: self.key(name) };
@@ -244,6 +260,7 @@ impl<'r, 't> SectionReader<'r, 't> {
 
     /// The table `[name]`.
     pub(super) fn section(&self, name: &'static str) -> Self {
+        self.record_below(name, false);
         match self.typed(name, "a table", DeValue::as_table) {
             Some(item) => Self::new(self.reading, Some(item.value), item.key, item.span),
             None => Self::new(self.reading, None, self.key(name), self.span.clone()),
@@ -252,6 +269,7 @@ impl<'r, 't> SectionReader<'r, 't> {
 
     /// The tables `[[name]]`.
     pub(super) fn sections(&self, name: &'static str) -> Vec<Self> {
+        self.record_below(name, true);
         let Some(array) = self.typed(name, "tables under a header in double brackets", DeValue::as_array)
         else {
             return Vec::new();
@@ -269,6 +287,8 @@ impl<'r, 't> SectionReader<'r, 't> {
 
     /// One table `[name]`, which may be absent, or several `[[name]]`.
     pub(super) fn one_or_several(&self, name: &'static str) -> Vec<Self> {
+        self.record_below(name, false);
+        self.record_below(name, true);
         match self.value(name) {
             Some(found) if found.get_ref().is_array() => self.sections(name),
             _ => vec![self.section(name)],
@@ -281,6 +301,7 @@ impl<'r, 't> SectionReader<'r, 't> {
         name: &'static str,
         parse: impl Fn(&str) -> Result<V, String>,
     ) -> Vec<(String, V)> {
+        self.record(name, forms::map);
         let Some(table) = self.typed(name, "a table of names and strings", DeValue::as_table) else {
             return Vec::new();
         };

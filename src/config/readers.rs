@@ -52,6 +52,7 @@ pub(super) fn required_texts(
     key: &'static str,
     example: &str,
 ) -> Option<Vec<String>> {
+    section.record_required(key);
     let Some(items) = section.texts(key) else {
         section.missing(key, example);
         return None;

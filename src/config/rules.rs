@@ -45,6 +45,7 @@ pub(super) fn rules(section: &SectionReader<'_, '_>, key: &'static str) -> Optio
 }
 
 fn rule(section: &SectionReader<'_, '_>) -> Option<ClaimRule> {
+    section.record_required("claim");
     let claim = claim_path(section, "claim");
     if !section.has("claim") {
         section.missing("claim", "\"groups\"");

@@ -205,16 +205,21 @@ async fn other_paths_and_methods_are_refused() {
     let world = World::start().await;
     assert_eq!(world.get("/").await.0, 404);
     assert_eq!(world.get("/metrics/../etc/passwd").await.0, 404);
-    for (request, status) in [
-        ("POST /livez HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n".to_owned(), "405"),
-        ("HEAD /readyz HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(), ""),
-        (format!("GET /livez HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "x".repeat(9_000)), "431"),
+    for (request, status, body) in [
+        (
+            "POST /livez HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n".to_owned(),
+            "405",
+            "only GET and HEAD\n",
+        ),
+        ("HEAD /livez HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(), "200", ""),
+        (format!("GET /livez HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "x".repeat(9_000)), "431", ""),
     ] {
         let mut tcp = TcpStream::connect(world.admin_addr).await.unwrap();
         tcp.write_all(request.as_bytes()).await.unwrap();
         let mut answer = Vec::new();
         tcp.read_to_end(&mut answer).await.unwrap();
         let answer = String::from_utf8_lossy(&answer);
-        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{request:.20}: {answer}");
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{request:.20}: {answer}");
+        assert_eq!(answer.split_once("\r\n\r\n").unwrap().1, body, "{request:.20}");
     }
 }

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use crate::world::admin::until;
 use crate::world::binary::{NotifySocket, ProxyProcess};
 use crate::world::raw::{PATIENCE, SSL_REQUEST, query};
-use crate::world::{ErrorFields, RawClient, World};
+use crate::world::{ErrorFields, RawClient, World, database, until_asleep};
 
 impl World {
     /// A login from another address of this machine.
@@ -45,6 +45,23 @@ async fn c7_more_than_can_be_told_no_make_the_silent_ones_leave_without_a_word()
     let read = standing[0].read(&mut [0]).await;
     assert!(matches!(read, Ok(0) | Err(_)), "{read:?}");
     client.batch_execute("select 1").await.unwrap();
+}
+
+/// A right cancel key works when all places are taken, those of refusals included.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_right_cancel_key_works_when_all_places_are_taken() {
+    let limits = "max_client_conn = 2\nclient_login_timeout = \"1h\"\nlogin_timeout = \"1h\"";
+    for (minor, seconds) in [(0, 660), (2, 661)] {
+        let world = World::builder().limits(limits).start().await;
+        let (mut client, key) = world.raw().await.login_for_key(minor, "alice", &world.token("alice")).await;
+        let _other = world.connect("bob", &world.token("bob")).await.unwrap();
+        client.send(&query(&format!("select pg_sleep({seconds})"))).await;
+        until_asleep(&database().postgres, seconds).await;
+        let _standing = world.silent(64).await;
+        let reason = world.cancel(&key).await;
+        assert!(reason.starts_with("forwarded to "), "{reason}");
+        client.expect_57014().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

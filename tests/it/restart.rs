@@ -19,8 +19,8 @@ use crate::world::{RawClient, World};
 /// How often the process is replaced where the next one has to wait for the last one's end, which takes a second.
 const RESTARTS: usize = 5;
 
-/// How often where the two overlap.
-const OVERLAPPING_RESTARTS: usize = 100;
+/// How often where the two overlap, unless the environment has another number in `RESTARTS`.
+const OVERLAPPING_RESTARTS: usize = 20;
 
 /// Processes that may be about to end at the same time.
 const AT_ONCE: usize = 32;
@@ -178,9 +178,10 @@ async fn r25_a_restart_on_a_shared_port_refuses_nobody() {
     std::fs::write(&config, text.replacen("addr = \"127.0.0.1:0\"", &shared, 1)).unwrap();
     let manager = ServiceManager::new(config, None);
     let mut service = manager.start();
+    let restarts = std::env::var("RESTARTS").map_or(OVERLAPPING_RESTARTS, |number| number.parse().unwrap());
     let last = clients_come_and_go(&world, port, move |logins| {
         let mut stopping = VecDeque::new();
-        for _ in 0..OVERLAPPING_RESTARTS {
+        for _ in 0..restarts {
             logins.wait_for_some_more();
             let next = manager.start();
             service.stop();

@@ -33,9 +33,11 @@ async fn c1_pre_tls_bytes_are_refused() {
     for extra in [1, 8, 300, 9_000] {
         let mut stream = tcp(&world).await;
         stream.write_all(&[&SSL_REQUEST[..], &vec![0; extra]].concat()).await.unwrap();
+        let client = stream.local_addr().unwrap().to_string();
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer).await;
-        assert!(answer.is_empty() || answer == b"S", "{extra}: {answer:?}");
+        assert!(answer.is_empty(), "{extra}: {answer:?}");
+        assert_eq!(world.audit("client", &client).await["end"], "pre_tls_bytes", "{extra}");
     }
     let record = world.audit("outcome", "dropped").await;
     assert!(record["asked_user"].is_null(), "{record}");
@@ -59,10 +61,13 @@ async fn c2_psql_without_tls_never_sends_the_token() {
         world.psql("user=alice dbname=app sslmode=disable", &world.token("alice"), &["-c", "select 1"]).await;
     assert!(!psql.ok && psql.stderr.contains("connection requires TLS"), "{psql:?}");
     // With the default mode psql may try again in clear after a refusal inside TLS; that is refused unasked.
+    let world = World::start().await;
     let psql = world.psql("user=alice dbname=app sslmode=prefer", "not-a-token", &["-c", "select 1"]).await;
-    assert!(!psql.ok, "{psql:?}");
+    assert!(!psql.ok && psql.stderr.contains("connection requires TLS"), "{psql:?}");
+    let inside = world.audit("sqlstate", "28P01").await;
     let clear = world.audit("sqlstate", "28000").await;
-    assert!(clear["subject"].is_null(), "{clear}");
+    assert!(inside["tls"].is_string() && clear["tls"].is_null(), "{inside} {clear}");
+    assert!(clear["subject"].is_null() && clear["stage"] == "startup", "{clear}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

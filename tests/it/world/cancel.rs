@@ -5,6 +5,7 @@ use base64::Engine;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::admin::until;
 use super::{World, WorldBuilder, log, raw};
 
 /// A secret file as replicas share it, and the line of `[cancel]` that names it.
@@ -22,13 +23,11 @@ pub(crate) async fn until_asleep(postgres: &Postgres, seconds: u32) {
     let sql = format!(
         "select count(*) from pg_stat_activity where query = 'select pg_sleep({seconds})' and state = 'active'"
     );
-    loop {
+    until(&format!("a session sleeps for {seconds} s"), async || {
         let (postgres, sql) = (postgres.clone(), sql.clone());
-        if tokio::task::spawn_blocking(move || postgres.sql(&sql)).await.unwrap() == "1" {
-            return;
-        }
-        tokio::task::yield_now().await;
-    }
+        tokio::task::spawn_blocking(move || postgres.sql(&sql)).await.unwrap() == "1"
+    })
+    .await;
 }
 
 impl WorldBuilder {

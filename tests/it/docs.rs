@@ -45,7 +45,7 @@ fn pages() -> Vec<(PathBuf, String)> {
 }
 
 /// The code blocks in a language.
-fn blocks(page: &str, language: &str) -> Vec<String> {
+pub(crate) fn blocks(page: &str, language: &str) -> Vec<String> {
     let mut blocks = Vec::new();
     let mut lines = page.lines();
     while let Some(line) = lines.next() {
@@ -241,6 +241,9 @@ fn every_snippet_is_the_printed_one() {
         (IdentityProvider::Keycloak, "keycloak"),
         (IdentityProvider::Auth0, "auth0"),
         (IdentityProvider::Cognito, "cognito"),
+        (IdentityProvider::Kubernetes, "kubernetes"),
+        (IdentityProvider::Github, "github"),
+        (IdentityProvider::Gitlab, "gitlab"),
     ] {
         let recipe = idp.recipe(name, &claims(idp), true);
         assert_eq!(recipe.page, Some(format!("{name}.md").as_str()));

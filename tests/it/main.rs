@@ -57,4 +57,5 @@ mod tracker_live;
 mod tracker_model;
 mod upstream;
 mod wire;
+mod workloads;
 mod world;

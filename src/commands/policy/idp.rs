@@ -1,5 +1,7 @@
 //! Instructions per identity provider for writing the database user into tokens.
 
+mod workloads;
+
 use clap::ValueEnum;
 use url::Url;
 
@@ -20,6 +22,12 @@ pub enum IdentityProvider {
     Google,
     /// Amazon Cognito user pools.
     Cognito,
+    /// Service accounts of a Kubernetes cluster, Amazon EKS among them.
+    Kubernetes,
+    /// Jobs of GitHub Actions.
+    Github,
+    /// Jobs of GitLab CI.
+    Gitlab,
     /// Any other.
     Other,
 }
@@ -58,6 +66,16 @@ impl IdentityProvider {
             Self::Google
         } else if host.starts_with("cognito-idp.") {
             Self::Cognito
+        } else if (host.starts_with("oidc.eks.") && at("amazonaws.com"))
+            || at("oic.prod-aks.azure.com")
+            || host == "container.googleapis.com"
+            || host.starts_with("kubernetes.default.svc")
+        {
+            Self::Kubernetes
+        } else if at("token.actions.githubusercontent.com") {
+            Self::Github
+        } else if host == "gitlab.com" {
+            Self::Gitlab
         } else if url.path().contains("/realms/") {
             Self::Keycloak
         } else {
@@ -74,6 +92,9 @@ impl IdentityProvider {
             Self::Auth0 => "Auth0",
             Self::Google => "Google",
             Self::Cognito => "Amazon Cognito",
+            Self::Kubernetes => "Kubernetes",
+            Self::Github => "GitHub Actions",
+            Self::Gitlab => "GitLab CI",
             Self::Other => "this identity provider",
         }
     }
@@ -91,6 +112,9 @@ impl IdentityProvider {
             Self::Auth0 => Some("auth0.md"),
             Self::Google => Some("google.md"),
             Self::Cognito => Some("cognito.md"),
+            Self::Kubernetes => Some("kubernetes.md"),
+            Self::Github => Some("github.md"),
+            Self::Gitlab => Some("gitlab.md"),
             Self::Other => None,
         }
     }
@@ -104,9 +128,13 @@ impl IdentityProvider {
             Self::Auth0 => auth0(claims, tag),
             Self::Google => google(tag),
             Self::Cognito => cognito(claims, tag),
+            Self::Kubernetes => workloads::kubernetes(tag),
+            Self::Github => workloads::github(tag),
+            Self::Gitlab => workloads::gitlab(tag),
             Self::Other => other(claims, tag),
         };
-        if tag && self != Self::Google {
+        let writes_tags = !matches!(self, Self::Google | Self::Kubernetes | Self::Github | Self::Gitlab);
+        if tag && writes_tags {
             steps.push(format!(
                 "The tag must be the database user byte for byte, so fill it from the same attribute as the claim {}.",
                 named(claims)

@@ -219,6 +219,16 @@ fn identity_providers_are_known_by_their_urls() {
         ("https://acme.eu.auth0.com/", IdentityProvider::Auth0),
         ("https://accounts.google.com", IdentityProvider::Google),
         ("https://cognito-idp.eu-central-1.amazonaws.com/eu-central-1_x", IdentityProvider::Cognito),
+        ("https://oidc.eks.eu-central-1.amazonaws.com/id/EXAMPLED539D", IdentityProvider::Kubernetes),
+        ("https://westeurope.oic.prod-aks.azure.com/t/i/", IdentityProvider::Kubernetes),
+        (
+            "https://container.googleapis.com/v1/projects/p/locations/l/clusters/c",
+            IdentityProvider::Kubernetes,
+        ),
+        ("https://kubernetes.default.svc.cluster.local", IdentityProvider::Kubernetes),
+        ("https://token.actions.githubusercontent.com", IdentityProvider::Github),
+        ("https://gitlab.com", IdentityProvider::Gitlab),
+        ("https://oidc.eks.evil.example", IdentityProvider::Other),
         ("https://okta.com.evil.example", IdentityProvider::Other),
         ("https://notokta.com", IdentityProvider::Other),
     ] {
@@ -242,8 +252,16 @@ fn each_recipe_tells_of_the_tag_only_where_it_is_wanted() {
         let without = format!("{:?}", idp.recipe("x", &claims, false)).replace(r"\\\\.", ".");
         assert!(!without.contains("aws.amazon.com/tags"), "{without}");
     }
-    let google = format!("{:?}", IdentityProvider::Google.recipe("x", &claims, true));
-    assert!(google.contains("no session tag"), "{google}");
+    for idp in [
+        IdentityProvider::Google,
+        IdentityProvider::Kubernetes,
+        IdentityProvider::Github,
+        IdentityProvider::Gitlab,
+    ] {
+        let with = format!("{:?}", idp.recipe("x", &claims, true));
+        assert!(with.contains("no session tag") && !with.contains("byte for byte"), "{with}");
+        assert!(!format!("{:?}", idp.recipe("x", &claims, false)).contains("session tag"));
+    }
 }
 
 #[test]

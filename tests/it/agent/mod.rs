@@ -2,6 +2,7 @@
 
 mod cancels;
 mod command;
+mod drivers;
 mod refusals;
 mod strangers;
 mod tools;

@@ -7,6 +7,7 @@ pub(crate) mod binary;
 mod builder;
 mod cancel;
 pub(crate) mod connect_proxy;
+pub(crate) mod drivers;
 pub(crate) mod haproxy;
 mod leak_check;
 pub(crate) mod log;

@@ -1,0 +1,43 @@
+//! Drivers of other languages, which `make clients` installs. A test that needs one says so and passes without it.
+
+use std::path::{Path, PathBuf};
+
+use tokio::process::Command;
+
+fn installed(paths: &[&str]) -> Option<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let found = paths.iter().map(|path| root.join(path)).find(|path| path.exists());
+    if found.is_none() {
+        eprintln!("skipped: {} is not installed (make clients)", paths[0]);
+    }
+    found
+}
+
+/// Python with the drivers, SQLAlchemy and Django.
+pub(crate) fn python() -> Option<Command> {
+    installed(&[".tools/clients/venv/bin/python"]).map(Command::new)
+}
+
+/// node, for programs in `folder`.
+pub(crate) fn node(folder: &Path) -> Option<Command> {
+    let modules = installed(&[".tools/clients/node/node_modules"])?;
+    std::os::unix::fs::symlink(modules, folder.join("node_modules")).unwrap();
+    Some(Command::new("node"))
+}
+
+/// The class path of pgjdbc.
+pub(crate) fn pgjdbc() -> Option<String> {
+    let jar = installed(&[
+        ".tools/clients/trixie/usr/share/java/postgresql.jar",
+        ".tools/clients/jdbc/usr/share/java/postgresql.jar",
+        "/usr/share/java/postgresql.jar",
+    ])?;
+    Some(jar.display().to_string())
+}
+
+/// What a program prints; panics when it fails.
+pub(crate) async fn printed(program: &mut Command) -> String {
+    let output = program.kill_on_drop(true).output().await.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+}

@@ -7,6 +7,7 @@ pub mod connect;
 mod connection;
 pub mod doctor;
 pub mod exec;
+mod file_watch;
 pub mod health;
 pub mod login;
 pub mod logout;

@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::file_watch::WatchedFiles;
 use super::reload::{Load, Reloader};
 use crate::accept::acceptor::{Acceptor, EvictionLog, Generation, OpenSockets};
 use crate::accept::listening_socket::ListeningSocket;
@@ -129,6 +130,8 @@ pub async fn serve(service: ServiceOptions) -> anyhow::Result<()> {
         signals,
         outside: environment,
     } = service;
+    // Before the files are read: what changes from here on is a change.
+    let watched = WatchedFiles::of(&config);
     warn(&config);
     let builder =
         GenerationBuilder::new(environment, Handle::current(), shutdown.clone(), log, &config.cancel)?;
@@ -163,6 +166,7 @@ pub async fn serve(service: ServiceOptions) -> anyhow::Result<()> {
     let reloader = Reloader {
         builder: Arc::new(builder),
         current,
+        watched: Mutex::new(watched),
         running: Mutex::new(config),
         load,
         status,

@@ -20,6 +20,7 @@ mod pool;
 pub mod problem;
 mod reader;
 mod readers;
+mod reload;
 mod restart_only;
 mod route;
 mod rules;
@@ -38,6 +39,7 @@ pub use egress::EgressSettings;
 pub use issuer::{AcceptedIssuer, SignatureAlgorithm};
 pub use named_file::NamedFile;
 pub use pool::PoolSettings;
+pub use reload::{ReloadSettings, WatchScope};
 pub use route::{ClusterRoute, NamePattern};
 pub use rules::ClaimRule;
 pub use user::{NameScope, StartupUser, UserRegex, UserRules, UserSettings};
@@ -59,6 +61,8 @@ pub struct Config {
     pub session: SessionSettings,
     /// Logging.
     pub log: LogSettings,
+    /// Changed files.
+    pub reload: ReloadSettings,
     /// Audit records.
     pub audit: AuditSettings,
     /// Cancel requests.
@@ -75,6 +79,8 @@ pub struct Config {
     pub warnings: Vec<String>,
     /// Files that the configuration names, in the order in which its keys are read.
     pub files: Vec<NamedFile>,
+    /// The configuration file.
+    pub file: PathBuf,
 }
 
 /// `[listen]`, or one `[[listen]]`

@@ -1,6 +1,6 @@
 //! Parsing of `proxy.toml`: one module per section, problems in the order of lines.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
 
@@ -16,6 +16,7 @@ use super::listen::listeners;
 use super::pool::pool;
 use super::problem::{ConfigProblem, ConfigProblems};
 use super::reader::{FileReader, SectionReader};
+use super::reload::reload;
 use super::rules::{check_issuers, check_names, warn_of_shared_rules};
 use super::session::session;
 use super::user::warn_of_shared_names;
@@ -43,7 +44,7 @@ impl Config {
         let files = reading.files.into_inner();
         let list: Vec<ConfigProblem> = reading.problems.into_inner();
         match config {
-            Some(config) if list.is_empty() => Ok(Self { warnings, files, ..config }),
+            Some(config) if list.is_empty() => Ok(Self { warnings, files, file: file.to_owned(), ..config }),
             _ => Err(ConfigProblems::new(file.display().to_string(), list, files)),
         }
     }
@@ -55,6 +56,7 @@ pub(super) fn whole(root: &SectionReader<'_, '_>) -> Option<Config> {
     let egress = egress(&root.section("egress"));
     let session = session(&root.section("session"));
     let log = log(&root.section("log"));
+    let reload = reload(&root.section("reload"));
     let audit = audit(&root.section("audit"));
     let cancel = cancel(&root.section("cancel"));
     let pool = pool(&root.section("pool"));
@@ -77,6 +79,7 @@ pub(super) fn whole(root: &SectionReader<'_, '_>) -> Option<Config> {
         egress,
         session,
         log,
+        reload,
         audit,
         cancel,
         denied,
@@ -85,6 +88,7 @@ pub(super) fn whole(root: &SectionReader<'_, '_>) -> Option<Config> {
         clusters,
         warnings,
         files,
+        file: PathBuf::new(),
     };
     names_are_known(root, &config);
     Some(config)

@@ -123,6 +123,65 @@ async fn r20_new_clients_see_the_new_certificate_and_old_sessions_live() {
     old.batch_execute("select 1").await.unwrap();
 }
 
+/// Files behind a link that is replaced as a whole, as the kubelet does with a Secret.
+#[tokio::test(flavor = "multi_thread")]
+async fn r20_a_replaced_secret_is_taken_without_a_signal() {
+    let world = World::builder().reload("interval = \"1s\"").start().await;
+    still_as_before(&world).await;
+    let (folder, data) = (world.folder(), world.folder().join("..data"));
+    let successor = Ca::new().unwrap();
+    let issue = |version: &str| {
+        let version = folder.join(version);
+        std::fs::create_dir(&version).unwrap();
+        successor.server(&["localhost", "127.0.0.1"]).unwrap().write(&version, "proxy").unwrap();
+    };
+    // From files to links is a change too.
+    issue("..1");
+    std::os::unix::fs::symlink("..1", &data).unwrap();
+    for name in ["proxy.crt", "proxy.key"] {
+        let new = folder.join("new");
+        std::os::unix::fs::symlink(format!("..data/{name}"), &new).unwrap();
+        std::fs::rename(&new, folder.join(name)).unwrap();
+    }
+    world.metric_is("pgpassport_reloads_total{outcome=\"applied\"}", 1.0).await;
+    let client = RawClient::connect(world.port, &successor).await;
+    client.login("alice", Some("app"), &world.token("alice")).await.unwrap();
+
+    // A change that cannot be used is told once, and the next one is taken.
+    std::fs::create_dir(folder.join("..2")).unwrap();
+    let swap = |version: &str| {
+        std::os::unix::fs::symlink(version, folder.join("..new")).unwrap();
+        std::fs::rename(folder.join("..new"), &data).unwrap();
+    };
+    swap("..2");
+    world.metric_is("pgpassport_reloads_total{outcome=\"refused\"}", 1.0).await;
+    let line = world.log_line("proxy.crt does not exist").await;
+    assert!(line.contains("configuration not reloaded") && line.contains("\"files\""), "{line}");
+    let client = RawClient::connect(world.port, &successor).await;
+    client.login("alice", Some("app"), &world.token("alice")).await.unwrap();
+    issue("..3");
+    swap("..3");
+    world.metric_is("pgpassport_reloads_total{outcome=\"applied\"}", 2.0).await;
+    world.metric_is("pgpassport_reloads_total{outcome=\"refused\"}", 1.0).await;
+}
+
+/// The configuration itself is taken only where its own setting says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn r20_a_changed_configuration_waits_for_a_signal_or_for_its_setting() {
+    let world = World::builder().limits("# limits").reload("interval = \"1s\"").start().await;
+    still_as_before(&world).await;
+    world.edit("# limits", "max_client_conn = 77");
+    let successor = Ca::new().unwrap();
+    successor.server(&["localhost", "127.0.0.1"]).unwrap().write(&world.folder(), "proxy").unwrap();
+    world.metric_is("pgpassport_reloads_total{outcome=\"applied\"}", 1.0).await;
+    assert!(world.metric("pgpassport_max_client_conn").await > 77.5, "the certificate only");
+    world.edit("interval = \"1s\"", "interval = \"1s\"\nwatch = \"all\"");
+    assert!(world.reloaded().await);
+    world.metric_is("pgpassport_max_client_conn", 77.0).await;
+    world.edit("max_client_conn = 77", "max_client_conn = 78");
+    world.metric_is("pgpassport_max_client_conn", 78.0).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_and_credentials_outlive_a_reload_where_nothing_changed() {
     let world = World::start().await;

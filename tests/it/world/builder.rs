@@ -24,6 +24,7 @@ pub(crate) struct WorldBuilder {
     pub(super) second: Option<String>,
     pub(super) limits: String,
     pub(super) session: String,
+    pub(super) reload: String,
     pool: String,
     pub(super) issuer: String,
     pub(super) role: String,
@@ -49,6 +50,7 @@ impl WorldBuilder {
             second: None,
             limits: String::new(),
             session: String::new(),
+            reload: "watch = \"off\"".to_owned(),
             pool: String::new(),
             issuer: String::new(),
             role: format!("role_arn = \"{}\"", names::ROLE_ARN),
@@ -78,6 +80,11 @@ impl WorldBuilder {
     }
     pub(crate) fn limits(mut self, keys: &str) -> Self {
         keys.clone_into(&mut self.limits);
+        self
+    }
+    /// Keys of `[reload]`; changed files are not taken by themselves without them.
+    pub(crate) fn reload(mut self, keys: &str) -> Self {
+        self.reload = keys.to_owned();
         self
     }
     pub(crate) fn session(mut self, keys: &str) -> Self {
@@ -200,6 +207,8 @@ impl WorldBuilder {
             {limits}
             [session]
             {session}
+            [reload]
+            {reload}
             {pool}
             [cancel]
             {cancel}
@@ -231,6 +240,7 @@ impl WorldBuilder {
             cancel = self.cancel,
             hostaddr = self.hostaddr(),
             session = self.session,
+            reload = self.reload,
             pool = self.pool,
             issuer_url = cloud.issuer.url(),
             audience = names::AUDIENCE,

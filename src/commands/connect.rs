@@ -7,21 +7,20 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
 use clap::Args;
 use nix::unistd::{dup2_stderr, dup2_stdout, setsid};
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use super::client::{self, ProfileArgs, told};
 use crate::agent::local_password::LocalPassword;
 use crate::agent::sockets::AgentSockets;
 use crate::agent::{Agent, NoToken, PersonalLogin, ProxyAddress, TokenProvider};
-use crate::clock::Clock;
 use crate::lifecycle;
 use crate::login::folders::ClientFolders;
 use crate::login::{Profile, SignInError, TokenSource, profiles};
-use crate::net::outgoing::Outgoing;
 use crate::net::resolver::Resolver;
 use crate::secret::Jwt;
 
@@ -31,9 +30,8 @@ const DEFAULT_LISTEN: &str = "127.0.0.1:15432";
 /// The agent of one profile.
 #[derive(Debug, Args)]
 pub struct ConnectArgs {
-    /// Profile of client.toml; the default one when absent.
-    #[arg(long, value_name = "NAME")]
-    profile: Option<String>,
+    #[command(flatten)]
+    profile: ProfileArgs,
     /// Listen on this loopback address, and ask for the local password there.
     #[arg(long, value_name = "ADDR:PORT", num_args = 0..=1, default_missing_value = DEFAULT_LISTEN)]
     listen: Option<SocketAddr>,
@@ -55,10 +53,9 @@ pub struct ConnectArgs {
 impl ConnectArgs {
     /// Runs the agent until a signal ends it.
     pub fn run(self) -> anyhow::Result<()> {
-        let folders = ClientFolders::of_environment().map_err(|error| with_remedy(&error))?;
-        let config = profiles::load(&folders).map_err(|error| with_remedy(&error))?;
-        let profile =
-            profiles::select(config, self.profile.as_deref()).map_err(|error| with_remedy(&error))?;
+        let folders = ClientFolders::of_environment().map_err(told)?;
+        let config = profiles::load(&folders).map_err(told)?;
+        let profile = profiles::select(config, self.profile.profile.as_deref()).map_err(told)?;
         if self.show_password {
             let password = local_password(&folders, &profile)?;
             return Ok(writeln!(io::stdout(), "{}", password.expose())?);
@@ -79,8 +76,7 @@ impl ConnectArgs {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let proxy = ProxyAddress::new(profile.proxy.clone(), profile.ca_file.as_deref(), Resolver::system())
             .with_context(|| format!("profile {}", profile.name))?;
-        let tokens = TokenSource::new(profile.clone(), folders, &Outgoing::system(), Clock::system());
-        let tokens = provider(Arc::new(tokens.map_err(|error| with_remedy(&error))?));
+        let tokens = provider(Arc::new(client::open(profile.clone(), folders).map_err(told)?));
         let databases = profile.databases.iter().map(|name| name.as_str().to_owned()).collect();
         let agent = Agent::new(profile.name.clone(), proxy, tokens, databases);
         let password = local_password(folders, &profile)?;
@@ -188,8 +184,4 @@ fn no_token(error: &SignInError) -> NoToken {
         remedy: error.remedy(),
         is_transient: matches!(error, SignInError::Unreachable { .. }),
     }
-}
-
-fn with_remedy(error: &SignInError) -> anyhow::Error {
-    anyhow!("{error}\n{}", error.remedy())
 }

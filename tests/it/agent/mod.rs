@@ -3,6 +3,7 @@
 mod cancels;
 mod command;
 mod drivers;
+mod refresh;
 mod refusals;
 mod strangers;
 mod tools;

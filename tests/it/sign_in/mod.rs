@@ -5,7 +5,7 @@ mod flows;
 mod output;
 mod published;
 mod refresh;
-mod session;
+pub(super) mod session;
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;

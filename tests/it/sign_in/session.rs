@@ -3,7 +3,7 @@
 use super::{Person, profile};
 use crate::world::World;
 
-async fn person_of(world: &World, more: &str) -> Person {
+pub(crate) async fn person_of(world: &World, more: &str) -> Person {
     let ca = world.listener_ca().write(&world.folder()).unwrap();
     let more = format!("ca_file = \"{}\"\ndatabases = [\"app\"]\n{more}", ca.display());
     let person =

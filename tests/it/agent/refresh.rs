@@ -1,0 +1,66 @@
+//! The agent of a person who has signed in at the issuer: tokens that are renewed while tools connect.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::Child;
+use tokio::task::JoinSet;
+use tokio_postgres::{Client, Error, NoTls};
+
+use crate::sign_in::session::person_of;
+use crate::sign_in::{Person, asked};
+use crate::world::World;
+
+/// The agent as a process, and its socket's folder.
+async fn agent_of(person: &Person) -> (Child, PathBuf) {
+    let mut command = person.command(&["connect"]);
+    let mut agent = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut welcome = BufReader::new(agent.stdout.take().unwrap()).lines();
+    while !welcome.next_line().await.unwrap().expect("a welcome").contains("psql -h") {}
+    (agent, person.path(".cache/pgpassport/agent-test"))
+}
+
+async fn connect(folder: PathBuf) -> Result<Client, Error> {
+    let mut config = tokio_postgres::Config::new();
+    let (client, connection) = config.host_path(folder).user("token").dbname("app").connect(NoTls).await?;
+    tokio::spawn(connection);
+    client.query_one("select 1", &[]).await?;
+    Ok(client)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fifty_connections_at_once_make_one_refresh() {
+    let world = World::start().await;
+    let issuer = &world.cloud.issuer;
+    issuer.set_token_life(30); // so that the first connection renews it
+    let person = person_of(&world, "").await;
+    issuer.set_token_life(900);
+    let before = asked(issuer);
+    let (_agent, folder) = agent_of(&person).await;
+    let mut tools = JoinSet::new();
+    for _ in 0..50 {
+        tools.spawn(connect(folder.clone()));
+    }
+    let clients = tools.join_all().await.into_iter().collect::<Result<Vec<_>, _>>().unwrap();
+    assert_eq!((clients.len(), asked(issuer) - before), (50, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_issuer_that_is_down_refuses_new_connections_until_it_is_back() {
+    let world = World::start().await;
+    let issuer = &world.cloud.issuer;
+    issuer.set_token_life(30);
+    let person = person_of(&world, "").await;
+    let (_agent, folder) = agent_of(&person).await;
+    let open = connect(folder.clone()).await.unwrap();
+    issuer.go_down();
+    // The old token is still good, and too old for a connection.
+    let error = connect(folder.clone()).await.unwrap_err();
+    let error = error.as_db_error().unwrap();
+    assert_eq!(error.code().code(), "57P03", "{error:?}");
+    assert!(error.detail().unwrap().starts_with("No token: "), "{error:?}");
+    open.query_one("select 1", &[]).await.unwrap();
+    issuer.heal();
+    connect(folder).await.unwrap();
+}

@@ -55,7 +55,7 @@ impl ScramVerifier {
         }
     }
 
-    /// Asks the tool for its proof. Gives the AuthenticationSASLFinal, which is to be sent once the login is complete.
+    /// Asks the tool for its proof. Gives the `AuthenticationSASLFinal`, which is to be sent once the login is complete.
     pub(super) async fn ask<S>(&self, tool: &mut S) -> Result<Vec<u8>, ScramFault>
     where
         S: AsyncRead + AsyncWrite + Unpin,
@@ -116,7 +116,7 @@ impl Exchange {
     }
 }
 
-/// The `client-first-message` of a SASLInitialResponse.
+/// The `client-first-message` of a `SASLInitialResponse`.
 fn initial_response(body: &[u8]) -> Option<&str> {
     let rest = body.strip_prefix(MECHANISM)?.strip_prefix(b"\0")?;
     let (length, first) = rest.split_first_chunk::<4>()?;

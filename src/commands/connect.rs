@@ -83,30 +83,31 @@ impl ConnectArgs {
         let agent = agent.with_password(&password);
 
         let mut sockets = AgentSockets::default();
-        let mut welcome = format!("pgpassport agent of profile {}, proxy {}\n", profile.name, profile.proxy);
+        let mut welcome =
+            vec![format!("pgpassport agent of profile {}, proxy {}\n", profile.name, profile.proxy)];
         let database = profile.databases.first().map_or("DATABASE", |name| name.as_str());
         if let Some(folder) = self.socket.clone().or(self.listen.is_none().then_some(None)) {
             let folder = folder.unwrap_or_else(|| folders.runtime.join(format!("agent-{}", profile.name)));
             let folder = std::path::absolute(folder)?;
             let folder = sockets.listen_unix(&folder)?;
-            welcome += &format!("  psql     psql -h {} {database}\n", folder.display());
+            welcome.push(format!("  psql     psql -h {} {database}\n", folder.display()));
         }
         if let Some(addr) = self.listen {
             let addr = sockets.listen_tcp(addr).await?;
-            welcome += &format!(
+            welcome.push(format!(
                 "  tools    host {}, port {}, database {database}, user token, without SSL\n",
                 addr.ip(),
                 addr.port()
-            );
+            ));
             // A log of the service manager is no place for it.
-            welcome += &if io::stdout().is_terminal() {
+            welcome.push(if io::stdout().is_terminal() {
                 format!("  password {}\n", password.expose())
             } else {
                 format!("  password `pgpassport connect --show-password --profile {}`\n", profile.name)
-            };
+            });
         }
         drop(password);
-        let _ = io::stdout().write_all(welcome.as_bytes()); // a closed pipe is no reason to end
+        let _ = io::stdout().write_all(welcome.concat().as_bytes()); // a closed pipe is no reason to end
         lifecycle::ready("listening");
         if self.detached {
             leave_terminal()?;
@@ -148,7 +149,7 @@ impl ConnectArgs {
             let complaint = complaint.strip_prefix("pgpassport: ").unwrap_or(complaint);
             bail!("the agent has not started ({status}): {complaint}");
         }
-        write!(io::stdout(), "{welcome}  end      kill {}\n", agent.id())?;
+        writeln!(io::stdout(), "{welcome}  end      kill {}", agent.id())?;
         Ok(())
     }
 }

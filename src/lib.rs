@@ -56,7 +56,7 @@
 //! 6. Every read, wait, queue, map and log line that an untrusted peer can grow has a limit (`c4_…`, `p3_…`).
 //! 7. After the welcome, bytes are copied. The proxy adds messages only between two messages of the server:
 //!    one last error and, if configured, one notice (`u8_…`, `r4_…`).
-//! 8. A session leaves exactly one audit record when it ends (`l8_…`). Failed connections leave as many as
+//! 8. A session leaves one audit record when it starts and one when it ends (`l8_…`). Failed connections leave as many as
 //!    their rate allows; the rest are counted. Nothing waits for a log that cannot be written
 //!    (`a_log_that_…`).
 //! 9. Upstream connections always use verified TLS (`p1_…`).

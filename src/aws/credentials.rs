@@ -102,6 +102,11 @@ impl RoleCredentials {
         self.expires_at
     }
 
+    /// Id of their access key: CloudTrail's name for every call made with them.
+    pub fn access_key_id(&self) -> &str {
+        &self.access_key_id
+    }
+
     /// The RoleSessionName, by which CloudTrail identifies the session.
     pub fn session_name(&self) -> &str {
         &self.session_name

@@ -50,6 +50,8 @@ pub struct ConnectionOrigin {
     pub credentials_expire_at: SystemTime,
     /// RoleSessionName of the credentials.
     pub role_session_name: String,
+    /// Access key id of the credentials, which is not a secret.
+    pub access_key_id: String,
 }
 
 /// Idle connections under one configuration.

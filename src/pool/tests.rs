@@ -27,6 +27,7 @@ fn opened(credentials_last: Duration) -> ConnectionOrigin {
         at: Instant::now(),
         credentials_expire_at: NOON + credentials_last,
         role_session_name: String::new(),
+        access_key_id: String::new(),
     }
 }
 

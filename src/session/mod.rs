@@ -246,7 +246,7 @@ async fn log_in(
         Some(pooled) => pooled,
         None => open::connect(context, jwt, &granted, (wanted, slot.as_ref()), deadlines, audit).await?,
     };
-    audit.role_session_name(&connection_origin.role_session_name);
+    audit.role_session(&connection_origin.role_session_name, &connection_origin.access_key_id);
     let checkout = slot.and_then(|slot| slot.check_out(connection_origin, &upstream.greeting));
     // A pooled server process may serve another session later, so this key must not reach it then.
     let scope = if checkout.is_some() { KeyScope::ThisSession } else { KeyScope::AnyReplica };
@@ -280,6 +280,7 @@ async fn relay_session(
     deadlines: LoginDeadlines,
     (session, audit): (SessionId, &mut AuditRecord),
 ) -> SessionEnd {
+    audit.session_starts(); // before the first query, whatever becomes of the end
     let greeting = login.upstream.greeting;
     let key = login.client_key.as_ref().map(|client_key| &client_key.key);
     let welcomed = timeout_at(deadlines.login, client.welcome(&greeting, key)).await;

@@ -30,7 +30,7 @@ pub(super) async fn connect(
         within(due, Stage::UpstreamConnect, granted.dial(due.login)),
         within(due, Stage::Sts, granted.federate(&steps.shared.federation, jwt)),
     )?;
-    trail.role_session_name(credentials.session_name());
+    trail.role_session(credentials.session_name(), credentials.access_key_id());
     let grant = granted.grant();
     let DialDurations { name, tcp, tls } = dialed.durations();
     let mut tries = 1;
@@ -60,6 +60,7 @@ pub(super) async fn connect(
         at: Instant::now(),
         credentials_expire_at: credentials.expires_at(),
         role_session_name: credentials.session_name().to_owned(),
+        access_key_id: credentials.access_key_id().to_owned(),
     };
     Ok((upstream, opened))
 }

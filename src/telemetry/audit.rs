@@ -1,5 +1,5 @@
-//! The audit record of a connection, written once at its end, for any end. Write-only for the rest of the
-//! program.
+//! Audit records of a connection: one when it becomes a session, and one at its end, for any end, joined by the session id.
+//! Write-only for the rest of the program. `docs/audit.md` has the schema.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,13 +10,16 @@ use super::lines::{AUDIT, NOTICE, UNVERIFIED, VERIFIED};
 use super::noise::{NoiseLimiter, RecordKey};
 use crate::names::{SessionId, visible};
 
+/// Version of the records' fields. It changes when a field is removed or means something else; new fields may be added.
+const SCHEMA: u8 = 1;
+
 /// Longest string of a field. Most come from outside.
 const MAX_FIELD: usize = 256;
 
 /// Longest `options` parameter that is recorded. Recorded because it can change the role.
 const MAX_OPTIONS: usize = 1_024;
 
-/// The record of one connection. Written on drop, so that a panic leaves a record too.
+/// The records of one connection. The last one is written on drop, so that a panic leaves a record too.
 #[derive(Debug)]
 pub struct AuditRecord {
     session: SessionId,
@@ -26,7 +29,46 @@ pub struct AuditRecord {
     started: Instant,
     facts: AuditFacts,
     outcome: SessionOutcome,
+    /// True once the record of its start is written.
+    is_session: bool,
     noise: Arc<NoiseLimiter>,
+}
+
+/// What a record tells. The words are stable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum AuditEvent {
+    SessionStart,
+    SessionEnd,
+    LoginRefused,
+    Cancel,
+    ConnectionProbe,
+    ConnectionDropped,
+    ConnectionAborted,
+}
+
+impl AuditEvent {
+    fn word(self) -> &'static str {
+        match self {
+            Self::SessionStart => "session.start",
+            Self::SessionEnd => "session.end",
+            Self::LoginRefused => "login.refused",
+            Self::Cancel => "cancel",
+            Self::ConnectionProbe => "connection.probe",
+            Self::ConnectionDropped => "connection.dropped",
+            Self::ConnectionAborted => "connection.aborted",
+        }
+    }
+
+    /// Event of the end of a connection that never became a session.
+    fn of(outcome: &str) -> Self {
+        match outcome {
+            "refused" => Self::LoginRefused,
+            "cancel" => Self::Cancel,
+            "no_token" | "discovery" | "health_check" => Self::ConnectionProbe,
+            "dropped" => Self::ConnectionDropped,
+            _ => Self::ConnectionAborted,
+        }
+    }
 }
 
 /// End of a connection in stable words for programs.
@@ -63,6 +105,7 @@ struct AuditFacts {
     database: Option<String>,
     cluster: Option<String>,
     role_session_name: Option<String>,
+    access_key_id: Option<String>,
     upstream_reused: Option<bool>,
     upstream_addr: Option<SocketAddr>,
     upstream_pid: Option<i32>,
@@ -101,6 +144,7 @@ impl AuditRecord {
             started: Instant::now(),
             facts: AuditFacts::default(),
             outcome,
+            is_session: false,
             noise,
         }
     }
@@ -148,9 +192,16 @@ impl AuditRecord {
         self.facts.database = Some(field(database));
     }
 
-    /// Records the RoleSessionName, by which CloudTrail identifies the session.
-    pub fn role_session_name(&mut self, name: &str) {
+    /// Records the RoleSessionName and the access key id, by which CloudTrail identifies the session.
+    pub fn role_session(&mut self, name: &str, access_key_id: &str) {
         self.facts.role_session_name = Some(field(name));
+        self.facts.access_key_id = Some(field(access_key_id));
+    }
+
+    /// Writes the record of a session's start, before the client is let in.
+    pub fn session_starts(&mut self) {
+        self.is_session = true;
+        self.write(AuditEvent::SessionStart, (false, true), 0);
     }
 
     /// Records whether the server connection came from the pool; `None` without a pool.
@@ -197,15 +248,14 @@ impl AuditRecord {
     }
 }
 
-impl Drop for AuditRecord {
-    fn drop(&mut self) {
-        if self.outcome.routine && !tracing::enabled!(target: AUDIT, tracing::Level::DEBUG) {
-            return;
-        }
-        let key = self.key();
-        let Some(left_out) = key.map_or(Some(0), |key| self.noise.record(key)) else { return };
-        let is_verified = key.is_none_or(|key| key.is_verified());
-        let (facts, outcome) = (&self.facts, &self.outcome);
+impl AuditRecord {
+    /// Writes a record; `left_out` are those of its kind that were not written before it.
+    fn write(&self, event: AuditEvent, (is_routine, is_verified): (bool, bool), left_out: u64) {
+        let reason = |reason: &str| visible(reason, 2 * MAX_FIELD);
+        let (facts, outcome) =
+            (&self.facts, Some(&self.outcome).filter(|_| event != AuditEvent::SessionStart));
+        let text = if outcome.is_some() { "connection ended" } else { "session started" };
+        let carried = |bytes: u64| outcome.map(|_| bytes);
         let duration_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         // Level and name of a tracing event are static, so there are three.
         macro_rules! record {
@@ -213,6 +263,8 @@ impl Drop for AuditRecord {
                 tracing::$level!(
                     name: $name,
                     target: AUDIT,
+                    schema = SCHEMA,
+                    event = event.word(),
                     session = %self.session,
                     client = %self.client,
                     via = self.via.map(|via| via.to_string()),
@@ -220,11 +272,11 @@ impl Drop for AuditRecord {
                     tls = facts.tls,
                     tls_server_name = facts.tls_server_name.as_deref(),
                     client_certificate = facts.client_certificate.as_deref(),
-                    outcome = outcome.word,
-                    end = outcome.end,
-                    stage = outcome.stage,
-                    sqlstate = outcome.sqlstate.as_deref(),
-                    reason = outcome.reason.as_deref().map(|reason| visible(reason, 2 * MAX_FIELD)),
+                    outcome = outcome.map(|outcome| outcome.word),
+                    end = outcome.and_then(|outcome| outcome.end),
+                    stage = outcome.and_then(|outcome| outcome.stage),
+                    sqlstate = outcome.and_then(|outcome| outcome.sqlstate.as_deref()),
+                    reason = outcome.and_then(|outcome| outcome.reason.as_deref()).map(reason),
                     asked_user = facts.asked_user.as_deref(),
                     db_user = facts.db_user.as_deref(),
                     database = facts.database.as_deref(),
@@ -235,22 +287,36 @@ impl Drop for AuditRecord {
                     token_id = facts.token_id.as_deref(),
                     cluster = facts.cluster.as_deref(),
                     role_session_name = facts.role_session_name.as_deref(),
+                    access_key_id = facts.access_key_id.as_deref(),
                     upstream = facts.upstream_addr.map(|addr| addr.to_string()),
                     upstream_pid = facts.upstream_pid,
                     upstream_reused = facts.upstream_reused,
-                    bytes_to_server = facts.to_server,
-                    bytes_to_client = facts.to_client,
+                    bytes_to_server = carried(facts.to_server),
+                    bytes_to_client = carried(facts.to_client),
                     duration_ms,
                     left_out = (left_out > 0).then_some(left_out),
-                    "connection ended"
+                    "{text}"
                 )
             };
         }
-        match (outcome.routine, is_verified) {
+        match (is_routine, is_verified) {
             (true, _) => record!(debug, UNVERIFIED),
             (false, false) => record!(info, UNVERIFIED),
             (false, true) => record!(info, VERIFIED),
         }
+    }
+}
+
+impl Drop for AuditRecord {
+    fn drop(&mut self) {
+        if self.outcome.routine && !tracing::enabled!(target: AUDIT, tracing::Level::DEBUG) {
+            return;
+        }
+        let key = self.key();
+        let Some(left_out) = key.map_or(Some(0), |key| self.noise.record(key)) else { return };
+        let is_verified = key.is_none_or(|key| key.is_verified());
+        let event = if self.is_session { AuditEvent::SessionEnd } else { AuditEvent::of(self.outcome.word) };
+        self.write(event, (self.outcome.routine, is_verified), left_out);
         if let Some(records) = self.noise.sum() {
             tracing::info!(target: NOTICE, records, "audit records of failed connections were suppressed; metrics count them");
         }
@@ -276,7 +342,7 @@ mod tests {
             record.asked(&text, Some(&text));
             record.identity(AuditIdentity { issuer: &text, subject: &text, token_id: Some(&text) });
             record.grant(&text, &text, &text);
-            record.role_session_name(&text);
+            record.role_session(&text, &text);
             let facts = &record.facts;
             for field in [
                 &facts.tls_server_name,
@@ -290,6 +356,7 @@ mod tests {
                 &facts.db_user,
                 &facts.database,
                 &facts.role_session_name,
+                &facts.access_key_id,
             ] {
                 assert_eq!(field.as_ref().unwrap().ends_with('…'), cut, "{bytes}: {facts:?}");
             }

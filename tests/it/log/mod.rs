@@ -2,6 +2,7 @@
 
 mod audit;
 mod noise;
+mod schema;
 mod sinks;
 
 use std::io::{BufRead, BufReader};

@@ -98,7 +98,10 @@ fn start(world: &World, level: &'static str) -> ProxyProcess {
 fn records(binary: &ProxyProcess) -> Vec<Value> {
     let log = binary.log();
     let whole = log.rfind('\n').map_or("", |end| &log[..end]);
-    parsed(whole).into_iter().filter(|line| line["target"] == "audit").collect()
+    parsed(whole)
+        .into_iter()
+        .filter(|line| line["target"] == "audit" && line["event"] != "session.start")
+        .collect()
 }
 
 /// One kind of stranger comes again and again.

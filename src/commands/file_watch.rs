@@ -36,7 +36,7 @@ impl FileState {
 }
 
 /// True for files that a reload reads again. Audit records and the cancel secret are opened at the start.
-fn is_reloaded(file: &&NamedFile) -> bool {
+fn is_reloaded(file: &NamedFile) -> bool {
     !matches!(file.section(), "audit" | "cancel")
 }
 
@@ -48,14 +48,14 @@ impl WatchedFiles {
             WatchScope::Files => Vec::new(),
             WatchScope::All => vec![config.file.clone()],
         };
-        paths.extend(config.files.iter().filter(is_reloaded).map(|file| file.path.clone()));
+        paths.extend(config.files.iter().filter(|file| is_reloaded(file)).map(|file| file.path.clone()));
         paths.sort();
         paths.dedup();
         Self(paths.into_iter().map(|path| (path.clone(), FileState::of(&path))).collect())
     }
 
     /// The same files, each with its state in `before`, where it is known: what changed in between is a change.
-    pub(super) fn as_first_seen(self, before: &Self) -> Self {
+    pub(super) fn with_first_states_of(self, before: &Self) -> Self {
         let first = |(path, state): (PathBuf, Option<FileState>)| {
             let known = before.0.iter().find(|(known, _)| *known == path).map(|(_, known)| *known);
             (path, known.unwrap_or(state))

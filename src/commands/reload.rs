@@ -246,7 +246,7 @@ fn prepare(
 ) -> anyhow::Result<PreparedConfig> {
     let before = WatchedFiles::of(running);
     let config = load().map_err(|problems| anyhow!(problems))?;
-    let watched = WatchedFiles::of(&config).as_first_seen(&before);
+    let watched = WatchedFiles::of(&config).with_first_states_of(&before);
     let fixed = config.needs_restart(running);
     if !fixed.is_empty() {
         bail!(

@@ -1,4 +1,4 @@
-//! A plan as a CloudFormation template in JSON, for one account.
+//! A plan as a `CloudFormation` template in JSON, for one account.
 
 use std::collections::BTreeSet;
 

@@ -135,7 +135,7 @@ pub enum PlanError {
         /// What there is.
         known: Vec<String>,
     },
-    /// A CloudFormation stack is in one account.
+    /// A `CloudFormation` stack is in one account.
     #[error(
         "a CloudFormation stack is in one account, and the roles are in {}; name a cluster with --cluster or an issuer \
          with --issuer",

@@ -20,7 +20,7 @@ pub struct Placeholder {
 }
 
 impl Placeholder {
-    /// Name of the parameter of a CloudFormation template: letters and digits only.
+    /// Name of the parameter of a `CloudFormation` template: letters and digits only.
     pub(super) fn parameter(&self) -> String {
         let words = self.variable.split('_').filter(|word| !word.is_empty());
         words.map(|word| word[..1].to_owned() + &word[1..].to_ascii_lowercase()).collect()

@@ -25,7 +25,7 @@ pub enum PlanFormat {
     Cli,
     /// Terraform resources.
     Terraform,
-    /// A CloudFormation template in JSON.
+    /// A `CloudFormation` template in JSON.
     #[value(name = "cloudformation")]
     CloudFormation,
 }

@@ -96,7 +96,7 @@ impl HealthArgs {
 
 /// The admin address of the configuration.
 fn configured(file: &Path) -> Result<SocketAddr, HealthError> {
-    let config = check::read(file).map_err(|problems| HealthError::Config(problems.to_string()))?;
+    let config = check::read(file).map_err(HealthError::Config)?;
     config.admin.addr.ok_or_else(|| HealthError::NoAddress(file.display().to_string()))
 }
 

@@ -28,6 +28,7 @@ use crate::net::resolver::Resolver;
 use crate::net::tls;
 use crate::net::tls::TlsSetupError;
 use crate::pool::Pool;
+use crate::postgres::Postgres;
 use crate::postgres::cancel::{CancelKeys, CancelSecret};
 use crate::postgres::listener::{Listener, TokenMethod};
 use crate::postgres::oauthbearer::Discovery;
@@ -134,7 +135,7 @@ impl GenerationBuilder {
         })
     }
 
-    fn pool(&self, settings: PoolSettings) -> Arc<Pool> {
+    fn pool(&self, settings: PoolSettings) -> Arc<Pool<Postgres>> {
         let stats = Arc::clone(&self.shared.pool_stats);
         Pool::start(settings, stats, self.shared.clock.clone(), &self.shared.supervisor)
     }

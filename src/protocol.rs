@@ -2,13 +2,16 @@
 //! know no byte of any protocol; a protocol's folder implements [`Protocol`] for a unit type. Dispatch is static: a
 //! listener runs the code of one protocol, and the relay calls no function pointer.
 
+use std::error::Error;
 use std::fmt;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::identity::Grant;
 use crate::names::SessionId;
+use crate::net::dial::ServerStream;
 use crate::net::socket::OverTcp;
 use crate::refusal::Refusal;
 
@@ -23,14 +26,95 @@ pub trait Protocol: Sized + Send + Sync + fmt::Debug + 'static {
     type Tracker: SessionTracker;
     /// The client's side of a live session.
     type ClientEnd<C: ByteStream>: ClientEnd<C>;
+    /// A client's startup parameters.
+    type Startup;
+    /// The part of the server's login reply that the client has to hear.
+    type Greeting: fmt::Debug + Send;
+    /// The server's own description of a session, as a later client of a kept connection has to hear it.
+    type Parameters: fmt::Debug + Send;
+    /// A reason why a connection cannot be reset, or is not as it was.
+    type ResetError: Error + Send;
+    /// The way to cancel a session's statements for its client.
+    type CancelTarget: fmt::Debug + Send;
+    /// The way to cancel a session's statement when the proxy has ended it.
+    type StatementCancel: fmt::Debug + Send;
     /// The client's message that ends a session.
     const TERMINATE: &'static [u8];
+    /// Longest reset; temporary tables have to be dropped in it.
+    const RESET_TIMEOUT: Duration;
+    /// Longest time that a login may spend on checks of idle connections, each of which is one round trip. A server that
+    /// takes longer counts as dead.
+    const CHECK_TIMEOUT: Duration;
 
     /// The last message to the client of a session that the proxy ends.
     fn last_words(refusal: &Refusal, session: SessionId) -> BytesMut;
 
     /// The message that tells the client when its token expires; empty for a protocol without such a message.
     fn token_expires(expires: SystemTime, now: SystemTime, session: SessionId) -> BytesMut;
+
+    /// The wishes of a login. Logins with the same fixed wishes may use the same connection, one after the other.
+    fn wishes(grant: &Grant, startup: &Self::Startup) -> LoginWishes;
+
+    /// The description in a greeting. `None` for a server that says too much to be remembered.
+    fn parameters(greeting: &Self::Greeting) -> Option<Self::Parameters>;
+
+    /// The greeting that a login with these parameters would bring.
+    fn greeting(parameters: &Self::Parameters) -> Self::Greeting;
+
+    /// Whether the session has this name already, so that [`Protocol::check`] need not set it.
+    fn has_name(parameters: &Self::Parameters, name: &str) -> bool;
+
+    /// Gives a session its beginning back. `told_parameter` says that the client has changed parameters, so that the
+    /// server is asked for them.
+    fn reset(
+        stream: &mut ServerStream,
+        parameters: &mut Self::Parameters,
+        told_parameter: bool,
+    ) -> impl Future<Output = Result<(), Self::ResetError>> + Send;
+
+    /// Asks the server of an idle connection whether it is as it was, and sets the session's name.
+    fn check(
+        stream: &mut ServerStream,
+        parameters: &mut Self::Parameters,
+        name: Option<&str>,
+    ) -> impl Future<Output = Result<(), Self::ResetError>> + Send;
+}
+
+/// The wishes of a login, compared by the pool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoginWishes {
+    /// All that the server learns at the login and cannot change later, in the protocol's own bytes.
+    pub fixed: Vec<u8>,
+    /// The session's name, where it is set at each checkout instead.
+    pub name: Option<String>,
+}
+
+/// A session of the granted user on the server, ready for its first statement.
+#[derive(Debug)]
+pub struct ServerSession<P: Protocol> {
+    /// The connection.
+    pub stream: ServerStream,
+    /// The greeting for the client.
+    pub greeting: P::Greeting,
+    /// The way to cancel its statements, when the server says.
+    pub cancel: Option<P::CancelTarget>,
+    /// Cancels its statement when the proxy has ended it.
+    pub statement_cancel: Option<P::StatementCancel>,
+}
+
+/// A cancel has been carried out for the session, and may arrive at its server at any time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AlreadyUsed;
+
+/// The places that a server has too few of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shortage {
+    /// Places of the whole server.
+    Server,
+    /// Places of the database user.
+    Role,
+    /// Places of the database.
+    Database,
 }
 
 /// State of a live session, as the server knows it.

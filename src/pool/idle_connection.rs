@@ -13,7 +13,6 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::net::dial::ServerStream;
-use crate::postgres::message::TERMINATE;
 
 /// An idle connection.
 #[derive(Debug)]
@@ -68,10 +67,10 @@ impl IdleConnection {
     /// Sends Terminate and waits until the server's process has ended, for `limit` at most. PostgreSQL keeps the
     /// socket open until the process ends, and its connection slot is free before that (`socket_close`,
     /// src/backend/libpq/pqcomm.c).
-    pub(super) async fn end(self, limit: Duration) {
+    pub(super) async fn end(self, goodbye: &[u8], limit: Duration) {
         let ended = async {
             let mut stream = self.wake()?;
-            stream.write_all(TERMINATE).await?;
+            stream.write_all(goodbye).await?;
             stream.flush().await?;
             let mut scratch = [0; 512];
             // TLS ends before the connection does.
@@ -85,11 +84,11 @@ impl IdleConnection {
 
     /// Sends Terminate without waiting. The few bytes fit into the socket buffer; otherwise closing has to
     /// suffice.
-    pub(super) fn terminate(mut self) {
+    pub(super) fn terminate(mut self, goodbye: &[u8]) {
         let (socket, tls) = self.stream.get_mut();
         let socket = SockRef::from(socket.get_ref());
         let mut socket: &Socket = &socket;
-        let _ = tls.writer().write_all(TERMINATE);
+        let _ = tls.writer().write_all(goodbye);
         tls.send_close_notify();
         while tls.wants_write() && tls.write_tls(&mut socket).is_ok_and(|written| written > 0) {}
     }

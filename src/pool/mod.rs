@@ -24,12 +24,7 @@ use crate::clock::Clock;
 use crate::config::PoolSettings;
 use crate::identity::Grant;
 use crate::net::dial::ServerStream;
-use crate::postgres::cancel::deliver::StatementCancel;
-use crate::postgres::cancel::{AlreadyUsed, CancelTarget};
-use crate::postgres::message::LoginGreeting;
-use crate::postgres::reset::{CHECK_TIMEOUT, RESET_TIMEOUT, ResetError, ServerParameters, check, reset};
-use crate::postgres::server_login::{Shortage, UpstreamSession};
-use crate::postgres::startup::StartupParams;
+use crate::protocol::{AlreadyUsed, Protocol, ServerSession, Shortage};
 use crate::supervisor::{TaskKind, TaskSupervisor};
 
 /// Interval of the sweep for expired connections and those closed by the server.
@@ -55,28 +50,28 @@ pub struct ConnectionOrigin {
 }
 
 /// Idle connections under one configuration.
-pub struct Pool {
+pub struct Pool<P: Protocol> {
     settings: PoolSettings,
     clock: Clock,
     stats: Arc<PoolStats>,
-    idle: Mutex<IdleSet<PoolKey, PooledConnection>>,
+    idle: Mutex<IdleSet<PoolKey, PooledConnection<P>>>,
     closed: CancellationToken,
 }
 
 /// An idle connection of the pool.
-struct PooledConnection {
+struct PooledConnection<P: Protocol> {
     connection: IdleConnection,
-    parameters: ServerParameters,
-    cancel: Option<CancelTarget>,
-    statement_cancel: Option<StatementCancel>,
+    parameters: P::Parameters,
+    cancel: Option<P::CancelTarget>,
+    statement_cancel: Option<P::StatementCancel>,
     origin: ConnectionOrigin,
     since: Instant,
 }
 
 /// Handle of a login to the pool.
 #[derive(Debug)]
-pub struct PoolSlot {
-    pool: Arc<Pool>,
+pub struct PoolSlot<P: Protocol> {
+    pool: Arc<Pool<P>>,
     key: Arc<PoolKey>,
     /// The `application_name` that the session must have.
     name: Option<String>,
@@ -84,27 +79,27 @@ pub struct PoolSlot {
 
 /// Facts kept while a pooled connection serves a session.
 #[derive(Debug)]
-pub struct PoolCheckout {
-    slot: PoolSlot,
+pub struct PoolCheckout<P: Protocol> {
+    slot: PoolSlot<P>,
     origin: ConnectionOrigin,
-    parameters: ServerParameters,
+    parameters: P::Parameters,
 }
 
 /// A connection that its client has left idle.
 #[derive(Debug)]
-pub struct ReturnedConnection {
+pub struct ReturnedConnection<P: Protocol> {
     /// The connection.
     pub stream: ServerStream,
     /// True if the server has reported a parameter to the client.
     pub told_parameter: bool,
     /// Target of cancels of the session; `Err` if a cancel was sent, `None` if the server has no cancel key.
-    pub cancel: Result<Option<CancelTarget>, AlreadyUsed>,
-    /// Cancels the session's statement when it is abandoned.
-    pub statement_cancel: Option<StatementCancel>,
+    pub cancel: Result<Option<P::CancelTarget>, AlreadyUsed>,
+    /// How its sessions give up their statements.
+    pub statement_cancel: Option<P::StatementCancel>,
 }
 
-impl Pool {
-    /// Starts an empty pool, which a task of `supervisor` sweeps.
+impl<P: Protocol> Pool<P> {
+    /// An empty one, which a task of `supervisor` keeps tidy.
     pub fn start(
         settings: PoolSettings,
         stats: Arc<PoolStats>,
@@ -122,9 +117,9 @@ impl Pool {
     }
 
     /// Handle of a login. The grant proves that the login is permitted.
-    pub fn slot(self: &Arc<Self>, grant: &Grant, startup: &StartupParams) -> PoolSlot {
-        let (key, name) = PoolKey::of(grant, startup);
-        PoolSlot { pool: Arc::clone(self), key: Arc::new(key), name }
+    pub fn slot(self: &Arc<Self>, grant: &Grant, startup: &P::Startup) -> PoolSlot<P> {
+        let wishes = P::wishes(grant, startup);
+        PoolSlot { pool: Arc::clone(self), key: Arc::new(PoolKey::of(grant, &wishes)), name: wishes.name }
     }
 
     /// Number of idle connections.
@@ -151,7 +146,7 @@ impl Pool {
     }
 
     /// Reason to close an idle connection, if any.
-    fn unusable(&self, idle: &mut PooledConnection) -> Option<CloseReason> {
+    fn unusable(&self, idle: &mut PooledConnection<P>) -> Option<CloseReason> {
         let over = self.expired(&idle.origin, idle.since);
         over.or_else(|| (!idle.connection.is_quiet()).then_some(CloseReason::Server))
     }
@@ -171,15 +166,18 @@ impl Pool {
     async fn reset(
         &self,
         stream: &mut ServerStream,
-        parameters: &mut ServerParameters,
+        parameters: &mut P::Parameters,
         ask: bool,
     ) -> Result<(), CloseReason> {
-        let resetting = timeout(RESET_TIMEOUT, reset(stream, parameters, ask));
+        let resetting = timeout(P::RESET_TIMEOUT, P::reset(stream, parameters, ask));
         let result = self.closed.run_until_cancelled(resetting).await.ok_or(CloseReason::Pool)?;
-        result.unwrap_or(Err(ResetError::TimedOut)).map_err(|error| {
-            tracing::debug!(%error, "connection reset failed; closing the connection");
-            CloseReason::Reset
-        })
+        let problem = match result {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no answer within {} seconds", P::RESET_TIMEOUT.as_secs()),
+        };
+        tracing::debug!(error = problem, "a connection could not be reset and is closed");
+        Err(CloseReason::Reset)
     }
 
     /// Closes all idle connections to a server that does not answer, because each would cost a login the same
@@ -193,24 +191,24 @@ impl Pool {
     fn end(&self, connections: impl Iterator<Item = (IdleConnection, CloseReason)>) {
         for (connection, why) in connections {
             self.stats.closed(why);
-            connection.terminate();
+            connection.terminate(P::TERMINATE);
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, IdleSet<PoolKey, PooledConnection>> {
-        // No code panics while it holds the lock, and every update of the idle set is complete.
+    fn lock(&self) -> MutexGuard<'_, IdleSet<PoolKey, PooledConnection<P>>> {
+        // No code panics while it holds the lock, and the idle set is whole at every moment.
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Pool {
+impl<P: Protocol> Drop for Pool<P> {
     fn drop(&mut self) {
         self.closed.cancel(); // ends the task that keeps it tidy
     }
 }
 
 /// Ends with the pool, which cancels it.
-async fn sweep_periodically(pool: Weak<Pool>) {
+async fn sweep_periodically<P: Protocol>(pool: Weak<Pool<P>>) {
     let mut beat = interval(SWEEP_EVERY);
     loop {
         beat.tick().await;
@@ -221,19 +219,20 @@ async fn sweep_periodically(pool: Weak<Pool>) {
     }
 }
 
-impl PoolSlot {
-    /// Takes an idle connection of the same person and startup parameters after checking that its server
-    /// answers. Unusable ones are closed.
-    pub async fn take(&self) -> Option<(UpstreamSession, ConnectionOrigin)> {
+impl<P: Protocol> PoolSlot<P> {
+    /// A connection that was opened for the same person and the same wishes, as good as a new one: its server was
+    /// asked. Those that turn out not to be good are closed.
+    pub async fn take(&self) -> Option<(ServerSession<P>, ConnectionOrigin)> {
         let taken = self.find().await;
         self.pool.stats.looked_up(taken.is_some());
         taken
     }
 
-    async fn find(&self) -> Option<(UpstreamSession, ConnectionOrigin)> {
-        let login =
-            |idle: &PooledConnection| self.name.as_deref().is_none_or(|name| idle.parameters.has_name(name));
-        let deadline = Instant::now() + CHECK_TIMEOUT;
+    async fn find(&self) -> Option<(ServerSession<P>, ConnectionOrigin)> {
+        let login = |idle: &PooledConnection<P>| {
+            self.name.as_deref().is_none_or(|name| P::has_name(&idle.parameters, name))
+        };
+        let deadline = Instant::now() + P::CHECK_TIMEOUT;
         loop {
             let mut idle = self.pool.lock().take(&self.key, login)?;
             if let Some(why) = self.pool.unusable(&mut idle) {
@@ -250,10 +249,10 @@ impl PoolSlot {
                     continue;
                 }
             };
-            match timeout_at(deadline, check(&mut stream, &mut parameters, self.name.as_deref())).await {
+            match timeout_at(deadline, P::check(&mut stream, &mut parameters, self.name.as_deref())).await {
                 Ok(Ok(())) => {
-                    let greeting = parameters.greeting();
-                    return Some((UpstreamSession { stream, greeting, cancel, statement_cancel }, origin));
+                    let greeting = P::greeting(&parameters);
+                    return Some((ServerSession { stream, greeting, cancel, statement_cancel }, origin));
                 }
                 Ok(Err(error)) => {
                     tracing::debug!(%error, "idle connection failed its check; closing the connection");
@@ -289,7 +288,7 @@ impl PoolSlot {
             match oldest {
                 Some(idle) => {
                     self.pool.stats.closed(CloseReason::Room);
-                    idle.connection.end(ROOM_TIMEOUT).await;
+                    idle.connection.end(P::TERMINATE, ROOM_TIMEOUT).await;
                     return true;
                 }
                 // A connection is being reset.
@@ -301,14 +300,14 @@ impl PoolSlot {
 
     /// Facts for keeping the connection when its session ends. `None` if the server's greeting is too large
     /// to keep.
-    pub fn check_out(self, origin: ConnectionOrigin, greeting: &LoginGreeting) -> Option<PoolCheckout> {
-        Some(PoolCheckout { slot: self, origin, parameters: ServerParameters::of(greeting)? })
+    pub fn check_out(self, origin: ConnectionOrigin, greeting: &P::Greeting) -> Option<PoolCheckout<P>> {
+        Some(PoolCheckout { slot: self, origin, parameters: P::parameters(greeting)? })
     }
 }
 
-impl PoolCheckout {
-    /// Resets the connection and keeps it, or closes it. The client is gone and does not wait.
-    pub async fn give_back(self, returned: ReturnedConnection) {
+impl<P: Protocol> PoolCheckout<P> {
+    /// Resets the connection and keeps it, or closes it. The client is gone and waits for nothing.
+    pub async fn give_back(self, returned: ReturnedConnection<P>) {
         let Self { slot: PoolSlot { pool, key, .. }, origin, mut parameters } = self;
         let ReturnedConnection { mut stream, told_parameter, cancel, statement_cancel } = returned;
         let resetting = async {
@@ -346,14 +345,14 @@ impl PoolCheckout {
 }
 
 /// Reservation for one connection, released on drop unless filled.
-struct SlotReservation<'a> {
-    pool: &'a Pool,
+struct SlotReservation<'a, P: Protocol> {
+    pool: &'a Pool<P>,
     key: &'a Arc<PoolKey>,
     filled: bool,
 }
 
-impl<'a> SlotReservation<'a> {
-    fn reserve(pool: &'a Pool, key: &'a Arc<PoolKey>) -> Result<Self, CloseReason> {
+impl<'a, P: Protocol> SlotReservation<'a, P> {
+    fn reserve(pool: &'a Pool<P>, key: &'a Arc<PoolKey>) -> Result<Self, CloseReason> {
         if pool.closed.is_cancelled() {
             return Err(CloseReason::Pool);
         }
@@ -364,7 +363,7 @@ impl<'a> SlotReservation<'a> {
         Ok(Self { pool, key, filled: false })
     }
 
-    fn fill(mut self, idle: PooledConnection) {
+    fn fill(mut self, idle: PooledConnection<P>) {
         let mut idle_set = self.pool.lock();
         // Checked under the lock, because a close empties the idle set under it afterwards.
         if self.pool.closed.is_cancelled() {
@@ -377,7 +376,7 @@ impl<'a> SlotReservation<'a> {
     }
 }
 
-impl Drop for SlotReservation<'_> {
+impl<P: Protocol> Drop for SlotReservation<'_, P> {
     fn drop(&mut self) {
         if !self.filled {
             self.pool.lock().release(self.key);
@@ -385,7 +384,7 @@ impl Drop for SlotReservation<'_> {
     }
 }
 
-impl fmt::Debug for Pool {
+impl<P: Protocol> fmt::Debug for Pool<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Pool with {} idle", self.idle())
     }

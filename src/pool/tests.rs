@@ -5,11 +5,12 @@ use std::time::UNIX_EPOCH;
 use tokio::runtime::Handle;
 
 use super::*;
+use crate::postgres::Postgres;
 use crate::supervisor::TaskRules;
 
 const NOON: SystemTime = UNIX_EPOCH;
 
-fn pool() -> Arc<Pool> {
+fn pool() -> Arc<Pool<Postgres>> {
     let settings = PoolSettings {
         max_idle: 9,
         max_idle_per_login: 9,

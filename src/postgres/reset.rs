@@ -49,9 +49,6 @@ pub enum ResetError {
     /// More than [`MAX_RESET_BYTES`] or [`MAX_PARAMETER_BYTES`].
     #[error("the server sends more than a reset holds")]
     TooMuch,
-    /// No answer within [`RESET_TIMEOUT`].
-    #[error("no answer within {} seconds", RESET_TIMEOUT.as_secs())]
-    TimedOut,
     /// The server reports another `application_name` than was set.
     #[error("application_name is not what was set")]
     Name,

@@ -20,26 +20,18 @@ use super::version::MinorVersion;
 use crate::identity::Grant;
 use crate::names::{DbName, DbUser};
 use crate::net::address::part_of;
-use crate::net::dial::{Dialed, ServerStream};
+use crate::net::dial::Dialed;
+use crate::postgres::Postgres;
 use crate::postgres::cancel::deliver::StatementCancel;
 use crate::postgres::cancel::key::CancelKey;
+use crate::protocol::ServerSession;
 use crate::secret::IamToken;
 
 /// Longest wait for one address to finish a login while another one is untried.
 const LOGIN_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A session of the granted user on the upstream, at its first ReadyForQuery.
-#[derive(Debug)]
-pub struct UpstreamSession {
-    /// The connection.
-    pub stream: ServerStream,
-    /// Messages for the client.
-    pub greeting: LoginGreeting,
-    /// Target of cancels, if the server sent a key.
-    pub cancel: Option<CancelTarget>,
-    /// Cancels the session's statement if the proxy ends the session.
-    pub statement_cancel: Option<StatementCancel>,
-}
+pub type UpstreamSession = ServerSession<Postgres>;
 
 /// User, database and settings of the grant, and the client's parameters.
 #[derive(Clone, Copy, Debug)]

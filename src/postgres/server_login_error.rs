@@ -7,17 +7,7 @@ use super::server_error::{LoginStep, ServerError};
 use crate::names::{DbUser, MAX_NAME_BYTES, printable};
 use crate::net::dial_error::DialError;
 use crate::net::tls;
-
-/// Kind of connection slots that ran out at a server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shortage {
-    /// `max_connections`, less reserved slots.
-    Server,
-    /// `CONNECTION LIMIT` of the role.
-    Role,
-    /// `CONNECTION LIMIT` of the database.
-    Database,
-}
+pub use crate::protocol::Shortage;
 
 /// Reason why the upstream refused the login.
 #[derive(Debug, thiserror::Error)]

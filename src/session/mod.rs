@@ -62,7 +62,7 @@ pub struct SessionContext {
     /// Dialers of all clusters, for cancels.
     pub(crate) dialers: DialerSet,
     /// Connection pool, if enabled.
-    pub(crate) pool: Option<Arc<Pool>>,
+    pub(crate) pool: Option<Arc<Pool<Postgres>>>,
     pub(crate) audit: AuditGate,
     pub(crate) settings: SessionSettings,
 }
@@ -83,9 +83,9 @@ pub struct SessionLimits {
 /// Result of a login.
 struct LoggedIn {
     upstream: UpstreamSession,
-    /// Return of the upstream connection to the pool, if enabled.
-    checkout: Option<PoolCheckout>,
-    /// Cancel key of the client.
+    /// What becomes of the upstream afterwards, where connections are kept.
+    checkout: Option<PoolCheckout<Postgres>>,
+    /// The client's key to cancel its queries.
     client_key: Option<ClientKey>,
     /// Permit of the session.
     permit: SessionPermit,

@@ -7,6 +7,7 @@ use super::outcome::LoginError;
 use super::{LoginDeadlines, SessionContext, within};
 use crate::net::dial::{DialDurations, Dialed, ServerRoute};
 use crate::pool::{ConnectionOrigin, PoolSlot};
+use crate::postgres::Postgres;
 use crate::postgres::server_login;
 use crate::postgres::server_login::{LoginParameters, UpstreamSession};
 use crate::refusal::Stage;
@@ -22,7 +23,7 @@ pub(super) async fn connect(
     steps: &SessionContext,
     jwt: Jwt,
     granted: &ClusterGrant,
-    (wanted, slot): (LoginParameters<'_>, Option<&PoolSlot>),
+    (wanted, slot): (LoginParameters<'_>, Option<&PoolSlot<Postgres>>),
     due: LoginDeadlines,
     trail: &mut AuditRecord,
 ) -> Result<(UpstreamSession, ConnectionOrigin), LoginError> {
@@ -68,7 +69,7 @@ pub(super) async fn connect(
 /// Connects again to a server that refused because of a shortage, after freeing a slot there. Returns the
 /// refusal `why` if that fails.
 async fn dial_again(
-    slot: Option<&PoolSlot>,
+    slot: Option<&PoolSlot<Postgres>>,
     way: &ServerRoute,
     due: LoginDeadlines,
     why: LoginError,

@@ -29,6 +29,7 @@ use self::turns::{CancelTurn, CancelTurns, UnderWay};
 use crate::names::random_bytes;
 use crate::net::cluster_id::ClusterId;
 use crate::postgres::version::MinorVersion;
+use crate::protocol::AlreadyUsed;
 
 /// Most concurrent cancels whose key cannot be verified here. Each connects to every server of the cluster at
 /// the request of an unauthenticated sender. Further ones wait.
@@ -110,10 +111,6 @@ impl ClientKey {
         self.issued.and_then(IssuedKey::retire).ok_or(AlreadyUsed)
     }
 }
-
-/// A cancel was carried out for the session and may arrive at its server at any time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AlreadyUsed;
 
 /// A cancel to carry out in its turn.
 pub struct CancelOrder {

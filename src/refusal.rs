@@ -271,7 +271,7 @@ mod tests {
             let words = refusal.words.unwrap();
             let Some(Hint::Text(hint)) = refusal.hint else { panic!("{:?}", refusal.hint) };
             let texts = [&words.message, &words.other[0].1, &refusal.detail, &hint, &refusal.note.unwrap()];
-            assert_eq!(texts.map(|text| text.len()), [kept; 5], "{characters}");
+            assert_eq!(texts.map(String::len), [kept; 5], "{characters}");
         }
         assert_eq!(cut(&format!("x{}", "é".repeat(1_000))).len(), 1_999, "a character is not halved");
         let ours = Refusal::authentication(Stage::Token, &"d".repeat(2_001)).hint("h".repeat(2_001));

@@ -210,7 +210,7 @@ impl StsEndpoint {
         let endpoint = self.endpoint.as_str();
         match for_sts.report(sts, now) {
             Some(BreakerTransition::Opened) => {
-                tracing::warn!(endpoint, "AWS STS is failing; calls are paused")
+                tracing::warn!(endpoint, "AWS STS is failing; calls are paused");
             }
             Some(BreakerTransition::Closed) => tracing::info!(endpoint, "AWS STS works again"),
             None => {}

@@ -203,7 +203,7 @@ impl<'r, 't> SectionReader<'r, 't> {
         default: V,
         words: &[(&str, V)],
     ) -> V {
-        self.record(name, || forms::choice(words, default));
+        self.record(name, || forms::choice(words, &default));
         let parse = |text: &str| {
             let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
             let known: Vec<_> = words.iter().map(|(word, _)| format!("{word:?}")).collect();

@@ -59,7 +59,7 @@ pub(crate) async fn read_answer<R: AsyncRead + Unpin>(
     }
 }
 
-/// True if the client closed, also without a TLS close_notify or by reset.
+/// True if the client closed, also without a TLS `close_notify` or by reset.
 fn is_gone(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
     matches!(error.kind(), UnexpectedEof | ConnectionReset | ConnectionAborted | BrokenPipe)

@@ -42,8 +42,8 @@ pub(in crate::config) fn duration(range: &RangeInclusive<Duration>, default: Dur
 }
 
 /// One of a few words.
-pub(in crate::config) fn choice<V: PartialEq>(words: &[(&str, V)], default: V) -> Value {
+pub(in crate::config) fn choice<V: PartialEq>(words: &[(&str, V)], default: &V) -> Value {
     let all: Vec<_> = words.iter().map(|(word, _)| word).collect();
-    let default = words.iter().find(|(_, value)| *value == default).map(|(word, _)| word);
+    let default = words.iter().find(|(_, value)| value == default).map(|(word, _)| word);
     json!({ "type": "string", "enum": all, "default": default })
 }

@@ -78,11 +78,11 @@ impl SchemaRecorder {
             }
             properties.insert((*name).to_owned(), form);
         }
-        let mut table = json!({ "type": "object", "properties": properties, "additionalProperties": false });
-        if !recorded.required.is_empty() {
-            table["required"] = json!(recorded.required);
+        if recorded.required.is_empty() {
+            return json!({ "type": "object", "properties": properties, "additionalProperties": false });
         }
-        table
+        let required = &recorded.required;
+        json!({ "type": "object", "properties": properties, "additionalProperties": false, "required": required })
     }
 }
 

@@ -30,7 +30,7 @@ async fn ctrl_c_in_psql_reaches_the_query() {
     let world = World::start().await;
     let agent = LocalAgent::start(&world, &world.token("alice")).await;
     let places = agent.places();
-    let psql = agent.psql(&places[0], &["-d", "app", "-c", "select pg_sleep(7102)"]).spawn().unwrap();
+    let psql = LocalAgent::psql(&places[0], &["-d", "app", "-c", "select pg_sleep(7102)"]).spawn().unwrap();
     until_asleep(&database().postgres, 7102).await;
     let pid = nix::unistd::Pid::from_raw(psql.id().unwrap().try_into().unwrap());
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();

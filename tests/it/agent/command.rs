@@ -4,7 +4,6 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Output, Stdio};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
@@ -45,7 +44,7 @@ impl Home {
 
     /// As after a sign-in.
     fn sign_in(&self, world: &World, token: &str) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        let now = world.cloud.clock.unix();
         let record = serde_json::json!({
             "version": 1, "issuer": world.cloud.issuer.url(), "client_id": "cli",
             "scopes": ["openid", "offline_access"], "audience": null, "token": "access",

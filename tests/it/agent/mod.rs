@@ -100,7 +100,7 @@ impl LocalAgent {
         ]
     }
 
-    fn psql(&self, (host, port, password): &(String, String, &str), args: &[&str]) -> Command {
+    fn psql((host, port, password): &(String, String, &str), args: &[&str]) -> Command {
         let mut command = Command::from(database().postgres.psql());
         command
             .args(["-h", host, "-p", port, "-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=verbose"])
@@ -115,7 +115,7 @@ impl LocalAgent {
 
     /// Runs psql; gives what it printed, or what it complained of.
     async fn says(&self, place: &(String, String, &str), args: &[&str]) -> Result<String, String> {
-        outcome(&self.psql(place, args).output().await.unwrap())
+        outcome(&Self::psql(place, args).output().await.unwrap())
     }
 
     /// A driver's connection over TCP.

@@ -58,14 +58,14 @@ async fn another_user_can_use_neither_the_socket_nor_the_port() {
     let agent = LocalAgent::start(&world, &world.token("alice")).await;
     let [socket, (host, port, _)] = agent.places();
     fs::set_permissions(agent.folder.path(), Permissions::from_mode(0o755)).unwrap();
-    let said = as_stranger(&agent.psql(&socket, &SELECT)).await.unwrap_err();
+    let said = as_stranger(&LocalAgent::psql(&socket, &SELECT)).await.unwrap_err();
     assert!(said.contains("Permission denied"), "{said}");
     // With every door opened by mistake the kernel's word about the peer still counts.
     fs::set_permissions(agent.socket(), Permissions::from_mode(0o755)).unwrap();
     fs::set_permissions(agent.socket().join(SOCKET_NAME), Permissions::from_mode(0o777)).unwrap();
-    let said = as_stranger(&agent.psql(&socket, &SELECT)).await.unwrap_err();
+    let said = as_stranger(&LocalAgent::psql(&socket, &SELECT)).await.unwrap_err();
     assert!(said.contains("FATAL:  peer authentication failed"), "{said}");
-    let said = as_stranger(&agent.psql(&(host, port, "a guess"), &SELECT)).await.unwrap_err();
+    let said = as_stranger(&LocalAgent::psql(&(host, port, "a guess"), &SELECT)).await.unwrap_err();
     assert!(said.contains("FATAL:  password authentication failed"), "{said}");
     assert_eq!(agent.asked(), 0);
     assert!(agent.says(&agent.places()[0], &SELECT).await.is_ok());

@@ -84,7 +84,7 @@ impl WorldBuilder {
     }
     /// Keys of `[reload]`; changed files are not taken by themselves without them.
     pub(crate) fn reload(mut self, keys: &str) -> Self {
-        self.reload = keys.to_owned();
+        keys.clone_into(&mut self.reload);
         self
     }
     pub(crate) fn session(mut self, keys: &str) -> Self {

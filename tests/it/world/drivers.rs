@@ -13,7 +13,7 @@ fn installed(paths: &[&str]) -> Option<PathBuf> {
     found
 }
 
-/// Python with the drivers, SQLAlchemy and Django.
+/// Python with the drivers, `SQLAlchemy` and Django.
 pub(crate) fn python() -> Option<Command> {
     installed(&[".tools/clients/venv/bin/python"]).map(Command::new)
 }

@@ -134,14 +134,15 @@ impl IssuerState {
 
     /// The grants of people's programs.
     pub(super) fn grant(&self, form: &Form) -> Granted {
+        let grant_type = form.get("grant_type").ok_or("invalid_request")?;
         let client = form.get("client_id").ok_or("invalid_client")?;
         if !self.options.public_clients.contains_key(client) || form.get("client_secret").is_some() {
             return Err("invalid_client");
         }
-        match form.get("grant_type") {
-            Some("authorization_code") => self.grant_code(client, form),
-            Some("refresh_token") => self.grant_refresh(client, form),
-            Some("urn:ietf:params:oauth:grant-type:device_code") => self.grant_device(client, form),
+        match grant_type {
+            "authorization_code" => self.grant_code(client, form),
+            "refresh_token" => self.grant_refresh(client, form),
+            "urn:ietf:params:oauth:grant-type:device_code" => self.grant_device(client, form),
             _ => Err("unsupported_grant_type"),
         }
     }

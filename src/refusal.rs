@@ -2,7 +2,7 @@
 //! condition; each protocol's front maps it to its own codes and messages.
 
 /// Longest DETAIL or HINT, far below libpq's limit for a whole ErrorResponse.
-const MAX_TEXT: usize = 2_000;
+pub(crate) const MAX_TEXT: usize = 2_000;
 
 /// Stage of the login that refused, named in DETAIL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

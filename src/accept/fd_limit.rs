@@ -10,6 +10,7 @@ const PER_SESSION: usize = 2;
 /// Descriptors for other purposes: pending refusals, and twice as many for cancels, scrapes, fetches,
 /// listeners, runtimes and files.
 const RESERVE: usize = 3 * MAX_REFUSALS;
+const _: () = assert!(MAX_REFUSALS * PER_SESSION <= RESERVE);
 
 /// The system's limit is too low.
 #[derive(Debug, thiserror::Error)]

@@ -15,6 +15,7 @@ use crate::secret::{IamToken, Secret};
 /// user guide, "IAM database authentication": 200 new connections per second). The remaining third of its
 /// lifetime is a margin for clock skew and slow logins.
 pub const REUSE_TOKEN_FOR: Duration = Duration::from_mins(10);
+const _: () = assert!(REUSE_TOKEN_FOR.as_secs() < iam_token::LIFETIME.as_secs());
 
 /// Time for which credentials that the server has refused and never accepted are still used.
 pub const KEEP_REFUSED: Duration = Duration::from_secs(5);
@@ -132,7 +133,7 @@ impl RoleCredentials {
         {
             return Ok(SignedToken { token: IamToken::new(token.expose().to_owned()), reused: true });
         }
-        let token = iam_token::sign(self, cluster, user, now)?;
+        let token = iam_token::sign(self.expose(), cluster, user, now)?;
         let copy = IamToken::new(token.expose().to_owned());
         *remembered = Some((now, token));
         Ok(SignedToken { token: copy, reused: false })

@@ -11,7 +11,6 @@ use aws_sigv4::sign::v4;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use zeroize::Zeroizing;
 
-use super::credentials::RoleCredentials;
 use crate::config::{ClusterSettings, EndpointKind};
 use crate::names::DbUser;
 use crate::secret::IamToken;
@@ -30,12 +29,11 @@ pub struct SignError(String);
 
 /// Signs a token that lets `user` log in at `endpoint` for the next 15 minutes.
 pub fn sign(
-    credentials: &RoleCredentials,
+    (key_id, secret, session_token): (&str, &str, Option<&str>),
     cluster: &ClusterSettings,
     user: &DbUser,
     now: SystemTime,
 ) -> Result<IamToken, SignError> {
-    let (key_id, secret, session_token) = credentials.expose();
     let identity = Credentials::new(key_id, secret, session_token.map(str::to_owned), None, "sts");
     presigned(identity, &TokenRequest::at(cluster, user), now).map(IamToken::new)
 }

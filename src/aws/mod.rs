@@ -14,5 +14,6 @@ pub mod sts_client;
 pub mod sts_endpoints;
 pub mod sts_error;
 mod sts_http;
-pub mod sts_status;
+pub mod sts_request;
+mod sts_status;
 mod sts_xml;

@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use aws_sdk_sts::Client;
 use aws_sdk_sts::operation::assume_role_with_web_identity::AssumeRoleWithWebIdentityOutput as Output;
@@ -16,41 +15,20 @@ use super::credentials::RoleCredentials;
 use super::retry::{RetryBudget, StsTimes, TransientFault};
 use super::sts_answer::validate;
 use super::sts_client;
+use super::sts_client::MAX_IN_FLIGHT;
 pub use super::sts_error::StsError;
 use super::sts_error::{AttemptError, CallError, classify};
+pub use super::sts_request::AssumeRoleRequest;
 use super::sts_status::{AttemptCounts, AttemptOutcome, StsStatus};
 use crate::clock::Clock;
 use crate::config::ClusterSettings;
-use crate::names::{Issuer, RoleArn, Subject, random_bytes};
+use crate::names::{Issuer, random_bytes};
 use crate::net::https::peer;
 use crate::net::outgoing::{Outgoing, OutgoingError};
 use crate::net::peer_clocks::PeerClocks;
-use crate::secret::Jwt;
-
-/// Concurrent calls to one endpoint; further calls wait.
-pub const MAX_IN_FLIGHT: usize = 64;
 
 /// Most calls waiting for their turn or their next attempt; further calls are rejected.
 pub const MAX_WAITING: usize = 4_096;
-
-/// Parameters of one call.
-#[derive(Debug)]
-pub struct AssumeRoleRequest {
-    /// The person's token, consumed by the call.
-    pub jwt: Jwt,
-    /// The verified issuer.
-    pub issuer: Issuer,
-    /// The verified subject.
-    pub subject: Subject,
-    /// The role to request.
-    pub role: RoleArn,
-    /// The RoleSessionName.
-    pub session_name: String,
-    /// The inline session policy.
-    pub policy: Option<String>,
-    /// Requested lifetime.
-    pub duration: Duration,
-}
 
 /// One STS endpoint.
 #[derive(Debug)]

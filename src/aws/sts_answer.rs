@@ -6,8 +6,8 @@ use aws_sdk_sts::operation::assume_role_with_web_identity::AssumeRoleWithWebIden
 use aws_sdk_sts::types::{AssumedRoleUser, Credentials};
 
 use super::credentials::RoleCredentials;
-use super::sts::AssumeRoleRequest;
 use super::sts_error::{AttemptError, StsError};
+use super::sts_request::AssumeRoleRequest;
 use crate::names::{Issuer, RoleArn};
 
 /// Lengths of an access key id (STS API reference, `Credentials`, `AccessKeyId`: 16 to 128 characters, `[\w]*`).

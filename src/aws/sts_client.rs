@@ -9,11 +9,13 @@ use aws_sdk_sts::config::timeout::TimeoutConfig;
 use aws_sdk_sts::config::{BehaviorVersion, Region};
 
 use super::retry::StsTimes;
-use super::sts::MAX_IN_FLIGHT;
 use super::sts_http::{MAX_ANSWER_BYTES, StsHttp};
 use crate::config::ClusterSettings;
 use crate::net::https::{HttpsClient, HttpsLimits};
 use crate::net::outgoing::{Outgoing, OutgoingError};
+
+/// Concurrent calls to one endpoint; further calls wait.
+pub const MAX_IN_FLIGHT: usize = 64;
 
 /// HTTPS client for the STS of `cluster`, shared by logins and `doctor`.
 pub fn https_client(

@@ -8,7 +8,6 @@ use super::sts_error::{AttemptError, StsError};
 
 /// Result of one attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "same meaning as in `StsError` and `TransientFault`")]
 pub enum AttemptOutcome {
     Granted,
     Refused,

@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 
 pub(super) use self::files::{is_open_to_others, problems as file_problems};
 pub use self::report::{json, summary};
-use crate::config::problem::{ConfigProblem, ConfigProblems};
+use crate::config::problem::ConfigProblem;
+use crate::config::problems::ConfigProblems;
 use crate::config::{Config, EgressSettings, NamedFile};
 
 /// Reason why a configuration cannot be used.

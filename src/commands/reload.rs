@@ -18,7 +18,7 @@ use super::file_watch::WatchedFiles;
 use crate::accept::acceptor::Generation;
 use crate::accept::fd_limit;
 use crate::app::GenerationBuilder;
-use crate::config::problem::ConfigProblems;
+use crate::config::problems::ConfigProblems;
 use crate::config::{Config, WatchScope};
 use crate::lifecycle;
 use crate::names::visible;
@@ -215,7 +215,7 @@ impl Reloader {
         let status = match result {
             Ok(()) => {
                 tracing::info!(files, "configuration reloaded; new connections use it");
-                super::serve::warn(&self.running());
+                log_warnings(&self.running());
                 self.status.clone()
             }
             Err(error) => {
@@ -286,5 +286,12 @@ struct ReadingThread(Arc<AtomicBool>);
 impl Drop for ReadingThread {
     fn drop(&mut self) {
         self.0.store(false, Ordering::Relaxed);
+    }
+}
+
+/// Logs the configuration's warnings.
+pub(super) fn log_warnings(config: &Config) {
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
     }
 }

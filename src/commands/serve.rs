@@ -17,7 +17,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::file_watch::WatchedFiles;
-use super::reload::{Load, Reloader};
+use super::reload::{Load, Reloader, log_warnings};
 use crate::accept::acceptor::{Acceptor, EvictionLog, Generation, OpenSockets};
 use crate::accept::listening_socket::ListeningSocket;
 use crate::accept::workers::WorkerThreads;
@@ -109,13 +109,6 @@ async fn listen(addr: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(addr).await.with_context(|| format!("admin.addr: cannot listen on {addr}"))
 }
 
-/// Logs the configuration's warnings.
-pub(super) fn warn(config: &Config) {
-    for warning in &config.warnings {
-        tracing::warn!("{warning}");
-    }
-}
-
 /// Serves clients until the service stops. Runs on the control runtime. Every part that must not end is a
 /// task of the supervisor.
 pub async fn serve(service: ServiceOptions) -> anyhow::Result<()> {
@@ -132,7 +125,7 @@ pub async fn serve(service: ServiceOptions) -> anyhow::Result<()> {
     } = service;
     // Before the files are read: what changes from here on is a change.
     let watched = WatchedFiles::of(&config);
-    warn(&config);
+    log_warnings(&config);
     let builder =
         GenerationBuilder::new(environment, Handle::current(), shutdown.clone(), log, &config.cancel)?;
     let shared = Arc::clone(&builder.shared);

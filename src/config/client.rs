@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use toml::de::DeTable;
 use url::{Host, Url};
 
-use super::problem::{ConfigProblem, ConfigProblems};
+use super::problem::ConfigProblem;
+use super::problems::ConfigProblems;
 use super::reader::{FileReader, SectionReader};
 use super::readers::{claim_path, name, texts_or, web_address};
 use crate::names::{DbName, DbUser, Endpoint};

@@ -102,10 +102,10 @@ fn kind(section: &SectionReader<'_, '_>, by_name: Option<EndpointKind>) -> Endpo
 fn authorities(section: &SectionReader<'_, '_>, kind: EndpointKind) -> Option<TrustAnchors> {
     let public = matches!(kind, EndpointKind::RdsProxy | EndpointKind::Dsql);
     let example = if public { "\"system\"" } else { "\"/etc/pgpassport/rds-global-bundle.pem\"" };
-    let path = section.required_path("ca_file", example)?;
-    if section.text("ca_file").is_none_or(|text| text.value != "system") {
-        return Some(TrustAnchors::File(path));
+    if section.value("ca_file").is_none_or(|value| value.get_ref().as_str() != Some("system")) {
+        return section.required_path("ca_file", example).map(TrustAnchors::File);
     }
+    section.record_required("ca_file");
     if !public {
         section.warn(
             "ca_file",

@@ -18,6 +18,7 @@ mod parse;
 mod partition;
 mod pool;
 pub mod problem;
+pub mod problems;
 mod reader;
 mod readers;
 mod reload;

@@ -1,6 +1,8 @@
 //! Typed access to TOML tables. Each key is read once with its type. A wrong type or value, or a key that was
 //! not read, becomes a problem with its position, and parsing continues.
 
+mod recording;
+
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fmt::Display;
@@ -13,7 +15,8 @@ use toml::de::{DeTable, DeValue};
 
 use super::named_file::NamedFile;
 use super::problem::ConfigProblem;
-use super::schema::{SchemaRecorder, forms};
+use super::schema::forms;
+use super::schema::recorder::SchemaRecorder;
 use crate::names::visible;
 
 /// Longest text of the file that a problem repeats, in bytes.
@@ -77,7 +80,7 @@ impl<'r, 't> SectionReader<'r, 't> {
         if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
     }
 
-    fn value(&self, name: &'static str) -> Option<&'r Spanned<DeValue<'t>>> {
+    pub(super) fn value(&self, name: &'static str) -> Option<&'r Spanned<DeValue<'t>>> {
         self.read.borrow_mut().insert(name);
         let table = self.table?;
         table.iter().find(|(key, _)| key.get_ref() == name).map(|(_, value)| value)

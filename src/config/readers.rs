@@ -102,3 +102,13 @@ pub(super) fn claim_path(section: &SectionReader<'_, '_>, key: &'static str) -> 
     }
     Some(names)
 }
+
+/// The names under `issuer`: one or several.
+pub(super) fn issuers_of(section: &SectionReader<'_, '_>) -> Option<Vec<String>> {
+    let items = section.texts("issuer")?;
+    if items.value.is_empty() {
+        let text = "write the name of an [[issuer]], or several in a list, or leave the key out";
+        section.reading.problem(&items.span, &items.key, text);
+    }
+    Some(items.value.into_iter().map(|item| item.value.to_owned()).collect())
+}

@@ -2,6 +2,7 @@
 
 use super::reader::SectionReader;
 use super::readers::claim_path;
+use super::readers::issuers_of;
 use super::user::shared_by;
 use super::{ClusterSettings, IssuerSettings};
 
@@ -63,16 +64,6 @@ fn rule(section: &SectionReader<'_, '_>) -> Option<ClaimRule> {
     let keys = section.boolean("keys", false);
     section.finish();
     Some(ClaimRule { claim: claim?, any, all, issuers, keys })
-}
-
-/// Reads the names under `issuer`: one or several.
-pub(super) fn issuers_of(section: &SectionReader<'_, '_>) -> Option<Vec<String>> {
-    let items = section.texts("issuer")?;
-    if items.value.is_empty() {
-        let text = "write the name of an [[issuer]], or several in a list, or leave the key out";
-        section.reading.problem(&items.span, &items.key, text);
-    }
-    Some(items.value.into_iter().map(|item| item.value.to_owned()).collect())
 }
 
 /// Reports issuer names in the rules under `key` that have no `[[issuer]]`.

@@ -4,7 +4,7 @@
 
 mod descriptions;
 pub(super) mod forms;
-mod recorder;
+pub(super) mod recorder;
 
 use std::cell::RefCell;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use toml::de::DeTable;
 
 use self::descriptions::Descriptions;
-pub(super) use self::recorder::SchemaRecorder;
+use self::recorder::SchemaRecorder;
 use super::Config;
 use super::problem::ConfigProblem;
 use super::reader::{FileReader, SectionReader};

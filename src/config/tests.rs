@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::*;
-use crate::config::problem::ConfigProblems;
+use crate::config::problems::ConfigProblems;
 
 pub(super) const REFERENCE: &str = include_str!("../../proxy.toml");
 

@@ -4,8 +4,8 @@
 use regex::{Regex, RegexBuilder};
 
 use super::reader::SectionReader;
+use super::readers::issuers_of;
 use super::readers::{claim_path, texts_or};
-use super::rules::issuers_of;
 use super::{ClusterSettings, IssuerSettings, PinMode};
 use crate::names::DbUser;
 

@@ -5,7 +5,6 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
-use super::claims::find;
 use crate::config::{ClaimRule, ClusterSettings};
 use crate::names::printable;
 
@@ -198,6 +197,12 @@ fn is_elsewhere(claims: &Map<String, Value>, name: &str) -> bool {
         _ => false,
     };
     claims.get(ELSEWHERE).is_some_and(|names| names.get(name).is_some()) || (name == GROUPS && has_groups())
+}
+
+/// The value at a dotted path.
+pub(super) fn find<'c>(claims: &'c Map<String, Value>, path: &[String]) -> Option<&'c Value> {
+    let (first, rest) = path.split_first()?;
+    rest.iter().try_fold(claims.get(first)?, |value, name| value.get(name))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::{Map, Value};
 
 use super::claim_rule;
-use super::claim_rule::RuleVerdict;
+use super::claim_rule::{RuleVerdict, find};
 use super::verify_error::ClaimFault;
 use crate::config::{AcceptedIssuer, IssuerSettings};
 use crate::names::{Issuer, Subject, printable};
@@ -95,11 +95,6 @@ impl VerifiedClaims {
     pub fn claim(&self, path: &[String]) -> Option<&Value> {
         find(&self.claims, path)
     }
-}
-
-pub(super) fn find<'c>(claims: &'c Map<String, Value>, path: &[String]) -> Option<&'c Value> {
-    let (first, rest) = path.split_first()?;
-    rest.iter().try_fold(claims.get(first)?, |value, name| value.get(name))
 }
 
 /// Constructs the proof. Only for claims whose signature holds; `verify.rs` is the only caller.

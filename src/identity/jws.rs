@@ -14,7 +14,7 @@ use super::verify_error::{AlgorithmFault, HeaderFault, TokenFault};
 use crate::config::SignatureAlgorithm;
 
 /// STS accepts a `WebIdentityToken` of 4 to 20,000 characters (API reference, `AssumeRoleWithWebIdentity`).
-pub(super) const MAX_TOKEN_BYTES: usize = 20_000;
+pub(crate) const MAX_TOKEN_BYTES: usize = 20_000;
 
 /// Longest decoded header or payload: the capacity of [`MAX_TOKEN_BYTES`] of base64url. Header, payload, key
 /// id and the number of members have no other limit.

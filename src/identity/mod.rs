@@ -14,6 +14,7 @@ pub mod jwks;
 pub mod jwks_fetch;
 mod jws;
 pub mod key_store;
+mod login_request;
 pub mod pasted;
 pub mod policy;
 pub mod refetch;
@@ -24,6 +25,7 @@ pub mod verify_error;
 
 pub use self::db_user::DeriveError;
 pub use self::jwks_fetch::{FetcherSetupError, KeyFetcher};
+pub(crate) use self::jws::MAX_TOKEN_BYTES;
 pub use self::key_store::{KeyStatus, KeyStore};
 pub use self::verify_error::{AlgorithmFault, ClaimFault, TokenFault, VerifyError};
 pub use claims::VerifiedClaims;

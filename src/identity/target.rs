@@ -3,7 +3,7 @@
 
 use super::claims::VerifiedClaims;
 use super::db_user::DeriveError;
-use super::policy::{ConfiguredCluster, LoginRequest, PolicyError};
+use super::login_request::{ConfiguredCluster, LoginRequest, PolicyError};
 use super::{claim_rule, db_user};
 use crate::config::ClusterSettings;
 use crate::names::{MAX_NAME_BYTES, printable};

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::cache::CacheError;
-use crate::config::problem::ConfigProblems;
+use crate::config::problems::ConfigProblems;
 use crate::names::printable;
 use crate::net::https::HttpsError;
 use crate::net::outgoing::OutgoingError;

@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::dial::DialError;
+use super::dial_error::DialError;
 use super::resolver::{ResolveError, Resolver};
 
 /// Most addresses of one name that are tried.

@@ -152,7 +152,8 @@ fn roots(ca_file: &Path) -> Result<RootCertStore, TlsSetupError> {
     Ok(roots)
 }
 
-fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsSetupError> {
+/// The first private key of a PEM file.
+pub(crate) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsSetupError> {
     PrivateKeyDer::from_pem_file(path).map_err(|error| match error {
         pem::Error::NoItemsFound => {
             pem_error(path, &format!("no private key in the file{}", found_instead(path)))

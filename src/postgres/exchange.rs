@@ -7,7 +7,18 @@
 //! Operations").
 
 use super::runs::{MessageRun, RunQueue, TooDeep};
-use super::tracker::{CopyMode, SessionState};
+use crate::protocol::SessionState;
+
+/// A COPY that is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CopyMode {
+    /// From client to server.
+    In,
+    /// From server to client.
+    Out,
+    /// Both ways (replication).
+    Both,
+}
 
 /// One hypothesis about an exchange.
 #[derive(Clone, Debug, PartialEq, Eq)]

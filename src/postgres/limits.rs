@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use crate::identity::MAX_TOKEN_BYTES;
+use crate::refusal::MAX_TEXT;
+
 /// Longest length field of a StartupMessage: `MAX_STARTUP_PACKET_LENGTH` (10,000) and the field itself
 /// (PostgreSQL, src/include/libpq/pqcomm.h).
 pub const MAX_STARTUP_LENGTH: usize = 10_004;
@@ -18,6 +21,7 @@ pub const MAX_PASSWORD_BODY: usize = 65_535;
 
 /// Longest body of a SASL response: `PG_MAX_SASL_MESSAGE_LENGTH` (PostgreSQL, src/backend/libpq/auth-sasl.c).
 pub const MAX_SASL_BODY: usize = 65_535;
+const _: () = assert!(MAX_SASL_BODY > MAX_TOKEN_BYTES && MAX_PASSWORD_BODY > MAX_TOKEN_BYTES);
 
 /// Longest Authentication message that the proxy writes, including the tag: libpq accepts no longer ones
 /// during login (fe-connect.c, "message contents do not agree with length" above 2,000).
@@ -32,10 +36,12 @@ pub const MAX_LOGIN_MESSAGES: usize = 1_000;
 
 /// Most bytes from the upstream before its ReadyForQuery.
 pub const MAX_LOGIN_BYTES: usize = 1 << 20;
+const _: () = assert!(MAX_LOGIN_MESSAGE <= MAX_LOGIN_BYTES);
 
 /// Longest ErrorResponse that the proxy writes: libpq ignores the text of longer ones during login
 /// (`MAX_ERRLEN`, fe-connect.c).
 pub const MAX_ERROR_RESPONSE: usize = 30_000;
+const _: () = assert!(5 * MAX_TEXT < MAX_ERROR_RESPONSE); // message, DETAIL, HINT, note, and the names around them
 
 /// Longest time for the TLS handshake, as part of the client's login time.
 pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);

@@ -15,6 +15,7 @@ pub const RESET_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest time that a login spends on checks of idle connections, each one round trip. A slower server
 /// counts as dead.
 pub const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
+const _: () = assert!(CHECK_TIMEOUT.as_millis() < RESET_TIMEOUT.as_millis());
 
 /// Most bytes from a server during a reset, including those for the client that has left, such as
 /// notifications.

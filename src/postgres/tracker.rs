@@ -6,23 +6,13 @@
 //! server reads next, each course that is possible is followed until the answers tell. A session is called idle only
 //! where all of them agree; messages that fit no course make it busy for good.
 
+pub use super::exchange::CopyMode;
 use super::exchange::{Exchange, Fork};
 use super::frames::Frames;
 pub use crate::protocol::{SessionState, SessionTracker};
 
 /// Most hypotheses followed for one exchange. More make the session busy for good.
 const MAX_HYPOTHESES: usize = 8;
-
-/// A COPY in progress.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CopyMode {
-    /// From client to server.
-    In,
-    /// From server to client.
-    Out,
-    /// Both ways (replication).
-    Both,
-}
 
 /// Tracks both directions of one session from its first ReadyForQuery.
 #[derive(Debug)]

@@ -8,12 +8,15 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep};
 
+use crate::net::buffers::BUFFER_BYTES;
+
 /// Bytes in one direction, with none in the other, from which a transfer counts as bulk.
 pub(super) const AFTER: u64 = 1024 * 1024;
 
 /// Bytes that must be available before a wake-up, or the end of the stream. A link of 1 Gbit/s delivers them
 /// within a millisecond.
-pub(super) const AT_LEAST: usize = 64 * 1024;
+pub(super) const AT_LEAST: usize = BUFFER_BYTES;
+const _: () = assert!(AFTER >= 2 * AT_LEAST as u64, "a bulk transfer is longer than one wake-up");
 
 /// Longest wait for [`AT_LEAST`], because nothing follows the last bytes of a transfer. Equals the timers'
 /// resolution, so up to two may pass.

@@ -15,6 +15,7 @@ const LIFETIME_GRACE: Duration = Duration::from_mins(1);
 /// Longest time for which a session with an expired token may continue its transaction, with `on_token_expiry
 /// = "close"`. Together with [`super::BOUNDARY_GRACE`] the session ends within 5 s.
 const EXPIRY_GRACE: Duration = Duration::from_secs(2);
+const _: () = assert!(EXPIRY_GRACE.as_millis() + super::BOUNDARY_GRACE.as_millis() <= 5_000);
 
 /// Shortest delay before a check is repeated because the wall clock was set back.
 const RECHECK: Duration = Duration::from_secs(1);

@@ -323,7 +323,12 @@ impl PermitCounters {
                 Some(permit.ok_or_else(|| reached(LimitScope::Group(group.clone()), *max))?)
             }
         };
-        Ok(SessionPermit { _person: of_person, _session: in_cluster, _group: of_group, _cluster: Arc::clone(cluster) })
+        Ok(SessionPermit {
+            _person: of_person,
+            _session: in_cluster,
+            _group: of_group,
+            _cluster: Arc::clone(cluster),
+        })
     }
 
     /// Counts a session from its welcome; bounded by its login permit.

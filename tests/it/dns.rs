@@ -163,7 +163,7 @@ async fn want_of_threads_refuses_logins_and_reloads_and_ends_nothing() {
     binary.allow_threads(USER, 1_000);
     drop(binary.login(&world).await.expect("a thread for the look-up"));
     binary.signal("HUP");
-    until("the reload is taken", async || binary.logged("the configuration is reloaded") == 1).await;
+    until("the reload is taken", async || binary.logged("configuration reloaded") == 1).await;
     assert_eq!(binary.logged("panic"), 0);
 }
 

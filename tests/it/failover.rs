@@ -127,7 +127,7 @@ async fn r7_a_new_authority_is_taken_at_a_hangup_without_a_restart() {
         assert_eq!(refusal.sqlstate(), "57P03");
         assert_eq!(refusal.message(), "cannot connect now: database not trusted");
         assert!(refusal.detail().starts_with("Stage upstream_tls: "), "{refusal:?}");
-        assert!(refusal.hint().contains("whoever runs the proxy"), "{refusal:?}");
+        assert!(refusal.hint().contains("for the operator of the proxy"), "{refusal:?}");
     };
     let mut session = login().await.unwrap();
     server.shows(&new.server(&[names::ENDPOINT_HOST]).unwrap());
@@ -135,7 +135,7 @@ async fn r7_a_new_authority_is_taken_at_a_hangup_without_a_restart() {
     new.write(&world.folder().join("upstream")).unwrap();
     refused().await; // nothing is read before it is asked for
     service.signal("HUP");
-    while !log.recv_timeout(PATIENCE).expect("a word about it").contains("the configuration is reloaded") {}
+    while !log.recv_timeout(PATIENCE).expect("a word about it").contains("configuration reloaded") {}
     drop(login().await.unwrap());
     // The old session has not noticed.
     session.send(b"still there").await;

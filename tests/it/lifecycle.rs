@@ -187,9 +187,7 @@ async fn sigterm_in_a_transaction_says_57p01_and_ends_with_exit_code_0() {
         client.send(&query("begin")).await;
         while client.message().await.unwrap().0 != b'Z' {}
         service.signal("HUP");
-        while !log.recv_timeout(PATIENCE).expect("a word about it").contains("the configuration is reloaded")
-        {
-        }
+        while !log.recv_timeout(PATIENCE).expect("a word about it").contains("configuration reloaded") {}
         client.send(&query("select 1")).await;
         while client.message().await.expect("and it goes on").0 != b'Z' {}
         service.signal(signal);

@@ -12,6 +12,7 @@ mod cancel;
 mod cancel_crowds;
 mod certificate_files;
 mod chart;
+mod circles;
 mod db_user;
 mod db_user_docs;
 mod device_flow;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::UNIX_EPOCH;
 
 use super::*;
+use crate::aws::credentials::RoleCredentials;
 use crate::names::Endpoint;
 
 /// A token's authority and its parameters, in any order.

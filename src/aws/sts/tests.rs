@@ -1,5 +1,9 @@
 //! The call, against an STS that checks what it is asked and fails in every way that AWS documents.
 
+use std::time::Duration;
+
+use crate::names::{RoleArn, Subject};
+use crate::secret::Jwt;
 use std::time::SystemTime;
 
 use aws_emulator::sts::StsFault;

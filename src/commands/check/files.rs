@@ -5,8 +5,6 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use rustls_pki_types::PrivateKeyDer;
-use rustls_pki_types::pem::PemObject;
 use zeroize::Zeroizing;
 
 use crate::config::NamedFile;
@@ -73,9 +71,7 @@ fn content(file: &NamedFile) -> Result<(), String> {
         "ca_file" | "sts_ca_file" | "client_tls_ca_file" => {
             tls::upstream_config(Some(path), false).map(|_| ()).map_err(|error| error.to_string())
         }
-        _ => PrivateKeyDer::from_pem_file(path)
-            .map(|_| ())
-            .map_err(|error| format!("{}: no private key: {error}", path.display())),
+        _ => tls::private_key(path).map(|_| ()).map_err(|error| error.to_string()),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::config::Config;
-use crate::config::problem::ConfigProblems;
+use crate::config::problems::ConfigProblems;
 
 #[test]
 fn names_tell_kind_and_region() {

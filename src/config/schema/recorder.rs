@@ -6,7 +6,6 @@ use serde_json::{Map, Value, json};
 
 use super::descriptions::Descriptions;
 use super::forms;
-use crate::config::reader::SectionReader;
 
 /// The keys that the reader has asked for, by table.
 #[derive(Debug, Default)]
@@ -83,29 +82,6 @@ impl SchemaRecorder {
         }
         let required = &recorded.required;
         json!({ "type": "object", "properties": properties, "additionalProperties": false, "required": required })
-    }
-}
-
-impl SectionReader<'_, '_> {
-    /// Records the form of a key's value.
-    pub(in crate::config) fn record(&self, name: &'static str, form: impl FnOnce() -> Value) {
-        if let Some(schema) = &self.reading.schema {
-            schema.borrow_mut().value(&self.path, name, form());
-        }
-    }
-
-    /// Records a table below this one.
-    pub(in crate::config) fn record_below(&self, name: &'static str, several: bool) {
-        if let Some(schema) = &self.reading.schema {
-            schema.borrow_mut().below(&self.path, name, several);
-        }
-    }
-
-    /// Records that a key must be there.
-    pub(in crate::config) fn record_required(&self, name: &'static str) {
-        if let Some(schema) = &self.reading.schema {
-            schema.borrow_mut().require(&self.path, name);
-        }
     }
 }
 

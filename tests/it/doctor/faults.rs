@@ -130,7 +130,7 @@ pub(super) async fn setup() -> Vec<String> {
     }
     let old = ServerCert::version_1().unwrap().write(&world.folder(), "old").unwrap();
     let run = DoctorRun::with(&token).changing(move |toml| listening_with(&toml, &old));
-    let words = "listen.tls_cert_file: … the certificate cannot be used: it is of X.509 version 1 or 2";
+    let words = "listen[0].tls_cert_file: … the certificate cannot be used: it is of X.509 version 1 or 2";
     rows.push(row("listener certificate of X.509 version 1", &run.examine(&world).await, "config", words));
     let run = DoctorRun::with(&token).changing(|toml| toml.replace("/upstream/ca.pem", "/nowhere.pem"));
     let findings = run.examine(&world).await;

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 
 use self::client_command::ClientCommand;
 use crate::accept::fd_limit::TooFewDescriptors;
@@ -16,7 +17,7 @@ use crate::commands::doctor::DoctorArgs;
 use crate::commands::health::{HealthArgs, HealthError};
 use crate::commands::policy::PolicyArgs;
 use crate::commands::reload::Load;
-use crate::commands::{check, serve};
+use crate::commands::{check, manual, serve};
 use crate::config::{LogFormat, LogLevel, LogSettings};
 use crate::telemetry::logging;
 
@@ -110,6 +111,18 @@ enum Command {
     },
     #[command(flatten)]
     Client(ClientCommand),
+    /// Print completions for a shell.
+    ///
+    /// For example: pgpassport completions bash > /usr/share/bash-completion/completions/pgpassport
+    Completions {
+        /// The shell that reads them.
+        shell: Shell,
+    },
+    /// Write the manual pages, one for each command, into a folder.
+    Man {
+        /// The folder, for example man1.
+        folder: PathBuf,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -189,6 +202,13 @@ impl Cli {
                 Err(problems) => refuse(&problems),
             },
             Command::Client(command) => command.run().unwrap_or_else(|error| finish(Err(error))),
+            Command::Completions { shell } => {
+                let script = manual::completions(Self::command(), shell);
+                finish(io::stdout().write_all(&script).map_err(Into::into))
+            }
+            Command::Man { folder } => {
+                finish(manual::write_pages(Self::command(), &folder).map_err(Into::into))
+            }
         }
     }
 }

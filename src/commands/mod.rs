@@ -11,6 +11,7 @@ mod file_watch;
 pub mod health;
 pub mod login;
 pub mod logout;
+pub mod manual;
 pub mod policy;
 pub mod profiles;
 pub mod psql;

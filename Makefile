@@ -47,4 +47,7 @@ bench: ## pgpassport beside PgBouncer, HAProxy and a direct connection (ARGS=--s
 release: ## The binary for production: target/release/pgpassport
 	cargo build --locked --release
 
-.PHONY: help demo test clients lint fuzz bench release
+package: release ## A .deb, an .rpm, a tarball, and an SBOM in target/package
+	@scripts/package
+
+.PHONY: help demo test clients lint fuzz bench release package

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use pgpassport::cli::Cli;
 use pgpassport::config::Config;
 
@@ -181,4 +181,23 @@ fn systemd_finds_nothing_wrong_with_the_units() {
     // 15 is an exposure of 1.5 of 10.
     let (good, said) = analyze(&["security", "--offline=true", "--threshold=15", "./pgpassport.service"]);
     assert!(good, "{said}");
+}
+
+#[test]
+fn every_command_has_a_manual_page_and_completions() {
+    let folder = tempfile::tempdir().unwrap();
+    let binary = || Command::new(env!("CARGO_BIN_EXE_pgpassport"));
+    assert!(binary().arg("man").arg(folder.path()).status().unwrap().success());
+    let commands = Cli::command();
+    let names: Vec<_> = commands.get_subcommands().map(clap::Command::get_name).collect();
+    assert!(names.contains(&"serve") && names.contains(&"login"), "{names:?}");
+    for name in names {
+        let page = folder.path().join(format!("pgpassport-{name}.1"));
+        let page = fs::read_to_string(&page).unwrap_or_else(|error| panic!("{}: {error}", page.display()));
+        assert!(page.contains(".SH NAME"), "{name}");
+        for shell in ["bash", "zsh", "fish"] {
+            let script = binary().args(["completions", shell]).output().unwrap();
+            assert!(String::from_utf8(script.stdout).unwrap().contains(name), "{shell}: {name}");
+        }
+    }
 }

@@ -25,9 +25,10 @@
 //! | [`net`] | sockets, TLS, name resolution, dialing, PROXY protocol; no protocol on top | config, the grant |
 //! | [`identity`] | token to grant: verification, key sets, access policy, database user; no wire | config, net |
 //! | [`aws`] | STS, role credentials, session policy, IAM token | the grant, config, net |
-//! | [`postgres`] | PostgreSQL on the wire: both logins, reset, transaction tracker, cancel keys | net, the grant |
-//! | [`pool`] | idle server connections, each for one person | postgres, the grant, config |
-//! | [`relay`] | both directions of a session, time limits, last error | postgres, net, config |
+//! | [`protocol`] | the seam: traits that a wire protocol implements for relay and pool | net, the grant |
+//! | [`postgres`] | PostgreSQL on the wire: both logins, reset, transaction tracker, cancel keys | protocol, net, the grant |
+//! | [`pool`] | idle server connections of any protocol, each for one person | protocol, the grant, config |
+//! | [`relay`] | both directions of a session of any protocol, time limits, last error | protocol, net, config |
 //! | [`session`] | the order of the steps; outcome, explanation, permits, login rate, registry | every step |
 //! | [`accept`], [`lifecycle`] | listening sockets, worker threads, signals | session |
 //! | [`telemetry`] | log lines, the audit record, metrics; written, never read | names, config, net |

@@ -258,7 +258,9 @@ async fn c7_twenty_at_once_are_let_in_beside_many_silent_addresses() {
 #[tokio::test(flavor = "multi_thread")]
 async fn c7_the_last_places_are_not_the_strangers() {
     let _alone = alone().await;
-    let (world, _server) = crowded_world("", "max_user_client_connections = 0").await;
+    // The strangers stay as long as the test takes.
+    let limits = "max_user_client_connections = 0\nclient_login_timeout = \"10m\"\nlogin_timeout = \"20m\"";
+    let (world, _server) = crowded_world("", limits).await;
     let mut clients = Vec::new();
     for _ in 0..4 {
         clients.extend(logins_from_here(&world, 200).await);

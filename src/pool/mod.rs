@@ -162,7 +162,7 @@ impl<P: Protocol> Pool<P> {
         (since.elapsed() >= self.settings.server_idle_timeout).then_some(CloseReason::Idle)
     }
 
-    /// Resets a session within [`RESET_TIMEOUT`]. Fails once the pool is closed.
+    /// Resets a session within the time limit of its protocol. Fails once the pool is closed.
     async fn reset(
         &self,
         stream: &mut ServerStream,

@@ -53,7 +53,7 @@ pub(super) fn write(tokens: &TokenSet, profile: &Profile) -> Zeroizing<Vec<u8>> 
     text
 }
 
-/// Reads what [`write`] wrote; the error never holds content. None for another profile's tokens.
+/// Reads what [`write()`] wrote; the error never holds content. None for another profile's tokens.
 pub(super) fn read(text: &[u8], profile: &Profile) -> Result<Option<TokenSet>, String> {
     let record: Record = serde_json::from_slice(text).map_err(|error| {
         format!("no record of this program (line {}, column {})", error.line(), error.column())

@@ -76,7 +76,7 @@ pub struct NoToken {
     pub reason: String,
     /// The remedy.
     pub remedy: String,
-    /// Whether signing in again would not help, because the issuer does not answer.
+    /// True if the issuer does not answer, so that a new sign-in would not help.
     pub is_transient: bool,
 }
 

@@ -64,7 +64,7 @@ pub enum ToolStream {
     Unix {
         /// The connection.
         stream: UnixStream,
-        /// Whether the peer runs as the agent's own user.
+        /// True if the peer runs as the agent's own user.
         is_own: bool,
     },
     /// By the loopback port.

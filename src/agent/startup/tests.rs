@@ -1,4 +1,4 @@
-//! What tools send first.
+//! The first packets of tools.
 
 use tokio::io::{AsyncReadExt, duplex};
 

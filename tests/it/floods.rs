@@ -256,7 +256,6 @@ async fn c7_twenty_at_once_are_let_in_beside_many_silent_addresses() {
 
 /// Places that sessions have left over are not the strangers' for good either.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "passes alone; beside other tests a login can meet the limit of connections, and the reason is not known yet"]
 async fn c7_the_last_places_are_not_the_strangers() {
     let _alone = alone().await;
     // The strangers stay as long as the test takes.

@@ -7,7 +7,7 @@
 //!   others have been silent. So one address that floods starves only itself.
 //! - Otherwise both count: how long a source has been silent, and how many of its connections are. So many addresses that
 //!   hold a few places each lose them to an address with hundreds of clients that log in at once.
-//! - If nobody is silent, a source that has more than half of all places loses one to others.
+//! - If nobody is silent, a source that has more than half of the connections in the set loses one to others.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -210,7 +210,7 @@ impl<T> PermitHolders<T> {
         let silent = self.waiting_for_client.first(now, max);
         let of_others = |victim: &(Source, u64)| victim.0 != newcomer;
         let (source, id) =
-            silent.or_else(|| self.waiting_for_proxy.first_of_majority(max).filter(of_others))?;
+            silent.or_else(|| self.waiting_for_proxy.first_of_majority(self.all.len()).filter(of_others))?;
         let member = self.remove(id)?;
         member.signal.0.notify_one();
         let left = self.waiting_for_client.count(source) + self.waiting_for_proxy.count(source);

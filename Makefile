@@ -17,6 +17,7 @@ demo: ## One login end to end on stand-ins for the issuer, STS and Aurora (ARGS=
 test: ## Everything the tests need, then all tests (ONLY=c7_ runs those with c7_ in their names)
 	@scripts/need-postgres
 	@scripts/need-packages haproxy
+	@scripts/need-mysql
 	@scripts/need-helm
 	cargo test --locked --workspace $(if $(ONLY),-- $(ONLY))
 

@@ -220,6 +220,22 @@ async fn c3_a_handshake_has_ten_seconds() {
     }
 }
 
+/// A peer that goes silent inside the handshake may be a client behind a broken network. One that is silent before it is
+/// a scanner.
+#[tokio::test(start_paused = true)]
+async fn handshake_timeouts_are_counted_apart_from_scanners() {
+    let (ours, mut theirs) = duplex(256);
+    theirs.write_all(&SSL).await.unwrap();
+    let (acceptor, _) = tls_pair();
+    let handshake = negotiate(ours, &acceptor, true, || {}).await.unwrap_err();
+    drop(theirs);
+    assert!(handshake.tells_an_operator_something());
+    for scanner in [NegotiationError::Silent, NegotiationError::TimedOut] {
+        assert!(!scanner.tells_an_operator_something());
+        assert_ne!(handshake.word(), scanner.word());
+    }
+}
+
 #[tokio::test]
 async fn a_cancel_is_recognised_with_short_and_long_keys() {
     for length in [4_usize, 32, 256] {

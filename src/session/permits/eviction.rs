@@ -3,10 +3,10 @@
 //! Silence is the time since the client last finished a step, not since its last byte: a client that sends one byte a
 //! second is silent. Connections whose next step is the proxy's are not.
 //!
-//! - A source that has more than half of all places in silence loses the longest silent one of its own, however long
-//!   others have been silent. So one address that floods starves only itself.
-//! - Otherwise both count: how long a source has been silent, and how many of its connections are. So many addresses that
-//!   hold a few places each lose them to an address with hundreds of clients that log in at once.
+//! - While a source has more than half of all places in silence, only sources with at least a quarter lose connections,
+//!   however long others have been silent. So one address that floods starves only itself.
+//! - Among the sources that may lose, both count: how long a source has been silent, and how many of its connections are.
+//!   So silent addresses lose their places to an address with hundreds of clients that log in at once.
 //! - If nobody is silent, a source that has more than half of the connections in the set loses one to others.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -222,10 +222,13 @@ impl<T> PermitHolders<T> {
 /// quickly they open new connections.
 const QUICK_STEP: Duration = Duration::from_millis(250);
 
+/// While a source has more than half of all places, sources with less than one in this many lose none.
+const LARGE_SHARE: usize = 4;
+
 /// Connections by source, for choosing the one to evict.
 ///
-/// Without a source that has more than half, it is that of the source with the greatest
-/// `count * (silence⁴ + QUICK_STEP⁴ / max)`. The fourth power makes a hundred connections that have been silent for a tenth
+/// The set evicts a connection of the source with the greatest `count * (silence⁴ + QUICK_STEP⁴ / max)`. While a source
+/// has more than half of all places, only sources with at least one in [`LARGE_SHARE`] are compared. The fourth power makes a hundred connections that have been silent for a tenth
 /// of a second weigh less than one that has been silent for half a second, and more than one that has been silent for a
 /// quarter.
 ///
@@ -273,21 +276,26 @@ impl SilenceRanking {
 
     /// The connection to evict at `now` from a set of `max`.
     fn first(&self, now: Moment, max: usize) -> Option<(Source, u64)> {
-        self.first_of_majority(max).or_else(|| {
-            let candidates = self.by_count.iter().filter_map(|(count, same)| {
-                let (since, source) = same.first()?;
-                Some((weight(*count, now.saturating_sub(*since), max), *source))
-            });
-            let (_, source) = candidates.max()?;
-            self.first_of(source)
-        })
+        let fewest = self.majority(max).map_or(0, |(most, _)| most.min((max / LARGE_SHARE).max(2)));
+        let candidates = self.by_count.range(fewest..).filter_map(|(count, same)| {
+            let (since, source) = same.first()?;
+            Some((weight(*count, now.saturating_sub(*since), max), *source))
+        });
+        let (_, source) = candidates.max()?;
+        self.first_of(source)
     }
 
     /// The longest silent connection of the source that has more than half of `max`.
     fn first_of_majority(&self, max: usize) -> Option<(Source, u64)> {
+        let (_, source) = self.majority(max)?;
+        self.first_of(source)
+    }
+
+    /// The source that has more than half of `max`, and its count.
+    fn majority(&self, max: usize) -> Option<(usize, Source)> {
         let (count, same) = self.by_count.last_key_value()?;
         let (_, source) = same.first().filter(|_| *count > max / 2)?;
-        self.first_of(*source)
+        Some((*count, *source))
     }
 
     fn first_of(&self, source: Source) -> Option<(Source, u64)> {

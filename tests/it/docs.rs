@@ -13,6 +13,8 @@ use pgpassport::config::Config;
 use pgpassport::config::client::ClientConfig;
 use regex::Regex;
 
+mod configuration;
+
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }

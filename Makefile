@@ -19,6 +19,7 @@ test: ## Everything the tests need, then all tests (ONLY=c7_ runs those with c7_
 	@scripts/need-packages haproxy
 	@scripts/need-mysql
 	@scripts/need-helm
+	@scripts/need-prometheus
 	cargo test --locked --workspace $(if $(ONLY),-- $(ONLY))
 
 clients: ## Real clients of many languages through the proxy; writes docs/clients.md (ONLY=psql for some)

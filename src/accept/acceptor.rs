@@ -273,6 +273,7 @@ mod tests {
     use crate::config::Config;
     use crate::telemetry::logging;
     use crate::telemetry::metrics::MetricsSnapshot;
+    use crate::telemetry::metrics_format::MetricsFormat;
 
     /// An acceptor with the smallest possible configuration. Its key stores run on `control`.
     fn acceptor(control: &tokio::runtime::Runtime) -> Acceptor {
@@ -313,7 +314,8 @@ mod tests {
         let control = Builder::new_current_thread().enable_all().build().unwrap(); // never turns: nobody asks for keys
         let acceptor = acceptor(&control);
         let errors = || {
-            let text = acceptor.shared.metrics.text(MetricsSnapshot::default()).unwrap();
+            let text =
+                acceptor.shared.metrics.text(MetricsSnapshot::default(), MetricsFormat::OpenMetrics).unwrap();
             let count = text.lines().find_map(|line| line.strip_prefix("pgpassport_accept_errors_total "));
             count.unwrap().parse::<u64>().unwrap()
         };

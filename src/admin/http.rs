@@ -10,10 +10,10 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
+use hyper::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, VARY};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpListener;
@@ -26,6 +26,8 @@ use crate::net::proxy_protocol::skip_header;
 use crate::session::permits::{EvictionSet, EvictionSignal, EvictionStep};
 use crate::session::shared::Shared;
 use crate::telemetry::metrics::MetricsSnapshot;
+use crate::telemetry::metrics_format::MetricsFormat;
+use crate::telemetry::process_metrics::ProcessSnapshot;
 
 /// Most concurrent connections. A further one evicts the longest silent connection of the address that holds
 /// most.
@@ -44,7 +46,6 @@ const MAX_HEAD_BYTES: usize = 8 * 1024;
 const PAUSE: Duration = Duration::from_millis(100);
 
 const TEXT: &str = "text/plain; charset=utf-8";
-const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Sources of health and metrics.
 #[derive(Debug)]
@@ -141,7 +142,7 @@ impl AdminServer {
     fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             let mut response = say(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET and HEAD\n");
-            response.headers_mut().insert(ALLOW, hyper::header::HeaderValue::from_static("GET, HEAD"));
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
             return response;
         }
         match request.uri().path() {
@@ -153,12 +154,21 @@ impl AdminServer {
                 Ok(()) => say(StatusCode::OK, TEXT, "ready\n"),
                 Err(why) => say(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{why}\n")),
             },
-            "/metrics" => match self.shared.metrics.text(self.snapshot()) {
-                Ok(text) => say(StatusCode::OK, OPEN_METRICS, text),
-                Err(_) => say(StatusCode::INTERNAL_SERVER_ERROR, TEXT, "the metrics cannot be encoded\n"),
-            },
+            "/metrics" => self.metrics(request.headers()),
             _ => say(StatusCode::NOT_FOUND, TEXT, "there are /livez, /readyz and /metrics\n"),
         }
+    }
+
+    /// The metrics in the format that the client prefers.
+    fn metrics(&self, request: &HeaderMap) -> Response<Full<Bytes>> {
+        let accept = request.get(ACCEPT).and_then(|accept| accept.to_str().ok());
+        let format = MetricsFormat::preferred(accept);
+        let Ok(text) = self.shared.metrics.text(self.snapshot(), format) else {
+            return say(StatusCode::INTERNAL_SERVER_ERROR, TEXT, "the metrics cannot be encoded\n");
+        };
+        let mut response = say(StatusCode::OK, format.content_type(), text);
+        response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
+        response
     }
 
     /// Checks that all tasks of the process are alive. The error has a line for each that is not.
@@ -199,6 +209,8 @@ impl AdminServer {
             tasks: self.shared.supervisor.status(),
             threads: threads::count(),
             log: self.shared.log.snapshot(),
+            clusters: current.context.cluster_names(),
+            process: ProcessSnapshot::read(),
         }
     }
 }
@@ -207,8 +219,8 @@ fn say(status: StatusCode, kind: &'static str, text: impl Into<Bytes>) -> Respon
     let mut response = Response::new(Full::new(text.into()));
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(kind));
-    headers.insert(CACHE_CONTROL, hyper::header::HeaderValue::from_static("no-store"));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 

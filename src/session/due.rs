@@ -5,10 +5,14 @@ use tokio::time::{Instant, timeout_at};
 use super::SessionLimits;
 use super::outcome::LoginError;
 use crate::refusal::Stage;
+use crate::telemetry::login_metrics::LoginStep;
+use crate::telemetry::metrics::Metrics;
 
 /// The deadlines of a login.
 #[derive(Clone, Copy)]
 pub(super) struct LoginDeadlines {
+    /// Moment of accept.
+    pub(super) accepted: Instant,
     /// Deadline of the client's token.
     pub(super) client: Instant,
     /// Deadline of ReadyForQuery.
@@ -19,8 +23,20 @@ impl LoginDeadlines {
     /// Deadlines of a login that begins now.
     pub(super) fn of(limits: &SessionLimits) -> Self {
         let accepted = Instant::now();
-        Self { client: accepted + limits.client_login_timeout, login: accepted + limits.login_timeout }
+        Self {
+            accepted,
+            client: accepted + limits.client_login_timeout,
+            login: accepted + limits.login_timeout,
+        }
     }
+}
+
+/// Runs one step of a login and records its duration, also if it fails.
+pub(super) async fn timed<V>(metrics: &Metrics, step: LoginStep, work: impl Future<Output = V>) -> V {
+    let begun = Instant::now();
+    let result = work.await;
+    metrics.login_step(step, begun.elapsed());
+    result
 }
 
 /// Runs one step within the login's deadline. `stage` is named in the error if it passes.

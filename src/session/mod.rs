@@ -23,7 +23,7 @@ use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
 
 use self::cluster::{Cluster, ClusterGrant};
-use self::due::{LoginDeadlines, within};
+use self::due::{LoginDeadlines, timed, within};
 use self::explain::{explain, name_clock};
 use self::outcome::{LoginError, SessionEnd};
 use self::permits::{ClosedSilently, ConnectionAdmission, EvictionStep, SessionPermit};
@@ -49,6 +49,7 @@ use crate::refusal::Stage;
 use crate::relay::{RelayOptions, ReusableServer, SessionSettings, TokenTimes, relay};
 use crate::telemetry::audit::{AuditIdentity, AuditRecord};
 use crate::telemetry::audit_file::AuditGate;
+use crate::telemetry::login_metrics::{LoginStep, SessionSeries};
 
 /// Shared components of all connections, built by `app.rs`.
 #[derive(Debug)]
@@ -91,6 +92,8 @@ struct LoggedIn {
     permit: SessionPermit,
     /// Registration, and the token that ends the session.
     registration: (SessionRegistration, CancellationToken),
+    /// Metrics of the session.
+    series: SessionSeries,
     /// Expiry of the client's token.
     token: TokenTimes,
     /// Time limits of the session.
@@ -122,7 +125,7 @@ pub async fn serve(
     };
     end.log(session, &noise);
     let outcome = end.outcome();
-    end.count(&outcome, &shared.metrics);
+    end.count(&outcome, deadlines.accepted.elapsed(), &shared.metrics);
     audit.finish(outcome);
 }
 
@@ -212,15 +215,17 @@ async fn log_in(
     deadlines: LoginDeadlines,
     audit: &mut AuditRecord,
 ) -> Result<Box<LoggedIn>, LoginError> {
+    let metrics = &context.shared.metrics;
+    metrics.login_step(LoginStep::Startup, deadlines.accepted.elapsed());
     record_request(audit, client);
     admission.login_permit()?;
     context.audit.admits()?;
     admission.step(EvictionStep::Client);
-    let jwt = timeout_at(deadlines.client, client.ask_token(&listener.token_method))
-        .await
-        .map_err(|_| LoginError::ClientTimedOut)??;
+    let asked = timeout_at(deadlines.client, client.ask_token(&listener.token_method));
+    let jwt = timed(metrics, LoginStep::Token, asked).await.map_err(|_| LoginError::ClientTimedOut)??;
     admission.step(EvictionStep::Proxy);
-    let claims = within(deadlines, Stage::Keys, context.verifier.verify(&jwt)).await?;
+    let verified = within(deadlines, Stage::Keys, context.verifier.verify(&jwt));
+    let claims = timed(metrics, LoginStep::Verification, verified).await?;
     admission.verified()?;
     audit.identity(AuditIdentity {
         issuer: claims.issuer().as_str(),
@@ -238,7 +243,7 @@ async fn log_in(
     let wanted = LoginParameters::of(grant, client.startup());
     let slot = context.pool.as_ref().map(|pool| pool.slot(grant, client.startup()));
     let pooled = match &slot {
-        Some(slot) => slot.take().await,
+        Some(slot) => timed(metrics, LoginStep::Pool, slot.take()).await,
         None => None,
     };
     audit.reused(slot.is_some().then_some(pooled.is_some()));
@@ -269,7 +274,8 @@ async fn log_in(
         since: context.shared.clock.now(),
     };
     let registration = (context.shared.registry.register(facts, ended.clone()), ended);
-    Ok(Box::new(LoggedIn { upstream, checkout, client_key, permit, registration, token, settings }))
+    let series = metrics.session_series(&grant.cluster().name, &listener.name);
+    Ok(Box::new(LoggedIn { upstream, checkout, client_key, permit, registration, series, token, settings }))
 }
 
 /// From the welcome to the end of the session.
@@ -283,7 +289,8 @@ async fn relay_session(
     audit.session_starts(); // before the first query, whatever becomes of the end
     let greeting = login.upstream.greeting;
     let key = login.client_key.as_ref().map(|client_key| &client_key.key);
-    let welcomed = timeout_at(deadlines.login, client.welcome(&greeting, key)).await;
+    let welcomed = timeout_at(deadlines.login, client.welcome(&greeting, key));
+    let welcomed = timed(&context.shared.metrics, LoginStep::Welcome, welcomed).await;
     let tracker = Tracker::new(greeting.status_byte());
     drop(greeting);
     let client = match welcomed.unwrap_or_else(|_| Err(WireError::Io(io::ErrorKind::TimedOut.into()))) {
@@ -296,6 +303,7 @@ async fn relay_session(
         }
     };
     let _welcomed = context.shared.permits.welcomed();
+    let _counted = login.series.starts(deadlines.accepted.elapsed());
     let (registered, ended) = login.registration;
     let options = RelayOptions {
         settings: login.settings,

@@ -3,6 +3,7 @@
 use tokio::time::{Instant, timeout_at};
 
 use super::cluster::ClusterGrant;
+use super::due::timed;
 use super::outcome::LoginError;
 use super::{LoginDeadlines, SessionContext, within};
 use crate::net::dial::{DialDurations, Dialed, ServerRoute};
@@ -13,6 +14,7 @@ use crate::postgres::server_login::{LoginParameters, UpstreamSession};
 use crate::refusal::Stage;
 use crate::secret::Jwt;
 use crate::telemetry::audit::AuditRecord;
+use crate::telemetry::login_metrics::LoginStep;
 
 /// Most login attempts at a server that refuses because of a shortage, each after closing an idle connection.
 const MAX_TRIES: usize = 10;
@@ -27,9 +29,12 @@ pub(super) async fn connect(
     due: LoginDeadlines,
     trail: &mut AuditRecord,
 ) -> Result<(UpstreamSession, ConnectionOrigin), LoginError> {
+    let metrics = &steps.shared.metrics;
+    let dialing = within(due, Stage::UpstreamConnect, granted.dial(due.login));
+    let federating = within(due, Stage::Sts, granted.federate(&steps.shared.federation, jwt));
     let (mut dialed, credentials) = tokio::try_join!(
-        within(due, Stage::UpstreamConnect, granted.dial(due.login)),
-        within(due, Stage::Sts, granted.federate(&steps.shared.federation, jwt)),
+        timed(metrics, LoginStep::Connect, dialing),
+        timed(metrics, LoginStep::Sts, federating),
     )?;
     trail.role_session(credentials.session_name(), credentials.access_key_id());
     let grant = granted.grant();
@@ -37,10 +42,12 @@ pub(super) async fn connect(
     let mut tries = 1;
     let upstream = loop {
         let signed = credentials.iam_token(grant.cluster(), grant.db_user(), steps.shared.clock.now())?;
-        within(due, Stage::Limits, granted.login_turn(signed.reused)).await?;
+        let turn = within(due, Stage::Limits, granted.login_turn(signed.reused));
+        timed(metrics, LoginStep::Queue, turn).await?;
         let begun = Instant::now();
         let logging_in = server_login::log_in(&mut dialed, wanted, signed.token, due.login);
-        let logged_in = within(due, Stage::UpstreamLogin, logging_in).await;
+        let logging_in = within(due, Stage::UpstreamLogin, logging_in);
+        let logged_in = timed(metrics, LoginStep::ServerLogin, logging_in).await;
         if let Err(LoginError::Upstream(why)) = &logged_in
             && why.is_about_credentials()
         {
@@ -48,7 +55,7 @@ pub(super) async fn connect(
         }
         dialed = match logged_in {
             Ok(said) => {
-                steps.shared.metrics.upstream_opened([name, tcp, tls, begun.elapsed()]);
+                metrics.upstream_opened([name, tcp, tls, begun.elapsed()]);
                 break UpstreamSession::opened(dialed, said);
             }
             Err(why) if tries < MAX_TRIES => dial_again(slot, &dialed.route(), due, why).await?,

@@ -2,6 +2,7 @@
 //! clients.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use super::login_rate::QueueFull;
 use super::permits::{AdmissionError, ConnectionAdmission, LimitScope};
@@ -206,9 +207,9 @@ impl SessionEnd {
         }
     }
 
-    /// Counts the end. `outcome` is the result of [`Self::outcome`].
-    pub fn count(&self, outcome: &SessionOutcome, metrics: &Metrics) {
-        let (to_server, to_client) = match self {
+    /// Counts the end. `outcome` is the result of [`Self::outcome`], `duration` that of the connection.
+    pub fn count(&self, outcome: &SessionOutcome, duration: Duration, metrics: &Metrics) {
+        let carried = match self {
             Self::Carried(carried) => (carried.to_server, carried.to_client),
             _ => (0, 0),
         };
@@ -217,7 +218,7 @@ impl SessionEnd {
             Self::Evicted => metrics.login_evicted(),
             _ => {}
         }
-        metrics.connection_ended(outcome, to_server, to_client);
+        metrics.connection_ended(outcome, duration, carried);
     }
 
     /// The end in the words of the audit record.

@@ -14,6 +14,11 @@ impl SessionContext {
         self.audit.admits().is_ok()
     }
 
+    /// Names of the clusters.
+    pub fn cluster_names(&self) -> Vec<String> {
+        self.policy.clusters().iter().map(|cluster| cluster.settings.name.clone()).collect()
+    }
+
     /// Name and key status of each issuer.
     pub fn key_sets(&self) -> impl Iterator<Item = (&str, KeyStatus)> {
         self.verifier.issuers().map(|(settings, keys)| (settings.name.as_str(), keys.status()))

@@ -5,7 +5,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{prometheus_text, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -17,7 +17,10 @@ use super::audit::SessionOutcome;
 use super::aws_metrics::{AwsMetrics, AwsSnapshot};
 use super::issuer_metrics::{IssuerMetrics, IssuerSnapshot};
 use super::log_metrics::{LogMetrics, LogSnapshot};
+use super::login_metrics::{LoginMetrics, LoginStep, SessionSeries};
+use super::metrics_format::MetricsFormat;
 use super::pool_metrics::{PoolMetrics, PoolSnapshot};
+use super::process_metrics::{ProcessMetrics, ProcessSnapshot};
 use super::resolver_metrics::ResolverMetrics;
 use super::task_metrics::TaskMetrics;
 use crate::net::resolver::ResolverStatus;
@@ -99,6 +102,9 @@ type Named = [(&'static str, String); 1];
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    /// Metrics without the prefix.
+    process: Registry,
+    logins: LoginMetrics,
     connections: Family<Closed, Counter>,
     refused: Family<Closed, Counter>,
     cancels: Family<Closed, Counter>,
@@ -129,6 +135,7 @@ struct ScrapedGauges {
     tasks: TaskMetrics,
     threads: Gauge,
     log: LogMetrics,
+    process: ProcessMetrics,
 }
 
 /// State of the process at a scrape.
@@ -158,6 +165,10 @@ pub struct MetricsSnapshot {
     pub threads: usize,
     /// The log.
     pub log: LogSnapshot,
+    /// Names of the clusters.
+    pub clusters: Vec<String>,
+    /// CPU, memory, file descriptors.
+    pub process: ProcessSnapshot,
 }
 
 impl Default for Metrics {
@@ -171,6 +182,8 @@ impl Metrics {
     pub fn new() -> Self {
         let mut metrics = Self {
             registry: Registry::with_prefix("pgpassport"),
+            process: Registry::default(),
+            logins: LoginMetrics::default(),
             connections: closed("outcome", &OUTCOMES),
             refused: closed("stage", &STAGES),
             cancels: closed("outcome", &CANCELS),
@@ -197,6 +210,7 @@ impl Metrics {
         let registry = &mut self.registry;
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "Version of pgpassport", build);
+        self.logins.register(registry);
         registry.register("connections", "Ended connections, by outcome", self.connections.clone());
         registry.register("logins_refused", "Refused logins, by the step that refused", self.refused.clone());
         registry.register("sessions_ended", "Ended sessions, by reason", self.ended.clone());
@@ -230,10 +244,19 @@ impl Metrics {
         now.tasks.register(registry);
         registry.register("threads", "Threads of the process", now.threads.clone());
         now.log.register(registry);
+        now.process.register(&mut self.process);
     }
 
-    /// Counts an ended connection and its bytes to the server and to the client.
-    pub fn connection_ended(&self, outcome: &SessionOutcome, to_server: u64, to_client: u64) {
+    /// Counts an ended connection, its duration if it is a refused login, and its bytes to the server and to the client.
+    pub fn connection_ended(
+        &self,
+        outcome: &SessionOutcome,
+        duration: Duration,
+        (to_server, to_client): (u64, u64),
+    ) {
+        if outcome.word == "refused" {
+            self.logins.refused(outcome.sqlstate.as_deref().unwrap_or_default(), duration);
+        }
         self.connections.get_or_create(&[("outcome", outcome.word)]).inc();
         match (outcome.word, outcome.stage, outcome.end) {
             ("refused", Some(stage), _) => self.refused.get_or_create(&[("stage", stage)]).inc(),
@@ -249,6 +272,16 @@ impl Metrics {
     /// Counts a connection that ended because of a panic.
     pub fn connection_aborted(&self) {
         self.connections.get_or_create(&[("outcome", "aborted")]).inc();
+    }
+
+    /// Records the duration of one step of a login.
+    pub fn login_step(&self, step: LoginStep, duration: Duration) {
+        self.logins.step(step, duration);
+    }
+
+    /// The series of the sessions of a cluster through a listener.
+    pub fn session_series(&self, cluster: &str, listener: &str) -> SessionSeries {
+        self.logins.series(cluster, listener)
     }
 
     /// Records the durations of [`UPSTREAM_STEPS`] of one login.
@@ -279,14 +312,24 @@ impl Metrics {
         self.reload_ok.set(i64::from(applied));
     }
 
-    /// All metrics in the text format of `OpenMetrics` 1.0.
-    pub fn text(&self, now: MetricsSnapshot) -> Result<String, std::fmt::Error> {
+    /// All metrics in `format`.
+    pub fn text(&self, now: MetricsSnapshot, format: MetricsFormat) -> Result<String, std::fmt::Error> {
         // Held until the text is complete, because concurrent scrapes must not clear each other's names.
         let gauges = self.now.lock().unwrap_or_else(PoisonError::into_inner);
+        let listeners: Vec<_> = now.certificates.iter().map(|(name, _)| name.clone()).collect();
+        self.logins.set_routes(&now.clusters, &listeners);
         gauges.set(now);
-        let mut text = String::new();
-        encode(&mut text, &self.registry)?;
-        Ok(text)
+        let mut encoded = String::new();
+        for registry in [&self.registry, &self.process] {
+            match format {
+                MetricsFormat::Prometheus => prometheus_text::encode(&mut encoded, registry)?,
+                MetricsFormat::OpenMetrics => text::encode_registry(&mut encoded, registry)?,
+            }
+        }
+        if format == MetricsFormat::OpenMetrics {
+            text::encode_eof(&mut encoded)?;
+        }
+        Ok(encoded)
     }
 }
 
@@ -304,6 +347,7 @@ impl ScrapedGauges {
         self.tasks.set(&now.tasks);
         self.threads.set(whole(now.threads));
         self.log.set(&now.log);
+        self.process.set(now.process);
         // A reload can remove names.
         self.certificate_expiry.clear();
         for (name, expires) in now.certificates {

@@ -37,6 +37,7 @@ mod load;
 mod log;
 mod login;
 mod memory;
+mod monitoring;
 mod oauthbearer;
 mod packaging;
 mod pool;

@@ -5,6 +5,7 @@ use crate::postgres::cancel::CancelIgnored;
 use crate::session::explain::explain;
 use crate::session::permits::LimitReached;
 use crate::telemetry::metrics::MetricsSnapshot;
+use crate::telemetry::metrics_format::MetricsFormat;
 
 fn io() -> std::io::Error {
     std::io::ErrorKind::ConnectionReset.into()
@@ -72,16 +73,16 @@ fn ends() -> Vec<SessionEnd> {
 fn every_end_is_counted_in_a_series_that_was_there_before() {
     let metrics = Metrics::new();
     let series = |metrics: &Metrics| -> Vec<String> {
-        let text = metrics.text(MetricsSnapshot::default()).unwrap();
+        let text = metrics.text(MetricsSnapshot::default(), MetricsFormat::OpenMetrics).unwrap();
         text.lines().map(|line| line.rsplit_once(' ').unwrap().0.to_owned()).collect()
     };
     let before = series(&metrics);
     let ends = ends();
     for end in &ends {
-        end.count(&end.outcome(), &metrics);
+        end.count(&end.outcome(), Duration::ZERO, &metrics);
     }
     assert_eq!(series(&metrics), before);
-    let text = metrics.text(MetricsSnapshot::default()).unwrap();
+    let text = metrics.text(MetricsSnapshot::default(), MetricsFormat::OpenMetrics).unwrap();
     let sum = |name: &str| -> usize {
         let of = text.lines().filter(|line| line.starts_with(name));
         of.map(|line| line.rsplit_once(' ').unwrap().1.parse::<usize>().unwrap()).sum()

@@ -69,12 +69,13 @@ enum Command {
         #[arg(long)]
         schema: bool,
     },
-    /// Test each step of a login with a real token and name the step that fails.
+    /// Test each step of a login and name the step that fails.
     ///
     /// Checks in the order of a login: configuration, certificates, issuer and keys, each claim of the token, the values
     /// that STS compares, the database user, the STS call, the IAM token, DNS, TCP, and TLS of the database, the login,
-    /// and the session. Prints cause and remedy of each fault, and never the token. The exit code is 0 if all steps
-    /// succeed, 1 if one fails, and 78 if the configuration cannot be read.
+    /// and the session. Without --token-file it tests the steps that need no token: the preflight of a new machine. Prints
+    /// cause and remedy of each fault, and never the token. The exit code is 0 if all steps succeed, 1 if one fails, and 78
+    /// if the configuration cannot be read.
     Doctor {
         #[command(flatten)]
         config: ConfigFile,

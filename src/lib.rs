@@ -47,7 +47,7 @@
 //! 1. No token is read outside TLS, except from loopback if the configuration allows it
 //!    (`c2_a_login_in_clear_is_refused_before_any_question`). A connection through a load balancer never
 //!    counts as loopback (`c10_…`).
-//! 2. Before the claims are verified, nothing is dialed and no AWS call is made. Before a grant exists,
+//! 2. Before the claims of a client are verified, nothing is dialed for it and no AWS call is made. Before a grant exists,
 //!    nothing is sent to the upstream (`c9_nobody_is_dialled_for_a_forged_token`).
 //! 3. A token without `exp`, `iat`, `iss`, `aud` or the user claim is refused (`j5_…`, `j6_…`).
 //! 4. Each step sees only the secrets that it consumes. No secret can be printed. Secrets are zeroized after

@@ -17,7 +17,7 @@ use super::named_file::NamedFile;
 use super::problem::ConfigProblem;
 use super::schema::forms;
 use super::schema::recorder::SchemaRecorder;
-use crate::names::visible;
+use crate::names::{printable, visible};
 
 /// Longest text of the file that a problem repeats, in bytes.
 const MAX_FOUND: usize = 60;
@@ -187,7 +187,7 @@ impl<'r, 't> SectionReader<'r, 't> {
         let wanted = "a duration such as \"30s\", \"5m\" or \"1h 30m\"";
         let Some(item) = self.typed(name, wanted, read) else { return default };
         let parsed = humantime::parse_duration(item.value)
-            .map_err(|_| format!("expected {wanted}, found {:?}", visible(item.value, MAX_FOUND)));
+            .map_err(|_| format!("expected {wanted}, found \"{}\"", printable(item.value, MAX_FOUND)));
         let checked = parsed.and_then(|time| {
             let outside =
                 || format!("expected a duration from {} to {}", show(range.start()), show(range.end()));
@@ -354,7 +354,7 @@ impl<'r, 't> SectionReader<'r, 't> {
 /// A value of the wrong type, as a problem repeats it.
 fn shown(value: &DeValue<'_>) -> String {
     match value {
-        DeValue::String(text) => format!("the string {:?}", visible(text, MAX_FOUND)),
+        DeValue::String(text) => format!("the string \"{}\"", printable(text, MAX_FOUND)),
         DeValue::Integer(number) => format!("the integer {}", visible(number.as_str(), MAX_FOUND)),
         DeValue::Float(number) => format!("the number {}", visible(number.as_str(), MAX_FOUND)),
         DeValue::Boolean(value) => value.to_string(),

@@ -19,12 +19,12 @@ use super::buffers::{ReadAhead, has_early_bytes};
 use super::certificate::CertificateFacts;
 use super::cluster_id::ClusterId;
 pub use super::dial_error::DialError;
+use super::dial_permission::DialPermission;
 use super::recent_addresses::RecentAddresses;
 use super::resolver::Resolver;
 use super::tls::TlsSetupError;
 use super::{socket, tls, tls_error};
 use crate::config::{ClusterRoute, ClusterSettings};
-use crate::identity::Grant;
 use crate::names::Endpoint;
 
 /// The SSLRequest packet (PostgreSQL manual, "Message Formats").
@@ -221,8 +221,12 @@ impl Dialer {
 
     /// Connects to the first address of the endpoint that answers, within `server_connect_timeout` and until
     /// `deadline`. Each call makes a new DNS query, because the name changes within seconds of a failover
-    /// (Aurora's DNS TTL is 5 s). The grant proves that the connection is permitted.
-    pub async fn dial(self: &Arc<Self>, _: &Grant, deadline: Instant) -> Result<Dialed, DialError> {
+    /// (Aurora's DNS TTL is 5 s).
+    pub async fn dial(
+        self: &Arc<Self>,
+        _: &impl DialPermission,
+        deadline: Instant,
+    ) -> Result<Dialed, DialError> {
         let begun = Instant::now();
         let deadline = deadline.min(begun + self.connect_timeout);
         let addresses = self.recent.failed_last(self.addresses(deadline).await?, Instant::now());
@@ -342,8 +346,8 @@ impl Dialer {
         self.recent.forget(addr);
     }
 
-    /// Addresses that [`Dialer::dial`] would try now. Requires a grant, as `dial` does.
-    pub async fn resolve(&self, _: &Grant) -> Result<Vec<SocketAddr>, DialError> {
+    /// Addresses that [`Dialer::dial`] would try now.
+    pub async fn resolve(&self, _: &impl DialPermission) -> Result<Vec<SocketAddr>, DialError> {
         self.addresses(Instant::now() + self.connect_timeout).await
     }
 

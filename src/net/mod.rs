@@ -9,6 +9,7 @@ pub mod cluster_id;
 mod connect;
 pub mod dial;
 pub mod dial_error;
+pub mod dial_permission;
 pub mod egress;
 pub mod guard;
 pub mod https;

@@ -16,7 +16,7 @@ const WARN_EVERY: Duration = Duration::from_mins(10);
 
 /// Difference that can matter to a token. The resolution of `Date` and the latency of a response are far
 /// below it.
-const NAME_FROM: Duration = Duration::from_secs(10);
+pub const NAME_FROM: Duration = Duration::from_secs(10);
 
 /// Most peers remembered. They are hosts of the configuration, and hosts that issuers name.
 const MAX_PEERS: usize = 1_024;
@@ -81,6 +81,14 @@ impl PeerClocks {
     pub fn seconds_ahead_of(&self, peer: &str) -> Option<i64> {
         let known = self.peers().get(peer).copied();
         known.map(|known| self.ahead_of(&known))
+    }
+
+    /// Seconds by which this machine's clock is ahead of each peer's, in the order of the peers' names.
+    pub fn all_seconds_ahead(&self) -> Vec<(String, i64)> {
+        let mut all: Vec<_> =
+            self.peers().iter().map(|(peer, clock)| (peer.clone(), self.ahead_of(clock))).collect();
+        all.sort();
+        all
     }
 
     /// The difference that can matter to a token: the smallest one if all peers differ, else the largest.

@@ -226,6 +226,9 @@ fn one_place_for_each_power() {
         sources().into_iter().filter(|(_, code)| code.contains(needle)).map(|(file, _)| file).collect()
     };
     assert_eq!(places("SystemTime::now"), ["clock.rs"]);
+    // No bytes of a stranger cause a connection to a database.
+    assert_eq!(places("OperatorCheck::from_command_line"), ["commands/doctor/preflight.rs"]);
+    assert_eq!(places("DialPermission for "), ["net/dial_permission.rs"]);
     assert_eq!(places("process::exit"), Vec::<String>::new(), "main returns an exit code instead");
     assert_eq!(places("ErrorResponse::new"), ["postgres/error_response.rs"]);
     for (file, code) in sources() {

@@ -1,10 +1,13 @@
 //! `pgpassport doctor`: checks every step of a login with a real token, in the order and with the code of a
-//! login. Reports the step that fails, the cause, and the remedy.
+//! login. Without a token it checks the steps that need none. Reports the step that fails, the cause, and the
+//! remedy.
 
 mod access;
 mod args;
 mod certificates;
+mod clocks;
 mod issuers;
+mod preflight;
 mod render;
 mod report;
 mod session;
@@ -19,6 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::args::DoctorArgs;
+use self::preflight::PreflightLimits;
 pub use self::render::{OutputStyle, json, text};
 use self::report::LinkProblem;
 pub use self::report::{ChainLink, DoctorReport, Finding, LinkState};
@@ -42,14 +46,21 @@ pub enum TokenSource {
     OpenFile(PathBuf),
 }
 
-/// Input of `doctor`.
+/// A real token and its source.
 #[derive(Debug)]
-pub struct DoctorRequest {
-    /// A real token.
+pub struct TokenInput {
+    /// The token.
     pub jwt: Jwt,
     /// Source of the token.
     pub source: TokenSource,
-    /// The cluster to check; required if several match.
+}
+
+/// Input of `doctor`.
+#[derive(Debug)]
+pub struct DoctorRequest {
+    /// A real token. Without one, only the links that need none are checked.
+    pub token: Option<TokenInput>,
+    /// The cluster to check. Required with a token if several match; without one, every cluster is checked.
     pub cluster: Option<String>,
     /// The database to log in to; default is the cluster's first.
     pub database: Option<String>,
@@ -62,11 +73,15 @@ pub struct DoctorRequest {
 }
 
 impl DoctorRequest {
-    /// A request with the default time limits.
+    /// A request with a token and the default time limits.
     pub fn new(jwt: Jwt) -> Self {
+        Self { token: Some(TokenInput { jwt, source: TokenSource::StandardInput }), ..Self::preflight() }
+    }
+
+    /// A request without a token, with the default time limits.
+    pub fn preflight() -> Self {
         Self {
-            jwt,
-            source: TokenSource::StandardInput,
+            token: None,
             cluster: None,
             database: None,
             sts_times: StsTimes::of(Duration::from_secs(10)),
@@ -77,8 +92,12 @@ impl DoctorRequest {
 }
 
 /// Checks everything, in the order of a login. Consumes the token.
-pub async fn examine(config: Config, question: DoctorRequest, clock: &Clock, report: &mut DoctorReport<'_>) {
-    let DoctorRequest { jwt, source, cluster, database, sts_times, sts_slow, patience } = question;
+pub async fn examine(
+    config: Config,
+    mut question: DoctorRequest,
+    clock: &Clock,
+    report: &mut DoctorReport<'_>,
+) {
     let resolver = Resolver::system();
     // An unreadable file is a problem of the configuration, which is reported first.
     let outgoing = Outgoing::new(resolver.clone(), egress(&config.egress).unwrap_or_default())
@@ -86,31 +105,56 @@ pub async fn examine(config: Config, question: DoctorRequest, clock: &Clock, rep
     setup::config(&config, report);
     setup::listeners(&config.listeners, clock.now(), report);
     let usable = issuers::examine(&config.issuers, &outgoing, clock.now(), report).await;
+    if let Some(token) = question.token.take() {
+        let network = (clock, &outgoing, resolver);
+        return examine_login(config, question, (token, &usable), network, report).await;
+    }
+    let limits = PreflightLimits { sts: question.sts_times, connect: config.limits.server_connect_timeout };
+    let network = (clock.now(), &outgoing, &resolver);
+    preflight::examine(&config.clusters, question.cluster.as_deref(), limits, network, report).await;
+    clocks::examine(outgoing.clocks(), report);
+}
+
+/// Checks the token and a login with it. Keys are fetched from the issuers that are `usable`.
+async fn examine_login(
+    config: Config,
+    question: DoctorRequest,
+    (TokenInput { jwt, source }, usable): (TokenInput, &[String]),
+    (clock, outgoing, resolver): (&Clock, &Outgoing, Resolver),
+    report: &mut DoctorReport<'_>,
+) {
+    let DoctorRequest { cluster, database, sts_times, sts_slow, patience, .. } = question;
     token::source(&source, report);
-    let claims = token::examine(&jwt, &config.issuers, &usable, (clock, &outgoing), report).await;
+    let claims = token::examine(&jwt, &config.issuers, usable, (clock, outgoing), report).await;
     let wanted = access::AccessRequest { cluster: cluster.as_deref(), database: database.as_deref() };
     let listener = config.listeners.first().map_or("", |listen| listen.name.as_str()).to_owned();
     let clusters: Vec<_> = config.clusters.into_iter().map(Arc::new).collect();
     let Some(claims) = claims else {
         report.skip_all(&access::LINKS, "not tried: the token is not valid");
         report.skip_all(&sts::LINKS, "not tried: STS is called only with a valid token");
-        report.skip_all(&upstream::LINKS, "not tried: the database is contacted only with a valid token");
-        report.skip_all(&session::LINKS, "not tried: there is no session");
-        return;
+        let why = "not tried: the database is contacted only with a valid token";
+        return end_without_login(why, outgoing, report);
     };
     let Some((grant, tags)) = access::examine(claims, &clusters, wanted, &listener, report) else {
         report.skip_all(&sts::LINKS, "not tried: the login is not allowed");
-        report.skip_all(&upstream::LINKS, "not tried: the login is not allowed");
-        report.skip_all(&session::LINKS, "not tried: there is no session");
-        return;
+        return end_without_login("not tried: the login is not allowed", outgoing, report);
     };
-    let token = sts::examine(jwt, &grant, tags, (sts_times, sts_slow), (clock, &outgoing), report).await;
-    let dialed =
-        upstream::dial(&grant, config.limits.server_connect_timeout, resolver, clock.now(), report).await;
+    let token = sts::examine(jwt, &grant, tags, (sts_times, sts_slow), (clock, outgoing), report).await;
+    let wait = config.limits.server_connect_timeout;
+    let dialed = upstream::dial(grant.cluster(), &grant, wait, (resolver, clock.now()), report).await;
+    clocks::examine(outgoing.clocks(), report);
     match upstream::log_in(&grant, dialed, token, (patience, outgoing.clocks()), report).await {
         Some(upstream) => session::examine(upstream, &grant, clock, patience, report).await,
         None => report.skip_all(&session::LINKS, "not tried: there is no session"),
     }
+}
+
+/// Skips the links from the database's address on, except the clocks.
+fn end_without_login(why: &str, outgoing: &Outgoing, report: &mut DoctorReport<'_>) {
+    report.skip_all(&upstream::LINKS, why);
+    clocks::examine(outgoing.clocks(), report);
+    report.skip(ChainLink::Login, why);
+    report.skip_all(&session::LINKS, "not tried: there is no session");
 }
 
 /// Duration in seconds for display.

@@ -36,6 +36,7 @@ pub enum ChainLink {
     Dns,
     Tcp,
     Tls,
+    PeerClocks,
     Login,
     CurrentUser,
     RdsIam,
@@ -47,7 +48,7 @@ pub enum ChainLink {
 
 impl ChainLink {
     /// All links, in the order of the chain.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::Config,
         Self::ListenerCertificate,
         Self::IssuerTls,
@@ -70,6 +71,7 @@ impl ChainLink {
         Self::Dns,
         Self::Tcp,
         Self::Tls,
+        Self::PeerClocks,
         Self::Login,
         Self::CurrentUser,
         Self::RdsIam,
@@ -77,6 +79,22 @@ impl ChainLink {
         Self::ServerVersion,
         Self::Clock,
         Self::Writer,
+    ];
+
+    /// The links that need no token, in the order of a preflight. With several clusters, those from `cluster` to `tls`
+    /// appear once for each.
+    pub const PREFLIGHT: [Self; 11] = [
+        Self::Config,
+        Self::ListenerCertificate,
+        Self::IssuerTls,
+        Self::IssuerDiscovery,
+        Self::IssuerKeys,
+        Self::Cluster,
+        Self::StsEndpoint,
+        Self::Dns,
+        Self::Tcp,
+        Self::Tls,
+        Self::PeerClocks,
     ];
 
     /// Id and description.
@@ -102,12 +120,17 @@ impl ChainLink {
             Self::Cluster => ("cluster", "the cluster that the connection selects, and its access rules"),
             Self::DatabaseUser => ("database-user", "the database user derived from the token"),
             Self::SessionTag => ("session-tag", "the token's tags against cluster.pin"),
-            Self::StsEndpoint => ("sts-endpoint", "the STS endpoint by DNS and TCP"),
+            Self::StsEndpoint => {
+                ("sts-endpoint", "the STS endpoint by DNS and TCP; without a token by TLS and HTTP, too")
+            }
             Self::Sts => ("sts", "AssumeRoleWithWebIdentity with this token"),
             Self::IamToken => ("iam-token", "the IAM token and the host it is signed for"),
             Self::Dns => ("dns", "the endpoint's addresses"),
             Self::Tcp => ("tcp", "a connection to one of them"),
             Self::Tls => ("tls", "the server's certificate and its names"),
+            Self::PeerClocks => {
+                ("peer-clocks", "this machine's clock against that of each issuer and of STS")
+            }
             Self::Login => ("login", "the login as the database user"),
             Self::CurrentUser => ("current-user", "the user of the session"),
             Self::RdsIam => ("rds-iam", "membership in rds_iam"),
@@ -198,13 +221,15 @@ pub(super) fn hint_of(refusal: &Refusal) -> String {
 /// All findings so far, in the order of the chain.
 pub struct DoctorReport<'t> {
     findings: Vec<Finding>,
+    /// Prefix of each finding.
+    subject: String,
     tell: &'t mut (dyn FnMut(&Finding) + Send),
 }
 
 impl<'t> DoctorReport<'t> {
     /// `tell` is called with each finding immediately, because some links take seconds.
     pub fn new(tell: &'t mut (dyn FnMut(&Finding) + Send)) -> Self {
-        Self { findings: Vec::new(), tell }
+        Self { findings: Vec::new(), subject: String::new(), tell }
     }
 
     /// The findings.
@@ -215,6 +240,11 @@ impl<'t> DoctorReport<'t> {
     /// True if every check ran and none failed.
     pub fn all_well(&self) -> bool {
         self.findings.iter().all(|finding| matches!(finding.state, LinkState::Ok | LinkState::Warning))
+    }
+
+    /// Sets the prefix of the findings that follow.
+    pub(super) fn set_subject(&mut self, subject: String) {
+        self.subject = subject;
     }
 
     pub(super) fn ok(&mut self, link: ChainLink, found: impl Into<String>) {
@@ -250,6 +280,7 @@ impl<'t> DoctorReport<'t> {
     fn add(&mut self, link: ChainLink, state: LinkState, problem: LinkProblem) {
         let remedy = Some(problem.remedy).filter(|remedy| !remedy.is_empty());
         let LinkProblem { found, cause, .. } = LinkProblem { remedy: String::new(), ..problem };
+        let found = format!("{}{found}", self.subject);
         let finding = Finding { link, state, checked: link.checks(), found, cause, remedy };
         (self.tell)(&finding);
         self.findings.push(finding);

@@ -6,6 +6,10 @@ use crate::aws::sts::StsError;
 use crate::identity::Grant;
 use crate::names::printable;
 
+/// Remedy for a certificate of STS that is not trusted.
+pub(super) const TRUST_AUTHORITIES: &str =
+    "Set cluster.sts_ca_file to the authorities that sign it, or exempt calls to STS from TLS inspection.";
+
 pub(super) fn explain(error: &StsError, grant: &Grant, aws_claims: &AwsClaims) -> LinkProblem {
     let found = error.to_string();
     let (cause, remedy) = match error {
@@ -150,7 +154,7 @@ fn unavailable(why: &str, grant: &Grant) -> (String, String) {
             "The certificate that is shown for STS is not trusted: an authority that this machine does not know, or \
              something between here and STS that opens TLS."
                 .to_owned(),
-            "Set cluster.sts_ca_file to the authorities that sign it, or exempt calls to STS from TLS inspection.".to_owned(),
+            TRUST_AUTHORITIES.to_owned(),
         );
     }
     if why.contains("not an answer from STS") {

@@ -8,9 +8,11 @@ use tokio::time::Instant;
 use super::LinkProblem;
 use super::certificates::CertificateChain;
 use super::report::{ChainLink, DoctorReport, hint_of};
+use crate::config::ClusterSettings;
 use crate::identity::Grant;
 use crate::names::{printable, sql_identifier, visible};
 use crate::net::dial::{DialError, Dialed, Dialer};
+use crate::net::dial_permission::DialPermission;
 use crate::net::peer_clocks::PeerClocks;
 use crate::net::resolver::Resolver;
 use crate::postgres::server_login;
@@ -36,17 +38,16 @@ const IAM_REFUSED: &str = "One of these, in the order of likelihood: the role's 
 const RENEW: &str =
     "Renew the server's certificate (aws rds modify-db-instance --ca-certificate-identifier).";
 
-pub(super) const LINKS: [ChainLink; 4] = [ChainLink::Dns, ChainLink::Tcp, ChainLink::Tls, ChainLink::Login];
+pub(super) const LINKS: [ChainLink; 3] = [ChainLink::Dns, ChainLink::Tcp, ChainLink::Tls];
 
 /// Opens a verified connection to the database, if possible.
 pub(super) async fn dial(
-    grant: &Grant,
+    cluster: &ClusterSettings,
+    permission: &impl DialPermission,
     wait: Duration,
-    resolver: Resolver,
-    now: SystemTime,
+    (resolver, now): (Resolver, SystemTime),
     report: &mut DoctorReport<'_>,
 ) -> Option<Dialed> {
-    let cluster = grant.cluster();
     let dialer = match Dialer::new(cluster, wait, resolver) {
         Ok(dialer) => Arc::new(dialer),
         Err(error) => {
@@ -56,7 +57,7 @@ pub(super) async fn dial(
             return None;
         }
     };
-    match dialer.resolve(grant).await {
+    match dialer.resolve(permission).await {
         Ok(addresses) => {
             let shown: Vec<_> = addresses.iter().map(ToString::to_string).collect();
             let how = if cluster.hostaddr.is_empty() { "" } else { " (cluster.hostaddr, DNS is not asked)" };
@@ -70,7 +71,7 @@ pub(super) async fn dial(
         }
     }
     let begun = Instant::now();
-    match dialer.dial(grant, begun + wait).await {
+    match dialer.dial(permission, begun + wait).await {
         Ok(dialed) => {
             let facts = dialed.facts();
             report.ok(

@@ -27,6 +27,11 @@ pub(super) fn times() -> StsTimes {
 /// other link is blamed for it.
 pub(super) fn row(fault: &str, findings: &[Finding], link: &str, words: &str) -> String {
     assert_complete(findings);
+    blamed_row(fault, findings, link, words)
+}
+
+/// [`row`] for a part of a run.
+pub(super) fn blamed_row(fault: &str, findings: &[Finding], link: &str, words: &str) -> String {
     let troubled: Vec<_> =
         findings.iter().filter(|one| matches!(one.state, LinkState::Failed | LinkState::Warning)).collect();
     let failed = troubled.iter().filter(|one| one.state == LinkState::Failed).count();

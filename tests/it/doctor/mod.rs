@@ -3,6 +3,7 @@
 
 mod faults;
 mod issuer;
+mod preflight;
 mod session;
 mod sts;
 mod token_file;
@@ -29,7 +30,8 @@ use crate::world::{World, database};
 
 /// How a run differs from the usual one.
 pub(crate) struct DoctorRun<'a> {
-    token: &'a str,
+    /// The token; none for a preflight.
+    token: Option<&'a str>,
     database: Option<&'a str>,
     cluster: Option<&'a str>,
     clock: Clock,
@@ -43,8 +45,12 @@ pub(crate) struct DoctorRun<'a> {
 
 impl<'a> DoctorRun<'a> {
     pub(crate) fn with(token: &'a str) -> Self {
+        Self { token: Some(token), ..Self::preflight() }
+    }
+
+    pub(crate) fn preflight() -> Self {
         Self {
-            token,
+            token: None,
             database: Some("app"),
             cluster: None,
             clock: Clock::system(),
@@ -70,7 +76,10 @@ impl<'a> DoctorRun<'a> {
             sts_times: times(),
             sts_slow: self.sts_slow,
             patience: self.patience,
-            ..DoctorRequest::new(Jwt::new(self.token.as_bytes().to_vec()))
+            ..match self.token {
+                Some(token) => DoctorRequest::new(Jwt::new(token.as_bytes().to_vec())),
+                None => DoctorRequest::preflight(),
+            }
         };
         let mut told = Vec::new();
         let mut tell = |finding: &Finding| told.push(finding.clone());
@@ -83,8 +92,20 @@ impl<'a> DoctorRun<'a> {
         for finding in &findings {
             world.hear(text(finding, OutputStyle::Coloured).as_bytes());
             world.hear(json(finding).as_bytes());
+            assert_no_debug_words(&json(finding));
         }
         findings
+    }
+}
+
+/// No text is the Debug form of a value.
+fn assert_no_debug_words(text: &str) {
+    let words = [
+        "Rs256", "Rs384", "Rs512", "Es256", "Es384", "Es512", "TLSv1_", "Some(", "None)", "Error {", " { ",
+        "\\\\\"",
+    ];
+    for word in words {
+        assert!(!text.contains(word), "{word}: {text}");
     }
 }
 
@@ -235,6 +256,7 @@ async fn every_fault_blames_its_link_in_the_words_of_the_docs() {
     rows.extend(upstream::upstream().await);
     rows.extend(upstream::login().await);
     rows.extend(upstream::session().await);
+    rows.extend(preflight::preflight().await);
     let table = format!(
         "| fault | link | state | what is said | remedy |\n| --- | --- | --- | --- | --- |\n{}",
         rows.concat()
@@ -263,6 +285,8 @@ fn the_docs_list_every_link() {
     let row = |link: ChainLink| format!("| `{}` | {} |\n", link.id(), link.checks());
     let rows: String = ChainLink::ALL.into_iter().map(row).collect();
     written("links", &format!("| link | what is checked |\n| --- | --- |\n{rows}"));
+    let ids: Vec<_> = ChainLink::PREFLIGHT.into_iter().map(|link| format!("`{}`", link.id())).collect();
+    written("preflight", &format!("{}\n", ids.join(", ")));
 }
 
 /// Each kind of fault that a stand-in can show has a row. A new kind does not compile before it is named here.

@@ -36,6 +36,26 @@ pub(super) async fn tokens() -> Vec<String> {
             "token",
             "the token is not a JWT: it is a whole JSON object",
         ),
+        (
+            "a token in quotation marks",
+            format!("\"{}\"", world.token("alice")),
+            "token",
+            "the token is not a JWT: it is in quotation marks",
+        ),
+        (
+            "a JSON answer with an error",
+            "{\"error\":\"invalid_grant\"}".to_owned(),
+            "token",
+            "the token is not a JWT: it is a whole JSON object",
+        ),
+        ("null", "null".to_owned(), "token", "the token is not a JWT: it is the word null"),
+        ("an empty file", String::new(), "token", "the token is not a JWT: it is empty"),
+        (
+            "an opaque token",
+            "gho_16C7e42F292c6912E7710c838347Ae178B4a".to_owned(),
+            "token",
+            "the token is not a JWT: it has no dots",
+        ),
         ("encrypted token", "a.b.c.d.e".to_owned(), "token", "the token is encrypted"),
         (
             "token over 20000 bytes",

@@ -9,7 +9,7 @@ use pgpassport::clock::Clock;
 use pgpassport::commands::doctor::Finding;
 
 use super::DoctorRun;
-use super::faults::{examine, row};
+use super::faults::{blamed_row, examine, row};
 use crate::world::raw::message;
 use crate::world::scripted_server::{Script, ScriptedServer, error};
 use crate::world::{World, database};
@@ -250,11 +250,9 @@ pub(super) async fn session() -> Vec<String> {
         system.now() + Duration::from_mins(2)
     });
     let findings = DoctorRun { clock: fast, ..DoctorRun::with(&token) }.examine(&world).await;
-    rows.push(row(
-        "our clock is wrong",
-        &findings,
-        "clock",
-        "the server's clock is -120 s from this machine's",
-    ));
+    rows.push(row("our clock is wrong", &findings, "peer-clocks", "this machine's clock is 1"));
+    let words = "the server's clock is -120 s from this machine's";
+    let clock: Vec<_> = findings.iter().filter(|one| one.link.id() != "peer-clocks").cloned().collect();
+    rows.push(blamed_row("our clock and the server's differ", &clock, "clock", words));
     rows
 }

@@ -52,4 +52,8 @@ release: ## The binary for production: target/release/pgpassport
 package: release ## A .deb, an .rpm, a tarball, and an SBOM in target/package
 	@scripts/package
 
-.PHONY: help demo test clients lint fuzz bench release package
+book: ## The manual as a website in target/book/html, with every link checked
+	@scripts/need-mdbook
+	@scripts/book
+
+.PHONY: help demo test clients lint fuzz bench release package book

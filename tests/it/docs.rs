@@ -13,6 +13,7 @@ use pgpassport::config::Config;
 use pgpassport::config::client::ClientConfig;
 use regex::Regex;
 
+mod book;
 mod configuration;
 
 fn root() -> PathBuf {

@@ -3,8 +3,9 @@
 use crate::certs::ServerCert;
 use crate::policy::{PolicyTemplate, PolicyValues};
 use crate::{
-    Ca, CredentialStore, EmulatorError, GateOptions, IamRole, Issuer, IssuerOptions, LoginGate, OidcProvider,
-    Postgres, PostgresOptions, SettableClock, Sts, StsOptions, names,
+    Ca, CredentialStore, EmulatorError, GateOptions, IamRole, Issuer, IssuerOptions, LoginGate, Mysql,
+    MysqlEngine, MysqlOptions, OidcProvider, Postgres, PostgresOptions, SettableClock, Sts, StsOptions,
+    names,
 };
 
 /// The part that tests share: authority, gate and `PostgreSQL`. Clones share it, also in a static.
@@ -46,6 +47,33 @@ impl CloudDatabase {
         let mut server = PostgresOptions::new(gate.addr(), Some(cert));
         (options.change)(&mut server);
         Ok(Self { ca, gate, postgres: Postgres::start(&server)? })
+    }
+}
+
+/// Authority, gate and a server that speaks MySQL's protocol. Clones share it, also in a static.
+#[derive(Clone)]
+pub struct CloudMysql {
+    /// Signs the server's certificate.
+    pub ca: Ca,
+    /// Decides logins.
+    pub gate: LoginGate,
+    /// The server.
+    pub server: Mysql,
+}
+
+impl CloudMysql {
+    /// Starts a gate for the MySQL-compatible cluster of [`names`] and a server. Blocks for some seconds.
+    pub fn start(engine: MysqlEngine, change: fn(&mut MysqlOptions)) -> Result<Self, EmulatorError> {
+        let ca = Ca::new()?;
+        let cert = ca.server(&["localhost", "127.0.0.1", names::MYSQL_ENDPOINT_HOST])?;
+        let gate = LoginGate::start(GateOptions {
+            resource_id: names::MYSQL_RESOURCE_ID.to_owned(),
+            endpoints: vec![names::MYSQL_ENDPOINT.to_owned()],
+            ..GateOptions::default()
+        })?;
+        let mut options = MysqlOptions::new(engine, gate.clone(), Some(cert));
+        change(&mut options);
+        Ok(Self { ca, gate, server: Mysql::start(&options)? })
     }
 }
 
@@ -102,6 +130,13 @@ impl Cloud {
     /// An issuer and an STS whose credentials the database's gate knows.
     pub fn on(database: &CloudDatabase) -> Result<Self, EmulatorError> {
         Self::start(CloudOptions { store: database.gate.store().clone(), ..CloudOptions::default() })
+    }
+
+    /// An issuer and an STS whose credentials the gate of `database` knows, and whose role may log in there.
+    pub fn on_mysql(database: &CloudMysql) -> Result<Self, EmulatorError> {
+        let resource_id = names::MYSQL_RESOURCE_ID.to_owned();
+        let store = database.gate.store().clone();
+        Self::start(CloudOptions { resource_id, store, ..CloudOptions::default() })
     }
 
     /// Starts both.

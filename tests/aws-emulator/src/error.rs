@@ -30,6 +30,22 @@ pub enum EmulatorError {
     /// `PostgreSQL` is missing or did what it should not.
     #[error("PostgreSQL: {0}")]
     Postgres(String),
+    /// `MySQL` or `MariaDB` is missing or did what it should not.
+    #[error("{engine}: {problem}")]
+    Mysql {
+        /// Which of the two.
+        engine: &'static str,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A program failed.
+    #[error("{program} failed: {said}")]
+    Program {
+        /// The program.
+        program: String,
+        /// Its standard error.
+        said: String,
+    },
     /// The proxy did not start or did not end as it should.
     #[error("the proxy: {0}")]
     Proxy(String),

@@ -14,6 +14,12 @@ pub const ENDPOINT_HOST: &str = "app.cluster-c1a2b3c4d5e6.eu-central-1.rds.amazo
 pub const ENDPOINT: &str = "app.cluster-c1a2b3c4d5e6.eu-central-1.rds.amazonaws.com:5432";
 /// The cluster's resource id, as `rds-db:connect` names it.
 pub const RESOURCE_ID: &str = "cluster-ABCDEFGHIJKLMNOP";
+/// The DNS name of the MySQL-compatible cluster.
+pub const MYSQL_ENDPOINT_HOST: &str = "shop.cluster-c1a2b3c4d5e6.eu-central-1.rds.amazonaws.com";
+/// The MySQL-compatible cluster's DNS name and port.
+pub const MYSQL_ENDPOINT: &str = "shop.cluster-c1a2b3c4d5e6.eu-central-1.rds.amazonaws.com:3306";
+/// The MySQL-compatible cluster's resource id.
+pub const MYSQL_RESOURCE_ID: &str = "cluster-QRSTUVWXYZ234567";
 /// The audience of tokens.
 pub const AUDIENCE: &str = "pgpassport";
 /// The database.

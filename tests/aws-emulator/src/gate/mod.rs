@@ -1,16 +1,20 @@
-//! The login check of RDS: `PostgreSQL` asks it over LDAP whether a password is a good IAM token.
+//! The login check of RDS: a server asks whether a password is a good IAM token. `PostgreSQL` asks over LDAP, the plugin of
+//! MySQL and MariaDB over a Unix socket.
 
 mod judge;
 mod ldap;
+mod plugin;
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use tokio::net::TcpStream;
 
 pub use self::judge::GateRefusal;
 use self::judge::{GuardedDatabase, judge};
+pub use self::plugin::GateSocket;
 use crate::fault::FaultQueue;
 use crate::http::HttpServer;
 use crate::sts::CredentialStore;
@@ -124,7 +128,12 @@ impl LoginGate {
         Ok(Self { state, server: Arc::new(server) })
     }
 
-    /// Where it listens.
+    /// Listens on a Unix socket, too, for the plugin of a MySQL or MariaDB server.
+    pub fn listen_on(&self, path: &Path) -> Result<GateSocket, EmulatorError> {
+        GateSocket::listen(path, Arc::clone(&self.state))
+    }
+
+    /// Where it listens for LDAP.
     pub fn addr(&self) -> SocketAddr {
         self.server.addr()
     }
@@ -184,31 +193,37 @@ impl GateState {
     fn judge(&self, user: &str, token: &str) -> (Option<crate::sts::RoleSession>, Result<(), GateRefusal>) {
         judge(&self.guarded, &self.store, self.clock.unix(), user, token)
     }
-}
 
-async fn serve(state: Arc<GateState>, mut stream: TcpStream) {
-    while let Some(bind) = ldap::read(&mut stream).await {
-        let concerns = |user: &Option<String>| user.as_ref().is_none_or(|user| *user == bind.user);
-        let fault = state.faults.next_for(|(user, _)| concerns(user)).map(|(_, fault)| fault);
+    /// Judges a login and notes the decision. `None` when the test wants the connection closed.
+    async fn decide(&self, user: String, password: &str) -> Option<Result<(), GateRefusal>> {
+        let concerns = |other: &Option<String>| other.as_ref().is_none_or(|other| *other == user);
+        let fault = self.faults.next_for(|(other, _)| concerns(other)).map(|(_, fault)| fault);
         if let Some(GateFault::Hold(hold)) = &fault {
             hold.pass().await;
         }
         if matches!(fault, Some(GateFault::Close)) {
-            return;
+            return None;
         }
-        let (session, mut outcome) = state.judge(&bind.user, &bind.password);
+        let (session, mut outcome) = self.judge(&user, password);
         if matches!(fault, Some(GateFault::Deny)) {
             outcome = Err(GateRefusal::OnPurpose);
         }
-        let refusal = outcome.as_ref().err().map(ToString::to_string);
-        lock(&state.decisions).push(GateDecision {
-            user: bind.user,
-            outcome,
+        lock(&self.decisions).push(GateDecision {
+            user,
+            outcome: outcome.clone(),
             access_key_id: session.as_ref().map(|session| session.access_key_id.clone()),
             session_name: session.map(|session| session.session_name),
-            password_length: bind.password.len(),
+            password_length: password.len(),
         });
-        state.decided.add();
+        self.decided.add();
+        Some(outcome)
+    }
+}
+
+async fn serve(state: Arc<GateState>, mut stream: TcpStream) {
+    while let Some(bind) = ldap::read(&mut stream).await {
+        let Some(outcome) = state.decide(bind.user, &bind.password).await else { return };
+        let refusal = outcome.err().map(|refusal| refusal.to_string());
         if ldap::reply(&mut stream, &bind.message_id, refusal.as_deref()).await.is_err() {
             return;
         }

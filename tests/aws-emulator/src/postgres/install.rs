@@ -1,10 +1,10 @@
 //! Where `PostgreSQL` is installed, and as which user its programs run.
 
-use std::os::unix::fs::{MetadataExt as _, chown};
+use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::EmulatorError;
+use crate::{EmulatorError, programs};
 
 /// An installation and the user for its server.
 #[derive(Clone, Debug)]
@@ -24,11 +24,7 @@ impl PostgresInstall {
                     .to_owned(),
             )
         })?;
-        let io = || EmulatorError::io("finding out which user this is");
-        // A file that has just been made belongs to the effective user: that is how to ask without unsafe code.
-        let probe = crate::files::TempDir::new("emu-who", 0o700)?;
-        let root = std::fs::metadata(probe.path()).map_err(io())?.uid() == 0;
-        let other_user = if root { Some(postgres_user()?) } else { None };
+        let other_user = if programs::run_as_root()? { Some(postgres_user()?) } else { None };
         Ok(Self { bin, other_user })
     }
 
@@ -68,16 +64,6 @@ impl PostgresInstall {
                 .map_err(EmulatorError::io(format!("giving away {}", path.display())))
         })
     }
-}
-
-/// Runs a program to its end and gives what it printed.
-pub(super) fn run(command: &mut Command) -> Result<String, EmulatorError> {
-    let name = command.get_program().to_string_lossy().into_owned();
-    let output = command.output().map_err(EmulatorError::io(format!("running {name}")))?;
-    if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned());
-    }
-    Err(EmulatorError::Postgres(format!("{name} failed: {}", String::from_utf8_lossy(&output.stderr))))
 }
 
 /// Debian puts only a link to `initdb` into `PATH`, if anything, so the link's target counts.

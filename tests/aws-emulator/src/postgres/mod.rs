@@ -1,7 +1,6 @@
 //! A throw-away `PostgreSQL` that logs users in as Aurora does: what it is made of and how tests use it.
 
 mod install;
-mod keeper;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -9,13 +8,19 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use self::install::PostgresInstall;
-use self::keeper::PostgresGuardian;
 use crate::certs::ServerCert;
 use crate::files::{TempDir, write_private, write_public};
-use crate::{EmulatorError, gate, names};
+use crate::keeper::{ServerGuardian, ServerKind};
+use crate::{EmulatorError, gate, names, programs};
 
 /// The superuser. It logs in over the Unix socket only.
 const SUPERUSER: &str = "postgres";
+
+const POSTGRES: ServerKind = ServerKind {
+    name: "PostgreSQL",
+    ready: "database system is ready to accept connections",
+    signal: "QUIT",
+};
 
 /// How often a port that someone else took in the meantime is replaced.
 const ATTEMPTS: usize = 5;
@@ -52,7 +57,7 @@ impl PostgresOptions {
 }
 
 /// A running server. Clones share it; with the last one it stops and its folder goes. It also goes when this process
-/// ends in any way, see [`keeper`].
+/// ends in any way, see [`crate::keeper`].
 #[derive(Clone)]
 pub struct Postgres {
     inner: Arc<PostgresState>,
@@ -62,7 +67,7 @@ struct PostgresState {
     addr: SocketAddr,
     install: PostgresInstall,
     dir: std::path::PathBuf,
-    keeper: PostgresGuardian,
+    keeper: ServerGuardian,
 }
 
 impl Postgres {
@@ -75,7 +80,7 @@ impl Postgres {
         install.give(dir.path())?;
         let mut initdb = install.as_server_user("initdb");
         initdb.args(["--no-sync", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "-U", SUPERUSER, "-D"]);
-        install::run(initdb.arg(&data_text).current_dir(dir.path()))?;
+        programs::run(initdb.arg(&data_text).current_dir(dir.path()))?;
         write_public(&data.join("pg_hba.conf"), &pg_hba(options.gate))?;
         if let Some(cert) = &options.cert {
             write_public(&data.join("server.crt"), &cert.cert_pem)?;
@@ -122,7 +127,7 @@ impl Postgres {
     fn run_sql(&self, database: &str, sql: &str) -> Result<String, EmulatorError> {
         let mut psql = self.psql();
         psql.arg("-h").arg(&self.inner.dir).args(["-p", &self.addr().port().to_string(), "-U", SUPERUSER]);
-        install::run(psql.args(["-d", database, "-v", "ON_ERROR_STOP=1", "-c", sql]))
+        programs::run(psql.args(["-d", database, "-v", "ON_ERROR_STOP=1", "-c", sql]))
     }
 }
 
@@ -176,7 +181,7 @@ fn launch(
     dir: TempDir,
     data: &str,
     options: &PostgresOptions,
-) -> Result<(PostgresGuardian, SocketAddr), EmulatorError> {
+) -> Result<(ServerGuardian, SocketAddr), EmulatorError> {
     let mut settings = vec![
         ("listen_addresses", "127.0.0.1".to_owned()),
         ("unix_socket_directories", data.to_owned()),
@@ -190,13 +195,13 @@ fn launch(
     settings.extend(options.settings.iter().map(|(name, value)| (name.as_str(), value.clone())));
     let mut problem = String::new();
     for _ in 0..ATTEMPTS {
-        let addr = free_port()?;
+        let addr = programs::free_port()?;
         let mut server = install.server_arguments("postgres");
         server.extend(["-D".to_owned(), data.to_owned(), "-p".to_owned(), addr.port().to_string()]);
         for (name, value) in &settings {
             server.extend(["-c".to_owned(), format!("{name}={value}")]);
         }
-        match PostgresGuardian::start(dir.path(), &server)? {
+        match ServerGuardian::start(POSTGRES, dir.path(), &server)? {
             Ok(guardian) => {
                 dir.keep(); // the keeper deletes it
                 return Ok((guardian, addr));
@@ -208,9 +213,4 @@ fn launch(
         }
     }
     Err(EmulatorError::Postgres(format!("the server did not start; it said:\n{problem}")))
-}
-
-fn free_port() -> Result<SocketAddr, EmulatorError> {
-    let io = || EmulatorError::io("looking for a free port");
-    std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).map_err(io())
 }

@@ -79,8 +79,13 @@ pub(crate) fn session(cloud: &Cloud, token: &str, replaced: &[(&str, &str)]) -> 
 
 /// A login token for the shared cluster, signed with a session's credentials.
 pub(crate) fn login_token(session: &RoleSession, user: &str, at: i64) -> String {
+    token_for(names::ENDPOINT, session, user, at)
+}
+
+/// A login token for an endpoint.
+pub(crate) fn token_for(endpoint: &str, session: &RoleSession, user: &str, at: i64) -> String {
     sign(&TokenRequest {
-        endpoint: names::ENDPOINT,
+        endpoint,
         region: names::REGION,
         user,
         access_key_id: &session.access_key_id,

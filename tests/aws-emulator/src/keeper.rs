@@ -1,6 +1,6 @@
 //! Keeps a server only as long as its owner lives: a shell holds the server and waits for the end of a pipe.
 //!
-//! The pipe ends when the [`PostgresGuardian`] is dropped, when the process exits with the keeper in a static, and also when the
+//! The pipe ends when the [`ServerGuardian`] is dropped, when the process exits with the keeper in a static, and also when the
 //! process is killed. Then the shell stops the server at once and deletes its folder. Nothing has to run in the
 //! process itself for that, which is why this is no `Drop` implementation or signal handler.
 
@@ -13,39 +13,52 @@ use std::sync::{Arc, Mutex, mpsc};
 use crate::EmulatorError;
 use crate::sync::lock;
 
-/// The folder is `$1`, the server's command the rest. File descriptor 3 keeps the pipe away from the server, and standard
+/// The folder is `$1`, the signal that ends the server `$2`, the server's command the rest. File descriptor 3 keeps the pipe away from the server, and standard
 /// error is given up so that the log ends with the server. A server that is still starting is stopped like any other.
 /// The word `keep` leaves the folder, for another attempt.
 const SCRIPT: &str = r#"
-dir=$1; shift
+dir=$1 signal=$2; shift 2
 exec 3<&0
 "$@" 3<&- </dev/null &
 server=$!
 exec 2>/dev/null
 read -r word <&3
-kill -QUIT "$server"
+kill -s "$signal" "$server"
 wait "$server"
 [ "$word" = keep ] || rm -rf -- "$dir"
 "#;
 
-/// What `postgres` says when it can take connections.
-const READY: &str = "database system is ready to accept connections";
+/// How a kind of server is started and ended.
+#[derive(Clone, Copy)]
+pub(crate) struct ServerKind {
+    /// Its name for messages.
+    pub(crate) name: &'static str,
+    /// Part of the line of its log that says that it takes connections.
+    pub(crate) ready: &'static str,
+    /// The signal that ends it at once. Its data goes, so that it has nothing to save.
+    pub(crate) signal: &'static str,
+}
 
 /// A running server.
-pub(super) struct PostgresGuardian {
+pub(crate) struct ServerGuardian {
     shell: Child,
     /// Held open: its end is the server's end.
     pipe: Option<ChildStdin>,
     log: Arc<Mutex<String>>,
 }
 
-impl PostgresGuardian {
+impl ServerGuardian {
     /// Starts the command and waits until it takes connections. The inner error is the log of a server that gave up;
     /// the folder is then still there.
-    pub(super) fn start(dir: &Path, command: &[String]) -> Result<Result<Self, String>, EmulatorError> {
+    pub(crate) fn start(
+        kind: ServerKind,
+        dir: &Path,
+        command: &[String],
+    ) -> Result<Result<Self, String>, EmulatorError> {
         let mut shell = Command::new("sh")
             .args(["-c", SCRIPT, "keeper"])
             .arg(dir)
+            .arg(kind.signal)
             .args(command)
             .current_dir(dir)
             .stdin(Stdio::piped())
@@ -54,12 +67,12 @@ impl PostgresGuardian {
             // Ctrl-C in a terminal goes to the whole process group; the shell must live to clean up.
             .process_group(0)
             .spawn()
-            .map_err(EmulatorError::io("starting a shell to hold PostgreSQL"))?;
+            .map_err(EmulatorError::io(format!("starting a shell to hold {}", kind.name)))?;
         let log = Arc::new(Mutex::new(String::new()));
         let (sender, ready) = mpsc::channel();
         if let Some(stderr) = shell.stderr.take() {
             let log = Arc::clone(&log);
-            std::thread::spawn(move || copy_log(stderr, &log, &sender));
+            std::thread::spawn(move || copy_log(stderr, &log, kind.ready, &sender));
         }
         let pipe = shell.stdin.take();
         let mut guardian = Self { shell, pipe, log };
@@ -75,12 +88,12 @@ impl PostgresGuardian {
     }
 
     /// Everything the server has logged.
-    pub(super) fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         lock(&self.log).clone()
     }
 }
 
-impl Drop for PostgresGuardian {
+impl Drop for ServerGuardian {
     fn drop(&mut self) {
         drop(self.pipe.take());
         // When this returns, the server is gone and so is its folder.
@@ -88,16 +101,16 @@ impl Drop for PostgresGuardian {
     }
 }
 
-fn copy_log(stderr: ChildStderr, log: &Mutex<String>, ready: &mpsc::Sender<()>) {
+fn copy_log(stderr: ChildStderr, log: &Mutex<String>, ready: &str, started: &mpsc::Sender<()>) {
     for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
         let line = String::from_utf8_lossy(&line);
-        let is_ready = line.contains(READY);
+        let is_ready = line.contains(ready);
         let mut log = lock(log);
         log.push_str(&line);
         log.push('\n');
         drop(log);
         if is_ready {
-            let _ = ready.send(()); // nobody waits for a second one
+            let _ = started.send(()); // nobody waits for a second one
         }
     }
 }

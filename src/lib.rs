@@ -27,6 +27,7 @@
 //! | [`aws`] | STS, role credentials, session policy, IAM token | the grant, config, net |
 //! | [`protocol`] | the seam: traits that a wire protocol implements for relay and pool | net, the grant |
 //! | [`postgres`] | PostgreSQL on the wire: both logins, reset, transaction tracker, cancel keys | protocol, net, the grant |
+//! | [`mysql`] | MySQL on the wire: both logins, session tracker; not served yet | protocol, net, the grant |
 //! | [`pool`] | idle server connections of any protocol, each for one person | protocol, the grant, config |
 //! | [`relay`] | both directions of a session of any protocol, time limits, last error | protocol, net, config |
 //! | [`session`] | the order of the steps; outcome, explanation, permits, login rate, registry | every step |
@@ -91,6 +92,7 @@ pub mod core_dumps;
 pub mod identity;
 pub mod lifecycle;
 pub mod login;
+pub mod mysql;
 pub mod names;
 pub mod net;
 pub mod pool;

@@ -126,6 +126,7 @@ fn nobody_uses_what_the_house_forbids() {
         ("identity", [&leaves[..], &["config", "net", "supervisor"]].concat()),
         ("lifecycle", vec!["supervisor"]),
         ("login", vec!["clock", "config", "names", "net", "secret"]),
+        ("mysql", [&leaves[..], &["identity", "net", "protocol"]].concat()),
         ("net", [&leaves[..], &["config", "identity"]].concat()),
         ("pool", [&leaves[..], &["config", "identity", "net", "protocol", "supervisor"]].concat()),
         ("postgres", [&leaves[..], &["identity", "net", "protocol"]].concat()),
@@ -334,6 +335,7 @@ fn l2_secrets_are_read_only_where_they_are_spent() {
             "login/cache/record.rs",
             "login/issuer_client.rs",
             "login/tokens.rs",
+            "mysql/server_login.rs",
             "postgres/cancel/secret.rs",
             "postgres/server_login.rs"
         ]

@@ -1,0 +1,265 @@
+//! The client's side of a live session. It passes on every byte, with three exceptions: the id in a `KILL` of one of the
+//! proxy's clients, a COM_CHANGE_USER, which becomes a command that the server rejects with error 1047, and a COM_QUIT to
+//! a server connection that is kept.
+//!
+//! A packet that may be an exception is held back until it is complete; a server could do nothing with a part of it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::command::{CHANGE_USER, PROCESS_KILL, QUERY, QUIT, SLEEP};
+use super::connection_ids::ConnectionIds;
+use super::file_transfer::FileTransfer;
+use super::kill;
+use super::limits::MAX_PAYLOAD;
+use super::packet::{HEADER, split_header};
+use crate::net::socket::OverTcp;
+use crate::protocol::ByteStream;
+
+/// The server of a session, and the ids of all clients.
+#[derive(Clone, Debug)]
+pub struct KillScope {
+    /// The ids.
+    pub ids: Arc<ConnectionIds>,
+    /// Address of the session's server.
+    pub server: SocketAddr,
+}
+
+/// Finds commands in the bytes of a client and rewrites them in place. The bytes do not become more.
+#[derive(Debug)]
+pub struct CommandFilter {
+    scope: KillScope,
+    transfer: FileTransfer,
+    /// True if a COM_QUIT is withheld.
+    keep: bool,
+    /// True if a COM_QUIT was withheld.
+    quit: bool,
+    /// Remaining bytes of the current packet.
+    remaining: usize,
+    /// True if the current message continues in another packet.
+    continues: bool,
+    /// True if the current message is left out.
+    dropping: bool,
+    /// Beginning of a packet that may be a `KILL`, so less than [`kill::LONGEST`] and a header.
+    held: Vec<u8>,
+}
+
+/// Decision about a packet.
+enum Verdict {
+    /// It passes.
+    Pass,
+    /// More of it has to be there.
+    Hold,
+    /// It is replaced by [`SLEEP`].
+    Refuse,
+    /// It is complete, and may be a `KILL`.
+    Kill,
+    /// It is withheld.
+    Withhold,
+}
+
+impl CommandFilter {
+    /// The filter of a session that begins.
+    pub fn new(scope: KillScope, transfer: FileTransfer, keep: bool) -> Self {
+        Self {
+            scope,
+            transfer,
+            keep,
+            quit: false,
+            remaining: 0,
+            continues: false,
+            dropping: false,
+            held: Vec::new(),
+        }
+    }
+
+    /// Filters `bytes`, of which [`Self::held`] were the first ones. Returns the number of bytes to pass on; the rest of a
+    /// packet that is held is kept here.
+    fn filter(&mut self, bytes: &mut [u8]) -> usize {
+        let (mut from, mut to) = (0, 0);
+        while from < bytes.len() && !self.quit {
+            let rest = bytes.get(from..).unwrap_or_default();
+            let mut count = self.remaining.min(rest.len());
+            if count == 0 {
+                let Some(header) = rest.first_chunk::<HEADER>() else {
+                    self.hold(rest);
+                    break;
+                };
+                let (length, sequence) = split_header(*header);
+                let verdict = self.judge(length, sequence, rest);
+                count = HEADER;
+                match verdict {
+                    Verdict::Hold => {
+                        self.hold(rest);
+                        break;
+                    }
+                    Verdict::Withhold => {
+                        self.quit = true;
+                        break;
+                    }
+                    Verdict::Pass => self.begin(length),
+                    Verdict::Refuse => {
+                        for byte in [1, 0, 0, 0, SLEEP] {
+                            put(bytes, &mut to, byte);
+                        }
+                        self.begin(length);
+                        self.dropping = true;
+                    }
+                    Verdict::Kill => {
+                        let end = from + HEADER + length;
+                        let scope = &self.scope;
+                        let translate = |id| scope.ids.kill(id, scope.server);
+                        let kept =
+                            bytes.get_mut(from..end).map_or(0, |packet| kill::rewrite(packet, translate));
+                        bytes.copy_within(from..from + kept, to);
+                        (from, to) = (end, to + kept);
+                        continue;
+                    }
+                }
+            } else {
+                self.remaining -= count;
+            }
+            if !self.dropping {
+                if from != to {
+                    bytes.copy_within(from..from + count, to);
+                }
+                to += count;
+            }
+            from += count;
+            self.dropping &= self.remaining > 0 || self.continues;
+        }
+        to
+    }
+
+    /// Decides about the packet at the beginning of `bytes`.
+    fn judge(&mut self, length: usize, sequence: u8, bytes: &[u8]) -> Verdict {
+        if self.continues {
+            return Verdict::Pass;
+        }
+        if self.transfer.is_open() {
+            if length == 0 {
+                self.transfer.end();
+            }
+            return Verdict::Pass;
+        }
+        if sequence != 0 || length == 0 {
+            return Verdict::Pass;
+        }
+        let complete = bytes.len() >= HEADER + length;
+        match bytes.get(HEADER) {
+            None => Verdict::Hold,
+            Some(&CHANGE_USER) => Verdict::Refuse,
+            Some(&QUIT) if self.keep && length == 1 => Verdict::Withhold,
+            Some(&QUERY) if length <= kill::LONGEST && complete => Verdict::Kill,
+            Some(&PROCESS_KILL) if length == 5 && complete => Verdict::Kill,
+            Some(&QUERY) if length <= kill::LONGEST => Verdict::Hold,
+            Some(&PROCESS_KILL) if length == 5 => Verdict::Hold,
+            Some(_) => Verdict::Pass,
+        }
+    }
+
+    fn begin(&mut self, length: usize) {
+        (self.remaining, self.continues) = (length, length == MAX_PAYLOAD);
+    }
+
+    fn hold(&mut self, bytes: &[u8]) {
+        self.held = bytes.to_vec();
+    }
+}
+
+/// Writes one byte of a replacement, which is shorter than what it replaces.
+fn put(bytes: &mut [u8], to: &mut usize, byte: u8) {
+    if let Some(slot) = bytes.get_mut(*to) {
+        *slot = byte;
+        *to += 1;
+    }
+}
+
+/// A client whose commands are filtered.
+#[derive(Debug)]
+pub struct FilteredClient<C> {
+    client: C,
+    filter: CommandFilter,
+}
+
+impl<C: ByteStream> FilteredClient<C> {
+    /// Wraps a client.
+    pub fn new(client: C, filter: CommandFilter) -> Self {
+        Self { client, filter }
+    }
+}
+
+impl<C: OverTcp> OverTcp for FilteredClient<C> {
+    fn tcp(&self) -> Option<&TcpStream> {
+        self.client.tcp()
+    }
+}
+
+impl<C: AsyncRead + Unpin> AsyncRead for FilteredClient<C> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        space: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let Self { client, filter } = &mut *self;
+        let before = space.filled().len();
+        while !filter.quit {
+            let held = filter.held.len();
+            if space.remaining() <= held {
+                return Poll::Ready(Err(io::ErrorKind::StorageFull.into())); // never: the relay's buffers are larger
+            }
+            space.put_slice(&filter.held);
+            let polled = Pin::new(&mut *client).poll_read(cx, space);
+            if !matches!(polled, Poll::Ready(Ok(()))) {
+                space.set_filled(before);
+            }
+            ready!(polled)?;
+            filter.held.clear();
+            let Some(new) = space.filled_mut().get_mut(before..) else { return Poll::Ready(Ok(())) };
+            if new.len() == held {
+                return Poll::Ready(Ok(())); // the client's end; a part of a packet passes as it is
+            }
+            let passed = filter.filter(new);
+            space.set_filled(before + passed);
+            if passed > 0 {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        Poll::Ready(Ok(())) // the client's end, whatever comes behind
+    }
+}
+
+impl<C: AsyncWrite + Unpin> AsyncWrite for FilteredClient<C> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.client).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.client).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.client.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.client).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.client).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests;

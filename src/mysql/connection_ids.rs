@@ -1,0 +1,143 @@
+//! Connection ids of clients: the proxy's greeting says the id before the server is known, and a later `KILL` of the id
+//! means the server's connection.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::names::random_bytes;
+use crate::protocol::AlreadyUsed;
+
+/// The ids: positive for clients that read 32 bits with a sign, and above those that a server reaches.
+pub(super) const FIRST: u32 = 0x4000_0000;
+const LAST: u32 = 0x7fff_ffff;
+
+/// Tries for an id that no connection has. The ids are a billion, and connections are limited.
+const TRIES: usize = 64;
+
+/// A connection to a server, as the server counts it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServerConnection {
+    /// Address of the server.
+    pub server: SocketAddr,
+    /// Number in the server's greeting.
+    pub number: u32,
+}
+
+/// State of an id.
+#[derive(Clone, Copy, Debug)]
+struct Entitled {
+    connection: Option<ServerConnection>,
+    /// True if a `KILL` of the connection has been passed on.
+    killed: bool,
+}
+
+/// Ids of all clients of the process. Each is removed with its [`ConnectionId`].
+#[derive(Debug, Default)]
+pub struct ConnectionIds(Mutex<HashMap<u32, Entitled>>);
+
+/// The id of one client.
+#[derive(Debug)]
+pub struct ConnectionId {
+    ids: Arc<ConnectionIds>,
+    number: u32,
+}
+
+impl ConnectionIds {
+    /// A random id that no other client has.
+    pub fn assign(self: &Arc<Self>) -> ConnectionId {
+        let mut live = self.lock();
+        let mut number = FIRST;
+        for _ in 0..TRIES {
+            number = FIRST | (u32::from_ne_bytes(random_bytes()) & (LAST - FIRST));
+            if let Entry::Vacant(free) = live.entry(number) {
+                free.insert(Entitled { connection: None, killed: false });
+                break;
+            }
+        }
+        drop(live);
+        ConnectionId { ids: Arc::clone(self), number }
+    }
+
+    /// The number, at `server`, of the client with this id. `None` if there is no such client, or none at this server.
+    /// From here on a `KILL` may reach its connection.
+    pub(super) fn kill(&self, number: u64, server: SocketAddr) -> Option<u32> {
+        let number = u32::try_from(number).ok()?;
+        let mut live = self.lock();
+        let entitled = live.get_mut(&number)?;
+        let connection = entitled.connection.filter(|connection| connection.server == server)?;
+        entitled.killed = true;
+        Some(connection.number)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u32, Entitled>> {
+        // No code panics while it holds the lock, and the map is whole at every moment.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ConnectionId {
+    /// The number in the greeting.
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// Records the client's connection to its server.
+    pub fn serve(&self, connection: ServerConnection) {
+        if let Some(entitled) = self.ids.lock().get_mut(&self.number) {
+            (entitled.connection, entitled.killed) = (Some(connection), false);
+        }
+    }
+
+    /// Ends the client's claim to its server's connection. The error says that a `KILL` may still reach it.
+    pub fn retire(&self) -> Result<(), AlreadyUsed> {
+        match self.ids.lock().get_mut(&self.number) {
+            Some(entitled) => {
+                entitled.connection = None;
+                if entitled.killed { Err(AlreadyUsed) } else { Ok(()) }
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for ConnectionId {
+    fn drop(&mut self) {
+        self.ids.lock().remove(&self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_leads_to_its_server_as_long_as_its_client_lives() {
+        let ids = Arc::new(ConnectionIds::default());
+        let (here, there) = ("10.0.0.1:3306".parse().unwrap(), "10.0.0.2:3306".parse().unwrap());
+        let (alice, bob) = (ids.assign(), ids.assign());
+        assert_ne!(alice.number(), bob.number());
+        assert_eq!(ids.kill(alice.number().into(), here), None, "not logged in yet");
+        alice.serve(ServerConnection { server: here, number: 7 });
+        bob.serve(ServerConnection { server: there, number: 8 });
+        assert_eq!(ids.kill(alice.number().into(), here), Some(7));
+        assert_eq!(ids.kill(bob.number().into(), here), None, "the statement goes to another server");
+        assert_eq!(ids.kill(u64::from(alice.number()) | 1 << 32, here), None);
+        assert_eq!((alice.retire(), bob.retire()), (Err(AlreadyUsed), Ok(())));
+        assert_eq!(ids.kill(alice.number().into(), here), None);
+        let number = bob.number();
+        drop((alice, bob));
+        assert!(ids.lock().is_empty() && ids.kill(number.into(), there).is_none());
+    }
+
+    #[test]
+    fn ids_are_positive_and_above_those_of_servers() {
+        let ids = Arc::new(ConnectionIds::default());
+        let many: Vec<_> = (0..10_000).map(|_| ids.assign()).collect();
+        assert!(
+            many.iter().all(|id| (FIRST..=LAST).contains(&id.number()) && i32::try_from(id.number()).is_ok())
+        );
+        assert_eq!(ids.lock().len(), many.len(), "no two are equal");
+    }
+}

@@ -14,7 +14,9 @@ use pgpassport::config::client::ClientConfig;
 use regex::Regex;
 
 mod book;
+mod commands;
 mod configuration;
+mod troubleshooting;
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))

@@ -44,7 +44,8 @@ bench: ## pgpassport beside PgBouncer, HAProxy and a direct connection (ARGS=--s
 	@scripts/need-postgres
 	@scripts/need-packages pgbouncer haproxy valgrind gcc libc6-dev
 	cargo build --locked --release
-	cargo bench --locked --profile versus --bench versus -- $(ARGS)
+	cargo build --locked --release --package versus
+	@target/release/versus $(ARGS)
 
 release: ## The binary for production: target/release/pgpassport
 	cargo build --locked --release

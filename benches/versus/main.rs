@@ -81,11 +81,11 @@ const FULL: BenchEffort = BenchEffort {
 };
 
 fn main() {
-    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
     let has = |name: &str| arguments.iter().any(|argument| argument == name);
     let effort = if has("--short") { SHORT } else { FULL };
     let only = arguments.iter().find_map(|argument| argument.strip_prefix("--only=")).unwrap_or_default();
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the folder of the repository");
     let binary = root.join("target/release/pgpassport");
     assert!(binary.exists(), "{} is not there: run make release first", binary.display());
     assert!(only.is_empty() || !has("--write"), "--write is for a whole run");

@@ -10,6 +10,7 @@ pub(crate) mod connect_proxy;
 pub(crate) mod drivers;
 pub(crate) mod haproxy;
 mod leak_check;
+mod life_limit;
 pub(crate) mod log;
 mod psql;
 pub(crate) mod raw;
@@ -66,6 +67,7 @@ pub(crate) struct World {
     secrets: Mutex<Vec<String>>,
     heard: Mutex<Vec<u8>>,
     log_from: usize,
+    _limit: life_limit::LifeLimit,
 }
 
 impl World {
@@ -79,6 +81,7 @@ impl World {
     }
 
     async fn build(mut builder: WorldBuilder) -> Self {
+        let limit = life_limit::LifeLimit::start();
         let log_from = log::start();
         let database = tokio::task::spawn_blocking(database).await.unwrap();
         let store = database.gate.store().clone();
@@ -140,6 +143,7 @@ impl World {
             secrets: Mutex::default(),
             heard: Mutex::default(),
             log_from,
+            _limit: limit,
         }
     }
 

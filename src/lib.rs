@@ -33,6 +33,7 @@
 //! | [`session`] | the order of the steps; outcome, explanation, permits, login rate, registry | every step |
 //! | [`accept`], [`lifecycle`] | listening sockets, worker threads, signals | session |
 //! | [`telemetry`] | log lines, the audit record, metrics; written, never read | names, config, net |
+//! | [`sign_in`] | pages over HTTPS: published profiles | session, telemetry |
 //! | [`admin`] | health and metrics over HTTP | session, accept, telemetry |
 //! | [`agent`] | the local agent of `connect`: tools on the person's machine, one login at the proxy for each of their connections | net, secret, names |
 //! | [`supervisor`] | owner of every task that lives as long as the process | names |
@@ -102,5 +103,6 @@ pub mod refusal;
 pub mod relay;
 pub mod secret;
 pub mod session;
+pub mod sign_in;
 pub mod supervisor;
 pub mod telemetry;

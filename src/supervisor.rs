@@ -40,6 +40,8 @@ pub enum TaskKind {
     KeyRefresher,
     /// Closes pooled connections that have expired.
     PoolKeeper,
+    /// Accepts connections of the page of profiles.
+    ProfilesServer,
     /// Reloads the configuration on request.
     Reloader,
     /// Receives connections for one worker thread.
@@ -52,12 +54,13 @@ pub enum TaskKind {
 
 impl TaskKind {
     /// All kinds.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Acceptor,
         Self::AdminServer,
         Self::HealthMonitor,
         Self::KeyRefresher,
         Self::PoolKeeper,
+        Self::ProfilesServer,
         Self::Reloader,
         Self::SessionThread,
         Self::Shutdown,
@@ -72,6 +75,7 @@ impl TaskKind {
             Self::HealthMonitor => "health_monitor",
             Self::KeyRefresher => "key_refresher",
             Self::PoolKeeper => "pool_keeper",
+            Self::ProfilesServer => "profiles_server",
             Self::Reloader => "reloader",
             Self::SessionThread => "session_thread",
             Self::Shutdown => "shutdown",

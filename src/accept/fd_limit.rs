@@ -7,9 +7,9 @@ use crate::session::permits::MAX_REFUSALS;
 /// Descriptors of a session: the client's socket and the server's.
 const PER_SESSION: usize = 2;
 
-/// Descriptors for other purposes: pending refusals, and twice as many for cancels, scrapes, fetches,
-/// listeners, runtimes and files.
-const RESERVE: usize = 3 * MAX_REFUSALS;
+/// Descriptors for other purposes: pending refusals, as many for the connections of each HTTPS page, and twice as many
+/// for cancels, scrapes, fetches, listeners, runtimes and files.
+const RESERVE: usize = 5 * MAX_REFUSALS;
 const _: () = assert!(MAX_REFUSALS * PER_SESSION <= RESERVE);
 
 /// The system's limit is too low.

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 pub(super) use self::files::{is_open_to_others, problems as file_problems};
 pub use self::report::{json, summary};
+use super::pages;
 use crate::config::problem::ConfigProblem;
 use crate::config::problems::ConfigProblems;
 use crate::config::{Config, EgressSettings, NamedFile};
@@ -71,6 +72,8 @@ fn parse(path: &Path, look: FileCheck) -> Result<Config, CheckError> {
     let unread =
         unread_proxy(&config.egress, |name| std::env::var_os(name).is_some_and(|value| !value.is_empty()));
     config.warnings.extend(unread);
+    let foreign = pages::warnings(&config);
+    config.warnings.extend(foreign);
     Ok(config)
 }
 

@@ -12,6 +12,7 @@ pub mod health;
 pub mod login;
 pub mod logout;
 pub mod manual;
+pub mod pages;
 pub mod policy;
 pub mod profiles;
 pub mod psql;

@@ -15,6 +15,7 @@ use tokio::time::{sleep, timeout};
 
 use super::check::file_problems;
 use super::file_watch::WatchedFiles;
+use super::pages::{Pages, RunningPages};
 use crate::accept::acceptor::Generation;
 use crate::accept::fd_limit;
 use crate::app::GenerationBuilder;
@@ -45,6 +46,8 @@ pub struct Reloader {
     pub builder: Arc<GenerationBuilder>,
     /// The current configuration, which a reload replaces.
     pub current: Arc<ArcSwap<Generation>>,
+    /// The HTTPS pages.
+    pub(super) pages: RunningPages,
     /// Settings of the current configuration.
     pub running: Mutex<Config>,
     /// Reads the next configuration.
@@ -63,6 +66,8 @@ pub struct Reloader {
 struct PreparedConfig {
     config: Config,
     generation: Generation,
+    /// The content of the HTTPS pages.
+    pages: Pages,
     /// The file of audit records, opened again.
     audit: Option<File>,
     /// State of the files before they were read.
@@ -183,11 +188,12 @@ impl Reloader {
 
     /// Takes the new configuration into use. Fails only if the service is stopping.
     fn take(&self, prepared: PreparedConfig) -> anyhow::Result<()> {
-        let PreparedConfig { config, generation, audit, watched } = prepared;
+        let PreparedConfig { config, generation, pages, audit, watched } = prepared;
         if self.builder.shared.shutdown.is_over() {
             bail!("the service is stopping");
         }
         let before = self.current.swap(Arc::new(generation));
+        self.pages.replace(pages);
         if let Some(file) = audit {
             self.builder.shared.log.redirect_audit(file);
         }
@@ -256,8 +262,9 @@ fn prepare(
     }
     fd_limit::provide(config.limits.max_client_conn, config.pool.map_or(0, |pool| pool.max_idle))?;
     let generation = builder.build(config.clone(), Some(current)).context("not usable")?;
+    let pages = Pages::build(&config)?;
     let audit = builder.shared.log.open_audit_file()?;
-    Ok(PreparedConfig { config, generation, audit, watched })
+    Ok(PreparedConfig { config, generation, pages, audit, watched })
 }
 
 impl ReloadCause {

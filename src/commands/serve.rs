@@ -17,6 +17,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::file_watch::WatchedFiles;
+use super::pages::{PageSockets, Pages};
 use super::reload::{Load, Reloader, log_warnings};
 use crate::accept::acceptor::{Acceptor, EvictionLog, Generation, OpenSockets};
 use crate::accept::listening_socket::ListeningSocket;
@@ -47,6 +48,8 @@ pub struct ServiceOptions {
     pub sockets: Vec<ListeningSocket>,
     /// Listening socket of the admin address.
     pub admin: Option<TcpListener>,
+    /// Listening sockets of the HTTPS pages.
+    pub pages: PageSockets,
     /// Handle of the running log.
     pub log: LogControl,
     /// Notified to request a reload.
@@ -70,11 +73,13 @@ pub fn run(config: Config, load: Load, log: LogControl) -> anyhow::Result<()> {
             Some(addr) => Some(listen(addr).await?),
             None => None,
         };
+        let pages = PageSockets::bind(&config).await?;
         serve(ServiceOptions {
             config,
             load,
             sockets,
             admin,
+            pages,
             log,
             reload: Arc::default(),
             stopping: ShutdownTokens::default(),
@@ -117,6 +122,7 @@ pub async fn serve(service: ServiceOptions) -> anyhow::Result<()> {
         load,
         sockets,
         admin,
+        pages,
         log,
         reload,
         stopping: shutdown,
@@ -134,6 +140,7 @@ pub async fn serve(service: ServiceOptions) -> anyhow::Result<()> {
         drive(&supervisor, signals, &shutdown, &reload);
     }
     shared.registry.deny(config.denied.clone());
+    let page_content = Pages::build(&config)?;
     let current = Arc::new(ArcSwap::from_pointee(builder.build(config.clone(), None)?));
     let count = thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let workers = WorkerThreads::start(count, &supervisor).context("cannot start the worker threads")?;
@@ -147,6 +154,7 @@ pub async fn serve(service: ServiceOptions) -> anyhow::Result<()> {
     let ended = CancellationToken::new();
     let _ended = ended.clone().drop_guard();
     let admin_task = admin.map(|listener| serve_admin(listener, &shared, &current, &ended));
+    let pages = page_content.start(pages, &shared, &ended);
     let monitored = supervisor.clone();
     let monitor = move || {
         let supervisor = monitored.clone();
@@ -160,6 +168,7 @@ pub async fn serve(service: ServiceOptions) -> anyhow::Result<()> {
         builder: Arc::new(builder),
         current,
         watched: Mutex::new(watched),
+        pages,
         running: Mutex::new(config),
         load,
         status,

@@ -14,6 +14,7 @@ mod issuer;
 mod limits;
 mod listen;
 mod named_file;
+mod pages;
 mod parse;
 mod partition;
 mod pool;
@@ -39,6 +40,7 @@ pub use denied::DeniedSettings;
 pub use egress::EgressSettings;
 pub use issuer::{AcceptedIssuer, SignatureAlgorithm};
 pub use named_file::NamedFile;
+pub use pages::{PageListener, ProfilesSettings};
 pub use pool::PoolSettings;
 pub use reload::{ReloadSettings, WatchScope};
 pub use route::{ClusterRoute, NamePattern};
@@ -56,6 +58,8 @@ pub struct Config {
     pub limits: LimitSettings,
     /// Health and metrics.
     pub admin: AdminSettings,
+    /// The page of profiles; off if absent.
+    pub profiles: Option<ProfilesSettings>,
     /// Routing of requests to issuers and STS.
     pub egress: EgressSettings,
     /// Lifetime of sessions.

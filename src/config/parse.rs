@@ -13,6 +13,7 @@ use super::egress::egress;
 use super::issuer::issuers;
 use super::limits::limits;
 use super::listen::listeners;
+use super::pages::profiles;
 use super::pool::pool;
 use super::problem::ConfigProblem;
 use super::problems::ConfigProblems;
@@ -54,6 +55,7 @@ impl Config {
 pub(super) fn whole(root: &SectionReader<'_, '_>) -> Option<Config> {
     let limits = limits(&root.section("limits"));
     let admin = admin(&root.section("admin"));
+    let profiles = profiles(&root.section("profiles"));
     let egress = egress(&root.section("egress"));
     let session = session(&root.section("session"));
     let log = log(&root.section("log"));
@@ -77,6 +79,7 @@ pub(super) fn whole(root: &SectionReader<'_, '_>) -> Option<Config> {
         listeners,
         limits,
         admin,
+        profiles,
         egress,
         session,
         log,

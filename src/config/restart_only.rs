@@ -16,6 +16,10 @@ impl Config {
         if self.admin != running.admin {
             keys.push("admin.addr");
         }
+        let profiles = |config: &Self| config.profiles.as_ref().map(|page| page.listener.addr);
+        if profiles(self) != profiles(running) {
+            keys.push("profiles.addr");
+        }
         if self.cancel != running.cancel {
             keys.push("cancel.secret_file");
         }
@@ -61,6 +65,13 @@ mod tests {
         let mut other = running.clone();
         other.listeners[0].reuse_port = true;
         other.admin.addr = Some("127.0.0.1:1".parse().unwrap());
+        let listener = crate::config::PageListener {
+            addr: "127.0.0.1:1".parse().unwrap(),
+            tls_cert_file: "c".into(),
+            tls_key_file: "k".into(),
+        };
+        other.profiles =
+            Some(crate::config::ProfilesSettings { listener, client_file: "client.toml".into() });
         other.cancel.secret_file = Some("elsewhere".into());
         other.log.format = crate::config::LogFormat::Json;
         other.audit.file = Some("elsewhere".into());

@@ -19,6 +19,7 @@ use super::issuer_metrics::{IssuerMetrics, IssuerSnapshot};
 use super::log_metrics::{LogMetrics, LogSnapshot};
 use super::login_metrics::{LoginMetrics, LoginStep, SessionSeries};
 use super::metrics_format::MetricsFormat;
+use super::page_metrics::PageMetrics;
 use super::pool_metrics::{PoolMetrics, PoolSnapshot};
 use super::process_metrics::{ProcessMetrics, ProcessSnapshot};
 use super::resolver_metrics::ResolverMetrics;
@@ -117,6 +118,7 @@ pub struct Metrics {
     accept_errors: Counter,
     reloads: Family<Closed, Counter>,
     reload_ok: Gauge,
+    pages: PageMetrics,
     now: Mutex<ScrapedGauges>,
 }
 
@@ -196,6 +198,7 @@ impl Metrics {
             accept_errors: Counter::default(),
             reloads: closed("outcome", &["applied", "refused"]),
             reload_ok: Gauge::default(),
+            pages: PageMetrics::default(),
             now: Mutex::default(),
         };
         metrics.reload_ok.set(1);
@@ -230,6 +233,7 @@ impl Metrics {
         registry.register("reloads", "Reloads of the configuration, by outcome", self.reloads.clone());
         let help = "1 if the last reload was applied, also before the first";
         registry.register("config_last_reload_successful", help, self.reload_ok.clone());
+        self.pages.register(registry);
         let now = self.now.get_mut().unwrap_or_else(PoisonError::into_inner);
         registry.register("cl_active", "Sessions", now.active.clone());
         registry.register("cl_waiting", "Connections that are not yet sessions", now.waiting.clone());
@@ -304,6 +308,11 @@ impl Metrics {
     /// Counts a failed accept.
     pub fn accept_failed(&self) {
         self.accept_errors.inc();
+    }
+
+    /// Counts an ended connection of an HTTPS page.
+    pub fn page_connection_ended(&self, page: &'static str, outcome: &'static str) {
+        self.pages.ended(page, outcome);
     }
 
     /// Counts a reload.

@@ -13,6 +13,7 @@ pub mod login_metrics;
 pub mod metrics;
 pub mod metrics_format;
 pub mod noise;
+mod page_metrics;
 mod panics;
 pub mod pool_metrics;
 pub mod process_metrics;

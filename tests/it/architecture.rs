@@ -133,6 +133,7 @@ fn nobody_uses_what_the_house_forbids() {
         ("protocol", [&leaves[..], &["identity", "net"]].concat()),
         ("relay", [&leaves[..], &["config", "net", "protocol"]].concat()),
         ("supervisor", vec!["names"]),
+        ("sign_in", vec!["net", "session", "telemetry"]),
         ("telemetry", vec!["names", "config", "net", "supervisor"]),
     ]);
     let know_all = ["accept", "app", "cli", "commands", "lib", "main", "session"];
@@ -153,6 +154,12 @@ fn nobody_uses_what_the_house_forbids() {
     for (file, code) in sources() {
         let client = ["agent", "cli", "commands", "lib", "login"].contains(&part(&file));
         assert!(client || !paths(&code).iter().any(|path| part_of(path) == "login"), "src/{file} uses login");
+        // A fault or a flood of the pages is not to reach a session.
+        let builds = ["commands", "lib", "sign_in"].contains(&part(&file));
+        assert!(
+            builds || !paths(&code).iter().any(|path| part_of(path) == "sign_in"),
+            "src/{file} uses sign_in"
+        );
     }
     // Parts of the session that know little, although it knows every step.
     let alone: &[(&str, &[&str])] = &[
@@ -278,6 +285,7 @@ fn whatever_is_spawned_has_an_owner() {
     let owners = [
         ("agent/mod.rs", "tools.spawn("),                // one connection of a tool
         ("admin/http.rs", "tokio::spawn("),              // one connection
+        ("sign_in/web.rs", "tokio::spawn("),             // one connection
         ("session/mod.rs", "tokio::spawn("),             // one connection that comes back to the pool
         ("commands/doctor/session.rs", "tokio::spawn("), // one run of doctor
         ("net/address.rs", "running.spawn("),            // one race of addresses

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use zeroize::Zeroizing;
 
+use crate::commands::pages;
 use crate::config::NamedFile;
 use crate::config::problem::ConfigProblem;
 use crate::net::egress::EgressProxy;
@@ -68,6 +69,7 @@ fn content(file: &NamedFile) -> Result<(), String> {
         "tls_cert_file" => tls::certificates(path).map(|_| ()).map_err(|error| error.to_string()),
         "secret_file" => CancelSecret::read(path).map(|_| ()).map_err(|error| error.to_string()),
         "proxy_credentials_file" => credentials(path),
+        "client_file" => pages::published(path).map(|_| ()).map_err(|error| error.to_string()),
         "ca_file" | "sts_ca_file" | "client_tls_ca_file" => {
             tls::upstream_config(Some(path), false).map(|_| ()).map_err(|error| error.to_string())
         }
@@ -105,14 +107,15 @@ fn together(certificate: &NamedFile, files: &[NamedFile]) -> Option<ConfigProble
 /// What to do about a file that is not there.
 fn remedy(file: &NamedFile) -> &'static str {
     match (file.section(), file.key) {
-        ("listen", "tls_cert_file") => "name a PEM file with the certificate chain, leaf first",
-        ("listen", "tls_key_file") => "name the PEM file with the private key of tls_cert_file",
+        ("listen" | "profiles", "tls_cert_file") => "name a PEM file with the certificate chain, leaf first",
+        ("listen" | "profiles", "tls_key_file") => "name the PEM file with the private key of tls_cert_file",
         ("listen", _) => "name a PEM file with the authorities that sign the certificates of clients",
         ("cluster", "ca_file") => {
             "the RDS bundle is at https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem"
         }
         ("cluster", _) => "name a PEM file with the certificate authorities of the STS endpoint",
         ("issuer", _) => "name a PEM file with the certificate authorities of the issuer",
+        ("profiles", _) => "name a client.toml with the profiles (docs/for-users/sign-in.md)",
         ("cancel", _) => "make one with: head -c 32 /dev/urandom | base64",
         ("egress", _) => "make one that holds user:password on one line",
         _ => "name a file that exists",

@@ -3,6 +3,7 @@
 mod cache;
 mod flows;
 mod output;
+mod profiles_page;
 mod published;
 mod refresh;
 pub(super) mod session;

@@ -26,6 +26,7 @@ pub(crate) struct WorldBuilder {
     pub(super) session: String,
     pub(super) reload: String,
     pool: String,
+    pages: String,
     pub(super) issuer: String,
     pub(super) role: String,
     pub(super) cluster: String,
@@ -52,6 +53,7 @@ impl WorldBuilder {
             session: String::new(),
             reload: "watch = \"off\"".to_owned(),
             pool: String::new(),
+            pages: String::new(),
             issuer: String::new(),
             role: format!("role_arn = \"{}\"", names::ROLE_ARN),
             cluster: String::new(),
@@ -94,6 +96,11 @@ impl WorldBuilder {
     /// The warm pool, on, with `keys`.
     pub(crate) fn pool(mut self, keys: &str) -> Self {
         self.pool = format!("[pool]\nmode = \"session\"\n{keys}");
+        self
+    }
+    /// Tables of HTTPS pages; `@cert@`, `@key@` and `@folder@` are those of the first listener.
+    pub(crate) fn pages(mut self, tables: &str) -> Self {
+        tables.clone_into(&mut self.pages);
         self
     }
     pub(crate) fn issuer(mut self, keys: &str) -> Self {
@@ -210,6 +217,7 @@ impl WorldBuilder {
             [reload]
             {reload}
             {pool}
+            {pages}
             [cancel]
             {cancel}
             [[issuer]]
@@ -242,6 +250,11 @@ impl WorldBuilder {
             session = self.session,
             reload = self.reload,
             pool = self.pool,
+            pages = self
+                .pages
+                .replace("@cert@", &files.cert.display().to_string())
+                .replace("@key@", &files.key.display().to_string())
+                .replace("@folder@", &files.cert.parent().unwrap().display().to_string()),
             issuer_url = cloud.issuer.url(),
             audience = names::AUDIENCE,
             endpoint = self.endpoint,

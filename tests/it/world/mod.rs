@@ -25,6 +25,7 @@ use aws_emulator::{
     Ca, Cloud, CloudDatabase, CloudOptions, DatabaseOptions, PolicyTemplate, TokenClaims, names,
 };
 use pgpassport::accept::listening_socket::ListeningSocket;
+use pgpassport::commands::pages::PageSockets;
 use pgpassport::commands::serve::{self, ServiceOptions};
 use pgpassport::commands::{check, policy};
 use pgpassport::config::Config;
@@ -58,6 +59,8 @@ pub(crate) struct World {
     listeners: Vec<String>,
     /// Health and metrics.
     pub(crate) admin_addr: SocketAddr,
+    /// The page of profiles'.
+    pub(crate) profiles_port: Option<u16>,
     /// Makes it read its configuration file again, as SIGHUP does.
     pub(crate) reload: Arc<Notify>,
     pub(crate) stopping: ShutdownTokens,
@@ -92,6 +95,7 @@ impl World {
         }
         let folder = TempDir::new().unwrap();
         let listener_ca = Ca::new().unwrap();
+        listener_ca.write(folder.path()).unwrap();
         let files =
             listener_ca.server(&["localhost", "127.0.0.1"]).unwrap().write(folder.path(), "proxy").unwrap();
         let ca_dir = folder.path().join("upstream");
@@ -113,12 +117,15 @@ impl World {
         let (stopping, reload) = (ShutdownTokens::default(), Arc::new(Notify::new()));
         let file = folder.path().join("proxy.toml");
         let log = log::unused(&config);
+        let pages = PageSockets::bind(&config).await.unwrap();
+        let profiles_port = pages.profiles.as_ref().map(|page| page.local_addr().unwrap().port());
         let change = builder.change.take();
         let mut service = ServiceOptions {
             config,
             load: Arc::new(move || check::load(&file)),
             sockets,
             admin: Some(admin),
+            pages,
             log,
             reload: Arc::clone(&reload),
             stopping: stopping.clone(),
@@ -135,6 +142,7 @@ impl World {
             ports,
             listeners,
             admin_addr,
+            profiles_port,
             reload,
             stopping,
             serving: Some(serving),

@@ -12,6 +12,8 @@ ENTRYPOINT ["/usr/local/bin/aws-emulator"]
 
 FROM gcr.io/distroless/cc-debian12:nonroot AS pgpassport
 COPY --from=build /source/target/release/pgpassport /usr/local/bin/pgpassport
+# The certificate authorities of RDS and Aurora in all Regions, for cluster.ca_file.
+ADD --chmod=0444 https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem /usr/share/pgpassport/rds-global-bundle.pem
 USER 65532:65532
 EXPOSE 5432
 # Asks admin.addr of the configuration, which has to be set for it. Kubernetes ignores this and has probes of its own.

@@ -8,6 +8,8 @@ use clap::{CommandFactory, Parser};
 use pgpassport::cli::Cli;
 use pgpassport::config::Config;
 
+mod ecs;
+
 fn read(name: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()
 }

@@ -27,16 +27,18 @@ use crate::net::peer_clocks::PeerClocks;
 use crate::net::resolver::Resolver;
 use crate::net::tls;
 use crate::net::tls::TlsSetupError;
-use crate::pool::Pool;
-use crate::postgres::Postgres;
+use crate::pool::{IdleConnections, Pool};
 use crate::postgres::cancel::{CancelKeys, CancelSecret};
-use crate::postgres::listener::{Listener, TokenMethod};
 use crate::postgres::oauthbearer::Discovery;
-use crate::session::cluster::Cluster;
+use crate::postgres::token_method::TokenMethod;
+use crate::postgres::{ALPN, Postgres};
+use crate::protocol::Protocol;
+use crate::session::cluster::{Cluster, ReachableCluster};
+use crate::session::listener::{Listener, ListenerService, ProtocolService};
 use crate::session::login_rate::LoginRateLimiter;
 use crate::session::permits::{AcceptLimits, PermitCounters};
 use crate::session::shared::Shared;
-use crate::session::{SessionContext, SessionLimits};
+use crate::session::{ProtocolContext, SessionContext, SessionLimits};
 use crate::supervisor::{TaskRules, TaskSupervisor};
 use crate::telemetry::logging::LogControl;
 use crate::telemetry::metrics::Metrics;
@@ -65,6 +67,8 @@ pub struct GenerationBuilder {
     pub shared: Arc<Shared>,
     /// The runtime for fetching keys and asking STS.
     pub control: Handle,
+    /// The cancel keys that PostgreSQL clients have.
+    cancels: Arc<CancelKeys>,
 }
 
 impl GenerationBuilder {
@@ -90,24 +94,25 @@ impl GenerationBuilder {
             registry: Arc::default(),
             metrics: Metrics::default(),
             log,
-            cancels: CancelKeys::new(&secret).context("cancel keys cannot be derived")?,
             federation: Federation::new(clock.clone(), control.clone()),
             pool_stats: Arc::default(),
             clock,
         };
-        Ok(Self { shared: Arc::new(shared), control })
+        let cancels = CancelKeys::new(&secret).context("cancel keys cannot be derived")?;
+        Ok(Self { shared: Arc::new(shared), control, cancels: Arc::new(cancels) })
     }
 
     /// Builds a generation and reads the files that `config` names. Takes over from `before` the issuers'
     /// keys and the cached STS answers whose settings are unchanged. If it fails, `before` is unchanged.
     pub fn build(&self, config: Config, before: Option<&Generation>) -> anyhow::Result<Generation> {
         let listeners = config.listeners.iter().map(|settings| Ok(Arc::new(listener(settings)?)));
-        let listeners = listeners.collect::<anyhow::Result<_>>()?;
+        let listeners = listeners.collect::<anyhow::Result<Vec<_>>>()?;
         let certificates = config.listeners.iter().map(|settings| expires_at(&settings.tls_cert_file));
         let certificates = certificates.collect::<Result<_, _>>()?;
         let outgoing = Outgoing::new(self.shared.resolver.clone(), egress(&config.egress)?)
             .with_clocks(self.shared.peer_clocks.clone());
         let clusters = self.clusters(config.clusters, &config.limits, &outgoing, before)?;
+        let reachable = self.reachable(&clusters, &config.limits)?;
         let fetchers = config.issuers.iter().map(|issuer| KeyFetcher::new(issuer, &outgoing));
         let fetchers = fetchers.collect::<Result<Vec<_>, _>>()?;
 
@@ -115,19 +120,26 @@ impl GenerationBuilder {
         let issuers = config.issuers.into_iter().zip(fetchers);
         let issuers = issuers.map(|(settings, fetcher)| self.issuer(settings, fetcher, before)).collect();
         let limits = config.limits;
-        let context = SessionContext {
+        let pool = config.pool.map(|settings| self.pool::<Postgres>(settings));
+        let common = Arc::new(SessionContext {
             limits: session_limits(&limits),
             verifier: Verifier::new(issuers, self.shared.clock.clone()),
-            dialers: clusters.iter().map(|cluster| Arc::clone(&cluster.dialer)).collect(),
-            policy: AccessPolicy::new(clusters),
-            pool: config.pool.map(|settings| self.pool(settings)),
+            clusters,
+            pools: pool.iter().map(|pool| Arc::clone(pool) as Arc<dyn IdleConnections>).collect(),
             audit: self.shared.log.audit_gate(config.audit.when_unwritable),
             settings: config.session,
             shared: Arc::clone(&self.shared),
-        };
+        });
+        let context = Arc::new(ProtocolContext {
+            common: Arc::clone(&common),
+            state: Arc::clone(&self.cancels),
+            dialers: reachable.iter().map(|reachable| Arc::clone(&reachable.dialer)).collect(),
+            policy: AccessPolicy::new(reachable),
+            pool,
+        });
         Ok(Generation {
-            context: Arc::new(context),
-            listeners,
+            context: common,
+            listeners: listeners.into_iter().map(|listener| service(&context, listener)).collect(),
             certificates,
             limits: AcceptLimits { clients: limits.max_client_conn, logins: limits.max_logins },
             shutdown_delay: limits.shutdown_delay,
@@ -135,7 +147,7 @@ impl GenerationBuilder {
         })
     }
 
-    fn pool(&self, settings: PoolSettings) -> Arc<Pool<Postgres>> {
+    fn pool<P: Protocol>(&self, settings: PoolSettings) -> Arc<Pool<P>> {
         let stats = Arc::clone(&self.shared.pool_stats);
         Pool::start(settings, stats, self.shared.clock.clone(), &self.shared.supervisor)
     }
@@ -149,7 +161,7 @@ impl GenerationBuilder {
         outgoing: &Outgoing,
         before: Option<&Generation>,
     ) -> anyhow::Result<Vec<Arc<Cluster>>> {
-        let known = before.map_or(&[][..], |before| before.context.policy.clusters());
+        let known = before.map_or(&[][..], |before| &before.context.clusters);
         let settings = |settings| {
             let same = known.iter().find(|known| *known.settings == settings);
             same.map_or_else(|| Arc::new(settings), |known| Arc::clone(&known.settings))
@@ -159,14 +171,26 @@ impl GenerationBuilder {
         let (times, clock) = (StsTimes::of(limits.login_timeout), &self.shared.clock);
         let endpoints = sts_endpoints::of_clusters(&clusters, &endpoints, times, (clock, outgoing))?;
         let build = |(settings, sts): (Arc<ClusterSettings>, _)| {
-            let resolver = self.shared.resolver.clone();
-            let dialer = Arc::new(Dialer::new(&settings, limits.server_connect_timeout, resolver)?);
             let known = known.iter().find(|known| known.settings.name == settings.name);
             let login_rate = LoginRateLimiter::of(&settings, known.and_then(|it| it.login_rate.as_ref()));
             let permits = self.shared.permits.cluster(&settings.name);
-            Ok(Arc::new(Cluster { settings, dialer, sts, login_rate, permits }))
+            Arc::new(Cluster { settings, sts, login_rate, permits })
         };
-        clusters.into_iter().zip(endpoints).map(build).collect()
+        Ok(clusters.into_iter().zip(endpoints).map(build).collect())
+    }
+
+    /// Builds the way to each cluster. Reads the clusters' authorities.
+    fn reachable<P: Protocol>(
+        &self,
+        clusters: &[Arc<Cluster>],
+        limits: &LimitSettings,
+    ) -> anyhow::Result<Vec<Arc<ReachableCluster<P>>>> {
+        let build = |cluster: &Arc<Cluster>| {
+            let resolver = self.shared.resolver.clone();
+            let dialer = Dialer::new(&cluster.settings, limits.server_connect_timeout, resolver)?;
+            Ok(Arc::new(ReachableCluster { cluster: Arc::clone(cluster), dialer: Arc::new(dialer) }))
+        };
+        clusters.iter().map(build).collect()
     }
 
     fn issuer(
@@ -185,6 +209,14 @@ impl GenerationBuilder {
         };
         (settings, keys)
     }
+}
+
+/// The service of a listener.
+fn service<P: Protocol>(
+    context: &Arc<ProtocolContext<P>>,
+    listener: Arc<Listener<P>>,
+) -> Arc<dyn ListenerService> {
+    Arc::new(ProtocolService { context: Arc::clone(context), listener })
 }
 
 fn session_limits(limits: &LimitSettings) -> SessionLimits {
@@ -211,8 +243,8 @@ pub fn egress(settings: &EgressSettings) -> anyhow::Result<Egress> {
 }
 
 /// Builds the settings of one listener. Reads its files.
-fn listener(settings: &ListenSettings) -> anyhow::Result<Listener> {
-    let config = tls::server_config(listener_files(settings))?;
+fn listener(settings: &ListenSettings) -> anyhow::Result<Listener<Postgres>> {
+    let config = tls::server_config(listener_files(settings), Some(ALPN.as_bytes()))?;
     if settings.plaintext_from_loopback {
         tracing::warn!(
             listener = settings.name,
@@ -233,7 +265,7 @@ fn listener(settings: &ListenSettings) -> anyhow::Result<Listener> {
         acceptor: TlsAcceptor::from(Arc::new(config)),
         plaintext_from_loopback: settings.plaintext_from_loopback,
         proxy_protocol_from: settings.proxy_protocol_from.clone(),
-        token_method: ask,
+        protocol: ask,
     })
 }
 

@@ -10,11 +10,11 @@
 //!   -> welcome the client -> relay -> end (one audit record)
 //! ```
 //!
-//! [`session`] shows it from top to bottom. Each step takes the result of the step before:
-//! [`postgres::client::PendingLogin`] yields a [`secret::Jwt`], [`identity::Verifier`] turns it into
+//! [`session`] shows it from top to bottom, for any [`protocol::Protocol`]. Each step takes the result of the step
+//! before: [`protocol::Protocol::Client`] yields a [`secret::Jwt`], [`identity::Verifier`] turns it into
 //! [`identity::VerifiedClaims`], [`identity::AccessPolicy`] into an [`identity::Grant`],
 //! [`aws::federation::Federation`] into role credentials and a [`secret::IamToken`], and
-//! [`postgres::server_login`] opens a session as the granted user.
+//! [`protocol::Protocol::log_in`] opens a session as the granted user.
 //!
 //! # Modules
 //!
@@ -25,12 +25,12 @@
 //! | [`net`] | sockets, TLS, name resolution, dialing, PROXY protocol; no protocol on top | config, the grant |
 //! | [`identity`] | token to grant: verification, key sets, access policy, database user; no wire | config, net |
 //! | [`aws`] | STS, role credentials, session policy, IAM token | the grant, config, net |
-//! | [`protocol`] | the seam: traits that a wire protocol implements for relay and pool | net, the grant |
+//! | [`protocol`] | the seam: the traits that a wire protocol implements for session, pool and relay | net, the grant |
 //! | [`postgres`] | PostgreSQL on the wire: both logins, reset, transaction tracker, cancel keys | protocol, net, the grant |
 //! | [`mysql`] | MySQL on the wire: both logins, session tracker; not served yet | protocol, net, the grant |
 //! | [`pool`] | idle server connections of any protocol, each for one person | protocol, the grant, config |
 //! | [`relay`] | both directions of a session of any protocol, time limits, last error | protocol, net, config |
-//! | [`session`] | the order of the steps; outcome, explanation, permits, login rate, registry | every step |
+//! | [`session`] | the order of the steps for any protocol; outcome, explanation, permits, login rate, registry | every step, no protocol |
 //! | [`accept`], [`lifecycle`] | listening sockets, worker threads, signals | session |
 //! | [`telemetry`] | log lines, the audit record, metrics; written, never read | names, config, net |
 //! | [`sign_in`] | pages over HTTPS: published profiles | session, telemetry |

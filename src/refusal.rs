@@ -4,6 +4,22 @@
 /// Longest DETAIL or HINT, far below libpq's limit for a whole ErrorResponse.
 pub(crate) const MAX_TEXT: usize = 2_000;
 
+/// Remedy for a passing failure outside the client.
+pub(crate) const TRY_AGAIN: &str = "Nothing is wrong with your token. Try again in a moment.";
+
+/// The party that has to act on a failed login.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The person who runs the client.
+    Client,
+    /// The operator of the issuer, AWS or the database, or nobody.
+    Outside,
+    /// The person who configured role, policy or limits.
+    Operator,
+    /// The developers of the proxy.
+    Proxy,
+}
+
 /// Stage of the login that refused, named in DETAIL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {

@@ -37,8 +37,9 @@ impl TlsLegs {
         let files = ca.server(&["localhost"]).expect("a certificate").write(folder.path(), "server");
         let files = files.expect("a certificate");
         let files = ListenerFiles { cert_file: &files.cert, key_file: &files.key, client: None };
-        let listener = Arc::new(server_config(files).expect("a listener's configuration"));
-        let upstream = Arc::new(upstream_config(Some(&ca_file), false).expect("an upstream's configuration"));
+        let listener =
+            Arc::new(server_config(files, Some(b"postgresql")).expect("a listener's configuration"));
+        let upstream = Arc::new(upstream_config(Some(&ca_file), None).expect("an upstream's configuration"));
         let (near, far) = (handshaken(&upstream, &listener), handshaken(&upstream, &listener));
         Self { client: TlsLeg { peers: near.0, ours: near.1 }, server: TlsLeg { ours: far.0, peers: far.1 } }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use libfuzzer_sys::fuzz_target;
 use pgpassport::postgres::client::TokenError;
-use pgpassport::postgres::listener::TokenMethod;
+use pgpassport::postgres::token_method::TokenMethod;
 use pgpassport::postgres::negotiate::{FirstPacket, negotiate};
 use pgpassport::postgres::oauthbearer::{BearerError, Discovery};
 use pgpassport_fuzz::{Scripted, acceptor, run};

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pgpassport::postgres::listener::TokenMethod;
+use pgpassport::postgres::token_method::TokenMethod;
 use pgpassport::postgres::negotiate::{FirstPacket, negotiate};
 use pgpassport_fuzz::{Scripted, acceptor, run};
 

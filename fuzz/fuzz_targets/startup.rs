@@ -2,9 +2,10 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pgpassport::postgres::negotiate::{FirstPacket, NegotiationError, negotiate};
+use pgpassport::postgres::negotiate::{FirstPacket, negotiate};
 use pgpassport::postgres::options;
 use pgpassport::postgres::startup::{StartupError, StartupParams};
+use pgpassport::protocol::NegotiationError;
 use pgpassport_fuzz::{Scripted, acceptor, run};
 
 /// What a peer turns out to be, as far as it must not depend on how its bytes are cut.
@@ -23,7 +24,7 @@ fn see(bytes: &[u8], cuts: u8, plaintext: bool) -> Seen {
         Ok(FirstPacket::Login(pending)) => Seen::Login(pending.startup().clone()),
         Ok(FirstPacket::Cancel(_, key)) => Seen::Cancel(key.pid, key.secret.to_vec()),
         Ok(FirstPacket::Rejected(_, why)) => Seen::Unfit(why),
-        Err(NegotiationError::PreTlsBytes | NegotiationError::Tls(_) | NegotiationError::NoAlpn) => {
+        Err(NegotiationError::PreTlsBytes | NegotiationError::Tls(_) | NegotiationError::NoAlpn(_)) => {
             Seen::NoTls
         }
         Err(why) => Seen::Dropped(why.to_string()),

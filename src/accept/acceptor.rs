@@ -16,8 +16,8 @@ use super::fd_reserve::{FdReserve, SpareFd, is_shortage};
 use super::listening_socket::ListeningSocket;
 use super::workers::{AcceptedConnection, WorkerThreads};
 use crate::lifecycle::ShutdownTokens;
-use crate::postgres::listener::Listener;
 use crate::session::SessionContext;
+use crate::session::listener::ListenerService;
 use crate::session::permits::{AcceptLimits, AdmissionError, EvictedConnection};
 use crate::session::shared::Shared;
 
@@ -37,8 +37,8 @@ const MAX_TURNED_AWAY: usize = 64;
 pub struct Generation {
     /// Shared parts of a session: verifier, policy, pool, and so on.
     pub context: Arc<SessionContext>,
-    /// Settings of each listener, in the order of the sockets.
-    pub listeners: Vec<Arc<Listener>>,
+    /// The service of each listener, in the order of the sockets.
+    pub listeners: Vec<Arc<dyn ListenerService>>,
     /// Expiry of each listener's certificate, in seconds since 1970.
     pub certificates: Vec<i64>,
     /// Connection limits.
@@ -183,10 +183,10 @@ impl Acceptor {
             self.evictions.note(evicted);
         }
         match (admission, now.listeners.get(number)) {
-            (Some(admission), Some(listener)) => {
-                let (context, listener) = (Arc::clone(&now.context), Arc::clone(listener));
+            (Some(admission), Some(service)) => {
+                let (shared, service) = (Arc::clone(&self.shared), Arc::clone(service));
                 drop(now);
-                self.workers.serve(AcceptedConnection { tcp, peer, context, listener, admission }).await;
+                self.workers.serve(AcceptedConnection { tcp, peer, shared, service, admission }).await;
             }
             _ => self.shared.metrics.closed_unheard(), // even saying no has a limit
         }

@@ -17,21 +17,21 @@ use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::postgres::listener::Listener;
+use crate::session::listener::ListenerService;
 use crate::session::permits::ConnectionAdmission;
-use crate::session::{self, SessionContext};
+use crate::session::shared::Shared;
 use crate::supervisor::{Heartbeat, TaskKind, TaskName, TaskSupervisor};
 
 /// Capacity of a worker's queue of accepted connections.
 const HAND_OUT: usize = 64;
 
-/// An accepted connection and the configuration it keeps for its lifetime.
+/// An accepted connection and the listener's service of the current configuration.
 #[derive(Debug)]
 pub(crate) struct AcceptedConnection {
     pub(crate) tcp: TcpStream,
     pub(crate) peer: SocketAddr,
-    pub(crate) context: Arc<SessionContext>,
-    pub(crate) listener: Arc<Listener>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) service: Arc<dyn ListenerService>,
     pub(crate) admission: ConnectionAdmission,
 }
 
@@ -95,7 +95,7 @@ impl WorkerThreads {
         match select_ok(room).await {
             Ok(((room, count), _)) => room.send((connection, count)),
             Err(_) => {
-                if let Some(left_out) = connection.context.shared.log.noise().line("no_session_thread") {
+                if let Some(left_out) = connection.shared.log.noise().line("no_session_thread") {
                     tracing::error!(left_out, "all worker threads have ended; closing the connection");
                 }
             }
@@ -162,12 +162,12 @@ async fn receive(
 
 /// Runs one connection. A panic ends only this connection.
 async fn run(connection: AcceptedConnection, count: WorkerSession) {
-    let AcceptedConnection { tcp, peer, context, listener, admission } = connection;
-    let shared = Arc::clone(&context.shared);
+    let AcceptedConnection { tcp, peer, shared, service, admission } = connection;
     // Accepted on another runtime's reactor, so the socket has to be registered with this one.
     match tcp.into_std().and_then(TcpStream::from_std) {
         Ok(tcp) => {
-            let serving = Box::pin(session::serve(context, &listener, (tcp, peer), admission));
+            let serving = service.serve((tcp, peer), admission);
+            drop(service); // a long session must not keep alive what a reload has replaced
             if AssertUnwindSafe(serving).catch_unwind().await.is_err() {
                 shared.metrics.connection_aborted();
             }

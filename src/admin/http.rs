@@ -194,7 +194,7 @@ impl AdminServer {
 
     fn snapshot(&self) -> MetricsSnapshot {
         let current = self.current.load();
-        let names = current.listeners.iter().map(|listener| listener.name.clone());
+        let names = current.listeners.iter().map(|listener| listener.name().to_owned());
         let active = self.shared.permits.sessions();
         MetricsSnapshot {
             active,

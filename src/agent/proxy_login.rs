@@ -24,6 +24,9 @@ use crate::net::tls::{TlsSetupError, upstream_config};
 use crate::net::tls_error::describe;
 use crate::secret::Jwt;
 
+/// ALPN protocol name of direct TLS (PostgreSQL 17, `PG_ALPN_PROTOCOL`).
+const ALPN: &[u8] = b"postgresql";
+
 /// Longest time for name, TCP and TLS.
 const CONNECT_TIME: Duration = Duration::from_secs(15);
 
@@ -122,7 +125,7 @@ impl ProxyAddress {
         ca_file: Option<&Path>,
         resolver: Resolver,
     ) -> Result<Self, ProxyAddressError> {
-        let tls = Arc::new(upstream_config(ca_file, true)?);
+        let tls = Arc::new(upstream_config(ca_file, Some(ALPN))?);
         let server_name = ServerName::try_from(endpoint.host().to_owned())
             .map_err(|_| ProxyAddressError::Name(endpoint.host().to_owned()))?;
         Ok(Self { endpoint, server_name, tls, resolver })

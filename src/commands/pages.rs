@@ -111,7 +111,7 @@ fn site<P>(listener: &PageListener, page: P) -> anyhow::Result<Arc<WebSite<P>>> 
         key_file: &listener.tls_key_file,
         client: None,
     };
-    let mut config = tls::server_config(files)?;
+    let mut config = tls::server_config(files, None)?;
     config.alpn_protocols = vec![HTTP_1_1.to_vec()];
     Ok(Arc::new(WebSite { tls: TlsAcceptor::from(Arc::new(config)), page }))
 }

@@ -2,12 +2,12 @@
 //! Upstream connections without TLS or without verification do not exist.
 
 use std::collections::VecDeque;
+use std::marker::PhantomData;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustls_pki_types::ServerName;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
@@ -15,20 +15,18 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::address::{ADDRESS_TIMEOUT, part_of, race, resolve};
-use super::buffers::{ReadAhead, has_early_bytes};
+use super::buffers::ReadAhead;
 use super::certificate::CertificateFacts;
 use super::cluster_id::ClusterId;
 pub use super::dial_error::DialError;
 use super::dial_permission::DialPermission;
 use super::recent_addresses::RecentAddresses;
 use super::resolver::Resolver;
+use super::start_tls::StartTls;
 use super::tls::TlsSetupError;
 use super::{socket, tls, tls_error};
 use crate::config::{ClusterRoute, ClusterSettings};
 use crate::names::Endpoint;
-
-/// The SSLRequest packet (PostgreSQL manual, "Message Formats").
-const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 
 /// Most concurrent cancels that the proxy sends for sessions of one cluster that ended in mid-statement. Each
 /// takes an extra connection for a moment; further ones wait.
@@ -38,31 +36,31 @@ const MAX_RECALLS: usize = 64;
 /// further ones wait.
 const MAX_CANCELS: usize = 64;
 
-/// Dialers of all clusters, for cancel requests, which have no grant.
-#[derive(Debug, Default)]
-pub struct DialerSet(Vec<Arc<Dialer>>);
+/// Dialers of all clusters of a protocol, for cancel requests, which have no grant.
+#[derive(Debug)]
+pub struct DialerSet<P: StartTls>(Vec<Arc<Dialer<P>>>);
 
-impl FromIterator<Arc<Dialer>> for DialerSet {
-    fn from_iter<T: IntoIterator<Item = Arc<Dialer>>>(dialers: T) -> Self {
+impl<P: StartTls> FromIterator<Arc<Dialer<P>>> for DialerSet<P> {
+    fn from_iter<T: IntoIterator<Item = Arc<Dialer<P>>>>(dialers: T) -> Self {
         Self(dialers.into_iter().collect())
     }
 }
 
-impl DialerSet {
+impl<P: StartTls> DialerSet<P> {
     /// Dialer of the cluster that a cancel key names.
-    pub(crate) fn of(&self, cluster: ClusterId) -> Option<&Arc<Dialer>> {
+    pub(crate) fn of(&self, cluster: ClusterId) -> Option<&Arc<Dialer<P>>> {
         self.0.iter().find(|dialer| dialer.cluster == cluster)
     }
 
     /// Dialers of all clusters that a connection to `listener` with this server name can reach.
-    pub(crate) fn behind(&self, listener: &str, server_name: Option<&str>) -> Vec<&Arc<Dialer>> {
+    pub(crate) fn behind(&self, listener: &str, server_name: Option<&str>) -> Vec<&Arc<Dialer<P>>> {
         self.0.iter().filter(|dialer| dialer.route.admits(listener, server_name)).collect()
     }
 }
 
-/// Connects to the servers of one cluster.
+/// Connects to the servers of one cluster, which speak protocol `P`.
 #[derive(Debug)]
-pub struct Dialer {
+pub struct Dialer<P: StartTls> {
     pub(crate) cluster: ClusterId,
     route: ClusterRoute,
     endpoint: Endpoint,
@@ -76,6 +74,7 @@ pub struct Dialer {
     connect_timeout: Duration,
     resolver: Resolver,
     tls: TlsConnectorDebug,
+    protocol: PhantomData<fn() -> P>,
 }
 
 /// Facts of a verified connection, for display.
@@ -95,9 +94,12 @@ pub type ServerStream = Box<TlsStream<ReadAhead<TcpStream>>>;
 
 /// A verified TLS connection to the upstream before the first message. Only [`Dialer`] constructs it.
 #[derive(Debug)]
-pub struct Dialed {
-    pub(crate) dialer: Arc<Dialer>,
+pub struct Dialed<P: StartTls> {
+    pub(crate) dialer: Arc<Dialer<P>>,
     pub(crate) stream: ServerStream,
+    /// The server's words before TLS.
+    pub(crate) opening: P::Opening,
+    hello: P::Hello,
     pub(crate) addr: SocketAddr,
     /// Addresses of the endpoint that have not failed and were not tried.
     pub(crate) others: VecDeque<SocketAddr>,
@@ -111,14 +113,15 @@ pub struct DialDurations {
     pub name: Duration,
     /// From the first TCP connect to the successful one.
     pub tcp: Duration,
-    /// SSLRequest and TLS handshake with the address in use.
+    /// Request for TLS and TLS handshake with the address in use.
     pub tls: Duration,
 }
 
-impl Dialed {
+impl<P: StartTls> Dialed<P> {
     /// Connects again to the same server.
     pub(crate) async fn connect_again(&mut self) -> Result<(), DialError> {
-        self.stream = self.route().dial().await?.stream;
+        let again = self.route().dial().await?;
+        (self.stream, self.opening) = (again.stream, again.opening);
         Ok(())
     }
 
@@ -130,7 +133,7 @@ impl Dialed {
     ) -> Result<(), DialError> {
         self.dialer.record_failure(self.addr, error);
         let others = std::mem::take(&mut self.others);
-        *self = self.dialer.first_to_answer(others, deadline).await?;
+        *self = self.dialer.first_to_answer(others, &self.hello, deadline).await?;
         Ok(())
     }
 
@@ -145,27 +148,28 @@ impl Dialed {
     }
 
     /// Route to the same server, for further connections.
-    pub fn route(&self) -> ServerRoute {
-        ServerRoute { dialer: Arc::clone(&self.dialer), addr: self.addr }
+    pub fn route(&self) -> ServerRoute<P> {
+        ServerRoute { dialer: Arc::clone(&self.dialer), addr: self.addr, hello: self.hello.clone() }
     }
 }
 
 /// Route to one server to which the proxy has connected before.
 #[derive(Debug)]
-pub struct ServerRoute {
-    dialer: Arc<Dialer>,
+pub struct ServerRoute<P: StartTls> {
+    dialer: Arc<Dialer<P>>,
     addr: SocketAddr,
+    hello: P::Hello,
 }
 
-impl ServerRoute {
+impl<P: StartTls> ServerRoute<P> {
     /// The server's address.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
     /// Opens another connection to the server.
-    pub async fn dial(&self) -> Result<Dialed, DialError> {
-        self.dialer.dial_addr(self.addr, Instant::now() + ADDRESS_TIMEOUT).await
+    pub async fn dial(&self) -> Result<Dialed<P>, DialError> {
+        self.dialer.dial_addr(self.addr, &self.hello, Instant::now() + ADDRESS_TIMEOUT).await
     }
 }
 
@@ -177,7 +181,7 @@ impl std::fmt::Debug for TlsConnectorDebug {
     }
 }
 
-impl Dialed {
+impl<P: StartTls> Dialed<P> {
     /// Facts of the connection.
     pub fn facts(&self) -> DialedFacts {
         let (_, tls) = self.stream.get_ref();
@@ -190,14 +194,15 @@ impl Dialed {
     }
 }
 
-impl Dialer {
+impl<P: StartTls> Dialer<P> {
     /// Reads the certificate authorities of the cluster. `connect_timeout` covers all addresses together.
     pub fn new(
         cluster: &ClusterSettings,
         connect_timeout: Duration,
         resolver: Resolver,
     ) -> Result<Self, TlsSetupError> {
-        let config = tls::upstream_config(cluster.ca_file.as_deref(), cluster.direct_tls)?;
+        let alpn = P::ALPN.filter(|_| cluster.direct_tls);
+        let config = tls::upstream_config(cluster.ca_file.as_deref(), alpn)?;
         let server_name = ServerName::try_from(cluster.endpoint.host().to_owned()).map_err(|_| {
             let path = cluster.ca_file.clone().unwrap_or_default();
             TlsSetupError::Pem { path, problem: "the endpoint is not a valid server name".into() }
@@ -216,6 +221,7 @@ impl Dialer {
             connect_timeout,
             resolver,
             tls: TlsConnectorDebug(TlsConnector::from(Arc::new(config))),
+            protocol: PhantomData,
         })
     }
 
@@ -225,13 +231,14 @@ impl Dialer {
     pub async fn dial(
         self: &Arc<Self>,
         _: &impl DialPermission,
+        hello: &P::Hello,
         deadline: Instant,
-    ) -> Result<Dialed, DialError> {
+    ) -> Result<Dialed<P>, DialError> {
         let begun = Instant::now();
         let deadline = deadline.min(begun + self.connect_timeout);
         let addresses = self.recent.failed_last(self.addresses(deadline).await?, Instant::now());
         let name = begun.elapsed();
-        let mut dialed = self.first_to_answer(addresses.into(), deadline).await?;
+        let mut dialed = self.first_to_answer(addresses.into(), hello, deadline).await?;
         dialed.durations.name = name;
         let DialDurations { tcp, tls, .. } = dialed.durations;
         tracing::debug!(addr = %dialed.addr, ?name, ?tcp, ?tls, "connected to the database");
@@ -243,15 +250,16 @@ impl Dialer {
     async fn first_to_answer(
         self: &Arc<Self>,
         mut addresses: VecDeque<SocketAddr>,
+        hello: &P::Hello,
         deadline: Instant,
-    ) -> Result<Dialed, DialError> {
+    ) -> Result<Dialed<P>, DialError> {
         loop {
             let begun = Instant::now();
             let failed = |addr, error: &DialError| self.record_failure(addr, error);
             let (tcp, addr) = race(&mut addresses, deadline, failed).await?;
             let connected = Instant::now();
             let until = part_of(deadline, addresses.len(), ADDRESS_TIMEOUT);
-            match self.secure(tcp, addr, until).await {
+            match self.secure(tcp, addr, hello, until).await {
                 Ok(mut dialed) => {
                     self.recent.remember(addr);
                     dialed.durations = DialDurations {
@@ -291,26 +299,27 @@ impl Dialer {
     pub(crate) async fn dial_addr(
         self: &Arc<Self>,
         addr: SocketAddr,
+        hello: &P::Hello,
         deadline: Instant,
-    ) -> Result<Dialed, DialError> {
+    ) -> Result<Dialed<P>, DialError> {
         let connecting = timeout_at(deadline, TcpStream::connect(addr)).await;
         let tcp = connecting.map_err(|_| DialError::TimedOut)?;
-        self.secure(tcp.map_err(|error| DialError::Connect { addr, error })?, addr, deadline).await
+        self.secure(tcp.map_err(|error| DialError::Connect { addr, error })?, addr, hello, deadline).await
     }
 
-    /// Performs the TLS handshake on a new TCP connection.
+    /// Asks for TLS on a new TCP connection and performs the handshake.
     async fn secure(
         self: &Arc<Self>,
         tcp: TcpStream,
         addr: SocketAddr,
+        hello: &P::Hello,
         deadline: Instant,
-    ) -> Result<Dialed, DialError> {
+    ) -> Result<Dialed<P>, DialError> {
         let handshake = async {
             let mut tcp = tcp;
             socket::tune(&tcp).map_err(|error| DialError::Connect { addr, error })?;
-            if !self.direct_tls {
-                request_tls(&mut tcp, addr).await?;
-            }
+            let opening = P::request_tls(&mut tcp, hello, self.direct_tls).await;
+            let opening = opening.map_err(|error| DialError::of(addr, error))?;
             let stream = self.tls.0.connect(self.server_name.clone(), ReadAhead::new(tcp)).await;
             let stream = stream.map_err(|error| match tls_error::describe(&error) {
                 problem if tls::is_distrust(&error) => DialError::Tls { addr, problem },
@@ -318,13 +327,15 @@ impl Dialer {
             })?;
             // Without the check, a server of another protocol could be made to read ours (PostgreSQL manual,
             // "SSL Session Encryption": direct connections).
-            if self.direct_tls && stream.get_ref().1.alpn_protocol() != Some(tls::ALPN) {
-                let problem = "the server does not support direct TLS for PostgreSQL (ALPN)".to_owned();
+            if self.direct_tls && stream.get_ref().1.alpn_protocol() != P::ALPN {
+                let problem = format!("the server does not support direct TLS for {} (ALPN)", P::NAME);
                 return Err(DialError::Tls { addr, problem });
             }
             Ok(Dialed {
                 dialer: Arc::clone(self),
                 stream: Box::new(stream),
+                opening,
+                hello: hello.clone(),
                 addr,
                 others: VecDeque::new(),
                 durations: DialDurations::default(),
@@ -357,18 +368,5 @@ impl Dialer {
         }
         let name = (self.endpoint.host(), self.endpoint.port());
         Ok(resolve(&self.resolver, name, deadline).await?.into())
-    }
-}
-
-async fn request_tls(tcp: &mut TcpStream, addr: SocketAddr) -> Result<(), DialError> {
-    let failed = |problem: String| DialError::Handshake { addr, problem };
-    tcp.write_all(&SSL_REQUEST).await.map_err(|error| failed(error.to_string()))?;
-    match tcp.read_u8().await.map_err(|error| failed(error.to_string()))? {
-        b'S' if has_early_bytes(tcp).await => Err(DialError::NotPostgres(addr)),
-        b'S' => Ok(()),
-        b'N' => Err(DialError::NoTls(addr)),
-        // The server cannot serve another connection. Its message is not protected by TLS and not read.
-        b'E' => Err(failed("the server answers the SSLRequest with an error".to_owned())),
-        _ => Err(DialError::NotPostgres(addr)),
     }
 }

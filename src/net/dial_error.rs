@@ -3,6 +3,8 @@
 use std::io;
 use std::net::SocketAddr;
 
+use super::start_tls::TlsRequestError;
+
 /// Reason why the upstream could not be reached.
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
@@ -33,15 +35,17 @@ pub enum DialError {
         /// Description of the failure.
         problem: String,
     },
-    /// Servers of this kind ignore cancel requests.
-    #[error("RDS Proxy does not support CancelRequest")]
-    NoCancels,
     /// The server does not support TLS.
     #[error("{0} does not support TLS")]
     NoTls(SocketAddr),
-    /// The response to the SSLRequest is invalid or followed by premature bytes.
-    #[error("{0} does not answer an SSLRequest as PostgreSQL does")]
-    NotPostgres(SocketAddr),
+    /// The server does not speak the cluster's protocol.
+    #[error("{addr} {problem}")]
+    WrongProtocol {
+        /// The address.
+        addr: SocketAddr,
+        /// Predicate of a sentence about it.
+        problem: &'static str,
+    },
     /// Verification of the server's certificate or of its part of the handshake failed.
     #[error("TLS handshake with {addr}: {problem}")]
     Tls {
@@ -53,8 +57,17 @@ pub enum DialError {
 }
 
 impl DialError {
+    /// A server at `addr` did not agree to TLS.
+    pub(super) fn of(addr: SocketAddr, error: TlsRequestError) -> Self {
+        match error {
+            TlsRequestError::NoTls => Self::NoTls(addr),
+            TlsRequestError::WrongProtocol(problem) => Self::WrongProtocol { addr, problem },
+            TlsRequestError::Failed(problem) => Self::Handshake { addr, problem },
+        }
+    }
+
     /// True if a server answered but failed verification.
     pub(crate) fn is_distrust(&self) -> bool {
-        matches!(self, Self::NoTls(_) | Self::NotPostgres(_) | Self::Tls { .. })
+        matches!(self, Self::NoTls(_) | Self::WrongProtocol { .. } | Self::Tls { .. })
     }
 }

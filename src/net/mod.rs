@@ -20,5 +20,6 @@ pub mod proxy_protocol;
 mod recent_addresses;
 pub mod resolver;
 pub mod socket;
+pub mod start_tls;
 pub mod tls;
 pub mod tls_error;

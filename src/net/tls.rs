@@ -20,9 +20,6 @@ use crate::names::visible;
 /// Longest label of a PEM item in an error message, in bytes.
 const MAX_LABEL: usize = 64;
 
-/// ALPN protocol name of direct TLS (PostgreSQL 17, `PG_ALPN_PROTOCOL`).
-pub const ALPN: &[u8] = b"postgresql";
-
 /// Reason why a TLS configuration could not be built.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsSetupError {
@@ -79,7 +76,7 @@ pub struct ClientAuthority<'a> {
 
 /// TLS configuration of a listener: TLS 1.2 and 1.3, no session tickets (a resuming client would not see a
 /// replaced certificate), no early data.
-pub fn server_config(files: ListenerFiles<'_>) -> Result<ServerConfig, TlsSetupError> {
+pub fn server_config(files: ListenerFiles<'_>, alpn: Option<&[u8]>) -> Result<ServerConfig, TlsSetupError> {
     let chain = certificates(files.cert_file)?;
     let key = private_key(files.key_file)?;
     let refused = |error| {
@@ -98,16 +95,16 @@ pub fn server_config(files: ListenerFiles<'_>) -> Result<ServerConfig, TlsSetupE
         .with_client_cert_verifier(verifier)
         .with_single_cert(chain, key)
         .map_err(refused)?;
-    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.alpn_protocols = alpn.into_iter().map(<[u8]>::to_vec).collect();
     config.send_tls13_tickets = 0;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     Ok(config)
 }
 
 /// TLS configuration of upstream connections. Certificate and name are always verified, against `ca_file` or
-/// the system's authorities. `direct` selects TLS without an SSLRequest. Build it once: it remembers the
+/// the system's authorities. `alpn` is the name of the protocol that begins with TLS. Build it once: it remembers the
 /// server's key exchange group, which saves a round trip.
-pub fn upstream_config(ca_file: Option<&Path>, direct: bool) -> Result<ClientConfig, TlsSetupError> {
+pub fn upstream_config(ca_file: Option<&Path>, alpn: Option<&[u8]>) -> Result<ClientConfig, TlsSetupError> {
     let path = ca_file.unwrap_or(Path::new("system"));
     let roots = match ca_file {
         Some(path) => roots(path)?,
@@ -118,9 +115,7 @@ pub fn upstream_config(ca_file: Option<&Path>, direct: bool) -> Result<ClientCon
         .map_err(|error| TlsSetupError::Rustls { path: path.to_owned(), error })?
         .with_root_certificates(roots)
         .with_no_client_auth();
-    if direct {
-        config.alpn_protocols = vec![ALPN.to_vec()];
-    }
+    config.alpn_protocols = alpn.into_iter().map(<[u8]>::to_vec).collect();
     Ok(config)
 }
 

@@ -3,6 +3,7 @@
 //!
 //! idle -> checked out -> returned -> reset -> idle
 
+mod idle;
 mod idle_connection;
 mod idle_set;
 mod key;
@@ -16,6 +17,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::{Instant, interval, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+pub use self::idle::IdleConnections;
 use self::idle_connection::IdleConnection;
 use self::idle_set::{IdleLimits, IdleSet, Reservation};
 use self::key::PoolKey;
@@ -120,18 +122,6 @@ impl<P: Protocol> Pool<P> {
     pub fn slot(self: &Arc<Self>, grant: &Grant, startup: &P::Startup) -> PoolSlot<P> {
         let wishes = P::wishes(grant, startup);
         PoolSlot { pool: Arc::clone(self), key: Arc::new(PoolKey::of(grant, &wishes)), name: wishes.name }
-    }
-
-    /// Number of idle connections.
-    pub fn idle(&self) -> usize {
-        self.lock().idle()
-    }
-
-    /// Closes all idle connections and keeps none from now on.
-    pub fn close(&self) {
-        self.closed.cancel();
-        let all = self.lock().extract(|_, _| true);
-        self.end(all.into_iter().map(|idle| (idle.connection, CloseReason::Pool)));
     }
 
     /// Closes expired connections and those that their servers have closed.

@@ -10,15 +10,16 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::error_response::RefusedLogin;
-use super::listener::TokenMethod;
 use super::message::{LoginGreeting, WireError, put};
 use super::oauthbearer::{BearerError, Discovery};
 use super::password::PasswordError;
 use super::startup::StartupParams;
+use super::token_method::TokenMethod;
 use super::{error_response, limits};
 use crate::names::SessionId;
 use crate::net::client_stream::ClientStream;
 use crate::postgres::cancel::key::CancelKey;
+use crate::protocol::{TokenRequestError, WithoutToken};
 use crate::refusal::Refusal;
 use crate::secret::Jwt;
 
@@ -46,14 +47,15 @@ pub enum TokenError {
     Wire(#[from] WireError),
 }
 
-impl TokenError {
-    /// True if the client ended the connection to get a token, which is not a failed login.
-    pub fn is_before_login(&self) -> bool {
-        use TokenError::{Bearer, Password};
-        matches!(
-            self,
-            Password(PasswordError::NoAnswer) | Bearer(BearerError::NoAnswer | BearerError::Discovery)
-        )
+impl TokenRequestError for TokenError {
+    fn without_token(&self) -> Option<WithoutToken> {
+        match self {
+            Self::Password(PasswordError::NoAnswer) | Self::Bearer(BearerError::NoAnswer) => {
+                Some(WithoutToken::Left)
+            }
+            Self::Bearer(BearerError::Discovery) => Some(WithoutToken::Discovery),
+            Self::Password(_) | Self::Bearer(_) | Self::Wire(_) => None,
+        }
     }
 }
 
@@ -63,19 +65,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> PendingLogin<S> {
         &self.startup
     }
 
-    /// TLS version, for the audit record; `None` on a plaintext connection.
-    pub fn tls_version(&self) -> Option<&'static str> {
-        self.stream.tls_version()
-    }
-
-    /// Subject of the client's certificate, if any, for the audit record.
-    pub fn client_certificate(&self) -> Option<String> {
-        self.stream.client_certificate()
-    }
-
-    /// Server name in the client's TLS handshake, if any.
-    pub fn server_name(&self) -> Option<&str> {
-        self.stream.server_name()
+    /// The connection.
+    pub fn stream(&self) -> &ClientStream<S> {
+        &self.stream
     }
 
     /// Requests the token and reads it.

@@ -6,8 +6,8 @@ use bytes::BytesMut;
 use pgwire::messages::response::{ErrorResponse, NoticeResponse};
 
 use super::limits;
-use super::listener::TokenMethod;
 use super::message::put;
+use super::token_method::TokenMethod;
 use crate::names::{MAX_NAME_BYTES, SessionId, printable};
 use crate::refusal::{Condition, Hint, Refusal};
 

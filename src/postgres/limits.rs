@@ -43,9 +43,6 @@ const _: () = assert!(MAX_LOGIN_MESSAGE <= MAX_LOGIN_BYTES);
 pub const MAX_ERROR_RESPONSE: usize = 30_000;
 const _: () = assert!(5 * MAX_TEXT < MAX_ERROR_RESPONSE); // message, DETAIL, HINT, note, and the names around them
 
-/// Longest time for the TLS handshake, as part of the client's login time.
-pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// Longest time for a refused client to read its refusal.
 pub const REFUSE_TIMEOUT: Duration = Duration::from_secs(2);
 

@@ -1,20 +1,16 @@
 //! First packets of a connection: TLS in either of its two forms, a cancel, or a startup. Every read is
 //! exact, and plaintext is never taken for something sent within TLS.
 
-use std::io;
-
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use super::client::PendingLogin;
-use super::limits;
 use super::startup::{StartupError, StartupParams};
-use crate::net::buffers::{ReadAhead, has_early_bytes};
+use super::{ALPN, limits};
+use crate::net::buffers::has_early_bytes;
 use crate::net::client_stream::ClientStream;
-use crate::net::proxy_protocol::{HeaderError, OriginError};
-use crate::net::{tls, tls_error};
 use crate::postgres::cancel::key::CancelKey;
+use crate::protocol::{NegotiationError, accept_tls};
 
 /// Request codes of untagged packets (PostgreSQL manual, "Message Formats").
 const SSL_REQUEST: u32 = 80_877_103;
@@ -38,102 +34,6 @@ pub enum FirstPacket<S> {
     Cancel(ClientStream<S>, CancelKey),
     /// A client that gets a refusal.
     Rejected(ClientStream<S>, StartupError),
-}
-
-/// Reason why a connection ended without an answer: the peer did not speak PostgreSQL.
-#[derive(Debug, thiserror::Error)]
-pub enum NegotiationError {
-    /// The peer closed before sending anything: a port check.
-    #[error("the peer closed without a word")]
-    Silent,
-    /// Health check of a load balancer.
-    #[error("a balancer's health check")]
-    HealthCheck,
-    /// A missing or invalid PROXY protocol header.
-    #[error(transparent)]
-    Header(#[from] HeaderError),
-    /// A first packet with an invalid length.
-    #[error("the first packet has an impossible length of {0}")]
-    Length(u32),
-    /// Plaintext bytes after an SSLRequest.
-    #[error("pre_tls_bytes: the peer sent bytes in clear ahead of the TLS handshake")]
-    PreTlsBytes,
-    /// More than one SSLRequest or GSSENCRequest.
-    #[error("the peer asked for encryption again and again")]
-    Repeated,
-    /// The TLS handshake failed.
-    #[error("TLS handshake: {0}")]
-    Tls(String),
-    /// The TLS handshake took too long.
-    #[error("the TLS handshake took longer than {} s", limits::TLS_HANDSHAKE_TIMEOUT.as_secs())]
-    TlsTimeout,
-    /// No complete packet arrived in time.
-    #[error("the peer said too little for too long")]
-    TimedOut,
-    /// TLS without an SSLRequest and without the protocol name `postgresql`.
-    #[error("direct TLS without ALPN protocol \"postgresql\"")]
-    NoAlpn,
-    /// The connection limit and the limit of refusals are reached.
-    #[error("there is no place for it, and none to tell it so")]
-    TooManyRefusals,
-    /// The socket failed.
-    #[error("{}", tls_error::describe(.0))]
-    Io(io::Error),
-}
-
-impl From<io::Error> for NegotiationError {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
-    }
-}
-
-impl NegotiationError {
-    /// Stable word.
-    pub fn word(&self) -> &'static str {
-        match self {
-            Self::Silent | Self::HealthCheck => "silent",
-            Self::Header(_) | Self::Length(PROXY_1 | PROXY_2) => "proxy_header",
-            Self::Length(_) => "junk",
-            Self::PreTlsBytes => "pre_tls_bytes",
-            Self::Repeated => "repeated",
-            Self::Tls(_) => "tls",
-            Self::TlsTimeout => "tls_timeout",
-            Self::TimedOut => "timeout",
-            Self::NoAlpn => "no_alpn",
-            Self::TooManyRefusals => "crowded",
-            Self::Io(_) => "io",
-        }
-    }
-
-    /// True if the error can be caused by a misconfigured client, load balancer or certificate. The rest is
-    /// usual for port checks and scanners.
-    pub fn tells_an_operator_something(&self) -> bool {
-        match self {
-            Self::Header(_)
-            | Self::Length(PROXY_1 | PROXY_2)
-            | Self::PreTlsBytes
-            | Self::Tls(_)
-            | Self::TlsTimeout
-            | Self::NoAlpn => true,
-            Self::Silent
-            | Self::HealthCheck
-            | Self::Length(_)
-            | Self::Repeated
-            | Self::TimedOut
-            | Self::TooManyRefusals
-            | Self::Io(_) => false,
-        }
-    }
-}
-
-impl From<OriginError> for NegotiationError {
-    fn from(why: OriginError) -> Self {
-        match why {
-            OriginError::Silent => Self::Silent,
-            OriginError::Header(why) => Self::Header(why),
-            OriginError::Io(why) => Self::Io(why),
-        }
-    }
 }
 
 /// Reads the first packets of `stream`. `plaintext_allowed` tells whether this peer may log in without TLS.
@@ -240,7 +140,7 @@ async fn read_packet<S: AsyncRead + Unpin>(
     let body = usize::try_from(length)
         .ok()
         .filter(|length| (8..=limits::MAX_STARTUP_LENGTH).contains(length))
-        .ok_or(NegotiationError::Length(length))?
+        .ok_or_else(|| impossible(length))?
         - 4;
     let mut code = [0; 4];
     stream.read_exact(&mut code).await?;
@@ -265,31 +165,18 @@ async fn read_packet<S: AsyncRead + Unpin>(
     }
 }
 
-/// Completes the handshake. `head` contains the bytes of its first record that were already read.
-async fn accept_tls<S>(
-    stream: S,
-    acceptor: &TlsAcceptor,
-    head: &[u8],
-) -> Result<ClientStream<S>, NegotiationError>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    let feed = |connection: &mut rustls::ServerConnection| {
-        let mut head = head;
-        // Reading from memory cannot fail, and four bytes always fit rustls's buffer.
-        while !head.is_empty() && matches!(connection.read_tls(&mut head), Ok(read) if read > 0) {}
-    };
-    match timeout(limits::TLS_HANDSHAKE_TIMEOUT, acceptor.accept_with(ReadAhead::new(stream), feed)).await {
-        Ok(Ok(tls)) => Ok(ClientStream::Tls(Box::new(tls))),
-        Ok(Err(error)) => Err(NegotiationError::Tls(tls_error::describe(&error))),
-        Err(_) => Err(NegotiationError::TlsTimeout),
+/// Error for the length of a first packet.
+fn impossible(length: u32) -> NegotiationError {
+    match length {
+        PROXY_1 | PROXY_2 => NegotiationError::UnexpectedHeader(length),
+        _ => NegotiationError::Length(length),
     }
 }
 
 fn require_alpn<S>(stream: &ClientStream<S>) -> Result<(), NegotiationError> {
     match stream {
-        ClientStream::Tls(tls) if tls.get_ref().1.alpn_protocol() == Some(tls::ALPN) => Ok(()),
-        _ => Err(NegotiationError::NoAlpn),
+        ClientStream::Tls(tls) if tls.get_ref().1.alpn_protocol() == Some(ALPN.as_bytes()) => Ok(()),
+        _ => Err(NegotiationError::NoAlpn(ALPN)),
     }
 }
 

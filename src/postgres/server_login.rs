@@ -1,34 +1,27 @@
 //! Login to the upstream as the granted user. The IAM token is sent only here, and only in answer to a
 //! cleartext password request within verified TLS: for any other method the role does not use IAM.
 
-use std::time::Duration;
-
 use bytes::{BufMut, BytesMut};
 use pgwire::messages::response::ReadyForQuery;
 use pgwire::messages::startup::{Authentication, BackendKeyData};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::time::{Instant, timeout_at};
 use zeroize::Zeroizing;
 
 use super::cancel::CancelTarget;
 use super::limits;
 use super::message::{LoginGreeting, RawMessage, WireError, message_length, put, read_message};
 pub use super::server_error::{LoginStep, ServerError};
-pub use super::server_login_error::{Shortage, UpstreamLoginError};
+pub use super::server_login_error::UpstreamLoginError;
 use super::startup::StartupParams;
 use super::version::MinorVersion;
 use crate::identity::Grant;
 use crate::names::{DbName, DbUser};
-use crate::net::address::part_of;
 use crate::net::dial::Dialed;
 use crate::postgres::Postgres;
 use crate::postgres::cancel::deliver::StatementCancel;
 use crate::postgres::cancel::key::CancelKey;
-use crate::protocol::ServerSession;
+use crate::protocol::{LoginFailure, ServerSession};
 use crate::secret::IamToken;
-
-/// Longest wait for one address to finish a login while another one is untried.
-const LOGIN_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A session of the granted user on the upstream, at its first ReadyForQuery.
 pub type UpstreamSession = ServerSession<Postgres>;
@@ -57,58 +50,28 @@ impl<'a> LoginParameters<'a> {
     }
 }
 
-/// Logs in over `dialed`, consuming `token`. An address that fails, does not answer, or currently accepts no
-/// sessions is abandoned for the next one of the endpoint, with the same token, until `deadline`. Afterwards
-/// `dialed` is the connection to the server whose answer counts.
-pub async fn log_in(
-    dialed: &mut Dialed,
-    wanted: LoginParameters<'_>,
-    token: IamToken,
-    deadline: Instant,
-) -> Result<LoginReply, UpstreamLoginError> {
-    loop {
-        let until = part_of(deadline, dialed.others.len(), LOGIN_PATIENCE);
-        let tried = timeout_at(until, log_in_at(dialed, wanted, &token)).await;
-        let error = match tried.unwrap_or(Err(UpstreamLoginError::Silent(dialed.addr))) {
-            Ok(reply) => {
-                dialed.record_success();
-                return Ok(reply);
-            }
-            Err(error) => error,
-        };
-        if dialed.others.is_empty() || !error.is_of_the_address() {
-            return Err(error);
-        }
-        match dialed.connect_to_next(&error, deadline).await {
-            Ok(()) => {}
-            Err(distrust) if distrust.is_distrust() => return Err(distrust.into()),
-            // The answer of a server says more than unreachable addresses.
-            Err(_) => return Err(error),
-        }
-    }
-}
-
 /// Logs in at one address. The server is asked for the client's protocol version, so that its key fits the
 /// client's; a server that supports only 3.0 says so, or has to be asked again.
-async fn log_in_at(
-    dialed: &mut Dialed,
+pub(super) async fn log_in(
+    dialed: &mut Dialed<Postgres>,
     wanted: LoginParameters<'_>,
     token: &IamToken,
-) -> Result<LoginReply, UpstreamLoginError> {
+) -> Result<LoginReply, LoginFailure<UpstreamLoginError>> {
     let newest = wanted.startup.protocol();
     let question = match ask(&mut dialed.stream, wanted, newest).await {
         Err(error) if newest > MinorVersion::V3_0 && error.may_be_about_the_protocol() => {
             dialed.connect_again().await?;
-            ask(&mut dialed.stream, wanted, MinorVersion::V3_0).await?
+            ask(&mut dialed.stream, wanted, MinorVersion::V3_0).await
         }
-        question => question?,
+        question => question,
     };
-    answer(&mut dialed.stream, wanted, question, token).await
+    let question = question.map_err(LoginFailure::Server)?;
+    answer(&mut dialed.stream, wanted, question, token).await.map_err(LoginFailure::Server)
 }
 
 impl UpstreamSession {
     /// The session opened by a login over `dialed`.
-    pub fn opened(dialed: Dialed, reply: LoginReply) -> Self {
+    pub fn opened(dialed: Dialed<Postgres>, reply: LoginReply) -> Self {
         let (cluster, addr) = (dialed.dialer.cluster, dialed.addr);
         let recall = reply.key.clone().map(|key| StatementCancel::new(dialed.dialer, addr, key));
         let cancel = reply.key.map(|key| CancelTarget { cluster, addr, key });

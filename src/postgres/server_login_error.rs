@@ -1,13 +1,11 @@
 //! Errors of a login to the database.
 
-use std::net::SocketAddr;
-
 use super::message::WireError;
 use super::server_error::{LoginStep, ServerError};
 use crate::names::{DbUser, MAX_NAME_BYTES, printable};
-use crate::net::dial_error::DialError;
 use crate::net::tls;
-pub use crate::protocol::Shortage;
+use crate::protocol::{ServerLoginError, Shortage};
+use crate::refusal::Fault;
 
 /// Reason why the upstream refused the login.
 #[derive(Debug, thiserror::Error)]
@@ -26,12 +24,6 @@ pub enum UpstreamLoginError {
     /// The server sent more messages or bytes than a login needs.
     #[error("the server sends more than a login holds")]
     TooMuch,
-    /// The server did not finish the login in time.
-    #[error("{0} does not finish the login in time")]
-    Silent(SocketAddr),
-    /// The server could not be reached again for an older protocol version.
-    #[error(transparent)]
-    Redial(#[from] DialError),
     /// A protocol violation or connection error.
     #[error("login exchange with the server: {0}")]
     Wire(WireError),
@@ -43,10 +35,21 @@ impl From<WireError> for UpstreamLoginError {
     }
 }
 
-impl UpstreamLoginError {
-    /// Kind of slots that ran out, if the server refused for that reason. The limits of a role and of a
-    /// database are recognized by the English message; in another language they count as the server's.
-    pub fn shortage(&self) -> Option<Shortage> {
+impl ServerLoginError for UpstreamLoginError {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::NotIam { .. } => Fault::Client,
+            Self::Refused(error) => match error.class() {
+                "" | "08" | "53" | "57" | "58" | "F0" | "XX" => Fault::Outside,
+                _ => Fault::Client,
+            },
+            Self::TooMuch | Self::Wire(_) => Fault::Outside,
+        }
+    }
+
+    /// The limits of a role and of a database are recognized by the English message; in another language they count as
+    /// the server's.
+    fn shortage(&self) -> Option<Shortage> {
         match self {
             // too_many_connections (PostgreSQL manual, "PostgreSQL Error Codes"); messages from
             // src/backend/utils/init/postinit.c and src/backend/storage/lmgr/proc.c.
@@ -59,25 +62,25 @@ impl UpstreamLoginError {
         }
     }
 
-    /// True if another address of the endpoint may work: the server is gone, silent, starting or stopping
-    /// (PostgreSQL manual, "PostgreSQL Error Codes": `admin_shutdown`, `crash_shutdown`,
-    /// `cannot_connect_now`).
-    pub(super) fn is_of_the_address(&self) -> bool {
-        match self {
-            Self::Refused(error) => matches!(error.sqlstate.as_str(), "57P01" | "57P02" | "57P03"),
-            Self::Wire(WireError::Io(error)) => !tls::is_distrust(error),
-            Self::Wire(WireError::Closed) | Self::Silent(_) => true,
-            Self::Redial(error) => !error.is_distrust(),
-            Self::NotIam { .. } | Self::TooMuch | Self::Wire(_) => false,
-        }
-    }
-
-    /// True if the server rejected the IAM token: class 28, "Invalid Authorization Specification" (PostgreSQL
-    /// manual, "PostgreSQL Error Codes"). RDS says `PAM authentication failed` for every reason.
-    pub fn is_about_credentials(&self) -> bool {
+    /// Class 28, "Invalid Authorization Specification" (PostgreSQL manual, "PostgreSQL Error Codes"). RDS says
+    /// `PAM authentication failed` for every reason.
+    fn is_about_credentials(&self) -> bool {
         matches!(self, Self::Refused(error) if error.class() == "28" && error.step == LoginStep::Token)
     }
 
+    /// Codes in the PostgreSQL manual, "PostgreSQL Error Codes": `admin_shutdown`, `crash_shutdown`,
+    /// `cannot_connect_now`.
+    fn is_of_the_address(&self) -> bool {
+        match self {
+            Self::Refused(error) => matches!(error.sqlstate.as_str(), "57P01" | "57P02" | "57P03"),
+            Self::Wire(WireError::Io(error)) => !tls::is_distrust(error),
+            Self::Wire(WireError::Closed) => true,
+            Self::NotIam { .. } | Self::TooMuch | Self::Wire(_) => false,
+        }
+    }
+}
+
+impl UpstreamLoginError {
     /// True if this first answer to a startup packet can be about its version: PostgreSQL before 2018 refuses
     /// an unknown version, PgBouncer before 1.23 closes.
     pub(super) fn may_be_about_the_protocol(&self) -> bool {

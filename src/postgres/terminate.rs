@@ -21,11 +21,14 @@ pub struct TerminateFilter<C> {
     goodbye: bool,
 }
 
-impl<C: ByteStream> ClientEnd<C> for TerminateFilter<C> {
-    fn new(client: C, keep: bool) -> Self {
+impl<C> TerminateFilter<C> {
+    /// Wraps a client. `keep` is true if its server connection may be kept.
+    pub fn new(client: C, keep: bool) -> Self {
         Self { client, frames: keep.then(Frames::default), goodbye: false }
     }
+}
 
+impl<C: ByteStream> ClientEnd<C> for TerminateFilter<C> {
     fn take_permission_to_keep(&mut self) -> bool {
         self.frames.take().is_some()
     }

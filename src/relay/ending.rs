@@ -48,7 +48,7 @@ where
             RelayEnd::ServerLost(_) if self.server_at_rest() => Some(Refusal::server_connection_lost()),
             _ => None,
         };
-        let last_word = last_word.map(|word| P::last_words(&word, session));
+        let last_word = last_word.map(|word| P::last_words(&word, session, &self.tracker));
         // After a withheld Terminate the client's own close is still to come.
         let stays =
             !matches!(end, RelayEnd::ClientLeft | RelayEnd::ClientLost(_)) || self.client.saw_terminate();

@@ -61,9 +61,6 @@ pub struct RelayOptions {
     pub session: SessionId,
     /// The live view of the session.
     pub activity: Arc<SessionActivity>,
-    /// True if the server connection is kept when the client leaves it idle. The client's Terminate is then
-    /// not forwarded.
-    pub keep: bool,
 }
 
 /// End of a relayed session.
@@ -111,7 +108,7 @@ pub struct ReusableServer {
 /// `recall` cancels the statement, because the server would not notice the closed connection before its next
 /// write.
 pub async fn relay<P, C, S>(
-    client: C,
+    client: P::ClientEnd<C>,
     server: S,
     tracker: P::Tracker,
     options: &RelayOptions,
@@ -123,7 +120,7 @@ where
     S: ByteStream,
 {
     let mut pair: RelayPair<P, C, S> = RelayPair {
-        client: P::ClientEnd::new(client, options.keep),
+        client,
         server,
         up: Direction::new(),
         down: Direction::new(),

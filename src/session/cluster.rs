@@ -13,6 +13,7 @@ use crate::aws::sts_error::StsError;
 use crate::config::ClusterSettings;
 use crate::identity::{AccessPolicy, ConfiguredCluster, Grant, LoginRequest, PolicyError, VerifiedClaims};
 use crate::net::dial::{DialError, Dialed, Dialer};
+use crate::protocol::Protocol;
 use crate::secret::Jwt;
 
 /// One cluster of a configuration, built by `app.rs`.
@@ -20,8 +21,6 @@ use crate::secret::Jwt;
 pub struct Cluster {
     /// The settings; the same object after a reload that does not change them.
     pub(crate) settings: Arc<ClusterSettings>,
-    /// Connects to the endpoint.
-    pub(crate) dialer: Arc<Dialer>,
     /// STS endpoint for role credentials.
     pub(crate) sts: Arc<StsEndpoint>,
     /// Queue of logins, if their rate is limited.
@@ -30,28 +29,37 @@ pub struct Cluster {
     pub(crate) permits: Arc<ClusterPermits>,
 }
 
-impl ConfiguredCluster for Arc<Cluster> {
+/// A cluster and the way to its servers, which speak protocol `P`.
+#[derive(Debug)]
+pub struct ReachableCluster<P: Protocol> {
+    /// The cluster.
+    pub(crate) cluster: Arc<Cluster>,
+    /// Connects to the endpoint.
+    pub(crate) dialer: Arc<Dialer<P>>,
+}
+
+impl<P: Protocol> ConfiguredCluster for Arc<ReachableCluster<P>> {
     fn settings(&self) -> &Arc<ClusterSettings> {
-        &self.settings
+        &self.cluster.settings
     }
 }
 
 /// A grant and its cluster. The only way of a login to that cluster, its STS endpoint and its limits.
 #[derive(Debug)]
-pub struct ClusterGrant {
+pub struct ClusterGrant<P: Protocol> {
     grant: Grant,
-    cluster: Arc<Cluster>,
+    reachable: Arc<ReachableCluster<P>>,
 }
 
-impl ClusterGrant {
+impl<P: Protocol> ClusterGrant<P> {
     /// Applies the access policy.
     pub fn authorise(
-        policy: &AccessPolicy<Arc<Cluster>>,
+        policy: &AccessPolicy<Arc<ReachableCluster<P>>>,
         claims: VerifiedClaims,
         request: &LoginRequest<'_>,
     ) -> Result<Self, PolicyError> {
         let (grant, cluster) = policy.authorise(claims, request)?;
-        Ok(Self { grant, cluster: Arc::clone(cluster) })
+        Ok(Self { grant, reachable: Arc::clone(cluster) })
     }
 
     /// The grant.
@@ -67,13 +75,14 @@ impl ClusterGrant {
         per_user: Option<usize>,
     ) -> Result<SessionPermit, AdmissionError> {
         let group = self.grant.group().and_then(|group| Some((group.name.clone(), group.max_client_conn?)));
-        let quotas = SessionQuotas { per_user, per_cluster: self.cluster.settings.max_client_conn, group };
-        Ok(counters.session(&self.cluster.permits, person, self.grant.db_user(), &quotas)?)
+        let quotas =
+            SessionQuotas { per_user, per_cluster: self.reachable.cluster.settings.max_client_conn, group };
+        Ok(counters.session(&self.reachable.cluster.permits, person, self.grant.db_user(), &quotas)?)
     }
 
     /// Connects to the cluster.
-    pub async fn dial(&self, deadline: Instant) -> Result<Dialed, DialError> {
-        self.cluster.dialer.dial(&self.grant, deadline).await
+    pub async fn dial(&self, hello: &P::Hello, deadline: Instant) -> Result<Dialed<P>, DialError> {
+        self.reachable.dialer.dial(&self.grant, hello, deadline).await
     }
 
     /// Role credentials for the granted user. Consumes the token.
@@ -82,13 +91,13 @@ impl ClusterGrant {
         federation: &Federation,
         jwt: Jwt,
     ) -> Result<Arc<RoleCredentials>, StsError> {
-        federation.federate(&self.cluster.sts, jwt, &self.grant).await
+        federation.federate(&self.reachable.cluster.sts, jwt, &self.grant).await
     }
 
     /// Waits until the cluster's login rate allows another login. AWS counts new IAM tokens only, so a login
     /// with a reused token (`reused`) does not wait.
     pub async fn login_turn(&self, reused: bool) -> Result<(), QueueFull> {
-        match &self.cluster.login_rate {
+        match &self.reachable.cluster.login_rate {
             Some(queue) if !reused => queue.admit().await,
             Some(_) | None => Ok(()),
         }

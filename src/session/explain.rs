@@ -1,5 +1,5 @@
 //! Client texts for failed logins: the event and the remedy, written for the person who connects. All texts
-//! that are independent of the protocol are here, so that they are consistent and one reading shows that none
+//! that are independent of the protocol are here, and the others in the protocol's `explain.rs`, so that they are consistent and one reading shows that none
 //! reveals a secret. Content of a token is repeated only if its signature holds.
 
 #![deny(clippy::wildcard_enum_match_arm)] // a new fault without a text does not pass
@@ -8,32 +8,25 @@ mod aws;
 mod clock;
 mod place;
 mod policy;
-mod startup;
 mod token;
 mod upstream;
 
 use super::outcome::LoginError;
-use crate::postgres::client::TokenError;
-use crate::refusal::{Refusal, Stage};
+use crate::refusal::{Refusal, Stage, TRY_AGAIN};
 
 pub use self::clock::{clock_note, name_clock};
 
 const FRESH_TOKEN: &str = "Get a fresh token from your identity provider and connect again.";
 const ASK_OPERATOR: &str =
     "This is for the operator of the proxy; the log line with the session id has the cause.";
-const TRY_AGAIN: &str = "Nothing is wrong with your token. Try again in a moment.";
 
 /// The refusal for `why`.
 pub fn explain(why: &LoginError) -> Refusal {
     match why {
-        LoginError::Startup(why) => startup::explain(why),
+        LoginError::Startup(why) => why.refusal(),
         LoginError::NoPlace(why) => place::explain(why),
         LoginError::ClientTimedOut => Refusal::authentication_timeout(),
-        LoginError::Ask(TokenError::Password(why)) => startup::password(why),
-        LoginError::Ask(TokenError::Bearer(why)) => startup::bearer(why),
-        LoginError::Ask(TokenError::Wire(_)) => {
-            Refusal::malformed("expected an answer to the question for a token")
-        }
+        LoginError::Ask(why) => why.refusal(),
         LoginError::Verify(why) => token::explain(why),
         LoginError::Policy(why) => policy::explain(why),
         LoginError::Withdrawn(_) => place::withdrawn(),
@@ -42,7 +35,8 @@ pub fn explain(why: &LoginError) -> Refusal {
         LoginError::Sign(_) => Refusal::internal(Stage::Signing),
         LoginError::Dial(why) => upstream::dial(why),
         LoginError::Queue(full) => Refusal::login_queue_full(&full.cluster, full.per_second),
-        LoginError::Upstream(why) => upstream::explain(why),
+        LoginError::Upstream(why) => why.refusal(),
+        LoginError::ServerSilent(_) => timed_out(Stage::UpstreamLogin),
         LoginError::TimedOut(stage) => timed_out(*stage),
     }
 }

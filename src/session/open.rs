@@ -1,37 +1,43 @@
-//! Opens a session on the upstream: from the grant to the server's ReadyForQuery.
+//! Opens a session on the upstream: from the grant to a session that is ready for statements.
+
+use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
 use super::cluster::ClusterGrant;
 use super::due::timed;
 use super::outcome::LoginError;
-use super::{LoginDeadlines, SessionContext, within};
+use super::{LoginDeadlines, ProtocolContext, within};
+use crate::identity::Grant;
+use crate::net::address::part_of;
 use crate::net::dial::{DialDurations, Dialed, ServerRoute};
 use crate::pool::{ConnectionOrigin, PoolSlot};
-use crate::postgres::Postgres;
-use crate::postgres::server_login;
-use crate::postgres::server_login::{LoginParameters, UpstreamSession};
+use crate::protocol::{LoginFailure, Protocol, ServerSession};
 use crate::refusal::Stage;
-use crate::secret::Jwt;
+use crate::secret::{IamToken, Jwt};
 use crate::telemetry::audit::AuditRecord;
 use crate::telemetry::login_metrics::LoginStep;
 
 /// Most login attempts at a server that refuses because of a shortage, each after closing an idle connection.
 const MAX_TRIES: usize = 10;
 
+/// Longest wait for one address to finish a login while another one is untried.
+const LOGIN_PATIENCE: Duration = Duration::from_secs(5);
+
 /// Logs in. Connects to the server and assumes the role concurrently. If the server is full, tries again
 /// within the login's deadline while `slot` can free a connection slot there.
-pub(super) async fn connect(
-    steps: &SessionContext,
+pub(super) async fn connect<P: Protocol>(
+    steps: &ProtocolContext<P>,
     jwt: Jwt,
-    granted: &ClusterGrant,
-    (wanted, slot): (LoginParameters<'_>, Option<&PoolSlot<Postgres>>),
+    granted: &ClusterGrant<P>,
+    (startup, slot): (&P::Startup, Option<&PoolSlot<P>>),
     due: LoginDeadlines,
     trail: &mut AuditRecord,
-) -> Result<(UpstreamSession, ConnectionOrigin), LoginError> {
-    let metrics = &steps.shared.metrics;
-    let dialing = within(due, Stage::UpstreamConnect, granted.dial(due.login));
-    let federating = within(due, Stage::Sts, granted.federate(&steps.shared.federation, jwt));
+) -> Result<(ServerSession<P>, ConnectionOrigin), LoginError> {
+    let shared = &*steps.common.shared;
+    let (metrics, hello) = (&shared.metrics, P::hello(startup, &steps.state));
+    let dialing = within(due, Stage::UpstreamConnect, granted.dial(&hello, due.login));
+    let federating = within(due, Stage::Sts, granted.federate(&shared.federation, jwt));
     let (mut dialed, credentials) = tokio::try_join!(
         timed(metrics, LoginStep::Connect, dialing),
         timed(metrics, LoginStep::Sts, federating),
@@ -41,22 +47,22 @@ pub(super) async fn connect(
     let DialDurations { name, tcp, tls } = dialed.durations();
     let mut tries = 1;
     let upstream = loop {
-        let signed = credentials.iam_token(grant.cluster(), grant.db_user(), steps.shared.clock.now())?;
+        let signed = credentials.iam_token(grant.cluster(), grant.db_user(), shared.clock.now())?;
         let turn = within(due, Stage::Limits, granted.login_turn(signed.reused));
         timed(metrics, LoginStep::Queue, turn).await?;
         let begun = Instant::now();
-        let logging_in = server_login::log_in(&mut dialed, wanted, signed.token, due.login);
+        let logging_in = log_in(&mut dialed, (grant, startup), signed.token, due.login);
         let logging_in = within(due, Stage::UpstreamLogin, logging_in);
         let logged_in = timed(metrics, LoginStep::ServerLogin, logging_in).await;
         if let Err(LoginError::Upstream(why)) = &logged_in
             && why.is_about_credentials()
         {
-            steps.shared.federation.refused(&credentials);
+            shared.federation.refused(&credentials);
         }
         dialed = match logged_in {
             Ok(said) => {
                 metrics.upstream_opened([name, tcp, tls, begun.elapsed()]);
-                break UpstreamSession::opened(dialed, said);
+                break P::opened(dialed, said);
             }
             Err(why) if tries < MAX_TRIES => dial_again(slot, &dialed.route(), due, why).await?,
             Err(why) => return Err(why),
@@ -73,14 +79,46 @@ pub(super) async fn connect(
     Ok((upstream, opened))
 }
 
+/// Logs in over `dialed`, consuming `token`. An address that fails, does not answer, or currently accepts no
+/// sessions is abandoned for the next one of the endpoint, with the same token, until `deadline`. Afterwards
+/// `dialed` is the connection to the server whose answer counts.
+pub(crate) async fn log_in<P: Protocol>(
+    dialed: &mut Dialed<P>,
+    (grant, startup): (&Grant, &P::Startup),
+    token: IamToken,
+    deadline: Instant,
+) -> Result<P::LoginReply, LoginFailure<P::LoginError>> {
+    loop {
+        let until = part_of(deadline, dialed.others.len(), LOGIN_PATIENCE);
+        let addr = dialed.addr;
+        let tried = timeout_at(until, P::log_in(dialed, grant, startup, &token)).await;
+        let error = match tried.unwrap_or(Err(LoginFailure::Silent(addr))) {
+            Ok(reply) => {
+                dialed.record_success();
+                return Ok(reply);
+            }
+            Err(error) => error,
+        };
+        if dialed.others.is_empty() || !error.is_of_the_address() {
+            return Err(error);
+        }
+        match dialed.connect_to_next(&error, deadline).await {
+            Ok(()) => {}
+            Err(distrust) if distrust.is_distrust() => return Err(distrust.into()),
+            // The answer of a server says more than unreachable addresses.
+            Err(_) => return Err(error),
+        }
+    }
+}
+
 /// Connects again to a server that refused because of a shortage, after freeing a slot there. Returns the
 /// refusal `why` if that fails.
-async fn dial_again(
-    slot: Option<&PoolSlot<Postgres>>,
-    way: &ServerRoute,
+async fn dial_again<P: Protocol>(
+    slot: Option<&PoolSlot<P>>,
+    way: &ServerRoute<P>,
     due: LoginDeadlines,
     why: LoginError,
-) -> Result<Dialed, LoginError> {
+) -> Result<Dialed<P>, LoginError> {
     let (Some(slot), LoginError::Upstream(refusal)) = (slot, &why) else { return Err(why) };
     let Some(shortage) = refusal.shortage() else { return Err(why) };
     let again =

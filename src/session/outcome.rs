@@ -1,6 +1,7 @@
 //! Ends of connections as facts: responsible party, log line, audit record. `explain.rs` words them for
 //! clients.
 
+use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -13,15 +14,11 @@ use crate::identity::{PolicyError, TokenFault, VerifyError};
 use crate::names::SessionId;
 use crate::net::dial::DialError;
 use crate::net::tls_error;
-use crate::postgres::cancel::CancelIgnored;
-use crate::postgres::client::TokenError;
-use crate::postgres::error_response::sqlstate;
-use crate::postgres::message::WireError;
-use crate::postgres::negotiate::NegotiationError;
-use crate::postgres::oauthbearer::BearerError;
-use crate::postgres::server_login::UpstreamLoginError;
-use crate::postgres::startup::StartupError;
-use crate::refusal::{Refusal, Stage};
+use crate::protocol::{
+    CancelOutcome, LoginFailure, NegotiationError, Protocol, ProtocolError, ServerLoginError,
+    TokenRequestError, WithoutToken,
+};
+use crate::refusal::{Fault, Refusal, Stage};
 use crate::relay::{EndCause, RelayEnd, RelayReport};
 use crate::telemetry::audit::SessionOutcome;
 use crate::telemetry::log_queue::AuditBlocked;
@@ -32,8 +29,8 @@ use crate::telemetry::noise::NoiseLimiter;
 #[derive(Debug, thiserror::Error)]
 pub enum LoginError {
     /// Error in the first packets.
-    #[error(transparent)]
-    Startup(#[from] StartupError),
+    #[error("{0}")]
+    Startup(Box<dyn ProtocolError>),
     /// No permit.
     #[error(transparent)]
     NoPlace(#[from] AdmissionError),
@@ -41,8 +38,8 @@ pub enum LoginError {
     #[error("the client did not send its token within limits.client_login_timeout")]
     ClientTimedOut,
     /// No token, or an unreadable one.
-    #[error(transparent)]
-    Ask(#[from] TokenError),
+    #[error("{0}")]
+    Ask(Box<dyn TokenRequestError>),
     /// The token was rejected.
     #[error(transparent)]
     Verify(#[from] VerifyError),
@@ -68,8 +65,11 @@ pub enum LoginError {
     #[error(transparent)]
     Queue(#[from] QueueFull),
     /// The upstream refused the login.
-    #[error(transparent)]
-    Upstream(#[from] UpstreamLoginError),
+    #[error("{0}")]
+    Upstream(Box<dyn ServerLoginError>),
+    /// The upstream did not finish the login in time.
+    #[error("{0} does not finish the login in time")]
+    ServerSilent(SocketAddr),
     /// The login exceeded `limits.login_timeout` in this stage.
     #[error("limits.login_timeout passed at stage {}", .0.word())]
     TimedOut(Stage),
@@ -81,17 +81,14 @@ impl From<AuditBlocked> for LoginError {
     }
 }
 
-/// The party that has to act.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// The person who runs the client.
-    Client,
-    /// The operator of the issuer, AWS or the database, or nobody.
-    Outside,
-    /// The person who configured role, policy or limits.
-    Operator,
-    /// The developers of the proxy.
-    Proxy,
+impl<E: ServerLoginError> From<LoginFailure<E>> for LoginError {
+    fn from(why: LoginFailure<E>) -> Self {
+        match why {
+            LoginFailure::Silent(addr) => Self::ServerSilent(addr),
+            LoginFailure::Dial(why) => Self::Dial(why),
+            LoginFailure::Server(why) => Self::Upstream(Box::new(why)),
+        }
+    }
 }
 
 impl LoginError {
@@ -105,12 +102,8 @@ impl LoginError {
             | Self::Verify(_)
             | Self::Policy(_)
             | Self::Withdrawn(_)
-            | Self::Sts(StsError::Refused { .. })
-            | Self::Upstream(UpstreamLoginError::NotIam { .. }) => Fault::Client,
-            Self::Upstream(UpstreamLoginError::Refused(error)) => match error.class() {
-                "" | "08" | "53" | "57" | "58" | "F0" | "XX" => Fault::Outside,
-                _ => Fault::Client,
-            },
+            | Self::Sts(StsError::Refused { .. }) => Fault::Client,
+            Self::Upstream(why) => why.fault(),
             Self::NoPlace(AdmissionError::LimitReached(full)) => match full.scope {
                 LimitScope::Address | LimitScope::User(_) => Fault::Client,
                 LimitScope::Clients | LimitScope::Logins | LimitScope::Cluster(_) | LimitScope::Group(_) => {
@@ -121,22 +114,25 @@ impl LoginError {
             | Self::Audit(_)
             | Self::Queue(_)
             | Self::Sts(StsError::Misconfigured { .. }) => Fault::Operator,
-            Self::Sts(_) | Self::Dial(_) | Self::Upstream(_) | Self::TimedOut(_) => Fault::Outside,
+            Self::Sts(_) | Self::Dial(_) | Self::ServerSilent(_) | Self::TimedOut(_) => Fault::Outside,
             Self::Sign(_) => Fault::Proxy,
         }
     }
 
-    /// True if psql ends the connection to prompt for a password, or libpq to get a token; both come back.
-    /// Not counted as a failed login.
-    pub fn is_before_login(&self) -> bool {
-        matches!(self, Self::Ask(why) if why.is_before_login())
+    /// The reason, if the client ended the connection to get a token, and will come back. Not counted as a failed
+    /// login.
+    pub fn without_token(&self) -> Option<WithoutToken> {
+        match self {
+            Self::Ask(why) => why.without_token(),
+            _ => None,
+        }
     }
 }
 
 /// End of a connection.
 #[derive(Debug)]
 pub enum SessionEnd {
-    /// The connection never spoke PostgreSQL.
+    /// The connection never spoke the listener's protocol.
     Dropped(NegotiationError),
     /// The connection had no verified token and was evicted for another one.
     Evicted,
@@ -147,16 +143,10 @@ pub enum SessionEnd {
         /// Answer to the client.
         refusal: Refusal,
     },
-    /// The cancel was forwarded to these servers.
-    CancelForwarded(Vec<SocketAddr>),
-    /// Another cancel of the same session was forwarded for both.
-    CancelTogether,
-    /// The cancel was ignored.
-    CancelIgnored(CancelIgnored),
-    /// The cancel could not be delivered.
-    CancelFailed(DialError),
+    /// The connection was a cancel.
+    Cancel(CancelOutcome),
     /// The client left before the welcome.
-    NotWelcomed(WireError),
+    NotWelcomed(io::Error),
     /// A relayed session.
     Carried(RelayReport),
 }
@@ -183,7 +173,7 @@ impl SessionEnd {
             Self::Refused { why, .. } => {
                 tracing::warn!(%session, error = %why, left_out, "login failed, and not by the client's fault");
             }
-            Self::CancelFailed(error) => {
+            Self::Cancel(CancelOutcome::Failed(error)) => {
                 tracing::warn!(%session, %error, left_out, "a cancel was not delivered");
             }
             Self::Carried(RelayReport { end: RelayEnd::ServerLost(error), .. }) => {
@@ -201,7 +191,7 @@ impl SessionEnd {
             Self::Refused { why: LoginError::NoPlace(AdmissionError::Descriptors), .. } => None,
             Self::Refused { why, .. } if why.fault() == Fault::Client => None,
             Self::Refused { refusal, .. } => Some(refusal.stage.word()),
-            Self::CancelFailed(_) => Some("cancel"),
+            Self::Cancel(CancelOutcome::Failed(_)) => Some("cancel"),
             Self::Carried(RelayReport { end: RelayEnd::ServerLost(_), .. }) => Some("server_lost"),
             _ => None,
         }
@@ -222,7 +212,7 @@ impl SessionEnd {
     }
 
     /// The end in the words of the audit record.
-    pub fn outcome(&self) -> SessionOutcome {
+    pub fn outcome<P: Protocol>(&self) -> SessionOutcome {
         let plain = |word| SessionOutcome {
             word,
             end: None,
@@ -248,33 +238,34 @@ impl SessionEnd {
                 routine: true,
                 ..because("dropped", "it was silent, and made room for another connection".to_owned())
             },
-            Self::Refused { why: LoginError::Ask(TokenError::Bearer(BearerError::Discovery)), .. } => {
-                SessionOutcome { routine: true, ..plain("discovery") }
-            }
-            Self::Refused { why, .. } if why.is_before_login() => {
-                SessionOutcome { routine: true, ..plain("no_token") }
-            }
-            Self::Refused { why, refusal } => SessionOutcome {
-                stage: Some(refusal.stage.word()),
-                sqlstate: Some(sqlstate(&refusal.condition).to_owned()),
-                ..because("refused", why.to_string())
+            Self::Refused { why, refusal } => match why.without_token() {
+                Some(WithoutToken::Discovery) => SessionOutcome { routine: true, ..plain("discovery") },
+                Some(WithoutToken::Left) => SessionOutcome { routine: true, ..plain("no_token") },
+                None => SessionOutcome {
+                    stage: Some(refusal.stage.word()),
+                    sqlstate: Some(P::sqlstate(&refusal.condition).to_owned()),
+                    ..because("refused", why.to_string())
+                },
             },
-            Self::CancelForwarded(told) => {
+            Self::Cancel(CancelOutcome::Forwarded(told)) => {
                 let told: Vec<_> = told.iter().map(ToString::to_string).collect();
                 cancel("forwarded", format!("forwarded to {}", told.join(", ")))
             }
-            Self::CancelTogether => {
+            Self::Cancel(CancelOutcome::Together) => {
                 cancel("forwarded", "forwarded together with another cancel of the session".to_owned())
             }
-            Self::CancelIgnored(why) => cancel("ignored", format!("ignored: {why}")),
-            Self::CancelFailed(error) => cancel("failed", format!("failed: {error}")),
-            Self::NotWelcomed(error) => because("lost", format!("the client left at the welcome: {error}")),
-            Self::Carried(carried) => carried_outcome(&carried.end),
+            Self::Cancel(CancelOutcome::Ignored(why)) => cancel("ignored", format!("ignored: {why}")),
+            Self::Cancel(CancelOutcome::Failed(error)) => cancel("failed", format!("failed: {error}")),
+            Self::NotWelcomed(error) => {
+                let error = tls_error::describe(error);
+                because("lost", format!("the client left at the welcome: {error}"))
+            }
+            Self::Carried(carried) => carried_outcome::<P>(&carried.end),
         }
     }
 }
 
-fn carried_outcome(end: &RelayEnd) -> SessionOutcome {
+fn carried_outcome<P: Protocol>(end: &RelayEnd) -> SessionOutcome {
     let (word, end, reason) = match end {
         RelayEnd::ClientLeft => ("session", "client_left", "the client left".to_owned()),
         RelayEnd::ClientLost(error) => (
@@ -287,12 +278,12 @@ fn carried_outcome(end: &RelayEnd) -> SessionOutcome {
             ("lost", "server_lost", format!("the server's connection broke: {}", tls_error::describe(error)))
         }
         RelayEnd::ServerLost(None) => ("lost", "server_lost", "the server closed without a word".to_owned()),
-        RelayEnd::Ended { cause, told } => return ended_by_us(*cause, *told),
+        RelayEnd::Ended { cause, told } => return ended_by_us::<P>(*cause, *told),
     };
     SessionOutcome { word, end: Some(end), stage: None, sqlstate: None, reason: Some(reason), routine: false }
 }
 
-fn ended_by_us(cause: EndCause, told: bool) -> SessionOutcome {
+fn ended_by_us<P: Protocol>(cause: EndCause, told: bool) -> SessionOutcome {
     let (end, reason) = match cause {
         EndCause::ClientIdle => ("idle", "session.client_idle_timeout passed"),
         EndCause::IdleInTransaction => ("idle_in_transaction", "session.idle_transaction_timeout passed"),
@@ -307,7 +298,7 @@ fn ended_by_us(cause: EndCause, told: bool) -> SessionOutcome {
         word: "session",
         end: Some(end),
         stage: None,
-        sqlstate: told.then(|| sqlstate(&cause.farewell().condition).to_owned()),
+        sqlstate: told.then(|| P::sqlstate(&cause.farewell().condition).to_owned()),
         reason: Some(format!("{reason}{untold}")),
         routine: false,
     }

@@ -10,7 +10,6 @@ use crate::lifecycle::ShutdownTokens;
 use crate::net::peer_clocks::PeerClocks;
 use crate::net::resolver::Resolver;
 use crate::pool::stats::PoolStats;
-use crate::postgres::cancel::CancelKeys;
 use crate::supervisor::TaskSupervisor;
 use crate::telemetry::logging::LogControl;
 use crate::telemetry::metrics::Metrics;
@@ -36,8 +35,6 @@ pub struct Shared {
     pub metrics: Metrics,
     /// The running log.
     pub log: LogControl,
-    /// The cancel keys that clients have.
-    pub cancels: CancelKeys,
     /// The cache of role credentials.
     pub federation: Federation,
     /// The pool's counts.

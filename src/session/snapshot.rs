@@ -16,7 +16,7 @@ impl SessionContext {
 
     /// Names of the clusters.
     pub fn cluster_names(&self) -> Vec<String> {
-        self.policy.clusters().iter().map(|cluster| cluster.settings.name.clone()).collect()
+        self.clusters.iter().map(|cluster| cluster.settings.name.clone()).collect()
     }
 
     /// Name and key status of each issuer.
@@ -45,15 +45,14 @@ impl SessionContext {
 
     /// STS, the credentials cache and the login queues, for metrics.
     pub fn aws(&self) -> AwsSnapshot {
-        let clusters = self.policy.clusters();
-        let endpoints = sts_endpoints::status(clusters.iter().map(|cluster| &cluster.sts));
+        let endpoints = sts_endpoints::status(self.clusters.iter().map(|cluster| &cluster.sts));
         let sts = endpoints.into_iter().map(|sts| StsSnapshot {
             paused: sts.breaker != BreakerState::Closed,
             tries: sts.tries.iter().map(|(outcome, count)| (outcome.word(), *count)).collect(),
             clock_ahead: sts.clock_ahead,
             host: sts.host,
         });
-        let queues = clusters.iter().filter_map(|cluster| cluster.login_rate.as_ref());
+        let queues = self.clusters.iter().filter_map(|cluster| cluster.login_rate.as_ref());
         let queued = queues.map(|queue| queue.queued()).sum();
         let memory = self.shared.federation.memory();
         AwsSnapshot {
@@ -74,7 +73,7 @@ impl SessionContext {
             misses,
             kept: self.shared.pool_stats.all_kept(),
             closed: self.shared.pool_stats.all_closed().collect(),
-            idle: self.pool.as_ref().map_or(0, |pool| pool.idle()),
+            idle: self.pools.iter().map(|pool| pool.idle()).sum(),
         }
     }
 }

@@ -108,7 +108,7 @@ struct AuditFacts {
     access_key_id: Option<String>,
     upstream_reused: Option<bool>,
     upstream_addr: Option<SocketAddr>,
-    upstream_pid: Option<i32>,
+    upstream_pid: Option<i64>,
     to_server: u64,
     to_client: u64,
     right_cancel_key: bool,
@@ -210,7 +210,7 @@ impl AuditRecord {
     }
 
     /// Records the server that accepted the login.
-    pub fn upstream(&mut self, addr: SocketAddr, pid: i32) {
+    pub fn upstream(&mut self, addr: SocketAddr, pid: i64) {
         self.facts.upstream_addr = Some(addr);
         self.facts.upstream_pid = Some(pid);
     }

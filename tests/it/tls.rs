@@ -92,7 +92,7 @@ async fn the_first_handshake_with_the_database_is_not_asked_to_begin_again() {
     let folder = TempDir::new().unwrap();
     let ca_file = database.ca.write(folder.path()).unwrap();
     for _ in 0..2 {
-        let config = pgpassport::net::tls::upstream_config(Some(&ca_file), false).unwrap();
+        let config = pgpassport::net::tls::upstream_config(Some(&ca_file), None).unwrap();
         let mut tcp = TcpStream::connect(database.postgres.addr()).await.unwrap();
         tcp.write_all(&[0, 0, 0, 8, 4, 210, 22, 47]).await.unwrap(); // SSLRequest
         assert_eq!(tcp.read_u8().await.unwrap(), b'S');

@@ -71,7 +71,7 @@ fn content(file: &NamedFile) -> Result<(), String> {
         "proxy_credentials_file" => credentials(path),
         "client_file" => pages::published(path).map(|_| ()).map_err(|error| error.to_string()),
         "ca_file" | "sts_ca_file" | "client_tls_ca_file" => {
-            tls::upstream_config(Some(path), false).map(|_| ()).map_err(|error| error.to_string())
+            tls::upstream_config(Some(path), None).map(|_| ()).map_err(|error| error.to_string())
         }
         _ => tls::private_key(path).map(|_| ()).map_err(|error| error.to_string()),
     }
@@ -95,7 +95,7 @@ fn together(certificate: &NamedFile, files: &[NamedFile]) -> Option<ConfigProble
         key_file: &key.path,
         client: authority.map(|file| ClientAuthority { ca_file: &file.path, required: true }),
     };
-    let error = tls::server_config(pieces).err()?;
+    let error = tls::server_config(pieces, None).err()?;
     let at_fault = match error.path() {
         path if path == certificate.path => certificate,
         path if path == key.path => key,

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::net::peer_clocks::PeerClocks;
 use crate::postgres::error_response;
-use crate::postgres::listener::TokenMethod;
+use crate::postgres::token_method::TokenMethod;
 use crate::refusal::Refusal;
 use crate::session::explain::clock_note;
 use crate::session::outcome::LoginError;

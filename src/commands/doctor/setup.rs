@@ -61,7 +61,7 @@ fn lint(cluster: &ClusterSettings) -> Vec<(String, &'static str)> {
 pub(super) fn listeners(listeners: &[ListenSettings], now: SystemTime, report: &mut DoctorReport<'_>) {
     for listen in listeners {
         let path = listen.tls_cert_file.display();
-        if tls::server_config(listener_files(listen)).is_err() {
+        if tls::server_config(listener_files(listen), None).is_err() {
             report.skip(ChainLink::ListenerCertificate, "not tried: the listener's files cannot be used");
             continue;
         }

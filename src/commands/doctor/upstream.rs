@@ -15,13 +15,13 @@ use crate::net::dial::{DialError, Dialed, Dialer};
 use crate::net::dial_permission::DialPermission;
 use crate::net::peer_clocks::PeerClocks;
 use crate::net::resolver::Resolver;
-use crate::postgres::server_login;
-use crate::postgres::server_login::{
-    LoginParameters, LoginStep, ServerError, UpstreamLoginError, UpstreamSession,
-};
+use crate::postgres::Postgres;
+use crate::postgres::server_login::{LoginStep, ServerError, UpstreamLoginError, UpstreamSession};
 use crate::postgres::startup::StartupParams;
+use crate::protocol::LoginFailure;
 use crate::secret::IamToken;
 use crate::session::explain::explain;
+use crate::session::open;
 use crate::session::outcome::LoginError;
 
 /// Longest string of the server that is shown, in bytes.
@@ -47,8 +47,8 @@ pub(super) async fn dial(
     wait: Duration,
     (resolver, now): (Resolver, SystemTime),
     report: &mut DoctorReport<'_>,
-) -> Option<Dialed> {
-    let dialer = match Dialer::new(cluster, wait, resolver) {
+) -> Option<Dialed<Postgres>> {
+    let dialer = match Dialer::<Postgres>::new(cluster, wait, resolver) {
         Ok(dialer) => Arc::new(dialer),
         Err(error) => {
             report.skip_all(&[ChainLink::Dns, ChainLink::Tcp], "not tried: cluster.ca_file cannot be used");
@@ -71,7 +71,7 @@ pub(super) async fn dial(
         }
     }
     let begun = Instant::now();
-    match dialer.dial(permission, begun + wait).await {
+    match dialer.dial(permission, &(), begun + wait).await {
         Ok(dialed) => {
             let facts = dialed.facts();
             report.ok(
@@ -111,10 +111,7 @@ pub(super) fn is_to_be_reissued(problem: &str) -> bool {
 fn unreachable(error: &DialError, report: &mut DoctorReport<'_>) {
     let found = error.to_string();
     match error {
-        DialError::Resolve { .. }
-        | DialError::Connect { .. }
-        | DialError::TimedOut
-        | DialError::NoCancels => {
+        DialError::Resolve { .. } | DialError::Connect { .. } | DialError::TimedOut => {
             let remedy = "Let this machine reach the database's port: security group, routes, network ACL. A cluster that \
                           wakes up takes up to 30 seconds (limits.server_connect_timeout).";
             report.fail(ChainLink::Tcp, LinkProblem::new(found, remedy));
@@ -126,7 +123,7 @@ fn unreachable(error: &DialError, report: &mut DoctorReport<'_>) {
                           and at what stands between.";
             report.fail(ChainLink::Tls, LinkProblem::new(found, remedy));
         }
-        DialError::NoTls(_) | DialError::NotPostgres(_) => {
+        DialError::NoTls(_) | DialError::WrongProtocol { .. } => {
             report.ok(ChainLink::Tcp, "the port accepts connections");
             let remedy = "Check host and port of cluster.endpoint and cluster.hostaddr: the server is not an RDS server with TLS.";
             report.fail(ChainLink::Tls, LinkProblem::new(found, remedy));
@@ -154,7 +151,7 @@ fn unreachable(error: &DialError, report: &mut DoctorReport<'_>) {
 /// Logs in as the granted user, up to the first ReadyForQuery.
 pub(super) async fn log_in(
     grant: &Grant,
-    dialed: Option<Dialed>,
+    dialed: Option<Dialed<Postgres>>,
     token: Option<IamToken>,
     (patience, clocks): (Duration, &PeerClocks),
     report: &mut DoctorReport<'_>,
@@ -175,8 +172,8 @@ pub(super) async fn log_in(
             return None;
         }
     };
-    let wanted = LoginParameters::of(grant, &startup);
-    match server_login::log_in(&mut dialed, wanted, token, Instant::now() + patience).await {
+    let deadline = Instant::now() + patience;
+    match open::log_in(&mut dialed, (grant, &startup), token, deadline).await {
         Ok(said) => {
             let (user, database) = (grant.db_user().as_str(), grant.database().as_str());
             report.ok(
@@ -189,7 +186,7 @@ pub(super) async fn log_in(
             );
             Some(UpstreamSession::opened(dialed, said))
         }
-        Err(UpstreamLoginError::Silent(_)) => {
+        Err(LoginFailure::Silent(_)) => {
             let found = format!("the server did not finish the login within {} s", patience.as_secs());
             report.fail(
                 ChainLink::Login,
@@ -204,13 +201,13 @@ pub(super) async fn log_in(
     }
 }
 
-fn refused(error: UpstreamLoginError, grant: &Grant, clocks: &PeerClocks) -> LinkProblem {
+fn refused(error: LoginFailure<UpstreamLoginError>, grant: &Grant, clocks: &PeerClocks) -> LinkProblem {
     let found = visible(&error.to_string(), MAX_SHOWN);
     let remedy = match &error {
-        UpstreamLoginError::Refused(error) => remedy(error, grant),
+        LoginFailure::Server(UpstreamLoginError::Refused(error)) => remedy(error, grant),
         _ => None,
     };
-    let why = LoginError::Upstream(error);
+    let why = LoginError::from(error);
     let refusal = explain(&why);
     let remedy = remedy
         .unwrap_or_else(|| refusal.hint.as_ref().map_or(SERVERS_WORDS.to_owned(), |_| hint_of(&refusal)));

@@ -13,8 +13,8 @@ use tokio::time::{Instant, timeout_at};
 use super::key::CancelKey;
 use super::{CancelIgnored, CancelOrder};
 use crate::net::dial::{DialError, Dialer, DialerSet};
-use crate::postgres::limits;
 use crate::postgres::message::put;
+use crate::postgres::{Postgres, limits};
 
 /// Most servers to which one cancel is sent. A cluster has at most 8 addresses of its name and 16 remembered
 /// ones.
@@ -44,6 +44,9 @@ pub enum Undelivered {
     /// The cancel was ignored.
     #[error(transparent)]
     Ignored(#[from] CancelIgnored),
+    /// Servers of this kind ignore cancel requests.
+    #[error("RDS Proxy does not support CancelRequest")]
+    NoCancels,
     /// No server could be reached. Holds the last error.
     #[error(transparent)]
     Failed(#[from] DialError),
@@ -52,7 +55,7 @@ pub enum Undelivered {
 /// Delivers the order in its turn, before `deadline`. Servers answer by closing the connection, whether or
 /// not a statement was running.
 pub async fn deliver(
-    dialers: &DialerSet,
+    dialers: &DialerSet<Postgres>,
     entrance: CancelEntrance<'_>,
     order: &CancelOrder,
     deadline: Instant,
@@ -67,7 +70,7 @@ pub async fn deliver(
     let Ok(Ok(_place)) = timeout_at(deadline, places.acquire()).await else { return Err(busy.into()) };
     let recipients = recipients(dialers, entrance, order, deadline).await;
     under_way.starts();
-    let tell_one = async |(dialer, addr): (&Arc<Dialer>, SocketAddr)| {
+    let tell_one = async |(dialer, addr): (&Arc<Dialer<Postgres>>, SocketAddr)| {
         tell(dialer, addr, &order.key_for(dialer.cluster), deadline).await.map(|()| addr)
     };
     let (mut told, mut failed) = (Vec::new(), None);
@@ -78,7 +81,7 @@ pub async fn deliver(
         }
     }
     if told.is_empty() {
-        return Err(failed.map_or(Undelivered::Ignored(CancelIgnored::Nobody), Undelivered::Failed));
+        return Err(failed.unwrap_or(Undelivered::Ignored(CancelIgnored::Nobody)));
     }
     under_way.finish();
     Ok(Delivered::To(told))
@@ -87,14 +90,14 @@ pub async fn deliver(
 /// The proxy's own cancel of a session: stops a statement that was abandoned.
 #[derive(Debug)]
 pub struct StatementCancel {
-    dialer: Arc<Dialer>,
+    dialer: Arc<Dialer<Postgres>>,
     addr: SocketAddr,
     key: CancelKey,
 }
 
 impl StatementCancel {
     /// For a session of `dialer` at `addr` with this key.
-    pub(crate) fn new(dialer: Arc<Dialer>, addr: SocketAddr, key: CancelKey) -> Self {
+    pub(crate) fn new(dialer: Arc<Dialer<Postgres>>, addr: SocketAddr, key: CancelKey) -> Self {
         Self { dialer, addr, key }
     }
 
@@ -110,40 +113,40 @@ impl StatementCancel {
 
 /// The servers of an order.
 async fn recipients<'a>(
-    dialers: &'a DialerSet,
+    dialers: &'a DialerSet<Postgres>,
     entrance: CancelEntrance<'_>,
     order: &CancelOrder,
     deadline: Instant,
-) -> Vec<(&'a Arc<Dialer>, SocketAddr)> {
+) -> Vec<(&'a Arc<Dialer<Postgres>>, SocketAddr)> {
     if let Some((cluster, addr)) = order.server() {
         return dialers.of(cluster).map(|dialer| (dialer, addr)).into_iter().collect();
     }
     let clusters = dialers.behind(entrance.listener, entrance.server_name);
     let share = (MAX_TOLD / clusters.len().max(1)).max(1);
     let candidates = join_all(clusters.iter().map(|dialer| dialer.candidates(deadline))).await;
-    let of_one = |(dialer, found): (&'a Arc<Dialer>, Vec<SocketAddr>)| {
+    let of_one = |(dialer, found): (&'a Arc<Dialer<Postgres>>, Vec<SocketAddr>)| {
         found.into_iter().take(share).map(move |addr| (dialer, addr))
     };
     clusters.into_iter().zip(candidates).flat_map(of_one).take(MAX_TOLD).collect()
 }
 
 async fn tell(
-    dialer: &Arc<Dialer>,
+    dialer: &Arc<Dialer<Postgres>>,
     addr: SocketAddr,
     key: &CancelKey,
     deadline: Instant,
-) -> Result<(), DialError> {
+) -> Result<(), Undelivered> {
     if !dialer.takes_cancels() {
-        return Err(DialError::NoCancels);
+        return Err(Undelivered::NoCancels);
     }
-    let mut stream = match dialer.dial_addr(addr, deadline).await {
+    let mut stream = match dialer.dial_addr(addr, &(), deadline).await {
         Ok(dialed) => dialed.stream,
         Err(error) => {
             dialer.forget(addr);
-            return Err(error);
+            return Err(error.into());
         }
     };
-    let failed = |error| DialError::Connect { addr, error };
+    let failed = |error| Undelivered::Failed(DialError::Connect { addr, error });
     let mut packet = BytesMut::new();
     let secret = SecretKey::Bytes(Bytes::copy_from_slice(&key.secret));
     put(&CancelRequest::new(key.pid, secret), &mut packet)
@@ -166,8 +169,9 @@ mod tests {
     use crate::config::test_fixture::cluster;
     use crate::net::cluster_id::ClusterId;
     use crate::net::resolver::Resolver;
-    use crate::postgres::cancel::{CancelKeys, CancelSecret, CancelTarget, KeyScope};
+    use crate::postgres::cancel::{CancelKeys, CancelSecret, CancelTarget};
     use crate::postgres::version::MinorVersion;
+    use crate::protocol::KeyScope;
 
     #[tokio::test(start_paused = true)]
     async fn u6_a_cancel_has_five_seconds() {
@@ -178,8 +182,8 @@ mod tests {
         let id = ClusterId::of(&cluster.endpoint);
         cluster.ca_file = Some(ca.path().to_owned());
         let hour = std::time::Duration::from_hours(1);
-        let dialer = Dialer::new(&cluster, hour, Resolver::system()).unwrap();
-        let dialers: DialerSet = [Arc::new(dialer)].into_iter().collect();
+        let dialer = Dialer::<Postgres>::new(&cluster, hour, Resolver::system()).unwrap();
+        let dialers: DialerSet<Postgres> = [Arc::new(dialer)].into_iter().collect();
         let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let key = CancelKey::new(7, [0; 32]);
         let target = CancelTarget { cluster: id, addr: silent.local_addr().unwrap(), key };

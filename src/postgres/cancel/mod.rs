@@ -29,7 +29,7 @@ use self::turns::{CancelTurn, CancelTurns, UnderWay};
 use crate::names::random_bytes;
 use crate::net::cluster_id::ClusterId;
 use crate::postgres::version::MinorVersion;
-use crate::protocol::AlreadyUsed;
+use crate::protocol::{AlreadyUsed, KeyScope};
 
 /// Most concurrent cancels whose key cannot be verified here. Each connects to every server of the cluster at
 /// the request of an unauthenticated sender. Further ones wait.
@@ -55,16 +55,6 @@ impl CancelTarget {
         let key = CancelKey::new(self.key.pid, self.key.secret.to_vec());
         Self { cluster: self.cluster, addr: self.addr, key }
     }
-}
-
-/// Scope of a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KeyScope {
-    /// Any replica with the same secret can carry out its cancels, as long as the server's process lives.
-    AnyReplica,
-    /// Only this process knows the key, and only for one session: the server process may serve another session
-    /// later, which the key must not reach.
-    ThisSession,
 }
 
 /// Length of the secret of a 3.2 key for one session: the length that PostgreSQL 18 uses

@@ -3,6 +3,7 @@
 use tokio::io::{AsyncReadExt, duplex};
 
 use super::*;
+use crate::protocol::{ServerLoginError, Shortage};
 
 fn message(tag: u8, body: &[u8]) -> Vec<u8> {
     [&[tag], &message_length(body.len())[..], body].concat()

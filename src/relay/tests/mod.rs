@@ -18,6 +18,7 @@ use crate::config::OnTokenExpiry;
 use crate::net::buffers::{BUFFER_BYTES, ReadAhead};
 use crate::postgres::Postgres;
 use crate::postgres::message::TERMINATE;
+use crate::postgres::terminate::TerminateFilter;
 use crate::postgres::tracker::Tracker;
 
 pub(super) fn message(tag: u8, body: &[u8]) -> Vec<u8> {
@@ -103,11 +104,15 @@ where
             ended: now.child_token(),
             now,
             session: SessionId::random(),
-            keep: false,
         };
         let recall = async || seen.recalled.store(true, Ordering::Relaxed);
-        let mut relaying =
-            pin!(relay::<Postgres, _, _>(client, server, Tracker::new(b'I'), &options, recall));
+        let mut relaying = pin!(relay::<Postgres, _, _>(
+            TerminateFilter::new(client, false),
+            server,
+            Tracker::new(b'I'),
+            &options,
+            recall
+        ));
         poll_fn(|cx| {
             seen.woken.fetch_add(1, Ordering::Relaxed);
             relaying.as_mut().poll(cx)

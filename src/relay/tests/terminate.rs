@@ -7,6 +7,7 @@ use super::{message, plain, read_all};
 use crate::config::SessionSettings;
 use crate::postgres::Postgres;
 use crate::postgres::message::TERMINATE;
+use crate::postgres::terminate::TerminateFilter;
 use crate::postgres::tracker::Tracker;
 use crate::relay::*;
 
@@ -29,11 +30,16 @@ fn start(settings: SessionSettings) -> Ends {
         now: CancellationToken::new(),
         ended: CancellationToken::new(),
         session: SessionId::random(),
-        keep: true,
     };
     let relay = tokio::spawn(async move {
-        relay::<Postgres, _, _>(near_client, &mut near_server, Tracker::new(b'I'), &options, async || {})
-            .await
+        relay::<Postgres, _, _>(
+            TerminateFilter::new(near_client, true),
+            &mut near_server,
+            Tracker::new(b'I'),
+            &options,
+            async || {},
+        )
+        .await
     });
     Ends { client, server, relay }
 }

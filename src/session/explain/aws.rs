@@ -1,8 +1,8 @@
 //! Refusals because of AWS STS. Messages of STS name accounts and roles, so they are for the log only.
 
-use super::{ASK_OPERATOR, FRESH_TOKEN, TRY_AGAIN};
+use super::{ASK_OPERATOR, FRESH_TOKEN};
 use crate::aws::sts::StsError;
-use crate::refusal::{Refusal, Stage};
+use crate::refusal::{Refusal, Stage, TRY_AGAIN};
 
 pub(super) fn explain(why: &StsError) -> Refusal {
     let refuse = |detail: &str, hint: &str| Refusal::authentication(Stage::Sts, detail).hint(hint);

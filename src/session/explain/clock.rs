@@ -56,6 +56,7 @@ fn is_about_times(why: &LoginError) -> bool {
         | LoginError::Sts(StsError::Unavailable(_) | StsError::Misconfigured { .. })
         | LoginError::Sign(_)
         | LoginError::Dial(_)
+        | LoginError::ServerSilent(_)
         | LoginError::Queue(_)
         | LoginError::TimedOut(_) => false,
     }

@@ -9,17 +9,37 @@ use crate::identity::pasted::PastedText;
 use crate::identity::{AlgorithmFault, ClaimFault, DeriveError, PolicyError, TokenFault};
 use crate::names::{DbUser, NameError, SessionId};
 use crate::net::dial::DialError;
+use crate::postgres::client::TokenError;
 use crate::postgres::error_response::{self, RefusedLogin, sqlstate};
-use crate::postgres::listener::TokenMethod;
 use crate::postgres::message::WireError;
 use crate::postgres::password::PasswordError;
 use crate::postgres::server_login::{LoginStep, ServerError, UpstreamLoginError};
 use crate::postgres::startup::StartupError;
+use crate::postgres::token_method::TokenMethod;
+use crate::protocol::LoginFailure;
 use crate::session::login_rate::QueueFull;
 use crate::session::permits::{AdmissionError, LimitReached, LimitScope};
 use crate::session::registry::AccessWithdrawn;
 
 mod oauthbearer;
+
+impl From<StartupError> for LoginError {
+    fn from(why: StartupError) -> Self {
+        Self::Startup(Box::new(why))
+    }
+}
+
+impl From<TokenError> for LoginError {
+    fn from(why: TokenError) -> Self {
+        Self::Ask(Box::new(why))
+    }
+}
+
+impl From<UpstreamLoginError> for LoginError {
+    fn from(why: UpstreamLoginError) -> Self {
+        LoginFailure::Server(why).into()
+    }
+}
 
 fn addr() -> SocketAddr {
     SocketAddr::from(([10, 0, 0, 1], 5432))
@@ -30,7 +50,7 @@ fn connect_error() -> DialError {
 }
 
 fn refused_at(step: LoginStep, sqlstate: &str) -> LoginError {
-    LoginError::Upstream(UpstreamLoginError::Refused(Box::new(ServerError {
+    LoginError::from(UpstreamLoginError::Refused(Box::new(ServerError {
         sqlstate: sqlstate.into(),
         message: "its words".into(),
         detail: "more".into(),
@@ -328,6 +348,7 @@ fn the_table_of_refusals_of_aws_and_the_database() {
         (refused("58030"), "57P03", NOW, Stage::UpstreamLogin, "Try again"),
         (refused(""), "57P03", NOW, Stage::UpstreamLogin, "Try again"),
         (UpstreamLoginError::TooMuch.into(), "57P03", NOW, Stage::UpstreamLogin, "Try again"),
+        (LoginError::ServerSilent(addr()), "57P03", NOW, Stage::UpstreamLogin, "in time"),
         (
             LoginError::TimedOut(Stage::Sts),
             "57P03",

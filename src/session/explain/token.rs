@@ -1,10 +1,10 @@
 //! Refusals of tokens. A token whose signature did not hold is described by constants and numbers only.
 
-use super::{FRESH_TOKEN, TRY_AGAIN, policy, span};
+use super::{FRESH_TOKEN, policy, span};
 use crate::identity::claim_rule::ClaimDoubt;
 use crate::identity::jwks::MAX_TRIES;
 use crate::identity::{ClaimFault, TokenFault, VerifyError};
-use crate::refusal::{Hint, Refusal, Stage};
+use crate::refusal::{Hint, Refusal, Stage, TRY_AGAIN};
 
 const PLAIN_TOKEN: &str = "Send a plain access or ID token, as the identity provider issued it.";
 

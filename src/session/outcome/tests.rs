@@ -1,14 +1,17 @@
 //! Every end has its words, and every word is a series from the start.
 
 use super::*;
+use crate::postgres::Postgres;
 use crate::postgres::cancel::CancelIgnored;
+use crate::postgres::client::TokenError;
+use crate::postgres::oauthbearer::BearerError;
 use crate::session::explain::explain;
 use crate::session::permits::LimitReached;
 use crate::telemetry::metrics::MetricsSnapshot;
 use crate::telemetry::metrics_format::MetricsFormat;
 
-fn io() -> std::io::Error {
-    std::io::ErrorKind::ConnectionReset.into()
+fn io() -> io::Error {
+    io::ErrorKind::ConnectionReset.into()
 }
 
 fn refused(why: impl Into<LoginError>) -> SessionEnd {
@@ -25,11 +28,11 @@ fn ends() -> Vec<SessionEnd> {
         SessionEnd::Dropped(NegotiationError::HealthCheck),
         SessionEnd::Dropped(NegotiationError::TooManyRefusals),
         SessionEnd::Evicted,
-        SessionEnd::CancelForwarded(vec![SocketAddr::from(([10, 0, 0, 1], 5432))]),
-        SessionEnd::CancelTogether,
-        SessionEnd::CancelIgnored(CancelIgnored::Forged),
-        SessionEnd::CancelFailed(DialError::TimedOut),
-        SessionEnd::NotWelcomed(WireError::Closed),
+        SessionEnd::Cancel(CancelOutcome::Forwarded(vec![SocketAddr::from(([10, 0, 0, 1], 5432))])),
+        SessionEnd::Cancel(CancelOutcome::Together),
+        SessionEnd::Cancel(CancelOutcome::Ignored(Box::new(CancelIgnored::Forged))),
+        SessionEnd::Cancel(CancelOutcome::Failed(Box::new(DialError::TimedOut))),
+        SessionEnd::NotWelcomed(io()),
         refused(TokenError::Bearer(BearerError::Discovery)),
         refused(AdmissionError::Descriptors),
         refused(AccessWithdrawn),
@@ -79,7 +82,7 @@ fn every_end_is_counted_in_a_series_that_was_there_before() {
     let before = series(&metrics);
     let ends = ends();
     for end in &ends {
-        end.count(&end.outcome(), Duration::ZERO, &metrics);
+        end.count(&end.outcome::<Postgres>(), Duration::ZERO, &metrics);
     }
     assert_eq!(series(&metrics), before);
     let text = metrics.text(MetricsSnapshot::default(), MetricsFormat::OpenMetrics).unwrap();

@@ -1,0 +1,65 @@
+//! Components of one configuration for its sessions.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::cluster::{Cluster, ReachableCluster};
+use super::shared::Shared;
+use crate::identity::{AccessPolicy, Verifier};
+use crate::net::dial::DialerSet;
+use crate::pool::{IdleConnections, Pool};
+use crate::protocol::Protocol;
+use crate::relay::SessionSettings;
+use crate::telemetry::audit_file::AuditGate;
+
+/// Components of one configuration for the sessions of all protocols, built by `app.rs`.
+#[derive(Debug)]
+pub struct SessionContext {
+    /// The state that outlives this configuration.
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) limits: SessionLimits,
+    pub(crate) verifier: Verifier,
+    /// The clusters of all protocols.
+    pub(crate) clusters: Vec<Arc<Cluster>>,
+    /// The connection pools of all protocols, if enabled.
+    pub(crate) pools: Vec<Arc<dyn IdleConnections>>,
+    pub(crate) audit: AuditGate,
+    pub(crate) settings: SessionSettings,
+}
+
+/// Components of one configuration for the sessions of one protocol. It has only clusters that speak the protocol.
+#[derive(Debug)]
+pub struct ProtocolContext<P: Protocol> {
+    /// The components for all protocols.
+    pub(crate) common: Arc<SessionContext>,
+    /// The protocol's state, which outlives this configuration.
+    pub(crate) state: Arc<P::State>,
+    /// The clusters and their access rules.
+    pub(crate) policy: AccessPolicy<Arc<ReachableCluster<P>>>,
+    /// Dialers of all clusters, for cancels.
+    pub(crate) dialers: DialerSet<P>,
+    /// Connection pool, if enabled.
+    pub(crate) pool: Option<Arc<Pool<P>>>,
+}
+
+/// Time and count limits of a session.
+#[derive(Clone, Copy, Debug)]
+pub struct SessionLimits {
+    /// From accept to the end of the client's token.
+    pub client_login_timeout: Duration,
+    /// From accept to ReadyForQuery.
+    pub login_timeout: Duration,
+    /// Most connections from one address without a verified token; unlimited if absent.
+    pub max_logins_per_address: Option<usize>,
+    /// Most sessions of one person in all clusters; unlimited if absent.
+    pub max_user_client_connections: Option<usize>,
+}
+
+impl SessionContext {
+    /// Closes idle connections and keeps none from now on.
+    pub fn close_pool(&self) {
+        for pool in &self.pools {
+            pool.close();
+        }
+    }
+}

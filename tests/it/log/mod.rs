@@ -76,7 +76,9 @@ async fn goes_on(world: &World, sink: Sink) {
     ask(&mut live, "select 1").await;
     reload(&binary);
     assert_eq!(get(binary.admin_addr(), "/livez").await.0, 200, "{sink:?}");
-    assert!(binary.metric("pgpassport_log_queue_lines{sink=\"log\"}").await > 0, "{sink:?}");
+    // A slow reader may have caught up with a service on a slow machine.
+    let waiting = binary.metric("pgpassport_log_queue_lines{sink=\"log\"}").await;
+    assert!(waiting > 0 || matches!(sink, Sink::SlowReader), "{sink:?}");
     let failed = binary.metric("pgpassport_log_write_errors_total{sink=\"log\"}").await;
     let fails = matches!(sink, Sink::DevFull | Sink::FullDisk | Sink::ClosedPipe);
     assert_eq!(failed > 0, fails, "{sink:?}: {failed} failed writes");

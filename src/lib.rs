@@ -21,8 +21,9 @@
 //! | module | job | may know |
 //! |---|---|---|
 //! | [`secret`], [`names`], [`refusal`], [`clock`] | values that all modules share | each other |
-//! | [`config`] | `proxy.toml` as checked settings | names, secret |
-//! | [`net`] | sockets, TLS, name resolution, dialing, PROXY protocol; no protocol on top | config, the grant |
+//! | [`rds_roots`] | certificate authorities of RDS, as data | nothing |
+//! | [`config`] | `proxy.toml` as checked settings | names, secret, rds_roots |
+//! | [`net`] | sockets, TLS, name resolution, dialing, PROXY protocol; no protocol on top | config, the grant, rds_roots |
 //! | [`identity`] | token to grant: verification, key sets, access policy, database user; no wire | config, net |
 //! | [`aws`] | STS, role credentials, session policy, IAM token | the grant, config, net |
 //! | [`protocol`] | the seam: the traits that a wire protocol implements for session, pool and relay | net, the grant |
@@ -99,6 +100,7 @@ pub mod net;
 pub mod pool;
 pub mod postgres;
 pub mod protocol;
+pub mod rds_roots;
 pub mod refusal;
 pub mod relay;
 pub mod secret;

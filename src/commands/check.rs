@@ -5,16 +5,20 @@ mod report;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 pub(super) use self::files::{is_open_to_others, problems as file_problems};
 pub use self::report::{json, summary};
 use super::pages;
+use crate::clock::Clock;
 use crate::config::problem::ConfigProblem;
 use crate::config::problems::ConfigProblems;
-use crate::config::{Config, EgressSettings, NamedFile};
+use crate::config::{ClusterSettings, Config, EgressSettings, NamedFile, TrustAnchors};
+use crate::rds_roots;
 
 /// Reason why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -74,7 +78,14 @@ fn parse(path: &Path, look: FileCheck) -> Result<Config, CheckError> {
     config.warnings.extend(unread);
     let foreign = pages::warnings(&config);
     config.warnings.extend(foreign);
+    config.warnings.extend(old_authorities(&config.clusters, Clock::system().now()));
     Ok(config)
+}
+
+/// Warnings about the authorities of RDS that ship with the program, each once.
+fn old_authorities(clusters: &[ClusterSettings], now: SystemTime) -> BTreeSet<String> {
+    let with_bundle = clusters.iter().filter(|cluster| cluster.authorities == TrustAnchors::Rds);
+    with_bundle.filter_map(|cluster| rds_roots::warning(cluster.region.as_str(), now)).collect()
 }
 
 /// Warning about a proxy that is set in the environment but not in `[egress]`.

@@ -108,7 +108,7 @@ fn cluster(section: &SectionReader<'_, '_>) -> Option<ClusterSettings> {
         kind: server.kind,
         roles: roles?,
         resource_id: server.resource_id,
-        ca_file: server.authorities?.file(),
+        authorities: server.authorities?,
         direct_tls: server.direct_tls,
         sts_endpoint_url: sts_endpoint_url?,
         sts_ca_file,

@@ -1,28 +1,12 @@
 //! The server of a `[[cluster]]`: properties derived from its name, validation of related keys, and warnings.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 
 use super::partition::AwsPartition;
 use super::reader::{SectionReader, SpannedValue};
-use super::{EndpointKind, RoleMapping};
+use super::{EndpointKind, RoleMapping, TrustAnchors};
 use crate::names::{Endpoint, Region};
-
-/// Authorities for the server's certificate.
-pub(super) enum TrustAnchors {
-    System,
-    File(PathBuf),
-}
-
-impl TrustAnchors {
-    /// The authorities' file; `None` for the system's authorities.
-    pub(super) fn file(self) -> Option<PathBuf> {
-        match self {
-            Self::System => None,
-            Self::File(path) => Some(path),
-        }
-    }
-}
+use crate::rds_roots;
 
 /// Most addresses in `hostaddr`, the same number as for a name.
 const MAX_HOSTADDRS: usize = 8;
@@ -64,7 +48,7 @@ pub(super) fn server(section: &SectionReader<'_, '_>) -> ServerKeys {
     });
     let kind = kind(section, name.as_ref().map(|name| name.kind));
     let resource_id = section.parsed("resource_id", |text| resource_id(text, kind));
-    let authorities = authorities(section, kind);
+    let authorities = authorities(section, kind, region.as_ref());
     let direct_tls = section.boolean("direct_tls", false);
     ServerKeys { endpoint, hostaddr, region, kind, resource_id, authorities, direct_tls }
 }
@@ -97,23 +81,43 @@ fn kind(section: &SectionReader<'_, '_>, by_name: Option<EndpointKind>) -> Endpo
     kind
 }
 
-/// `"system"` selects the system's authorities, as in libpq's `sslrootcert`. A file of that name can be
-/// written as `"./system"`.
-fn authorities(section: &SectionReader<'_, '_>, kind: EndpointKind) -> Option<TrustAnchors> {
+/// `"rds"` selects the authorities that ship with the program, `"system"` those of the system, as in libpq's
+/// `sslrootcert`. Files of these names can be written as `"./rds"` and `"./system"`.
+fn authorities(
+    section: &SectionReader<'_, '_>,
+    kind: EndpointKind,
+    region: Option<&Region>,
+) -> Option<TrustAnchors> {
     let public = matches!(kind, EndpointKind::RdsProxy | EndpointKind::Dsql);
-    let example = if public { "\"system\"" } else { "\"/etc/pgpassport/rds-global-bundle.pem\"" };
-    if section.value("ca_file").is_none_or(|value| value.get_ref().as_str() != Some("system")) {
-        return section.required_path("ca_file", example).map(TrustAnchors::File);
-    }
+    let example = if public { "\"system\"" } else { "\"rds\"" };
+    let word = section.value("ca_file").and_then(|value| value.get_ref().as_str());
+    let anchors = match word {
+        Some("system") => TrustAnchors::System,
+        Some("rds") => TrustAnchors::Rds,
+        _ => return section.required_path("ca_file", example).map(TrustAnchors::File),
+    };
     section.record_required("ca_file");
-    if !public {
-        section.warn(
+    match (&anchors, region) {
+        (TrustAnchors::System, _) if !public => section.warn(
             "ca_file",
-            "certificates of Aurora and RDS are not signed by public authorities, so logins will fail; write the \
-             file with the RDS bundle here",
-        );
+            "certificates of Aurora and RDS are not signed by public authorities, so logins will fail; write \"rds\"",
+        ),
+        (TrustAnchors::Rds, _) if public => section.warn(
+            "ca_file",
+            "certificates of RDS Proxy and DSQL are signed by public authorities, so logins will fail; write \"system\"",
+        ),
+        (TrustAnchors::Rds, Some(region)) if !rds_roots::covers(region.as_str()) => {
+            let text = format!(
+                "the authorities of RDS that ship with pgpassport ({}) have none for {}; name a file with the RDS bundle of \
+                 that Region (certs/README.md)",
+                rds_roots::date(),
+                region.as_str()
+            );
+            section.wrong("ca_file", text);
+        }
+        _ => {}
     }
-    Some(TrustAnchors::System)
+    Some(anchors)
 }
 
 /// Properties of an AWS host name of a database.

@@ -28,6 +28,7 @@ mod route;
 mod rules;
 mod schema;
 mod session;
+mod trust_anchors;
 mod user;
 
 use std::net::SocketAddr;
@@ -45,6 +46,7 @@ pub use pool::PoolSettings;
 pub use reload::{ReloadSettings, WatchScope};
 pub use route::{ClusterRoute, NamePattern};
 pub use rules::ClaimRule;
+pub use trust_anchors::TrustAnchors;
 pub use user::{NameScope, StartupUser, UserRegex, UserRules, UserSettings};
 
 use crate::names::{Endpoint, Issuer, Region};
@@ -290,8 +292,8 @@ pub struct ClusterSettings {
     pub roles: RoleMapping,
     /// `cluster-…`, `db-…` or `prx-…`, for the session policy; any if absent.
     pub resource_id: Option<String>,
-    /// Certificate authorities of the server, PEM; the system's if absent.
-    pub ca_file: Option<PathBuf>,
+    /// Certificate authorities of the server.
+    pub authorities: TrustAnchors,
     /// True if TLS begins without an SSLRequest (PostgreSQL 17, `sslnegotiation=direct`).
     pub direct_tls: bool,
     /// STS endpoint: the Region's, or the configured one.

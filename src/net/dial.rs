@@ -202,9 +202,9 @@ impl<P: StartTls> Dialer<P> {
         resolver: Resolver,
     ) -> Result<Self, TlsSetupError> {
         let alpn = P::ALPN.filter(|_| cluster.direct_tls);
-        let config = tls::upstream_config(cluster.ca_file.as_deref(), alpn)?;
+        let config = tls::cluster_config(&cluster.authorities, alpn)?;
         let server_name = ServerName::try_from(cluster.endpoint.host().to_owned()).map_err(|_| {
-            let path = cluster.ca_file.clone().unwrap_or_default();
+            let path = cluster.endpoint.host().into();
             TlsSetupError::Pem { path, problem: "the endpoint is not a valid server name".into() }
         })?;
         Ok(Self {

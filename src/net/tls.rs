@@ -15,7 +15,9 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use zeroize::Zeroizing;
 
 use super::tls_error;
+use crate::config::TrustAnchors;
 use crate::names::visible;
+use crate::rds_roots;
 
 /// Longest label of a PEM item in an error message, in bytes.
 const MAX_LABEL: usize = 64;
@@ -105,10 +107,16 @@ pub fn server_config(files: ListenerFiles<'_>, alpn: Option<&[u8]>) -> Result<Se
 /// the system's authorities. `alpn` is the name of the protocol that begins with TLS. Build it once: it remembers the
 /// server's key exchange group, which saves a round trip.
 pub fn upstream_config(ca_file: Option<&Path>, alpn: Option<&[u8]>) -> Result<ClientConfig, TlsSetupError> {
-    let path = ca_file.unwrap_or(Path::new("system"));
-    let roots = match ca_file {
-        Some(path) => roots(path)?,
-        None => system_roots()?,
+    let anchors = ca_file.map_or(TrustAnchors::System, |path| TrustAnchors::File(path.to_owned()));
+    cluster_config(&anchors, alpn)
+}
+
+/// As [`upstream_config`], for the authorities of a cluster.
+pub fn cluster_config(anchors: &TrustAnchors, alpn: Option<&[u8]>) -> Result<ClientConfig, TlsSetupError> {
+    let (path, roots) = match anchors {
+        TrustAnchors::File(path) => (path.as_path(), roots(path)?),
+        TrustAnchors::System => (Path::new("system"), system_roots()?),
+        TrustAnchors::Rds => (Path::new("rds"), rds_roots()?),
     };
     let mut config = ClientConfig::builder_with_provider(Arc::new(upstream_provider()))
         .with_protocol_versions(&[&TLS13, &TLS12])
@@ -117,6 +125,16 @@ pub fn upstream_config(ca_file: Option<&Path>, alpn: Option<&[u8]>) -> Result<Cl
         .with_no_client_auth();
     config.alpn_protocols = alpn.into_iter().map(<[u8]>::to_vec).collect();
     Ok(config)
+}
+
+/// The certificate authorities of RDS that ship with the program.
+fn rds_roots() -> Result<RootCertStore, TlsSetupError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(rds_roots::PEM.as_bytes()) {
+        let certificate = certificate.map_err(|error| pem_error(Path::new("rds"), &error))?;
+        roots.add(certificate).map_err(|error| TlsSetupError::Rustls { path: "rds".into(), error })?;
+    }
+    Ok(roots)
 }
 
 /// The certificate authorities that this machine trusts.

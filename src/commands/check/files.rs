@@ -111,7 +111,8 @@ fn remedy(file: &NamedFile) -> &'static str {
         ("listen" | "profiles", "tls_key_file") => "name the PEM file with the private key of tls_cert_file",
         ("listen", _) => "name a PEM file with the authorities that sign the certificates of clients",
         ("cluster", "ca_file") => {
-            "the RDS bundle is at https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem"
+            "write \"rds\" for the authorities that ship with pgpassport; the RDS bundle is at \
+             https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem"
         }
         ("cluster", _) => "name a PEM file with the certificate authorities of the STS endpoint",
         ("issuer", _) => "name a PEM file with the certificate authorities of the issuer",

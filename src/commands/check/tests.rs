@@ -137,6 +137,27 @@ fn programs_get_line_column_key_and_text() {
     assert!(gone["ok"] == false && gone["problems"][0]["line"].is_null(), "{gone}");
 }
 
+#[test]
+fn the_authorities_of_rds_need_no_file_and_are_known_to_be_old() {
+    use std::time::Duration;
+    let (_folder, path) = world(0o600);
+    let text = fs::read_to_string(&path).unwrap();
+    let text = text.replacen("ca_file = \"rds-global-bundle.pem\"", "ca_file = \"rds\"", 1);
+    fs::write(&path, &text).unwrap();
+    let config = load(&path).unwrap();
+    assert_eq!(config.clusters[0].authorities, TrustAnchors::Rds);
+    assert!(config.files.iter().all(|file| file.section() != "cluster"), "{:?}", config.files);
+    let later = Clock::system().now() + Duration::from_hours(20 * 365 * 24);
+    let warnings = old_authorities(&config.clusters, later);
+    assert!(warnings.iter().any(|text| text.contains("ship with pgpassport")), "{warnings:?}");
+    assert!(crate::net::tls::cluster_config(&TrustAnchors::Rds, None).is_ok());
+
+    fs::write(&path, text.replace("eu-central-1", "us-gov-west-1").replace("arn:aws:", "arn:aws-us-gov:"))
+        .unwrap();
+    let problems = load(&path).unwrap_err();
+    assert!(problems.contains("none for us-gov-west-1"), "{problems}");
+}
+
 /// Every kind of file, damaged in each way that its kind can be.
 #[test]
 fn every_file_is_looked_at() {

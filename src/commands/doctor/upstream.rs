@@ -52,7 +52,8 @@ pub(super) async fn dial(
         Ok(dialer) => Arc::new(dialer),
         Err(error) => {
             report.skip_all(&[ChainLink::Dns, ChainLink::Tcp], "not tried: cluster.ca_file cannot be used");
-            let remedy = "Set cluster.ca_file to the RDS bundle; certs/README.md says where it is.";
+            let remedy =
+                "Set cluster.ca_file to \"rds\", or to a file with the RDS bundle (certs/README.md).";
             report.fail(ChainLink::Tls, LinkProblem::new(error.to_string(), remedy));
             return None;
         }
@@ -78,8 +79,7 @@ pub(super) async fn dial(
                 ChainLink::Tcp,
                 format!("{} answers, {} ms with TLS", facts.addr, begun.elapsed().as_millis()),
             );
-            let authorities = cluster.ca_file.as_ref().map(|path| path.display().to_string());
-            let authorities = authorities.unwrap_or_else(|| "the system's authorities".to_owned());
+            let authorities = &cluster.authorities;
             let chain = CertificateChain {
                 whose: "",
                 what: "the server's certificate",
@@ -140,8 +140,8 @@ fn unreachable(error: &DialError, report: &mut DoctorReport<'_>) {
             } else if is_to_be_reissued(problem) {
                 "Give the server a certificate of X.509 version 3 of its own (CA:FALSE) with its name in subjectAltName."
             } else {
-                "Set cluster.ca_file to the authorities that sign the server's certificate: the RDS bundle, or Amazon's \
-                 public roots for RDS Proxy."
+                "Set cluster.ca_file to the authorities that sign the server's certificate: \"rds\" for Aurora and RDS, \
+                 \"system\" for RDS Proxy and DSQL."
             };
             report.fail(ChainLink::Tls, LinkProblem::new(found, remedy));
         }

@@ -147,22 +147,28 @@ fn what_will_not_work_is_a_warning_with_its_reason() {
     assert!(alias[0].contains("CNAME") && alias.len() == 1, "{alias:?}");
     let public = warnings(AURORA, "ca_file = \"system\"");
     assert!(public[0].contains("cluster[0].ca_file: certificates of Aurora and RDS"), "{public:?}");
+    assert_eq!(warnings(AURORA, "ca_file = \"rds\""), [] as [&str; 0]);
+    let public = warnings(PROXY, "ca_file = \"rds\"");
+    assert!(public[0].contains("cluster[0].ca_file: certificates of RDS Proxy and DSQL"), "{public:?}");
     let dsql = warnings(DSQL, "ca_file = \"system\"");
     assert!(dsql[0].contains("cluster[0].pin: ") && dsql[0].contains("AWS IAM GRANT"), "{dsql:?}");
     assert_eq!(warnings(DSQL, "ca_file = \"system\"\npin = \"none\""), [] as [&str; 0]);
 }
 
 #[test]
-fn authorities_are_a_file_or_the_systems() {
+fn authorities_are_a_file_or_named_by_a_word() {
     let ca_file = |text: &str| {
         read(PROXY, "eu-central-1", &format!("{ROLE}ca_file = \"{text}\""))
             .unwrap()
             .clusters
             .remove(0)
-            .ca_file
+            .authorities
     };
-    assert_eq!(ca_file("system"), None);
-    assert_eq!(ca_file("./system"), Some("./system".into()));
+    let file = |path: &str| TrustAnchors::File(path.into());
+    assert_eq!(ca_file("system"), TrustAnchors::System);
+    assert_eq!(ca_file("./system"), file("./system"));
+    assert_eq!(ca_file("rds"), TrustAnchors::Rds);
+    assert_eq!(ca_file("./rds"), file("./rds"));
     let missing = read(PROXY, "eu-central-1", ROLE).unwrap_err().to_string();
     assert!(missing.contains("ca_file = \"system\""), "{missing}");
 }

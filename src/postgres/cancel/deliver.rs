@@ -166,6 +166,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::config::TrustAnchors;
     use crate::config::test_fixture::cluster;
     use crate::net::cluster_id::ClusterId;
     use crate::net::resolver::Resolver;
@@ -180,7 +181,7 @@ mod tests {
         std::fs::write(ca.path(), issued.cert.pem()).unwrap();
         let mut cluster = cluster("http://127.0.0.1:1");
         let id = ClusterId::of(&cluster.endpoint);
-        cluster.ca_file = Some(ca.path().to_owned());
+        cluster.authorities = TrustAnchors::File(ca.path().to_owned());
         let hour = std::time::Duration::from_hours(1);
         let dialer = Dialer::<Postgres>::new(&cluster, hour, Resolver::system()).unwrap();
         let dialers: DialerSet<Postgres> = [Arc::new(dialer)].into_iter().collect();

@@ -112,6 +112,17 @@ pub(super) async fn preflight() -> Vec<String> {
     assert_complete(&findings);
     assert_eq!(found(&findings, "tls").state, LinkState::Failed, "{findings:#?}");
 
+    let run = DoctorRun::preflight().changing(|toml| {
+        let lines = toml
+            .lines()
+            .map(|line| if line.trim_start().starts_with("ca_file") { "ca_file = \"rds\"" } else { line });
+        lines.collect::<Vec<_>>().join("\n")
+    });
+    let findings = run.examine(&world).await;
+    assert_complete(&findings);
+    let words = "TLS handshake with …: invalid peer certificate: ";
+    rows.push(blamed_row("a database that is not of RDS, for ca_file = \"rds\"", &findings, "tls", words));
+
     let slow = Clock::from_fn(|| Clock::system().now() - Duration::from_mins(2));
     let findings = DoctorRun { clock: slow, ..DoctorRun::preflight() }.examine(&world).await;
     assert_complete(&findings);

@@ -4,6 +4,7 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::net::UnixDatagram;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use aws_emulator::names;
@@ -33,7 +34,13 @@ impl BenchGround {
             Kind::Floor => self.floor(server, special),
             Kind::Haproxy => self.haproxy(server, special),
             Kind::Pgbouncer => self.pgbouncer(server, special),
-            Kind::Pgpassport => self.pgpassport(server, special),
+            Kind::Pgpassport => {
+                self.pgpassport(kind, &self.root.join("target/release/pgpassport"), server, special)
+            }
+            Kind::Former => {
+                let former = self.former.as_ref().expect("--former");
+                self.pgpassport(kind, former, server, special)
+            }
         }
     }
 
@@ -99,8 +106,14 @@ impl BenchGround {
         Contestant { ca: listener_ca, ..led_by(Kind::Pgbouncer, port, server, Some(child)) }
     }
 
-    fn pgpassport(&self, server: &BenchServer, special: StartOptions<'_>) -> Contestant {
-        let folder = self.own_folder(Kind::Pgpassport);
+    fn pgpassport(
+        &self,
+        kind: Kind,
+        binary: &Path,
+        server: &BenchServer,
+        special: StartOptions<'_>,
+    ) -> Contestant {
+        let folder = self.own_folder(kind);
         let files = self.listener_ca.server(&["localhost"]).expect("a certificate").write(&folder, "server");
         let files = files.expect("a certificate");
         let text = format!(
@@ -122,11 +135,12 @@ impl BenchGround {
         );
         let config = folder.join("proxy.toml");
         fs::write(&config, &text).expect("proxy.toml");
-        self.remember(Kind::Pgpassport, &text);
+        if kind == Kind::Pgpassport {
+            self.remember(kind, &text);
+        }
         let notify = folder.join("notify");
         let notices = UnixDatagram::bind(&notify).expect("a socket");
         notices.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        let binary = self.root.join("target/release/pgpassport");
         let mut command = command(special.before, &binary.display().to_string());
         command.args(["serve", "--config"]).arg(&config).env("NOTIFY_SOCKET", &notify);
         let log = fs::File::create(folder.join("log")).expect("a log file");
@@ -135,7 +149,7 @@ impl BenchGround {
         let port = listens_on(&notices);
         let listener_ca = self.listener_ca.write(&folder).expect("ca.pem");
         Contestant {
-            kind: Kind::Pgpassport,
+            kind,
             port,
             user: "alice",
             password: self.token(),

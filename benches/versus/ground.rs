@@ -25,13 +25,12 @@ pub(crate) enum Kind {
     Haproxy,
     Pgbouncer,
     Pgpassport,
+    /// Another build of pgpassport, given by `--former=PATH`.
+    Former,
 }
 
-pub(crate) const KINDS: [Kind; 5] =
-    [Kind::Direct, Kind::Floor, Kind::Haproxy, Kind::Pgbouncer, Kind::Pgpassport];
-
-/// All but the direct way: those that have a process.
-pub(crate) const PROXIES: [Kind; 4] = [Kind::Floor, Kind::Haproxy, Kind::Pgbouncer, Kind::Pgpassport];
+pub(crate) const KINDS: [Kind; 6] =
+    [Kind::Direct, Kind::Floor, Kind::Haproxy, Kind::Pgbouncer, Kind::Pgpassport, Kind::Former];
 
 impl Kind {
     pub(crate) fn name(self) -> &'static str {
@@ -41,6 +40,7 @@ impl Kind {
             Self::Haproxy => "HAProxy (TCP)",
             Self::Pgbouncer => "PgBouncer",
             Self::Pgpassport => "pgpassport",
+            Self::Former => "former build",
         }
     }
 }
@@ -89,6 +89,8 @@ pub(crate) struct BenchGround {
     pub(crate) server: BenchServer,
     /// Where the repository is.
     pub(crate) root: PathBuf,
+    /// Binary of another build, to be compared with.
+    pub(crate) former: Option<PathBuf>,
     /// The configurations as they were first written, for the page.
     pub(crate) configs: RefCell<Vec<(Kind, String)>>,
     started: Cell<usize>,
@@ -102,7 +104,7 @@ impl Drop for RunningProgram {
 }
 
 impl BenchGround {
-    pub(crate) fn new(root: PathBuf) -> Self {
+    pub(crate) fn new(root: PathBuf, former: Option<PathBuf>) -> Self {
         let change = |options: &mut aws_emulator::PostgresOptions| {
             options.max_connections = 1_300;
             options.settings.push(("shared_buffers".into(), "256MB".into()));
@@ -122,7 +124,23 @@ impl BenchGround {
         let server = BenchServer { addr: database.postgres.addr(), ca_file };
         let listener_ca = Ca::new().expect("a certificate authority");
         let (configs, started) = (RefCell::default(), Cell::default());
-        Self { database, cloud, folder, listener_ca, server, root, configs, started }
+        Self { database, cloud, folder, listener_ca, server, root, former, configs, started }
+    }
+
+    /// Contestants of this run, in the order of the table's columns.
+    pub(crate) fn kinds(&self) -> &'static [Kind] {
+        let former = usize::from(self.former.is_some());
+        KINDS.split_at(KINDS.len() - 1 + former).0
+    }
+
+    /// All but the direct way: those that have a process.
+    pub(crate) fn proxies(&self) -> &'static [Kind] {
+        self.kinds().split_at(1).1
+    }
+
+    /// The builds of pgpassport in this run.
+    pub(crate) fn builds(&self) -> &'static [Kind] {
+        self.kinds().split_at(Kind::Pgpassport as usize).1
     }
 
     /// A folder for one start of a contestant.

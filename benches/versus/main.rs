@@ -2,7 +2,8 @@
 //! run on one machine, interleaved. CPU time per unit of work is the figure that counts: wall time says more about
 //! what else the machine was doing. Nothing is asserted.
 //!
-//! `--short` for daily use, `--only=4,idle` for some sections, `--write` for `docs/benchmarks.md`.
+//! `--short` for daily use, `--only=4,idle` for some sections, `--former=PATH` to compare with another build of
+//! pgpassport, `--write` for `docs/benchmarks.md`.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -28,9 +29,10 @@ mod sessions;
 mod tls_alone;
 mod tokens;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use ground::BenchGround;
 use report::ReportTable;
 use sections::{SECTIONS, SectionSetup};
 
@@ -92,8 +94,11 @@ fn main() {
     // Sessions by the thousand; the contestants inherit it.
     rlimit::increase_nofile_limit(u64::MAX).expect("the limit of file descriptors");
     let (machine, began) = (page::MachineFacts::now(), Instant::now());
-    let bench = SectionSetup::new(root, effort);
-    let mut table = ReportTable::default();
+    let former = arguments.iter().find_map(|argument| argument.strip_prefix("--former="));
+    assert!(former.is_none() || !has("--write"), "--write is without another build");
+    let ground = BenchGround::new(root.to_owned(), former.map(PathBuf::from));
+    let mut table = ReportTable::new(ground.kinds());
+    let bench = SectionSetup::new(ground, effort);
     for (name, section) in SECTIONS {
         let asked = only.is_empty() || only.split(',').any(|only| name.split(' ').any(|word| word == only));
         if asked {

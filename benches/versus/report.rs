@@ -3,11 +3,11 @@
 
 use std::fmt::Write;
 
-use crate::ground::{Contestant, KINDS, Kind};
+use crate::ground::{Contestant, Kind};
 use crate::measure::median;
 
 /// Whom pgpassport is compared with.
-const OTHERS: [Kind; 3] = [Kind::Pgbouncer, Kind::Haproxy, Kind::Floor];
+const OTHERS: [Kind; 4] = [Kind::Pgbouncer, Kind::Haproxy, Kind::Floor, Kind::Former];
 
 /// What is wanted of a figure of pgpassport.
 #[derive(Clone, Copy)]
@@ -25,8 +25,8 @@ pub(crate) struct TableRow {
     goal: &'static str,
     what: String,
     unit: &'static str,
-    /// A contestant's figures, one a round, by its place among [`KINDS`].
-    figures: [Vec<f64>; 5],
+    /// A contestant's figures, one a round, by its place among [`crate::ground::KINDS`].
+    figures: [Vec<f64>; 6],
     limits: Vec<FigureLimit>,
     /// Figures that may be next to zero, of which only the medians can be compared.
     of_medians: bool,
@@ -146,14 +146,14 @@ impl TableRow {
         verdict.to_owned()
     }
 
-    fn text(&self) -> String {
+    fn text(&self, kinds: &[Kind]) -> String {
         let mut row = format!("| {} | {} | {} |", self.goal, self.what, self.unit);
-        for kind in KINDS {
-            let figures = &self.figures[kind as usize];
-            let spread = if kind == Kind::Pgpassport { spread(figures) } else { String::new() };
+        for kind in kinds {
+            let figures = &self.figures[*kind as usize];
+            let spread = if *kind == Kind::Pgpassport { spread(figures) } else { String::new() };
             let _ = write!(row, " {}{spread} |", shown(median(figures)));
         }
-        for other in OTHERS {
+        for other in others(kinds) {
             let shares = self.shares(other);
             match median(&shares) {
                 middle if middle.is_nan() => row += " – |",
@@ -165,29 +165,39 @@ impl TableRow {
     }
 }
 
+/// Those of the run that pgpassport is compared with.
+fn others(kinds: &[Kind]) -> impl Iterator<Item = Kind> {
+    OTHERS.into_iter().filter(|other| kinds.contains(other))
+}
+
 /// Collects rows and writes them as Markdown.
-#[derive(Default)]
 pub(crate) struct ReportTable {
+    kinds: &'static [Kind],
     rows: Vec<String>,
 }
 
 impl ReportTable {
+    /// An empty table with a column for each of `kinds`.
+    pub(crate) fn new(kinds: &'static [Kind]) -> Self {
+        Self { kinds, rows: Vec::new() }
+    }
+
     pub(crate) fn row(&mut self, row: &TableRow) {
-        let text = row.text();
+        let text = row.text(self.kinds);
         println!("{text}");
         self.rows.push(text);
     }
 
     pub(crate) fn finish(self) -> String {
         let mut text = String::from("| goal | what | unit |");
-        for kind in KINDS {
+        for kind in self.kinds {
             let _ = write!(text, " {} |", kind.name());
         }
-        for other in OTHERS {
+        for other in others(self.kinds) {
             let _ = write!(text, " to {} |", other.name());
         }
         text += " wanted | verdict |\n|---|---|---|";
-        text += &"--:|".repeat(KINDS.len() + OTHERS.len());
+        text += &"--:|".repeat(self.kinds.len() + others(self.kinds).count());
         text += "---|---|\n";
         text += &self.rows.join("\n");
         text.push('\n');

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::ground::{BenchGround, BenchServer, Contestant, KINDS, Kind, PROXIES, StartOptions};
+use crate::ground::{BenchGround, BenchServer, Contestant, Kind, StartOptions};
 use crate::loads::{self, LoadFigures};
 use crate::measure::{figure, percentile, processors};
 use crate::quiet_server::QuietServer;
@@ -40,10 +40,9 @@ pub(crate) const SECTIONS: [(&str, Section); 11] = [
 ];
 
 impl SectionSetup {
-    pub(crate) fn new(root: &Path, effort: BenchEffort) -> Self {
-        let ground = BenchGround::new(root.to_owned());
+    pub(crate) fn new(ground: BenchGround, effort: BenchEffort) -> Self {
         loads::prepare(&ground.database.postgres, effort.bulk_mib);
-        let contestants = ground.contestants(&KINDS);
+        let contestants = ground.contestants(ground.kinds());
         Self { ground, contestants, effort }
     }
 
@@ -83,7 +82,7 @@ impl SectionSetup {
         let rate = rate.everyone(&self.contestants, &runs, |run| run.rate);
         table.row(&if clients == 16 { rate.share_at_least(1.15, Kind::Pgbouncer) } else { rate });
         if clients == 1 {
-            added_latency(table, &load, &runs);
+            added_latency(table, &load, self.ground.proxies(), &runs);
         }
     }
 
@@ -106,15 +105,15 @@ impl SectionSetup {
 }
 
 /// What everyone adds to the time of a direct connection.
-fn added_latency(table: &mut ReportTable, load: &str, runs: &[Vec<LoadFigures>]) {
+fn added_latency(table: &mut ReportTable, load: &str, proxies: &[Kind], runs: &[Vec<LoadFigures>]) {
     for (name, of) in
         [("µs added at p50", (|run| run.p50) as fn(&LoadFigures) -> f64), ("µs added at p99", |run| run.p99)]
     {
         let direct = &runs[Kind::Direct as usize];
         let mut row = TableRow::new("4", load, name).of_medians();
-        for kind in PROXIES {
-            let beside = runs[kind as usize].iter().zip(direct);
-            row = row.of(kind, beside.map(|(run, direct)| (of(run) - of(direct)) * 1e6).collect());
+        for kind in proxies {
+            let beside = runs[*kind as usize].iter().zip(direct);
+            row = row.of(*kind, beside.map(|(run, direct)| (of(run) - of(direct)) * 1e6).collect());
         }
         table.row(&row.share_at_most(0.80, Kind::Pgbouncer));
     }
@@ -171,10 +170,10 @@ fn idle(bench: &SectionSetup, table: &mut ReportTable) {
     let quiet = QuietServer::start(bench.folder());
     for (count, rounds) in bench.effort.idle {
         let mut row = TableRow::new("6", format!("{count} idle sessions after activity"), "KiB a session");
-        for kind in PROXIES {
+        for kind in bench.ground.proxies() {
             let runs =
-                (0..*rounds).map(|_| watch_idle(bench, kind, *count, &quiet.server, Duration::ZERO).kib);
-            row = row.of(kind, runs.collect());
+                (0..*rounds).map(|_| watch_idle(bench, *kind, *count, &quiet.server, Duration::ZERO).kib);
+            row = row.of(*kind, runs.collect());
         }
         table.row(&row.share_at_most(0.50, Kind::Pgbouncer).at_most(30.0));
     }
@@ -204,15 +203,19 @@ fn logins(bench: &SectionSetup, table: &mut ReportTable) {
     let (load, rate) = ("logins, 8 clients, warm pools", "logins a second");
     let row = TableRow::new("7", load, rate).share_at_least(1.0, Kind::Pgbouncer);
     let pooled = StartOptions { more: POOL, ..StartOptions::default() };
-    let pooled = bench.ground.contestant(Kind::Pgpassport, &bench.ground.server, pooled);
-    let both = [bench.one(Kind::Pgbouncer), &pooled];
-    for to in both {
+    let pooled: Vec<_> = bench
+        .ground
+        .builds()
+        .iter()
+        .map(|kind| bench.ground.contestant(*kind, &bench.ground.server, pooled))
+        .collect();
+    let all: Vec<_> = [bench.one(Kind::Pgbouncer)].into_iter().chain(&pooled).collect();
+    for to in &all {
         loads::logins(to, 8, 1, folder); // warms it
     }
-    let runs = interleaved(&both, bench.effort.rounds, |to| loads::logins(to, 8, seconds, folder));
+    let runs = interleaved(&all, bench.effort.rounds, |to| loads::logins(to, 8, seconds, folder));
     let figures = |of: fn(&LoadFigures) -> f64, row: TableRow| {
-        let [theirs, ours] = [0, 1].map(|number: usize| runs[number].iter().map(of).collect());
-        row.of(Kind::Pgbouncer, theirs).of(Kind::Pgpassport, ours)
+        all.iter().zip(&runs).fold(row, |row, (to, runs)| row.of(to.kind, runs.iter().map(of).collect()))
     };
     table.row(&figures(|run| run.rate, row));
     table.row(&figures(|run| run.cpu * 1e3, TableRow::new("", load, "ms CPU a login")));
@@ -351,8 +354,8 @@ fn inside(bench: &SectionSetup, table: &mut ReportTable) {
     }
     let mut row =
         TableRow::new("", "pgbench -S -M prepared, 1 client (callgrind)", "instructions a transaction");
-    for kind in PROXIES {
-        row = row.of(kind, instructions::a_transaction(&bench.ground, kind).into_iter().collect());
+    for kind in bench.ground.proxies() {
+        row = row.of(*kind, instructions::a_transaction(&bench.ground, *kind).into_iter().collect());
     }
     table.row(&row);
 }

@@ -35,7 +35,7 @@
 //! | [`accept`], [`lifecycle`] | listening sockets, worker threads, signals | session |
 //! | [`telemetry`] | log lines, the audit record, metrics; written, never read | names, config, net |
 //! | [`sign_in`] | pages over HTTPS: published profiles | session, telemetry |
-//! | [`admin`] | health and metrics over HTTP | session, accept, telemetry |
+//! | [`admin`] | health, metrics, and the status page over HTTP | session, accept, telemetry |
 //! | [`agent`] | the local agent of `connect`: tools on the person's machine, one login at the proxy for each of their connections | net, secret, names |
 //! | [`supervisor`] | owner of every task that lives as long as the process | names |
 //! | [`login`] | the client's side: sign-in at an issuer, cached tokens; not used by the proxy | config, net, names, secret |

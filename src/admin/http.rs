@@ -1,4 +1,4 @@
-//! Health and metrics over HTTP for operators. Read-only; responses contain no secrets.
+//! Health, metrics, and the status page over HTTP for operators. Read-only; responses contain no secrets.
 
 use std::convert::Infallible;
 use std::io::Cursor;
@@ -7,10 +7,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, VARY};
+use hyper::header::{
+    ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, REFERRER_POLICY, VARY,
+    X_CONTENT_TYPE_OPTIONS,
+};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
@@ -18,8 +24,11 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::task::yield_now;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout, timeout_at};
 
+use super::history::{History, HistorySample, SAMPLE_INTERVAL};
+use super::status::{STYLE, StatusView};
+use super::{runbooks, status};
 use crate::accept::acceptor::Generation;
 use crate::accept::threads;
 use crate::net::proxy_protocol::skip_header;
@@ -46,21 +55,40 @@ const MAX_HEAD_BYTES: usize = 8 * 1024;
 const PAUSE: Duration = Duration::from_millis(100);
 
 const TEXT: &str = "text/plain; charset=utf-8";
+const HTML: &str = "text/html; charset=utf-8";
+
+/// Answer to an unknown path.
+const PATHS: &str = "\
+    /          status page\n\
+    /runbooks  what to do about each alert\n\
+    /metrics   metrics for Prometheus\n\
+    /livez     200 if all tasks of the process work\n\
+    /readyz    200 if new clients are accepted\n";
 
 /// Sources of health and metrics.
 #[derive(Debug)]
 pub struct AdminServer {
-    /// The state that outlives a configuration.
-    pub shared: Arc<Shared>,
-    /// The current configuration.
-    pub current: Arc<ArcSwap<Generation>>,
+    shared: Arc<Shared>,
+    current: Arc<ArcSwap<Generation>>,
+    history: History,
+    started: Instant,
+    content_policy: HeaderValue,
 }
 
 /// Serves requests on `listener`. Never returns. Accepting never waits for a connection to end.
 pub async fn serve(listener: &TcpListener, admin: Arc<AdminServer>) {
     let connections: Arc<EvictionSet<()>> = Arc::default();
+    let mut samples = interval(SAMPLE_INTERVAL);
+    samples.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        match listener.accept().await {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = samples.tick() => {
+                admin.record_sample();
+                continue;
+            }
+        };
+        match accepted {
             Ok((tcp, peer)) => {
                 let evicted = EvictionSignal::default();
                 let source = peer.ip().into();
@@ -130,6 +158,18 @@ where
 }
 
 impl AdminServer {
+    /// A server of the state that outlives a configuration, and of the current configuration.
+    pub fn new(shared: Arc<Shared>, current: Arc<ArcSwap<Generation>>) -> Self {
+        let style = STANDARD.encode(digest(&SHA256, STYLE.as_bytes()));
+        let policy = format!(
+            "default-src 'none'; style-src 'sha256-{style}'; img-src data:; base-uri 'none'; form-action 'none'; \
+             frame-ancestors 'none'"
+        );
+        let content_policy =
+            HeaderValue::from_str(&policy).unwrap_or(HeaderValue::from_static("default-src 'none'"));
+        Self { shared, current, history: History::default(), started: Instant::now(), content_policy }
+    }
+
     /// Logs a failed connection, rate-limited because anyone can cause many.
     fn note(&self, peer: SocketAddr, problem: &str) {
         if tracing::enabled!(tracing::Level::DEBUG)
@@ -155,7 +195,51 @@ impl AdminServer {
                 Err(why) => say(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{why}\n")),
             },
             "/metrics" => self.metrics(request.headers()),
-            _ => say(StatusCode::NOT_FOUND, TEXT, "there are /livez, /readyz and /metrics\n"),
+            "/" => self.page(status::page(&self.view())),
+            "/runbooks" => self.page(runbooks::page()),
+            _ => say(StatusCode::NOT_FOUND, TEXT, PATHS),
+        }
+    }
+
+    /// A page for browsers: no scripts, the style by its hash, nothing from elsewhere, in no frame.
+    fn page(&self, html: String) -> Response<Full<Bytes>> {
+        let mut response = say(StatusCode::OK, HTML, html);
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_SECURITY_POLICY, self.content_policy.clone());
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+        response
+    }
+
+    fn sample(&self) -> HistorySample {
+        HistorySample {
+            at: Instant::now(),
+            sessions: self.shared.permits.sessions(),
+            ready: self.ready().is_ok(),
+            totals: self.shared.metrics.login_totals(),
+        }
+    }
+
+    fn record_sample(&self) {
+        self.history.record(self.sample());
+        self.shared.metrics.forget_slowest_steps();
+    }
+
+    fn view(&self) -> StatusView {
+        let snapshot = self.snapshot();
+        let mut samples = self.history.samples();
+        samples.push(self.sample());
+        let listeners: Vec<_> = snapshot.certificates.iter().map(|(name, _)| name.clone()).collect();
+        StatusView {
+            now: Instant::now(),
+            unix_seconds: i64::try_from(self.shared.clock.unix_seconds()).unwrap_or(i64::MAX),
+            uptime: self.started.elapsed(),
+            ready: self.ready(),
+            faults: self.shared.supervisor.faults().iter().map(ToString::to_string).collect(),
+            reload_applied: self.shared.metrics.last_reload_was_applied(),
+            routes: self.shared.metrics.routes(&snapshot.clusters, &listeners),
+            snapshot,
+            samples,
         }
     }
 
@@ -225,109 +309,4 @@ fn say(status: StatusCode, kind: &'static str, text: impl Into<Bytes>) -> Respon
 }
 
 #[cfg(test)]
-mod tests {
-    use tokio::io::{AsyncWriteExt, duplex};
-
-    use super::*;
-
-    const REQUEST: &[u8] = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
-
-    /// A response larger than a slow reader's buffer.
-    fn large(_: &Request<Incoming>) -> Response<Full<Bytes>> {
-        say(StatusCode::OK, TEXT, "x".repeat(100_000))
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn l6_a_slow_scraper_is_cut_after_ten_seconds() {
-        let (ours, mut theirs) = duplex(1_024);
-        let start = Instant::now();
-        let serving = tokio::spawn(serve_connection(ours, large));
-        theirs.write_all(REQUEST).await.unwrap();
-        let mut read = 0;
-        let mut byte = [0; 1];
-        while theirs.read(&mut byte).await.unwrap() > 0 {
-            read += 1;
-            sleep(Duration::from_millis(50)).await;
-        }
-        serving.await.unwrap();
-        assert!(read < 100_000, "all of it was read");
-        assert!(start.elapsed() >= MAX_LIFE, "{:?}", start.elapsed());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn l6_a_head_that_is_not_whole_within_a_second_is_cut() {
-        let header = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
-        let cut = REQUEST.get(..REQUEST.len() - 1).unwrap();
-        for trickled in [&b""[..], b"G", cut, b"\r\n", &header[..13], header, &[header, &b"G"[..]].concat()] {
-            let (ours, mut theirs) = duplex(1_024);
-            let start = Instant::now();
-            let serving = tokio::spawn(serve_connection(ours, large));
-            for byte in trickled {
-                sleep(Duration::from_millis(20)).await;
-                theirs.write_all(&[*byte]).await.unwrap();
-            }
-            serving.await.unwrap();
-            assert_eq!(start.elapsed(), MAX_HEAD_TIME, "{trickled:?}");
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_quick_one_gets_all_of_it_and_the_connection_ends() {
-        let (ours, mut theirs) = duplex(1_024);
-        tokio::spawn(serve_connection(ours, large));
-        theirs.write_all(&[REQUEST, REQUEST].concat()).await.unwrap();
-        let mut answer = Vec::new();
-        theirs.read_to_end(&mut answer).await.unwrap();
-        assert!(answer.len() > 100_000 && answer.len() < 101_000, "{}", answer.len());
-    }
-
-    /// The answer to `bytes`, which come one by one or all at once.
-    async fn answered(bytes: &[u8], one_by_one: bool) -> String {
-        let (ours, mut theirs) = duplex(200_000);
-        let serving = tokio::spawn(serve_connection(ours, |_| say(StatusCode::OK, TEXT, "here")));
-        for piece in bytes.chunks(if one_by_one { 1 } else { bytes.len() }) {
-            let _ = theirs.write_all(piece).await; // cut off before all of it is read
-            yield_now().await;
-        }
-        theirs.shutdown().await.unwrap();
-        let mut answer = Vec::new();
-        theirs.read_to_end(&mut answer).await.unwrap();
-        serving.await.unwrap();
-        String::from_utf8(answer).unwrap()
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_proxy_header_may_stand_before_the_request() {
-        let header = |command: u8, family: u8, block: &[u8]| {
-            let length = u16::try_from(block.len()).unwrap().to_be_bytes();
-            [b"\r\n\r\n\0\r\nQUIT\n", &[command, family][..], &length, block].concat()
-        };
-        for good in [
-            Vec::new(),
-            header(0x20, 0, b""),
-            header(0x20, 0x11, &[0; 12]),
-            header(0x21, 0x11, &[7; 12]),
-            header(0x21, 0x21, &[7; 36]),
-            header(0x21, 0x31, &[7; 216]),
-            header(0x21, 0x11, &[7; 520]), // with extensions, the longest
-        ] {
-            for one_by_one in [false, true] {
-                let answer = answered(&[&good, REQUEST].concat(), one_by_one).await;
-                assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{good:?}: {answer}");
-            }
-        }
-        for bad in [
-            header(0x22, 0x11, &[7; 12]),
-            header(0x11, 0x11, &[7; 12]),
-            header(0x21, 0x11, &[7; 521]),
-            [header(0x20, 0, b""), header(0x20, 0, b"")].concat(),
-            b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n".to_vec(),
-        ] {
-            let answer = answered(&[&bad, REQUEST].concat(), false).await;
-            assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400 "), "{bad:?}: {answer}");
-        }
-        // Input that only begins like a header is a request (RFC 9112, section 2.2: empty lines are ignored).
-        let answer = answered(&[b"\r\n", REQUEST].concat(), true).await;
-        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
-    }
-}
+mod tests;

@@ -1,3 +1,9 @@
 //! Interfaces for operators.
 
+mod history;
+mod html;
 pub mod http;
+mod plot;
+mod problems;
+mod runbooks;
+mod status;

@@ -207,7 +207,7 @@ fn serve_admin(
     current: &Arc<ArcSwap<Generation>>,
     ended: &CancellationToken,
 ) -> JoinHandle<()> {
-    let admin = Arc::new(AdminServer { shared: Arc::clone(shared), current: Arc::clone(current) });
+    let admin = Arc::new(AdminServer::new(Arc::clone(shared), Arc::clone(current)));
     let listener = Arc::new(listener);
     shared.supervisor.spawn(TaskKind::AdminServer, ended.clone(), move || {
         let (listener, admin) = (Arc::clone(&listener), Arc::clone(&admin));

@@ -2,7 +2,7 @@
 //! and their lengths. Labels with names of clusters and listeners come from the configuration.
 
 use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
@@ -11,6 +11,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use tokio::time::Instant;
+
+use super::login_totals::{LoginTally, LoginTotals};
 
 /// Label with a word from a closed list.
 type Closed = [(&'static str, &'static str); 1];
@@ -98,6 +100,7 @@ pub(super) struct LoginMetrics {
     logins: Family<Route, Counter>,
     sessions: Family<Route, Gauge>,
     lengths: Histogram,
+    tally: Arc<LoginTally>,
     /// Routes of which series exist.
     routes: Mutex<BTreeSet<Route>>,
 }
@@ -109,6 +112,20 @@ pub struct SessionSeries {
     sessions: Gauge,
     durations: Histogram,
     lengths: Histogram,
+    tally: Arc<LoginTally>,
+}
+
+/// Live sessions of one cluster through one listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteSessions {
+    /// Name of the cluster.
+    pub cluster: String,
+    /// Name of the listener.
+    pub listener: String,
+    /// Live sessions.
+    pub sessions: u64,
+    /// Logins since the start.
+    pub logins: u64,
 }
 
 /// A live session in the metrics, until it is dropped.
@@ -129,6 +146,7 @@ impl Default for LoginMetrics {
             logins: Family::default(),
             sessions: Family::default(),
             lengths: Histogram::new(LENGTH_BUCKETS),
+            tally: Arc::default(),
             routes: Mutex::default(),
         };
         for outcome in ["session", "refused"] {
@@ -161,11 +179,13 @@ impl LoginMetrics {
 
     /// Records the duration of one step.
     pub(super) fn step(&self, step: LoginStep, duration: Duration) {
+        self.tally.step(step, duration);
         self.steps.get_or_create(&[("step", step.word())]).observe(duration.as_secs_f64());
     }
 
     /// Counts a refused login.
     pub(super) fn refused(&self, sqlstate: &str, duration: Duration) {
+        self.tally.refused(sqlstate);
         let known = SQLSTATES.into_iter().find(|known| *known == sqlstate).unwrap_or(OTHER);
         self.refusals.get_or_create(&[("sqlstate", known)]).inc();
         self.durations.get_or_create(&[("outcome", "refused")]).observe(duration.as_secs_f64());
@@ -179,7 +199,33 @@ impl LoginMetrics {
             sessions: self.sessions.get_or_create_owned(&route),
             durations: self.durations.get_or_create_owned(&[("outcome", "session")]),
             lengths: self.lengths.clone(),
+            tally: Arc::clone(&self.tally),
         }
+    }
+
+    /// Counts since the start, with the refusals by step that are counted elsewhere.
+    pub(super) fn totals(&self, refused: Vec<(&'static str, u64)>) -> LoginTotals {
+        self.tally.totals(refused)
+    }
+
+    /// Begins a new period of the slowest steps.
+    pub(super) fn forget_slowest(&self) {
+        self.tally.forget_slowest();
+    }
+
+    /// Sessions by cluster and listener.
+    pub(super) fn routes(&self) -> Vec<RouteSessions> {
+        let known = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
+        let sessions = |route: &Route| {
+            let [(_, cluster), (_, listener)] = route.clone();
+            RouteSessions {
+                cluster,
+                listener,
+                sessions: u64::try_from(self.sessions.get_or_create(route).get()).unwrap_or(0),
+                logins: self.logins.get_or_create(route).get(),
+            }
+        };
+        known.iter().map(sessions).collect()
     }
 
     /// Creates the series of all configured routes, and removes those of routes that a reload has removed and that have
@@ -210,6 +256,7 @@ impl SessionSeries {
     /// Counts a session that starts after a login of this duration.
     pub fn starts(&self, login: Duration) -> CountedSession {
         self.logins.inc();
+        self.tally.logged_in();
         self.sessions.inc();
         self.durations.observe(login.as_secs_f64());
         CountedSession {

@@ -17,7 +17,8 @@ use super::audit::SessionOutcome;
 use super::aws_metrics::{AwsMetrics, AwsSnapshot};
 use super::issuer_metrics::{IssuerMetrics, IssuerSnapshot};
 use super::log_metrics::{LogMetrics, LogSnapshot};
-use super::login_metrics::{LoginMetrics, LoginStep, SessionSeries};
+use super::login_metrics::{LoginMetrics, LoginStep, RouteSessions, SessionSeries};
+use super::login_totals::LoginTotals;
 use super::metrics_format::MetricsFormat;
 use super::page_metrics::PageMetrics;
 use super::pool_metrics::{PoolMetrics, PoolSnapshot};
@@ -319,6 +320,28 @@ impl Metrics {
     pub fn reloaded(&self, applied: bool) {
         self.reloads.get_or_create(if applied { &APPLIED } else { &REFUSED }).inc();
         self.reload_ok.set(i64::from(applied));
+    }
+
+    /// Counts of logins since the start.
+    pub fn login_totals(&self) -> LoginTotals {
+        let refused = |stage| (stage, self.refused.get_or_create(&[("stage", stage)]).get());
+        self.logins.totals(STAGES.map(refused).to_vec())
+    }
+
+    /// Begins a new period of [`LoginTotals::slowest`].
+    pub fn forget_slowest_steps(&self) {
+        self.logins.forget_slowest();
+    }
+
+    /// Sessions by cluster and listener, of these names and of others that have sessions.
+    pub fn routes(&self, clusters: &[String], listeners: &[String]) -> Vec<RouteSessions> {
+        self.logins.set_routes(clusters, listeners);
+        self.logins.routes()
+    }
+
+    /// True if the last reload was applied, also before the first.
+    pub fn last_reload_was_applied(&self) -> bool {
+        self.reload_ok.get() == 1
     }
 
     /// All metrics in `format`.

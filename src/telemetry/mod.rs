@@ -10,6 +10,7 @@ pub mod log_queue;
 mod log_writer;
 pub mod logging;
 pub mod login_metrics;
+pub mod login_totals;
 pub mod metrics;
 pub mod metrics_format;
 pub mod noise;

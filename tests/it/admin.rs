@@ -203,8 +203,14 @@ async fn l6_slow_peers_keep_no_probe_from_its_answer() {
 #[tokio::test(flavor = "multi_thread")]
 async fn other_paths_and_methods_are_refused() {
     let world = World::start().await;
-    assert_eq!(world.get("/").await.0, 404);
-    assert_eq!(world.get("/metrics/../etc/passwd").await.0, 404);
+    for path in ["/metrics/../etc/passwd", "/favicon.ico", "//", "/?", "/index.html"] {
+        let (status, body) = world.get(path).await;
+        let expected = if path == "/?" { 200 } else { 404 };
+        assert_eq!(status, expected, "{path}");
+        for known in ["/metrics ", "/livez ", "/readyz ", "/runbooks "] {
+            assert!(status == 200 || body.contains(known), "{path}: {body}");
+        }
+    }
     for (request, status, body) in [
         (
             "POST /livez HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n".to_owned(),

@@ -110,6 +110,58 @@ async fn a_login_is_counted_when_its_session_starts_and_each_step_has_its_time()
     assert!(world.metric("process_open_fds").await > 3.0);
 }
 
+/// Head and body of a page as a browser gets it.
+async fn page(world: &World, path: &str) -> (String, String) {
+    let mut tcp = TcpStream::connect(world.admin_addr).await.unwrap();
+    tcp.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    tcp.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 200 "), "{path}: {head}");
+    (head.to_lowercase(), body.to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_status_page_shows_what_has_happened_and_loads_nothing() {
+    let world = World::start().await;
+    until("keys", async || world.get("/readyz").await.0 == 200).await;
+    let client = world.connect("alice", &world.token("alice")).await.unwrap();
+    world.metric_is("pgpassport_cl_active", 1.0).await;
+    world.refusal("bob", &world.token("alice")).await;
+    world.metric_is("pgpassport_refusals_total{sqlstate=\"28P01\"}", 1.0).await;
+    let (head, body) = page(&world, "/").await;
+    assert!(head.contains("content-type: text/html; charset=utf-8\r\n"), "{head}");
+    for text in [
+        "<span class=\"badge\">ready</span>",
+        "<b>1</b><span>sessions, of",
+        "<b>1</b><span>logins in the last hour",
+        "<b>1</b><span>rejected",
+        "<td>authorization</td><td>1</td><td>1</td>",
+        "<td>server_login</td>",
+        "<td>app</td>",
+        "<td>idp</td><td><span class=\"ok-text\">fresh</span></td><td>2</td>",
+    ] {
+        assert!(body.contains(text), "{text} is not in {body}");
+    }
+    // As on every page of the port, no person is named.
+    for secret in ["alice", "bob"] {
+        assert!(!body.contains(secret), "{secret} is in {body}");
+    }
+    let (runbooks_head, runbooks) = page(&world, "/runbooks").await;
+    assert!(runbooks.contains("<h2 id=\"pgpassportnotready\">"), "{runbooks}");
+    for (head, body) in [(head, body), (runbooks_head, runbooks)] {
+        let policy = head.lines().find_map(|line| line.strip_prefix("content-security-policy: ")).unwrap();
+        assert!(policy.starts_with("default-src 'none'; style-src 'sha256-"), "{policy}");
+        assert!(!policy.contains("unsafe") && !policy.contains("http"), "{policy}");
+        assert!(!body.contains("<script") && !body.contains(" src="), "{body}");
+    }
+    world.edit("[[cluster]]", "[[cluster]]\nunknown = 1");
+    assert!(!world.reloaded().await);
+    let (_, body) = page(&world, "/").await;
+    assert!(body.contains("<a href=\"runbooks#pgpassportreloadrefused\">runbook</a>"), "{body}");
+    drop(client);
+}
+
 /// The expressions of the dashboard's panels, with every instance chosen and a short time for rates.
 fn panel_expressions() -> Vec<(String, String)> {
     let dashboard: Value = serde_json::from_str(&read("packaging/monitoring/grafana.json")).unwrap();

@@ -20,7 +20,7 @@
 //!
 //! | module | job | may know |
 //! |---|---|---|
-//! | [`secret`], [`names`], [`refusal`], [`clock`] | values that all modules share | each other |
+//! | [`secret`], [`names`], [`refusal`], [`clock`], `sync` | values that all modules share | each other |
 //! | [`rds_roots`] | certificate authorities of RDS, as data | nothing |
 //! | [`config`] | `proxy.toml` as checked settings | names, secret, rds_roots |
 //! | [`net`] | sockets, TLS, name resolution, dialing, PROXY protocol; no protocol on top | config, the grant, rds_roots |
@@ -107,4 +107,5 @@ pub mod secret;
 pub mod session;
 pub mod sign_in;
 pub mod supervisor;
+mod sync;
 pub mod telemetry;

@@ -1,5 +1,6 @@
 //! Names of people, databases and AWS resources: parsed once, then passed as types instead of strings.
 
+pub mod aws_claims;
 pub mod direct_hosts;
 mod quoting;
 mod session_id;
@@ -122,10 +123,7 @@ pub fn visible(text: &str, max: usize) -> String {
 }
 
 fn escaped(text: &str, max: usize, escape: impl Fn(char) -> bool) -> String {
-    let mut end = text.len().min(max);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
+    let end = text.floor_char_boundary(max);
     let mut out = String::with_capacity(end);
     for c in text.get(..end).unwrap_or_default().chars() {
         if escape(c) {

@@ -266,11 +266,7 @@ impl Refusal {
 }
 
 fn cut(text: &str) -> String {
-    let mut end = text.len().min(MAX_TEXT);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text.get(..end).unwrap_or_default().replace('\0', " ")
+    text.get(..text.floor_char_boundary(MAX_TEXT)).unwrap_or_default().replace('\0', " ")
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ use crate::session::SessionContext;
 use crate::session::listener::ListenerService;
 use crate::session::permits::{AcceptLimits, AdmissionError, EvictedConnection};
 use crate::session::shared::Shared;
+use crate::sync::lock;
 
 /// Pause after the first failed accept, doubled up to [`MAX_PAUSE`]. Without a pause, a process without free
 /// file descriptors spins.
@@ -68,7 +69,7 @@ pub struct EvictionLog(Mutex<(Option<Instant>, u64)>);
 
 impl EvictionLog {
     fn note(&self, evicted: EvictedConnection) {
-        let mut logged = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut logged = lock(&self.0);
         let (at, since) = &mut *logged;
         *since += 1;
         if at.is_some_and(|at| at.elapsed() < WARN_EVERY) {

@@ -31,7 +31,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
@@ -43,6 +43,7 @@ pub use self::proxy_login::{ProxyAddress, ProxyAddressError};
 use self::scram::ScramVerifier;
 use self::sockets::{AgentSockets, ToolStream};
 use crate::secret::Jwt;
+use crate::sync::lock;
 
 /// Sessions and logins of tools at the same time, on both kinds of socket together.
 pub const MAX_TOOLS: usize = 256;
@@ -186,12 +187,12 @@ impl Agent {
 
     /// Remembers the cancel key of a live session until the guard is dropped.
     fn register(self: &Arc<Self>, key: Vec<u8>) -> LiveKey {
-        self.keys.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone());
+        lock(&self.keys).insert(key.clone());
         LiveKey { agent: Arc::clone(self), key }
     }
 
     fn is_live(&self, key: &[u8]) -> bool {
-        self.keys.lock().unwrap_or_else(PoisonError::into_inner).contains(key)
+        lock(&self.keys).contains(key)
     }
 }
 
@@ -203,6 +204,6 @@ struct LiveKey {
 
 impl Drop for LiveKey {
     fn drop(&mut self) {
-        self.agent.keys.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+        lock(&self.agent.keys).remove(&self.key);
     }
 }

@@ -3,10 +3,12 @@
 //! not wait.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use crate::sync::lock;
 
 /// Consecutive failures that open the breaker. If half of all calls fail at random, that happens once in a
 /// million calls.
@@ -186,7 +188,7 @@ impl Breaker {
     }
 
     fn lock(&self) -> MutexGuard<'_, BreakerRecord> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

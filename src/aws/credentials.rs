@@ -1,7 +1,7 @@
 //! Temporary credentials of one person's role, and the IAM token made from them while it is fresh.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
@@ -10,6 +10,7 @@ use super::iam_token::{self, SignError};
 use crate::config::ClusterSettings;
 use crate::names::DbUser;
 use crate::secret::{IamToken, Secret};
+use crate::sync::lock;
 
 /// Time for which one IAM token is used for further logins. AWS throttles new tokens, not reused ones (Aurora
 /// user guide, "IAM database authentication": 200 new connections per second). The remaining third of its
@@ -127,7 +128,7 @@ impl RoleCredentials {
         user: &DbUser,
         now: SystemTime,
     ) -> Result<SignedToken, SignError> {
-        let mut remembered = self.token.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut remembered = lock(&self.token);
         if let Some((signed_at, token)) = remembered.as_ref()
             && now.duration_since(*signed_at).is_ok_and(|age| age < REUSE_TOKEN_FOR)
         {

@@ -2,7 +2,7 @@
 //! paused while STS is down. An answer is validated before it is used.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use aws_sdk_sts::Client;
 use aws_sdk_sts::operation::assume_role_with_web_identity::AssumeRoleWithWebIdentityOutput as Output;
@@ -26,6 +26,7 @@ use crate::names::{Issuer, random_bytes};
 use crate::net::https::peer;
 use crate::net::outgoing::{Outgoing, OutgoingError};
 use crate::net::peer_clocks::PeerClocks;
+use crate::sync::lock;
 
 /// Most calls waiting for their turn or their next attempt; further calls are rejected.
 pub const MAX_WAITING: usize = 4_096;
@@ -203,7 +204,7 @@ impl StsEndpoint {
     }
 
     fn breaker_of(&self, issuer: &Issuer) -> Arc<Breaker> {
-        let mut breakers = self.state.issuers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut breakers = lock(&self.state.issuers);
         Arc::clone(breakers.entry(issuer.clone()).or_default())
     }
 

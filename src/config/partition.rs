@@ -1,5 +1,6 @@
 //! AWS partitions and their STS endpoints.
 
+use super::ClusterSettings;
 use crate::names::Region;
 
 /// A partition: its name in ARNs, the prefix of its Regions, and the suffixes of its host names. From the
@@ -48,6 +49,18 @@ impl AwsPartition {
     }
 }
 
+/// Suffix of DSQL's host names, in all partitions that have it.
+const DSQL_SUFFIX: &str = "on.aws";
+
+impl ClusterSettings {
+    /// True if the endpoint's name is one of AWS.
+    pub fn has_aws_name(&self) -> bool {
+        let mut suffixes = AwsPartition::suffixes().chain([DSQL_SUFFIX]);
+        let name = |suffix| self.endpoint.host().strip_suffix(suffix).is_some_and(|name| name.ends_with('.'));
+        suffixes.any(name)
+    }
+}
+
 /// Regions with a separate FIPS endpoint of STS (AWS General Reference, "AWS STS endpoints").
 const FIPS: [&str; 4] = ["us-east-1", "us-east-2", "us-west-1", "us-west-2"];
 
@@ -81,9 +94,29 @@ pub(super) fn sts_url(region: &Region, fips: bool, dual_stack: bool) -> Result<S
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::names::Endpoint;
 
     fn url(region: &str, fips: bool, dual_stack: bool) -> Result<String, String> {
         sts_url(&Region::parse(region).unwrap(), fips, dual_stack)
+    }
+
+    #[test]
+    fn a_name_of_any_partition_is_one_of_aws() {
+        let mut cluster = crate::config::test_fixture::cluster("http://127.0.0.1:1");
+        for (host, of_aws) in [
+            ("x.cluster-a.eu-central-1.rds.amazonaws.com", true),
+            ("x.a.rds.cn-north-1.amazonaws.com.cn", true),
+            ("x.a.eusc-de-east-1.rds.amazonaws.eu", true),
+            ("x.a.us-iso-east-1.rds.c2s.ic.gov", true),
+            ("x.a.us-isob-east-1.rds.sc2s.sgov.gov", true),
+            ("x.dsql.eu-central-1.on.aws", true),
+            ("orders.example.com", false),
+            ("notamazonaws.com", false),
+            ("amazonaws.com.example", false),
+        ] {
+            cluster.endpoint = Endpoint::parse(host).unwrap();
+            assert_eq!(cluster.has_aws_name(), of_aws, "{host}");
+        }
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub struct ConfigProblem {
 impl ConfigProblem {
     /// A problem at the bytes `span` of the file's text `source`.
     pub fn at(source: &str, span: &Range<usize>, key: &str, text: String) -> Self {
-        let start = (0..=span.start.min(source.len())).rfind(|at| source.is_char_boundary(*at)).unwrap_or(0);
+        let start = source.floor_char_boundary(span.start);
         let (before, after) = source.split_at(start);
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
         let line_end = after.find('\n').map_or(source.len(), |newline| start + newline);

@@ -194,7 +194,7 @@ fn audience(claims: &Map<String, Value>, expected: &[String]) -> Result<Vec<Stri
 fn list(values: &[String]) -> String {
     let all: Vec<_> = values.iter().map(|value| format!("\"{}\"", printable(value, MAX_SHOWN))).collect();
     let mut text = all.join(", ");
-    text.truncate((0..=text.len().min(2 * MAX_SHOWN)).rfind(|at| text.is_char_boundary(*at)).unwrap_or(0));
+    text.truncate(text.floor_char_boundary(2 * MAX_SHOWN));
     if text.is_empty() { "empty".to_owned() } else { text }
 }
 

@@ -1,6 +1,6 @@
 //! Fetches an issuer's key set over HTTPS, with discovery of its URL.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use hyper::{StatusCode, header};
@@ -15,6 +15,7 @@ use crate::config::IssuerSettings;
 use crate::net::https::{Answer, HttpsClient, HttpsError, HttpsLimits, peer};
 use crate::net::outgoing::{Outgoing, OutgoingError};
 use crate::net::peer_clocks::PeerClocks;
+use crate::sync::lock;
 
 /// Longest time for one connection; a shorter request limit takes precedence.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -151,7 +152,7 @@ impl KeyFetcher {
             return Ok(url.clone());
         }
         let found = self.discover().await;
-        let mut discovered = self.discovered.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut discovered = lock(&self.discovered);
         match (found, discovered.as_ref()) {
             (Ok(url), _) => {
                 *discovered = Some((url.clone(), Instant::now()));
@@ -170,7 +171,7 @@ impl KeyFetcher {
 
     /// The configured URL of the key set, or the discovered one while it is fresh.
     fn known_url(&self) -> Option<Url> {
-        let discovered = self.discovered.lock().unwrap_or_else(PoisonError::into_inner);
+        let discovered = lock(&self.discovered);
         let fresh = discovered.as_ref().filter(|(_, at)| at.elapsed() < KEEP_DISCOVERED);
         self.jwks_url.as_ref().or(fresh.map(|(url, _)| url)).cloned()
     }

@@ -1,6 +1,6 @@
 //! Cache of an issuer's keys: refresh schedule, refetches for unknown keys, and maximum age.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -14,6 +14,7 @@ use super::refetch::{FetchCounts, RefetchCause, SpentTokens};
 use crate::config::IssuerSettings;
 use crate::secret::TokenDigest;
 use crate::supervisor::{TaskKind, TaskName, TaskSupervisor};
+use crate::sync::lock;
 
 /// Shortest time between regular refreshes, regardless of `max-age`.
 const LEAST_REFRESH: Duration = Duration::from_secs(30);
@@ -297,7 +298,7 @@ impl StoreState {
 
     /// Logs each skipped key once.
     fn name_left_out(&self, left_out: &[LeftOut]) {
-        let mut named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut named = lock(&self.named);
         for LeftOut { name, fault } in left_out.iter().filter(|one| !named.contains(one)) {
             let issuer = &self.issuer;
             if fault.is_other_purpose() {

@@ -10,6 +10,7 @@ pub use super::login_request::{ConfiguredCluster, LoginRequest, PolicyError};
 use super::target::LoginTarget;
 use super::{claim_rule, db_user, target};
 use crate::config::{ClusterSettings, GroupSettings, OptionRules, StartupUser};
+use crate::names::aws_claims::{FLAT_TAGS, FLAT_USER_TAG, PRINCIPAL_TAGS, TAGS, USER_TAG};
 use crate::names::{DbName, DbUser, Issuer, MAX_NAME_BYTES, RoleArn, Subject, printable};
 
 /// The clusters and their access rules.
@@ -113,18 +114,12 @@ fn check_settings(rules: &OptionRules, request: &LoginRequest<'_>) -> Result<(),
     }
 }
 
-/// The claim from which AWS reads session tags, nested and flattened (IAM user guide, "Passing session tags
-/// using AssumeRoleWithWebIdentity").
-const TAGS: &str = "https://aws.amazon.com/tags";
-const FLAT_TAGS: &str = "https://aws.amazon.com/tags/principal_tags/";
-const FLAT_TAG: &str = "https://aws.amazon.com/tags/principal_tags/dbuser";
-
 /// Compares the session tag `dbuser` with the database user byte for byte, as AWS does, before anything is
 /// sent.
 pub fn check_tag(claims: &VerifiedClaims, db_user: &DbUser) -> Result<(), PolicyError> {
-    let nested = [TAGS, "principal_tags", "dbuser"].map(str::to_owned);
+    let nested = [TAGS, PRINCIPAL_TAGS, USER_TAG].map(str::to_owned);
     let derived = || shown(db_user);
-    let tag = match (claims.claim(&nested), claims.claim(&[FLAT_TAG.to_owned()])) {
+    let tag = match (claims.claim(&nested), claims.claim(&[FLAT_USER_TAG.to_owned()])) {
         (None, None) => return Err(PolicyError::TagMissing { derived: derived() }),
         (Some(tag), None) | (None, Some(tag)) => db_user::one_text(tag, true),
         // AWS does not document which of the two it uses.

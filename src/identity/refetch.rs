@@ -2,12 +2,13 @@
 //! help.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::secret::TokenDigest;
+use crate::sync::lock;
 
 /// Time for which a token that a fetch did not help causes no other fetch. A client pool that retries the
 /// same token gets its answer immediately.
@@ -73,7 +74,7 @@ impl SpentTokens {
     }
 
     fn lock(&self, now: Instant) -> MutexGuard<'_, VecDeque<(Instant, TokenDigest)>> {
-        let mut spent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut spent = lock(&self.0);
         while spent.front().is_some_and(|(at, _)| now.duration_since(*at) >= TOKEN_PAUSE) {
             spent.pop_front();
         }

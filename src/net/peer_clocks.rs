@@ -1,12 +1,13 @@
 //! Clocks of HTTPS peers compared with this machine's clock, by the `Date` header.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
 use crate::clock::Clock;
+use crate::sync::lock;
 
 /// Difference that is worth a warning: tokens, credentials and signatures are valid for minutes.
 const WARN_FROM: Duration = Duration::from_mins(1);
@@ -107,8 +108,7 @@ impl PeerClocks {
     }
 
     fn peers(&self) -> MutexGuard<'_, HashMap<String, PeerClock>> {
-        // No code panics while it holds the lock, and every update of the map is complete.
-        self.0.peers.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0.peers)
     }
 }
 

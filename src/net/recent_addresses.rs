@@ -4,10 +4,12 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use crate::sync::lock;
 
 /// Most addresses remembered: an Aurora cluster has one writer and at most 15 readers, and its reader
 /// endpoint returns one of them at a time.
@@ -77,8 +79,7 @@ impl RecentAddresses {
     }
 
     fn lock(&self) -> MutexGuard<'_, AddressHistory> {
-        // No code panics while it holds the lock, and every update of the lists is complete.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

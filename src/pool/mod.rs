@@ -11,7 +11,7 @@ pub mod stats;
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::{Duration, SystemTime};
 
 use tokio::time::{Instant, interval, sleep, timeout, timeout_at};
@@ -28,6 +28,7 @@ use crate::identity::Grant;
 use crate::net::dial::ServerStream;
 use crate::protocol::{AlreadyUsed, Protocol, ServerSession, Shortage};
 use crate::supervisor::{TaskKind, TaskSupervisor};
+use crate::sync::lock;
 
 /// Interval of the sweep for expired connections and those closed by the server.
 pub const SWEEP_EVERY: Duration = Duration::from_secs(1);
@@ -186,8 +187,7 @@ impl<P: Protocol> Pool<P> {
     }
 
     fn lock(&self) -> MutexGuard<'_, IdleSet<PoolKey, PooledConnection<P>>> {
-        // No code panics while it holds the lock, and the idle set is whole at every moment.
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.idle)
     }
 }
 

@@ -13,7 +13,7 @@ use crate::postgres::cancel::key::CancelKey;
 use crate::protocol::{NegotiationError, accept_tls};
 
 /// Request codes of untagged packets (PostgreSQL manual, "Message Formats").
-const SSL_REQUEST: u32 = 80_877_103;
+pub(super) const SSL_REQUEST: u32 = 80_877_103;
 const GSSENC_REQUEST: u32 = 80_877_104;
 const CANCEL_REQUEST: u32 = 80_877_102;
 

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use super::cancel::CancelTarget;
 use super::limits;
-use super::message::{LoginGreeting, RawMessage, WireError, message_length, put, read_message};
+use super::message::{LoginGreeting, RawMessage, WireError, message_length, read_message};
 pub use super::server_error::{LoginStep, ServerError};
 pub use super::server_login_error::UpstreamLoginError;
 use super::startup::StartupParams;
@@ -290,14 +290,6 @@ fn method(asked: &Authentication) -> &'static str {
         Authentication::KerberosV5 => "Kerberos",
         _ => "another method",
     }
-}
-
-/// A Terminate message.
-pub fn terminate_message() -> BytesMut {
-    let mut out = BytesMut::new();
-    // If encoding fails the message is empty, and closing alone ends the session too.
-    let _ = put(&pgwire::messages::terminate::Terminate::new(), &mut out);
-    out
 }
 
 #[cfg(test)]

@@ -3,12 +3,10 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::negotiate::SSL_REQUEST;
 use super::{ALPN, Postgres};
 use crate::net::buffers::has_early_bytes;
 use crate::net::start_tls::{StartTls, TlsRequestError};
-
-/// The SSLRequest packet (PostgreSQL manual, "Message Formats").
-const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 
 /// Predicate for a server that gives an invalid answer, or premature bytes after it.
 const ANOTHER_PROTOCOL: &str = "does not answer an SSLRequest as PostgreSQL does";
@@ -24,7 +22,7 @@ impl StartTls for Postgres {
             return Ok(());
         }
         let failed = |error: std::io::Error| TlsRequestError::Failed(error.to_string());
-        tcp.write_all(&SSL_REQUEST).await.map_err(failed)?;
+        tcp.write_all(&[8_u32, SSL_REQUEST].map(u32::to_be_bytes).concat()).await.map_err(failed)?;
         match tcp.read_u8().await.map_err(failed)? {
             b'S' if has_early_bytes(tcp).await => Err(TlsRequestError::WrongProtocol(ANOTHER_PROTOCOL)),
             b'S' => Ok(()),

@@ -3,12 +3,13 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
 use crate::config::ClusterSettings;
+use crate::sync::lock;
 
 /// Longest wait for a turn. A login that would wait longer is rejected immediately: a client pool that
 /// retries later is better off than one that waits for a login that times out.
@@ -87,7 +88,7 @@ impl LoginRateLimiter {
 
     /// Takes the next free turn, also if the login is dropped afterwards. `None` if it is too far away.
     fn take(&self, now: Instant) -> Option<Instant> {
-        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut turns = lock(&self.turns);
         let oldest = if turns.len() < self.per_second { None } else { turns.front() };
         let free = oldest.map_or(now, |oldest| *oldest + WINDOW);
         // Not before earlier logins.

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::SystemTime;
 
 use tokio_util::sync::CancellationToken;
@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::DeniedSettings;
 use crate::names::SessionId;
 use crate::relay::{SessionActivity, SessionState};
+use crate::sync::lock;
 
 /// The person that a verified token names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -173,8 +174,7 @@ impl SessionRegistry {
     }
 
     fn lock(&self) -> MutexGuard<'_, RegistryState> {
-        // No code panics while it holds the lock, and the registry is whole at every moment.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

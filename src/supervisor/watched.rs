@@ -2,10 +2,11 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use super::{TaskName, TaskRules};
+use crate::sync::lock;
 
 /// Heartbeats within [`TaskRules::stuck_after`].
 const BEATS: u32 = 10;
@@ -190,7 +191,7 @@ impl Watched {
     }
 
     fn lock_progress(&self) -> MutexGuard<'_, TaskProgress> {
-        self.lock_progress.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.lock_progress)
     }
 }
 

@@ -4,9 +4,11 @@
 use std::io;
 use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
+
+use crate::sync::lock;
 
 /// Longest time for one write before the destination counts as stalled.
 pub const STALL_LIMIT: Duration = Duration::from_secs(5);
@@ -173,7 +175,7 @@ impl LogQueue {
 
     /// Writes waiting and future lines to `destination`.
     pub fn redirect(&self, destination: Box<dyn io::Write + Send>) {
-        *self.state.replacement.lock().unwrap_or_else(PoisonError::into_inner) = Some(destination);
+        *lock(&self.state.replacement) = Some(destination);
         // Wakes a writer that waits for lines or pauses after a failure. Neither is required, because it
         // checks for a new destination before each attempt.
         let _ = self.entries.try_send(QueueEntry::Replaced);
@@ -259,7 +261,7 @@ impl QueueState {
 
     /// The new destination, if any.
     pub(super) fn take_replacement(&self) -> Option<Box<dyn io::Write + Send>> {
-        self.replacement.lock().unwrap_or_else(PoisonError::into_inner).take()
+        lock(&self.replacement).take()
     }
 
     /// Records that a write begins or has made progress.

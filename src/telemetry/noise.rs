@@ -3,13 +3,14 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, RandomState};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::names::source::Source;
+use crate::sync::lock;
 
 /// Records per source, or per refused subject: a burst of 60, then one per second.
 const PER_KEY: Rate = Rate { burst: 60, every: Duration::from_secs(1) };
@@ -128,7 +129,7 @@ impl NoiseLimiter {
     pub(super) fn record(&self, key: RecordKey<'_>) -> Option<u64> {
         let hash = self.hasher.hash_one(key);
         let now = Instant::now();
-        let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut records = lock(&self.records);
         let is_crowded = !key.is_verified() && !records.unverified.has(UNVERIFIED, now);
         let budget = records.of(hash);
         let spent = if is_crowded {
@@ -147,7 +148,7 @@ impl NoiseLimiter {
 
     /// Like [`NoiseLimiter::record`], for a line of `kind`.
     pub fn line(&self, kind: &'static str) -> Option<u64> {
-        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lines = lock(&self.lines);
         let spent = lines.entry(kind).or_default().spend(PER_KIND, Instant::now());
         drop(lines);
         if spent.is_none() {
@@ -159,7 +160,7 @@ impl NoiseLimiter {
     /// Records suppressed since the last summary; `None` if there are none or it is too early.
     pub(super) fn sum(&self) -> Option<u64> {
         let all = self.records_left_out.load(Ordering::Relaxed);
-        let mut summary = self.summary.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut summary = lock(&self.summary);
         let now = Instant::now();
         let new = all - summary.records;
         if new == 0 || summary.at.is_some_and(|at| now < at + SUM_EVERY) {

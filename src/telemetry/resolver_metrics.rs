@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
@@ -11,6 +11,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use crate::net::resolver::{LookupDurations, ResolverStatus};
+use crate::sync::lock;
 
 /// The resolver series.
 #[derive(Debug, Default)]
@@ -30,7 +31,7 @@ struct DurationHistogram(Arc<Mutex<LookupDurations>>);
 
 impl EncodeMetric for DurationHistogram {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
-        let durations = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let durations = lock(&self.0);
         let LookupDurations { sum, count, classes } = &*durations;
         encoder.encode_histogram::<NoLabelSet>(*sum, *count, classes, None)
     }
@@ -63,6 +64,6 @@ impl ResolverMetrics {
         self.failed.inner().store(now.failed, Ordering::Relaxed);
         self.refused.inner().store(now.refused, Ordering::Relaxed);
         self.timed_out.inner().store(now.timed_out, Ordering::Relaxed);
-        *self.durations.0.lock().unwrap_or_else(PoisonError::into_inner) = now.durations;
+        *lock(&self.durations.0) = now.durations;
     }
 }

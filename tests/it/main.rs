@@ -15,6 +15,7 @@ mod chart;
 mod circles;
 mod db_user;
 mod db_user_docs;
+mod dependencies;
 mod device_flow;
 mod disconnects;
 mod dns;

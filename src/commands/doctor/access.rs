@@ -7,7 +7,7 @@ use super::report::{ChainLink, DoctorReport, hint_of};
 use crate::config::{ClusterSettings, NamePattern, UserSettings};
 use crate::identity::policy::{carries_tags, check_tag};
 use crate::identity::{AccessPolicy, Grant, LoginRequest, PolicyError, VerifiedClaims, db_user};
-use crate::names::{DbUser, printable};
+use crate::names::{DbUser, aws_claims, printable};
 use crate::session::explain::explain;
 use crate::session::outcome::LoginError;
 
@@ -31,7 +31,7 @@ pub(super) struct AwsClaims {
 
 impl AwsClaims {
     fn by(claims: &VerifiedClaims) -> Self {
-        let roles = claims.claim(&["https://aws.amazon.com/roles".to_owned()]);
+        let roles = claims.claim(&[aws_claims::ROLES.to_owned()]);
         Self {
             tags: carries_tags(claims),
             azp: claims.azp().map(str::to_owned),

@@ -11,9 +11,6 @@ use crate::config::{ClusterSettings, Config, ListenSettings, PinMode};
 use crate::net::certificate::CertificateFacts;
 use crate::net::tls;
 
-/// Suffixes of AWS's database names. The certificate and the IAM token are for such a name.
-const AWS_SUFFIXES: [&str; 4] = [".amazonaws.com", ".amazonaws.com.cn", ".amazonaws.eu", ".on.aws"];
-
 pub(super) fn config(config: &Config, report: &mut DoctorReport<'_>) {
     let problems = check::file_problems(&config.files);
     let problems: Vec<_> = problems.iter().map(|one| format!("{}: {}", one.key, one.text)).collect();
@@ -36,7 +33,7 @@ pub(super) fn config(config: &Config, report: &mut DoctorReport<'_>) {
 fn lint(cluster: &ClusterSettings) -> Vec<(String, &'static str)> {
     let (name, host) = (&cluster.name, cluster.endpoint.host());
     let mut notes = Vec::new();
-    if !AWS_SUFFIXES.iter().any(|suffix| host.ends_with(suffix)) {
+    if !cluster.has_aws_name() {
         notes.push((
             format!("endpoint {host} of cluster {name} is not a name that AWS gives"),
             "Write the endpoint as AWS shows it: an alias (CNAME) is in no certificate, and a token signed for it is \

@@ -4,6 +4,7 @@ use super::LinkProblem;
 use super::access::AwsClaims;
 use crate::aws::sts::StsError;
 use crate::identity::Grant;
+use crate::names::aws_claims::{ROLES, SOURCE_IDENTITY};
 use crate::names::printable;
 
 /// Remedy for a certificate of STS that is not trusted.
@@ -43,7 +44,7 @@ fn refused(code: &str, message: &str, grant: &Grant, aws_claims: &AwsClaims) -> 
             format!("Let the trust policy allow sts:TagSession with the tag dbuser; {printed} with --session-tag."),
         ),
         "AccessDenied" if says("sts:SetSourceIdentity") => (
-            format!("The token carries https://aws.amazon.com/source_identity, and {role} does not allow that."),
+            format!("The token carries {SOURCE_IDENTITY}, and {role} does not allow that."),
             "Let the trust policy allow sts:SetSourceIdentity, or the identity provider leave that claim out.".to_owned(),
         ),
         "AccessDenied" => (
@@ -79,7 +80,7 @@ fn refused(code: &str, message: &str, grant: &Grant, aws_claims: &AwsClaims) -> 
             format!("{issuer}/.well-known/openid-configuration has to be reachable from the internet, with this issuer."),
         ),
         "InvalidIdentityToken" if aws_claims.roles.as_ref().is_some_and(|roles| !roles.contains(role)) => (
-            format!("The token's claim https://aws.amazon.com/roles does not name {role}."),
+            format!("The token's claim {ROLES} does not name {role}."),
             "Let the identity provider put the role into that claim, or leave the claim out.".to_owned(),
         ),
         "InvalidIdentityToken" => (

@@ -6,10 +6,8 @@ use serde::{Serialize, Serializer};
 
 use crate::aws::session_policy::login_permission;
 use crate::config::ClusterSettings;
+use crate::names::aws_claims::USER_TAG;
 use crate::names::{Issuer, RoleArn};
-
-/// Session tag that pins a session to its database user.
-pub(super) const TAG: &str = "dbuser";
 
 /// Version of the policy language with variables (IAM user guide, "IAM JSON policy elements: Version").
 const VERSION: &str = "2012-10-17";
@@ -134,12 +132,12 @@ pub(super) fn trust(
         };
         let mut assume = base.clone();
         if one.tags == SessionTags::Demanded {
-            add(&mut assume, "StringLike", format!("aws:RequestTag/{TAG}"), &["?*".to_owned()]);
+            add(&mut assume, "StringLike", format!("aws:RequestTag/{USER_TAG}"), &["?*".to_owned()]);
         }
         statement.push(allow("sts:AssumeRoleWithWebIdentity", assume));
         if one.tags != SessionTags::Refused {
             let mut tag = base;
-            add(&mut tag, "ForAllValues:StringEquals", "aws:TagKeys".to_owned(), &[TAG.to_owned()]);
+            add(&mut tag, "ForAllValues:StringEquals", "aws:TagKeys".to_owned(), &[USER_TAG.to_owned()]);
             statement.push(allow("sts:TagSession", tag));
         }
     }
@@ -179,7 +177,7 @@ pub(super) struct LoginScope<'a> {
 pub(super) fn permission(role: &RoleArn, reach: &[LoginScope<'_>]) -> PolicyDocument {
     let mut actions: BTreeMap<&'static str, Vec<String>> = BTreeMap::new();
     for cluster in reach {
-        let user = if cluster.by_tag { format!("${{aws:PrincipalTag/{TAG}}}") } else { "*".to_owned() };
+        let user = if cluster.by_tag { format!("${{aws:PrincipalTag/{USER_TAG}}}") } else { "*".to_owned() };
         let (action, resource) = login_permission(cluster.cluster, role, cluster.resource_id, &user);
         actions.entry(action).or_default().push(resource);
     }

@@ -6,6 +6,7 @@ use clap::ValueEnum;
 use url::Url;
 
 use crate::names::Issuer;
+use crate::names::aws_claims::FLAT_USER_TAG;
 
 /// An identity provider product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -46,9 +47,6 @@ pub struct IdpRecipe {
     /// Configuration to paste.
     pub snippet: Option<String>,
 }
-
-/// Flattened form of the tag's claim (IAM user guide, "Pass session tags using `AssumeRoleWithWebIdentity`").
-const FLAT_TAG: &str = "https://aws.amazon.com/tags/principal_tags/dbuser";
 
 impl IdentityProvider {
     /// Guesses the product from the issuer's URL.
@@ -170,7 +168,7 @@ fn okta(claims: &[String], tag: bool) -> Advice {
     }
     if tag {
         steps.push(format!(
-            "Claims, Add Claim: name {FLAT_TAG}, include in Access Token, Always, value type Expression, with this value:"
+            "Claims, Add Claim: name {FLAT_USER_TAG}, include in Access Token, Always, value type Expression, with this value:"
         ));
     }
     (steps, tag.then(|| "user.login".to_owned()))
@@ -205,7 +203,7 @@ fn entra(claims: &[String], tag: bool) -> Advice {
     "@odata.type": "microsoft.graph.onTokenIssuanceStartResponseData",
     "actions": [{{
       "@odata.type": "microsoft.graph.tokenIssuanceStart.provideClaimsForToken",
-      "claims": {{ "{FLAT_TAG}": "alice" }}
+      "claims": {{ "{FLAT_USER_TAG}": "alice" }}
     }}]
   }}
 }}"#
@@ -229,7 +227,7 @@ fn keycloak(claims: &[String], tag: bool) -> Advice {
         }
     }
     if tag {
-        let name = FLAT_TAG.replace('.', "\\\\.");
+        let name = FLAT_USER_TAG.replace('.', "\\\\.");
         mappers.push(mapper("aws-tag-dbuser", "username", &name));
     }
     if mappers.is_empty() {
@@ -357,7 +355,7 @@ fn other(claims: &[String], tag: bool) -> Advice {
     }
     let snippet = format!(
         "{{ \"https://aws.amazon.com/tags\": {{ \"principal_tags\": {{ \"dbuser\": [\"alice\"] }} }} }}\n\
-         {{ \"{FLAT_TAG}\": \"alice\" }}"
+         {{ \"{FLAT_USER_TAG}\": \"alice\" }}"
     );
     (steps, tag.then_some(snippet))
 }

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use super::status::{LookupCounts, ResolverStatus};
 use super::{MAX_LOOKUPS, MAX_QUEUED_NAMES, MAX_UNPROVEN_LOOKUPS, ResolveError};
+use crate::sync::lock;
 
 /// Time after which an idle thread ends.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -188,8 +189,7 @@ impl Lookups {
     }
 
     fn lock(&self) -> MutexGuard<'_, LookupQueue> {
-        // No code panics while it holds the lock.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 

@@ -4,10 +4,11 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::key::CancelKey;
 use super::{CancelTarget, KeyId};
+use crate::sync::lock;
 
 /// Most keys of ended sessions remembered; the oldest are dropped first. An entry takes about 50 bytes.
 pub(super) const MAX_ENDED: usize = 16_384;
@@ -90,8 +91,7 @@ impl IssuedKeys {
     }
 
     fn lock(&self) -> MutexGuard<'_, KeyTable> {
-        // No code panics while it holds the lock, and every update of the tables is complete.
-        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.keys)
     }
 }
 

@@ -12,7 +12,7 @@ mod turns;
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use aws_lc_rs::digest::{Context, SHA256};
@@ -30,6 +30,7 @@ use crate::names::random_bytes;
 use crate::net::cluster_id::ClusterId;
 use crate::postgres::version::MinorVersion;
 use crate::protocol::{AlreadyUsed, KeyScope};
+use crate::sync::lock;
 
 /// Most concurrent cancels whose key cannot be verified here. Each connects to every server of the cluster at
 /// the request of an unauthenticated sender. Further ones wait.
@@ -319,8 +320,7 @@ impl CancelKeys {
     }
 
     fn sources(&self) -> MutexGuard<'_, SourceTable> {
-        // No code panics while it holds the lock, and every update of the budgets is complete.
-        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.sources)
     }
 }
 

@@ -3,12 +3,13 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::MutexGuard as TurnGuard;
 use tokio::time::{Instant, timeout_at};
 
 use super::{CancelIgnored, KeyId};
+use crate::sync::lock;
 
 /// Most concurrent cancels of one session.
 pub(super) const MAX_PER_SESSION: usize = 16;
@@ -68,8 +69,7 @@ impl CancelTurns {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<KeyId, TurnSession>> {
-        // No code panics while it holds the lock, and every update of the counts is complete.
-        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.sessions)
     }
 }
 

@@ -10,13 +10,14 @@
 //! - If nobody is silent, a source that has more than half of the connections in the set loses one to others.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::Source;
+use crate::sync::lock;
 
 /// Microseconds since the set was created.
 type Moment = u64;
@@ -137,8 +138,7 @@ impl<T> EvictionSet<T> {
     }
 
     fn lock(&self) -> MutexGuard<'_, PermitHolders<T>> {
-        // No code panics while it holds the lock, and every update of the set is complete.
-        self.members.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.members)
     }
 
     /// Called with the lock held, so that no member is newer than the set's last change.

@@ -231,15 +231,15 @@ async fn r12_a_start_with_too_few_descriptors_says_what_to_change() {
         command.arg(world.config_file()).kill_on_drop(true).stdout(Stdio::null()).stderr(Stdio::piped());
         command
     };
-    let output = timeout(PATIENCE, start(1_191).output()).await.expect("it starts").unwrap();
+    let output = timeout(PATIENCE, start(1_319).output()).await.expect("it starts").unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(78), "{said}");
-    for text in ["limits.max_client_conn = 500", "1192", "LimitNOFILE", "at most 499"] {
+    for text in ["limits.max_client_conn = 500", "1320", "LimitNOFILE", "at most 499"] {
         assert!(said.contains(text), "{text}: {said}");
     }
     let folder = tempfile::tempdir().unwrap();
     let notified = NotifySocket::at(&folder.path().join("notify"));
-    let mut enough = start(1_192);
+    let mut enough = start(1_320);
     let _service =
         enough.env("NOTIFY_SOCKET", folder.path().join("notify")).stderr(Stdio::null()).spawn().unwrap();
     assert!(notified.next().contains("READY=1"));

@@ -30,6 +30,12 @@ clients: ## Real clients of many languages through the proxy; writes docs/client
 	  --page docs/clients.md $(ONLY)
 	@[ -n "$(ONLY)" ] || tests/clients/oauth-device-flow/run
 
+mysqlclients: ## Real clients of MySQL with IAM tokens, at the server itself so far: what they can do without the proxy (ONLY=PyMySQL)
+	@scripts/need-clients
+	cargo build --locked --workspace --bins
+	@target/debug/client-matrix --protocol mysql --direct --proxy target/debug/pgpassport --programs tests/clients/programs \
+	  --tools .tools --page docs/clients-mysql.md $(ONLY)
+
 lint: ## Formatting, clippy, documentation, licences
 	cargo fmt --all --check
 	cargo fmt --manifest-path tests/clients/programs/rust/Cargo.toml --check
@@ -57,4 +63,4 @@ book: ## The manual as a website in target/book/html, with every link checked
 	@scripts/need-mdbook
 	@scripts/book
 
-.PHONY: help demo test clients lint fuzz bench release package book
+.PHONY: help demo test clients mysqlclients lint fuzz bench release package book

@@ -30,7 +30,7 @@ pub enum EmulatorError {
     /// `PostgreSQL` is missing or did what it should not.
     #[error("PostgreSQL: {0}")]
     Postgres(String),
-    /// `MySQL` or `MariaDB` is missing or did what it should not.
+    /// MySQL or MariaDB is missing or did what it should not.
     #[error("{engine}: {problem}")]
     Mysql {
         /// Which of the two.

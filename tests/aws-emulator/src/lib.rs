@@ -1,5 +1,5 @@
 //! Strict stand-ins for an OpenID Connect issuer, AWS STS and the login check of RDS, and throw-away servers:
-//! `PostgreSQL`, `MySQL`, and `MariaDB`.
+//! `PostgreSQL`, MySQL, and MariaDB.
 //!
 //! They check the proxy, so they share no code with it: the rules here were written from the specifications of AWS,
 //! the JSON Web Token documents and LDAP. Everything listens on loopback, stops on drop, and can be observed and

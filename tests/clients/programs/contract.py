@@ -22,23 +22,28 @@ def version(text):
     say(version=text)
 
 
-def check(name):
-    """Runs the decorated function at once; its text is the note, its exception the failure."""
+def check(name, limit=None):
+    """Runs the decorated function at once; its text is the note, its exception the failure. `limit` is a part of the exception
+    and what it means, for a client that is known not to be able."""
 
     def run(work):
         try:
             note = work()
         except BaseException as error:
-            say(check=name, result="failed", note=f"{type(error).__name__}: {error}"[:600])
+            said = f"{type(error).__name__}: {error}"[:600]
+            if limit and limit[0] in said:
+                say(check=name, result="limit", note=limit[1])
+            else:
+                say(check=name, result="failed", note=said)
         else:
             say(check=name, result="ok", note=note or "")
 
     return run
 
 
-def logins(login):
+def logins(login, sizes=("800", "3000", "16000")):
     """`login(token)` must give the name of the database user."""
-    for size in ("800", "3000", "16000"):
+    for size in sizes:
 
         @check("login-" + size)
         def _(size=size):
@@ -54,7 +59,7 @@ def verifies(connect):
             try:
                 connect(**change)
             except Exception as error:
-                said = str(error).lower()
+                said = " ".join(str(cause) for cause in (error, error.__cause__)).lower()
                 if not any(word in said for word in REFUSED_BY_TLS):
                     raise
             else:
@@ -103,6 +108,15 @@ def _ask(what):
 def expect(got, wanted):
     if got != wanted:
         raise AssertionError(f"{got!r} instead of {wanted!r}")
+
+
+def failure(kind, work):
+    """The error of `work`, which must fail."""
+    try:
+        work()
+    except kind as error:
+        return error
+    raise AssertionError("it did not fail")
 
 
 def is_big(lines):

@@ -1,5 +1,8 @@
 //! The clients and how their programs are started: changes when a client joins.
 
+use std::path::Path;
+
+use crate::protocol::MatrixProtocol;
 use crate::world::MatrixWorld;
 
 /// One row of the table.
@@ -13,8 +16,17 @@ pub(crate) struct ClientProgram {
 const PYTHON: &str = "{tools}/clients/venv/bin/python";
 const NODE_PATH: &str = "NODE_PATH={tools}/clients/node/node_modules";
 
-/// All of them, in the order of the table.
-pub(crate) const CLIENTS: &[ClientProgram] = &[
+impl MatrixProtocol {
+    /// The clients in the order of the table.
+    pub(crate) fn clients(self) -> &'static [ClientProgram] {
+        match self {
+            Self::Postgresql => POSTGRESQL,
+            Self::Mysql => MYSQL,
+        }
+    }
+}
+
+const POSTGRESQL: &[ClientProgram] = &[
     ClientProgram { name: "psql", command: &[PYTHON, "{programs}/psql.py", "psql"] },
     ClientProgram { name: "psql 18", command: &[PYTHON, "{programs}/psql.py", "{tools}/libpq18/bin/psql"] },
     ClientProgram { name: "pgbench", command: &[PYTHON, "{programs}/pgbench.py"] },
@@ -49,10 +61,45 @@ pub(crate) const CLIENTS: &[ClientProgram] = &[
     ClientProgram { name: "DBD::Pg", command: &["perl", "{programs}/dbd_pg.pl"] },
 ];
 
+const MYSQL: &[ClientProgram] = &[
+    ClientProgram { name: "mysql", command: &[PYTHON, "{programs}/mysql_cli.py", "{tools}/mysql/bin/mysql"] },
+    ClientProgram { name: "mariadb", command: &[PYTHON, "{programs}/mysql_cli.py", "mariadb"] },
+    ClientProgram { name: "PyMySQL", command: &[PYTHON, "{programs}/mysql_pymysql.py"] },
+    ClientProgram { name: "mysql-connector-python", command: &[PYTHON, "{programs}/mysql_connector.py"] },
+    ClientProgram { name: "aiomysql", command: &[PYTHON, "{programs}/mysql_aio.py", "aiomysql"] },
+    ClientProgram { name: "asyncmy", command: &[PYTHON, "{programs}/mysql_aio.py", "asyncmy"] },
+    ClientProgram { name: "node mysql2", command: &["env", NODE_PATH, "node", "{programs}/node/mysql2.js"] },
+    ClientProgram {
+        name: "node mariadb",
+        command: &["env", NODE_PATH, "node", "{programs}/node/mariadb.js"],
+    },
+    ClientProgram {
+        name: "MariaDB Connector/J",
+        command: &[
+            "java",
+            "-cp",
+            "/usr/share/java/mariadb-java-client.jar",
+            "{programs}/MariaDbConnector.java",
+        ],
+    },
+    ClientProgram { name: "go-sql-driver", command: &["{tools}/clients/go-mysql"] },
+    ClientProgram {
+        name: "PHP mysqli",
+        command: &["php", "-d", "mysqli.allow_local_infile=On", "{programs}/mysql.php"],
+    },
+    ClientProgram { name: "DBD::MariaDB", command: &["perl", "{programs}/dbd_mysql.pl", "MariaDB"] },
+    ClientProgram { name: "DBD::mysql", command: &["perl", "{programs}/dbd_mysql.pl", "mysql"] },
+];
+
 impl ClientProgram {
     /// Whether its name begins with one of these words; all clients do when there are none.
     pub(crate) fn is_among(&self, words: &[String]) -> bool {
         words.is_empty() || words.iter().any(|word| self.name.starts_with(word.as_str()))
+    }
+
+    /// Whether its program can be had at all: `scripts/need-mysql` succeeds without MySQL.
+    pub(crate) fn at_hand(&self, tools: &Path) -> bool {
+        self.name != "mysql" || tools.join("mysql/bin/mysql").exists()
     }
 
     /// Its name as a folder's.

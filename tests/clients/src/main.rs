@@ -1,10 +1,13 @@
-//! Runs real PostgreSQL clients, each in its own language, through the proxy, and writes down what each can do:
+//! Runs real clients of PostgreSQL or MySQL, each in its own language, through the proxy, and writes down what each can do:
 //! changes when the run as a whole does.
 
 mod clients;
+mod database;
+mod protocol;
 mod report;
 mod run;
 mod table;
+mod tokens;
 mod world;
 
 use std::io::Write as _;
@@ -17,11 +20,12 @@ use std::time::Instant;
 use aws_emulator::Interrupt;
 use clap::Parser;
 
-use crate::clients::{CLIENTS, ClientProgram};
+use crate::clients::ClientProgram;
+use crate::protocol::MatrixProtocol;
 use crate::report::MatrixReport;
 use crate::world::MatrixWorld;
 
-/// Runs real PostgreSQL clients through pgpassport.
+/// Runs real clients through pgpassport.
 #[derive(Parser)]
 struct MatrixOptions {
     /// The pgpassport binary.
@@ -33,6 +37,12 @@ struct MatrixOptions {
     /// The folder in which scripts/need-clients put the drivers (below clients/) and libpq 18.
     #[arg(long, value_name = "DIR")]
     tools: PathBuf,
+    /// Which clients.
+    #[arg(long, value_enum, default_value = "postgresql")]
+    protocol: MatrixProtocol,
+    /// Connect the clients to the server itself, with IAM tokens: what they can do without the proxy. Writes no page.
+    #[arg(long)]
+    direct: bool,
     /// The page to write, when all clients are run and all do what they should.
     #[arg(long, value_name = "FILE")]
     page: PathBuf,
@@ -62,22 +72,31 @@ fn run(options: &MatrixOptions) -> Result<bool, String> {
         interrupt.wait();
         stopping.store(true, Ordering::Relaxed);
     });
-    let chosen: Vec<&ClientProgram> =
-        CLIENTS.iter().filter(|client| client.is_among(&options.only)).collect();
+    let chosen: Vec<&ClientProgram> = options
+        .protocol
+        .clients()
+        .iter()
+        .filter(|client| client.is_among(&options.only) && client.at_hand(&options.tools))
+        .collect();
     if chosen.is_empty() {
         return Err(format!("no client is called {}", options.only.join(" or ")));
     }
-    say(&format!("{} clients through {}", chosen.len(), options.proxy.display()));
-    let world = MatrixWorld::start(&options.proxy, &options.programs, &options.tools)?;
+    let way = if options.direct { "the server itself".into() } else { options.proxy.display().to_string() };
+    say(&format!("{} clients through {way}", chosen.len()));
+    let world = MatrixWorld::start(options)?;
     let reports = run_all(&world, &chosen, &stop);
     if stop.load(Ordering::Relaxed) {
         return Err("interrupted".to_owned());
     }
     let count = |which: fn(&MatrixReport) -> usize| reports.iter().map(which).sum::<usize>();
     let failed = count(MatrixReport::failed);
-    if options.only.is_empty() && failed == 0 {
+    if options.only.is_empty()
+        && failed == 0
+        && !options.direct
+        && chosen.len() == options.protocol.clients().len()
+    {
         let rows: Vec<_> = chosen.iter().copied().zip(&reports).collect();
-        std::fs::write(&options.page, table::page(&rows))
+        std::fs::write(&options.page, table::page(options.protocol, &rows))
             .map_err(|error| format!("{}: {error}", options.page.display()))?;
         say(&format!("{} is written", options.page.display()));
     }
@@ -90,11 +109,13 @@ fn run(options: &MatrixOptions) -> Result<bool, String> {
     Ok(failed == 0)
 }
 
-/// Runs as many clients at once as there are processors.
+/// Runs as many clients at once as there are processors; without a proxy one, since a client's check ends the sessions of all.
 fn run_all(world: &MatrixWorld, clients: &[&ClientProgram], stop: &AtomicBool) -> Vec<MatrixReport> {
     let next = AtomicUsize::new(0);
-    let reports: Vec<Mutex<MatrixReport>> = clients.iter().map(|_| Mutex::default()).collect();
-    let workers = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    let reports: Vec<Mutex<MatrixReport>> =
+        clients.iter().map(|_| Mutex::new(MatrixReport::new(world.protocol))).collect();
+    let processors = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    let workers = if world.direct { 1 } else { processors };
     std::thread::scope(|scope| {
         for _ in 0..workers.min(clients.len()) {
             scope.spawn(|| {

@@ -5,21 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-/// What every client is asked to do, in the order of the table: the name in the contract and the column's heading.
-pub(crate) const CHECKS: [(&str, &str); 12] = [
-    ("login-800", "800"),
-    ("login-3000", "3,000"),
-    ("login-16000", "16,000"),
-    ("verify", "verify-full"),
-    ("refused", "refusal"),
-    ("prepared", "prepared"),
-    ("error", "error"),
-    ("copy", "COPY"),
-    ("cancel", "cancel"),
-    ("big", "50 MB"),
-    ("notify", "NOTIFY"),
-    ("drain", "drain"),
-];
+use crate::protocol::{Check, MatrixProtocol};
 
 /// The note of a check that a program has said nothing of.
 const MISSING: &str = "not reported";
@@ -46,8 +32,10 @@ pub(crate) struct TableCell {
 }
 
 /// All that one client said.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct MatrixReport {
+    /// What the client was asked to do.
+    checks: &'static [Check],
     pub(crate) version: String,
     pub(crate) cells: BTreeMap<String, TableCell>,
     /// What else the program has shown to work, in its words.
@@ -70,6 +58,18 @@ pub(crate) enum ContractItem {
 }
 
 impl MatrixReport {
+    /// A report of nothing yet.
+    pub(crate) fn new(protocol: MatrixProtocol) -> Self {
+        Self {
+            checks: protocol.checks(),
+            version: String::new(),
+            cells: BTreeMap::new(),
+            extras: Vec::new(),
+            limits: Vec::new(),
+            troubles: Vec::new(),
+        }
+    }
+
     /// Takes one line of a program's output.
     pub(crate) fn take(&mut self, line: &str) -> ContractItem {
         let Ok(said) = serde_json::from_str::<Value>(line) else {
@@ -103,7 +103,7 @@ impl MatrixReport {
             Some("absent") => CellOutcome::Absent,
             _ => CellOutcome::Failed,
         };
-        if !CHECKS.iter().any(|(name, _)| *name == check) {
+        if !self.checks.iter().any(|(name, _)| *name == check) {
             self.troubles.push(format!("no such check: {check}"));
         } else if self.cells.insert(check.to_owned(), TableCell { outcome, note }).is_some() {
             self.troubles.push(format!("reported twice: {check}"));
@@ -112,9 +112,9 @@ impl MatrixReport {
 
     /// To be called when the program has ended: what it did not report has failed.
     pub(crate) fn close(&mut self) {
-        for (name, _) in CHECKS {
+        for (name, _) in self.checks {
             let missing = || TableCell { outcome: CellOutcome::Failed, note: MISSING.to_owned() };
-            self.cells.entry(name.to_owned()).or_insert_with(missing);
+            self.cells.entry((*name).to_owned()).or_insert_with(missing);
         }
         if self.version.is_empty() {
             self.troubles.push("the version is not reported".to_owned());
@@ -168,7 +168,7 @@ mod tests {
 
     #[test]
     fn lines_of_the_contract_are_cells_versions_limits_and_wishes() {
-        let mut report = MatrixReport::default();
+        let mut report = MatrixReport::new(MatrixProtocol::Postgresql);
         assert_eq!(report.take(r#"{"version": "libfoo 1"}"#), ContractItem::Nothing);
         assert_eq!(report.take(r#"{"await": "sleeping"}"#), ContractItem::Sleeping);
         assert_eq!(report.take(r#"{"await": "restart"}"#), ContractItem::Restart);
@@ -181,16 +181,16 @@ mod tests {
 
     #[test]
     fn what_is_not_reported_or_not_understood_has_failed() {
-        let mut report = MatrixReport::default();
+        let mut report = MatrixReport::new(MatrixProtocol::Postgresql);
         report.close();
-        assert_eq!(report.failed(), CHECKS.len() + 1, "every check, and the version");
+        assert_eq!(report.failed(), report.checks.len() + 1, "every check, and the version");
         for line in ["hello", "{}", r#"{"check": "what"}"#, r#"{"limit": "not shown"}"#, r#"{"await": "me"}"#]
         {
             let before = report.troubles.len();
             report.take(line);
             assert_eq!(report.troubles.len(), before + 1, "{line}");
         }
-        let mut report = MatrixReport::default();
+        let mut report = MatrixReport::new(MatrixProtocol::Postgresql);
         report.take(r#"{"check": "big", "result": "ok"}"#);
         report.take(r#"{"check": "big", "result": "ok"}"#);
         assert_eq!(report.troubles, ["reported twice: big"]);

@@ -20,7 +20,7 @@ const GLANCE: Duration = Duration::from_millis(100);
 
 /// Runs a client to its end.
 pub(crate) fn run(world: &MatrixWorld, client: &ClientProgram, stop: &AtomicBool) -> MatrixReport {
-    let mut report = MatrixReport::default();
+    let mut report = MatrixReport::new(world.protocol);
     if !stop.load(Ordering::Relaxed)
         && let Err(trouble) = attempt(world, client, stop, &mut report)
     {
@@ -80,7 +80,8 @@ fn spawn(
     let (program, arguments) = words.split_first().ok_or("a client without a program")?;
     let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("PG") {
+        let text = name.to_string_lossy();
+        if ["PG", "MYSQL_", "MARIADB_", "LIBMYSQL_"].iter().any(|prefix| text.starts_with(prefix)) {
             command.env_remove(name);
         }
     }

@@ -1,16 +1,16 @@
-//! Where `MySQL` and `MariaDB` are, and what their servers are told.
+//! Where MySQL and MariaDB are, and what their servers are told.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::{EmulatorError, programs};
 
-/// The servers that speak `MySQL`'s protocol.
+/// The servers that speak MySQL's protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MysqlEngine {
     /// Oracle's, from `.tools/mysql`, where `scripts/need-mysql` puts it.
     Mysql,
-    /// The distribution's `MariaDB`.
+    /// The distribution's MariaDB.
     MariaDb,
 }
 
@@ -46,7 +46,7 @@ pub(super) struct MysqlInstall {
     engine: MysqlEngine,
     server: PathBuf,
     client: PathBuf,
-    /// The script that makes `MariaDB`'s system tables; `mysqld` makes its own.
+    /// The script that makes MariaDB's system tables; `mysqld` makes its own.
     tables: Option<PathBuf>,
     /// Options that the server needs to find its own files.
     places: Vec<String>,

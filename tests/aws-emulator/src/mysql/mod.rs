@@ -1,4 +1,4 @@
-//! A throw-away `MySQL` or `MariaDB` that logs users in as Aurora does: its plugin `AWSAuthenticationPlugin` asks the gate.
+//! A throw-away MySQL or MariaDB that logs users in as Aurora does: its plugin `AWSAuthenticationPlugin` asks the gate.
 
 mod install;
 
@@ -108,6 +108,11 @@ impl Mysql {
     /// Runs SQL as the superuser in database `app` and gives the rows as text, columns parted by tabs.
     pub fn sql(&self, sql: &str) -> String {
         self.run_sql(names::DATABASE, sql).expect("SQL of the test itself")
+    }
+
+    /// Runs SQL that may fail, as [`Mysql::sql`] does.
+    pub fn try_sql(&self, sql: &str) -> Option<String> {
+        self.run_sql(names::DATABASE, sql).ok()
     }
 
     /// The engine's command-line client, `mysql` or `mariadb`, with nothing of the caller's environment or option files.

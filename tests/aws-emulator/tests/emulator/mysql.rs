@@ -1,4 +1,4 @@
-//! `MySQL` and `MariaDB` with the plugin and the gate: real servers, each with its own command-line client. An engine that is
+//! MySQL and MariaDB with the plugin and the gate: real servers, each with its own command-line client. An engine that is
 //! not installed is left out, and the test says so.
 
 use std::process::{Command, Output};
@@ -26,7 +26,7 @@ fn run(database: &CloudMysql, user: &str, password: &str, change: impl Fn(&mut C
     let dir = TempDir::new("emu-login", 0o700).unwrap();
     let ca = database.ca.write(dir.path()).unwrap();
     let port = database.server.addr().port();
-    let mut client = database.server.client_to("127.0.0.1", port, &ca, user);
+    let mut client = database.server.client_to("localhost", port, &ca, user);
     client.env("MYSQL_PWD", password).args([names::DATABASE, "-e", "select current_user()"]);
     change(&mut client);
     client.output().expect("the client runs")

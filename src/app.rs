@@ -17,7 +17,8 @@ use crate::config::{
     CancelSettings, ClusterSettings, Config, EgressSettings, IssuerSettings, LimitSettings, ListenAuth,
     ListenSettings, PoolSettings,
 };
-use crate::identity::{AccessPolicy, KeyFetcher, KeyStore, Verifier};
+use crate::console::ConsoleDoor;
+use crate::identity::{AccessPolicy, ConsolePolicy, KeyFetcher, KeyStore, Verifier};
 use crate::lifecycle::ShutdownTokens;
 use crate::net::certificate::CertificateFacts;
 use crate::net::dial::Dialer;
@@ -92,6 +93,7 @@ impl GenerationBuilder {
             supervisor: TaskSupervisor::new(control.clone(), tasks),
             permits: PermitCounters::default(),
             registry: Arc::default(),
+            console: ConsoleDoor::default(),
             metrics: Metrics::default(),
             log,
             federation: Federation::new(clock.clone(), control.clone()),
@@ -125,6 +127,7 @@ impl GenerationBuilder {
             limits: session_limits(&limits),
             verifier: Verifier::new(issuers, self.shared.clock.clone()),
             clusters,
+            console: ConsolePolicy::new(config.admin.console),
             pools: pool.iter().map(|pool| Arc::clone(pool) as Arc<dyn IdleConnections>).collect(),
             audit: self.shared.log.audit_gate(config.audit.when_unwritable),
             settings: config.session,

@@ -36,6 +36,7 @@
 //! | [`telemetry`] | log lines, the audit record, metrics; written, never read | names, config, net |
 //! | [`sign_in`] | pages over HTTPS: published profiles | session, telemetry |
 //! | [`admin`] | health, metrics, and the status page over HTTP | session, accept, telemetry |
+//! | [`console`] | commands for operators through a PostgreSQL client | session, accept, telemetry, postgres, identity |
 //! | [`agent`] | the local agent of `connect`: tools on the person's machine, one login at the proxy for each of their connections | net, secret, names |
 //! | [`supervisor`] | owner of every task that lives as long as the process | names |
 //! | [`login`] | the client's side: sign-in at an issuer, cached tokens; not used by the proxy | config, net, names, secret |
@@ -90,6 +91,7 @@ pub mod cli;
 pub mod clock;
 pub mod commands;
 pub mod config;
+pub mod console;
 pub mod core_dumps;
 pub mod identity;
 pub mod lifecycle;

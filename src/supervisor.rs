@@ -34,6 +34,8 @@ pub enum TaskKind {
     Acceptor,
     /// Accepts connections of the admin address.
     AdminServer,
+    /// Executes the commands of the console.
+    Console,
     /// Checks the health of all tasks, logs it, and feeds the systemd watchdog.
     HealthMonitor,
     /// Refreshes the keys of one issuer.
@@ -54,9 +56,10 @@ pub enum TaskKind {
 
 impl TaskKind {
     /// All kinds.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Acceptor,
         Self::AdminServer,
+        Self::Console,
         Self::HealthMonitor,
         Self::KeyRefresher,
         Self::PoolKeeper,
@@ -72,6 +75,7 @@ impl TaskKind {
         match self {
             Self::Acceptor => "acceptor",
             Self::AdminServer => "admin_server",
+            Self::Console => "console",
             Self::HealthMonitor => "health_monitor",
             Self::KeyRefresher => "key_refresher",
             Self::PoolKeeper => "pool_keeper",

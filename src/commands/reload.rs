@@ -198,7 +198,8 @@ impl Reloader {
             self.builder.shared.log.redirect_audit(file);
         }
         before.context.close_pool(); // what was opened under other rules serves nobody under these
-        let ended = self.builder.shared.registry.deny(config.denied.clone());
+        let ended = self.builder.shared.registry.deny(config.denied.clone())
+            + self.builder.shared.console.sessions.deny(config.denied.clone());
         if ended > 0 {
             tracing::info!(
                 sessions = ended,

@@ -27,6 +27,7 @@ use crate::admin::http;
 use crate::admin::http::AdminServer;
 use crate::app::{AppEnvironment, GenerationBuilder};
 use crate::config::Config;
+use crate::console::desk::ConsoleDesk;
 use crate::lifecycle::{self, ServiceSignals, ShutdownTokens};
 use crate::session::shared::Shared;
 use crate::supervisor::{TaskKind, TaskSupervisor};
@@ -140,6 +141,7 @@ pub async fn serve(service: ServiceOptions) -> anyhow::Result<()> {
         drive(&supervisor, signals, &shutdown, &reload);
     }
     shared.registry.deny(config.denied.clone());
+    shared.console.sessions.deny(config.denied.clone());
     let page_content = Pages::build(&config)?;
     let current = Arc::new(ArcSwap::from_pointee(builder.build(config.clone(), None)?));
     let count = thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -153,6 +155,7 @@ pub async fn serve(service: ServiceOptions) -> anyhow::Result<()> {
 
     let ended = CancellationToken::new();
     let _ended = ended.clone().drop_guard();
+    serve_console(&shared, &current, &ended);
     let admin_task = admin.map(|listener| serve_admin(listener, &shared, &current, &ended));
     let pages = page_content.start(pages, &shared, &ended);
     let monitored = supervisor.clone();
@@ -213,6 +216,17 @@ fn serve_admin(
         let (listener, admin) = (Arc::clone(&listener), Arc::clone(&admin));
         async move { http::serve(&listener, admin).await }
     })
+}
+
+/// Executes the commands of the console.
+fn serve_console(shared: &Arc<Shared>, current: &Arc<ArcSwap<Generation>>, ended: &CancellationToken) {
+    let Some(incoming) = shared.console.incoming() else { return };
+    let desk = Arc::new(ConsoleDesk { shared: Arc::clone(shared), current: Arc::clone(current) });
+    let incoming = Arc::new(tokio::sync::Mutex::new(incoming));
+    shared.supervisor.spawn(TaskKind::Console, ended.clone(), move || {
+        let (desk, incoming) = (Arc::clone(&desk), Arc::clone(&incoming));
+        async move { desk.serve(&incoming).await }
+    });
 }
 
 /// Reloads on request until the service stops.

@@ -36,6 +36,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use access::{GroupSettings, OptionRules, RoleMapping};
+pub use admin::{CONSOLE_DATABASES, ConsoleRules};
 pub use audit::{AuditSettings, WhenUnwritable};
 pub use denied::DeniedSettings;
 pub use egress::EgressSettings;
@@ -164,6 +165,8 @@ pub struct LimitSettings {
 pub struct AdminSettings {
     /// HTTP address of health and metrics; off if absent.
     pub addr: Option<SocketAddr>,
+    /// People who may use the console.
+    pub console: ConsoleRules,
 }
 
 /// `[session]`

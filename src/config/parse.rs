@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
 
-use super::admin::admin;
+use super::admin::{admin, check_console};
 use super::audit::audit;
 use super::cancel::cancel;
 use super::cluster::clusters;
@@ -100,6 +100,7 @@ pub(super) fn whole(root: &SectionReader<'_, '_>) -> Option<Config> {
 
 /// Checks names in one section that refer to another section.
 fn names_are_known(root: &SectionReader<'_, '_>, config: &Config) {
+    check_console(root, config);
     let issuer = |name: &str| config.issuers.iter().any(|issuer| issuer.name == name);
     for (cluster, section) in config.clusters.iter().zip(root.sections("cluster")) {
         let of_roles = match &cluster.roles {
@@ -131,16 +132,25 @@ fn names_are_known(root: &SectionReader<'_, '_>, config: &Config) {
     }
 }
 
-fn log(section: &SectionReader<'_, '_>) -> LogSettings {
-    let levels = [
-        ("error", LogLevel::Error),
-        ("warn", LogLevel::Warn),
-        ("info", LogLevel::Info),
-        ("debug", LogLevel::Debug),
-        ("trace", LogLevel::Trace),
+impl LogLevel {
+    /// All levels with their words.
+    pub const WORDS: [(&str, Self); 5] = [
+        ("error", Self::Error),
+        ("warn", Self::Warn),
+        ("info", Self::Info),
+        ("debug", Self::Debug),
+        ("trace", Self::Trace),
     ];
+
+    /// The word of `log.level`.
+    pub fn word(self) -> &'static str {
+        Self::WORDS.iter().find(|(_, level)| *level == self).map_or("", |(word, _)| word)
+    }
+}
+
+fn log(section: &SectionReader<'_, '_>) -> LogSettings {
     let log = LogSettings {
-        level: section.choice("level", LogLevel::Info, &levels),
+        level: section.choice("level", LogLevel::Info, &LogLevel::WORDS),
         format: section.choice(
             "format",
             LogFormat::Text,

@@ -13,7 +13,7 @@ impl Config {
         if addresses(self) != addresses(running) {
             keys.push("listen.addr, listen.reuse_port");
         }
-        if self.admin != running.admin {
+        if self.admin.addr != running.admin.addr {
             keys.push("admin.addr");
         }
         let profiles = |config: &Self| config.profiles.as_ref().map(|page| page.listener.addr);

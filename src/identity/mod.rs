@@ -7,6 +7,7 @@
 
 pub mod claim_rule;
 pub mod claims;
+pub mod console;
 pub mod db_user;
 pub mod inspect;
 pub mod jwk;
@@ -29,6 +30,7 @@ pub(crate) use self::jws::MAX_TOKEN_BYTES;
 pub use self::key_store::{KeyStatus, KeyStore};
 pub use self::verify_error::{AlgorithmFault, ClaimFault, TokenFault, VerifyError};
 pub use claims::VerifiedClaims;
+pub use console::{ConsolePolicy, ConsoleRight};
 pub use policy::{AccessPolicy, ConfiguredCluster, Grant, LoginRequest, PolicyError};
 pub use verify::Verifier;
 

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use bytes::BytesMut;
 use pgwire::messages::response::{ErrorResponse, NoticeResponse};
 
+use super::command_server::CommandFailure;
 use super::limits;
 use super::message::put;
 use super::token_method::TokenMethod;
@@ -148,6 +149,39 @@ pub fn token_expires(expires: SystemTime, now: SystemTime, session: SessionId) -
         (b'M', message),
         (b'D', format!("Session {session}.")),
         (b'H', "Get a fresh token from your identity provider for the next connection.".to_owned()),
+    ];
+    let mut out = BytesMut::new();
+    if put(&NoticeResponse::new(fields), &mut out).is_err() {
+        out.clear(); // texts of ours, so it is never
+    }
+    out
+}
+
+/// ErrorResponse of a command that was not executed. Severity is ERROR, so that the session continues.
+pub fn command_failed(failure: &CommandFailure) -> BytesMut {
+    let CommandFailure { sqlstate, message, detail, hint } = failure;
+    let mut fields = vec![
+        (b'S', "ERROR".to_owned()),
+        (b'V', "ERROR".to_owned()),
+        (b'C', (*sqlstate).to_owned()),
+        (b'M', message.replace('\0', " ")),
+    ];
+    fields.extend(detail.as_ref().map(|detail| (b'D', detail.replace('\0', " "))));
+    fields.extend(hint.as_ref().map(|hint| (b'H', hint.replace('\0', " "))));
+    let mut out = BytesMut::new();
+    if put(&ErrorResponse::new(fields), &mut out).is_err() {
+        out.clear(); // texts of ours, so it is never
+    }
+    out
+}
+
+/// NoticeResponse with a text of a command's answer.
+pub fn notice(text: &str) -> BytesMut {
+    let fields = vec![
+        (b'S', "NOTICE".to_owned()),
+        (b'V', "NOTICE".to_owned()),
+        (b'C', "00000".to_owned()),
+        (b'M', text.replace('\0', " ")),
     ];
     let mut out = BytesMut::new();
     if put(&NoticeResponse::new(fields), &mut out).is_err() {

@@ -20,7 +20,9 @@ use super::startup::StartupParams;
 use super::terminate::TerminateFilter;
 use super::token_method::TokenMethod;
 use super::tracker::Tracker;
-use super::{Postgres, client, error_response, limits, message, negotiate, reset, server_login, wishes};
+use super::{
+    Postgres, client, command_server, error_response, limits, message, negotiate, reset, server_login, wishes,
+};
 use crate::identity::Grant;
 use crate::names::SessionId;
 use crate::net::client_stream::ClientStream;
@@ -104,6 +106,10 @@ impl Protocol for Postgres {
         method: &TokenMethod,
     ) -> Result<Jwt, Box<dyn TokenRequestError>> {
         client.ask_token(method).await.map_err(|why| Box::new(why) as _)
+    }
+
+    fn console_greeting(parameters: &[(&str, &str)]) -> Option<LoginGreeting> {
+        command_server::greeting(parameters.iter().copied()).ok()
     }
 
     async fn welcome(

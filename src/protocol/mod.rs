@@ -110,6 +110,11 @@ pub trait Protocol: StartTls {
         key: Option<&Self::ClientKey>,
     ) -> impl Future<Output = io::Result<(ClientStream<TcpStream>, Self::ClientFilter)>> + Send;
 
+    /// Greeting for a client of the console, which has these session parameters. `None` if the protocol has no console.
+    fn console_greeting(_parameters: &[(&str, &str)]) -> Option<Self::Greeting> {
+        None
+    }
+
     /// Refuses the client and ends the connection, within a time limit of the protocol.
     fn refuse(
         client: Self::Client,

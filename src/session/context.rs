@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::cluster::{Cluster, ReachableCluster};
 use super::shared::Shared;
-use crate::identity::{AccessPolicy, Verifier};
+use crate::identity::{AccessPolicy, ConsolePolicy, Verifier};
 use crate::net::dial::DialerSet;
 use crate::pool::{IdleConnections, Pool};
 use crate::protocol::Protocol;
@@ -19,6 +19,8 @@ pub struct SessionContext {
     pub(crate) shared: Arc<Shared>,
     pub(crate) limits: SessionLimits,
     pub(crate) verifier: Verifier,
+    /// The rules of the console.
+    pub(crate) console: ConsolePolicy,
     /// The clusters of all protocols.
     pub(crate) clusters: Vec<Arc<Cluster>>,
     /// The connection pools of all protocols, if enabled.

@@ -3,6 +3,7 @@
 
 mod cancel;
 pub mod cluster;
+mod console;
 mod context;
 mod due;
 pub mod explain;
@@ -24,6 +25,7 @@ use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
 
 use self::cluster::ClusterGrant;
+use self::console::Login;
 pub use self::context::{ProtocolContext, SessionContext, SessionLimits};
 use self::due::{LoginDeadlines, timed, within};
 use self::explain::{explain, name_clock};
@@ -83,8 +85,13 @@ pub async fn serve<P: Protocol>(
         arrived = arrive(&context, listener, (tcp, peer), &mut admission, deadlines, (session, &mut audit)) => arrived,
     };
     let end = match arrived {
-        Ok((client, login)) => {
+        Ok((client, Login::Session(login))) => {
             Box::pin(relay_session(context, client, login, deadlines, (session, &mut audit))).await
+        }
+        Ok((client, Login::Console(login))) => {
+            drop(context); // a long connection must not keep alive what a reload has replaced
+            let serving = console::serve::<P>(Arc::clone(&shared), client, login, deadlines.login);
+            SessionEnd::Console(Box::pin(serving).await)
         }
         Err(end) => end,
     };
@@ -102,7 +109,7 @@ async fn arrive<P: Protocol>(
     admission: &mut ConnectionAdmission,
     deadlines: LoginDeadlines,
     (session, audit): (SessionId, &mut AuditRecord),
-) -> Result<(P::Client, Box<LoggedIn<P>>), SessionEnd> {
+) -> Result<(P::Client, Login<P>), SessionEnd> {
     admission.step(EvictionStep::Client);
     socket::tune(&tcp).map_err(|error| SessionEnd::Dropped(NegotiationError::Io(error)))?;
     // Steps are boxed, so that a connection uses memory only for its current step.
@@ -191,7 +198,7 @@ async fn log_in<P: Protocol>(
     admission: &mut ConnectionAdmission,
     deadlines: LoginDeadlines,
     audit: &mut AuditRecord,
-) -> Result<Box<LoggedIn<P>>, LoginError> {
+) -> Result<Login<P>, LoginError> {
     let common = &*context.common;
     let metrics = &common.shared.metrics;
     metrics.login_step(LoginStep::Startup, deadlines.accepted.elapsed());
@@ -213,6 +220,10 @@ async fn log_in<P: Protocol>(
     });
     let person = person(&claims);
     common.shared.registry.admits(&person)?;
+    let origin = (listener.name.as_str(), session, peer);
+    if let Some(login) = console::admit::<P>(common, (&claims, &person), P::startup(client), origin, audit) {
+        return login;
+    }
     let granted = ClusterGrant::authorise(&context.policy, claims, &login_request(listener, client))?;
     let grant = granted.grant();
     audit.grant(&grant.cluster().name, grant.db_user().as_str(), grant.database().as_str());
@@ -255,7 +266,8 @@ async fn log_in<P: Protocol>(
     };
     let registration = (common.shared.registry.register(facts, ended.clone()), ended);
     let series = metrics.session_series(&grant.cluster().name, &listener.name);
-    Ok(Box::new(LoggedIn { upstream, checkout, client_key, permit, registration, series, token, settings }))
+    let login = LoggedIn { upstream, checkout, client_key, permit, registration, series, token, settings };
+    Ok(Login::Session(Box::new(login)))
 }
 
 /// From the welcome to the end of the session.

@@ -10,6 +10,7 @@ use super::permits::{AdmissionError, ConnectionAdmission, LimitScope};
 use super::registry::AccessWithdrawn;
 use crate::aws::iam_token::SignError;
 use crate::aws::sts::StsError;
+use crate::console::connection::ConsoleEnd;
 use crate::identity::{PolicyError, TokenFault, VerifyError};
 use crate::names::SessionId;
 use crate::net::dial::DialError;
@@ -105,7 +106,7 @@ impl LoginError {
             | Self::Sts(StsError::Refused { .. }) => Fault::Client,
             Self::Upstream(why) => why.fault(),
             Self::NoPlace(AdmissionError::LimitReached(full)) => match full.scope {
-                LimitScope::Address | LimitScope::User(_) => Fault::Client,
+                LimitScope::Address | LimitScope::User(_) | LimitScope::Console => Fault::Client,
                 LimitScope::Clients | LimitScope::Logins | LimitScope::Cluster(_) | LimitScope::Group(_) => {
                     Fault::Operator
                 }
@@ -149,6 +150,8 @@ pub enum SessionEnd {
     NotWelcomed(io::Error),
     /// A relayed session.
     Carried(RelayReport),
+    /// A connection to the console.
+    Console(ConsoleEnd),
 }
 
 impl SessionEnd {
@@ -261,8 +264,15 @@ impl SessionEnd {
                 because("lost", format!("the client left at the welcome: {error}"))
             }
             Self::Carried(carried) => carried_outcome::<P>(&carried.end),
+            Self::Console(end) => console_outcome(end),
         }
     }
+}
+
+fn console_outcome(end: &ConsoleEnd) -> SessionOutcome {
+    let (end, reason) = end.words();
+    let (end, reason) = (Some(end), Some(reason));
+    SessionOutcome { word: "console", end, stage: None, sqlstate: None, reason, routine: false }
 }
 
 fn carried_outcome<P: Protocol>(end: &RelayEnd) -> SessionOutcome {

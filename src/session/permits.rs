@@ -126,6 +126,8 @@ pub enum LimitScope {
     Cluster(String),
     /// One group of a cluster, by its name.
     Group(String),
+    /// The console.
+    Console,
 }
 
 impl LimitScope {
@@ -138,6 +140,7 @@ impl LimitScope {
             Self::User(_) => "limits.max_user_client_connections",
             Self::Cluster(_) => "cluster.max_client_conn",
             Self::Group(_) => "cluster.group.max_client_conn",
+            Self::Console => "the fixed limit",
         }
     }
 }
@@ -150,6 +153,7 @@ impl fmt::Display for LimitScope {
             Self::User(user) => write!(f, "user \"{}\"", printable(user.as_str(), MAX_NAME_BYTES)),
             Self::Cluster(name) => write!(f, "cluster \"{name}\""),
             Self::Group(name) => write!(f, "group \"{name}\""),
+            Self::Console => f.write_str("the console"),
         }
     }
 }

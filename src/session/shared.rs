@@ -6,6 +6,7 @@ use super::permits::PermitCounters;
 use super::registry::SessionRegistry;
 use crate::aws::federation::Federation;
 use crate::clock::Clock;
+use crate::console::ConsoleDoor;
 use crate::lifecycle::ShutdownTokens;
 use crate::net::peer_clocks::PeerClocks;
 use crate::net::resolver::Resolver;
@@ -31,6 +32,8 @@ pub struct Shared {
     pub permits: PermitCounters,
     /// The live sessions, and the entries of `[denied]`.
     pub registry: Arc<SessionRegistry>,
+    /// The way to the console, and its connections.
+    pub console: ConsoleDoor,
     /// The metrics.
     pub metrics: Metrics,
     /// The running log.

@@ -11,7 +11,7 @@ use super::noise::{NoiseLimiter, RecordKey};
 use crate::names::{SessionId, visible};
 
 /// Version of the records' fields. It changes when a field is removed or means something else; new fields may be added.
-const SCHEMA: u8 = 1;
+pub(super) const SCHEMA: u8 = 1;
 
 /// Longest string of a field. Most come from outside.
 const MAX_FIELD: usize = 256;
@@ -39,6 +39,8 @@ pub struct AuditRecord {
 enum AuditEvent {
     SessionStart,
     SessionEnd,
+    ConsoleStart,
+    ConsoleEnd,
     LoginRefused,
     Cancel,
     ConnectionProbe,
@@ -51,6 +53,8 @@ impl AuditEvent {
         match self {
             Self::SessionStart => "session.start",
             Self::SessionEnd => "session.end",
+            Self::ConsoleStart => "console.start",
+            Self::ConsoleEnd => "console.end",
             Self::LoginRefused => "login.refused",
             Self::Cancel => "cancel",
             Self::ConnectionProbe => "connection.probe",
@@ -74,7 +78,7 @@ impl AuditEvent {
 /// End of a connection in stable words for programs.
 #[derive(Clone, Debug)]
 pub struct SessionOutcome {
-    /// `session`, `refused`, `cancel`, `no_token`, `discovery`, `health_check`, `dropped`, `lost` or `aborted`.
+    /// `session`, `console`, `refused`, `cancel`, `no_token`, `discovery`, `health_check`, `dropped`, `lost` or `aborted`.
     pub word: &'static str,
     /// For a session its end: `client_left`, `client_lost`, `server_ended`, `server_lost`, `idle`,
     /// `idle_in_transaction`, `lifetime`, `token_expired`, `withdrawn`, `drained` or `stopped`. For a cancel
@@ -112,6 +116,7 @@ struct AuditFacts {
     to_server: u64,
     to_client: u64,
     right_cancel_key: bool,
+    console: Option<&'static str>,
 }
 
 /// Identity in the verified token.
@@ -204,6 +209,13 @@ impl AuditRecord {
         self.write(AuditEvent::SessionStart, (false, true), 0);
     }
 
+    /// Writes the record of the start of a console connection, with the person's right.
+    pub fn console_starts(&mut self, right: &'static str) {
+        self.facts.console = Some(right);
+        self.is_session = true;
+        self.write(AuditEvent::ConsoleStart, (false, true), 0);
+    }
+
     /// Records whether the server connection came from the pool; `None` without a pool.
     pub fn reused(&mut self, reused: Option<bool>) {
         self.facts.upstream_reused = reused;
@@ -252,9 +264,12 @@ impl AuditRecord {
     /// Writes a record; `left_out` are those of its kind that were not written before it.
     fn write(&self, event: AuditEvent, (is_routine, is_verified): (bool, bool), left_out: u64) {
         let reason = |reason: &str| visible(reason, 2 * MAX_FIELD);
-        let (facts, outcome) =
-            (&self.facts, Some(&self.outcome).filter(|_| event != AuditEvent::SessionStart));
-        let text = if outcome.is_some() { "connection ended" } else { "session started" };
+        let facts = &self.facts;
+        let (outcome, text) = match event {
+            AuditEvent::SessionStart => (None, "session started"),
+            AuditEvent::ConsoleStart => (None, "console opened"),
+            _ => (Some(&self.outcome), "connection ended"),
+        };
         let carried = |bytes: u64| outcome.map(|_| bytes);
         let duration_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         // Level and name of a tracing event are static, so there are three.
@@ -288,6 +303,7 @@ impl AuditRecord {
                     cluster = facts.cluster.as_deref(),
                     role_session_name = facts.role_session_name.as_deref(),
                     access_key_id = facts.access_key_id.as_deref(),
+                    console = facts.console,
                     upstream = facts.upstream_addr.map(|addr| addr.to_string()),
                     upstream_pid = facts.upstream_pid,
                     upstream_reused = facts.upstream_reused,
@@ -315,7 +331,11 @@ impl Drop for AuditRecord {
         let key = self.key();
         let Some(left_out) = key.map_or(Some(0), |key| self.noise.record(key)) else { return };
         let is_verified = key.is_none_or(|key| key.is_verified());
-        let event = if self.is_session { AuditEvent::SessionEnd } else { AuditEvent::of(self.outcome.word) };
+        let event = match (self.is_session, self.facts.console) {
+            (true, None) => AuditEvent::SessionEnd,
+            (true, Some(_)) => AuditEvent::ConsoleEnd,
+            (false, _) => AuditEvent::of(self.outcome.word),
+        };
         self.write(event, (self.outcome.routine, is_verified), left_out);
         if let Some(records) = self.noise.sum() {
             tracing::info!(target: NOTICE, records, "audit records of failed connections were suppressed; metrics count them");

@@ -16,6 +16,7 @@ use prometheus_client::registry::Registry;
 use super::audit::SessionOutcome;
 use super::aws_metrics::{AwsMetrics, AwsSnapshot};
 use super::issuer_metrics::{IssuerMetrics, IssuerSnapshot};
+use super::labels::{CANCELS, DROPPED, ENDS, OUTCOMES, STAGES};
 use super::log_metrics::{LogMetrics, LogSnapshot};
 use super::login_metrics::{LoginMetrics, LoginStep, RouteSessions, SessionSeries};
 use super::login_totals::LoginTotals;
@@ -27,61 +28,6 @@ use super::resolver_metrics::ResolverMetrics;
 use super::task_metrics::TaskMetrics;
 use crate::net::resolver::ResolverStatus;
 use crate::supervisor::TaskStatus;
-
-/// Outcomes of connections: [`SessionOutcome::word`].
-const OUTCOMES: [&str; 9] =
-    ["session", "refused", "cancel", "no_token", "discovery", "dropped", "health_check", "lost", "aborted"];
-
-/// Stages that refuse logins: the words of `refusal::Stage`.
-const STAGES: [&str; 13] = [
-    "startup",
-    "token",
-    "keys",
-    "authorization",
-    "sts",
-    "signing",
-    "upstream_name",
-    "upstream_connect",
-    "upstream_tls",
-    "upstream_login",
-    "limits",
-    "audit",
-    "session",
-];
-
-/// Ends of sessions: [`SessionOutcome::end`] of a session.
-const ENDS: [&str; 11] = [
-    "client_left",
-    "client_lost",
-    "server_ended",
-    "server_lost",
-    "idle",
-    "idle_in_transaction",
-    "lifetime",
-    "token_expired",
-    "withdrawn",
-    "drained",
-    "stopped",
-];
-
-/// Reasons of dropped connections: [`SessionOutcome::end`] of a connection that never spoke PostgreSQL.
-const DROPPED: [&str; 12] = [
-    "silent",
-    "proxy_header",
-    "junk",
-    "pre_tls_bytes",
-    "repeated",
-    "tls",
-    "tls_timeout",
-    "timeout",
-    "no_alpn",
-    "crowded",
-    "evicted",
-    "io",
-];
-
-/// Results of cancels: [`SessionOutcome::end`] of a cancel.
-const CANCELS: [&str; 3] = ["forwarded", "ignored", "failed"];
 
 /// Steps from DNS lookup to a session on the database, in order.
 const UPSTREAM_STEPS: [&str; 4] = ["name", "tcp", "tls", "login"];
@@ -267,6 +213,7 @@ impl Metrics {
             ("refused", Some(stage), _) => self.refused.get_or_create(&[("stage", stage)]).inc(),
             ("cancel", _, Some(end)) => self.cancels.get_or_create(&[("outcome", end)]).inc(),
             ("dropped", _, Some(reason)) => self.dropped.get_or_create(&[("reason", reason)]).inc(),
+            ("console", ..) => 0,
             (_, _, Some(reason)) => self.ended.get_or_create(&[("reason", reason)]).inc(),
             _ => 0,
         };

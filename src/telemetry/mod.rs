@@ -3,7 +3,9 @@
 pub mod audit;
 pub mod audit_file;
 pub mod aws_metrics;
+pub mod console_audit;
 pub mod issuer_metrics;
+mod labels;
 mod lines;
 pub mod log_metrics;
 pub mod log_queue;

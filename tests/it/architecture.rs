@@ -113,7 +113,7 @@ fn paths_are_found_in_every_way_to_write_them() {
 #[test]
 fn nobody_uses_what_the_house_forbids() {
     let leaves = ["secret", "names", "refusal", "clock"];
-    let steps = "aws config identity lifecycle net pool protocol relay supervisor telemetry";
+    let steps = "aws config console identity lifecycle net pool protocol relay supervisor telemetry";
     let allowed: BTreeMap<&str, Vec<&str>> = BTreeMap::from([
         ("clock", vec![]),
         ("names", vec![]),
@@ -124,6 +124,14 @@ fn nobody_uses_what_the_house_forbids() {
         ("admin", vec!["accept", "lifecycle", "net", "session", "supervisor", "telemetry"]),
         ("aws", [&leaves[..], &["config", "identity", "net"]].concat()),
         ("config", vec!["names", "rds_roots", "secret"]),
+        (
+            "console",
+            [
+                &leaves[..],
+                &["accept", "config", "identity", "lifecycle", "net", "postgres", "session", "telemetry"],
+            ]
+            .concat(),
+        ),
         ("core_dumps", vec![]),
         ("identity", [&leaves[..], &["config", "net", "supervisor"]].concat()),
         ("lifecycle", vec!["supervisor"]),
@@ -292,6 +300,7 @@ fn whatever_is_spawned_has_an_owner() {
     let owners = [
         ("agent/mod.rs", "tools.spawn("),                // one connection of a tool
         ("admin/http.rs", "tokio::spawn("),              // one connection
+        ("console/desk.rs", "tokio::spawn("),            // one command
         ("sign_in/web.rs", "tokio::spawn("),             // one connection
         ("session/mod.rs", "tokio::spawn("),             // one connection that comes back to the pool
         ("commands/doctor/session.rs", "tokio::spawn("), // one run of doctor

@@ -13,6 +13,7 @@ mod cancel_crowds;
 mod certificate_files;
 mod chart;
 mod circles;
+mod console;
 mod db_user;
 mod db_user_docs;
 mod dependencies;

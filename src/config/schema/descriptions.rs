@@ -12,7 +12,8 @@ const RULE_KEYS: [(&str, &str); 5] = [
 ];
 
 /// Tables that hold a rule about claims.
-const RULES: [&str; 3] = ["issuer.require", "cluster.allow", "cluster.group.when"];
+const RULES: [&str; 5] =
+    ["admin.allow", "admin.view", "issuer.require", "cluster.allow", "cluster.group.when"];
 
 /// Texts by table and key.
 #[derive(Debug, Default)]

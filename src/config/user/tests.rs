@@ -180,7 +180,7 @@ fn a_rule_on_groups_of_two_issuers_is_a_warning() {
     let words =
         "a rule on claim \"groups\" applies to people of issuer \"okta\" and issuer \"partner\" alike";
     let allow = |rule: &str| {
-        let old = REFERENCE.lines().find(|line| line.starts_with("# allow = ")).unwrap();
+        let old = REFERENCE.lines().rfind(|line| line.starts_with("# allow = ")).unwrap();
         ruled(users).replacen(old, &format!("allow = [{rule}]"), 1)
     };
     for text in [ruled(&group(open)), ruled(&group(&format!("[{closed}, {open}]"))), allow(open)] {

@@ -13,6 +13,7 @@ pub(super) fn explain(why: &AdmissionError) -> Refusal {
                 LimitScope::User(_) => "sessions of one person",
                 LimitScope::Cluster(_) => "sessions of this cluster",
                 LimitScope::Group(_) => "sessions of one group",
+                LimitScope::Console => return console_full(full.max),
             };
             Refusal::too_many_connections(
                 &full.scope.to_string(),
@@ -26,6 +27,12 @@ pub(super) fn explain(why: &AdmissionError) -> Refusal {
             "LimitNOFILE of its service",
         ),
     }
+}
+
+fn console_full(max: usize) -> Refusal {
+    let detail = format!("the limit of its connections is {max}");
+    Refusal::too_many_connections("the console", &detail, "")
+        .hint("Close other connections to the console, or try again when they have ended.")
 }
 
 pub(super) fn withdrawn() -> Refusal {

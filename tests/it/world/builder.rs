@@ -24,6 +24,7 @@ pub(crate) struct WorldBuilder {
     pub(super) second: Option<String>,
     pub(super) limits: String,
     pub(super) session: String,
+    admin: String,
     pub(super) reload: String,
     pool: String,
     pages: String,
@@ -51,6 +52,7 @@ impl WorldBuilder {
             second: None,
             limits: String::new(),
             session: String::new(),
+            admin: String::new(),
             reload: "watch = \"off\"".to_owned(),
             pool: String::new(),
             pages: String::new(),
@@ -87,6 +89,11 @@ impl WorldBuilder {
     /// Keys of `[reload]`; changed files are not taken by themselves without them.
     pub(crate) fn reload(mut self, keys: &str) -> Self {
         keys.clone_into(&mut self.reload);
+        self
+    }
+    /// Keys of `[admin]`.
+    pub(crate) fn admin(mut self, keys: &str) -> Self {
+        self.admin = format!("[admin]\n{keys}");
         self
     }
     pub(crate) fn session(mut self, keys: &str) -> Self {
@@ -214,6 +221,7 @@ impl WorldBuilder {
             {limits}
             [session]
             {session}
+            {admin}
             [reload]
             {reload}
             {pool}
@@ -248,6 +256,7 @@ impl WorldBuilder {
             cancel = self.cancel,
             hostaddr = self.hostaddr(),
             session = self.session,
+            admin = self.admin,
             reload = self.reload,
             pool = self.pool,
             pages = self

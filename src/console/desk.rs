@@ -1,0 +1,122 @@
+//! The desk of the console: executes commands on the control runtime, with the state of the process.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::sync::Mutex;
+use tokio::sync::mpsc::Receiver;
+
+use super::command::Command;
+use super::{ConsoleRequest, Operator, show};
+use crate::accept::acceptor::Generation;
+use crate::identity::ConsoleRight;
+use crate::postgres::command_server::{CommandAnswer, CommandFailure, RowEncoder};
+use crate::session::shared::Shared;
+use crate::telemetry::console_audit::{CommandOutcome, CommandRecord};
+
+/// State that commands show and change.
+#[derive(Debug)]
+pub struct ConsoleDesk {
+    /// The state that outlives a configuration.
+    pub shared: Arc<Shared>,
+    /// The current configuration.
+    pub current: Arc<ArcSwap<Generation>>,
+}
+
+impl ConsoleDesk {
+    /// Executes requests until there can be no more. Can be called again after a panic.
+    pub async fn serve(self: &Arc<Self>, incoming: &Mutex<Receiver<ConsoleRequest>>) {
+        let mut incoming = incoming.lock().await;
+        while let Some(request) = incoming.recv().await {
+            let desk = Arc::clone(self);
+            tokio::spawn(async move {
+                let ConsoleRequest { operator, command, rows, reply } = request;
+                let answer = desk.execute(&operator, &command, rows);
+                let _ = reply.send(answer); // a client that is gone needs no answer
+            });
+        }
+    }
+
+    fn execute(
+        &self,
+        operator: &Operator,
+        command: &Command,
+        rows: RowEncoder,
+    ) -> Result<CommandAnswer, CommandFailure> {
+        if self.shared.clock.now() > operator.accepted_until {
+            return Err(CommandFailure::new("28P01", "the token of this connection has expired")
+                .hint("Connect again with a fresh token."));
+        }
+        let needed = command.right();
+        if needed == ConsoleRight::View {
+            return Ok(self.show(command, rows));
+        }
+        if !self.current.load().context.admits_records() {
+            let failure = CommandFailure::new("57P03", "audit records cannot be written");
+            return Err(failure.detail("Nothing is changed without a record."));
+        }
+        let tag = command.tag();
+        let result = if operator.right < needed {
+            let message = format!("permission denied for {tag}");
+            let detail =
+                "Your token fits a rule of admin.view and none of admin.allow: it may show, and not change.";
+            Err((CommandOutcome::Refused, CommandFailure::new("42501", message).detail(detail)))
+        } else {
+            Ok(())
+        };
+        let result = result.and_then(|()| self.change(command).map_err(|why| (CommandOutcome::Failed, why)));
+        self.record(operator, command, &result);
+        let affected = result.map_err(|(_, failure)| failure)?;
+        Ok(CommandAnswer { rows: None, tag: tag.to_owned(), notice: affected })
+    }
+
+    /// Executes a command that changes the service. Returns a text for the operator.
+    fn change(&self, command: &Command) -> Result<Option<String>, CommandFailure> {
+        match command {
+            Command::SetLogLevel(level) => {
+                self.shared.log.set_level(*level);
+                Ok(None)
+            }
+            Command::Show(_)
+            | Command::ShowSetting(_)
+            | Command::Ignored(_)
+            | Command::Begin
+            | Command::End(_) => Ok(None),
+        }
+    }
+
+    /// Executes a command that changes nothing.
+    fn show(&self, command: &Command, mut rows: RowEncoder) -> CommandAnswer {
+        match command {
+            Command::Show(topic) => show::fill(self, *topic, &mut rows),
+            Command::ShowSetting(value) => rows.push(&[(*value).into()]),
+            _ => return CommandAnswer { tag: command.tag().to_owned(), ..CommandAnswer::default() },
+        }
+        let (rows, left_out) = rows.finish();
+        let notice = (left_out > 0).then(|| format!("{left_out} more rows are left out"));
+        CommandAnswer { rows: Some(rows), tag: command.tag().to_owned(), notice }
+    }
+
+    fn record(
+        &self,
+        operator: &Operator,
+        command: &Command,
+        result: &Result<Option<String>, (CommandOutcome, CommandFailure)>,
+    ) {
+        let (outcome, reason) = match result {
+            Ok(_) => (CommandOutcome::Done, None),
+            Err((outcome, failure)) => (*outcome, Some(failure.message.as_str())),
+        };
+        let record = CommandRecord {
+            session: operator.session,
+            client: operator.client,
+            listener: &operator.listener,
+            issuer: &operator.issuer,
+            subject: &operator.subject,
+            command: &command.to_string(),
+            outcome,
+            reason,
+        };
+        record.write(&self.shared.log.noise());
+    }
+}

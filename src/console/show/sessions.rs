@@ -1,0 +1,82 @@
+//! `SHOW SESSIONS` and `SHOW CLIENTS`: live sessions, and connections to the console.
+
+use std::time::{Duration, SystemTime};
+
+use crate::console::desk::ConsoleDesk;
+use crate::names::visible;
+use crate::postgres::command_server::{Cell, RowEncoder};
+use crate::session::registry::SessionSnapshot;
+
+/// Longest text of a cell that comes from a token.
+const MAX_SHOWN: usize = 255;
+
+/// Sessions with the words of the proxy.
+pub(super) fn sessions(desk: &ConsoleDesk, rows: &mut RowEncoder) {
+    let now = desk.shared.clock.now();
+    for session in desk.shared.registry.list() {
+        let facts = &session.facts;
+        rows.push(&[
+            facts.id.to_string().into(),
+            shown(&facts.person.subject),
+            shown(&facts.person.issuer),
+            shown(&facts.cluster),
+            shown(&facts.database),
+            shown(&facts.db_user),
+            session.state_word().into(),
+            age(facts.since, now).into(),
+            session.to_server.into(),
+            session.to_client.into(),
+            facts.client.to_string().into(),
+            shown(&facts.listener),
+            time(facts.since).into(),
+        ]);
+    }
+}
+
+/// Sessions and console connections in PgBouncer's columns.
+pub(super) fn clients(desk: &ConsoleDesk, rows: &mut RowEncoder) {
+    let of_sessions = desk.shared.registry.list();
+    let of_console = desk.shared.console.sessions.list();
+    for client in of_sessions.iter().chain(&of_console) {
+        rows.push(&client_row(client));
+    }
+}
+
+fn client_row(client: &SessionSnapshot) -> [Cell; 16] {
+    let facts = &client.facts;
+    let id = facts.id.to_string();
+    [
+        "C".into(),
+        shown(&facts.db_user),
+        shown(&facts.database),
+        "active".into(),
+        facts.client.ip().to_string().into(),
+        usize::from(facts.client.port()).into(),
+        time(facts.since).into(),
+        Cell::Number(0),
+        Cell::Number(0),
+        Cell::Number(0),
+        id.clone().into(),
+        id.clone().into(),
+        Cell::Number(0),
+        "".into(),
+        "".into(),
+        id.into(),
+    ]
+}
+
+fn shown(text: &str) -> Cell {
+    visible(text, MAX_SHOWN).into()
+}
+
+/// Seconds, minutes, hours and days since `since`.
+fn age(since: SystemTime, now: SystemTime) -> String {
+    let whole = now.duration_since(since).unwrap_or_default().as_secs();
+    humantime::format_duration(Duration::from_secs(whole)).to_string()
+}
+
+/// A time in UTC, with PostgreSQL's spelling.
+fn time(at: SystemTime) -> String {
+    let text = humantime::format_rfc3339_seconds(at).to_string();
+    text.replace('T', " ").replace('Z', " UTC")
+}

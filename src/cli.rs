@@ -222,7 +222,7 @@ fn check_file(path: &Path, json: bool) -> ExitCode {
     }
     match result {
         Ok(config) => {
-            say(&mut io::stdout(), &check::summary(path, &config));
+            say(&mut io::stdout(), &check::summary(&config));
             ExitCode::SUCCESS
         }
         Err(problems) => refuse(&problems),

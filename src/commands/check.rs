@@ -17,7 +17,9 @@ use super::pages;
 use crate::clock::Clock;
 use crate::config::problem::ConfigProblem;
 use crate::config::problems::ConfigProblems;
-use crate::config::{ClusterSettings, Config, EgressSettings, NamedFile, TrustAnchors};
+use crate::config::{
+    ClusterSettings, Config, EgressSettings, Environment, NamedFile, TrustAnchors, WHOLE_FILE,
+};
 use crate::rds_roots;
 
 /// Reason why a configuration cannot be used.
@@ -59,10 +61,14 @@ pub fn examine(path: &Path) -> Result<Config, CheckError> {
 type FileCheck = fn(&[NamedFile]) -> Vec<ConfigProblem>;
 
 fn parse(path: &Path, look: FileCheck) -> Result<Config, CheckError> {
-    let text = fs::read_to_string(path)
-        .map_err(|source| CheckError::Unreadable { path: path.to_owned(), source })?;
+    let environment = Environment::of(std::env::vars_os());
+    let (path, text) = match &environment.whole_file {
+        Some(text) => (Path::new(WHOLE_FILE), Ok(text.clone())),
+        None => (path, fs::read_to_string(path)),
+    };
+    let text = text.map_err(|source| CheckError::Unreadable { path: path.to_owned(), source })?;
     let file = path.display().to_string();
-    let mut config = match Config::from_toml(&text, path) {
+    let mut config = match Config::from_toml_and(&text, path, &environment) {
         Ok(config) => config,
         Err(ConfigProblems { mut list, files, .. }) => {
             list.extend(look(&files));

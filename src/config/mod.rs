@@ -10,6 +10,7 @@ mod cluster;
 mod denied;
 mod egress;
 mod endpoint;
+mod environment;
 mod issuer;
 mod limits;
 mod listen;
@@ -40,6 +41,7 @@ pub use admin::{CONSOLE_DATABASES, ConsoleRules};
 pub use audit::{AuditSettings, WhenUnwritable};
 pub use denied::DeniedSettings;
 pub use egress::EgressSettings;
+pub use environment::{Environment, KeySource, WHOLE_FILE};
 pub use issuer::{AcceptedIssuer, SignatureAlgorithm};
 pub use named_file::NamedFile;
 pub use pages::{PageListener, ProfilesSettings};
@@ -89,6 +91,8 @@ pub struct Config {
     pub files: Vec<NamedFile>,
     /// The configuration file.
     pub file: PathBuf,
+    /// Keys that variables of the environment set.
+    pub sources: Vec<KeySource>,
 }
 
 /// `[listen]`, or one `[[listen]]`

@@ -22,19 +22,38 @@ use super::reload::reload;
 use super::rules::{check_issuers, check_names, warn_of_shared_rules};
 use super::session::session;
 use super::user::warn_of_shared_names;
-use super::{Config, LogFormat, LogLevel, LogSettings, RoleMapping};
+use super::{Config, Environment, LogFormat, LogLevel, LogSettings, RoleMapping};
 
 impl Config {
     /// Parses `text`, the content of `file`, and finds all problems in one run. Paths in it are relative to
     /// the folder of `file`. Opens no file.
     pub fn from_toml(text: &str, file: impl AsRef<Path>) -> Result<Self, ConfigProblems> {
+        Self::from_toml_and(text, file, &Environment::default())
+    }
+
+    /// As [`Config::from_toml`], with the keys that variables of `environment` set.
+    pub fn from_toml_and(
+        text: &str,
+        file: impl AsRef<Path>,
+        environment: &Environment,
+    ) -> Result<Self, ConfigProblems> {
         let file = file.as_ref();
         let folder = file.parent().map(Path::to_owned).unwrap_or_default();
-        let reading = FileReader::new(text, folder);
-        let (root, errors) = DeTable::parse_recoverable(text);
+        // The variables stand behind the file, so that one text has the places of all values.
+        let variables = environment.document();
+        let all = format!("{text}\n{variables}");
+        let variables = format!("{}\n{variables}", " ".repeat(text.len()));
+        let mut reading = FileReader::new(&all, folder);
+        (reading.file_length, reading.credentials) = (text.len(), environment.credentials.clone());
+        let (mut root, errors) = DeTable::parse_recoverable(text);
         for error in errors {
             let whole = error.message().lines().collect::<Vec<_>>().join(", ");
             reading.problem(&error.span().unwrap_or(0..0), "", format!("this is not TOML: {whole}"));
+        }
+        let (values, _) = DeTable::parse_recoverable(&variables); // each value was parsed before
+        let (sources, problems) = environment.apply(&mut root, values.into_inner());
+        for (span, text) in problems {
+            reading.problem(&span, "", text);
         }
         let config = if reading.problems.borrow().is_empty() {
             whole(&SectionReader::root(&reading, &root))
@@ -46,7 +65,9 @@ impl Config {
         let files = reading.files.into_inner();
         let list: Vec<ConfigProblem> = reading.problems.into_inner();
         match config {
-            Some(config) if list.is_empty() => Ok(Self { warnings, files, file: file.to_owned(), ..config }),
+            Some(config) if list.is_empty() => {
+                Ok(Self { warnings, files, file: file.to_owned(), sources, ..config })
+            }
             _ => Err(ConfigProblems::new(file.display().to_string(), list, files)),
         }
     }
@@ -93,6 +114,7 @@ pub(super) fn whole(root: &SectionReader<'_, '_>) -> Option<Config> {
         warnings,
         files,
         file: PathBuf::new(),
+        sources: Vec::new(),
     };
     names_are_known(root, &config);
     Some(config)

@@ -13,6 +13,8 @@ pub struct ConfigProblem {
     pub key: String,
     /// Description and correction.
     pub text: String,
+    /// Variable of the environment with the value; line and column then count in no file.
+    pub variable: Option<String>,
     /// The line of the file.
     pub(super) source: String,
     /// Number of characters to underline.
@@ -34,14 +36,24 @@ impl ConfigProblem {
             column: column + 1,
             key: key.to_owned(),
             text,
+            variable: None,
             source: line.to_owned(),
             width: marked.chars().count().max(1),
         }
     }
 
+    /// The problem as one of the variable whose value is in the line.
+    pub(super) fn in_variable(self) -> Self {
+        let name = self.source.split_once(" = ").map(|(name, _)| name.to_owned());
+        Self { variable: name, ..self }
+    }
+
     /// Position, key and text in one line.
     pub fn line_in(&self, file: &str) -> String {
         let key = if self.key.is_empty() { String::new() } else { format!("{}: ", self.key) };
-        format!("{file}:{}:{}: {key}{}", self.line, self.column, self.text)
+        match &self.variable {
+            Some(variable) => format!("{variable}: {key}{}", self.text),
+            None => format!("{file}:{}:{}: {key}{}", self.line, self.column, self.text),
+        }
     }
 }

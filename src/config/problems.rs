@@ -29,7 +29,8 @@ impl fmt::Display for ConfigProblems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for problem in &self.list {
             writeln!(f, "{}", problem.line_in(&self.file))?;
-            let number = problem.line.to_string();
+            let number =
+                problem.variable.as_ref().map_or_else(|| problem.line.to_string(), |_| String::new());
             writeln!(f, "  {number} | {}", problem.source)?;
             let indent = " ".repeat(number.len() + problem.column + 4);
             writeln!(f, "{indent}{}", "^".repeat(problem.width))?;

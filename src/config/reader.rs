@@ -24,8 +24,13 @@ const MAX_FOUND: usize = 60;
 
 /// The file being parsed and its problems.
 pub(super) struct FileReader<'t> {
+    /// The file, and behind it the variables of the environment.
     pub(super) text: &'t str,
+    /// Length of the file within the text.
+    pub(super) file_length: usize,
     pub(super) folder: PathBuf,
+    /// Folder of systemd's credentials.
+    pub(super) credentials: Option<PathBuf>,
     pub(super) problems: RefCell<Vec<ConfigProblem>>,
     pub(super) warnings: RefCell<Vec<ConfigProblem>>,
     /// Paths that were read, in the order of reading.
@@ -37,11 +42,18 @@ pub(super) struct FileReader<'t> {
 impl<'t> FileReader<'t> {
     pub(super) fn new(text: &'t str, folder: PathBuf) -> Self {
         let (problems, warnings, files) = (RefCell::default(), RefCell::default(), RefCell::default());
-        Self { text, folder, problems, warnings, files, schema: None }
+        let file_length = text.len();
+        Self { text, file_length, folder, credentials: None, problems, warnings, files, schema: None }
     }
 
     pub(super) fn problem(&self, span: &Range<usize>, key: &str, text: impl Display) {
-        self.problems.borrow_mut().push(ConfigProblem::at(self.text, span, key, text.to_string()));
+        self.problems.borrow_mut().push(self.at(span, key, text.to_string()));
+    }
+
+    /// A problem at `span`, which is in the file or in a variable.
+    fn at(&self, span: &Range<usize>, key: &str, text: String) -> ConfigProblem {
+        let problem = ConfigProblem::at(self.text, span, key, text);
+        if span.start > self.file_length { problem.in_variable() } else { problem }
     }
 }
 
@@ -141,7 +153,7 @@ impl<'r, 't> SectionReader<'r, 't> {
     /// Warns about a valid value that will probably not work.
     pub(super) fn warn(&self, name: &'static str, text: impl Display) {
         let span = self.value(name).map_or_else(|| self.span.clone(), Spanned::span);
-        let warning = ConfigProblem::at(self.reading.text, &span, &self.key(name), text.to_string());
+        let warning = self.reading.at(&span, &self.key(name), text.to_string());
         self.reading.warnings.borrow_mut().push(warning);
     }
 
@@ -215,11 +227,11 @@ impl<'r, 't> SectionReader<'r, 't> {
         self.parsed(name, parse).unwrap_or(default)
     }
 
-    /// A file path, relative to the folder of the configuration.
+    /// A file path, relative to the folder of the configuration, or `credential:NAME` for one of systemd's credentials.
     pub(super) fn path(&self, name: &'static str) -> Option<PathBuf> {
         let path = self.parsed(name, |text| self.resolve(text))?;
         let span = self.value(name).map_or_else(|| self.span.clone(), Spanned::span);
-        let place = ConfigProblem::at(self.reading.text, &span, &self.key(name), String::new());
+        let place = self.reading.at(&span, &self.key(name), String::new());
         let owner = self.table.and_then(|table| table.iter().find(|(key, _)| key.get_ref() == "name"));
         let owner =
             owner.and_then(|(_, value)| value.get_ref().as_str()).map(|owner| visible(owner, MAX_FOUND));
@@ -238,7 +250,17 @@ impl<'r, 't> SectionReader<'r, 't> {
     }
 
     fn resolve(&self, text: &str) -> Result<PathBuf, String> {
-        if text.is_empty() { Err("write a path".into()) } else { Ok(self.reading.folder.join(text)) }
+        if text.is_empty() {
+            return Err("write a path".into());
+        }
+        let Some(name) = text.strip_prefix("credential:") else { return Ok(self.reading.folder.join(text)) };
+        if name.is_empty() || name.starts_with('.') || name.contains('/') {
+            return Err(format!("\"{}\" is not the name of a credential", printable(name, MAX_FOUND)));
+        }
+        let folder = self.reading.credentials.as_ref();
+        folder.map(|folder| folder.join(name)).ok_or_else(|| {
+            "$CREDENTIALS_DIRECTORY is not set: systemd passes credentials to services only (LoadCredential=)".into()
+        })
     }
 
     /// One string or several.

@@ -24,6 +24,7 @@ mod docs;
 mod doctor;
 mod egress;
 mod endpoints;
+mod environment;
 mod examples;
 mod failover;
 mod fidelity;

@@ -1,28 +1,32 @@
 //! Output of `pgpassport check`: a summary for people, one JSON object for programs.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Serialize;
 
 use super::CheckError;
 use crate::config::problem::ConfigProblem;
-use crate::config::{ClusterSettings, Config, IssuerSettings, PinMode};
+use crate::config::{ClusterSettings, Config, IssuerSettings, KeySource, PinMode};
 use crate::names::RoleArn;
 
 /// Summary of a configuration without problems.
-pub fn summary(path: &Path, config: &Config) -> String {
+pub fn summary(config: &Config) -> String {
     let accepted: Vec<_> = config.issuers.iter().flat_map(IssuerSettings::accepted).collect();
     let issuers: Vec<_> = accepted.iter().map(|accepted| accepted.issuer.as_str()).collect();
     let addresses: Vec<_> = config.listeners.iter().map(|listen| listen.addr.to_string()).collect();
     let clusters: String = config.clusters.iter().map(|cluster| describe(cluster, &config.issuers)).collect();
     let mut warnings = String::new();
+    for KeySource { key, variable } in &config.sources {
+        warnings.push_str(&format!("\n  {key} is from {variable}"));
+    }
     for text in &config.warnings {
         warnings.push_str("\nwarning: ");
         warnings.push_str(text);
     }
     format!(
         "{}: no problems found\n  listen   {}\n  issuer   {}{clusters}{warnings}",
-        path.display(),
+        config.file.display(),
         addresses.join(", "),
         issuers.join(", "),
     )
@@ -71,6 +75,8 @@ struct CheckReport<'r> {
     file: String,
     problems: Vec<ProblemReport<'r>>,
     warnings: &'r [String],
+    /// Variable of each key that one sets.
+    from_environment: BTreeMap<&'r str, &'r str>,
 }
 
 /// JSON form of one problem. Line and column count from 1; a file that cannot be read has none.
@@ -78,26 +84,42 @@ struct CheckReport<'r> {
 struct ProblemReport<'r> {
     line: Option<usize>,
     column: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    variable: Option<&'r str>,
     key: &'r str,
     text: String,
 }
 
 impl<'r> From<&'r ConfigProblem> for ProblemReport<'r> {
     fn from(problem: &'r ConfigProblem) -> Self {
-        let (line, column) = (Some(problem.line), Some(problem.column));
-        Self { line, column, key: &problem.key, text: problem.text.clone() }
+        let variable = problem.variable.as_deref();
+        let (line, column) = match variable {
+            Some(_) => (None, None),
+            None => (Some(problem.line), Some(problem.column)),
+        };
+        Self { line, column, variable, key: &problem.key, text: problem.text.clone() }
     }
 }
 
-/// One JSON object: `ok`, `file`, `problems` with line, column, key and text, and `warnings`.
+/// One JSON object: `ok`, `file`, `problems` with line, column, key and text, `warnings`, and `from_environment`.
 pub fn json(path: &Path, result: &Result<Config, CheckError>) -> String {
     let (problems, warnings): (Vec<_>, &[String]) = match result {
         Ok(config) => (Vec::new(), &config.warnings),
         Err(CheckError::Problems(problems)) => (problems.list.iter().map(Into::into).collect(), &[]),
-        Err(CheckError::Unreadable { source, .. }) => {
-            (vec![ProblemReport { line: None, column: None, key: "", text: source.to_string() }], &[])
-        }
+        Err(CheckError::Unreadable { source, .. }) => (
+            vec![ProblemReport {
+                line: None,
+                column: None,
+                variable: None,
+                key: "",
+                text: source.to_string(),
+            }],
+            &[],
+        ),
     };
-    let report = CheckReport { ok: result.is_ok(), file: path.display().to_string(), problems, warnings };
+    let sources = result.iter().flat_map(|config| &config.sources);
+    let from_environment = sources.map(|one| (one.key.as_str(), one.variable.as_str())).collect();
+    let file = result.as_ref().map_or(path, |config| config.file.as_path()).display().to_string();
+    let report = CheckReport { ok: result.is_ok(), file, problems, warnings, from_environment };
     serde_json::to_string(&report).unwrap_or_default() // texts and numbers always become JSON
 }

@@ -22,7 +22,7 @@ fn world(mode: u32) -> (tempfile::TempDir, PathBuf) {
 fn the_reference_configuration_is_a_good_one() {
     let (_folder, path) = world(0o600);
     let config = load(&path).unwrap();
-    let summary = summary(&path, &config);
+    let summary = summary(&config);
     assert!(summary.contains("no problems found") && summary.contains("session policy"), "{summary}");
 }
 
@@ -32,7 +32,7 @@ fn an_alias_is_a_warning_and_no_problem() {
     let text = fs::read_to_string(&path).unwrap();
     let host = "orders.cluster-c1a2b3c4d5e6.eu-central-1.rds.amazonaws.com";
     fs::write(&path, text.replace(host, "orders.acme.com")).unwrap();
-    let summary = summary(&path, &load(&path).unwrap());
+    let summary = summary(&load(&path).unwrap());
     assert!(summary.contains("no problems found"), "{summary}");
     assert!(summary.contains("\nwarning: ") && summary.contains("CNAME"), "{summary}");
 }

@@ -17,6 +17,7 @@ use crate::commands::doctor::DoctorArgs;
 use crate::commands::health::{HealthArgs, HealthError};
 use crate::commands::policy::PolicyArgs;
 use crate::commands::reload::Load;
+use crate::commands::top::TopArgs;
 use crate::commands::{check, manual, serve};
 use crate::config::{LogFormat, LogLevel, LogSettings};
 use crate::telemetry::logging;
@@ -98,6 +99,17 @@ enum Command {
         config: ConfigFile,
         #[command(flatten)]
         question: HealthArgs,
+    },
+    /// Show sessions and logins of the running proxy, live in the terminal.
+    ///
+    /// Reads the metrics at admin.addr of the configuration or at --addr: sessions, logins, rejected and failed logins as
+    /// curves, the duration of each login step, clusters, issuers, STS, and refusals. Colors are off with NO_COLOR. If the
+    /// output is no terminal, prints one screen as with --once. Ctrl-C ends it.
+    Top {
+        #[command(flatten)]
+        config: ConfigFile,
+        #[command(flatten)]
+        view: TopArgs,
     },
     /// Print the setup for AWS, the database, and the identity provider.
     ///
@@ -193,6 +205,7 @@ impl Cli {
             Command::Health { config, question } => finish(
                 question.ask(&config.path).map(|answer| say(&mut io::stdout(), &answer)).map_err(Into::into),
             ),
+            Command::Top { config, view } => finish(view.run(&config.path).map_err(Into::into)),
             Command::Policy { config: ConfigFile { path }, wishes } => match check::read(&path) {
                 Ok(config) => finish(
                     wishes

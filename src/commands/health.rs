@@ -71,37 +71,44 @@ impl HealthArgs {
             None => configured(file)?,
         };
         let addr = reachable(addr);
-        let failed = |error| HealthError::Unreachable { addr, error: plain(error) };
         let path = if self.ready { "/readyz" } else { "/livez" };
-        let answer = self.get(addr, path).map_err(failed)?;
-        let (status, body) = parse(&answer).ok_or(HealthError::NotHttp(addr))?;
-        if status == "200" {
-            Ok(body.to_owned())
-        } else {
-            Err(HealthError::Unhealthy(body.trim().to_owned()))
+        match get(addr, path, self.timeout, MAX_ANSWER)? {
+            (200, body) => Ok(body),
+            (_, body) => Err(HealthError::Unhealthy(body.trim().to_owned())),
         }
-    }
-
-    fn get(&self, addr: SocketAddr, path: &str) -> io::Result<String> {
-        let mut tcp = TcpStream::connect_timeout(&addr, self.timeout)?;
-        tcp.set_read_timeout(Some(self.timeout))?;
-        tcp.set_write_timeout(Some(self.timeout))?;
-        let request = format!("GET {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n");
-        tcp.write_all(request.as_bytes())?;
-        let mut answer = Vec::new();
-        tcp.take(MAX_ANSWER).read_to_end(&mut answer)?;
-        Ok(String::from_utf8_lossy(&answer).into_owned())
     }
 }
 
+/// Status code and body of a path at the admin address; at most `most` bytes are read.
+pub(super) fn get(
+    addr: SocketAddr,
+    path: &str,
+    timeout: Duration,
+    most: u64,
+) -> Result<(u16, String), HealthError> {
+    let ask = || {
+        let mut tcp = TcpStream::connect_timeout(&addr, timeout)?;
+        tcp.set_read_timeout(Some(timeout))?;
+        tcp.set_write_timeout(Some(timeout))?;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n");
+        tcp.write_all(request.as_bytes())?;
+        let mut answer = Vec::new();
+        tcp.take(most).read_to_end(&mut answer)?;
+        Ok(String::from_utf8_lossy(&answer).into_owned())
+    };
+    let answer = ask().map_err(|error| HealthError::Unreachable { addr, error: plain(error) })?;
+    let (status, body) = parse(&answer).ok_or(HealthError::NotHttp(addr))?;
+    Ok((status, body.to_owned()))
+}
+
 /// The admin address of the configuration.
-fn configured(file: &Path) -> Result<SocketAddr, HealthError> {
+pub(super) fn configured(file: &Path) -> Result<SocketAddr, HealthError> {
     let config = check::read(file).map_err(HealthError::Config)?;
     config.admin.addr.ok_or_else(|| HealthError::NoAddress(file.display().to_string()))
 }
 
 /// The address at which a service that listens on `addr` is reached from its own machine.
-fn reachable(mut addr: SocketAddr) -> SocketAddr {
+pub(super) fn reachable(mut addr: SocketAddr) -> SocketAddr {
     if addr.ip().is_unspecified() {
         addr.set_ip(match addr.ip() {
             IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
@@ -120,9 +127,9 @@ fn plain(error: io::Error) -> io::Error {
 }
 
 /// Status code and body of an HTTP answer.
-fn parse(answer: &str) -> Option<(&str, &str)> {
+fn parse(answer: &str) -> Option<(u16, &str)> {
     let (head, body) = answer.split_once("\r\n\r\n")?;
-    let status = head.strip_prefix("HTTP/1.1 ")?.get(..3)?;
+    let status = head.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;
     Some((status, body))
 }
 

@@ -19,4 +19,5 @@ pub mod psql;
 pub mod reload;
 pub mod serve;
 pub mod token;
+pub mod top;
 pub mod whoami;

@@ -298,3 +298,30 @@ async fn a_real_prometheus_fills_every_panel_and_evaluates_every_rule() {
     assert_eq!(state("PgpassportNotReady").await, "inactive");
     drop(client);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn top_shows_the_running_proxy_in_one_screen() {
+    let world = World::start().await;
+    until("keys", async || world.get("/readyz").await.0 == 200).await;
+    let client = world.connect("alice", &world.token("alice")).await.unwrap();
+    world.metric_is("pgpassport_cl_active", 1.0).await;
+    let top = async |addr: &str| {
+        let mut top = tokio::process::Command::new(env!("CARGO_BIN_EXE_pgpassport"));
+        top.args(["top", "--once", "--interval", "250ms", "--addr", addr]).output().await.unwrap()
+    };
+    let output = top(&world.admin_addr.to_string()).await;
+    let screen = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    for text in
+        ["   ready\n", "sessions 1 of ", "\nsessions           1  ", "\nserver_login ", "\napp ", "\nidp "]
+    {
+        assert!(screen.contains(text), "{text:?} is not in\n{screen}");
+    }
+    assert!(!screen.contains('\u{1b}') && !screen.contains("alice"), "{screen}");
+    assert!(screen.lines().all(|line| line.chars().count() <= 100), "{screen}");
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let output = top(&free).await;
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("refused"));
+    drop(client);
+}

@@ -23,7 +23,7 @@ fn a_wildcard_address_is_asked_over_loopback() {
 fn what_is_no_answer_of_ours_is_told_apart() {
     assert_eq!(
         parse("HTTP/1.1 503 Service Unavailable\r\na: b\r\n\r\nstopping\n"),
-        Some(("503", "stopping\n"))
+        Some((503, "stopping\n"))
     );
     for other in ["", "SSH-2.0-x\r\n\r\n", "HTTP/1.1 200 OK\r\n", "HTTP/1.1 \r\n\r\n"] {
         assert_eq!(parse(other), None, "{other:?}");

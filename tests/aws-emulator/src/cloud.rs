@@ -64,11 +64,21 @@ pub struct CloudMysql {
 impl CloudMysql {
     /// Starts a gate for the MySQL-compatible cluster of [`names`] and a server. Blocks for some seconds.
     pub fn start(engine: MysqlEngine, change: fn(&mut MysqlOptions)) -> Result<Self, EmulatorError> {
+        Self::start_with(CredentialStore::new(), engine, change)
+    }
+
+    /// The same with a gate that knows the credentials in `store`.
+    pub fn start_with(
+        store: CredentialStore,
+        engine: MysqlEngine,
+        change: fn(&mut MysqlOptions),
+    ) -> Result<Self, EmulatorError> {
         let ca = Ca::new()?;
         let cert = ca.server(&["localhost", "127.0.0.1", names::MYSQL_ENDPOINT_HOST])?;
         let gate = LoginGate::start(GateOptions {
             resource_id: names::MYSQL_RESOURCE_ID.to_owned(),
             endpoints: vec![names::MYSQL_ENDPOINT.to_owned()],
+            store,
             ..GateOptions::default()
         })?;
         let mut options = MysqlOptions::new(engine, gate.clone(), Some(cert));
@@ -165,6 +175,15 @@ impl Cloud {
             ..StsOptions::default()
         })?;
         Ok(Self { issuer, sts, values, clock })
+    }
+
+    /// Adds the role [`names::MYSQL_ROLE_ARN`], which may log in to the MySQL-compatible cluster.
+    pub fn add_mysql_role(&self) -> Result<(), EmulatorError> {
+        let resource_id = names::MYSQL_RESOURCE_ID.to_owned();
+        let values = PolicyValues { resource_id, ..self.values.clone() };
+        let mut role = role_of(&values, PolicyTemplate::Trust, PolicyTemplate::Permission);
+        names::MYSQL_ROLE_ARN.clone_into(&mut role.arn);
+        self.sts.put_role(&role)
     }
 
     /// Puts other policies on the role; sessions that exist follow the new permission policy.

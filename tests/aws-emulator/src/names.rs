@@ -20,6 +20,8 @@ pub const MYSQL_ENDPOINT_HOST: &str = "shop.cluster-c1a2b3c4d5e6.eu-central-1.rd
 pub const MYSQL_ENDPOINT: &str = "shop.cluster-c1a2b3c4d5e6.eu-central-1.rds.amazonaws.com:3306";
 /// The MySQL-compatible cluster's resource id.
 pub const MYSQL_RESOURCE_ID: &str = "cluster-QRSTUVWXYZ234567";
+/// The ARN of the role that may log in to the MySQL-compatible cluster.
+pub const MYSQL_ROLE_ARN: &str = "arn:aws:iam::123456789012:role/pgpassport-shop";
 /// The audience of tokens.
 pub const AUDIENCE: &str = "pgpassport";
 /// The database.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::certs::CertFiles;
 use crate::files::write_public;
-use crate::{Cloud, CloudDatabase, EmulatorError, names};
+use crate::{Cloud, EmulatorError, Mysql, Postgres, names};
 
 /// How long the proxy may take to become ready.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -24,7 +24,7 @@ const FAREWELL: Duration = Duration::from_secs(5);
 pub struct ProxyProcess {
     child: Child,
     log: PathBuf,
-    addr: SocketAddr,
+    addrs: Vec<SocketAddr>,
 }
 
 impl ProxyProcess {
@@ -55,17 +55,22 @@ impl ProxyProcess {
             .process_group(0)
             .spawn()
             .map_err(EmulatorError::io(format!("starting {}", binary.display())))?;
-        let mut proxy = Self { child, log, addr: SocketAddr::from(([127, 0, 0, 1], 0)) };
+        let mut proxy = Self { child, log, addrs: Vec::new() };
         let ready = proxy.ready(&notices, go_on);
         // The next proxy of this folder needs the name.
         let _ = std::fs::remove_file(&socket);
-        proxy.addr = ready.map_err(EmulatorError::Proxy)?;
+        proxy.addrs = ready.map_err(EmulatorError::Proxy)?;
         Ok(proxy)
     }
 
-    /// Where it listens.
+    /// Where its listeners are, in the order of the configuration.
+    pub fn addrs(&self) -> &[SocketAddr] {
+        &self.addrs
+    }
+
+    /// Where its first listener is.
     pub fn addr(&self) -> SocketAddr {
-        self.addr
+        *self.addrs.first().expect("a proxy that is ready listens")
     }
 
     /// The last lines of its log.
@@ -89,7 +94,7 @@ impl ProxyProcess {
         &mut self,
         notices: &UnixDatagram,
         go_on: &dyn Fn() -> Result<(), String>,
-    ) -> Result<SocketAddr, String> {
+    ) -> Result<Vec<SocketAddr>, String> {
         let began = Instant::now();
         let mut heard = String::new();
         let mut buffer = [0; 4096];
@@ -100,10 +105,11 @@ impl ProxyProcess {
                 heard.push('\n');
             }
             if heard.lines().any(|line| line == "READY=1") {
-                let addr = heard
-                    .lines()
-                    .find_map(|line| line.strip_prefix("STATUS=listening on ")?.trim().parse().ok());
-                return addr.ok_or_else(|| format!("it is ready but does not say where; it said: {heard}"));
+                let text = heard.lines().find_map(|line| line.strip_prefix("STATUS=listening on "));
+                let addrs = text.unwrap_or_default().split(", ").map(|addr| addr.trim().parse().ok());
+                return addrs
+                    .collect::<Option<Vec<_>>>()
+                    .ok_or_else(|| format!("it is ready but does not say where; it said: {heard}"));
             }
             if let Ok(Some(status)) = self.child.try_wait() {
                 return Err(format!("it ended ({status}) instead of serving; its log:\n{}", self.log_tail()));
@@ -141,18 +147,35 @@ impl Drop for ProxyProcess {
 
 /// What a proxy's configuration is made of.
 pub struct ProxyConfig<'a> {
-    /// Where it listens; port 0 for a free one.
-    pub listen: SocketAddr,
     /// Its certificate.
     pub certificate: &'a CertFiles,
-    /// The file with the authority of the database's certificate.
-    pub database_ca: &'a Path,
     /// Issuer and STS.
     pub cloud: &'a Cloud,
-    /// The database.
-    pub database: &'a CloudDatabase,
+    /// The databases.
+    pub databases: &'a [ProxyDatabase<'a>],
     /// More sections, as text.
     pub more: &'a str,
+}
+
+/// A database and the listener through which clients reach it.
+pub struct ProxyDatabase<'a> {
+    /// Where the proxy listens; port 0 for a free one.
+    pub listen: SocketAddr,
+    /// The file with the authority of the database's certificate.
+    pub ca: &'a Path,
+    /// The server.
+    pub server: ProxyUpstream<'a>,
+    /// The ARN of the role that may log in there.
+    pub role_arn: &'a str,
+}
+
+/// A server of either protocol.
+#[derive(Clone, Copy)]
+pub enum ProxyUpstream<'a> {
+    /// PostgreSQL.
+    Postgres(&'a Postgres),
+    /// MySQL or MariaDB.
+    Mysql(&'a Mysql),
 }
 
 impl ProxyConfig<'_> {
@@ -164,21 +187,54 @@ impl ProxyConfig<'_> {
     }
 
     fn text(&self) -> String {
-        format!(
-            r#"[listen]
-addr = "{listen}"
-tls_cert_file = "{cert}"
-tls_key_file = "{key}"
-
-[[issuer]]
+        let mut text = format!(
+            r#"[[issuer]]
 name = "demo"
 url = "{issuer}"
 audience = ["{audience}"]
 private_network = true
 
-[[cluster]]
-name = "{database}"
-endpoint = "{endpoint}"
+"#,
+            issuer = self.cloud.issuer.url(),
+            audience = names::AUDIENCE,
+        );
+        for database in self.databases {
+            text += &self.listener(database);
+            text += &self.cluster(database);
+        }
+        text + self.more
+    }
+
+    fn listener(&self, database: &ProxyDatabase<'_>) -> String {
+        format!(
+            "[[listen]]\n{protocol}addr = \"{listen}\"\ntls_cert_file = \"{cert}\"\ntls_key_file = \"{key}\"\n\n",
+            protocol = match database.server {
+                ProxyUpstream::Postgres(_) => "",
+                ProxyUpstream::Mysql(_) => "protocol = \"mysql\"\n",
+            },
+            listen = database.listen,
+            cert = self.certificate.cert.display(),
+            key = self.certificate.key.display(),
+        )
+    }
+
+    fn cluster(&self, database: &ProxyDatabase<'_>) -> String {
+        let (name, engine, endpoint, resource, hostaddr) = match database.server {
+            ProxyUpstream::Postgres(server) => {
+                (names::DATABASE, "", names::ENDPOINT, names::RESOURCE_ID, server.addr())
+            }
+            ProxyUpstream::Mysql(server) => (
+                "shop",
+                "engine = \"mysql\"\n",
+                names::MYSQL_ENDPOINT,
+                names::MYSQL_RESOURCE_ID,
+                server.addr(),
+            ),
+        };
+        format!(
+            r#"[[cluster]]
+name = "{name}"
+{engine}endpoint = "{endpoint}"
 hostaddr = "{hostaddr}"
 region = "{region}"
 role_arn = "{role}"
@@ -186,21 +242,11 @@ resource_id = "{resource}"
 ca_file = "{ca}"
 sts_endpoint_url = "{sts}"
 
-{more}"#,
-            listen = self.listen,
-            cert = self.certificate.cert.display(),
-            key = self.certificate.key.display(),
-            issuer = self.cloud.issuer.url(),
-            audience = names::AUDIENCE,
-            database = names::DATABASE,
-            endpoint = names::ENDPOINT,
-            hostaddr = self.database.postgres.addr(),
+"#,
             region = names::REGION,
-            role = names::ROLE_ARN,
-            resource = names::RESOURCE_ID,
-            ca = self.database_ca.display(),
+            role = database.role_arn,
+            ca = database.ca.display(),
             sts = self.cloud.sts.url(),
-            more = self.more,
         )
     }
 }

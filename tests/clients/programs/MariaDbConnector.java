@@ -20,6 +20,7 @@ import java.util.concurrent.Callable;
 
 public class MariaDbConnector {
     static final String TOKEN = env("JWT_3000");
+    static final String PLACE = env("HOST") + ":" + env("PORT");
     static final BufferedReader ANSWERS = new BufferedReader(new InputStreamReader(System.in));
     static final int ROW_LENGTH = 17 * 1024 * 1024;
     static final String TABLE =
@@ -77,7 +78,7 @@ public class MariaDbConnector {
         throw new AssertionError("it did not fail");
     }
 
-    static Connection connectTo(String token, String host, String ca, String... more) throws SQLException {
+    static Connection connectTo(String token, String place, String ca, String... more) throws SQLException {
         Properties properties = new Properties();
         properties.setProperty("user", env("USER"));
         properties.setProperty("password", token);
@@ -86,12 +87,12 @@ public class MariaDbConnector {
         properties.setProperty("sslMode", "verify-full");
         properties.setProperty("serverSslCert", ca);
         for (int i = 0; i < more.length; i += 2) properties.setProperty(more[i], more[i + 1]);
-        String url = "jdbc:mariadb://" + host + ":" + env("PORT") + "/" + env("DATABASE");
+        String url = "jdbc:mariadb://" + place + "/" + env("DATABASE");
         return DriverManager.getConnection(url, properties);
     }
 
     static Connection connect(String token, String... more) throws SQLException {
-        return connectTo(token, env("HOST"), env("CA"), more);
+        return connectTo(token, PLACE, env("CA"), more);
     }
 
     static String one(Connection connection, String sql) throws SQLException {
@@ -254,8 +255,8 @@ public class MariaDbConnector {
             });
         }
         check("verify", () -> {
-            refusedByTls(failure(() -> connectTo(TOKEN, env("HOST"), env("OTHER_CA"))));
-            refusedByTls(failure(() -> connectTo(TOKEN, env("OTHER_HOST"), env("CA"))));
+            refusedByTls(failure(() -> connectTo(TOKEN, PLACE, env("OTHER_CA"))));
+            refusedByTls(failure(() -> connectTo(TOKEN, env("OTHER_HOST") + ":" + env("OTHER_PORT"), env("CA"))));
             return "";
         });
         check("refused", MariaDbConnector::refused);

@@ -50,12 +50,12 @@ def logins(login, sizes=("800", "3000", "16000")):
             expect(login(env("JWT_" + size)), env("USER"))
 
 
-def verifies(connect):
-    """`connect(host=, ca=)` must fail for another authority and for another name."""
+def verifies(connect, other=None):
+    """`connect(host=, ca=)` must fail for another authority and for another name, which `other` leads to."""
 
     @check("verify")
     def _():
-        for change in ({"ca": env("OTHER_CA")}, {"host": env("OTHER_HOST")}):
+        for change in ({"ca": env("OTHER_CA")}, other or {"host": env("OTHER_HOST")}):
             try:
                 connect(**change)
             except Exception as error:

@@ -45,7 +45,7 @@ my $table = 'create temporary table t (n int primary key, text varchar(40)) char
 sub connect_as {
     my ($token, %more) = @_;
     my ($host, $ca) = ($more{host} // env('ADDRESS'), $more{ca} // env('CA'));
-    my ($port, $database) = (env('PORT'), env('DATABASE'));
+    my ($port, $database) = ($more{port} // env('PORT'), env('DATABASE'));
     my $options = { RaiseError => 1, PrintError => 0, AutoCommit => 1, "${prefix}_ssl" => 1, "${prefix}_ssl_ca_file" => $ca };
     $options->{"${prefix}_ssl_verify_server_cert"} = 1;
     # Without it this build, on MariaDB's library, asks for a protocol of TLS that it does not have.
@@ -78,7 +78,7 @@ for my $size (qw(800 3000 16000 20000)) {
 }
 
 check('verify', sub {
-    for my $change ([ca => env('OTHER_CA')], [host => env('OTHER_HOST')]) {
+    for my $change ([ca => env('OTHER_CA')], [host => env('OTHER_HOST'), port => env('OTHER_PORT')]) {
         my $said = failure(sub { connect_as($token, @$change) });
         die $said unless $said =~ /certificate|verif|host/i;
     }

@@ -37,13 +37,13 @@ define('ROW_LENGTH', 17 * 1024 * 1024);
 const TABLE = 'create temporary table t (n int primary key, text varchar(40)) character set utf8mb4';
 
 // `localhost` is a Unix socket for it.
-function connect(string $token = TOKEN, ?string $host = null, ?string $ca = null, bool $infile = false): mysqli {
+function connect(string $token = TOKEN, ?string $host = null, ?int $port = null, ?string $ca = null, bool $infile = false): mysqli {
     $connection = mysqli_init();
     $connection->options(MYSQLI_OPT_LOCAL_INFILE, $infile);
     $connection->options(MYSQLI_OPT_SSL_VERIFY_SERVER_CERT, true);
     $connection->ssl_set(null, null, $ca ?? env('CA'), null, null);
     $connection->real_connect(
-        $host ?? env('ADDRESS'), env('USER'), $token, env('DATABASE'), (int) env('PORT'), null, MYSQLI_CLIENT_SSL);
+        $host ?? env('ADDRESS'), env('USER'), $token, env('DATABASE'), $port ?? (int) env('PORT'), null, MYSQLI_CLIENT_SSL);
     $connection->set_charset('utf8mb4');
     return $connection;
 }
@@ -59,7 +59,7 @@ foreach (['800', '3000', '16000', '20000'] as $size) {
 }
 
 check('verify', function () use (&$warnings) {
-    foreach ([['ca' => env('OTHER_CA')], ['host' => env('OTHER_HOST')]] as $change) {
+    foreach ([['ca' => env('OTHER_CA')], ['host' => env('OTHER_HOST'), 'port' => (int) env('OTHER_PORT')]] as $change) {
         $warnings = [];
         failure(fn () => connect(...$change));
         $said = implode(' ', $warnings);

@@ -35,10 +35,10 @@ async def rows_of(connection, sql):
 class Driver:
     error = MySQLError
 
-    def options(self, token, host=None, ca=None, infile=False, **more):
+    def options(self, token, host=None, port=None, ca=None, infile=False, **more):
         return dict(
             host=host or env("HOST"),
-            port=int(env("PORT")),
+            port=port or int(env("PORT")),
             user=env("USER"),
             password=token,
             db=env("DATABASE"),

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 from contract import absent, check, env, expect, extra, is_big, limit, logins, restart, rows, sleeping, verifies, version
-from mysql_contract import ROW_LENGTH, ROW_SQL, SIZES, TABLE, TOKEN, infile
+from mysql_contract import OTHER, ROW_LENGTH, ROW_SQL, SIZES, TABLE, TOKEN, infile
 from terminal import Terminal
 
 PROGRAM = sys.argv[1]
@@ -15,11 +15,11 @@ MARIADB = "MariaDB" in VERSION
 BATCH = ("--batch", "--raw", "--skip-column-names")
 
 
-def command(*more, host=None, ca=None, first="--no-defaults"):
+def command(*more, host=None, port=None, ca=None, first="--no-defaults"):
     verified = ["--ssl", "--ssl-verify-server-cert"] if MARIADB else ["--ssl-mode=VERIFY_IDENTITY"]
     cleartext = [] if MARIADB else ["--enable-cleartext-plugin"]
     return [
-        PROGRAM, first, "--protocol=tcp", f"--host={host or env('HOST')}", f"--port={env('PORT')}",
+        PROGRAM, first, "--protocol=tcp", f"--host={host or env('HOST')}", f"--port={port or env('PORT')}",
         f"--user={env('USER')}", f"--ssl-ca={ca or env('CA')}", *verified, *cleartext,
         "--default-character-set=utf8mb4", f"--database={env('DATABASE')}", *more,
     ]  # fmt: skip
@@ -47,7 +47,7 @@ def user(token):
 
 version(re.search(r"[\d.]+-?MariaDB|Ver ([\d.]+)", VERSION.replace("Ver 15.1 Distrib ", "")).group().removeprefix("Ver "))
 logins(user, SIZES)
-verifies(lambda **change: query("select 1", TOKEN, **change))
+verifies(lambda **change: query("select 1", TOKEN, **change), OTHER)
 
 
 @check("refused")

@@ -8,10 +8,10 @@ from mysql_contract import INTERRUPTED, TOKEN, run_checks
 class Driver:
     error = mysql.connector.Error
 
-    def connect(self, token, host=None, ca=None, infile=False, **more):
+    def connect(self, token, host=None, port=None, ca=None, infile=False, **more):
         return mysql.connector.connect(
             host=host or env("HOST"),
-            port=int(env("PORT")),
+            port=port or int(env("PORT")),
             user=env("USER"),
             password=token,
             database=env("DATABASE"),

@@ -6,6 +6,8 @@ from contract import check, env, expect, failure, is_big, logins, restart, rows,
 
 SIZES = ("800", "3000", "16000", "20000")
 TOKEN = env("JWT_3000")
+# A listener whose certificate has another name.
+OTHER = {"host": env("OTHER_HOST"), "port": int(env("OTHER_PORT"))}
 ROW_LENGTH = 17 * 1024 * 1024
 ROW_SQL = f"select repeat('x', {ROW_LENGTH})"
 TABLE = "create temporary table t (n int primary key, text varchar(40)) character set utf8mb4"
@@ -26,7 +28,7 @@ def refused(error, number, text):
 
 
 def run_checks(driver, limits=None):
-    """The checks that all drivers share. `driver` has `connect(token, host=, ca=, **more)`, `query(connection, sql)` for rows,
+    """The checks that all drivers share. `driver` has `connect(token, host=, port=, ca=, **more)`, `query(connection, sql)` for rows,
     `close(connection)`, `error` (its class of errors), and `number(error)`. `limits` are those of [`check`] by its name."""
     limits = limits or {}
 
@@ -41,7 +43,7 @@ def run_checks(driver, limits=None):
             driver.close(connection)
 
     logins(user, SIZES)
-    verifies(lambda **change: user(**change))
+    verifies(lambda **change: user(**change), OTHER)
 
     @check("refused")
     def _():

@@ -13,10 +13,10 @@ FLAGS = pymysql.constants.CLIENT
 class Driver:
     error = pymysql.MySQLError
 
-    def connect(self, token, host=None, ca=None, infile=False, **more):
+    def connect(self, token, host=None, port=None, ca=None, infile=False, **more):
         return pymysql.connect(
             host=host or env("HOST"),
-            port=int(env("PORT")),
+            port=port or int(env("PORT")),
             user=env("USER"),
             password=token,
             database=env("DATABASE"),

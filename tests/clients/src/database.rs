@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use aws_emulator::proxy::ProxyUpstream;
 use aws_emulator::sigv4::{TokenRequest, sign};
 use aws_emulator::{
     Ca, Cloud, CloudDatabase, CloudMysql, DatabaseOptions, EmulatorError, MysqlEngine, RoleSession, names,
@@ -72,6 +73,14 @@ impl MatrixDatabase {
         match self {
             Self::Postgres(database) => &database.ca,
             Self::Mysql(database) => &database.ca,
+        }
+    }
+
+    /// The server, for the proxy.
+    pub(crate) fn upstream(&self) -> ProxyUpstream<'_> {
+        match self {
+            Self::Postgres(database) => ProxyUpstream::Postgres(&database.postgres),
+            Self::Mysql(database) => ProxyUpstream::Mysql(&database.server),
         }
     }
 

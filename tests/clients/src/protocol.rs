@@ -63,12 +63,4 @@ impl MatrixProtocol {
             Self::Mysql => &["localhost", "127.0.0.1"],
         }
     }
-
-    /// Another name of this machine. `127.1` is an address for the resolver and no address of a certificate.
-    pub(crate) fn other_name(self) -> &'static str {
-        match self {
-            Self::Postgresql => "127.0.0.1",
-            Self::Mysql => "127.1",
-        }
-    }
 }

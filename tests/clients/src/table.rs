@@ -93,5 +93,23 @@ fn word(report: &MatrixReport, check: &str) -> &'static str {
 
 fn note(report: &MatrixReport, check: &str, heading: &str) -> Option<String> {
     let note = &report.cells.get(check)?.note;
-    (!note.is_empty()).then(|| format!("- {heading}: {}", note.replace('\n', " ")))
+    (!note.is_empty()).then(|| format!("- {heading}: {}", without_session(&note.replace('\n', " "))))
+}
+
+/// The text without the proxy's session id, which each run has anew.
+fn without_session(text: &str) -> String {
+    let Some((before, rest)) = text.split_once(" Session ") else { return text.to_owned() };
+    let behind = rest.trim_start_matches(|c: char| c.is_ascii_hexdigit());
+    format!("{before}{}", behind.strip_prefix('.').unwrap_or(behind))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_id_does_not_reach_the_page() {
+        assert_eq!(without_session("stopping. Session fdad7e8c2676bddf.`; again"), "stopping.`; again");
+        assert_eq!(without_session("no id"), "no id");
+    }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use aws_emulator::certs::CertFiles;
 use aws_emulator::files::TempDir;
-use aws_emulator::proxy::ProxyConfig;
+use aws_emulator::proxy::{ProxyConfig, ProxyDatabase};
 use aws_emulator::{Ca, Cloud, ProxyProcess, names};
 use tokio::net::TcpSocket;
 
@@ -29,6 +29,9 @@ pub(crate) struct MatrixWorld {
     database: MatrixDatabase,
     cloud: Cloud,
     listen: CertFiles,
+    /// A proxy whose certificate has another name. Many clients of MySQL take `localhost` for a Unix socket, so that `localhost`
+    /// and `127.0.0.1` cannot be the two names.
+    other: Option<ProxyProcess>,
     database_ca: PathBuf,
     tokens: Vec<(String, String)>,
     big_sha256: String,
@@ -59,7 +62,7 @@ impl MatrixWorld {
         let database_ca = database.ca().write(dir.path()).map_err(text)?;
         let tokens =
             if options.direct { tokens::of_iam(&cloud, &database)? } else { tokens::of_issuer(&cloud)? };
-        Ok(Self {
+        let mut world = Self {
             protocol: options.protocol,
             binary: absolute(&options.proxy)?,
             direct: options.direct,
@@ -72,7 +75,28 @@ impl MatrixWorld {
             database_ca,
             tokens,
             dir,
-        })
+            other: None,
+        };
+        if options.protocol == MatrixProtocol::Mysql && !options.direct {
+            world.other = Some(world.start_other(&ca)?);
+        }
+        Ok(world)
+    }
+
+    /// A proxy with a certificate of `ca` for another name.
+    fn start_other(&self, ca: &Ca) -> Result<ProxyProcess, String> {
+        let dir = self.dir.path().join("other-proxy");
+        std::fs::create_dir(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
+        let certificate = ca.server(&["other.example"]).and_then(|cert| cert.write(&dir, "proxy"));
+        let certificate = certificate.map_err(|error| error.to_string())?;
+        let config = self.configure(([127, 0, 0, 1], 0).into(), &certificate, &dir)?;
+        self.start_proxy(&config, &dir)
+    }
+
+    /// How a client reaches a certificate without this name. `127.1` is an address for the resolver and no address of a
+    /// certificate.
+    fn other_host(&self) -> &'static str {
+        if self.protocol == MatrixProtocol::Mysql && self.direct { "127.1" } else { "127.0.0.1" }
     }
 
     /// The folder of the proxy's binary, where cargo puts the clients in Rust too.
@@ -81,16 +105,17 @@ impl MatrixWorld {
     }
 
     /// Writes the configuration of a proxy that listens on `listen`.
-    fn configure(&self, listen: SocketAddr, dir: &Path) -> Result<PathBuf, String> {
-        let MatrixDatabase::Postgres(database) = &self.database else {
-            return Err("the proxy has no listener for MySQL: use --direct".to_owned());
+    fn configure(&self, listen: SocketAddr, certificate: &CertFiles, dir: &Path) -> Result<PathBuf, String> {
+        let database = ProxyDatabase {
+            listen,
+            ca: &self.database_ca,
+            server: self.database.upstream(),
+            role_arn: names::ROLE_ARN,
         };
         let configuration = ProxyConfig {
-            listen,
-            certificate: &self.listen,
-            database_ca: &self.database_ca,
+            certificate,
             cloud: &self.cloud,
-            database,
+            databases: &[database],
             // Sessions are ended at once: what clients make of it is looked at, not how long it may take.
             more: "[limits]\nshutdown_timeout = \"0s\"\n\n[log]\nlevel = \"debug\"\n",
         };
@@ -133,7 +158,7 @@ impl<'a> ClientEnvironment<'a> {
             return Ok(Self { world, dir, addr: world.database.addr(), front: None });
         }
         let (reservation, addr) = reserve_port().map_err(|error| format!("a free port: {error}"))?;
-        let config = world.configure(addr, &dir)?;
+        let config = world.configure(addr, &world.listen, &dir)?;
         let proxy = world.start_proxy(&config, &dir)?;
         let front = MatrixFront { config, proxy: Some(proxy), _reservation: reservation };
         Ok(Self { world, dir, addr, front: Some(front) })
@@ -171,8 +196,12 @@ impl<'a> ClientEnvironment<'a> {
             ("HOST", "localhost".to_owned()),
             // For clients of MySQL that take `localhost` for a Unix socket.
             ("ADDRESS", "127.0.0.1".to_owned()),
-            // Leads to the same proxy; its certificate has no such name.
-            ("OTHER_HOST", self.world.protocol.other_name().to_owned()),
+            // Leads to a certificate without such a name.
+            ("OTHER_HOST", self.world.other_host().to_owned()),
+            (
+                "OTHER_PORT",
+                self.world.other.as_ref().map_or(self.addr, ProxyProcess::addr).port().to_string(),
+            ),
             ("PORT", self.addr.port().to_string()),
             ("USER", USER.to_owned()),
             ("DATABASE", names::DATABASE.to_owned()),

@@ -120,7 +120,7 @@ func login(size string) {
 	case err == nil && string(output) == env("USER"):
 		say(map[string]string{"check": "login-" + size, "result": "ok"})
 	case strings.Contains(string(output), "panic: runtime error: slice bounds out of range"):
-		note := "the driver panics with a token over 4,091 bytes; version 1.9 is said to take it"
+		note := "the driver panics with a token over 4,091 bytes"
 		say(map[string]string{"check": "login-" + size, "result": "limit", "note": note})
 	default:
 		say(map[string]string{"check": "login-" + size, "result": "failed", "note": string(output)})
@@ -128,9 +128,14 @@ func login(size string) {
 }
 
 func verify() (string, error) {
+	there := func(c *mysql.Config) { c.Addr = env("OTHER_HOST") + ":" + env("OTHER_PORT") }
+	if env("OTHER_PORT") == env("PORT") {
+		// Go's resolver knows no such form of an address: only the name in the certificate is another one.
+		there = nil
+	}
 	for _, pool := range []*sql.DB{
 		open(token, env("HOST"), env("OTHER_CA"), nil),
-		open(token, env("OTHER_HOST"), env("CA"), nil),
+		open(token, env("OTHER_HOST"), env("CA"), there),
 	} {
 		_, err := user(pool)
 		if err == nil {

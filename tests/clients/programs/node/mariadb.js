@@ -5,9 +5,9 @@ const c = require('./mysql_contract')
 
 const TOKEN = c.env('JWT_3000')
 
-const options = (token, { host, ca, ...more } = {}) => ({
+const options = (token, { host, port, ca, ...more } = {}) => ({
   host: host ?? c.env('HOST'),
-  port: Number(c.env('PORT')),
+  port: port ?? Number(c.env('PORT')),
   user: c.env('USER'),
   password: token,
   database: c.env('DATABASE'),

@@ -34,7 +34,7 @@ async function runChecks(driver) {
 
   await check('verify', async () => {
     c.refusedByTls(await failure(() => user(TOKEN, { ca: env('OTHER_CA') })))
-    c.refusedByTls(await failure(() => user(TOKEN, { host: env('OTHER_HOST') })))
+    c.refusedByTls(await failure(() => user(TOKEN, { host: env('OTHER_HOST'), port: Number(env('OTHER_PORT')) })))
   })
 
   await check('refused', async () => {

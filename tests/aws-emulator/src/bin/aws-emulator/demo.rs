@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use aws_emulator::files::{TempDir, write_private};
-use aws_emulator::proxy::ProxyConfig;
+use aws_emulator::proxy::{ProxyConfig, ProxyDatabase, ProxyUpstream};
 use aws_emulator::{
     Cloud, CloudDatabase, CloudOptions, DatabaseOptions, Interrupt, Issuer, IssuerOptions, IssuerPage,
     ProxyProcess, http, names,
@@ -82,14 +82,13 @@ fn set_up(binary: &Path, screen: &DemoScreen, interrupt: &Interrupt) -> Result<D
     let ca = database.ca.write(dir.path()).map_err(text)?;
     let listen = database.ca.server(&["localhost", "127.0.0.1"]).map_err(text)?;
     let listen = listen.write(dir.path(), "proxy").map_err(text)?;
-    let config = ProxyConfig {
+    let postgres = ProxyDatabase {
         listen: ([127, 0, 0, 1], 0).into(),
-        certificate: &listen,
-        database_ca: &ca,
-        cloud: &cloud,
-        database: &database,
-        more: "",
+        ca: &ca,
+        server: ProxyUpstream::Postgres(&database.postgres),
+        role_arn: names::ROLE_ARN,
     };
+    let config = ProxyConfig { certificate: &listen, cloud: &cloud, databases: &[postgres], more: "" };
     let config = config.write(dir.path()).map_err(text)?;
     let proxy = ProxyProcess::start(binary, &config, dir.path(), &|| interrupt.check()).map_err(text)?;
     screen.fact("pgpassport", &proxy.addr().to_string());

@@ -14,13 +14,17 @@ use crate::aws::retry::StsTimes;
 use crate::aws::sts_endpoints;
 use crate::clock::Clock;
 use crate::config::{
-    CancelSettings, ClusterSettings, Config, EgressSettings, IssuerSettings, LimitSettings, ListenAuth,
-    ListenSettings, PoolSettings,
+    CancelSettings, ClusterSettings, Config, DatabaseProtocol, EgressSettings, IssuerSettings, LimitSettings,
+    ListenAuth, ListenSettings, PoolSettings,
 };
 use crate::console::ConsoleDoor;
 use crate::identity::{AccessPolicy, ConsolePolicy, KeyFetcher, KeyStore, Verifier};
 use crate::lifecycle::ShutdownTokens;
+use crate::mysql::Mysql;
+use crate::mysql::question;
+use crate::mysql::state::{MysqlListen, MysqlState};
 use crate::net::certificate::CertificateFacts;
+use crate::net::cluster_id::ClusterId;
 use crate::net::dial::Dialer;
 use crate::net::egress::{Egress, EgressProxy};
 use crate::net::outgoing::Outgoing;
@@ -29,10 +33,10 @@ use crate::net::resolver::Resolver;
 use crate::net::tls;
 use crate::net::tls::TlsSetupError;
 use crate::pool::{IdleConnections, Pool};
+use crate::postgres::Postgres;
 use crate::postgres::cancel::{CancelKeys, CancelSecret};
 use crate::postgres::oauthbearer::Discovery;
 use crate::postgres::token_method::TokenMethod;
-use crate::postgres::{ALPN, Postgres};
 use crate::protocol::Protocol;
 use crate::session::cluster::{Cluster, ReachableCluster};
 use crate::session::listener::{Listener, ListenerService, ProtocolService};
@@ -70,6 +74,8 @@ pub struct GenerationBuilder {
     pub control: Handle,
     /// The cancel keys that PostgreSQL clients have.
     cancels: Arc<CancelKeys>,
+    /// The ids of MySQL clients, and the versions of MySQL servers.
+    mysql: Arc<MysqlState>,
 }
 
 impl GenerationBuilder {
@@ -101,20 +107,22 @@ impl GenerationBuilder {
             clock,
         };
         let cancels = CancelKeys::new(&secret).context("cancel keys cannot be derived")?;
-        Ok(Self { shared: Arc::new(shared), control, cancels: Arc::new(cancels) })
+        Ok(Self { shared: Arc::new(shared), control, cancels: Arc::new(cancels), mysql: Arc::default() })
     }
 
     /// Builds a generation and reads the files that `config` names. Takes over from `before` the issuers'
     /// keys and the cached STS answers whose settings are unchanged. If it fails, `before` is unchanged.
     pub fn build(&self, config: Config, before: Option<&Generation>) -> anyhow::Result<Generation> {
-        let listeners = config.listeners.iter().map(|settings| Ok(Arc::new(listener(settings)?)));
-        let listeners = listeners.collect::<anyhow::Result<Vec<_>>>()?;
         let certificates = config.listeners.iter().map(|settings| expires_at(&settings.tls_cert_file));
         let certificates = certificates.collect::<Result<_, _>>()?;
         let outgoing = Outgoing::new(self.shared.resolver.clone(), egress(&config.egress)?)
             .with_clocks(self.shared.peer_clocks.clone());
         let clusters = self.clusters(config.clusters, &config.limits, &outgoing, before)?;
-        let reachable = self.reachable(&clusters, &config.limits)?;
+        let listeners =
+            config.listeners.iter().map(|settings| listener(settings, &clusters, config.pool.is_some()));
+        let listeners = listeners.collect::<anyhow::Result<Vec<_>>>()?;
+        let of_postgres = self.reachable(DatabaseProtocol::PostgreSql, &clusters, &config.limits)?;
+        let of_mysql = self.reachable(DatabaseProtocol::MySql, &clusters, &config.limits)?;
         let fetchers = config.issuers.iter().map(|issuer| KeyFetcher::new(issuer, &outgoing));
         let fetchers = fetchers.collect::<Result<Vec<_>, _>>()?;
 
@@ -123,26 +131,30 @@ impl GenerationBuilder {
         let issuers = issuers.map(|(settings, fetcher)| self.issuer(settings, fetcher, before)).collect();
         let limits = config.limits;
         let pool = config.pool.map(|settings| self.pool::<Postgres>(settings));
+        let mysql_pool =
+            config.pool.filter(|_| !of_mysql.is_empty()).map(|settings| self.pool::<Mysql>(settings));
         let common = Arc::new(SessionContext {
             limits: session_limits(&limits),
             verifier: Verifier::new(issuers, self.shared.clock.clone()),
             clusters,
             console: ConsolePolicy::new(config.admin.console),
-            pools: pool.iter().map(|pool| Arc::clone(pool) as Arc<dyn IdleConnections>).collect(),
+            pools: [pool.as_ref().map(idle_of), mysql_pool.as_ref().map(idle_of)]
+                .into_iter()
+                .flatten()
+                .collect(),
             audit: self.shared.log.audit_gate(config.audit.when_unwritable),
             settings: config.session,
             shared: Arc::clone(&self.shared),
         });
-        let context = Arc::new(ProtocolContext {
-            common: Arc::clone(&common),
-            state: Arc::clone(&self.cancels),
-            dialers: reachable.iter().map(|reachable| Arc::clone(&reachable.dialer)).collect(),
-            policy: AccessPolicy::new(reachable),
-            pool,
-        });
+        let postgres = protocol_context::<Postgres>(&common, &self.cancels, of_postgres, pool);
+        let mysql = protocol_context::<Mysql>(&common, &self.mysql, of_mysql, mysql_pool);
+        let service = |listener| match listener {
+            ProtocolListener::Postgres(listener) => service(&postgres, listener),
+            ProtocolListener::Mysql(listener) => service(&mysql, listener),
+        };
         Ok(Generation {
             context: common,
-            listeners: listeners.into_iter().map(|listener| service(&context, listener)).collect(),
+            listeners: listeners.into_iter().map(service).collect(),
             certificates,
             limits: AcceptLimits { clients: limits.max_client_conn, logins: limits.max_logins },
             shutdown_delay: limits.shutdown_delay,
@@ -182,9 +194,10 @@ impl GenerationBuilder {
         Ok(clusters.into_iter().zip(endpoints).map(build).collect())
     }
 
-    /// Builds the way to each cluster. Reads the clusters' authorities.
+    /// Builds the way to each cluster of `engine`, which is `P`. Reads the clusters' authorities.
     fn reachable<P: Protocol>(
         &self,
+        engine: DatabaseProtocol,
         clusters: &[Arc<Cluster>],
         limits: &LimitSettings,
     ) -> anyhow::Result<Vec<Arc<ReachableCluster<P>>>> {
@@ -193,7 +206,7 @@ impl GenerationBuilder {
             let dialer = Dialer::new(&cluster.settings, limits.server_connect_timeout, resolver)?;
             Ok(Arc::new(ReachableCluster { cluster: Arc::clone(cluster), dialer: Arc::new(dialer) }))
         };
-        clusters.iter().map(build).collect()
+        clusters.iter().filter(|cluster| cluster.settings.engine == engine).map(build).collect()
     }
 
     fn issuer(
@@ -212,6 +225,26 @@ impl GenerationBuilder {
         };
         (settings, keys)
     }
+}
+
+/// The components for the sessions of one protocol.
+fn protocol_context<P: Protocol>(
+    common: &Arc<SessionContext>,
+    state: &Arc<P::State>,
+    reachable: Vec<Arc<ReachableCluster<P>>>,
+    pool: Option<Arc<Pool<P>>>,
+) -> Arc<ProtocolContext<P>> {
+    Arc::new(ProtocolContext {
+        common: Arc::clone(common),
+        state: Arc::clone(state),
+        dialers: reachable.iter().map(|reachable| Arc::clone(&reachable.dialer)).collect(),
+        policy: AccessPolicy::new(reachable),
+        pool,
+    })
+}
+
+fn idle_of<P: Protocol>(pool: &Arc<Pool<P>>) -> Arc<dyn IdleConnections> {
+    Arc::clone(pool) as Arc<dyn IdleConnections>
 }
 
 /// The service of a listener.
@@ -245,17 +278,29 @@ pub fn egress(settings: &EgressSettings) -> anyhow::Result<Egress> {
     Ok(Egress::through(proxy, settings.no_proxy.clone()))
 }
 
+/// A listener of one of the protocols.
+enum ProtocolListener {
+    Postgres(Arc<Listener<Postgres>>),
+    Mysql(Arc<Listener<Mysql>>),
+}
+
 /// Builds the settings of one listener. Reads its files.
-fn listener(settings: &ListenSettings) -> anyhow::Result<Listener<Postgres>> {
-    let config = tls::server_config(listener_files(settings), Some(ALPN.as_bytes()))?;
+fn listener(
+    settings: &ListenSettings,
+    clusters: &[Arc<Cluster>],
+    pooled: bool,
+) -> anyhow::Result<ProtocolListener> {
     if settings.plaintext_from_loopback {
         tracing::warn!(
             listener = settings.name,
             "plaintext_from_loopback is on: clients on this machine may send tokens without TLS"
         );
     }
+    if settings.protocol == DatabaseProtocol::MySql {
+        return Ok(ProtocolListener::Mysql(listener_of(settings, mysql_listen(settings, clusters, pooled))?));
+    }
     let ask = match &settings.auth {
-        ListenAuth::Password => TokenMethod::Password,
+        ListenAuth::Password | ListenAuth::OpenIdConnect => TokenMethod::Password,
         ListenAuth::OAuthBearer { issuer, scope } => {
             let discovery = Discovery::new(issuer.as_str(), scope).with_context(|| {
                 format!("listener {}: issuer and oauth_scope are too long for clients", settings.name)
@@ -263,13 +308,37 @@ fn listener(settings: &ListenSettings) -> anyhow::Result<Listener<Postgres>> {
             TokenMethod::OAuthBearer(Arc::new(discovery))
         }
     };
-    Ok(Listener {
+    Ok(ProtocolListener::Postgres(listener_of(settings, ask)?))
+}
+
+fn listener_of<P: Protocol>(
+    settings: &ListenSettings,
+    protocol: P::Listen,
+) -> anyhow::Result<Arc<Listener<P>>> {
+    Ok(Arc::new(Listener {
         name: settings.name.clone(),
-        acceptor: TlsAcceptor::from(Arc::new(config)),
+        acceptor: TlsAcceptor::from(Arc::new(tls::server_config(listener_files(settings), P::ALPN)?)),
         plaintext_from_loopback: settings.plaintext_from_loopback,
         proxy_protocol_from: settings.proxy_protocol_from.clone(),
-        protocol: ask,
-    })
+        protocol,
+    }))
+}
+
+fn mysql_listen(settings: &ListenSettings, clusters: &[Arc<Cluster>], pooled: bool) -> MysqlListen {
+    let reached = |cluster: &&Arc<Cluster>| {
+        cluster.settings.engine == DatabaseProtocol::MySql
+            && cluster.settings.route.admits(&settings.name, None)
+    };
+    let reached = clusters.iter().filter(reached);
+    MysqlListen {
+        token_method: match settings.auth {
+            ListenAuth::OpenIdConnect => question::TokenMethod::OpenId,
+            ListenAuth::Password | ListenAuth::OAuthBearer { .. } => question::TokenMethod::Password,
+        },
+        server_version: settings.server_version.clone(),
+        pooled,
+        clusters: reached.map(|cluster| ClusterId::of(&cluster.settings.endpoint)).collect(),
+    }
 }
 
 /// Expiry of the first certificate of a file, in seconds since 1970.

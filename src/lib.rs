@@ -1,4 +1,4 @@
-//! PostgreSQL proxy that turns an OIDC token into an AWS IAM database login.
+//! Proxy for PostgreSQL and MySQL that turns an OIDC token into an AWS IAM database login.
 //!
 //! # The path of a connection
 //!
@@ -28,7 +28,7 @@
 //! | [`aws`] | STS, role credentials, session policy, IAM token | the grant, config, net |
 //! | [`protocol`] | the seam: the traits that a wire protocol implements for session, pool and relay | net, the grant |
 //! | [`postgres`] | PostgreSQL on the wire: both logins, reset, transaction tracker, cancel keys | protocol, net, the grant |
-//! | [`mysql`] | MySQL on the wire: both logins, session tracker; not served yet | protocol, net, the grant |
+//! | [`mysql`] | MySQL on the wire: both logins, session tracker, KILL | protocol, net, the grant |
 //! | [`pool`] | idle server connections of any protocol, each for one person | protocol, the grant, config |
 //! | [`relay`] | both directions of a session of any protocol, time limits, last error | protocol, net, config |
 //! | [`session`] | the order of the steps for any protocol; outcome, explanation, permits, login rate, registry | every step, no protocol |
@@ -60,7 +60,8 @@
 //!    after the signature holds (`c11_…`, `j15_…`).
 //! 6. Every read, wait, queue, map and log line that an untrusted peer can grow has a limit (`c4_…`, `p3_…`).
 //! 7. After the welcome, bytes are copied. The proxy adds messages only between two messages of the server:
-//!    one last error and, if configured, one notice (`u8_…`, `r4_…`).
+//!    one last error and, if configured, one notice (`u8_…`, `r4_…`). Of a MySQL client it replaces the id in a `KILL`
+//!    and refuses COM_CHANGE_USER (`every_other_byte_passes`).
 //! 8. A session leaves one audit record when it starts and one when it ends (`l8_…`). Failed connections leave as many as
 //!    their rate allows; the rest are counted. Nothing waits for a log that cannot be written
 //!    (`a_log_that_…`).

@@ -18,6 +18,9 @@ pub use self::session_id::{SessionId, random_bytes};
 /// so two people whose names share 63 bytes would become one role.
 pub const MAX_NAME_BYTES: usize = 63;
 
+/// Most characters in a user name of MySQL (MySQL manual, "Account Names").
+pub const MAX_MYSQL_USER: usize = 32;
+
 /// Reason why a string is not a valid database user or database name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
@@ -27,6 +30,9 @@ pub enum NameError {
     /// Longer than [`MAX_NAME_BYTES`]. Holds the length.
     #[error("it has {0} bytes and PostgreSQL names have at most {MAX_NAME_BYTES}")]
     TooLong(usize),
+    /// More than [`MAX_MYSQL_USER`] characters, for a MySQL server. Holds their number.
+    #[error("it has {0} characters and MySQL's user names have at most {MAX_MYSQL_USER}")]
+    TooLongForMysql(usize),
     /// A NUL, control, bidirectional or zero-width character.
     #[error("it holds a control or invisible character")]
     Invisible,
@@ -254,9 +260,14 @@ impl Endpoint {
     /// Parses `host` or `host:port` (default 5432). Lower-cases the host and drops a trailing dot, because
     /// the server signs for that form. `None` if it is not a DNS name.
     pub fn parse(text: &str) -> Option<Self> {
+        Self::parse_with_port(text, 5432)
+    }
+
+    /// As [`Endpoint::parse`], with another default port.
+    pub fn parse_with_port(text: &str, default: u16) -> Option<Self> {
         let (host, port) = match text.rsplit_once(':') {
             Some((host, port)) => (host, port.parse().ok().filter(|port| *port > 0)?),
-            None => (text, 5432),
+            None => (text, default),
         };
         let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
         let label = |l: &str| {
@@ -366,6 +377,8 @@ mod tests {
         let endpoint = Endpoint::parse("C1.Cluster-X.eu-west-1.RDS.amazonaws.com.:6432").unwrap();
         assert_eq!(endpoint.to_string(), "c1.cluster-x.eu-west-1.rds.amazonaws.com:6432");
         assert_eq!(Endpoint::parse("db").unwrap().port(), 5432);
+        assert_eq!(Endpoint::parse_with_port("db", 3306).unwrap().port(), 3306);
+        assert_eq!(Endpoint::parse_with_port("db:1", 3306).unwrap().port(), 1);
         for bad in ["", ":5432", "a..b", "a:0", "a:70000", "a b", "https://a"] {
             assert_eq!(Endpoint::parse(bad), None, "{bad}");
         }

@@ -10,7 +10,9 @@ use super::readers::{name, none_for_zero, web_address};
 use super::route::route;
 use super::rules::rules;
 use super::user::user_rules;
-use super::{ClusterSettings, EndpointKind, IssuerSettings, PinMode};
+use super::{
+    ClusterRoute, ClusterSettings, DatabaseProtocol, EndpointKind, GroupSettings, IssuerSettings, PinMode,
+};
 use crate::names::Region;
 
 impl ClusterSettings {
@@ -39,7 +41,8 @@ pub(super) fn clusters(root: &SectionReader<'_, '_>) -> Option<Vec<ClusterSettin
             if other.name == cluster.name {
                 section.wrong("name", "another cluster has this name");
             }
-            if other.route.overlaps(&cluster.route) {
+            let same_engine = other.engine == cluster.engine;
+            if same_engine && other.route.overlaps(&cluster.route) {
                 let text = format!(
                     "a connection could match this cluster and cluster {:?}; distinguish them by listeners, \
                      server_names or databases",
@@ -47,7 +50,9 @@ pub(super) fn clusters(root: &SectionReader<'_, '_>) -> Option<Vec<ClusterSettin
                 );
                 section.wrong("databases", text);
             }
-            let both = cluster.route.default_database.is_some() && other.route.default_database.is_some();
+            let both = same_engine
+                && cluster.route.default_database.is_some()
+                && other.route.default_database.is_some();
             if both && other.route.shares_listener(&cluster.route) {
                 let text = format!(
                     "a connection without a database could match this cluster and cluster {:?}; leave \
@@ -99,9 +104,19 @@ fn cluster(section: &SectionReader<'_, '_>) -> Option<ClusterSettings> {
     let allow = rules(section, "allow");
     let options = option_rules(section);
     let groups = groups(section);
+    if server.engine == DatabaseProtocol::MySql {
+        warn_of_databases(section, &route);
+        check_groups(section, &groups);
+        for key in ["forbid_options", "forbidden_settings"] {
+            if section.has(key) {
+                section.wrong(key, "a login at MySQL sets nothing; remove this key");
+            }
+        }
+    }
     section.finish();
     Some(ClusterSettings {
         name: name?,
+        engine: server.engine,
         endpoint: server.endpoint?,
         hostaddr: server.hostaddr,
         region: server.region?,
@@ -123,6 +138,31 @@ fn cluster(section: &SectionReader<'_, '_>) -> Option<ClusterSettings> {
         options,
         groups,
     })
+}
+
+/// Warns of a restriction that does not hold: any MySQL session can change its database.
+fn warn_of_databases(section: &SectionReader<'_, '_>, route: &ClusterRoute) {
+    if route.databases.is_some() {
+        let text = "this chooses the cluster of a MySQL connection and is no boundary: a session can change its database \
+                    (USE) and read others (SELECT … FROM other.table). Grants in the database are the boundary";
+        section.warn("databases", text);
+    }
+}
+
+/// Rejects keys of groups that would have no effect.
+fn check_groups(section: &SectionReader<'_, '_>, groups: &[GroupSettings]) {
+    for (group, section) in groups.iter().zip(section.sections("group")) {
+        let text = "this has no effect on a MySQL session; grant it in the database and remove this key";
+        if group.databases.is_some() {
+            section.wrong("databases", text);
+        }
+        if group.read_only {
+            section.wrong("read_only", text);
+        }
+        if !group.statement_timeout.is_zero() {
+            section.wrong("statement_timeout", text);
+        }
+    }
 }
 
 /// The configured STS endpoint, or the Region's endpoint in the requested variant.

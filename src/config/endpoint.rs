@@ -2,9 +2,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use super::DatabaseProtocol::{MySql, PostgreSql};
 use super::partition::AwsPartition;
 use super::reader::{SectionReader, SpannedValue};
-use super::{EndpointKind, RoleMapping, TrustAnchors};
+use super::{DatabaseProtocol, EndpointKind, RoleMapping, TrustAnchors};
 use crate::names::{Endpoint, Region};
 use crate::rds_roots;
 
@@ -13,6 +14,7 @@ const MAX_HOSTADDRS: usize = 8;
 
 /// The keys about the server. `None` for unreadable values.
 pub(super) struct ServerKeys {
+    pub(super) engine: DatabaseProtocol,
     pub(super) endpoint: Option<Endpoint>,
     pub(super) hostaddr: Vec<SocketAddr>,
     pub(super) region: Option<Region>,
@@ -23,7 +25,10 @@ pub(super) struct ServerKeys {
 }
 
 pub(super) fn server(section: &SectionReader<'_, '_>) -> ServerKeys {
-    let endpoint = section.required("endpoint", "\"<cluster endpoint>:5432\"", endpoint);
+    let engine = section.choice("engine", PostgreSql, &DatabaseProtocol::WORDS);
+    let default = engine.default_port();
+    let example = format!("\"<cluster endpoint>:{default}\"");
+    let endpoint = section.required("endpoint", &example, |text| endpoint(text, default));
     let name = endpoint.as_ref().map(|endpoint| AwsName::parse(endpoint.host()));
     if let Some(None) = name {
         section.warn(
@@ -34,7 +39,7 @@ pub(super) fn server(section: &SectionReader<'_, '_>) -> ServerKeys {
         );
     }
     let name = name.flatten();
-    let port = endpoint.as_ref().map_or(5432, Endpoint::port);
+    let port = endpoint.as_ref().map_or(default, Endpoint::port);
     let hostaddr = hostaddrs(section, port);
     let region = section.required("region", "\"eu-central-1\"", |text| {
         let region = Region::parse(text)
@@ -50,7 +55,15 @@ pub(super) fn server(section: &SectionReader<'_, '_>) -> ServerKeys {
     let resource_id = section.parsed("resource_id", |text| resource_id(text, kind));
     let authorities = authorities(section, kind, region.as_ref());
     let direct_tls = section.boolean("direct_tls", false);
-    ServerKeys { endpoint, hostaddr, region, kind, resource_id, authorities, direct_tls }
+    if engine == MySql {
+        if direct_tls {
+            section.wrong("direct_tls", "MySQL has no direct TLS; remove this key");
+        }
+        if kind == EndpointKind::Dsql {
+            section.wrong("engine", "DSQL speaks PostgreSQL's protocol");
+        }
+    }
+    ServerKeys { engine, endpoint, hostaddr, region, kind, resource_id, authorities, direct_tls }
 }
 
 /// Checks that the role and the database are in the same partition.
@@ -160,14 +173,15 @@ impl<'a> AwsName<'a> {
     }
 }
 
-fn endpoint(text: &str) -> Result<Endpoint, String> {
+fn endpoint(text: &str, default_port: u16) -> Result<Endpoint, String> {
     let host = text.rsplit_once(':').map_or(text, |(host, _)| host);
     if host.parse::<IpAddr>().is_ok() || text.starts_with('[') {
         return Err("write the endpoint's name, which certificate and IAM token are made for; \
                     an address to dial instead goes into hostaddr"
             .into());
     }
-    Endpoint::parse(text).ok_or_else(|| format!("{text:?} is not \"host\" or \"host:port\""))
+    Endpoint::parse_with_port(text, default_port)
+        .ok_or_else(|| format!("{text:?} is not \"host\" or \"host:port\""))
 }
 
 /// One address or several.

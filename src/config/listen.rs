@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use super::reader::SectionReader;
 use super::readers::name;
-use super::{ClientCertificate, IssuerSettings, ListenAuth, ListenSettings};
+use super::{ClientCertificate, DatabaseProtocol, IssuerSettings, ListenAuth, ListenSettings};
 
 /// All listeners, at least one. `issuers` is absent if they have errors.
 pub(super) fn listeners(
@@ -41,11 +41,13 @@ pub(super) fn listeners(
 }
 
 fn listen(section: &SectionReader<'_, '_>, issuers: Option<&[IssuerSettings]>) -> Option<ListenSettings> {
+    let protocol = section.choice("protocol", DatabaseProtocol::PostgreSql, &DatabaseProtocol::WORDS);
+    let port = protocol.default_port();
     let addr = section.parsed("addr", |text| {
         text.parse()
-            .map_err(|_| format!("{text:?} is not an address; write \"0.0.0.0:5432\" or \"[::]:5432\""))
+            .map_err(|_| format!("{text:?} is not an address; write \"0.0.0.0:{port}\" or \"[::]:{port}\""))
     });
-    let addr = addr.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 5432)));
+    let addr = addr.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], port)));
     let name = section.parsed("name", name).unwrap_or_else(|| addr.to_string());
     let tls_cert_file = section.required_path("tls_cert_file", "\"/etc/pgpassport/server.crt\"");
     let tls_key_file = section.required_path("tls_key_file", "\"/etc/pgpassport/server.key\"");
@@ -53,10 +55,21 @@ fn listen(section: &SectionReader<'_, '_>, issuers: Option<&[IssuerSettings]>) -
     let reuse_port = section.boolean("reuse_port", false);
     let plaintext_from_loopback = section.boolean("plaintext_from_loopback", false);
     let proxy_protocol_from = networks(section, "proxy_protocol_from");
-    let auth = auth(section, issuers, plaintext_from_loopback);
+    let server_version = section.parsed("server_version", server_version);
+    let mysql = protocol == DatabaseProtocol::MySql;
+    if mysql && plaintext_from_loopback {
+        section
+            .wrong("plaintext_from_loopback", "MySQL clients send a token only within TLS; remove this key");
+    }
+    if !mysql && server_version.is_some() {
+        section.wrong("server_version", "this needs protocol = \"mysql\"");
+    }
+    let auth = auth(section, issuers, protocol, plaintext_from_loopback);
     section.finish();
     Some(ListenSettings {
         name,
+        protocol,
+        server_version,
         addr,
         tls_cert_file: tls_cert_file?,
         tls_key_file: tls_key_file?,
@@ -87,12 +100,50 @@ fn client_certificate(section: &SectionReader<'_, '_>) -> Option<ClientCertifica
 /// JSON around them.
 const MAX_DISCOVERY: usize = 1_800;
 
+/// Values of `listen.auth`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum AuthWord {
+    Password,
+    OAuthBearer,
+    OpenIdConnect,
+}
+
+/// Longest version in a MySQL greeting (`SERVER_VERSION_LENGTH`, mysql_com.h).
+const MAX_SERVER_VERSION: usize = 60;
+
+/// A version as drivers read it: three numbers first, as in `8.0.39` or `10.11.6-MariaDB`.
+fn server_version(text: &str) -> Result<String, String> {
+    let numbers = text.split(|c: char| !c.is_ascii_digit() && c != '.').next().unwrap_or_default();
+    let parts: Vec<_> = numbers.split('.').collect();
+    let legal = parts.len() == 3
+        && parts.iter().all(|part| !part.is_empty() && part.len() <= 3)
+        && text.len() <= MAX_SERVER_VERSION
+        && text.bytes().all(|byte| byte.is_ascii_graphic());
+    if legal { Ok(text.to_owned()) } else { Err("write three numbers first, as in \"8.0.39\"".into()) }
+}
+
 fn auth(
     section: &SectionReader<'_, '_>,
     issuers: Option<&[IssuerSettings]>,
+    protocol: DatabaseProtocol,
     plaintext_from_loopback: bool,
 ) -> Option<ListenAuth> {
-    let bearer = section.choice("auth", false, &[("password", false), ("oauthbearer", true)]);
+    let words = [
+        ("password", AuthWord::Password),
+        ("oauthbearer", AuthWord::OAuthBearer),
+        ("openid-connect", AuthWord::OpenIdConnect),
+    ];
+    let word = section.choice("auth", AuthWord::Password, &words);
+    match (protocol, word) {
+        (DatabaseProtocol::MySql, AuthWord::OAuthBearer) => {
+            section.wrong("auth", "MySQL has no OAUTHBEARER; write \"password\" or \"openid-connect\"");
+        }
+        (DatabaseProtocol::PostgreSql, AuthWord::OpenIdConnect) => {
+            section.wrong("auth", "\"openid-connect\" needs protocol = \"mysql\"");
+        }
+        _ => {}
+    }
+    let bearer = word == AuthWord::OAuthBearer && protocol == DatabaseProtocol::PostgreSql;
     let scope = section.parsed("oauth_scope", scope);
     let named = section.text("oauth_issuer");
     if !bearer {
@@ -101,7 +152,10 @@ fn auth(
                 section.reading.problem(&item.span, &item.key, "this needs auth = \"oauthbearer\"");
             }
         }
-        return Some(ListenAuth::Password);
+        return Some(match word {
+            AuthWord::OpenIdConnect => ListenAuth::OpenIdConnect,
+            AuthWord::Password | AuthWord::OAuthBearer => ListenAuth::Password,
+        });
     }
     if plaintext_from_loopback {
         let text = "auth = \"oauthbearer\" requires TLS for every login; remove this key";

@@ -7,6 +7,7 @@ mod audit;
 mod cancel;
 pub mod client;
 mod cluster;
+mod database_protocol;
 mod denied;
 mod egress;
 mod endpoint;
@@ -39,6 +40,7 @@ use std::time::Duration;
 pub use access::{GroupSettings, OptionRules, RoleMapping};
 pub use admin::{CONSOLE_DATABASES, ConsoleRules};
 pub use audit::{AuditSettings, WhenUnwritable};
+pub use database_protocol::DatabaseProtocol;
 pub use denied::DeniedSettings;
 pub use egress::EgressSettings;
 pub use environment::{Environment, KeySource, WHOLE_FILE};
@@ -100,6 +102,10 @@ pub struct Config {
 pub struct ListenSettings {
     /// The operator's name for the listener, in logs. Default: its address.
     pub name: String,
+    /// Protocol of its clients.
+    pub protocol: DatabaseProtocol,
+    /// Version in MySQL's greeting; the cluster's if absent.
+    pub server_version: Option<String>,
     /// Address and port to listen on; port 0 takes a free one.
     pub addr: SocketAddr,
     /// Certificate chain of the listener, PEM.
@@ -130,6 +136,8 @@ pub enum ListenAuth {
         /// Scope named to clients.
         scope: String,
     },
+    /// MySQL's plugin for OpenID Connect.
+    OpenIdConnect,
 }
 
 /// Requirements for client certificates.
@@ -286,6 +294,8 @@ pub struct IssuerSettings {
 pub struct ClusterSettings {
     /// The operator's name for it.
     pub name: String,
+    /// Protocol of its servers.
+    pub engine: DatabaseProtocol,
     /// Host and port of the server, as in its certificate and in the IAM token.
     pub endpoint: Endpoint,
     /// Addresses to connect to instead of resolving the endpoint's name (libpq's `hostaddr`), in this order;

@@ -22,7 +22,9 @@ use super::reload::reload;
 use super::rules::{check_issuers, check_names, warn_of_shared_rules};
 use super::session::session;
 use super::user::warn_of_shared_names;
-use super::{Config, Environment, LogFormat, LogLevel, LogSettings, RoleMapping};
+use super::{
+    ClusterSettings, Config, Environment, ListenSettings, LogFormat, LogLevel, LogSettings, RoleMapping,
+};
 
 impl Config {
     /// Parses `text`, the content of `file`, and finds all problems in one run. Paths in it are relative to
@@ -138,6 +140,7 @@ fn names_are_known(root: &SectionReader<'_, '_>, config: &Config) {
             let text = format!("there is no [[listen]] with the name {name:?}");
             section.wrong("listeners", text);
         }
+        engines_fit(&section, cluster, &config.listeners);
         for name in cluster.issuers.iter().flatten().filter(|name| !issuer(name)) {
             let text = format!("there is no [[issuer]] with the name {name:?}");
             section.wrong("issuers", text);
@@ -151,6 +154,33 @@ fn names_are_known(root: &SectionReader<'_, '_>, config: &Config) {
         }
         warn_of_shared_names(&section, cluster, &config.issuers);
         warn_of_shared_rules(&section, cluster, &config.issuers);
+    }
+}
+
+/// Checks that a cluster is reached from listeners of its protocol only, and from at least one.
+fn engines_fit(section: &SectionReader<'_, '_>, cluster: &ClusterSettings, listeners: &[ListenSettings]) {
+    let engine = cluster.engine.word();
+    let fits = |listen: &&ListenSettings| listen.protocol == cluster.engine;
+    match &cluster.route.listeners {
+        Some(names) => {
+            let named = listeners.iter().filter(|listen| names.contains(&listen.name));
+            for listen in named.filter(|listen| !fits(listen)) {
+                let text = format!(
+                    "listener {:?} speaks {}, and this cluster {engine}; write engine = {:?} here, or another listener",
+                    listen.name,
+                    listen.protocol.word(),
+                    listen.protocol.word()
+                );
+                section.wrong("listeners", text);
+            }
+        }
+        None if !listeners.iter().any(|listen| fits(&listen)) => {
+            let text = format!(
+                "no [[listen]] has protocol = {engine:?}, so nobody can reach this cluster; add one, or change engine"
+            );
+            section.wrong(if section.has("engine") { "engine" } else { "name" }, text);
+        }
+        None => {}
     }
 }
 

@@ -4,8 +4,8 @@
 use serde_json::Value;
 
 use super::claims::VerifiedClaims;
-use crate::config::UserRules;
-use crate::names::{DbUser, NameError, printable};
+use crate::config::{DatabaseProtocol, UserRules};
+use crate::names::{DbUser, MAX_MYSQL_USER, NameError, printable};
 
 /// Reason why no database user can be derived. Strings come from signed claims and are escaped and cut.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -76,6 +76,8 @@ pub enum DeriveError {
 ///
 /// - `postgres`: PostgreSQL's bootstrap superuser (manual, "Database Roles") and the default master user of Aurora.
 /// - `admin`: the administrator of Aurora DSQL (DSQL user guide, "Authentication and authorization").
+/// - `mysql.infoschema`, `mysql.session`, `mysql.sys`: MySQL manual, "Reserved Accounts"; `mariadb.sys`: MariaDB
+///   documentation, "mariadb.sys".
 /// - `root`: the administrator that other databases and images create.
 /// - `rds_superuser`, `rds_replication`, `rds_password`: Aurora user guide, "Understanding the `rds_superuser` role".
 /// - `rds_iam`: Aurora user guide, "Creating a database account using IAM authentication".
@@ -84,8 +86,12 @@ pub enum DeriveError {
 /// - `rdsproxyadmin`: Aurora user guide, "Quotas and limitations for RDS Proxy".
 /// - `rdsadmin`, `rdsrepladmin`, `rdstopmgr`, `rdswriteforwarduser`, `rds_reserved`: rows of `pg_roles` on Aurora and
 ///   RDS, created by AWS for its own use.
-const ADMINISTRATORS: [&str; 15] = [
+const ADMINISTRATORS: [&str; 19] = [
     "admin",
+    "mariadb.sys",
+    "mysql.infoschema",
+    "mysql.session",
+    "mysql.sys",
     "postgres",
     "rds_ad",
     "rds_extension",
@@ -149,6 +155,16 @@ pub fn derive(claims: &VerifiedClaims, rules: &UserRules) -> Result<DbUser, Deri
         });
     }
     Ok(user)
+}
+
+/// Checks the limit of the engine on user names, which differs from PostgreSQL's.
+pub(super) fn check_engine(user: &DbUser, engine: DatabaseProtocol) -> Result<(), DeriveError> {
+    let characters = user.as_str().chars().count();
+    if engine == DatabaseProtocol::MySql && characters > MAX_MYSQL_USER {
+        let (name, error) = (printable(user.as_str(), MAX_SHOWN), NameError::TooLongForMysql(characters));
+        return Err(DeriveError::Name { name, error });
+    }
+    Ok(())
 }
 
 /// The string of a claim. With `list_of_one`, also the only string of a list.

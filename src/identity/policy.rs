@@ -9,7 +9,7 @@ use super::db_user::DeriveError;
 pub use super::login_request::{ConfiguredCluster, LoginRequest, PolicyError};
 use super::target::LoginTarget;
 use super::{claim_rule, db_user, target};
-use crate::config::{ClusterSettings, GroupSettings, OptionRules, StartupUser};
+use crate::config::{ClusterSettings, DatabaseProtocol, GroupSettings, OptionRules, StartupUser};
 use crate::names::aws_claims::{FLAT_TAGS, FLAT_USER_TAG, PRINCIPAL_TAGS, TAGS, USER_TAG};
 use crate::names::{DbName, DbUser, Issuer, MAX_NAME_BYTES, RoleArn, Subject, printable};
 
@@ -37,7 +37,8 @@ impl<C: ConfiguredCluster> AccessPolicy<C> {
         claims: VerifiedClaims,
         request: &LoginRequest<'_>,
     ) -> Result<(Grant, &C), PolicyError> {
-        let LoginTarget { cluster: chosen, database } = target::choose(&self.clusters, &claims, request)?;
+        let LoginTarget { cluster: chosen, database, unnamed } =
+            target::choose(&self.clusters, &claims, request)?;
         let cluster = chosen.settings();
         let named = database.as_ref().map_or_else(|_| target::shown(request), |name| cut(name));
         let overage = claim_rule::has_groups_overage(claims.members());
@@ -49,6 +50,7 @@ impl<C: ConfiguredCluster> AccessPolicy<C> {
         check_settings(&cluster.options, request)?;
         let database = database?;
         let db_user = db_user::derive(&claims, &cluster.user)?;
+        db_user::check_engine(&db_user, cluster.engine)?;
         let rules = cluster.user.of(claims.issuer_name()).ok_or(DeriveError::NoRule)?;
         let placeholder = rules.placeholders.iter().any(|placeholder| placeholder == request.user);
         if rules.startup_user == StartupUser::Match && !placeholder && request.user != db_user.as_str() {
@@ -62,7 +64,8 @@ impl<C: ConfiguredCluster> AccessPolicy<C> {
             .map_err(|why| PolicyError::NotAllowed { database: named, why, overage })?;
         let settings = group.and_then(|at| cluster.groups.get(at)).map(settings_of).unwrap_or_default();
         let (cluster, role) = (Arc::clone(cluster), role.clone());
-        let grant = Grant { db_user, database, claims, cluster, role, group, settings };
+        let no_database = unnamed && cluster.engine == DatabaseProtocol::MySql;
+        let grant = Grant { db_user, database, no_database, claims, cluster, role, group, settings };
         let known = grant.group().and_then(|group| group.databases.as_ref());
         if known.is_some_and(|known| !known.iter().any(|name| name.matches(grant.database.as_str()))) {
             let why = "the group's databases do not include it".to_owned();
@@ -151,6 +154,7 @@ fn cut(name: &str) -> String {
 pub struct Grant {
     db_user: DbUser,
     database: DbName,
+    no_database: bool,
     claims: VerifiedClaims,
     cluster: Arc<ClusterSettings>,
     role: RoleArn,
@@ -167,6 +171,11 @@ impl Grant {
     /// The database.
     pub fn database(&self) -> &DbName {
         &self.database
+    }
+
+    /// The database that the server is asked for. `None` if nobody named one, at a server whose sessions may have none.
+    pub fn requested_database(&self) -> Option<&str> {
+        (!self.no_database).then(|| self.database.as_str())
     }
 
     /// `iss`.

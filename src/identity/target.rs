@@ -14,6 +14,8 @@ pub(super) struct LoginTarget<'p, C> {
     /// Database name as clients use it; the cluster serves it. The error is the reason why no database can be
     /// derived from the claims.
     pub(super) database: Result<String, DeriveError>,
+    /// True if neither the client nor the configuration names a database.
+    pub(super) unnamed: bool,
 }
 
 /// Source of a database name, in order of precedence.
@@ -47,7 +49,10 @@ pub(super) fn choose<'p, C: ConfiguredCluster>(
         });
         match serving.collect::<Vec<_>>()[..] {
             [] => {}
-            [(cluster, name)] => return Ok(LoginTarget { cluster, database: Ok(name.clone()) }),
+            [(cluster, name)] => {
+                let unnamed = source == NameSource::User;
+                return Ok(LoginTarget { cluster, database: Ok(name.clone()), unnamed });
+            }
             _ => {
                 let why = "the connection names no database, and several clusters match".to_owned();
                 return Err(PolicyError::NotAllowed { database: shown(request), why, overage });
@@ -56,7 +61,7 @@ pub(super) fn choose<'p, C: ConfiguredCluster>(
     }
     match &reached[..] {
         // A person who may use the cluster gets the fault of the claim.
-        [(cluster, (_, Err(why)))] => Ok(LoginTarget { cluster, database: Err(why.clone()) }),
+        [(cluster, (_, Err(why)))] => Ok(LoginTarget { cluster, database: Err(why.clone()), unnamed: true }),
         [(_, (_, Ok(name)))] => {
             Err(PolicyError::NoCluster { database: printable(name, MAX_NAME_BYTES), overage })
         }

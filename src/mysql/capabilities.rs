@@ -136,14 +136,18 @@ impl Capabilities {
         of_server.contains(self & Self::OF_PACKETS)
     }
 
-    /// Flags of a login at a server with the flags `of_server`, for a session negotiated with these.
-    pub fn for_login(self, of_server: Self, database: bool) -> Self {
+    /// Flags of a login at a server with the flags `of_server`, for a session negotiated with these. MySQL takes them from
+    /// the SSLRequest, when the database is not known yet, and reads a name of no bytes as none.
+    pub fn for_login(self, of_server: Self) -> Self {
         let session = self & (Self::OF_PACKETS | Self::OF_BEHAVIOR) & of_server;
-        let login = Self::PROTOCOL_41 | Self::SSL | Self::SECURE_CONNECTION | Self::PLUGIN_AUTH;
+        let login = Self::PROTOCOL_41
+            | Self::SSL
+            | Self::SECURE_CONNECTION
+            | Self::PLUGIN_AUTH
+            | Self::CONNECT_WITH_DB;
         let optional = Self::PLUGIN_AUTH_LENENC | Self::CONNECT_ATTRS;
-        let database = if database { Self::CONNECT_WITH_DB } else { Self(0) };
         // LONG_PASSWORD keeps MariaDB from reading the reserved bytes of the response.
-        session | login | (optional & of_server) | database | Self::LONG_PASSWORD
+        session | login | (optional & of_server) | Self::LONG_PASSWORD
     }
 }
 
@@ -204,15 +208,13 @@ mod tests {
         assert!(client.fit(MYSQL_9) && !client.fit(MARIADB_10), "MariaDB has no query attributes");
         let client = Capabilities(u32::MAX) & MARIADB_10.offered();
         assert!(client.fit(MARIADB_10) && client.fit(MYSQL_9));
-        let login = client.for_login(MYSQL_9, false);
-        assert!(
-            !login.contains(Capabilities::QUERY_ATTRIBUTES) && !login.contains(Capabilities::CONNECT_WITH_DB)
-        );
+        let login = client.for_login(MYSQL_9);
+        assert!(!login.contains(Capabilities::QUERY_ATTRIBUTES));
         assert!(
             login.contains(Capabilities::SSL | Capabilities::LONG_PASSWORD | Capabilities::CONNECT_ATTRS)
         );
-        assert!(client.for_login(MARIADB_10, true).contains(Capabilities::CONNECT_WITH_DB));
-        let plain = Capabilities::OF_EVERY_CLIENT.for_login(MYSQL_9, true);
+        assert!(client.for_login(MARIADB_10).contains(Capabilities::CONNECT_WITH_DB));
+        let plain = Capabilities::OF_EVERY_CLIENT.for_login(MYSQL_9);
         assert!(!plain.contains(Capabilities::DEPRECATE_EOF) && !plain.contains(Capabilities::LOCAL_FILES));
         assert!(plain.contains(Capabilities::PROTOCOL_41 | Capabilities::CONNECT_WITH_DB));
     }

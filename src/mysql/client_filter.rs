@@ -20,7 +20,7 @@ use super::kill;
 use super::limits::MAX_PAYLOAD;
 use super::packet::{HEADER, split_header};
 use crate::net::socket::OverTcp;
-use crate::protocol::ByteStream;
+use crate::protocol::{ByteStream, ClientEnd};
 
 /// The server of a session, and the ids of all clients.
 #[derive(Clone, Debug)]
@@ -195,6 +195,20 @@ impl<C: ByteStream> FilteredClient<C> {
     }
 }
 
+impl<C: ByteStream> ClientEnd<C> for FilteredClient<C> {
+    fn take_permission_to_keep(&mut self) -> bool {
+        std::mem::take(&mut self.filter.keep)
+    }
+
+    fn saw_terminate(&self) -> bool {
+        self.filter.quit
+    }
+
+    fn get_mut(&mut self) -> &mut C {
+        &mut self.client
+    }
+}
+
 impl<C: OverTcp> OverTcp for FilteredClient<C> {
     fn tcp(&self) -> Option<&TcpStream> {
         self.client.tcp()
@@ -212,7 +226,9 @@ impl<C: AsyncRead + Unpin> AsyncRead for FilteredClient<C> {
         while !filter.quit {
             let held = filter.held.len();
             if space.remaining() <= held {
-                return Poll::Ready(Err(io::ErrorKind::StorageFull.into())); // never: the relay's buffers are larger
+                // The end of a buffer. The reader comes back with an empty one, which is larger.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
             }
             space.put_slice(&filter.held);
             let polled = Pin::new(&mut *client).poll_read(cx, space);

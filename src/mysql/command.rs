@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 
 /// `COM_QUIT`.
 pub(super) const QUIT: u8 = 0x01;
+/// `COM_INIT_DB`.
+pub(super) const INIT_DB: u8 = 0x02;
 /// `COM_QUERY`.
 pub(super) const QUERY: u8 = 0x03;
 /// `COM_PROCESS_KILL`.
@@ -68,7 +70,7 @@ impl ClientMessage {
         };
         Self::Queued(match *kind {
             QUIT => return Self::Quit,
-            // SLEEP, INIT_DB, CREATE_DB, DROP_DB, REFRESH, SHUTDOWN, CONNECT, PROCESS_KILL, DEBUG, PING, TIME,
+            // CREATE_DB, DROP_DB, REFRESH, SHUTDOWN, CONNECT, DEBUG, TIME,
             // DELAYED_INSERT, CONNECT_OUT, SET_OPTION, DAEMON.
             SLEEP
             | 0x02

@@ -4,10 +4,11 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::names::random_bytes;
 use crate::protocol::AlreadyUsed;
+use crate::sync::lock;
 
 /// The ids: positive for clients that read 32 bits with a sign, and above those that a server reaches.
 pub(super) const FIRST: u32 = 0x4000_0000;
@@ -72,8 +73,7 @@ impl ConnectionIds {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<u32, Entitled>> {
-        // No code panics while it holds the lock, and the map is whole at every moment.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

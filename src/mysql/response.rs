@@ -1,5 +1,4 @@
-//! The client's HandshakeResponse (MySQL Internals, "Protocol::HandshakeResponse41"), read strictly, and the one that
-//! the proxy sends to a server.
+//! The client's HandshakeResponse (MySQL Internals, "Protocol::HandshakeResponse41"), read strictly.
 
 use std::fmt;
 
@@ -7,17 +6,16 @@ use zeroize::Zeroizing;
 
 use super::capabilities::Capabilities;
 use super::limits;
-use super::packet::{Fields, put_with_length};
+use super::packet::Fields;
 
 /// Length of an SSLRequest's payload, which is the beginning of a HandshakeResponse.
 pub const SSL_REQUEST_LENGTH: usize = 32;
 
-/// Plugin name of a login at a server. No server has a plugin of this name, so each asks again with the plugin of the
-/// user.
-const NO_PLUGIN: &[u8] = b"pgpassport";
-
 /// Connection attributes that the proxy adds have this prefix; the client's with it are dropped.
 pub const OUR_ATTRIBUTES: &[u8] = b"_pgpassport_";
+
+/// Attributes that name one process or thread (MySQL manual, "Performance Schema Connection Attribute Tables").
+const OF_PROCESS: [&[u8]; 2] = [b"_pid", b"_thread"];
 
 /// Reason for refusing a client's first packets.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -33,19 +31,32 @@ pub enum StartupError {
     Layout(&'static str),
 }
 
+/// The client's part of what is said before TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientFeatures {
+    /// Flags that client and proxy share.
+    pub capabilities: Capabilities,
+    /// Longest packet that the client accepts.
+    pub max_packet: u32,
+    /// Number of the client's charset and collation.
+    pub charset: u8,
+}
+
+impl Default for ClientFeatures {
+    /// The features of a connection without a client: flags and charset that MySQL 8 and MariaDB 10 have in common.
+    fn default() -> Self {
+        Self { capabilities: Capabilities::COMMON, max_packet: 1 << 24, charset: 45 }
+    }
+}
+
 /// A client's login request. All that is not user and database is passed to the server.
 #[derive(Clone)]
 pub struct ClientStartup {
-    /// Flags that client and proxy share.
-    pub(super) capabilities: Capabilities,
-    /// Longest packet that the client accepts.
-    pub(super) max_packet: u32,
-    /// Number of the client's charset and collation.
-    pub(super) charset: u8,
+    pub(super) features: ClientFeatures,
     user: String,
     database: Option<String>,
     /// Connection attributes in the client's order.
-    attributes: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(super) attributes: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 /// A token, or another answer, that the client has sent without a question.
@@ -98,9 +109,7 @@ impl ClientStartup {
             Vec::new()
         };
         let startup = Self {
-            capabilities,
-            max_packet,
-            charset,
+            features: ClientFeatures { capabilities, max_packet, charset },
             user: name(user)?,
             database: Some(name(database)?).filter(|database| !database.is_empty()),
             attributes,
@@ -108,6 +117,11 @@ impl ClientStartup {
         let early = (!data.is_empty())
             .then(|| EarlyAnswer { plugin: plugin.to_vec(), data: Zeroizing::new(data.to_vec()) });
         Ok((startup, early))
+    }
+
+    /// Removes the attributes that name one process or thread of the client.
+    pub fn forget_process(&mut self) {
+        self.attributes.retain(|(name, _)| !OF_PROCESS.contains(&name.as_slice()));
     }
 
     /// Requested user.
@@ -130,7 +144,7 @@ impl ClientStartup {
 
 impl fmt::Debug for ClientStartup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClientStartup").field("capabilities", &self.capabilities).finish_non_exhaustive()
+        f.debug_struct("ClientStartup").field("features", &self.features).finish_non_exhaustive()
     }
 }
 
@@ -162,80 +176,23 @@ fn attributes(fields: &mut Fields<'_>) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Startu
     Ok(attributes)
 }
 
-/// A login at a server: user and database of the grant, the rest from the client.
-#[derive(Clone, Copy, Debug)]
-pub struct LoginParameters<'a> {
-    pub(super) user: &'a str,
-    pub(super) database: Option<&'a str>,
-    pub(super) startup: &'a ClientStartup,
-    /// Connection attributes that join the server's list of sessions with the audit record.
-    pub(super) attributes: &'a [(&'static str, String)],
-}
-
-impl LoginParameters<'_> {
-    fn head(&self, of_server: Capabilities) -> (Capabilities, Vec<u8>) {
-        let capabilities = self.startup.capabilities.for_login(of_server, self.database.is_some());
-        (capabilities, request_head(capabilities, self.startup.max_packet, self.startup.charset))
-    }
-
-    /// Payload of the SSLRequest.
-    pub fn ssl_request(&self, of_server: Capabilities) -> Vec<u8> {
-        self.head(of_server).1
-    }
-
-    /// Payload of the HandshakeResponse, without a password and with a plugin that no server has.
-    pub fn response(&self, of_server: Capabilities) -> Vec<u8> {
-        let (capabilities, mut out) = self.head(of_server);
-        out.extend_from_slice(self.user.as_bytes());
-        out.extend_from_slice(&[0, 0]); // end of the name; data of length 0 in both forms
-        if let Some(database) = self.database {
-            out.extend_from_slice(database.as_bytes());
-            out.push(0);
-        }
-        out.extend_from_slice(NO_PLUGIN);
-        out.push(0);
-        if capabilities.contains(Capabilities::CONNECT_ATTRS) {
-            let mut attributes = Vec::new();
-            for (name, value) in &self.startup.attributes {
-                put_with_length(name, &mut attributes);
-                put_with_length(value, &mut attributes);
-            }
-            for (name, value) in self.attributes {
-                put_with_length(name.as_bytes(), &mut attributes);
-                put_with_length(value.as_bytes(), &mut attributes);
-            }
-            put_with_length(&attributes, &mut out);
-        }
-        out
-    }
-}
-
-/// The beginning of a HandshakeResponse, which alone is an SSLRequest.
-fn request_head(capabilities: Capabilities, max_packet: u32, charset: u8) -> Vec<u8> {
-    let mut out = Vec::with_capacity(256);
-    out.extend_from_slice(&capabilities.bits().to_le_bytes());
-    out.extend_from_slice(&max_packet.to_le_bytes());
-    out.push(charset);
-    out.extend_from_slice(&[0; 23]);
-    out
-}
-
 #[cfg(test)]
 pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::mysql::packet::put_with_length;
 
     const ALL: Capabilities = Capabilities::COMMON;
 
     /// A HandshakeResponse with these flags; fields follow as they are.
     pub(in crate::mysql) fn response(capabilities: Capabilities, fields: &[&[u8]]) -> Vec<u8> {
-        let mut out = request_head(capabilities, 1 << 24, 45);
+        let mut out = ClientFeatures { capabilities, max_packet: 1 << 24, charset: 45 }.head();
         fields.iter().for_each(|field| out.extend_from_slice(field));
         out
     }
 
-    fn with_attributes(attributes: &[u8]) -> Vec<u8> {
+    pub(in crate::mysql) fn with_attributes(attributes: &[u8]) -> Vec<u8> {
         let mut out = response(ALL, &[b"alice\0", b"\0", b"app\0", b"mysql_native_password\0"]);
         put_with_length(attributes, &mut out);
         out
@@ -253,7 +210,7 @@ pub(super) mod tests {
         let attributes = b"\x0cprogram_name\x05mysql\x03_os\x05Linux\x13_pgpassport_session\x01x";
         let (startup, early) = ClientStartup::parse(&with_attributes(attributes), ALL).unwrap();
         assert_eq!((startup.user(), startup.database()), ("alice", Some("app")));
-        assert_eq!((startup.max_packet, startup.charset), (1 << 24, 45));
+        assert_eq!((startup.features.max_packet, startup.features.charset), (1 << 24, 45));
         assert_eq!(startup.application().as_deref(), Some("mysql"));
         assert_eq!(startup.attributes.len(), 2, "ours are not the client's to set");
         assert!(early.is_none());
@@ -287,7 +244,7 @@ pub(super) mod tests {
         let everything = Capabilities::from_bits(u32::MAX);
         let sent = response(everything, &[b"alice\0", b"\0", b"\0", b"p\0", b"\0"]);
         let (startup, _) = ClientStartup::parse(&sent, ALL).unwrap();
-        assert_eq!((startup.capabilities, startup.database()), (ALL, None));
+        assert_eq!((startup.features.capabilities, startup.database()), (ALL, None));
         for lacking in [Capabilities::PROTOCOL_41, Capabilities::SECURE_CONNECTION, Capabilities::PLUGIN_AUTH]
         {
             let old = Capabilities::from_bits(u32::MAX & !lacking.bits());
@@ -345,26 +302,6 @@ pub(super) mod tests {
         assert!(ClientStartup::parse(&with_attributes(&fits), ALL).is_ok());
         fits.push(0);
         assert_eq!(layout(&with_attributes(&fits)), "the connection attributes are too long");
-    }
-
-    #[test]
-    fn a_server_is_asked_with_the_granted_names_and_without_a_password() {
-        let attributes = b"\x0cprogram_name\x05mysql";
-        let (startup, _) = ClientStartup::parse(&with_attributes(attributes), ALL).unwrap();
-        let ours = [("_pgpassport_session", "5c2f".to_owned())];
-        let wanted =
-            LoginParameters { user: "bob", database: Some("shop"), startup: &startup, attributes: &ours };
-        let server = Capabilities::from_bits(0xdfff_ffff);
-        let sent = wanted.response(server);
-        assert_eq!(wanted.ssl_request(server), sent[..SSL_REQUEST_LENGTH]);
-        let (read, early) = ClientStartup::parse(&sent, server.offered()).unwrap();
-        assert_eq!((read.user(), read.database(), early.is_none()), ("bob", Some("shop"), true));
-        assert_eq!((read.max_packet, read.charset), (1 << 24, 45));
-        assert_eq!(read.attributes, startup.attributes, "and ours, which are dropped at reading");
-        assert!(sent.ends_with(b"\x13_pgpassport_session\x045c2f"));
-        let alone = LoginParameters { database: None, attributes: &[], ..wanted };
-        let old = Capabilities::from_bits(0xdfff_ffff & !Capabilities::CONNECT_ATTRS.bits());
-        assert!(alone.response(old).ends_with(b"bob\0\0pgpassport\0"));
     }
 
     proptest! {

@@ -7,13 +7,13 @@ use zeroize::Zeroizing;
 use super::capabilities::Capabilities;
 use super::greeting::ServerGreeting;
 use super::limits;
+use super::login_request::LoginParameters;
 use super::packet::{Fields, Packet, Sequence, WireError};
 use super::question::{AUTH_SWITCH, CLEAR_PLUGIN};
-use super::response::LoginParameters;
+use super::response::ClientFeatures;
 pub use super::server_error::ServerError;
 use super::server_error::{ERR, LoginStep};
 use crate::names::{MAX_NAME_BYTES, printable, visible};
-use crate::protocol::Shortage;
 use crate::secret::IamToken;
 
 /// First byte of an OK packet.
@@ -54,36 +54,6 @@ impl From<WireError> for ServerLoginError {
     }
 }
 
-impl ServerLoginError {
-    /// Kind of places that ran out, if the server refused for that reason: `ER_CON_COUNT_ERROR`,
-    /// `ER_TOO_MANY_USER_CONNECTIONS`, `ER_USER_LIMIT_REACHED`.
-    pub fn shortage(&self) -> Option<Shortage> {
-        match self {
-            Self::Refused(error) => match error.errno {
-                1040 => Some(Shortage::Server),
-                1203 | 1226 => Some(Shortage::Role),
-                _ => None,
-            },
-            _ => None,
-        }
-    }
-
-    /// True if the server rejected the IAM token (`ER_ACCESS_DENIED_ERROR`). RDS says the same for every reason.
-    pub fn is_about_credentials(&self) -> bool {
-        matches!(self, Self::Refused(error) if error.errno == 1045 && error.step == LoginStep::Token)
-    }
-
-    /// True if another address of the endpoint may work: the server is gone or stopping (`ER_SERVER_SHUTDOWN`,
-    /// `ER_SERVER_ISNT_AVAILABLE`).
-    pub fn is_of_the_address(&self) -> bool {
-        match self {
-            Self::Refused(error) => matches!(error.errno, 1053 | 3168),
-            Self::Wire(error) => error.is_gone(),
-            Self::NotIam { .. } | Self::Changed => false,
-        }
-    }
-}
-
 /// Result of a successful login.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoginReply {
@@ -91,6 +61,12 @@ pub struct LoginReply {
     pub ok: Vec<u8>,
     /// Status in it.
     pub status: u16,
+    /// Flags of the session.
+    pub capabilities: Capabilities,
+    /// Number of the charset and collation that was asked for.
+    pub charset: u8,
+    /// Database that was asked for.
+    pub database: Option<String>,
 }
 
 /// A login over `stream`, from the HandshakeResponse to the OK. The greeting and the SSLRequest came before TLS.
@@ -102,7 +78,7 @@ pub async fn log_in<S: AsyncRead + AsyncWrite + Unpin>(
     token: &IamToken,
 ) -> Result<LoginReply, ServerLoginError> {
     let of_server = greeting.identity.capabilities;
-    if !wanted.startup.capabilities.fit(of_server) {
+    if !wanted.startup.features.capabilities.fit(of_server) {
         return Err(ServerLoginError::Changed);
     }
     sequence.write(stream, &wanted.response(of_server)).await?;
@@ -110,7 +86,7 @@ pub async fn log_in<S: AsyncRead + AsyncWrite + Unpin>(
     sequence.write(stream, &password(token)).await?;
     let answer = sequence.read(stream, limits::MAX_LOGIN_PACKET).await?;
     match answer.kind() {
-        Some(OK) => reply(&answer),
+        Some(OK) => reply(&answer, wanted),
         Some(ERR) => Err(refused(&answer, LoginStep::Token)?),
         Some(AUTH_SWITCH) => Err(not_iam(&plugin_of(&answer), wanted)),
         other => Err(WireError::Unexpected(other.unwrap_or_default()).into()),
@@ -152,9 +128,11 @@ fn refused(answer: &Packet, step: LoginStep) -> Result<ServerLoginError, WireErr
     Ok(ServerLoginError::Refused(Box::new(ServerError::parse(&answer.payload, step)?)))
 }
 
-fn reply(answer: &Packet) -> Result<LoginReply, ServerLoginError> {
+fn reply(answer: &Packet, wanted: LoginParameters<'_>) -> Result<LoginReply, ServerLoginError> {
     let status = ok_status(&answer.payload).ok_or(WireError::Malformed("OK packet"))?;
-    Ok(LoginReply { ok: answer.payload.clone(), status })
+    let ClientFeatures { capabilities, charset, .. } = wanted.startup.features;
+    let database = wanted.database.map(str::to_owned);
+    Ok(LoginReply { ok: answer.payload.clone(), status, capabilities, charset, database })
 }
 
 /// Status in an OK packet.

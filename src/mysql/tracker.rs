@@ -16,7 +16,7 @@ use super::server_error::ERR;
 use crate::protocol::{SessionState, SessionTracker};
 
 /// Flags of a server's status (MySQL Internals, "Status Flags").
-const IN_TRANSACTION: u16 = 1;
+pub(super) const IN_TRANSACTION: u16 = 1;
 const AUTOCOMMIT: u16 = 2;
 const MORE_RESULTS: u16 = 8;
 const CURSOR_EXISTS: u16 = 64;

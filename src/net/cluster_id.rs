@@ -5,7 +5,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use crate::names::Endpoint;
 
 /// Identifier of a cluster, derived from its endpoint: the same for every replica and after every reload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ClusterId(pub(crate) [u8; 8]);
 
 impl ClusterId {

@@ -226,7 +226,8 @@ async fn log_in<P: Protocol>(
     }
     let granted = ClusterGrant::authorise(&context.policy, claims, &login_request(listener, client))?;
     let grant = granted.grant();
-    audit.grant(&grant.cluster().name, grant.db_user().as_str(), grant.database().as_str());
+    let database = grant.requested_database().unwrap_or_default();
+    audit.grant(&grant.cluster().name, grant.db_user().as_str(), database);
     let who = (person.issuer.as_str(), person.subject.as_str());
     let permit = granted.permit(&common.shared.permits, who, common.limits.max_user_client_connections)?;
 
@@ -258,7 +259,7 @@ async fn log_in<P: Protocol>(
         id: session,
         person,
         cluster: grant.cluster().name.clone(),
-        database: grant.database().as_str().to_owned(),
+        database: grant.requested_database().unwrap_or_default().to_owned(),
         db_user: grant.db_user().as_str().to_owned(),
         client: peer,
         listener: listener.name.clone(),

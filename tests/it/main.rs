@@ -41,6 +41,7 @@ mod log;
 mod login;
 mod memory;
 mod monitoring;
+mod mysql;
 mod oauthbearer;
 mod packaging;
 mod pool;

@@ -29,10 +29,13 @@ pub use self::report::{ChainLink, DoctorReport, Finding, LinkState};
 use crate::app::egress;
 use crate::aws::retry::StsTimes;
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, DatabaseProtocol};
+use crate::mysql::Mysql;
+use crate::mysql::response::ClientFeatures;
 use crate::net::outgoing::Outgoing;
 use crate::net::peer_clocks::PeerClocks;
 use crate::net::resolver::Resolver;
+use crate::postgres::Postgres;
 use crate::secret::Jwt;
 
 /// Source of the token.
@@ -141,7 +144,15 @@ async fn examine_login(
     };
     let token = sts::examine(jwt, &grant, tags, (sts_times, sts_slow), (clock, outgoing), report).await;
     let wait = config.limits.server_connect_timeout;
-    let dialed = upstream::dial(grant.cluster(), &grant, wait, (resolver, clock.now()), report).await;
+    if grant.cluster().engine == DatabaseProtocol::MySql {
+        let (hello, network) = (ClientFeatures::default(), (resolver, clock.now()));
+        upstream::dial::<Mysql>(grant.cluster(), &grant, (&hello, wait), network, report).await;
+        clocks::examine(outgoing.clocks(), report);
+        report.skip(ChainLink::Login, "not tried: doctor does not log in to MySQL; log in with a client");
+        return report.skip_all(&session::LINKS, "not tried: there is no session");
+    }
+    let network = (resolver, clock.now());
+    let dialed = upstream::dial::<Postgres>(grant.cluster(), &grant, (&(), wait), network, report).await;
     clocks::examine(outgoing.clocks(), report);
     match upstream::log_in(&grant, dialed, token, (patience, outgoing.clocks()), report).await {
         Some(upstream) => session::examine(upstream, &grant, clock, patience, report).await,

@@ -7,11 +7,14 @@ use super::LinkProblem;
 use super::report::{ChainLink, DoctorReport};
 use super::{sts, upstream};
 use crate::aws::retry::StsTimes;
-use crate::config::ClusterSettings;
+use crate::config::{ClusterSettings, DatabaseProtocol};
+use crate::mysql::Mysql;
+use crate::mysql::response::ClientFeatures;
 use crate::names::printable;
 use crate::net::dial_permission::OperatorCheck;
 use crate::net::outgoing::Outgoing;
 use crate::net::resolver::Resolver;
+use crate::postgres::Postgres;
 
 /// Time limits of a preflight.
 pub(super) struct PreflightLimits {
@@ -52,7 +55,18 @@ pub(super) async fn examine(
             report.ok(ChainLink::StsEndpoint, "the same as for an earlier cluster");
         }
         let permission = OperatorCheck::from_command_line();
-        upstream::dial(cluster, &permission, limits.connect, (resolver.clone(), now), report).await;
+        let network = (resolver.clone(), now);
+        match cluster.engine {
+            DatabaseProtocol::PostgreSql => {
+                upstream::dial::<Postgres>(cluster, &permission, (&(), limits.connect), network, report)
+                    .await;
+            }
+            DatabaseProtocol::MySql => {
+                let hello = ClientFeatures::default();
+                upstream::dial::<Mysql>(cluster, &permission, (&hello, limits.connect), network, report)
+                    .await;
+            }
+        }
     }
     report.set_subject(String::new());
 }

@@ -15,6 +15,7 @@ use crate::net::dial::{DialError, Dialed, Dialer};
 use crate::net::dial_permission::DialPermission;
 use crate::net::peer_clocks::PeerClocks;
 use crate::net::resolver::Resolver;
+use crate::net::start_tls::StartTls;
 use crate::postgres::Postgres;
 use crate::postgres::server_login::{LoginStep, ServerError, UpstreamLoginError, UpstreamSession};
 use crate::postgres::startup::StartupParams;
@@ -41,14 +42,14 @@ const RENEW: &str =
 pub(super) const LINKS: [ChainLink; 3] = [ChainLink::Dns, ChainLink::Tcp, ChainLink::Tls];
 
 /// Opens a verified connection to the database, if possible.
-pub(super) async fn dial(
+pub(super) async fn dial<P: StartTls>(
     cluster: &ClusterSettings,
     permission: &impl DialPermission,
-    wait: Duration,
+    (hello, wait): (&P::Hello, Duration),
     (resolver, now): (Resolver, SystemTime),
     report: &mut DoctorReport<'_>,
-) -> Option<Dialed<Postgres>> {
-    let dialer = match Dialer::<Postgres>::new(cluster, wait, resolver) {
+) -> Option<Dialed<P>> {
+    let dialer = match Dialer::<P>::new(cluster, wait, resolver) {
         Ok(dialer) => Arc::new(dialer),
         Err(error) => {
             report.skip_all(&[ChainLink::Dns, ChainLink::Tcp], "not tried: cluster.ca_file cannot be used");
@@ -72,7 +73,7 @@ pub(super) async fn dial(
         }
     }
     let begun = Instant::now();
-    match dialer.dial(permission, &(), begun + wait).await {
+    match dialer.dial(permission, hello, begun + wait).await {
         Ok(dialed) => {
             let facts = dialed.facts();
             report.ok(

@@ -22,7 +22,7 @@ pub use self::documents::{PolicyDocument, SourceRestriction};
 pub use self::idp::{IdentityProvider, IdpRecipe};
 pub use self::placeholder::Placeholder;
 pub use self::render::{PlanFormat, PlanPart, render};
-use crate::config::{ClusterSettings, Config, IssuerSettings};
+use crate::config::{ClusterSettings, Config, DatabaseProtocol, IssuerSettings};
 use crate::names::{DbUser, RoleArn};
 
 /// Default maximum session duration of a role (IAM user guide, "Modify the maximum session duration").
@@ -106,13 +106,15 @@ pub struct RolePlan {
 pub struct DatabasePlan {
     /// The operator's name for the cluster.
     pub cluster: String,
+    /// Engine of the cluster.
+    pub engine: DatabaseProtocol,
     /// Host of the endpoint.
     pub host: String,
     /// Port of the endpoint.
     pub port: u16,
     /// Statements for an administrator of the database.
     pub statements: Vec<String>,
-    /// The same for psql, which can run them twice.
+    /// The same for the engine's command-line client, which can run them twice.
     pub repeatable: Vec<String>,
 }
 
@@ -315,6 +317,7 @@ fn resource_id<'p>(cluster: &'p ClusterSettings, placeholders: &'p [Placeholder]
 fn database(cluster: &ClusterSettings, users: &[DbUser]) -> DatabasePlan {
     DatabasePlan {
         cluster: cluster.name.clone(),
+        engine: cluster.engine,
         host: cluster.endpoint.host().to_owned(),
         port: cluster.endpoint.port(),
         statements: sql::statements(cluster, users),

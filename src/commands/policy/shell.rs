@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{DatabasePlan, Placeholder, PolicyPlan, ProviderPlan, RolePlan};
+use crate::config::DatabaseProtocol;
 use crate::names::{conninfo_value, shell_word, visible};
 
 /// Name of the role's inline policy.
@@ -102,18 +103,23 @@ fn create(out: &mut String, role: &RolePlan, placeholders: &[Placeholder]) {
 }
 
 fn users(out: &mut String, database: &DatabasePlan) {
-    comment(
-        out,
-        &format!("Users of cluster {}; psql asks for the password of an administrator", database.cluster),
-    );
-    let (host, port) = (conninfo_value(&database.host), database.port);
-    let connection = format!("host={host} port={port} dbname=postgres");
-    let _ = writeln!(
-        out,
-        "psql -U \"$ADMINISTRATOR\" -d {} <<'SQL'\n{}\nSQL",
-        shell_word(&connection),
-        database.repeatable.join("\n")
-    );
+    let (client, command) = match database.engine {
+        DatabaseProtocol::PostgreSql => {
+            let (host, port) = (conninfo_value(&database.host), database.port);
+            let connection = format!("host={host} port={port} dbname=postgres");
+            ("psql", format!("psql -U \"$ADMINISTRATOR\" -d {}", shell_word(&connection)))
+        }
+        DatabaseProtocol::MySql => {
+            let (host, port) = (shell_word(&database.host), database.port);
+            (
+                "mysql",
+                format!("mysql -u \"$ADMINISTRATOR\" -p -h {host} -P {port} --ssl-mode=VERIFY_IDENTITY"),
+            )
+        }
+    };
+    let cluster = &database.cluster;
+    comment(out, &format!("Users of cluster {cluster}; {client} asks for the password of an administrator"));
+    let _ = writeln!(out, "{command} <<'SQL'\n{}\nSQL", database.repeatable.join("\n"));
 }
 
 fn comment(out: &mut String, text: &str) {

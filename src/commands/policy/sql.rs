@@ -1,15 +1,21 @@
 //! SQL statements that let people log in, for an administrator of the database.
 
-use crate::config::{ClusterSettings, EndpointKind, NamePattern};
+use crate::config::{ClusterSettings, DatabaseProtocol, EndpointKind, NamePattern};
 use crate::names::{DbUser, sql_identifier, sql_literal};
 
 /// Statements for `users` of `cluster`, or for an example user.
 pub(super) fn statements(cluster: &ClusterSettings, users: &[DbUser]) -> Vec<String> {
+    if cluster.engine == DatabaseProtocol::MySql {
+        return mysql("CREATE USER", users);
+    }
     write(cluster, users, |_, create| format!("{create};"))
 }
 
-/// As [`statements`], for psql; users that exist are not created again, and the first error ends the run.
+/// As [`statements`], for the engine's command-line client; users that exist are not created again, and the first error ends the run.
 pub(super) fn repeatable(cluster: &ClusterSettings, users: &[DbUser]) -> Vec<String> {
+    if cluster.engine == DatabaseProtocol::MySql {
+        return mysql("CREATE USER IF NOT EXISTS", users);
+    }
     let unless_it_exists = |user: &str, create: &str| {
         let (create, user) = (sql_literal(create), sql_literal(user));
         format!(
@@ -19,6 +25,15 @@ pub(super) fn repeatable(cluster: &ClusterSettings, users: &[DbUser]) -> Vec<Str
     let mut lines = vec!["\\set ON_ERROR_STOP on".to_owned()];
     lines.extend(write(cluster, users, unless_it_exists));
     lines
+}
+
+/// Statements for MySQL (Aurora user guide, "Creating a database account using IAM authentication"). The host part is any,
+/// because the server sees the proxy's address.
+fn mysql(create: &str, users: &[DbUser]) -> Vec<String> {
+    let names = if users.is_empty() { vec!["alice"] } else { users.iter().map(DbUser::as_str).collect() };
+    let user = |name: &str| format!("'{}'@'%'", name.replace('\\', r"\\").replace('\'', "''"));
+    let plugin = "IDENTIFIED WITH AWSAuthenticationPlugin AS 'RDS' REQUIRE SSL";
+    names.into_iter().map(|name| format!("{create} {} {plugin};", user(name))).collect()
 }
 
 /// Statements; `create` takes a user's name and the command that creates it.

@@ -98,3 +98,77 @@ fn oauthbearer_needs_an_issuer_to_send_people_to_and_tls() {
     let report = read(&two).unwrap_err().to_string();
     assert!(report.contains("listen.oauth_issuer: this key is required"), "{report}");
 }
+
+/// A configuration with these keys of the listener and the cluster.
+fn engines(listen: &str, cluster: &str) -> Result<crate::config::Config, String> {
+    let text = REFERENCE.replacen("\n[listen]\n", &format!("\n[listen]\n{listen}\n"), 1);
+    let text = text.replacen("\n[[cluster]]\n", &format!("\n[[cluster]]\n{cluster}\n"), 1);
+    read(&text).map_err(|problems| problems.to_string())
+}
+
+const MYSQL: &str = "protocol = \"mysql\"";
+const ENGINE: &str = "engine = \"mysql\"";
+
+#[test]
+fn a_mysql_listener_has_its_own_port_version_and_question() {
+    let config = engines(MYSQL, ENGINE).unwrap();
+    let listener = &config.listeners[0];
+    assert_eq!((listener.addr.port(), listener.protocol.word()), (3306, "mysql"));
+    assert!(matches!(listener.auth, ListenAuth::Password) && listener.server_version.is_none());
+    let openid = engines(&format!("{MYSQL}\nauth = \"openid-connect\""), ENGINE).unwrap();
+    assert!(matches!(openid.listeners[0].auth, ListenAuth::OpenIdConnect));
+    for (version, good) in [
+        ("8.0.39", true),
+        ("10.11.6-MariaDB", true),
+        ("5.5.5-10.11.6-MariaDB-log", true),
+        ("8.0", false),
+        ("8.0.39 x", false),
+        ("x8.0.39", false),
+        ("8.0.1234", false),
+        (&format!("8.0.39-{}", "x".repeat(53)), true),
+        (&format!("8.0.39-{}", "x".repeat(54)), false),
+    ] {
+        let config = engines(&format!("{MYSQL}\nserver_version = \"{version}\""), ENGINE);
+        assert_eq!(config.is_ok(), good, "{version}: {:?}", config.err());
+    }
+}
+
+#[test]
+fn keys_of_the_other_protocol_are_problems() {
+    for (listen, cluster, told) in [
+        (format!("{MYSQL}\nplaintext_from_loopback = true"), ENGINE.to_owned(), "only within TLS"),
+        (format!("{MYSQL}\nauth = \"oauthbearer\""), ENGINE.to_owned(), "MySQL has no OAUTHBEARER"),
+        (String::new(), "# ".to_owned() + ENGINE, ""),
+        ("auth = \"openid-connect\"".to_owned(), String::new(), "needs protocol = \"mysql\""),
+        ("server_version = \"8.0.39\"".to_owned(), String::new(), "needs protocol = \"mysql\""),
+        (MYSQL.to_owned(), format!("{ENGINE}\ndirect_tls = true"), "MySQL has no direct TLS"),
+        (MYSQL.to_owned(), format!("{ENGINE}\nforbid_options = true"), "a login at MySQL sets nothing"),
+        (MYSQL.to_owned(), String::new(), "no [[listen]] has protocol = \"postgresql\""),
+        (String::new(), ENGINE.to_owned(), "no [[listen]] has protocol = \"mysql\""),
+    ] {
+        let report = engines(&listen, &cluster).err().unwrap_or_default();
+        assert!(
+            report.contains(told) && report.is_empty() == told.is_empty(),
+            "{listen} {cluster}: {report}"
+        );
+    }
+}
+
+#[test]
+fn a_cluster_is_reached_from_listeners_of_its_protocol() {
+    let second = "[[listen]]\nname = \"my\"\nprotocol = \"mysql\"\ntls_cert_file = \"c\"\ntls_key_file = \"k\"\n\n[[listen]]\nname = \"pg\"";
+    let both = |cluster: &str| {
+        let text = REFERENCE.replacen("\n[listen]\n", &format!("\n{second}\n"), 1);
+        read(&text.replacen("\n[[cluster]]\n", &format!("\n[[cluster]]\n{cluster}\n"), 1))
+    };
+    both("listeners = [\"pg\"]").unwrap();
+    both("listeners = [\"my\"]\nengine = \"mysql\"").unwrap();
+    let report = both("listeners = [\"my\"]").unwrap_err().to_string();
+    assert!(report.contains("listener \"my\" speaks mysql, and this cluster postgresql"), "{report}");
+    let config = both("engine = \"mysql\"\ndatabases = [\"app\"]").unwrap();
+    assert!(
+        config.warnings.iter().any(|warning| warning.contains("is no boundary")),
+        "{:?}",
+        config.warnings
+    );
+}

@@ -126,6 +126,27 @@ async fn a_quit_is_withheld_where_the_server_is_kept() {
 }
 
 #[tokio::test]
+async fn the_end_of_a_buffer_is_no_end_of_the_client() {
+    let (mut theirs, ours) = duplex(1 << 16);
+    let mut client = FilteredClient { client: ours, filter: quiet(false) };
+    let kill = packet(0, b"\x03KILL QUERY 1073741825");
+    theirs.write_all(&kill[..20]).await.unwrap();
+    let mut buffer = [0; 64];
+    std::future::poll_fn(|cx| {
+        let mut space = ReadBuf::new(&mut buffer);
+        assert!(Pin::new(&mut client).poll_read(cx, &mut space).is_pending() && space.filled().is_empty());
+        let mut little = [0; 10];
+        let mut space = ReadBuf::new(&mut little);
+        assert!(Pin::new(&mut client).poll_read(cx, &mut space).is_pending() && space.filled().is_empty());
+        Poll::Ready(())
+    })
+    .await;
+    theirs.write_all(&kill[20..]).await.unwrap();
+    let read = client.read(&mut buffer).await.unwrap();
+    assert_eq!(buffer[..read], kill);
+}
+
+#[tokio::test]
 async fn a_client_that_ends_within_a_packet_passes_as_it_is() {
     for cut in
         [&b"\x01"[..], b"\x01\0\0\0", b"\x0f\0\0\0\x03KILL", b"\x05\0\0\0\x0c\x01", b"\x20\0\0\0\x16sel"]

@@ -5,8 +5,10 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::mysql::greeting::ServerIdentity;
+use crate::mysql::login_request::NamedAttributes;
 use crate::mysql::packet::packet;
 use crate::mysql::response::{ClientStartup, tests::response};
+use crate::protocol::{ServerLoginError as _, Shortage};
 
 const SWITCH: &[u8] = b"\xfemysql_clear_password\0";
 const WELCOME: &[u8] = b"\0\0\0\x02\0\0\0";
@@ -46,7 +48,9 @@ async fn attempt(answers: &[&[u8]]) -> (Result<LoginReply, ServerLoginError>, Ve
     let (mut ours, theirs) = duplex(1 << 20);
     let server = server(theirs, answers);
     let startup = startup();
-    let wanted = LoginParameters { user: "alice", database: Some("app"), startup: &startup, attributes: &[] };
+    let extra = NamedAttributes::default();
+    let wanted =
+        LoginParameters { user: "alice", database: Some("app"), startup: &startup, attributes: &extra };
     let token = IamToken::new("iam-token".into());
     let greeting = greeting(Capabilities::from_bits(0xdfff_ffff));
     let result = log_in(&mut ours, &mut Sequence::default(), &greeting, wanted, &token).await;
@@ -57,7 +61,8 @@ async fn attempt(answers: &[&[u8]]) -> (Result<LoginReply, ServerLoginError>, Ve
 #[tokio::test]
 async fn the_token_answers_a_request_for_a_cleartext_password() {
     let (reply, heard) = attempt(&[SWITCH, WELCOME]).await;
-    assert_eq!(reply.unwrap(), LoginReply { ok: WELCOME.to_vec(), status: 2 });
+    let reply = reply.unwrap();
+    assert_eq!((&reply.ok[..], reply.status, reply.database.as_deref()), (WELCOME, 2, Some("app")));
     assert_eq!(heard.len(), 2);
     assert!(!heard[0].windows(9).any(|bytes| bytes == b"iam-token"));
     assert_eq!(heard[1], b"iam-token\0");
@@ -119,7 +124,8 @@ async fn a_server_without_a_flag_that_was_offered_is_not_used() {
     let (mut ours, theirs) = duplex(1 << 16);
     let server = server(theirs, &[SWITCH, WELCOME]);
     let startup = startup();
-    let wanted = LoginParameters { user: "alice", database: None, startup: &startup, attributes: &[] };
+    let extra = NamedAttributes::default();
+    let wanted = LoginParameters { user: "alice", database: None, startup: &startup, attributes: &extra };
     let old = Capabilities::from_bits(0xdfff_ffff & !Capabilities::DEPRECATE_EOF.bits());
     let token = IamToken::new("iam-token".into());
     let result = log_in(&mut ours, &mut Sequence::default(), &greeting(old), wanted, &token).await;
@@ -136,7 +142,8 @@ async fn a_server_that_floods_or_leaves_ends_the_login() {
     let (mut ours, theirs) = duplex(1 << 16);
     drop(theirs);
     let startup = startup();
-    let wanted = LoginParameters { user: "alice", database: None, startup: &startup, attributes: &[] };
+    let extra = NamedAttributes::default();
+    let wanted = LoginParameters { user: "alice", database: None, startup: &startup, attributes: &extra };
     let token = IamToken::new("iam-token".into());
     let all = greeting(Capabilities::from_bits(u32::MAX));
     let error = log_in(&mut ours, &mut Sequence::default(), &all, wanted, &token).await.unwrap_err();

@@ -1,7 +1,7 @@
 //! Refusals of verified tokens by the access policy.
 
 use crate::identity::{DeriveError, PolicyError};
-use crate::names::{MAX_NAME_BYTES, NameError, conninfo_value, printable};
+use crate::names::{MAX_MYSQL_USER, MAX_NAME_BYTES, NameError, conninfo_value, printable};
 use crate::refusal::{Refusal, Stage};
 
 pub(super) const GROUPS_LEFT_OUT: &str = "You are in more groups than Microsoft Entra ID puts into a token (200). Ask whoever \
@@ -73,6 +73,12 @@ fn derive(why: &DeriveError) -> Refusal {
         ),
         DeriveError::Name { name, error: NameError::TooLong(bytes) } => (
             format!("\"{name}\" has {bytes} bytes, and a database user has at most {MAX_NAME_BYTES}"),
+            "Use a shorter claim, or have cluster.user.regex cut it.",
+        ),
+        DeriveError::Name { name, error: NameError::TooLongForMysql(characters) } => (
+            format!(
+                "\"{name}\" has {characters} characters, and a database user of MySQL has at most {MAX_MYSQL_USER}"
+            ),
             "Use a shorter claim, or have cluster.user.regex cut it.",
         ),
         DeriveError::Name { name, error } => (

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use aws_emulator::certs::CertFiles;
-use aws_emulator::{Ca, Cloud, names};
+use aws_emulator::{Ca, Cloud, CloudMysql, CredentialStore, names};
 use pgpassport::app::AppEnvironment;
 use pgpassport::clock::Clock;
 use pgpassport::commands::policy;
@@ -42,6 +42,7 @@ pub(crate) struct WorldBuilder {
     pub(super) issuer_down: bool,
     pub(super) ca: Option<Ca>,
     pub(super) printed: policy::PlanOptions,
+    pub(super) store: Option<CredentialStore>,
 }
 
 impl WorldBuilder {
@@ -70,6 +71,7 @@ impl WorldBuilder {
             issuer_down: false,
             ca: None,
             printed: policy::PlanOptions::default(),
+            store: None,
         }
     }
 
@@ -137,6 +139,14 @@ impl WorldBuilder {
         self.hostaddr = hostaddr.to_vec();
         self.ca = Some(ca.clone());
         self
+    }
+    /// A listener for MySQL with `keys`, and a server that speaks it.
+    pub(crate) fn mysql(mut self, database: &CloudMysql, keys: &str) -> Self {
+        self.listen = format!("protocol = \"mysql\"\n{keys}");
+        "engine = \"mysql\"".clone_into(&mut self.cluster);
+        self.resource = format!("resource_id = \"{}\"", names::MYSQL_RESOURCE_ID);
+        self.store = Some(database.gate.store().clone());
+        self.endpoint(names::MYSQL_ENDPOINT).upstream(database.server.addr(), &database.ca)
     }
     /// Another name for it.
     pub(crate) fn endpoint(mut self, endpoint: &str) -> Self {

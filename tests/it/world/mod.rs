@@ -87,7 +87,7 @@ impl World {
         let limit = life_limit::LifeLimit::start();
         let log_from = log::start();
         let database = tokio::task::spawn_blocking(database).await.unwrap();
-        let store = database.gate.store().clone();
+        let store = builder.store.clone().unwrap_or_else(|| database.gate.store().clone());
         let options = CloudOptions { store, ..CloudOptions::default() };
         let cloud = tokio::task::spawn_blocking(|| Cloud::start(options).unwrap()).await.unwrap();
         if builder.issuer_down {

@@ -1,0 +1,111 @@
+//! Refusals, as the clients show them: one line with the server's own code.
+
+use aws_emulator::MysqlEngine;
+
+use super::{builder, databases, shown, told};
+use crate::world::scripted_server::{Script, ScriptedServer};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c9_nobody_is_dialled_for_a_forged_token_of_mysql() {
+    for database in databases().await {
+        let server = ScriptedServer::start(&database.ca, Script::Silence).await;
+        let world = builder(database).upstream(server.addr, &database.ca).start().await;
+        let token = world.token("alice");
+        let forged = world.plant(format!("{}AAAA", &token[..token.len() - 4]));
+        let text = told(&world.mysql_sql(database, "alice", &forged, "select 1").await);
+        assert!(
+            text.contains(
+                "1045 (28000): Access denied for user 'alice': stage token: the token's signature could not be verified."
+            ),
+            "{text}"
+        );
+        assert!(text.contains(" Session "), "{text}");
+        assert_eq!((server.count(), world.cloud.sts.count()), (0, 0));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c2_a_mysql_login_in_clear_is_refused_before_any_question() {
+    for database in databases().await {
+        let world = builder(database).start().await;
+        let mut client = tokio::process::Command::from(database.server.client());
+        client.args([
+            "--protocol=tcp",
+            "--host=127.0.0.1",
+            "--user=alice",
+            &format!("--port={}", world.port),
+        ]);
+        client.arg(match database.server.engine() {
+            MysqlEngine::Mysql => "--ssl-mode=DISABLED",
+            MysqlEngine::MariaDb => "--skip-ssl",
+        });
+        client.env("MYSQL_PWD", world.token("alice"));
+        let text = told(&client.output().await.unwrap());
+        assert!(
+            text.contains("3159") && text.contains("Connections using insecure transport are prohibited"),
+            "{text}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_refusal_has_the_servers_own_code() {
+    for database in databases().await {
+        let world = builder(database).user("startup_user = \"ignore\"").start().await;
+        let login = async |user: &str, token: String, name: &str| {
+            let mut client = world.mysql(database, user, &token);
+            let output = client.args([name, "-e", "select 1"]).output().await.unwrap();
+            world.hear(&output.stderr);
+            output
+        };
+        let expired = world.mint(world.claims("alice").set("exp", world.cloud.clock.unix() - 720));
+        for (user, token, name, expected) in [
+            (
+                "alice",
+                expired,
+                "app",
+                "1045 (28000): Access denied for user 'alice': stage token: the token expired 12 minutes ago. Get a fresh token",
+            ),
+            ("alice", "a.b".to_owned(), "app", "the token is not a JWT"),
+            ("x", world.token("nobody"), "app", "the database has no IAM user of the exact name 'nobody'"),
+            ("x", world.token("Alice"), "app", "the database has no IAM user of the exact name 'Alice'"),
+            ("x", world.token("carol"), "app", "the database has no IAM user of the exact name 'carol'"),
+            (
+                "x",
+                world.token(&"a".repeat(33)),
+                "app",
+                "has 33 characters, and a database user of MySQL has at most 32",
+            ),
+            ("alice", world.token("alice"), "nowhere", "104"),
+        ] {
+            let text = told(&login(user, token, name).await);
+            assert!(text.contains(expected), "{expected}: {text}");
+        }
+        shown(&login("alice", world.token("alice"), "app").await);
+    }
+}
+
+/// The prompt of both clients cuts a password at 79 bytes without a word.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_cut_by_the_prompt_is_named_as_such() {
+    for database in databases().await {
+        let world = builder(database).start().await;
+        let cut = &world.token("alice")[..79];
+        let text = told(&world.mysql_sql(database, "alice", cut, "select 1").await);
+        assert!(text.contains("cuts it at 79 bytes"), "{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p2_a_mysql_server_that_refuses_the_token_is_named() {
+    for database in databases().await {
+        let world = builder(database).start().await;
+        database.gate.fail_user("bob", aws_emulator::GateFault::Deny);
+        let text = told(&world.mysql_sql(database, "bob", &world.token("bob"), "select 1").await);
+        database.gate.heal_user("bob");
+        assert!(
+            text.contains("1045 (28000)") && text.contains("the database refused the IAM token"),
+            "{text}"
+        );
+    }
+}

@@ -7,7 +7,7 @@ SECONDS ?= 60
 ONLY ?=
 
 help: ## List the commands
-	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/'
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/'
 
 demo: ## One login end to end on stand-ins for the issuer, STS and Aurora (ARGS=--once ends by itself)
 	@scripts/need-postgres
@@ -63,4 +63,8 @@ book: ## The manual as a website in target/book/html, with every link checked
 	@scripts/need-mdbook
 	@scripts/book
 
-.PHONY: help demo test clients mysqlclients lint fuzz bench release package book
+package-test: ## Both packages in a Debian with systemd: install, upgrade with live sessions, purge (as root; not part of CI)
+	cargo build --locked --workspace --bins
+	@scripts/package-test $(ARGS)
+
+.PHONY: help demo test clients mysqlclients lint fuzz bench release package package-test book

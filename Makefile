@@ -5,13 +5,16 @@ SHELL := /bin/bash
 ARGS ?=
 SECONDS ?= 60
 ONLY ?=
+# `BUILD=--tests` gives dependencies the features that `make test` gives them, so that nothing is compiled again after it.
+BUILD ?=
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/'
 
-demo: ## One login end to end on stand-ins for the issuer, STS and Aurora (ARGS=--once ends by itself)
+demo: ## Logins end to end on PostgreSQL and MySQL, with stand-ins for the issuer, STS and Aurora (ARGS=--once ends by itself)
 	@scripts/need-postgres
-	@cargo build --locked --workspace --bins
+	@scripts/need-mysql
+	@cargo build --locked --workspace --bins $(BUILD)
 	@target/debug/aws-emulator demo --proxy target/debug/pgpassport $(ARGS)
 
 test: ## Everything the tests need, then all tests (ONLY=c7_ runs those with c7_ in their names)
@@ -24,17 +27,17 @@ test: ## Everything the tests need, then all tests (ONLY=c7_ runs those with c7_
 
 clients: ## Real clients of many languages through the proxy; writes docs/clients.md (ONLY=psql for some)
 	@scripts/need-clients
-	cargo build --locked --workspace --bins
+	cargo build --locked --workspace --bins $(BUILD)
 	cargo build --locked --manifest-path tests/clients/programs/rust/Cargo.toml --target-dir target
 	@target/debug/client-matrix --proxy target/debug/pgpassport --programs tests/clients/programs --tools .tools \
 	  --page docs/clients.md $(ONLY)
 	@[ -n "$(ONLY)" ] || tests/clients/oauth-device-flow/run
 
-mysqlclients: ## Real clients of MySQL with IAM tokens, at the server itself so far: what they can do without the proxy (ONLY=PyMySQL)
+mysqlclients: ## Clients of MySQL through the proxy; writes docs/clients-mysql.md (ONLY=PyMySQL; ARGS=--direct without the proxy)
 	@scripts/need-clients
-	cargo build --locked --workspace --bins
-	@target/debug/client-matrix --protocol mysql --direct --proxy target/debug/pgpassport --programs tests/clients/programs \
-	  --tools .tools --page docs/clients-mysql.md $(ONLY)
+	cargo build --locked --workspace --bins $(BUILD)
+	@target/debug/client-matrix --protocol mysql --proxy target/debug/pgpassport --programs tests/clients/programs \
+	  --tools .tools --page docs/clients-mysql.md $(ARGS) $(ONLY)
 
 lint: ## Formatting, clippy, documentation, licences
 	cargo fmt --all --check

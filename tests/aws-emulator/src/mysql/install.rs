@@ -35,6 +35,11 @@ impl MysqlEngine {
         found.is_ok()
     }
 
+    /// Whether its programs are on this machine, without a word about it.
+    pub fn is_installed(self) -> bool {
+        MysqlInstall::find(self).is_ok()
+    }
+
     pub(super) fn problem(self, problem: impl Into<String>) -> EmulatorError {
         EmulatorError::Mysql { engine: self.name(), problem: problem.into() }
     }

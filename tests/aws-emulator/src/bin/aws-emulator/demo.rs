@@ -10,6 +10,7 @@ use aws_emulator::{
     ProxyProcess, http, names,
 };
 
+use crate::mysql::{self, DemoMysql};
 use crate::screen::DemoScreen;
 use crate::sign_in;
 
@@ -36,6 +37,7 @@ pub(crate) struct DemoStage {
     pub(crate) proxy: ProxyProcess,
     pub(crate) cloud: Cloud,
     pub(crate) database: CloudDatabase,
+    pub(crate) mysql: Option<DemoMysql>,
     pub(crate) ca: PathBuf,
     pub(crate) dir: TempDir,
 }
@@ -45,9 +47,12 @@ pub(crate) fn run(options: &DemoOptions) -> Result<(), String> {
     let began = Instant::now();
     let screen = DemoScreen::new();
     let interrupt = Interrupt::listen()?;
-    screen.heading("pgpassport, on this machine only: AWS and the issuer are emulated, PostgreSQL is real");
+    screen
+        .heading("pgpassport, on this machine only: AWS and the issuer are emulated, the databases are real");
     let stage = set_up(&options.proxy, &screen, &interrupt)?;
     let told = tell(&stage, &screen, &interrupt)
+        .and_then(|()| interrupt.check())
+        .and_then(|()| mysql::tell(&stage, &screen))
         .and_then(|()| interrupt.check())
         .and_then(|()| sign_in::tell(&stage, &options.proxy, &screen));
     if let Err(problem) = told {
@@ -79,20 +84,32 @@ fn set_up(binary: &Path, screen: &DemoScreen, interrupt: &Interrupt) -> Result<D
         "PostgreSQL",
         &format!("{} (version {version}), IAM logins only, as on Aurora", database.postgres.addr()),
     );
+    let mysql = DemoMysql::start(database.gate.store().clone(), dir.path(), screen).map_err(text)?;
+    interrupt.check()?;
     let ca = database.ca.write(dir.path()).map_err(text)?;
     let listen = database.ca.server(&["localhost", "127.0.0.1"]).map_err(text)?;
     let listen = listen.write(dir.path(), "proxy").map_err(text)?;
-    let postgres = ProxyDatabase {
+    let mut databases = vec![ProxyDatabase {
         listen: ([127, 0, 0, 1], 0).into(),
         ca: &ca,
         server: ProxyUpstream::Postgres(&database.postgres),
         role_arn: names::ROLE_ARN,
-    };
-    let config = ProxyConfig { certificate: &listen, cloud: &cloud, databases: &[postgres], more: "" };
+    }];
+    if let Some(mysql) = &mysql {
+        cloud.add_mysql_role().map_err(text)?;
+        databases.push(ProxyDatabase {
+            listen: ([127, 0, 0, 1], 0).into(),
+            ca: &mysql.ca,
+            server: ProxyUpstream::Mysql(&mysql.database.server),
+            role_arn: names::MYSQL_ROLE_ARN,
+        });
+    }
+    let config = ProxyConfig { certificate: &listen, cloud: &cloud, databases: &databases, more: "" };
     let config = config.write(dir.path()).map_err(text)?;
     let proxy = ProxyProcess::start(binary, &config, dir.path(), &|| interrupt.check()).map_err(text)?;
-    screen.fact("pgpassport", &proxy.addr().to_string());
-    Ok(DemoStage { proxy, cloud, database, ca, dir })
+    let listeners: Vec<String> = proxy.addrs().iter().map(ToString::to_string).collect();
+    screen.fact("pgpassport", &listeners.join(", "));
+    Ok(DemoStage { proxy, cloud, database, mysql, ca, dir })
 }
 
 fn tell(stage: &DemoStage, screen: &DemoScreen, interrupt: &Interrupt) -> Result<(), String> {
@@ -160,7 +177,7 @@ fn refusal(stage: &DemoStage, screen: &DemoScreen) -> Result<(), String> {
 }
 
 /// Asks the token endpoint as a user's program does.
-fn fetch_token(issuer: &Issuer, user: &str) -> Result<String, String> {
+pub(crate) fn fetch_token(issuer: &Issuer, user: &str) -> Result<String, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("no runtime: {error}"))?;
     let secret = secret(user);
@@ -196,9 +213,10 @@ fn invite(stage: &DemoStage, screen: &DemoScreen) -> Result<(), String> {
     let file = stage.dir.path().join("alice.jwt");
     let token = fetch_token(&stage.cloud.issuer, "alice")?;
     write_private(&file, &token).map_err(|error| error.to_string())?;
-    let file = file.display();
     screen.heading("Or bring the token yourself");
-    screen.line(&format!("PGPASSWORD=$(cat {file}) psql \"{}\"", target(stage, "alice")));
+    screen.line(&format!("PGPASSWORD=$(cat {}) psql \"{}\"", file.display(), target(stage, "alice")));
+    mysql::invite(stage, &file, screen);
+    let file = file.display();
     screen.heading("A token is good for 15 minutes; a fresh one (also for bob and mallory)");
     screen.line(&format!(
         "curl -s -d grant_type=client_credentials -d client_id=alice -d client_secret={} {} \\\n  \

@@ -1,6 +1,7 @@
 //! The command line of the emulator: changes when it gets another command or option.
 
 mod demo;
+mod mysql;
 mod screen;
 mod serve;
 mod sign_in;

@@ -1,8 +1,9 @@
 //! `[[issuer]]`: accepted issuers and the source of their keys.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use super::IssuerSettings;
+use super::ClaimRule;
 use super::reader::SectionReader;
 use super::readers::{DAY, HOUR, SECOND, claim_path, name, required_texts, texts_or, web_address};
 use super::rules::rules;
@@ -47,6 +48,48 @@ impl std::fmt::Display for SignatureAlgorithm {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.name())
     }
+}
+
+/// One `[[issuer]]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct IssuerSettings {
+    /// The operator's name for the issuer, in logs.
+    pub name: String,
+    /// The exact `iss`, or its template if `tenants` is set. The discovery document is below it.
+    pub issuer: Issuer,
+    /// Tenant ids, lower-case, that may replace [`TENANT`](IssuerSettings::TENANT) in `issuer`; empty without
+    /// a template.
+    pub tenants: Vec<String>,
+    /// URL of the key set, instead of discovery.
+    pub jwks_url: Option<url::Url>,
+    /// Accepted `aud` values, at least one.
+    pub audience: Vec<String>,
+    /// Accepted signature algorithms, at least one.
+    pub algorithms: Vec<SignatureAlgorithm>,
+    /// Accepted values of `typ` in the header, lower-case. An absent `typ` is always accepted.
+    pub token_types: Vec<String>,
+    /// Tolerated clock difference for `exp`, `nbf` and `iat`, at most 300 s.
+    pub leeway: Duration,
+    /// Longest accepted `exp - iat`.
+    pub max_token_lifetime: Duration,
+    /// Certificate authorities of the issuer, PEM; the system's if absent.
+    pub ca_file: Option<PathBuf>,
+    /// True if the issuer may have a private or loopback address (and plain HTTP on loopback).
+    pub private_network: bool,
+    /// Refresh interval of the key set.
+    pub jwks_refresh: Duration,
+    /// Longest use of the last good key set while fetching fails.
+    pub jwks_max_stale: Duration,
+    /// Longest time for one request for the discovery document or the key set.
+    pub jwks_timeout: Duration,
+    /// Longest discovery document and longest key set, in bytes.
+    pub jwks_max_bytes: usize,
+    /// Least time between two fetches caused by tokens with unknown keys or bad signatures.
+    pub jwks_refetch_interval: Duration,
+    /// Rules that must all hold for a token.
+    pub require: Vec<ClaimRule>,
+    /// Path of the claim that names the person in this issuer's tokens, instead of the cluster's.
+    pub user_claim: Option<Vec<String>>,
 }
 
 /// An accepted `iss`.

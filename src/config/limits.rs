@@ -2,12 +2,34 @@
 
 use std::time::Duration;
 
-use super::LimitSettings;
 use super::reader::SectionReader;
 use super::readers::{DAY, HOUR, SECOND, none_for_zero};
 
 /// Largest configurable count of connections, above any real one.
 const MOST: usize = 1_000_000;
+
+/// `[limits]`
+#[derive(Clone, Debug)]
+pub struct LimitSettings {
+    /// Total time from accept to the end of the client's token.
+    pub client_login_timeout: Duration,
+    /// Total time from accept to the session's ReadyForQuery.
+    pub login_timeout: Duration,
+    /// Time for one TCP and TLS connection attempt to the upstream, for all addresses together.
+    pub server_connect_timeout: Duration,
+    /// Most concurrent sessions, including logins in progress.
+    pub max_client_conn: usize,
+    /// Most concurrent sessions of one person in all clusters together; unlimited if absent.
+    pub max_user_client_connections: Option<usize>,
+    /// Most concurrent connections without a verified token; below `max_client_conn`.
+    pub max_logins: usize,
+    /// Most of these from one address (IPv6: one /64); unlimited if absent.
+    pub max_logins_per_address: Option<usize>,
+    /// Time between SIGTERM and the closing of the listeners. Clients are served meanwhile.
+    pub shutdown_delay: Duration,
+    /// Longest time for which sessions may continue after that.
+    pub shutdown_timeout: Duration,
+}
 
 pub(super) fn limits(section: &SectionReader<'_, '_>) -> LimitSettings {
     let max_client_conn = section.count("max_client_conn", 1_000, 2..=MOST);

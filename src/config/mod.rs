@@ -15,6 +15,7 @@ mod environment;
 mod issuer;
 mod limits;
 mod listen;
+mod log;
 mod named_file;
 mod pages;
 mod parse;
@@ -40,17 +41,21 @@ use std::time::Duration;
 pub use access::{GroupSettings, OptionRules, RoleMapping};
 pub use admin::{CONSOLE_DATABASES, ConsoleRules};
 pub use audit::{AuditSettings, WhenUnwritable};
+pub use cancel::CancelSettings;
 pub use database_protocol::DatabaseProtocol;
 pub use denied::DeniedSettings;
 pub use egress::EgressSettings;
 pub use environment::{Environment, KeySource, WHOLE_FILE};
-pub use issuer::{AcceptedIssuer, SignatureAlgorithm};
+pub use issuer::{AcceptedIssuer, IssuerSettings, SignatureAlgorithm};
+pub use limits::LimitSettings;
+pub use log::{LogFormat, LogLevel, LogSettings};
 pub use named_file::NamedFile;
 pub use pages::{PageListener, ProfilesSettings};
 pub use pool::PoolSettings;
 pub use reload::{ReloadSettings, WatchScope};
 pub use route::{ClusterRoute, NamePattern};
 pub use rules::ClaimRule;
+pub use session::{OnTokenExpiry, SessionSettings};
 pub use trust_anchors::TrustAnchors;
 pub use user::{NameScope, StartupUser, UserRegex, UserRules, UserSettings};
 
@@ -149,29 +154,6 @@ pub struct ClientCertificate {
     pub required: bool,
 }
 
-/// `[limits]`
-#[derive(Clone, Debug)]
-pub struct LimitSettings {
-    /// Total time from accept to the end of the client's token.
-    pub client_login_timeout: Duration,
-    /// Total time from accept to the session's ReadyForQuery.
-    pub login_timeout: Duration,
-    /// Time for one TCP and TLS connection attempt to the upstream, for all addresses together.
-    pub server_connect_timeout: Duration,
-    /// Most concurrent sessions, including logins in progress.
-    pub max_client_conn: usize,
-    /// Most concurrent sessions of one person in all clusters together; unlimited if absent.
-    pub max_user_client_connections: Option<usize>,
-    /// Most concurrent connections without a verified token; below `max_client_conn`.
-    pub max_logins: usize,
-    /// Most of these from one address (IPv6: one /64); unlimited if absent.
-    pub max_logins_per_address: Option<usize>,
-    /// Time between SIGTERM and the closing of the listeners. Clients are served meanwhile.
-    pub shutdown_delay: Duration,
-    /// Longest time for which sessions may continue after that.
-    pub shutdown_timeout: Duration,
-}
-
 /// `[admin]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct AdminSettings {
@@ -179,114 +161,6 @@ pub struct AdminSettings {
     pub addr: Option<SocketAddr>,
     /// People who may use the console.
     pub console: ConsoleRules,
-}
-
-/// `[session]`
-#[derive(Clone, Debug, PartialEq)]
-pub struct SessionSettings {
-    /// Longest silence of a client outside a transaction; unlimited if absent.
-    pub client_idle_timeout: Option<Duration>,
-    /// Longest silence of a client inside a transaction.
-    pub idle_transaction_timeout: Option<Duration>,
-    /// Longest lifetime of a session.
-    pub max_lifetime: Option<Duration>,
-    /// Behavior of a session when its token expires.
-    pub on_token_expiry: OnTokenExpiry,
-    /// Time before the expiry at which the client gets a notice.
-    pub token_expiry_notice: Option<Duration>,
-}
-
-/// Behavior of a session when its token expires.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnTokenExpiry {
-    /// The session continues: the token was for the login.
-    Keep,
-    /// The session ends at the first moment outside a transaction.
-    CloseWhenIdle,
-    /// The session ends within 5 s.
-    Close,
-}
-
-/// `[log]`
-#[derive(Clone, Debug)]
-pub struct LogSettings {
-    /// Lowest level that is logged.
-    pub level: LogLevel,
-    /// Format of a line.
-    pub format: LogFormat,
-}
-
-/// `[cancel]`
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CancelSettings {
-    /// File with the secret that all replicas share; if absent, a random secret of this process.
-    pub secret_file: Option<PathBuf>,
-}
-
-/// Log level.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogLevel {
-    /// Faults of the proxy.
-    Error,
-    /// Also faults of others that operators should know.
-    Warn,
-    /// Also the lifecycle of the service.
-    Info,
-    /// Also each step of each session.
-    Debug,
-    /// Also everything else; never secrets.
-    Trace,
-}
-
-/// Format of a log line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    /// Text for people.
-    Text,
-    /// One JSON object per line, for collectors.
-    Json,
-}
-
-/// One `[[issuer]]`
-#[derive(Clone, Debug, PartialEq)]
-pub struct IssuerSettings {
-    /// The operator's name for the issuer, in logs.
-    pub name: String,
-    /// The exact `iss`, or its template if `tenants` is set. The discovery document is below it.
-    pub issuer: Issuer,
-    /// Tenant ids, lower-case, that may replace [`TENANT`](IssuerSettings::TENANT) in `issuer`; empty without
-    /// a template.
-    pub tenants: Vec<String>,
-    /// URL of the key set, instead of discovery.
-    pub jwks_url: Option<url::Url>,
-    /// Accepted `aud` values, at least one.
-    pub audience: Vec<String>,
-    /// Accepted signature algorithms, at least one.
-    pub algorithms: Vec<SignatureAlgorithm>,
-    /// Accepted values of `typ` in the header, lower-case. An absent `typ` is always accepted.
-    pub token_types: Vec<String>,
-    /// Tolerated clock difference for `exp`, `nbf` and `iat`, at most 300 s.
-    pub leeway: Duration,
-    /// Longest accepted `exp - iat`.
-    pub max_token_lifetime: Duration,
-    /// Certificate authorities of the issuer, PEM; the system's if absent.
-    pub ca_file: Option<PathBuf>,
-    /// True if the issuer may have a private or loopback address (and plain HTTP on loopback).
-    pub private_network: bool,
-    /// Refresh interval of the key set.
-    pub jwks_refresh: Duration,
-    /// Longest use of the last good key set while fetching fails.
-    pub jwks_max_stale: Duration,
-    /// Longest time for one request for the discovery document or the key set.
-    pub jwks_timeout: Duration,
-    /// Longest discovery document and longest key set, in bytes.
-    pub jwks_max_bytes: usize,
-    /// Least time between two fetches caused by tokens with unknown keys or bad signatures.
-    pub jwks_refetch_interval: Duration,
-    /// Rules that must all hold for a token.
-    pub require: Vec<ClaimRule>,
-    /// Path of the claim that names the person in this issuer's tokens, instead of the cluster's.
-    pub user_claim: Option<Vec<String>>,
 }
 
 /// One `[[cluster]]`

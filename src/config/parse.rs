@@ -13,6 +13,7 @@ use super::egress::egress;
 use super::issuer::issuers;
 use super::limits::limits;
 use super::listen::listeners;
+use super::log::log;
 use super::pages::profiles;
 use super::pool::pool;
 use super::problem::ConfigProblem;
@@ -22,9 +23,7 @@ use super::reload::reload;
 use super::rules::{check_issuers, check_names, warn_of_shared_rules};
 use super::session::session;
 use super::user::warn_of_shared_names;
-use super::{
-    ClusterSettings, Config, Environment, ListenSettings, LogFormat, LogLevel, LogSettings, RoleMapping,
-};
+use super::{ClusterSettings, Config, Environment, ListenSettings, RoleMapping};
 
 impl Config {
     /// Parses `text`, the content of `file`, and finds all problems in one run. Paths in it are relative to
@@ -182,33 +181,4 @@ fn engines_fit(section: &SectionReader<'_, '_>, cluster: &ClusterSettings, liste
         }
         None => {}
     }
-}
-
-impl LogLevel {
-    /// All levels with their words.
-    pub const WORDS: [(&str, Self); 5] = [
-        ("error", Self::Error),
-        ("warn", Self::Warn),
-        ("info", Self::Info),
-        ("debug", Self::Debug),
-        ("trace", Self::Trace),
-    ];
-
-    /// The word of `log.level`.
-    pub fn word(self) -> &'static str {
-        Self::WORDS.iter().find(|(_, level)| *level == self).map_or("", |(word, _)| word)
-    }
-}
-
-fn log(section: &SectionReader<'_, '_>) -> LogSettings {
-    let log = LogSettings {
-        level: section.choice("level", LogLevel::Info, &LogLevel::WORDS),
-        format: section.choice(
-            "format",
-            LogFormat::Text,
-            &[("text", LogFormat::Text), ("json", LogFormat::Json)],
-        ),
-    };
-    section.finish();
-    log
 }

@@ -4,10 +4,35 @@ use std::time::Duration;
 
 use super::reader::SectionReader;
 use super::readers::DAY;
-use super::{OnTokenExpiry, SessionSettings};
 
 /// Largest time limit, near PostgreSQL's longest timeout (24.8 days, in milliseconds of 31 bits).
 const LONGEST: Duration = DAY.saturating_mul(24);
+
+/// `[session]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct SessionSettings {
+    /// Longest silence of a client outside a transaction; unlimited if absent.
+    pub client_idle_timeout: Option<Duration>,
+    /// Longest silence of a client inside a transaction.
+    pub idle_transaction_timeout: Option<Duration>,
+    /// Longest lifetime of a session.
+    pub max_lifetime: Option<Duration>,
+    /// Behavior of a session when its token expires.
+    pub on_token_expiry: OnTokenExpiry,
+    /// Time before the expiry at which the client gets a notice.
+    pub token_expiry_notice: Option<Duration>,
+}
+
+/// Behavior of a session when its token expires.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnTokenExpiry {
+    /// The session continues: the token was for the login.
+    Keep,
+    /// The session ends at the first moment outside a transaction.
+    CloseWhenIdle,
+    /// The session ends within 5 s.
+    Close,
+}
 
 pub(super) fn session(section: &SectionReader<'_, '_>) -> SessionSettings {
     let off_if_zero = |key| {

@@ -84,7 +84,10 @@ fn the_unit_is_sandboxed_and_outlives_the_drain() {
     }
     let reload: Vec<_> = unit.lines().filter_map(|line| line.strip_prefix("ExecReload=")).collect();
     let check = format!("+/usr/bin/nsenter --target $MAINPID --mount {}", value("ExecStartPre"));
-    assert_eq!(reload[0], check, "problems are reported before the signal, and root can read the credentials");
+    assert_eq!(
+        reload[0], check,
+        "problems are reported before the signal, and root can read the credentials"
+    );
     assert_eq!(reload[1..], ["/bin/kill -HUP $MAINPID"]);
     let limits = Config::from_toml(&read("proxy.toml"), "proxy.toml").unwrap().limits;
     let stopping = limits.shutdown_delay + limits.shutdown_timeout;

@@ -16,30 +16,12 @@ use crate::postgres::password::PasswordError;
 use crate::postgres::server_login::{LoginStep, ServerError, UpstreamLoginError};
 use crate::postgres::startup::StartupError;
 use crate::postgres::token_method::TokenMethod;
-use crate::protocol::LoginFailure;
 use crate::session::login_rate::QueueFull;
 use crate::session::permits::{AdmissionError, LimitReached, LimitScope};
 use crate::session::registry::AccessWithdrawn;
 
 mod oauthbearer;
-
-impl From<StartupError> for LoginError {
-    fn from(why: StartupError) -> Self {
-        Self::Startup(Box::new(why))
-    }
-}
-
-impl From<TokenError> for LoginError {
-    fn from(why: TokenError) -> Self {
-        Self::Ask(Box::new(why))
-    }
-}
-
-impl From<UpstreamLoginError> for LoginError {
-    fn from(why: UpstreamLoginError) -> Self {
-        LoginFailure::Server(why).into()
-    }
-}
+mod of_postgres;
 
 fn addr() -> SocketAddr {
     SocketAddr::from(([10, 0, 0, 1], 5432))

@@ -282,6 +282,7 @@ async fn relay_session<P: Protocol>(
     audit.session_starts(); // before the first query, whatever becomes of the end
     let greeting = login.upstream.greeting;
     let shared = Arc::clone(&context.common.shared);
+    let _welcomed = shared.permits.welcomed(); // before the client can know that it is logged in
     let welcomed = P::welcome(client, &greeting, login.client_key.as_ref());
     let welcomed = timeout_at(deadlines.login, welcomed);
     let welcomed = timed(&shared.metrics, LoginStep::Welcome, welcomed).await;
@@ -296,7 +297,6 @@ async fn relay_session<P: Protocol>(
             return SessionEnd::NotWelcomed(error);
         }
     };
-    let _welcomed = shared.permits.welcomed();
     let _counted = login.series.starts(deadlines.accepted.elapsed());
     let (registered, ended) = login.registration;
     let options = RelayOptions {

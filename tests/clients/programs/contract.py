@@ -50,10 +50,10 @@ def logins(login, sizes=("800", "3000", "16000")):
             expect(login(env("JWT_" + size)), env("USER"))
 
 
-def verifies(connect, other=None):
+def verifies(connect, other=None, limit=None):
     """`connect(host=, ca=)` must fail for another authority and for another name, which `other` leads to."""
 
-    @check("verify")
+    @check("verify", limit)
     def _():
         for change in ({"ca": env("OTHER_CA")}, other or {"host": env("OTHER_HOST")}):
             try:

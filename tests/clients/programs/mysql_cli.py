@@ -174,3 +174,16 @@ else:
     without = [word for word in command("-e", "select 1") if "cleartext" not in word]
     said = run(without).stderr
     limit("`--enable-cleartext-plugin` or LIBMYSQL_ENABLE_CLEARTEXT_PLUGIN=1 is necessary", "mysql_clear_password" in said)
+
+
+def dump():
+    """The numbers that the dump program writes of the table `numbers`."""
+    program = "mariadb-dump" if MARIADB else PROGRAM + "dump"
+    words = [word for word in command() if not word.startswith(("--database=", "--no-defaults"))][1:]
+    done = run([program, "--no-defaults", *words, "--no-tablespaces", "--skip-lock-tables", env("DATABASE"), "numbers"])
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+    return {int(n) for n in re.findall(r"\((\d+)\)[,;]", done.stdout)}
+
+
+extra(f"`{'mariadb-dump' if MARIADB else 'mysqldump'}`", dump() == set(range(1, 51201)))

@@ -43,7 +43,7 @@ def run_checks(driver, limits=None):
             driver.close(connection)
 
     logins(user, SIZES)
-    verifies(lambda **change: user(**change), OTHER)
+    verifies(lambda **change: user(**change), OTHER, limits.get("verify"))
 
     @check("refused")
     def _():

@@ -66,6 +66,7 @@ const MYSQL: &[ClientProgram] = &[
     ClientProgram { name: "mariadb", command: &[PYTHON, "{programs}/mysql_cli.py", "mariadb"] },
     ClientProgram { name: "PyMySQL", command: &[PYTHON, "{programs}/mysql_pymysql.py"] },
     ClientProgram { name: "mysql-connector-python", command: &[PYTHON, "{programs}/mysql_connector.py"] },
+    ClientProgram { name: "mysqlclient", command: &["/usr/bin/python3", "{programs}/mysql_mysqlclient.py"] },
     ClientProgram { name: "aiomysql", command: &[PYTHON, "{programs}/mysql_aio.py", "aiomysql"] },
     ClientProgram { name: "asyncmy", command: &[PYTHON, "{programs}/mysql_aio.py", "asyncmy"] },
     ClientProgram { name: "node mysql2", command: &["env", NODE_PATH, "node", "{programs}/node/mysql2.js"] },

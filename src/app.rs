@@ -19,7 +19,7 @@ use crate::config::{
 };
 use crate::console::ConsoleDoor;
 use crate::identity::{AccessPolicy, ConsolePolicy, KeyFetcher, KeyStore, Verifier};
-use crate::lifecycle::ShutdownTokens;
+use crate::lifecycle::{ReloadRequests, ShutdownTokens};
 use crate::mysql::Mysql;
 use crate::mysql::question;
 use crate::mysql::state::{MysqlListen, MysqlState};
@@ -100,6 +100,7 @@ impl GenerationBuilder {
             permits: PermitCounters::default(),
             registry: Arc::default(),
             console: ConsoleDoor::default(),
+            reloads: ReloadRequests::default(),
             metrics: Metrics::default(),
             log,
             federation: Federation::new(clock.clone(), control.clone()),

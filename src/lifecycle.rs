@@ -5,11 +5,12 @@ use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
@@ -30,9 +31,60 @@ pub struct ShutdownTokens {
 }
 
 impl ShutdownTokens {
+    /// Requests a graceful stop, unless one was requested before.
+    pub fn ask(&self) {
+        if self.asked.is_cancelled() {
+            return;
+        }
+        self.asked.cancel();
+        tracing::info!("stopping: /readyz answers 503; a second signal ends all sessions immediately");
+        notify(&[NotifyState::Stopping, NotifyState::Status("stopping: waiting for sessions to end")]);
+    }
+
     /// True if a stop was requested, so that new clients should go elsewhere.
     pub fn is_over(&self) -> bool {
         self.asked.is_cancelled() || self.drain.is_cancelled()
+    }
+}
+
+/// Reloads that operators request on the console, and their results.
+#[derive(Debug)]
+pub struct ReloadRequests {
+    wanted: Notify,
+    asked: AtomicU64,
+    /// Number of the last request that was served, and its result.
+    served: watch::Sender<(u64, Result<(), String>)>,
+}
+
+impl Default for ReloadRequests {
+    fn default() -> Self {
+        Self { wanted: Notify::new(), asked: AtomicU64::new(0), served: watch::Sender::new((0, Ok(()))) }
+    }
+}
+
+impl ReloadRequests {
+    /// Requests a reload and waits for its result. A reload that began before the request does not count.
+    pub async fn request(&self) -> Result<(), String> {
+        let mut served = self.served.subscribe();
+        let number = self.asked.fetch_add(1, Ordering::AcqRel) + 1;
+        self.wanted.notify_one();
+        let result = served.wait_for(|(last, _)| *last >= number).await;
+        result.map_or_else(|_| Err("the service is stopping".to_owned()), |result| result.1.clone())
+    }
+
+    /// Waits for a request.
+    pub async fn wanted(&self) {
+        self.wanted.notified().await;
+    }
+
+    /// Number of the last request so far; a reload that begins now serves it.
+    pub fn last(&self) -> u64 {
+        self.asked.load(Ordering::Acquire)
+    }
+
+    /// Answers the requests up to `number`.
+    pub fn serve(&self, number: u64, result: Result<(), String>) {
+        drop(self.served.send_replace((number, result)));
     }
 }
 
@@ -61,19 +113,13 @@ impl ServiceSignals {
     /// reload are merged. Returns when no further request is possible. Can be called again after a panic,
     /// because the requested degree is kept in `shutdown` and carried out before anything is reported.
     pub async fn drive(&mut self, shutdown: &ShutdownTokens, reload: &Notify) {
-        let first =
-            if shutdown.asked.is_cancelled() { SignalAction::Drain } else { self.next(Some(reload)).await };
+        let first = tokio::select! {
+            biased;
+            () = shutdown.asked.cancelled() => SignalAction::Drain, // by an operator, or before a panic
+            first = self.next(Some(reload)) => first,
+        };
         if first == SignalAction::Drain {
-            if !shutdown.asked.is_cancelled() {
-                shutdown.asked.cancel();
-                tracing::info!(
-                    "stopping: /readyz answers 503; a second signal ends all sessions immediately"
-                );
-                notify(&[
-                    NotifyState::Stopping,
-                    NotifyState::Status("stopping: waiting for sessions to end"),
-                ]);
-            }
+            shutdown.ask();
             self.next(None).await;
         }
         shutdown.asked.cancel();

@@ -89,6 +89,7 @@ impl Reloader {
     pub async fn run(&self, wanted: &Notify) {
         if self.under_way.load(Ordering::Relaxed) {
             self.report(&ReloadCause::Asked, &Err(anyhow!("the last reload panicked")));
+            self.answer(self.builder.shared.reloads.last(), &Err(anyhow!("the reload panicked")));
         }
         let shutdown = &self.builder.shared.shutdown;
         loop {
@@ -97,16 +98,27 @@ impl Reloader {
                 () = shutdown.asked.cancelled() => return,
                 () = shutdown.drain.cancelled() => return,
                 () = wanted.notified() => ReloadCause::Asked,
+                () = self.builder.shared.reloads.wanted() => ReloadCause::Asked,
                 changed = self.files_changed() => ReloadCause::Changed(changed),
             };
             self.under_way.store(true, Ordering::Relaxed);
             lifecycle::reloading();
+            let request = self.builder.shared.reloads.last();
             let result = match self.prepared(&cause).await {
                 Ok(prepared) => self.take(prepared),
                 Err(error) => Err(error),
             };
             self.report(&cause, &result);
+            if matches!(cause, ReloadCause::Asked) {
+                self.answer(request, &result);
+            }
         }
+    }
+
+    /// Answers the requests of the console up to `request`.
+    fn answer(&self, request: u64, result: &anyhow::Result<()>) {
+        let result = result.as_ref().map(|()| ()).map_err(|error| format!("{error:#}"));
+        self.builder.shared.reloads.serve(request, result);
     }
 
     /// Reads and builds what `cause` asks for.

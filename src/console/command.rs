@@ -7,7 +7,7 @@ use super::setting;
 use super::topic::Topic;
 use crate::config::LogLevel;
 use crate::identity::ConsoleRight;
-use crate::names::visible;
+use crate::names::{SessionId, visible};
 use crate::postgres::command_server::{Column, CommandFailure};
 
 /// Longest part of a command that an error repeats.
@@ -30,6 +30,14 @@ pub(super) enum Command {
     End(&'static str),
     /// `SET log_level`
     SetLogLevel(LogLevel),
+    /// `RELOAD`
+    Reload,
+    /// `SHUTDOWN`
+    Shutdown,
+    /// `KILL` of one session or console connection.
+    Kill(SessionId),
+    /// `KILL SUBJECT`: all sessions of a person, at one issuer (by its configured name) or at all.
+    KillSubject { subject: String, issuer: Option<String> },
 }
 
 impl Command {
@@ -39,7 +47,11 @@ impl Command {
             Self::Show(_) | Self::ShowSetting(_) | Self::Ignored(_) | Self::Begin | Self::End(_) => {
                 ConsoleRight::View
             }
-            Self::SetLogLevel(_) => ConsoleRight::Change,
+            Self::SetLogLevel(_)
+            | Self::Reload
+            | Self::Shutdown
+            | Self::Kill(_)
+            | Self::KillSubject { .. } => ConsoleRight::Change,
         }
     }
 
@@ -48,7 +60,14 @@ impl Command {
         match self {
             Self::Show(topic) => topic.columns(),
             Self::ShowSetting(_) => SETTING,
-            Self::Ignored(_) | Self::Begin | Self::End(_) | Self::SetLogLevel(_) => &[],
+            Self::Ignored(_)
+            | Self::Begin
+            | Self::End(_)
+            | Self::SetLogLevel(_)
+            | Self::Reload
+            | Self::Shutdown
+            | Self::Kill(_)
+            | Self::KillSubject { .. } => &[],
         }
     }
 
@@ -59,6 +78,9 @@ impl Command {
             Self::Ignored(tag) | Self::End(tag) => tag,
             Self::Begin => "BEGIN",
             Self::SetLogLevel(_) => "SET",
+            Self::Reload => "RELOAD",
+            Self::Shutdown => "SHUTDOWN",
+            Self::Kill(_) | Self::KillSubject { .. } => "KILL",
         }
     }
 
@@ -72,6 +94,12 @@ impl Command {
             show(rest)
         } else if is("SET") {
             set(rest)
+        } else if is("KILL") || is("KILL_CLIENT") {
+            kill(rest)
+        } else if is("RELOAD") && rest.is_empty() {
+            Ok(Self::Reload)
+        } else if is("SHUTDOWN") && rest.is_empty() {
+            Ok(Self::Shutdown)
         } else if is("RESET") {
             Ok(Self::Ignored("RESET"))
         } else if is("DISCARD") {
@@ -95,7 +123,17 @@ impl fmt::Display for Command {
         match self {
             Self::Show(topic) => write!(f, "SHOW {}", topic.word()),
             Self::SetLogLevel(level) => write!(f, "SET log_level = {}", level.word()),
-            Self::ShowSetting(_) | Self::Ignored(_) | Self::Begin | Self::End(_) => f.write_str(self.tag()),
+            Self::Kill(id) => write!(f, "KILL {id}"),
+            Self::KillSubject { subject, issuer } => {
+                write!(f, "KILL SUBJECT {}", quoted(subject))?;
+                issuer.as_ref().map_or(Ok(()), |issuer| write!(f, " ISSUER {}", quoted(issuer)))
+            }
+            Self::ShowSetting(_)
+            | Self::Ignored(_)
+            | Self::Begin
+            | Self::End(_)
+            | Self::Reload
+            | Self::Shutdown => f.write_str(self.tag()),
         }
     }
 }
@@ -120,6 +158,28 @@ fn show(words: &[Word]) -> Result<Command, CommandFailure> {
     }
     let setting = setting::find(&name).map(|(_, value)| Command::ShowSetting(value));
     setting.ok_or_else(|| unknown_topic(words))
+}
+
+fn kill(words: &[Word]) -> Result<Command, CommandFailure> {
+    match words {
+        [keyword, subject] if keyword.is("SUBJECT") => {
+            Ok(Command::KillSubject { subject: subject.value().to_owned(), issuer: None })
+        }
+        [keyword, subject, at, issuer] if keyword.is("SUBJECT") && at.is("ISSUER") => {
+            let (subject, issuer) = (subject.value().to_owned(), issuer.value().to_owned());
+            Ok(Command::KillSubject { subject, issuer: Some(issuer) })
+        }
+        [id] => SessionId::parse(id.value()).map(Command::Kill).ok_or_else(|| {
+            let message = format!("\"{}\" is not the id of a session", visible(id.value(), MAX_SHOWN));
+            CommandFailure::new("22023", message).hint("SHOW SESSIONS has the ids, of 16 hexadecimal digits.")
+        }),
+        _ => Err(CommandFailure::new("42601", "KILL needs a session or a subject")
+            .hint("Write KILL <id>, KILL SUBJECT '<sub>', or KILL SUBJECT '<sub>' ISSUER '<name>'.")),
+    }
+}
+
+fn quoted(value: &str) -> String {
+    format!("'{}'", value.replace('\'', "''"))
 }
 
 fn set(words: &[Word]) -> Result<Command, CommandFailure> {

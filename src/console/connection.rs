@@ -22,6 +22,9 @@ use crate::session::permits::{CountedPermit, KeyedPermit, LimitReached, LimitSco
 use crate::session::registry::{SessionFacts, SessionRegistration};
 use crate::session::shared::Shared;
 
+/// Time for the answer to SHUTDOWN before the connection ends with the service.
+const LAST_ANSWER: Duration = Duration::from_millis(500);
+
 /// A person who is let in to the console.
 #[derive(Debug)]
 pub struct ConsoleLogin {
@@ -121,13 +124,19 @@ where
     let mut commands = OperatorCommands { shared: &shared, operator: &login.operator, in_transaction: false };
     let end = tokio::select! {
         biased;
-        () = shared.shutdown.drain.cancelled() => ConsoleEnd::Stopping,
+        () = drained(&shared.shutdown) => ConsoleEnd::Stopping,
         () = login.ended.cancelled() => ConsoleEnd::Withdrawn,
         () = sleep(expiry) => ConsoleEnd::TokenExpired,
         end = server.run(&mut commands) => ConsoleEnd::Client(end),
     };
     server.finish(end.farewell().as_ref(), session).await;
     end
+}
+
+/// Waits for the stop of the service, and for the answer to the command that requested it.
+async fn drained(shutdown: &ShutdownTokens) {
+    shutdown.drain.cancelled().await;
+    sleep(LAST_ANSWER).await;
 }
 
 /// The commands of one connection.

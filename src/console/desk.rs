@@ -31,13 +31,13 @@ impl ConsoleDesk {
             let desk = Arc::clone(self);
             tokio::spawn(async move {
                 let ConsoleRequest { operator, command, rows, reply } = request;
-                let answer = desk.execute(&operator, &command, rows);
+                let answer = desk.execute(&operator, &command, rows).await;
                 let _ = reply.send(answer); // a client that is gone needs no answer
             });
         }
     }
 
-    fn execute(
+    async fn execute(
         &self,
         operator: &Operator,
         command: &Command,
@@ -64,25 +64,13 @@ impl ConsoleDesk {
         } else {
             Ok(())
         };
-        let result = result.and_then(|()| self.change(command).map_err(|why| (CommandOutcome::Failed, why)));
+        let result = match result {
+            Ok(()) => self.change(command).await.map_err(|why| (CommandOutcome::Failed, why)),
+            Err(refused) => Err(refused),
+        };
         self.record(operator, command, &result);
         let affected = result.map_err(|(_, failure)| failure)?;
         Ok(CommandAnswer { rows: None, tag: tag.to_owned(), notice: affected })
-    }
-
-    /// Executes a command that changes the service. Returns a text for the operator.
-    fn change(&self, command: &Command) -> Result<Option<String>, CommandFailure> {
-        match command {
-            Command::SetLogLevel(level) => {
-                self.shared.log.set_level(*level);
-                Ok(None)
-            }
-            Command::Show(_)
-            | Command::ShowSetting(_)
-            | Command::Ignored(_)
-            | Command::Begin
-            | Command::End(_) => Ok(None),
-        }
     }
 
     /// Executes a command that changes nothing.

@@ -5,6 +5,7 @@
 //! the control runtime that has the state of the process, checks the person's right, and encodes the rows. A session
 //! thread therefore only copies bytes, however long an answer is.
 
+mod action;
 mod command;
 pub mod connection;
 pub mod desk;

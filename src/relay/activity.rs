@@ -1,6 +1,6 @@
 //! The live view of a session: its state and its bytes, written by the relay and read by the session registry.
 
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use super::SessionState;
 
@@ -11,11 +11,17 @@ pub struct SessionActivity {
     state: AtomicU8,
     to_server: AtomicU64,
     to_client: AtomicU64,
+    killed: AtomicBool,
 }
 
 impl Default for SessionActivity {
     fn default() -> Self {
-        Self { state: AtomicU8::new(BUSY), to_server: AtomicU64::new(0), to_client: AtomicU64::new(0) }
+        Self {
+            state: AtomicU8::new(BUSY),
+            to_server: AtomicU64::new(0),
+            to_client: AtomicU64::new(0),
+            killed: AtomicBool::new(false),
+        }
     }
 }
 
@@ -46,6 +52,16 @@ impl SessionActivity {
             IN_FAILED_TRANSACTION => SessionState::InFailedTransaction,
             _ => SessionState::Busy,
         }
+    }
+
+    /// Notes that an operator ends the session. Called before its token is cancelled.
+    pub fn kill(&self) {
+        self.killed.store(true, Ordering::Relaxed);
+    }
+
+    /// True if an operator ends the session.
+    pub(super) fn is_killed(&self) -> bool {
+        self.killed.load(Ordering::Relaxed)
     }
 
     /// Bytes carried to the server and to the client.

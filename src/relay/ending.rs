@@ -28,6 +28,9 @@ impl EndCause {
                 "administrator command",
                 "the access of this session's subject or token is withdrawn",
             ),
+            Self::Killed => {
+                Refusal::terminating("administrator command", "an operator of the proxy ended this session")
+            }
             Self::Drained | Self::Stopped => {
                 Refusal::terminating("administrator command", "the proxy is stopping")
             }

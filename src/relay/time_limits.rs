@@ -36,6 +36,8 @@ pub enum EndCause {
     TokenExpired,
     /// `[denied]`
     Withdrawn,
+    /// An operator ended the session on the console.
+    Killed,
     /// The service is stopping and the session was idle.
     Drained,
     /// The service is stopping and does not wait longer.

@@ -2,14 +2,15 @@
 //! distinguishes them, so that a message costs no check of clocks and tokens.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::Context;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use super::RelayOptions;
 use super::time_limits::{EndCause, LimitDecision, TimeLimits};
 use super::wake_flag::WakeFlag;
+use super::{RelayOptions, SessionActivity};
 use crate::clock::Clock;
 use crate::protocol::SessionState;
 
@@ -21,6 +22,8 @@ pub(super) struct RelayTimers {
     ended: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     /// Distinguishes the end of all sessions from the end of this one.
     now: CancellationToken,
+    /// Distinguishes a kill from a withdrawal.
+    activity: Arc<SessionActivity>,
     alarm: Option<Pin<Box<Sleep>>>,
     /// Time for which the timer is set; `None` if not set.
     armed: Option<Instant>,
@@ -36,6 +39,7 @@ impl RelayTimers {
             drain: wait(&options.drain),
             ended: wait(&options.ended),
             now: options.now.clone(),
+            activity: Arc::clone(&options.activity),
             alarm: None,
             armed: None,
             wake_flag: WakeFlag::default(),
@@ -75,7 +79,13 @@ impl RelayTimers {
         }
         if self.ended.as_mut().is_some_and(|out| out.as_mut().poll(&mut cx).is_ready()) {
             self.ended = None;
-            self.limits.stop(if self.now.is_cancelled() { EndCause::Stopped } else { EndCause::Withdrawn });
+            self.limits.stop(if self.now.is_cancelled() {
+                EndCause::Stopped
+            } else if self.activity.is_killed() {
+                EndCause::Killed
+            } else {
+                EndCause::Withdrawn
+            });
         }
         if self.armed.is_some()
             && self.alarm.as_mut().is_some_and(|alarm| alarm.as_mut().poll(&mut cx).is_ready())

@@ -53,6 +53,7 @@ pub(super) fn admit<P: Protocol>(
         db_user: printable(user, MAX_NAME_BYTES),
         client,
         listener: listener.to_owned(),
+        server: None,
         since: context.shared.clock.now(),
     };
     let admitted = context.shared.console.admit(operator, facts, &context.shared.shutdown);

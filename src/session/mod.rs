@@ -246,6 +246,7 @@ async fn log_in<P: Protocol>(
     let checkout = slot.and_then(|slot| slot.check_out(connection_origin, &upstream.greeting));
     // A pooled server process may serve another session later, so this key must not reach it then.
     let scope = if checkout.is_some() { KeyScope::ThisSession } else { KeyScope::AnyReplica };
+    let server = upstream.cancel.as_ref().map(P::server_process);
     let client_key = upstream.cancel.take().and_then(|target| {
         let (addr, process) = P::server_process(&target);
         audit.upstream(addr, process);
@@ -263,6 +264,7 @@ async fn log_in<P: Protocol>(
         db_user: grant.db_user().as_str().to_owned(),
         client: peer,
         listener: listener.name.clone(),
+        server,
         since: common.shared.clock.now(),
     };
     let registration = (common.shared.registry.register(facts, ended.clone()), ended);

@@ -300,6 +300,7 @@ fn ended_by_us<P: Protocol>(cause: EndCause, told: bool) -> SessionOutcome {
         EndCause::Lifetime => ("lifetime", "session.max_lifetime, or that of its group, is reached"),
         EndCause::TokenExpired => ("token_expired", "its token has expired"),
         EndCause::Withdrawn => ("withdrawn", "the access of its subject or token is withdrawn"),
+        EndCause::Killed => ("killed", "an operator ended it on the console"),
         EndCause::Drained => ("drained", "the proxy is stopping, and no transaction was open"),
         EndCause::Stopped => ("stopped", "the proxy is stopping and waits no longer"),
     };

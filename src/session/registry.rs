@@ -5,7 +5,7 @@
 //! A session holds a permit of `limits.max_client_conn`, so that there are never more entries than that. All texts of an
 //! entry have limits: names of databases and users are at most 63 bytes long, a subject is part of a token.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::SystemTime;
@@ -50,8 +50,29 @@ pub struct SessionFacts {
     pub client: SocketAddr,
     /// The listener's name.
     pub listener: String,
+    /// Address of the server, and the process id that it gave the session, if known.
+    pub server: Option<(SocketAddr, i64)>,
     /// The end of the login.
     pub since: SystemTime,
+}
+
+/// Sessions of a cluster since the start of the process, ended and live.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClusterTotals {
+    /// Number of sessions.
+    pub sessions: u64,
+    /// Bytes from clients to servers.
+    pub to_server: u64,
+    /// Bytes from servers to clients.
+    pub to_client: u64,
+}
+
+impl ClusterTotals {
+    fn add(&mut self, (to_server, to_client): (u64, u64)) {
+        self.sessions += 1;
+        self.to_server += to_server;
+        self.to_client += to_client;
+    }
 }
 
 /// A session at one moment.
@@ -86,6 +107,8 @@ pub struct SessionRegistry(Mutex<RegistryState>);
 #[derive(Debug, Default)]
 struct RegistryState {
     denied: Vec<DeniedSettings>,
+    /// Totals of ended sessions by cluster, of which a configuration has few.
+    totals: BTreeMap<String, ClusterTotals>,
     sessions: HashMap<SessionId, SessionEntry>,
 }
 
@@ -97,6 +120,12 @@ struct SessionEntry {
 }
 
 impl SessionEntry {
+    /// Ends the session by the word of an operator.
+    fn kill(&self) {
+        self.activity.kill();
+        self.end.cancel();
+    }
+
     fn snapshot(&self) -> SessionSnapshot {
         let (to_server, to_client) = self.activity.bytes();
         SessionSnapshot { facts: Arc::clone(&self.facts), state: self.activity.state(), to_server, to_client }
@@ -160,7 +189,17 @@ impl SessionRegistry {
     pub fn end(&self, id: SessionId) -> bool {
         let inner = self.lock();
         let session = inner.sessions.get(&id);
-        session.map(|session| session.end.cancel()).is_some()
+        session.map(SessionEntry::kill).is_some()
+    }
+
+    /// Totals of the sessions by cluster.
+    pub fn totals(&self) -> BTreeMap<String, ClusterTotals> {
+        let inner = self.lock();
+        let mut totals = inner.totals.clone();
+        for session in inner.sessions.values() {
+            totals.entry(session.facts.cluster.clone()).or_default().add(session.activity.bytes());
+        }
+        totals
     }
 
     /// Ends the sessions of a subject, at one issuer (by its configured name) or at all. Returns the number of these.
@@ -170,7 +209,7 @@ impl SessionRegistry {
             let person = &session.facts.person;
             person.subject == subject && issuer.is_none_or(|issuer| issuer == person.issuer)
         });
-        of_subject.map(|session| session.end.cancel()).count()
+        of_subject.map(SessionEntry::kill).count()
     }
 
     fn lock(&self) -> MutexGuard<'_, RegistryState> {
@@ -190,7 +229,10 @@ impl RegistryState {
 
 impl Drop for SessionRegistration {
     fn drop(&mut self) {
-        self.registry.lock().sessions.remove(&self.id);
+        let mut inner = self.registry.lock();
+        if let Some(session) = inner.sessions.remove(&self.id) {
+            inner.totals.entry(session.facts.cluster.clone()).or_default().add(session.activity.bytes());
+        }
     }
 }
 

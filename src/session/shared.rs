@@ -7,7 +7,7 @@ use super::registry::SessionRegistry;
 use crate::aws::federation::Federation;
 use crate::clock::Clock;
 use crate::console::ConsoleDoor;
-use crate::lifecycle::ShutdownTokens;
+use crate::lifecycle::{ReloadRequests, ShutdownTokens};
 use crate::net::peer_clocks::PeerClocks;
 use crate::net::resolver::Resolver;
 use crate::pool::stats::PoolStats;
@@ -34,6 +34,8 @@ pub struct Shared {
     pub registry: Arc<SessionRegistry>,
     /// The way to the console, and its connections.
     pub console: ConsoleDoor,
+    /// Reloads that the console requests.
+    pub reloads: ReloadRequests,
     /// The metrics.
     pub metrics: Metrics,
     /// The running log.

@@ -81,7 +81,7 @@ pub struct SessionOutcome {
     /// `session`, `console`, `refused`, `cancel`, `no_token`, `discovery`, `health_check`, `dropped`, `lost` or `aborted`.
     pub word: &'static str,
     /// For a session its end: `client_left`, `client_lost`, `server_ended`, `server_lost`, `idle`,
-    /// `idle_in_transaction`, `lifetime`, `token_expired`, `withdrawn`, `drained` or `stopped`. For a cancel
+    /// `idle_in_transaction`, `lifetime`, `token_expired`, `withdrawn`, `killed`, `drained` or `stopped`. For a cancel
     /// its result. For a dropped connection the reason.
     pub end: Option<&'static str>,
     /// Step that refused or failed.

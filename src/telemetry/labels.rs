@@ -32,7 +32,7 @@ pub(super) const STAGES: [&str; 13] = [
 ];
 
 /// Ends of sessions: [`super::audit::SessionOutcome::end`] of a session.
-pub(super) const ENDS: [&str; 11] = [
+pub(super) const ENDS: [&str; 12] = [
     "client_left",
     "client_lost",
     "server_ended",
@@ -42,6 +42,7 @@ pub(super) const ENDS: [&str; 11] = [
     "lifetime",
     "token_expired",
     "withdrawn",
+    "killed",
     "drained",
     "stopped",
 ];

@@ -64,10 +64,41 @@ fn log_level_is_the_setting_that_can_be_set() {
     assert_eq!(Command::parse("SET").unwrap_err().sqlstate, "42704");
 }
 
+#[test]
+fn a_session_or_a_person_is_killed() {
+    let id = SessionId::random();
+    assert_eq!(parsed(&format!("kill {id}")), Command::Kill(id));
+    assert_eq!(parsed(&format!("KILL_CLIENT '{id}'")), Command::Kill(id));
+    for (text, subject, issuer) in [
+        ("KILL SUBJECT alice", "alice", None),
+        ("kill subject 'auth0|it''s me'", "auth0|it's me", None),
+        ("KILL SUBJECT alice ISSUER okta", "alice", Some("okta")),
+    ] {
+        let (subject, issuer) = (subject.to_owned(), issuer.map(str::to_owned));
+        assert_eq!(parsed(text), Command::KillSubject { subject, issuer }, "{text}");
+    }
+    for (bad, code) in
+        [("KILL", "42601"), ("KILL x", "22023"), ("KILL SUBJECT a b", "42601"), ("RELOAD x", "42601")]
+    {
+        assert_eq!(Command::parse(bad).unwrap_err().sqlstate, code, "{bad}");
+    }
+    assert_eq!((parsed("reload"), parsed("SHUTDOWN;")), (Command::Reload, Command::Shutdown));
+}
+
 /// The written form is in audit records, and it means the same.
 #[test]
 fn a_command_is_written_as_it_is_parsed() {
-    for text in ["SET log_level = debug", "SHOW SESSIONS", "BEGIN", "ROLLBACK"] {
+    for text in [
+        "SET log_level = debug",
+        "SHOW SESSIONS",
+        "BEGIN",
+        "ROLLBACK",
+        "RELOAD",
+        "SHUTDOWN",
+        "KILL 0123456789abcdef",
+        "KILL SUBJECT 'it''s'",
+        "KILL SUBJECT 'a' ISSUER 'b'",
+    ] {
         assert_eq!(parsed(text).to_string(), text);
         assert_eq!(parsed(&parsed(text).to_string()), parsed(text));
     }

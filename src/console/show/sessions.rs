@@ -65,7 +65,8 @@ fn client_row(client: &SessionSnapshot) -> [Cell; 16] {
     ]
 }
 
-fn shown(text: &str) -> Cell {
+/// A text that may come from outside, cut and escaped.
+pub(super) fn shown(text: &str) -> Cell {
     visible(text, MAX_SHOWN).into()
 }
 

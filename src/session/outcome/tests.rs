@@ -49,6 +49,7 @@ fn ends() -> Vec<SessionEnd> {
         EndCause::Lifetime,
         EndCause::TokenExpired,
         EndCause::Withdrawn,
+        EndCause::Killed,
         EndCause::Drained,
         EndCause::Stopped,
     ];

@@ -65,6 +65,7 @@ fn facts(person: Person) -> SessionFacts {
         db_user: "alice".to_owned(),
         client: ([192, 0, 2, 1], 50_000).into(),
         listener: "main".to_owned(),
+        server: None,
         since: SystemTime::UNIX_EPOCH,
     }
 }

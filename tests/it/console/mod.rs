@@ -1,5 +1,6 @@
 //! The console through real clients: who is let in, what each right permits, and what is shown.
 
+mod actions;
 mod rights;
 mod show;
 

@@ -24,6 +24,57 @@ async fn psql_shows_sessions_and_takes_no_offense_at_sql() {
     assert!(expanded.ok && expanded.stdout.contains("command|SHOW SESSIONS"), "{expanded:?}");
 }
 
+/// Every topic, with a session there: PgBouncer's names of columns where exporters read them, and the facts.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_topic_tells_what_is() {
+    let world = with_console().start().await;
+    let alice = world.connect("alice", &world.token("alice")).await.unwrap();
+    let pid: i32 = alice.query_one("select pg_backend_pid()", &[]).await.unwrap().get(0);
+    let console = world.console("oncall").await;
+    let one = async |topic: &str| rows(&console, &format!("SHOW {topic}")).await.swap_remove(0);
+    let server = one("SERVERS").await;
+    assert_eq!((cell(&server, "remote_pid"), cell(&server, "user")), (&*pid.to_string(), "alice"));
+    let pool = one("POOLS").await;
+    let facts =
+        ["database", "user", "cl_active", "sv_active", "cl_waiting", "maxwait"].map(|name| cell(&pool, name));
+    assert_eq!(facts, ["app", "alice", "1", "1", "0", "0"]);
+    let database = one("DATABASES").await;
+    let facts =
+        ["name", "port", "database", "current_connections", "paused"].map(|name| cell(&database, name));
+    assert_eq!(facts, ["app", "5432", "app, postgres", "1", "0"]);
+    let cluster = one("CLUSTERS").await;
+    assert_eq!((cell(&cluster, "name"), cell(&cluster, "sessions")), ("app", "1"));
+    let user = one("USERS").await;
+    assert_eq!(
+        (cell(&user, "name"), cell(&user, "db_user"), cell(&user, "sessions")),
+        ("alice", "alice", "1")
+    );
+    let issuer = one("ISSUERS").await;
+    assert_eq!((cell(&issuer, "name"), cell(&issuer, "usable")), ("idp", "yes"));
+    assert!(cell(&one("KEYS").await, "keys").parse::<u32>().unwrap() > 0);
+    let calls = rows(&console, "SHOW STS").await;
+    let total: u64 = calls.iter().map(|row| cell(row, "calls").parse::<u64>().unwrap()).sum();
+    assert_eq!(total, 1, "{calls:?}");
+    let lists = rows(&console, "SHOW LISTS").await;
+    for (name, items) in [("databases", "1"), ("users", "1"), ("used_clients", "1"), ("free_servers", "0")] {
+        let row = lists.iter().find(|row| cell(row, "list") == name).unwrap();
+        assert_eq!(cell(row, "items"), items, "{name}");
+    }
+    let limit = one("LIMITS").await;
+    assert_eq!((cell(&limit, "used"), cell(&limit, "max")), ("2", "1000"));
+    assert!(cell(&one("MEM").await, "bytes").parse::<u64>().unwrap() > 1 << 20);
+    assert!(cell(&one("FDS").await, "count").parse::<u64>().unwrap() > 10);
+    // Sessions that have ended stay counted.
+    let live = one("STATS").await;
+    assert_eq!((cell(&live, "database"), cell(&live, "total_server_assignment_count")), ("app", "1"));
+    drop(alice);
+    world.audit("event", "session.end").await;
+    let ended = one("STATS").await;
+    assert_eq!(cell(&ended, "total_server_assignment_count"), "1");
+    let bytes = |row: &[_]| cell(row, "total_sent").parse::<u64>().unwrap();
+    assert!(bytes(&ended) >= bytes(&live) && bytes(&live) > 0);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn drivers_read_numbers_as_numbers() {
     let world = with_console().start().await;

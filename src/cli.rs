@@ -103,7 +103,7 @@ enum Command {
     /// Show sessions and logins of the running proxy, live in the terminal.
     ///
     /// Reads the metrics at admin.addr of the configuration or at --addr: sessions, logins, rejected and failed logins as
-    /// curves, the duration of each login step, clusters, issuers, STS, and refusals. Colors are off with NO_COLOR. If the
+    /// curves, the duration of each login step, clusters, issuers, STS, and refusals. Colors are off with `NO_COLOR`. If the
     /// output is no terminal, prints one screen as with --once. Ctrl-C ends it.
     Top {
         #[command(flatten)]

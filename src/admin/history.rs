@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::telemetry::login_totals::LoginTotals;
 
 /// Covered time.
-pub(super) const COVERED: Duration = Duration::from_secs(3_600);
+pub(super) const COVERED: Duration = Duration::from_hours(1);
 
 /// Time between two samples.
 pub(super) const SAMPLE_INTERVAL: Duration = Duration::from_secs(15);

@@ -148,7 +148,7 @@ fn table(title: &str, head: &[&str], rows: &str, empty: &str) -> String {
     if rows.is_empty() {
         return format!("<section><h2>{title}</h2><span class=\"dim\">{empty}</span></section>");
     }
-    let head: String = head.iter().map(|name| format!("<th>{name}</th>")).collect();
+    let head = head.iter().map(|name| format!("<th>{name}</th>")).collect::<Vec<_>>().concat();
     format!(
         "<section><h2>{title}</h2><div class=\"scroll\"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>\
          </div></section>"
@@ -158,21 +158,18 @@ fn table(title: &str, head: &[&str], rows: &str, empty: &str) -> String {
 /// The steps that logins of the last hour took, in their order.
 fn steps(samples: &[HistorySample]) -> Vec<StepSummary> {
     let (Some(first), Some(last)) = (samples.first(), samples.last()) else { return Vec::new() };
-    let all = LoginStep::ALL.iter().enumerate().zip(first.totals.steps.iter().zip(&last.totals.steps));
-    let summary =
-        |((at, step), (before, after)): ((usize, &LoginStep), (&(u64, Duration), &(u64, Duration)))| {
-            let count = after.0.saturating_sub(before.0);
-            let sum = after.1.saturating_sub(before.1);
-            let slowest = samples.iter().skip(1).filter_map(|sample| sample.totals.slowest.get(at)).max();
-            let mean = sum.checked_div(u32::try_from(count).unwrap_or(u32::MAX))?;
-            Some(StepSummary {
-                word: step.word(),
-                count,
-                mean,
-                slowest: slowest.copied().unwrap_or_default().max(mean),
-            })
-        };
-    all.filter_map(summary).collect()
+    let mut steps = Vec::new();
+    let totals = first.totals.steps.iter().zip(&last.totals.steps);
+    for ((at, step), (before, after)) in LoginStep::ALL.iter().enumerate().zip(totals) {
+        let count = after.0.saturating_sub(before.0);
+        let sum = after.1.saturating_sub(before.1);
+        let slowest = samples.iter().skip(1).filter_map(|sample| sample.totals.slowest.get(at)).max();
+        let slowest = slowest.copied().unwrap_or_default();
+        if let Some(mean) = sum.checked_div(u32::try_from(count).unwrap_or(u32::MAX)) {
+            steps.push(StepSummary { word: step.word(), count, mean, slowest: slowest.max(mean) });
+        }
+    }
+    steps
 }
 
 fn step_table(steps: &[StepSummary]) -> String {
@@ -212,12 +209,13 @@ fn refusal_table(view: &StatusView) -> String {
         .filter(|(_, _, all)| *all > 0)
         .collect();
     rows.sort_by_key(|(_, recent, all)| (std::cmp::Reverse(*recent), std::cmp::Reverse(*all)));
-    let rows: String = rows
+    let rows = rows
         .iter()
         .map(|(stage, recent, all)| {
             format!("<tr><td>{stage}</td><td>{}</td><td>{}</td></tr>", number(*recent), number(*all))
         })
-        .collect();
+        .collect::<Vec<_>>()
+        .concat();
     table("Refused logins by step", &["step", "last hour", "since start"], &rows, "None since the start.")
 }
 

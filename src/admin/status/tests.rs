@@ -18,7 +18,7 @@ fn snapshot() -> MetricsSnapshot {
         name: name.to_owned(),
         keys: 3,
         age: Duration::from_secs(age),
-        max_age: Duration::from_secs(3_600),
+        max_age: Duration::from_hours(1),
         usable: true,
         fetches: [("good", 90), ("failed", 0)],
         ..IssuerSnapshot::default()
@@ -95,10 +95,10 @@ fn view(outage: bool) -> StatusView {
     if outage {
         snapshot.aws.sts[0].paused = true;
         snapshot.aws.sts[0].tries[3] = ("failing", 402);
-        snapshot.issuers[0].age = Duration::from_secs(3_720);
+        snapshot.issuers[0].age = Duration::from_mins(62);
         snapshot.issuers[0].usable = false;
         snapshot.issuers[0].fetches[1] = ("failed", 61);
-        snapshot.issuers[1].age = Duration::from_secs(1_260);
+        snapshot.issuers[1].age = Duration::from_mins(21);
         snapshot.certificates[0].1 = UNIX + 5 * 86_400;
         snapshot.log.audit_writable = false;
         snapshot.active = 73;
@@ -106,7 +106,7 @@ fn view(outage: bool) -> StatusView {
     StatusView {
         now,
         unix_seconds: UNIX,
-        uptime: Duration::from_secs(9 * 86_400),
+        uptime: Duration::from_hours(9 * 24),
         ready: if outage { Err("audit records cannot be written") } else { Ok(()) },
         faults: Vec::new(),
         reload_applied: !outage,

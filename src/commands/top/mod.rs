@@ -20,7 +20,7 @@ use crate::commands::health::{self, HealthError};
 const MAX_ANSWER: u64 = 8 << 20;
 
 /// Time that rates and quantiles look back.
-const WINDOW: Duration = Duration::from_secs(60);
+const WINDOW: Duration = Duration::from_mins(1);
 
 /// Most scrapes in memory.
 const MAX_SCRAPES: usize = 241;
@@ -115,6 +115,6 @@ fn print(text: &str) -> bool {
 
 fn interval(text: &str) -> Result<Duration, String> {
     let interval = humantime::parse_duration(text).map_err(|error| error.to_string())?;
-    let (least, most) = (Duration::from_millis(250), Duration::from_secs(60));
+    let (least, most) = (Duration::from_millis(250), Duration::from_mins(1));
     if interval < least || interval > most { Err("allowed is 250ms to 1m".to_owned()) } else { Ok(interval) }
 }

@@ -209,3 +209,24 @@ fn the_charts_alert_rules_are_those_for_prometheus() {
     assert!(deployed.len() > 20);
     assert_eq!(deployed, rules(&all["groups"]));
 }
+
+#[test]
+fn the_charts_dashboard_is_that_of_the_manual() {
+    let dashboard = fs::read_to_string(root().join("packaging/monitoring/grafana.json")).unwrap();
+    let deployed = &objects_of("monitoring")["ConfigMap/db-pgpassport-dashboard"];
+    let text = deployed["data"]["pgpassport.json"].as_str().unwrap();
+    let parsed = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+    assert_eq!(parsed(text), parsed(&dashboard));
+    assert_eq!(deployed["metadata"]["labels"]["grafana_dashboard"], "1");
+}
+
+/// Sessions of a pod that fails its check go on.
+#[test]
+fn the_load_balancer_cuts_no_session() {
+    let service = &objects_of("nlb")["Service/db-pgpassport"];
+    let key = "service.beta.kubernetes.io/aws-load-balancer-target-group-attributes";
+    let attributes = service["metadata"]["annotations"][key].as_str().unwrap();
+    for kept in ["target_health_state.unhealthy", "deregistration_delay"] {
+        assert!(attributes.contains(&format!("{kept}.connection_termination.enabled=false")), "{attributes}");
+    }
+}

@@ -30,7 +30,7 @@ async fn u4_a_kept_mysql_connection_shows_nothing_of_the_session_before() {
         learn(&world, database).await;
         let fresh = shown(&run(&world, database, "first", STATE).await);
         let dirty = "set @x = 1, autocommit = 0, time_zone = '+05:00', sql_mode = ''; create temporary table t (a int); \
-                     select get_lock('l', 0); set names latin1; prepare s from 'select 1'; use information_schema";
+                     select get_lock('l', 0); set names latin1; prepare s from 'select 1'; use information_schema; commit";
         shown(&run(&world, database, "second", dirty).await);
         assert_eq!(shown(&run(&world, database, "third", STATE).await), fresh);
         let text = told(&run(&world, database, "fourth", "select * from t").await);

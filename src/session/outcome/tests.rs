@@ -93,7 +93,7 @@ fn every_end_is_counted_in_a_series_that_was_there_before() {
     };
     assert_eq!(sum("pgpassport_connections_total{"), ends.len());
     assert_eq!(sum("pgpassport_cancels_total{"), 4);
-    assert_eq!(sum("pgpassport_sessions_ended_total{"), 12);
+    assert_eq!(sum("pgpassport_sessions_ended_total{"), 13);
     assert_eq!(sum("pgpassport_logins_refused_total{"), 16);
     assert_eq!(sum("pgpassport_closed_unheard_total"), 1);
     assert_eq!(sum("pgpassport_logins_evicted_total"), 1);

@@ -7,3 +7,4 @@ mod plot;
 mod problems;
 mod runbooks;
 mod status;
+mod status_view;

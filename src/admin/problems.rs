@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::html::{Escaped, duration};
-use super::status::StatusView;
+use super::status_view::StatusView;
 
 /// A condition that an operator should act on.
 #[derive(Clone, Debug, PartialEq, Eq)]

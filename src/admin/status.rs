@@ -4,38 +4,18 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use super::history::HistorySample;
 use super::html::{Escaped, bytes, duration, float, number};
 use super::plot::{Minute, logins, minutes, sessions};
 use super::problems::problems;
+pub(super) use super::status_view::StatusView;
 use crate::telemetry::login_metrics::{LoginStep, RouteSessions};
-use crate::telemetry::metrics::MetricsSnapshot;
 
 /// Style of all pages.
 pub(super) const STYLE: &str = include_str!("style.css");
 
 /// Seconds after which a browser loads the page again.
 const REFRESH: u32 = 15;
-
-/// Everything that the page shows.
-#[derive(Debug)]
-pub(super) struct StatusView {
-    pub(super) now: Instant,
-    /// Wall clock, in seconds since 1970.
-    pub(super) unix_seconds: i64,
-    pub(super) uptime: Duration,
-    /// The reason why new clients are not accepted, if they are not.
-    pub(super) ready: Result<(), &'static str>,
-    /// Faults of tasks.
-    pub(super) faults: Vec<String>,
-    pub(super) reload_applied: bool,
-    pub(super) snapshot: MetricsSnapshot,
-    pub(super) routes: Vec<RouteSessions>,
-    /// The last hour; the last sample is of now.
-    pub(super) samples: Vec<HistorySample>,
-}
 
 /// One step of logins in the last hour.
 struct StepSummary {

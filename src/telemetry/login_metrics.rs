@@ -12,6 +12,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use tokio::time::Instant;
 
+pub use super::login_step::LoginStep;
 use super::login_totals::{LoginTally, LoginTotals};
 
 /// Label with a word from a closed list.
@@ -37,59 +38,6 @@ const SQLSTATES: [&str; 14] = [
 
 /// Every other code of a server.
 const OTHER: &str = "other";
-
-/// Step of a login.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LoginStep {
-    /// From the accepted connection to the startup packet, with the TLS handshake.
-    Startup,
-    /// The client's token.
-    Token,
-    /// Verification of the token, with the wait for keys.
-    Verification,
-    /// A connection of the pool, and its check.
-    Pool,
-    /// DNS, TCP and TLS to the server.
-    Connect,
-    /// Role credentials, from STS or remembered. Runs at the same time as [`Self::Connect`].
-    Sts,
-    /// The cluster's login queue.
-    Queue,
-    /// The login at the server.
-    ServerLogin,
-    /// The welcome to the client.
-    Welcome,
-}
-
-impl LoginStep {
-    /// All steps, in their order.
-    pub const ALL: [Self; 9] = [
-        Self::Startup,
-        Self::Token,
-        Self::Verification,
-        Self::Pool,
-        Self::Connect,
-        Self::Sts,
-        Self::Queue,
-        Self::ServerLogin,
-        Self::Welcome,
-    ];
-
-    /// Stable word.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Startup => "startup",
-            Self::Token => "token",
-            Self::Verification => "verification",
-            Self::Pool => "pool",
-            Self::Connect => "connect",
-            Self::Sts => "sts",
-            Self::Queue => "queue",
-            Self::ServerLogin => "server_login",
-            Self::Welcome => "welcome",
-        }
-    }
-}
 
 /// The series of logins and sessions.
 #[derive(Debug)]

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::login_metrics::LoginStep;
+use super::login_step::LoginStep;
 
 /// SQLSTATEs of refusals that are neither the person's nor the client's fault.
 const FAILURES: [&str; 3] = ["53300", "57P03", "XX000"];

@@ -12,6 +12,7 @@ pub mod log_queue;
 mod log_writer;
 pub mod logging;
 pub mod login_metrics;
+mod login_step;
 pub mod login_totals;
 pub mod metrics;
 pub mod metrics_format;

@@ -1,6 +1,8 @@
 //! Pages of a healthy service, of an outage, and of a service that has just started. With `STATUS_PAGES=<folder>` the
 //! pages are written there, to be looked at in a browser.
 
+use tokio::time::Instant;
+
 use super::*;
 use crate::admin::problems::problems;
 use crate::supervisor::{TaskKind, TaskStatus};
@@ -8,6 +10,7 @@ use crate::telemetry::aws_metrics::{AwsSnapshot, StsSnapshot};
 use crate::telemetry::issuer_metrics::IssuerSnapshot;
 use crate::telemetry::log_metrics::LogSnapshot;
 use crate::telemetry::login_totals::LoginTotals;
+use crate::telemetry::metrics::MetricsSnapshot;
 use crate::telemetry::pool_metrics::PoolSnapshot;
 use crate::telemetry::process_metrics::ProcessSnapshot;
 

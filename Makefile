@@ -19,7 +19,7 @@ demo: ## Logins end to end on PostgreSQL and MySQL, with stand-ins for the issue
 
 test: ## Everything the tests need, then all tests (ONLY=c7_ runs those with c7_ in their names)
 	@scripts/need-postgres
-	@scripts/need-packages haproxy
+	@scripts/need-packages haproxy chromium chromium-driver
 	@scripts/need-mysql
 	@scripts/need-helm
 	@scripts/need-prometheus

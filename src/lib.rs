@@ -34,12 +34,12 @@
 //! | [`session`] | the order of the steps for any protocol; outcome, explanation, permits, login rate, registry | every step, no protocol |
 //! | [`accept`], [`lifecycle`] | listening sockets, worker threads, signals | session |
 //! | [`telemetry`] | log lines, the audit record, metrics; written, never read | names, config, net |
-//! | [`sign_in`] | pages over HTTPS: published profiles | session, telemetry |
+//! | [`sign_in`] | pages over HTTPS: published profiles, and a sign-in for browsers | accept, session, identity, login |
 //! | [`admin`] | health, metrics, and the status page over HTTP | session, accept, telemetry |
 //! | [`console`] | commands for operators through a PostgreSQL client | session, accept, telemetry, postgres, identity |
 //! | [`agent`] | the local agent of `connect`: tools on the person's machine, one login at the proxy for each of their connections | net, secret, names |
 //! | [`supervisor`] | owner of every task that lives as long as the process | names |
-//! | [`login`] | the client's side: sign-in at an issuer, cached tokens; not used by the proxy | config, net, names, secret |
+//! | [`login`] | the client's side: sign-in at an issuer, cached tokens; not used by a session | config, net, names, secret |
 //! | [`core_dumps`] | keeping the process's memory off disks | nothing |
 //! | [`app`], [`commands`], [`cli`] | building the parts, running them | all |
 //!

@@ -50,13 +50,15 @@ pub enum TaskKind {
     SessionThread,
     /// Ends the sessions after the listeners are closed.
     Shutdown,
+    /// Accepts connections of the sign-in page.
+    SignInServer,
     /// Turns signals into stop and reload requests.
     SignalDriver,
 }
 
 impl TaskKind {
     /// All kinds.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Acceptor,
         Self::AdminServer,
         Self::Console,
@@ -67,6 +69,7 @@ impl TaskKind {
         Self::Reloader,
         Self::SessionThread,
         Self::Shutdown,
+        Self::SignInServer,
         Self::SignalDriver,
     ];
 
@@ -83,6 +86,7 @@ impl TaskKind {
             Self::Reloader => "reloader",
             Self::SessionThread => "session_thread",
             Self::Shutdown => "shutdown",
+            Self::SignInServer => "sign_in_server",
             Self::SignalDriver => "signal_driver",
         }
     }

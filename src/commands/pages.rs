@@ -4,21 +4,36 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use arc_swap::ArcSwap;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use rustls_pki_types::CertificateDer;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
+use zeroize::Zeroizing;
 
+use crate::accept::acceptor::Generation;
+use crate::app::egress;
 use crate::config::client::ClientConfig;
-use crate::config::{Config, PageListener};
+use crate::config::{Config, PageListener, SignInSettings};
 use crate::login::SignInError;
+use crate::login::issuer_client::IssuerClient;
 use crate::login::published::PublishedProfiles;
+use crate::login::registration::ClientRegistration;
+use crate::login::tokens::ClientSecret;
+use crate::net::outgoing::Outgoing;
 use crate::net::tls;
 use crate::session::shared::Shared;
+use crate::sign_in::access::Entrance;
 use crate::sign_in::profiles::ProfilesPage;
+use crate::sign_in::site::{SignInPage, SignInParts};
 use crate::sign_in::web::{self, WebPage, WebServer, WebSite};
 use crate::supervisor::TaskKind;
+
+/// Most requests of the sign-in page to its issuer at a time; further ones wait.
+const MAX_ISSUER_REQUESTS: usize = 8;
 
 /// Application protocol of the pages (RFC 9112).
 const HTTP_1_1: &[u8] = b"http/1.1";
@@ -28,6 +43,8 @@ const HTTP_1_1: &[u8] = b"http/1.1";
 pub struct PageSockets {
     /// Socket of `[profiles]`.
     pub profiles: Option<TcpListener>,
+    /// Socket of `[sign_in]`.
+    pub sign_in: Option<TcpListener>,
 }
 
 impl PageSockets {
@@ -37,7 +54,11 @@ impl PageSockets {
             Some(settings) => Some(listen("profiles.addr", settings.listener.addr).await?),
             None => None,
         };
-        Ok(Self { profiles })
+        let sign_in = match &config.sign_in {
+            Some(settings) => Some(listen("sign_in.addr", settings.listener.addr).await?),
+            None => None,
+        };
+        Ok(Self { profiles, sign_in })
     }
 }
 
@@ -49,11 +70,21 @@ async fn listen(key: &str, addr: SocketAddr) -> anyhow::Result<TcpListener> {
 #[derive(Debug)]
 pub(super) struct Pages {
     profiles: Option<Arc<WebSite<ProfilesPage>>>,
+    sign_in: Option<Arc<WebSite<SignInPage>>>,
+}
+
+/// State of the service that pages use.
+#[derive(Clone, Debug)]
+pub(super) struct PageContext {
+    /// The state that outlives a configuration.
+    pub(super) shared: Arc<Shared>,
+    /// The current configuration.
+    pub(super) current: Arc<ArcSwap<Generation>>,
 }
 
 impl Pages {
     /// Reads the files that the pages need.
-    pub(super) fn build(config: &Config) -> anyhow::Result<Self> {
+    pub(super) fn build(config: &Config, context: &PageContext) -> anyhow::Result<Self> {
         let profiles = match &config.profiles {
             Some(settings) => {
                 let document = published(&settings.client_file).context("profiles.client_file")?;
@@ -61,7 +92,14 @@ impl Pages {
             }
             None => None,
         };
-        Ok(Self { profiles })
+        let sign_in = match &config.sign_in {
+            Some(settings) => {
+                let page = sign_in_page(config, settings, context).context("sign_in")?;
+                Some(site(&settings.listener, page)?)
+            }
+            None => None,
+        };
+        Ok(Self { profiles, sign_in })
     }
 
     /// Starts the pages.
@@ -71,13 +109,12 @@ impl Pages {
         shared: &Arc<Shared>,
         ended: &CancellationToken,
     ) -> RunningPages {
-        let profiles = self.profiles.zip(sockets.profiles).map(|(site, socket)| {
-            let site = Arc::new(ArcSwap::new(site));
-            let server = WebServer { name: "profiles", site: Arc::clone(&site), shared: Arc::clone(shared) };
-            run(TaskKind::ProfilesServer, socket, server, ended);
-            site
-        });
-        RunningPages { profiles }
+        let profiles = self.profiles.zip(sockets.profiles);
+        let sign_in = self.sign_in.zip(sockets.sign_in);
+        RunningPages {
+            profiles: profiles.map(|page| run(("profiles", TaskKind::ProfilesServer), page, shared, ended)),
+            sign_in: sign_in.map(|page| run(("sign_in", TaskKind::SignInServer), page, shared, ended)),
+        }
     }
 }
 
@@ -85,6 +122,7 @@ impl Pages {
 #[derive(Debug)]
 pub(super) struct RunningPages {
     profiles: Option<Arc<ArcSwap<WebSite<ProfilesPage>>>>,
+    sign_in: Option<Arc<ArcSwap<WebSite<SignInPage>>>>,
 }
 
 impl RunningPages {
@@ -93,16 +131,84 @@ impl RunningPages {
         if let (Some(running), Some(new)) = (&self.profiles, pages.profiles) {
             running.store(new);
         }
+        if let (Some(running), Some(new)) = (&self.sign_in, pages.sign_in) {
+            running.store(new);
+        }
     }
 }
 
-fn run<P: WebPage>(kind: TaskKind, socket: TcpListener, server: WebServer<P>, ended: &CancellationToken) {
-    let supervisor = server.shared.supervisor.clone();
-    let (socket, server) = (Arc::new(socket), Arc::new(server));
-    supervisor.spawn(kind, ended.clone(), move || {
+/// Serves a page on its socket.
+fn run<P: WebPage>(
+    (name, kind): (&'static str, TaskKind),
+    (site, socket): (Arc<WebSite<P>>, TcpListener),
+    shared: &Arc<Shared>,
+    ended: &CancellationToken,
+) -> Arc<ArcSwap<WebSite<P>>> {
+    let site = Arc::new(ArcSwap::new(site));
+    let server = Arc::new(WebServer { name, site: Arc::clone(&site), shared: Arc::clone(shared) });
+    let socket = Arc::new(socket);
+    shared.supervisor.spawn(kind, ended.clone(), move || {
         let (socket, server) = (Arc::clone(&socket), Arc::clone(&server));
         async move { web::serve(&socket, server).await }
     });
+    site
+}
+
+fn sign_in_page(
+    config: &Config,
+    settings: &SignInSettings,
+    context: &PageContext,
+) -> anyhow::Result<SignInPage> {
+    let issuer = config.issuers.iter().find(|issuer| issuer.name == settings.issuer);
+    let issuer = issuer.context("the issuer is not known")?;
+    let secret = settings.client_secret_file.as_deref().map(client_secret).transpose()?;
+    let registration = ClientRegistration {
+        issuer: issuer.issuer.as_str().to_owned(),
+        client_id: settings.client_id.clone(),
+        secret,
+        scopes: settings.scopes.clone(),
+        audience: settings.audience.clone(),
+        ca_file: issuer.ca_file.clone(),
+        private_network: issuer.private_network,
+    };
+    let outgoing = Outgoing::new(context.shared.resolver.clone(), egress(&config.egress)?)
+        .with_clocks(context.shared.peer_clocks.clone());
+    let authorities = settings.ca_file.as_deref().map(authorities).transpose()?;
+    let parts = SignInParts {
+        issuer: IssuerClient::of(registration, &outgoing, MAX_ISSUER_REQUESTS)?,
+        url: settings.url.clone(),
+        token: settings.token,
+        entrance: Entrance {
+            proxy: settings.proxy.clone(),
+            listener: settings.proxy_listener.clone(),
+            databases: settings.databases.clone(),
+        },
+        authorities,
+        shared: Arc::clone(&context.shared),
+        current: Arc::clone(&context.current),
+    };
+    SignInPage::new(parts).context("a random key cannot be made")
+}
+
+/// The client's secret in a file.
+pub(super) fn client_secret(path: &Path) -> anyhow::Result<ClientSecret> {
+    let text =
+        std::fs::read_to_string(path).map(Zeroizing::new).with_context(|| path.display().to_string())?;
+    let secret = text.trim_end_matches(['\r', '\n']);
+    if secret.is_empty() || secret.chars().any(char::is_control) {
+        bail!("{}: write the client's secret on one line", path.display());
+    }
+    Ok(ClientSecret::new(secret.to_owned()))
+}
+
+/// The certificates of a PEM file, and nothing else of it.
+fn authorities(path: &Path) -> anyhow::Result<String> {
+    let text = |certificate: CertificateDer<'_>| {
+        let lines = STANDARD.encode(certificate);
+        let lines: Vec<_> = lines.as_bytes().chunks(64).map(String::from_utf8_lossy).collect();
+        format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
+    };
+    Ok(tls::certificates(path)?.into_iter().map(text).collect())
 }
 
 fn site<P>(listener: &PageListener, page: P) -> anyhow::Result<Arc<WebSite<P>>> {

@@ -15,7 +15,7 @@ use tokio::time::{sleep, timeout};
 
 use super::check::file_problems;
 use super::file_watch::WatchedFiles;
-use super::pages::{Pages, RunningPages};
+use super::pages::{PageContext, Pages, RunningPages};
 use crate::accept::acceptor::Generation;
 use crate::accept::fd_limit;
 use crate::app::GenerationBuilder;
@@ -123,7 +123,8 @@ impl Reloader {
 
     /// Reads and builds what `cause` asks for.
     async fn prepared(&self, cause: &ReloadCause) -> anyhow::Result<PreparedConfig> {
-        let (builder, current) = (Arc::clone(&self.builder), self.current.load_full());
+        let builder = Arc::clone(&self.builder);
+        let context = PageContext { shared: Arc::clone(&builder.shared), current: Arc::clone(&self.current) };
         let running = self.running().clone();
         let load = match (cause, running.reload.watch) {
             // The configuration itself is taken when it is asked for, or by its own setting.
@@ -132,7 +133,7 @@ impl Reloader {
         };
         self.on_thread(move || {
             let _runtime = builder.control.enter();
-            prepare(&builder, &load, &running, &current)
+            prepare(&builder, &load, &running, &context)
         })
         .await?
     }
@@ -261,7 +262,7 @@ fn prepare(
     builder: &GenerationBuilder,
     load: &Load,
     running: &Config,
-    current: &Generation,
+    context: &PageContext,
 ) -> anyhow::Result<PreparedConfig> {
     let before = WatchedFiles::of(running);
     let config = load().map_err(|problems| anyhow!(problems))?;
@@ -274,8 +275,8 @@ fn prepare(
         );
     }
     fd_limit::provide(config.limits.max_client_conn, config.pool.map_or(0, |pool| pool.max_idle))?;
-    let generation = builder.build(config.clone(), Some(current)).context("not usable")?;
-    let pages = Pages::build(&config)?;
+    let generation = builder.build(config.clone(), Some(&context.current.load())).context("not usable")?;
+    let pages = Pages::build(&config, context)?;
     let audit = builder.shared.log.open_audit_file()?;
     Ok(PreparedConfig { config, generation, pages, audit, watched })
 }

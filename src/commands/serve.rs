@@ -17,7 +17,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::file_watch::WatchedFiles;
-use super::pages::{PageSockets, Pages};
+use super::pages::{PageContext, PageSockets, Pages};
 use super::reload::{Load, Reloader, log_warnings};
 use crate::accept::acceptor::{Acceptor, EvictionLog, Generation, OpenSockets};
 use crate::accept::listening_socket::ListeningSocket;
@@ -142,8 +142,9 @@ pub async fn serve(service: ServiceOptions) -> anyhow::Result<()> {
     }
     shared.registry.deny(config.denied.clone());
     shared.console.sessions.deny(config.denied.clone());
-    let page_content = Pages::build(&config)?;
     let current = Arc::new(ArcSwap::from_pointee(builder.build(config.clone(), None)?));
+    let context = PageContext { shared: Arc::clone(&shared), current: Arc::clone(&current) };
+    let page_content = Pages::build(&config, &context)?;
     let count = thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let workers = WorkerThreads::start(count, &supervisor).context("cannot start the worker threads")?;
 

@@ -50,7 +50,7 @@ pub use issuer::{AcceptedIssuer, IssuerSettings, SignatureAlgorithm};
 pub use limits::LimitSettings;
 pub use log::{LogFormat, LogLevel, LogSettings};
 pub use named_file::NamedFile;
-pub use pages::{PageListener, ProfilesSettings};
+pub use pages::{PageListener, ProfilesSettings, SignInSettings};
 pub use pool::PoolSettings;
 pub use reload::{ReloadSettings, WatchScope};
 pub use route::{ClusterRoute, NamePattern};
@@ -72,6 +72,8 @@ pub struct Config {
     pub admin: AdminSettings,
     /// The page of profiles; off if absent.
     pub profiles: Option<ProfilesSettings>,
+    /// The sign-in page; off if absent.
+    pub sign_in: Option<SignInSettings>,
     /// Routing of requests to issuers and STS.
     pub egress: EgressSettings,
     /// Lifetime of sessions.

@@ -1,9 +1,14 @@
-//! `[profiles]`: an HTTPS page with the profiles of `pgpassport login https://…`.
+//! `[profiles]` and `[sign_in]`: HTTPS pages with the profiles of `pgpassport login https://…`, and for a sign-in in a
+//! browser.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use super::client::TokenKind;
 use super::reader::SectionReader;
+use super::readers::{name, texts_or, web_address};
+use super::{DatabaseProtocol, IssuerSettings, ListenSettings};
+use crate::names::{DbName, Endpoint};
 
 /// Address and certificate of an HTTPS page.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +28,185 @@ pub struct ProfilesSettings {
     pub listener: PageListener,
     /// The profiles, a `client.toml`.
     pub client_file: PathBuf,
+}
+
+/// `[sign_in]` with an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignInSettings {
+    /// Address and certificate.
+    pub listener: PageListener,
+    /// Public address of the page, without a path.
+    pub url: String,
+    /// Name of the issuer that people sign in at.
+    pub issuer: String,
+    /// Client identifier of the page at the issuer.
+    pub client_id: String,
+    /// File with the client's secret; a public client has none.
+    pub client_secret_file: Option<PathBuf>,
+    /// Scopes of the request, in their order.
+    pub scopes: Vec<String>,
+    /// Value of the parameter `audience`.
+    pub audience: Option<String>,
+    /// Token that people get.
+    pub token: TokenKind,
+    /// Public host and port of the listener for databases.
+    pub proxy: Endpoint,
+    /// Name of that listener.
+    pub proxy_listener: String,
+    /// Databases to offer in addition to those that the clusters name.
+    pub databases: Vec<String>,
+    /// Authorities of that listener's certificate, PEM, for a download.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// Keys of `[sign_in]` besides its address.
+const SIGN_IN_KEYS: [&str; 13] = [
+    "tls_cert_file",
+    "tls_key_file",
+    "url",
+    "issuer",
+    "client_id",
+    "client_secret_file",
+    "scopes",
+    "audience",
+    "token",
+    "proxy",
+    "listener",
+    "databases",
+    "ca_file",
+];
+
+/// The sign-in page; `None` if it is off. `issuers` and `listeners` are absent if they have errors.
+pub(super) fn sign_in(
+    section: &SectionReader<'_, '_>,
+    issuers: Option<&[IssuerSettings]>,
+    listeners: Option<&[ListenSettings]>,
+) -> Option<SignInSettings> {
+    let addr = addr(section);
+    let path = |key, example| match addr {
+        Some(_) => section.required_path(key, example),
+        None => section.path(key),
+    };
+    let tls_cert_file = path("tls_cert_file", "\"/etc/pgpassport/sign-in.crt\"");
+    let tls_key_file = path("tls_key_file", "\"/etc/pgpassport/sign-in.key\"");
+    let url = required(section, addr, "url", "\"https://sign-in.acme.com\"", origin);
+    let client_id = required(section, addr, "client_id", "\"0oa1b2c3d4\"", visible_text);
+    let proxy = required(section, addr, "proxy", "\"db.acme.com:5432\"", |text| {
+        Endpoint::parse(text)
+            .ok_or_else(|| format!("{text:?} is not a host and port, as in \"db.acme.com:5432\""))
+    });
+    let issuer = section.parsed("issuer", name);
+    let listener = section.parsed("listener", name);
+    let client_secret_file = section.path("client_secret_file");
+    let scopes = texts_or(section, "scopes", &["openid"]);
+    let audience = section.parsed("audience", visible_text);
+    let words = [("access", TokenKind::Access), ("id", TokenKind::Id)];
+    let token = section.choice("token", TokenKind::Access, &words);
+    let databases = texts_or(section, "databases", &[]);
+    let ca_file = section.path("ca_file");
+    unused_without_addr(section, &SIGN_IN_KEYS);
+    section.finish();
+    let addr = addr?;
+    if scopes.iter().any(|scope| visible_text(scope).is_err()) {
+        section.wrong("scopes", "a scope is a word without spaces");
+    }
+    if databases.iter().any(|name| DbName::parse(name).is_err()) {
+        section.wrong("databases", "write names of databases, as in [\"orders\"]");
+    }
+    let issuer = issuer_of(section, issuer, issuers?)?;
+    let proxy_listener = listener_of(section, listener, listeners?)?;
+    let listener = PageListener { addr, tls_cert_file: tls_cert_file?, tls_key_file: tls_key_file? };
+    Some(SignInSettings {
+        listener,
+        url: url?,
+        issuer,
+        client_id: client_id?,
+        client_secret_file,
+        scopes,
+        audience,
+        token,
+        proxy: proxy?,
+        proxy_listener,
+        databases,
+        ca_file,
+    })
+}
+
+/// A value that a page needs if it is on.
+fn required<V>(
+    section: &SectionReader<'_, '_>,
+    addr: Option<SocketAddr>,
+    key: &'static str,
+    example: &str,
+    parse: impl FnOnce(&str) -> Result<V, String>,
+) -> Option<V> {
+    match addr {
+        Some(_) => section.required(key, example, parse),
+        None => section.parsed(key, parse),
+    }
+}
+
+fn origin(text: &str) -> Result<String, String> {
+    let url = web_address(text, false)?;
+    match url.path() {
+        "/" => Ok(url.origin().ascii_serialization()),
+        _ => Err("write only https, host and port, as in \"https://sign-in.acme.com\"".into()),
+    }
+}
+
+fn visible_text(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.len() > 512 || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err("write at most 512 visible ASCII characters without spaces".into());
+    }
+    Ok(text.to_owned())
+}
+
+/// The named issuer, or the only one.
+fn issuer_of(
+    section: &SectionReader<'_, '_>,
+    named: Option<String>,
+    issuers: &[IssuerSettings],
+) -> Option<String> {
+    let found = match (&named, issuers) {
+        (None, [only]) => only,
+        (None, _) => {
+            section.missing("issuer", "\"<the name of one [[issuer]]>\"");
+            return None;
+        }
+        (Some(name), issuers) => match issuers.iter().find(|issuer| issuer.name == *name) {
+            Some(issuer) => issuer,
+            None => {
+                section.wrong("issuer", format!("there is no [[issuer]] with the name {name:?}"));
+                return None;
+            }
+        },
+    };
+    if !found.tenants.is_empty() {
+        let text = format!(
+            "people cannot sign in at a template for tenants ({}): name an [[issuer]] of one",
+            found.name
+        );
+        section.wrong("issuer", text);
+        return None;
+    }
+    Some(found.name.clone())
+}
+
+/// The named listener for PostgreSQL, or the first one.
+fn listener_of(
+    section: &SectionReader<'_, '_>,
+    named: Option<String>,
+    listeners: &[ListenSettings],
+) -> Option<String> {
+    let mut able = listeners.iter().filter(|listener| listener.protocol == DatabaseProtocol::PostgreSql);
+    let found = match &named {
+        Some(name) => able.find(|listener| listener.name == *name),
+        None => able.next(),
+    };
+    if found.is_none() {
+        section.wrong("listener", "there is no [[listen]] for PostgreSQL with this name");
+    }
+    found.map(|listener| listener.name.clone())
 }
 
 /// The page of profiles; `None` if it is off.
@@ -60,6 +244,38 @@ fn unused_without_addr(section: &SectionReader<'_, '_>, keys: &[&'static str]) {
 #[cfg(test)]
 mod tests {
     use crate::config::tests::{REFERENCE, read};
+
+    #[test]
+    fn the_sign_in_page_is_off_without_an_address_and_names_what_is_missing() {
+        let with =
+            |keys: &str| read(&REFERENCE.replacen("\n[sign_in]\n", &format!("\n[sign_in]\n{keys}\n"), 1));
+        assert!(with("").unwrap().sign_in.is_none());
+        let off = with("client_id = \"c\"").unwrap();
+        assert!(off.sign_in.is_none() && off.warnings.iter().any(|text| text.contains("sign_in.addr")));
+        let told = with("addr = \"0.0.0.0:443\"").unwrap_err().to_string();
+        for key in ["tls_cert_file", "tls_key_file", "url", "client_id", "proxy"] {
+            assert!(told.contains(&format!("sign_in.{key}")), "{key}: {told}");
+        }
+        let needed = "addr = \"0.0.0.0:443\"\ntls_cert_file = \"c\"\ntls_key_file = \"k\"\nclient_id = \"c\"\n\
+                      proxy = \"db.acme.com:5432\"\n";
+        let on = with(&format!("{needed}url = \"https://sign-in.acme.com/\"")).unwrap().sign_in.unwrap();
+        assert_eq!((&*on.url, &*on.issuer), ("https://sign-in.acme.com", "okta"));
+        assert_eq!(
+            (on.scopes, on.token),
+            (vec!["openid".to_owned()], crate::config::client::TokenKind::Access)
+        );
+        for (bad, key) in [
+            ("url = \"https://sign-in.acme.com/x\"", "url"),
+            ("url = \"http://sign-in.acme.com\"", "url"),
+            ("url = \"https://a.example\"\nissuer = \"x\"", "issuer"),
+            ("url = \"https://a.example\"\nlistener = \"x\"", "listener"),
+            ("url = \"https://a.example\"\nscopes = [\"a b\"]", "scopes"),
+            ("url = \"https://a.example\"\ntoken = \"x\"", "token"),
+        ] {
+            let told = with(&format!("{needed}{bad}")).unwrap_err().to_string();
+            assert!(told.contains(&format!("sign_in.{key}")), "{bad}: {told}");
+        }
+    }
 
     #[test]
     fn profiles_are_off_without_an_address_and_need_all_keys_with_one() {

@@ -14,7 +14,7 @@ use super::issuer::issuers;
 use super::limits::limits;
 use super::listen::listeners;
 use super::log::log;
-use super::pages::profiles;
+use super::pages::{profiles, sign_in};
 use super::pool::pool;
 use super::problem::ConfigProblem;
 use super::problems::ConfigProblems;
@@ -92,6 +92,7 @@ pub(super) fn whole(root: &SectionReader<'_, '_>) -> Option<Config> {
     }
     let issuers = issuers(root);
     let listeners = listeners(root, issuers.as_deref());
+    let sign_in = sign_in(&root.section("sign_in"), issuers.as_deref(), listeners.as_deref());
     let denied = denied(root, issuers.as_deref());
     let clusters = clusters(root);
     root.finish();
@@ -102,6 +103,7 @@ pub(super) fn whole(root: &SectionReader<'_, '_>) -> Option<Config> {
         limits,
         admin,
         profiles,
+        sign_in,
         egress,
         session,
         log,

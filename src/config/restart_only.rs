@@ -20,6 +20,10 @@ impl Config {
         if profiles(self) != profiles(running) {
             keys.push("profiles.addr");
         }
+        let sign_in = |config: &Self| config.sign_in.as_ref().map(|page| page.listener.addr);
+        if sign_in(self) != sign_in(running) {
+            keys.push("sign_in.addr");
+        }
         if self.cancel != running.cancel {
             keys.push("cancel.secret_file");
         }
@@ -70,8 +74,24 @@ mod tests {
             tls_cert_file: "c".into(),
             tls_key_file: "k".into(),
         };
-        other.profiles =
-            Some(crate::config::ProfilesSettings { listener, client_file: "client.toml".into() });
+        other.profiles = Some(crate::config::ProfilesSettings {
+            listener: listener.clone(),
+            client_file: "client.toml".into(),
+        });
+        other.sign_in = Some(crate::config::SignInSettings {
+            listener,
+            url: "https://a.example".into(),
+            issuer: "okta".into(),
+            client_id: "c".into(),
+            client_secret_file: None,
+            scopes: Vec::new(),
+            audience: None,
+            token: crate::config::client::TokenKind::Access,
+            proxy: crate::names::Endpoint::parse("a.example:1").unwrap(),
+            proxy_listener: "l".into(),
+            databases: Vec::new(),
+            ca_file: None,
+        });
         other.cancel.secret_file = Some("elsewhere".into());
         other.log.format = crate::config::LogFormat::Json;
         other.audit.file = Some("elsewhere".into());

@@ -2,18 +2,21 @@
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use hyper::header::{ACCEPT, CONTENT_TYPE};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use hyper::{Request, StatusCode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::OnceCell;
-use url::Url;
 use url::form_urlencoded::Serializer;
+use url::{Url, form_urlencoded};
 use zeroize::Zeroizing;
 
 use super::error::OAuthError;
-use super::tokens::{AuthorizationCode, CodeVerifier, RefreshToken};
+use super::registration::ClientRegistration;
+use super::tokens::{AuthorizationCode, ClientSecret, CodeVerifier, RefreshToken};
 use super::{Profile, SignInError};
 use crate::names::printable;
 use crate::net::https::{Answer, HttpsClient, HttpsLimits};
@@ -27,16 +30,19 @@ const LIMITS: HttpsLimits = HttpsLimits {
     connections: 1,
 };
 
+/// Authentication of a confidential client by a header (OpenID Connect Core 1.0, section 9).
+const BASIC: &str = "client_secret_basic";
+
 const JSON: &str = "application/json";
 
 /// Grant type of the device flow (RFC 8628, section 3.4).
 const DEVICE_GRANT: &str = "urn:ietf:params:oauth:grant-type:device_code";
 
-/// The issuer of a profile.
+/// One issuer, as a client sees it.
 #[derive(Debug)]
 pub struct IssuerClient {
     https: HttpsClient,
-    profile: Profile,
+    registration: ClientRegistration,
     endpoints: OnceCell<IssuerEndpoints>,
 }
 
@@ -53,6 +59,8 @@ pub struct IssuerEndpoints {
     pub revocation: Option<Url>,
     /// Whether redirects carry `iss` (RFC 9207).
     pub redirect_has_iss: bool,
+    /// Whether a client's secret is a field of the form; else it is a header (RFC 6749, section 2.3.1).
+    pub secret_in_form: bool,
 }
 
 #[derive(Deserialize)]
@@ -65,6 +73,7 @@ struct Discovery {
     #[serde(default)]
     authorization_response_iss_parameter_supported: bool,
     code_challenge_methods_supported: Option<Vec<String>>,
+    token_endpoint_auth_methods_supported: Option<Vec<String>>,
 }
 
 /// A good answer of the token endpoint (RFC 6749, section 5.1).
@@ -105,8 +114,23 @@ struct ErrorAnswer {
 impl IssuerClient {
     /// No request is made yet.
     pub fn new(profile: &Profile, outgoing: &Outgoing) -> Result<Self, SignInError> {
-        let https = outgoing.client(profile.issuer_ca_file.as_deref(), profile.private_network, LIMITS)?;
-        Ok(Self { https, profile: profile.clone(), endpoints: OnceCell::new() })
+        Self::of(ClientRegistration::from(profile), outgoing, LIMITS.connections)
+    }
+
+    /// A client that makes at most `requests` requests at a time; further ones wait.
+    pub fn of(
+        registration: ClientRegistration,
+        outgoing: &Outgoing,
+        requests: usize,
+    ) -> Result<Self, SignInError> {
+        let limits = HttpsLimits { connections: requests, ..LIMITS };
+        let https = outgoing.client(registration.ca_file.as_deref(), registration.private_network, limits)?;
+        Ok(Self { https, registration, endpoints: OnceCell::new() })
+    }
+
+    /// The client as it is registered.
+    pub fn registration(&self) -> &ClientRegistration {
+        &self.registration
     }
 
     /// The endpoints; the discovery document is read once.
@@ -115,7 +139,7 @@ impl IssuerClient {
     }
 
     async fn discover(&self) -> Result<IssuerEndpoints, SignInError> {
-        let issuer = &self.profile.issuer;
+        let issuer = &self.registration.issuer;
         let url = format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
         let answer =
             self.https.get(&url, JSON).await.map_err(|error| SignInError::unreachable(issuer, &error))?;
@@ -137,12 +161,14 @@ impl IssuerClient {
             ));
         }
         let endpoint = |text: String| self.endpoint(&text);
+        let methods = found.token_endpoint_auth_methods_supported;
         Ok(IssuerEndpoints {
             authorization: found.authorization_endpoint.map(endpoint).transpose()?,
             token: self.endpoint(&found.token_endpoint)?,
             device: found.device_authorization_endpoint.map(endpoint).transpose()?,
             revocation: found.revocation_endpoint.map(endpoint).transpose()?,
             redirect_has_iss: found.authorization_response_iss_parameter_supported,
+            secret_in_form: methods.is_some_and(|methods| methods.iter().all(|method| method != BASIC)),
         })
     }
 
@@ -151,7 +177,7 @@ impl IssuerClient {
         let refuse =
             |why: &str| Err(SignInError::Answer(format!("endpoint {}: {why}", printable(text, 200))));
         let Ok(url) = Url::parse(text) else { return refuse("it is not a URL") };
-        let in_clear = self.profile.issuer.starts_with("http://") && url.scheme() == "http";
+        let in_clear = self.registration.issuer.starts_with("http://") && url.scheme() == "http";
         if url.scheme() != "https" && !in_clear {
             return refuse("it is not https");
         }
@@ -192,9 +218,9 @@ impl IssuerClient {
         let Some(url) = &self.endpoints().await?.device else {
             return Err(SignInError::Unsupported("the issuer gives no device codes"));
         };
-        let scope = self.profile.scopes.join(" ");
+        let scope = self.registration.scopes.join(" ");
         let mut fields = vec![("scope", scope.as_str())];
-        fields.extend(self.profile.audience.as_deref().map(|audience| ("audience", audience)));
+        fields.extend(self.registration.audience.as_deref().map(|audience| ("audience", audience)));
         let answer: DeviceAnswer = json(&self.post(url, &fields).await?)?;
         self.endpoint(&answer.verification_uri)?;
         Ok(answer)
@@ -213,17 +239,29 @@ impl IssuerClient {
 
     /// Posts a form with the client's identifier; gives good answers only.
     async fn post(&self, url: &Url, fields: &[(&str, &str)]) -> Result<Answer, SignInError> {
+        let in_form = self.endpoints.get().is_some_and(|endpoints| endpoints.secret_in_form);
+        let (in_form, in_header) = match &self.registration.secret {
+            Some(secret) if in_form => (Some(secret), None),
+            secret => (None, secret.as_ref()),
+        };
         let body = {
             let mut form = Serializer::new(String::with_capacity(64 * 1024)); // it cannot change threads
-            form.append_pair("client_id", &self.profile.client_id).extend_pairs(fields);
+            form.append_pair("client_id", &self.registration.client_id).extend_pairs(fields);
+            if let Some(secret) = in_form {
+                form.append_pair("client_secret", secret.expose());
+            }
             Zeroizing::new(form.finish().into_bytes())
         };
-        let request = Request::post(url.as_str())
+        let mut request = Request::post(url.as_str())
             .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
             .header(ACCEPT, JSON)
             .body(Bytes::from_owner(body))
             .map_err(|error| SignInError::Answer(error.to_string()))?;
-        let issuer = &self.profile.issuer;
+        if let Some(secret) = in_header {
+            let value = self.basic(secret)?;
+            request.headers_mut().insert(AUTHORIZATION, value);
+        }
+        let issuer = &self.registration.issuer;
         let answer =
             self.https.ask(request).await.map_err(|error| SignInError::unreachable(issuer, &error))?;
         if answer.status.is_success() {
@@ -240,9 +278,24 @@ impl IssuerClient {
         }
     }
 
+    /// `Authorization` of a confidential client.
+    fn basic(&self, secret: &ClientSecret) -> Result<HeaderValue, SignInError> {
+        let encoded = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+        let pair = Zeroizing::new(format!(
+            "{}:{}",
+            encoded(&self.registration.client_id),
+            *Zeroizing::new(encoded(secret.expose()))
+        ));
+        let value = Zeroizing::new(format!("Basic {}", STANDARD.encode(pair.as_bytes())));
+        let mut value =
+            HeaderValue::from_str(&value).map_err(|error| SignInError::Answer(error.to_string()))?;
+        value.set_sensitive(true);
+        Ok(value)
+    }
+
     fn status(&self, status: StatusCode) -> SignInError {
         SignInError::Unreachable {
-            issuer: self.profile.issuer.clone(),
+            issuer: self.registration.issuer.clone(),
             problem: format!("it answers {status}"),
         }
     }

@@ -7,7 +7,7 @@
 //! | [`token_source`] | the token for a connection: from the cache, or by a refresh |
 //! | [`cache`] | the tokens between two commands |
 //! | [`sign_in`], [`redirect`] | authorization code with PKCE and a loopback redirect; device code |
-//! | [`issuer_client`], [`way_out`] | requests to the issuer's endpoints, and the proxy that they go through |
+//! | [`registration`], [`issuer_client`], [`way_out`] | a client of an issuer, its requests, and the proxy that they go through |
 //! | [`tokens`], [`claims`] | tokens as types that cannot be printed; their claims |
 
 pub mod cache;
@@ -18,6 +18,7 @@ pub mod issuer_client;
 pub mod profiles;
 pub mod published;
 pub mod redirect;
+pub mod registration;
 pub mod sign_in;
 pub mod token_source;
 pub mod tokens;

@@ -210,10 +210,13 @@ impl RedirectCheck {
         if request.uri().authority().is_some() || request.uri().path() != self.path {
             return refuse("its path is another one");
         }
-        self.judge_query(request.uri().query().unwrap_or_default())
+        self.expected.code_in(request.uri().query().unwrap_or_default())
     }
+}
 
-    fn judge_query(&self, query: &str) -> Outcome {
+impl ExpectedRedirect {
+    /// The code in the query of a redirect that matches in every part.
+    pub fn code_in(&self, query: &str) -> Result<AuthorizationCode, SignInError> {
         let refuse = |why| Err(SignInError::Redirect(why));
         let pairs: Vec<_> = form_urlencoded::parse(query.as_bytes()).collect();
         let known = ["code", "state", "iss", "error", "error_description"];
@@ -223,12 +226,12 @@ impl RedirectCheck {
         }
         let field = |name: &str| pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_ref());
         let state = field("state").unwrap_or_default();
-        if verify_slices_are_equal(state.as_bytes(), self.expected.state.as_bytes()).is_err() {
+        if verify_slices_are_equal(state.as_bytes(), self.state.as_bytes()).is_err() {
             return refuse("its state is another one");
         }
         match field("iss") {
-            Some(iss) if iss != self.expected.issuer => return refuse("its iss is another issuer"),
-            None if self.expected.iss_required => {
+            Some(iss) if iss != self.issuer => return refuse("its iss is another issuer"),
+            None if self.iss_required => {
                 return refuse("it has no iss, although the issuer sends one");
             }
             _ => {}

@@ -10,6 +10,7 @@ use url::Url;
 use super::claims::UnverifiedClaims;
 use super::issuer_client::{IssuerClient, IssuerEndpoints, TokenAnswer};
 use super::redirect::{ExpectedRedirect, RedirectListener};
+use super::registration::ClientRegistration;
 use super::token_source::TokenSource;
 use super::tokens::CodeVerifier;
 use super::{Profile, SignInError};
@@ -48,7 +49,12 @@ pub async fn with_browser(
     let listener = RedirectListener::bind(&profile.redirects).await?;
     let redirect = listener.uri();
     let (state, nonce, verifier) = (random_word(), random_word(), CodeVerifier::random());
-    let page = authorization_url(profile, endpoints, &redirect, [&state, &nonce, &verifier.challenge()])?;
+    let page = authorization_url(
+        issuer.registration(),
+        endpoints,
+        &redirect,
+        [&state, &nonce, &verifier.challenge()],
+    )?;
     prompt.show_page(page.as_str());
     let expected =
         ExpectedRedirect { state, issuer: profile.issuer.clone(), iss_required: endpoints.redirect_has_iss };
@@ -98,8 +104,8 @@ async fn poll(
 }
 
 /// The page where the person signs in. `fresh` are state, nonce and challenge.
-fn authorization_url(
-    profile: &Profile,
+pub fn authorization_url(
+    client: &ClientRegistration,
     endpoints: &IssuerEndpoints,
     redirect: &str,
     fresh: [&str; 3],
@@ -110,24 +116,20 @@ fn authorization_url(
     let mut query = url.query_pairs_mut();
     query
         .append_pair("response_type", "code")
-        .append_pair("client_id", &profile.client_id)
+        .append_pair("client_id", &client.client_id)
         .append_pair("redirect_uri", redirect)
-        .append_pair("scope", &profile.scopes.join(" "))
+        .append_pair("scope", &client.scopes.join(" "))
         .append_pair("state", state)
         .append_pair("code_challenge", challenge)
         .append_pair("code_challenge_method", "S256");
-    if asks_for_id_token(profile) {
+    if client.asks_for_id_token() {
         query.append_pair("nonce", nonce);
     }
-    if let Some(audience) = &profile.audience {
+    if let Some(audience) = &client.audience {
         query.append_pair("audience", audience);
     }
     drop(query);
     Ok(url)
-}
-
-fn asks_for_id_token(profile: &Profile) -> bool {
-    profile.scopes.iter().any(|scope| scope == "openid")
 }
 
 /// Checks the ID token, takes the tokens into the cache, and says whose they are.
@@ -136,16 +138,7 @@ async fn finish(
     answer: TokenAnswer,
     nonce: Option<&str>,
 ) -> Result<PersonName, SignInError> {
-    let profile = source.profile();
-    let mut person = None;
-    if asks_for_id_token(profile) {
-        let claims = answer.id_token.as_deref().and_then(UnverifiedClaims::read);
-        let claims = claims.ok_or_else(|| {
-            SignInError::Answer("it holds no ID token, although the scope openid was asked for".into())
-        })?;
-        check_id_token(&claims, profile, nonce)?;
-        person = claims.person().map(|name| printable(name, 200));
-    }
+    let mut person = check_answer(&answer, source.issuer().registration(), nonce)?;
     let tokens = source.read_answer(answer)?;
     if person.is_none() {
         let claims = tokens.current.claims();
@@ -155,18 +148,35 @@ async fn finish(
     Ok(person)
 }
 
+/// Checks the ID token of an answer, if one was asked for, and says whose it is.
+pub fn check_answer(
+    answer: &TokenAnswer,
+    client: &ClientRegistration,
+    nonce: Option<&str>,
+) -> Result<PersonName, SignInError> {
+    if !client.asks_for_id_token() {
+        return Ok(None);
+    }
+    let claims = answer.id_token.as_deref().and_then(UnverifiedClaims::read);
+    let claims = claims.ok_or_else(|| {
+        SignInError::Answer("it holds no ID token, although the scope openid was asked for".into())
+    })?;
+    check_id_token(&claims, client, nonce)?;
+    Ok(claims.person().map(|name| printable(name, 200)))
+}
+
 /// OpenID Connect Core 1.0, section 3.1.3.7. The token comes from the issuer over TLS, so its signature is left to the
 /// proxy (step 6); its times are compared there, too.
 fn check_id_token(
     claims: &UnverifiedClaims,
-    profile: &Profile,
+    client: &ClientRegistration,
     nonce: Option<&str>,
 ) -> Result<(), SignInError> {
     let refuse = |why: &str| Err(SignInError::Answer(format!("the ID token {why}")));
-    if claims.named("iss") != Some(&profile.issuer) {
+    if claims.named("iss") != Some(&client.issuer) {
         return refuse("is of another issuer");
     }
-    if !claims.is_for(&profile.client_id) || claims.named("azp").is_some_and(|azp| azp != profile.client_id) {
+    if !claims.is_for(&client.client_id) || claims.named("azp").is_some_and(|azp| azp != client.client_id) {
         return refuse("is for another client");
     }
     if nonce.is_some_and(|nonce| claims.named("nonce") != Some(nonce)) {
@@ -176,6 +186,6 @@ fn check_id_token(
 }
 
 /// 128 random bits as a word of a URL.
-fn random_word() -> String {
+pub fn random_word() -> String {
     URL_SAFE_NO_PAD.encode(random_bytes::<16>())
 }

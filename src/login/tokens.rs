@@ -71,12 +71,33 @@ impl CodeVerifier {
         Self(Secret::new(URL_SAFE_NO_PAD.encode(random_bytes::<32>())))
     }
 
+    /// The verifier of a sign-in that began with [`CodeVerifier::random`].
+    pub fn again(text: String) -> Self {
+        Self(Secret::new(text))
+    }
+
     /// The S256 challenge, which is public.
     pub fn challenge(&self) -> String {
         URL_SAFE_NO_PAD.encode(digest(&SHA256, self.expose().as_bytes()))
     }
 
     /// The verifier itself, for the token endpoint.
+    pub fn expose(&self) -> &str {
+        self.0.expose()
+    }
+}
+
+/// The secret of a confidential client (RFC 6749, section 2.3.1).
+#[derive(Debug)]
+pub struct ClientSecret(Secret<String>);
+
+impl ClientSecret {
+    /// Wraps the issuer's text.
+    pub fn new(text: String) -> Self {
+        Self(Secret::new(text))
+    }
+
+    /// The text, for the token endpoint.
     pub fn expose(&self) -> &str {
         self.0.expose()
     }

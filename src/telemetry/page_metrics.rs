@@ -8,7 +8,7 @@ use prometheus_client::registry::Registry;
 type PageOutcome = [(&'static str, &'static str); 2];
 
 /// Pages, as in the configuration.
-const PAGES: [&str; 1] = ["profiles"];
+const PAGES: [&str; 2] = ["profiles", "sign_in"];
 
 /// Outcomes: one request was answered; the connection was closed for a newer one; TLS or HTTP failed, or a limit of time or
 /// size was reached.

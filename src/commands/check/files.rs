@@ -35,7 +35,8 @@ fn alone(file: &NamedFile) -> Vec<ConfigProblem> {
         _ => readable(file).and_then(|()| content(file)),
     };
     let mut problems: Vec<_> = checked.err().into_iter().map(|text| file.problem(text)).collect();
-    let secret = matches!(file.key, "tls_key_file" | "secret_file" | "proxy_credentials_file");
+    let secret =
+        matches!(file.key, "tls_key_file" | "secret_file" | "client_secret_file" | "proxy_credentials_file");
     if secret && fs::metadata(path).is_ok_and(|file| is_open_to_others(&file)) {
         problems.push(file.problem(format!(
             "{}: others can read this file; run chmod 0600 (or 0640 if root owns it; in Kubernetes: defaultMode: 0440 \
@@ -69,6 +70,7 @@ fn content(file: &NamedFile) -> Result<(), String> {
         "tls_cert_file" => tls::certificates(path).map(|_| ()).map_err(|error| error.to_string()),
         "secret_file" => CancelSecret::read(path).map(|_| ()).map_err(|error| error.to_string()),
         "proxy_credentials_file" => credentials(path),
+        "client_secret_file" => pages::client_secret(path).map(|_| ()).map_err(|error| error.to_string()),
         "client_file" => pages::published(path).map(|_| ()).map_err(|error| error.to_string()),
         "ca_file" | "sts_ca_file" | "client_tls_ca_file" => {
             tls::upstream_config(Some(path), None).map(|_| ()).map_err(|error| error.to_string())
@@ -107,8 +109,12 @@ fn together(certificate: &NamedFile, files: &[NamedFile]) -> Option<ConfigProble
 /// What to do about a file that is not there.
 fn remedy(file: &NamedFile) -> &'static str {
     match (file.section(), file.key) {
-        ("listen" | "profiles", "tls_cert_file") => "name a PEM file with the certificate chain, leaf first",
-        ("listen" | "profiles", "tls_key_file") => "name the PEM file with the private key of tls_cert_file",
+        ("listen" | "profiles" | "sign_in", "tls_cert_file") => {
+            "name a PEM file with the certificate chain, leaf first"
+        }
+        ("listen" | "profiles" | "sign_in", "tls_key_file") => {
+            "name the PEM file with the private key of tls_cert_file"
+        }
         ("listen", _) => "name a PEM file with the authorities that sign the certificates of clients",
         ("cluster", "ca_file") => {
             "write \"rds\" for the authorities that ship with pgpassport; the RDS bundle is at \
@@ -117,6 +123,10 @@ fn remedy(file: &NamedFile) -> &'static str {
         ("cluster", _) => "name a PEM file with the certificate authorities of the STS endpoint",
         ("issuer", _) => "name a PEM file with the certificate authorities of the issuer",
         ("profiles", _) => "name a client.toml with the profiles (docs/for-users/sign-in.md)",
+        ("sign_in", "client_secret_file") => "make one that holds the client's secret on one line",
+        ("sign_in", _) => {
+            "name a PEM file with the authorities of the certificate that people's tools verify"
+        }
         ("cancel", _) => "make one with: head -c 32 /dev/urandom | base64",
         ("egress", _) => "make one that holds user:password on one line",
         _ => "name a file that exists",

@@ -66,7 +66,7 @@ impl Descriptions {
 fn header(content: &str) -> Option<&str> {
     let name = content.strip_prefix('[')?.strip_suffix(']')?;
     let name = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
-    name.bytes().all(|b| b.is_ascii_lowercase() || b == b'.').then_some(name)
+    name.bytes().all(|b| b.is_ascii_lowercase() || matches!(b, b'.' | b'_')).then_some(name)
 }
 
 /// The key in `key = value`, and the comment behind the value.

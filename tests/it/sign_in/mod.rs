@@ -1,8 +1,10 @@
 //! People who sign in: the binary in a home folder of its own, the stand-in issuer, and a browser that is a few requests.
 
+mod browser;
 mod cache;
 mod flows;
 mod output;
+mod page;
 mod profiles_page;
 mod published;
 mod refresh;

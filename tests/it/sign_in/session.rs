@@ -1,6 +1,6 @@
 //! From a sign-in to a query: the binary, the issuer, the proxy and psql.
 
-use super::{Person, profile};
+use super::{LoginInProgress, Person, profile};
 use crate::world::World;
 
 pub(crate) async fn person_of(world: &World, more: &str) -> Person {
@@ -11,6 +11,14 @@ pub(crate) async fn person_of(world: &World, more: &str) -> Person {
     person.login("alice").await;
     world.plant(person.run(&["token"]).await.stdout);
     person
+}
+
+/// A person whose sign-in waits for a browser, and the page to open.
+pub(super) async fn person_in_browser(world: &World) -> (Person, LoginInProgress, String) {
+    let person =
+        Person::with_profile(&profile(&world.cloud.issuer, &format!("localhost:{}", world.port), ""));
+    let (login, page) = person.begin_login().await;
+    (person, login, page)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -16,6 +16,7 @@ mod psql;
 pub(crate) mod raw;
 pub(crate) mod scripted_server;
 pub(crate) mod tls_front;
+pub(crate) mod web_driver;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -61,6 +62,8 @@ pub(crate) struct World {
     pub(crate) admin_addr: SocketAddr,
     /// The page of profiles'.
     pub(crate) profiles_port: Option<u16>,
+    /// The sign-in page's.
+    pub(crate) sign_in_port: Option<u16>,
     /// Makes it read its configuration file again, as SIGHUP does.
     pub(crate) reload: Arc<Notify>,
     pub(crate) stopping: ShutdownTokens,
@@ -118,6 +121,7 @@ impl World {
         let file = folder.path().join("proxy.toml");
         let log = log::unused(&config);
         let pages = PageSockets::bind(&config).await.unwrap();
+        let sign_in_port = pages.sign_in.as_ref().map(|page| page.local_addr().unwrap().port());
         let profiles_port = pages.profiles.as_ref().map(|page| page.local_addr().unwrap().port());
         let change = builder.change.take();
         let mut service = ServiceOptions {
@@ -143,6 +147,7 @@ impl World {
             listeners,
             admin_addr,
             profiles_port,
+            sign_in_port,
             reload,
             stopping,
             serving: Some(serving),

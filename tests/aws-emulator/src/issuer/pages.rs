@@ -56,7 +56,7 @@ fn discovery(state: &IssuerState) -> Value {
         "subject_types_supported": ["public"],
         "grant_types_supported": ["client_credentials", "authorization_code", "refresh_token",
             "urn:ietf:params:oauth:grant-type:device_code"],
-        "token_endpoint_auth_methods_supported": ["client_secret_post", "none"],
+        "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post", "none"],
         "id_token_signing_alg_values_supported": ["RS256", "ES256"],
     })
 }

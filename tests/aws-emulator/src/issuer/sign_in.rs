@@ -43,6 +43,13 @@ struct TokenFamily {
     revoked: bool,
 }
 
+/// A web site with a secret.
+#[derive(Debug)]
+struct WebClient {
+    redirect: String,
+    secret: String,
+}
+
 #[derive(Debug)]
 struct DeviceRequest {
     code: String,
@@ -63,6 +70,8 @@ pub(super) struct SignInBook {
     devices: Vec<DeviceRequest>,
     /// Life of tokens in seconds.
     pub(super) token_life: u64,
+    /// Clients that are web sites.
+    web_clients: BTreeMap<String, WebClient>,
     /// Whether a refresh token is good once.
     pub(super) rotates: bool,
     /// Answers of the token endpoint that are lost after they took effect.
@@ -78,6 +87,7 @@ impl Default for SignInBook {
             spent_codes: BTreeMap::new(),
             families: Vec::new(),
             devices: Vec::new(),
+            web_clients: BTreeMap::new(),
             token_life: 900,
             rotates: true,
             lost_answers: 0,
@@ -103,7 +113,9 @@ impl IssuerState {
     pub(super) fn sign_in_request(&self, query: &Form) -> Result<SignInRequest, String> {
         let field = |name: &str| query.get(name).map(str::to_owned).ok_or_else(|| format!("no {name}"));
         let (client, redirect) = (field("client_id")?, field("redirect_uri")?);
-        let known = self.options.public_clients.get(&client).ok_or("the client is not known")?;
+        let web = lock(&self.people).web_clients.get(&client).map(|web| vec![web.redirect.clone()]);
+        let known = web.or_else(|| self.options.public_clients.get(&client).cloned());
+        let known = known.ok_or("the client is not known")?;
         if !known.iter().any(|one| *one == redirect || *one == without_port(&redirect)) {
             return Err(format!("{redirect} is not registered"));
         }
@@ -136,7 +148,9 @@ impl IssuerState {
     pub(super) fn grant(&self, form: &Form) -> Granted {
         let grant_type = form.get("grant_type").ok_or("invalid_request")?;
         let client = form.get("client_id").ok_or("invalid_client")?;
-        if !self.options.public_clients.contains_key(client) || form.get("client_secret").is_some() {
+        let secret = lock(&self.people).web_clients.get(client).map(|web| web.secret.clone());
+        let known = secret.is_some() || self.options.public_clients.contains_key(client);
+        if !known || form.get("client_secret") != secret.as_deref() {
             return Err("invalid_client");
         }
         match grant_type {
@@ -293,6 +307,12 @@ impl Issuer {
     /// Gives people tokens of so many seconds from now on.
     pub fn set_token_life(&self, seconds: u64) {
         lock(&self.state.people).token_life = seconds;
+    }
+
+    /// Registers a web site with a secret.
+    pub fn register_web_client(&self, client: &str, redirect: &str, secret: &str) {
+        let web = WebClient { redirect: redirect.to_owned(), secret: secret.to_owned() };
+        lock(&self.state.people).web_clients.insert(client.to_owned(), web);
     }
 
     /// Gives no new refresh token with a refresh.

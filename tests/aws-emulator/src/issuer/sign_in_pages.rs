@@ -6,15 +6,22 @@ use serde_json::json;
 
 use super::IssuerState;
 use super::sign_in::Form;
-use crate::encoding::{form_pairs, percent_encode};
+use crate::encoding::{form_pairs, from_base64url, percent_decode, percent_encode};
 use crate::http::{Answer, PeerClosed, ResponseBody, answer, text};
 use crate::sync::lock;
 
 const JSON: &str = "application/json";
 
-/// Reads the body as a form.
+/// Reads the body as a form. The secret of a header (RFC 6749, section 2.3.1) becomes a field.
 pub(super) async fn form(request: Request<Incoming>) -> Form {
-    Form(text(request.into_body()).await.and_then(|body| form_pairs(&body)).unwrap_or_default())
+    let basic = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let basic = basic.and_then(|value| value.strip_prefix("Basic "));
+    let basic = basic.map(|pair| pair.trim_end_matches('=').replace('+', "-").replace('/', "_"));
+    let basic = basic.and_then(|pair| String::from_utf8(from_base64url(&pair)?).ok());
+    let secret = basic.and_then(|pair| percent_decode(&pair.split_once(':')?.1.replace('+', " ")));
+    let mut fields = text(request.into_body()).await.and_then(|body| form_pairs(&body)).unwrap_or_default();
+    fields.extend(secret.map(|secret| ("client_secret".to_owned(), secret)));
+    Form(fields)
 }
 
 fn refuse(status: u16, error: &str) -> Answer {

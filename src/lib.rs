@@ -22,8 +22,8 @@
 //! |---|---|---|
 //! | [`secret`], [`names`], [`refusal`], [`clock`], `sync` | values that all modules share | each other |
 //! | [`rds_roots`] | certificate authorities of RDS, as data | nothing |
-//! | [`config`] | `proxy.toml` as checked settings | names, secret, rds_roots |
-//! | [`net`] | sockets, TLS, name resolution, dialing, PROXY protocol; no protocol on top | config, the grant, rds_roots |
+//! | [`config`] | `proxy.toml` as checked settings | names, secret, `rds_roots` |
+//! | [`net`] | sockets, TLS, name resolution, dialing, PROXY protocol; no protocol on top | config, the grant, `rds_roots` |
 //! | [`identity`] | token to grant: verification, key sets, access policy, database user; no wire | config, net |
 //! | [`aws`] | STS, role credentials, session policy, IAM token | the grant, config, net |
 //! | [`protocol`] | the seam: the traits that a wire protocol implements for session, pool and relay | net, the grant |
@@ -61,7 +61,7 @@
 //! 6. Every read, wait, queue, map and log line that an untrusted peer can grow has a limit (`c4_…`, `p3_…`).
 //! 7. After the welcome, bytes are copied. The proxy adds messages only between two messages of the server:
 //!    one last error and, if configured, one notice (`u8_…`, `r4_…`). Of a MySQL client it replaces the id in a `KILL`
-//!    and refuses COM_CHANGE_USER (`every_other_byte_passes`).
+//!    and refuses `COM_CHANGE_USER` (`every_other_byte_passes`).
 //! 8. A session leaves one audit record when it starts and one when it ends (`l8_…`). Failed connections leave as many as
 //!    their rate allows; the rest are counted. Nothing waits for a log that cannot be written
 //!    (`a_log_that_…`).

@@ -108,7 +108,7 @@ enum AuthWord {
     OpenIdConnect,
 }
 
-/// Longest version in a MySQL greeting (`SERVER_VERSION_LENGTH`, mysql_com.h).
+/// Longest version in a MySQL greeting (`SERVER_VERSION_LENGTH`, `mysql_com.h`).
 const MAX_SERVER_VERSION: usize = 60;
 
 /// A version as drivers read it: three numbers first, as in `8.0.39` or `10.11.6-MariaDB`.

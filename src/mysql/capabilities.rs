@@ -225,9 +225,9 @@ mod tests {
         assert!(MYSQL_9.suffice_for_a_server() && MARIADB_10.suffice_for_a_server());
         for lacking in [Capabilities::PROTOCOL_41, Capabilities::SECURE_CONNECTION, Capabilities::PLUGIN_AUTH]
         {
-            let rest = Capabilities(u32::MAX & !lacking.0);
+            let rest = Capabilities(!lacking.0);
             assert!(!rest.suffice_for_a_client() && !rest.suffice_for_a_server(), "{lacking:?}");
         }
-        assert!(!Capabilities(u32::MAX & !Capabilities::SSL.0).suffice_for_a_server());
+        assert!(!Capabilities(!Capabilities::SSL.0).suffice_for_a_server());
     }
 }

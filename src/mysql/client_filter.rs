@@ -1,5 +1,5 @@
 //! The client's side of a live session. It passes on every byte, with three exceptions: the id in a `KILL` of one of the
-//! proxy's clients, a COM_CHANGE_USER, which becomes a command that the server rejects with error 1047, and a COM_QUIT to
+//! proxy's clients, a `COM_CHANGE_USER`, which becomes a command that the server rejects with error 1047, and a `COM_QUIT` to
 //! a server connection that is kept.
 //!
 //! A packet that may be an exception is held back until it is complete; a server could do nothing with a part of it.
@@ -36,9 +36,9 @@ pub struct KillScope {
 pub struct CommandFilter {
     scope: KillScope,
     transfer: FileTransfer,
-    /// True if a COM_QUIT is withheld.
+    /// True if a `COM_QUIT` is withheld.
     keep: bool,
-    /// True if a COM_QUIT was withheld.
+    /// True if a `COM_QUIT` was withheld.
     quit: bool,
     /// Remaining bytes of the current packet.
     remaining: usize,

@@ -1,4 +1,4 @@
-//! The greeting with which a server opens a connection (MySQL Internals, "Protocol::HandshakeV10"): the proxy's own to
+//! The greeting with which a server opens a connection (MySQL Internals, "`Protocol::HandshakeV10")`: the proxy's own to
 //! a client, and the one of a cluster's server, which arrives in clear and is trusted with nothing.
 
 use super::capabilities::Capabilities;

@@ -72,7 +72,7 @@ fn digits_of_kill(statement: &[u8]) -> Option<Range<usize>> {
         }
     }
     let begin = words.at;
-    words.skip(|byte| byte.is_ascii_digit());
+    words.skip(u8::is_ascii_digit);
     let digits = begin..words.at;
     words.space();
     let semicolon = words.rest.iter().take_while(|byte| **byte == b';').count().min(1);

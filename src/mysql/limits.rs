@@ -8,11 +8,11 @@ use crate::identity::MAX_TOKEN_BYTES;
 /// "Protocol Basics").
 pub const MAX_PAYLOAD: usize = 0xff_ffff;
 
-/// Longest payload of a client's HandshakeResponse, which may contain a token. Real ones without a token have under
+/// Longest payload of a client's `HandshakeResponse`, which may contain a token. Real ones without a token have under
 /// 1,000 bytes.
 pub const MAX_RESPONSE: usize = 128 * 1024;
 
-/// Longest payload of a client's answer to an AuthSwitchRequest. STS accepts tokens of up to 20,000 bytes.
+/// Longest payload of a client's answer to an `AuthSwitchRequest`. STS accepts tokens of up to 20,000 bytes.
 pub const MAX_ANSWER: usize = 65_535;
 const _: () = assert!(MAX_ANSWER > MAX_TOKEN_BYTES + 16 && MAX_RESPONSE > MAX_ANSWER);
 
@@ -34,14 +34,14 @@ pub const MAX_ATTRIBUTES: usize = 128;
 /// Longest payload of a server's greeting, which is not protected by TLS. Real ones have under 150 bytes.
 pub const MAX_GREETING: usize = 1_024;
 
-/// Longest version text in a server's greeting. MySQL cuts its own at 60 (`SERVER_VERSION_LENGTH`, mysql_com.h).
+/// Longest version text in a server's greeting. MySQL cuts its own at 60 (`SERVER_VERSION_LENGTH`, `mysql_com.h`).
 pub const MAX_VERSION: usize = 128;
 
 /// Longest payload of a server's packet before its OK.
 pub const MAX_LOGIN_PACKET: usize = 64 * 1024;
 
 /// Longest text of an ERR packet that the proxy writes: libmysqlclient, libmariadb and mysqlnd keep 511 bytes
-/// (`MYSQL_ERRMSG_SIZE`, mysql_com.h).
+/// (`MYSQL_ERRMSG_SIZE`, `mysql_com.h`).
 pub const MAX_ERROR_TEXT: usize = 500;
 
 /// Longest `KILL` statement that the proxy reads, in bytes. Longer ones are passed on unread.

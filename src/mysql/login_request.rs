@@ -1,4 +1,4 @@
-//! The HandshakeResponse that the proxy sends to a server (MySQL Internals, "Protocol::HandshakeResponse41"), and its
+//! The `HandshakeResponse` that the proxy sends to a server (MySQL Internals, "`Protocol::HandshakeResponse41`"), and its
 //! beginning, the SSLRequest.
 
 use super::capabilities::Capabilities;
@@ -34,7 +34,7 @@ pub struct LoginParameters<'a> {
 }
 
 impl LoginParameters<'_> {
-    /// Payload of the HandshakeResponse, without a password and with a plugin that no server has.
+    /// Payload of the `HandshakeResponse`, without a password and with a plugin that no server has.
     pub fn response(&self, of_server: Capabilities) -> Vec<u8> {
         let features = self.startup.features.at(of_server);
         let mut out = features.head();
@@ -71,7 +71,7 @@ impl ClientFeatures {
         self.at(of_server).head()
     }
 
-    /// The beginning of a HandshakeResponse, which alone is an SSLRequest.
+    /// The beginning of a `HandshakeResponse`, which alone is an SSLRequest.
     pub(super) fn head(self) -> Vec<u8> {
         let mut out = Vec::with_capacity(256);
         out.extend_from_slice(&self.capabilities.bits().to_le_bytes());

@@ -236,7 +236,7 @@ impl<'a> Fields<'a> {
         self.until_nul().unwrap_or_else(|| std::mem::take(&mut self.0))
     }
 
-    /// A length-encoded integer (MySQL Internals, "Protocol::LengthEncodedInteger").
+    /// A length-encoded integer (MySQL Internals, "`Protocol::LengthEncodedInteger`").
     pub fn length(&mut self) -> Option<u64> {
         let width = match self.u8()? {
             small @ ..=0xfa => return Some(u64::from(small)),

@@ -33,7 +33,7 @@ use crate::protocol::{
 use crate::refusal::{Condition, Refusal};
 use crate::secret::{IamToken, Jwt};
 
-/// COM_QUIT.
+/// `COM_QUIT`.
 const QUIT_PACKET: &[u8] = &[1, 0, 0, 0, 1];
 
 /// The client's startup parameters, with the parts that the proxy adds.

@@ -9,7 +9,7 @@ use super::packet::{Fields, Sequence, WireError};
 use super::response::EarlyAnswer;
 use crate::secret::Jwt;
 
-/// Marks an AuthSwitchRequest.
+/// Marks an `AuthSwitchRequest`.
 pub(super) const AUTH_SWITCH: u8 = 0xfe;
 
 /// Plugin by which clients send a password unchanged.

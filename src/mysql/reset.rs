@@ -71,7 +71,7 @@ impl SessionParameters {
     }
 }
 
-/// Resets the session on `stream`: COM_RESET_CONNECTION, then the database and charset of the login, which that command
+/// Resets the session on `stream`: `COM_RESET_CONNECTION`, then the database and charset of the login, which that command
 /// does not set again.
 pub(super) async fn reset<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
@@ -144,7 +144,7 @@ fn row(payload: &[u8]) -> Option<(String, String)> {
     fields.rest().is_empty().then_some(names)
 }
 
-/// COM_QUERY in the form of the session's flags.
+/// `COM_QUERY` in the form of the session's flags.
 fn query(capabilities: Capabilities, sql: &str) -> Vec<u8> {
     let none: &[u8] = if capabilities.contains(Capabilities::QUERY_ATTRIBUTES) { &[0, 1] } else { &[] };
     [&[QUERY], none, sql.as_bytes()].concat()

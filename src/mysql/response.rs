@@ -1,4 +1,4 @@
-//! The client's HandshakeResponse (MySQL Internals, "Protocol::HandshakeResponse41"), read strictly.
+//! The client's `HandshakeResponse` (MySQL Internals, "`Protocol::HandshakeResponse41`"), read strictly.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use super::capabilities::Capabilities;
 use super::limits;
 use super::packet::Fields;
 
-/// Length of an SSLRequest's payload, which is the beginning of a HandshakeResponse.
+/// Length of an SSLRequest's payload, which is the beginning of a `HandshakeResponse`.
 pub const SSL_REQUEST_LENGTH: usize = 32;
 
 /// Connection attributes that the proxy adds have this prefix; the client's with it are dropped.
@@ -20,7 +20,7 @@ const OF_PROCESS: [&[u8]; 2] = [b"_pid", b"_thread"];
 /// Reason for refusing a client's first packets.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StartupError {
-    /// A HandshakeResponse in clear.
+    /// A `HandshakeResponse` in clear.
     #[error("a login in clear where TLS is required")]
     TlsRequired,
     /// A client without the flags that a request for a token needs.
@@ -74,7 +74,7 @@ impl fmt::Debug for EarlyAnswer {
 }
 
 impl ClientStartup {
-    /// Parses a client's HandshakeResponse. `offered` are the flags of the greeting; others of the client do not count.
+    /// Parses a client's `HandshakeResponse`. `offered` are the flags of the greeting; others of the client do not count.
     pub(super) fn parse(
         payload: &[u8],
         offered: Capabilities,
@@ -185,7 +185,7 @@ pub(super) mod tests {
 
     const ALL: Capabilities = Capabilities::COMMON;
 
-    /// A HandshakeResponse with these flags; fields follow as they are.
+    /// A `HandshakeResponse` with these flags; fields follow as they are.
     pub(in crate::mysql) fn response(capabilities: Capabilities, fields: &[&[u8]]) -> Vec<u8> {
         let mut out = ClientFeatures { capabilities, max_packet: 1 << 24, charset: 45 }.head();
         fields.iter().for_each(|field| out.extend_from_slice(field));
@@ -247,7 +247,7 @@ pub(super) mod tests {
         assert_eq!((startup.features.capabilities, startup.database()), (ALL, None));
         for lacking in [Capabilities::PROTOCOL_41, Capabilities::SECURE_CONNECTION, Capabilities::PLUGIN_AUTH]
         {
-            let old = Capabilities::from_bits(u32::MAX & !lacking.bits());
+            let old = Capabilities::from_bits(!lacking.bits());
             assert_eq!(ClientStartup::parse(&response(old, &[]), ALL).err(), Some(StartupError::TooOld));
         }
     }

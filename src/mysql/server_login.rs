@@ -69,7 +69,7 @@ pub struct LoginReply {
     pub database: Option<String>,
 }
 
-/// A login over `stream`, from the HandshakeResponse to the OK. The greeting and the SSLRequest came before TLS.
+/// A login over `stream`, from the `HandshakeResponse` to the OK. The greeting and the SSLRequest came before TLS.
 pub async fn log_in<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     sequence: &mut Sequence,
@@ -112,7 +112,7 @@ async fn await_question<S: AsyncRead + Unpin>(
     }
 }
 
-/// Name of the plugin in an AuthSwitchRequest; without one it is the method of servers before 4.1.
+/// Name of the plugin in an `AuthSwitchRequest`; without one it is the method of servers before 4.1.
 fn plugin_of(question: &Packet) -> String {
     let mut fields = Fields::of(&question.payload);
     let plugin = fields.u8().map(|_| fields.until_nul_or_end()).filter(|name| !name.is_empty());

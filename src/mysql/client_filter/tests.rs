@@ -14,7 +14,7 @@ fn scope() -> (KillScope, ConnectionId) {
     (KillScope { ids, server }, id)
 }
 
-/// The bytes that a server gets of `sent`, which arrives in pieces of these lengths, and whether a COM_QUIT was kept.
+/// The bytes that a server gets of `sent`, which arrives in pieces of these lengths, and whether a `COM_QUIT` was kept.
 async fn passed(filter: CommandFilter, sent: &[u8], pieces: &[usize]) -> (Vec<u8>, bool) {
     let (mut theirs, ours) = duplex(1 << 25);
     let mut client = FilteredClient { client: ours, filter };

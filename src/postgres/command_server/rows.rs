@@ -107,7 +107,7 @@ impl ResultFormats {
     }
 }
 
-/// RowDescription of an answer.
+/// `RowDescription` of an answer.
 pub(super) fn description(columns: &[Column], formats: &ResultFormats) -> RowDescription {
     let field = |(at, column): (usize, &Column)| {
         let (oid, size) = match column.kind {
@@ -148,7 +148,7 @@ impl RowEncoder {
             match (column.kind, cells.get(at)) {
                 (_, None | Some(Cell::Null)) => body.extend((-1_i32).to_be_bytes()),
                 (ColumnType::Number, Some(Cell::Number(number))) if binary => {
-                    value(&mut body, &number.to_be_bytes())
+                    value(&mut body, &number.to_be_bytes());
                 }
                 (_, Some(Cell::Number(number))) => value(&mut body, number.to_string().as_bytes()),
                 (_, Some(Cell::Text(text))) => value(&mut body, text.replace('\0', " ").as_bytes()),

@@ -72,7 +72,7 @@ fn every_name_in_the_module_is_declared_and_every_variable_used() {
     let labels = |kind: &str| -> Vec<String> {
         let blocks = body.blocks().filter(|block| block.identifier() == kind);
         blocks
-            .map(|block| block.labels().iter().map(|label| label.as_str()).collect::<Vec<_>>().join("."))
+            .map(|block| block.labels().iter().map(hcl::BlockLabel::as_str).collect::<Vec<_>>().join("."))
             .collect()
     };
     let variables = labels("variable");

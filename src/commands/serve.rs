@@ -71,7 +71,7 @@ pub fn run(config: Config, load: Load, log: LogControl) -> anyhow::Result<()> {
         let signals = ServiceSignals::listen().context("cannot listen to signals")?;
         let sockets = socket_activation::open(&config.listeners)?;
         let admin = match config.admin.addr {
-            Some(addr) => Some(listen(addr).await?),
+            Some(addr) => Some(listen(addr, config.admin.public).await?),
             None => None,
         };
         let pages = PageSockets::bind(&config).await?;
@@ -108,11 +108,20 @@ fn control_runtime() -> anyhow::Result<Runtime> {
     built.and_then(|built| Ok(built?)).context(failed)
 }
 
-async fn listen(addr: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
-    if !addr.ip().is_loopback() {
-        tracing::warn!(%addr, "admin.addr is not a loopback address: anyone who reaches it can read health and metrics");
+async fn listen(addr: std::net::SocketAddr, is_public: bool) -> anyhow::Result<TcpListener> {
+    if is_exposed(addr, is_public) {
+        tracing::warn!(
+            %addr,
+            "admin.addr is not a loopback address: anyone who reaches it can read health and metrics; if that is intended, \
+             set admin.public"
+        );
     }
     TcpListener::bind(addr).await.with_context(|| format!("admin.addr: cannot listen on {addr}"))
+}
+
+/// True for an address that other machines can reach although the configuration does not say that this is intended.
+fn is_exposed(addr: std::net::SocketAddr, is_public: bool) -> bool {
+    !addr.ip().is_loopback() && !is_public
 }
 
 /// Serves clients until the service stops. Runs on the control runtime. Every part that must not end is a
@@ -278,5 +287,23 @@ async fn end_sessions(acceptor: &Acceptor, shutdown: &ShutdownTokens) {
     }
     if timeout(GOODBYE, ended).await.is_err() {
         tracing::warn!("some sessions did not end in time and are aborted");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_admin_address_that_is_meant_to_be_public_is_no_surprise() {
+        let exposed = |addr: &str, public| is_exposed(addr.parse().unwrap(), public);
+        assert!(
+            exposed("0.0.0.0:9127", false) && exposed("[::]:9127", false) && exposed("10.0.0.7:9127", false)
+        );
+        assert!(
+            !exposed("0.0.0.0:9127", true)
+                && !exposed("127.0.0.1:9127", false)
+                && !exposed("[::1]:9127", false)
+        );
     }
 }

@@ -27,10 +27,11 @@ pub(super) fn admin(section: &SectionReader<'_, '_>) -> AdminSettings {
     let addr = section.parsed("addr", |text| {
         text.parse().map_err(|_| format!("{text:?} is not an address; write \"127.0.0.1:9127\""))
     });
+    let public = section.boolean("public", false);
     let allow = rules(section, "allow").unwrap_or_default();
     let view = rules(section, "view").unwrap_or_default();
     section.finish();
-    AdminSettings { addr, console: ConsoleRules { allow, view } }
+    AdminSettings { addr, public, console: ConsoleRules { allow, view } }
 }
 
 /// Checks the rules of the console against issuers and clusters.

@@ -161,6 +161,8 @@ pub struct ClientCertificate {
 pub struct AdminSettings {
     /// HTTP address of health and metrics; off if absent.
     pub addr: Option<SocketAddr>,
+    /// True if other machines are meant to reach it.
+    pub public: bool,
     /// People who may use the console.
     pub console: ConsoleRules,
 }

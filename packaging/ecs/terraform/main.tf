@@ -25,6 +25,7 @@ locals {
 
     [admin]
     addr = "0.0.0.0:9127"
+    public = true
 
     [log]
     format = "json"

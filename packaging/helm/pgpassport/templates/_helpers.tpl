@@ -86,6 +86,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 
 [admin]
 addr = "0.0.0.0:9127"
+public = true
 
 [log]
 {{- include "pgpassport.tomlKeys" .Values.log }}

@@ -117,7 +117,7 @@ impl Reloader {
 
     /// Answers the requests of the console up to `request`.
     fn answer(&self, request: u64, result: &anyhow::Result<()>) {
-        let result = result.as_ref().map(|()| ()).map_err(|error| format!("{error:#}"));
+        let result = result.as_ref().copied().map_err(|error| format!("{error:#}"));
         self.builder.shared.reloads.serve(request, result);
     }
 

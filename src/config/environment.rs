@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::ffi::OsString;
+use std::fmt::Write;
 use std::ops::Range;
 use std::path::PathBuf;
 
@@ -83,7 +84,7 @@ impl Environment {
         let (mut sources, mut problems) = (Vec::new(), Vec::new());
         for variable in &self.variables {
             let Some((name, value)) = values.remove_entry(variable.name.as_str()) else { continue };
-            match set(root.get_mut(), &variable.path, String::new(), (name.span(), value)) {
+            match set(root.get_mut(), &variable.path, "", (name.span(), value)) {
                 Ok(key) => sources.push(KeySource { key, variable: variable.name.clone() }),
                 Err(text) => problems.push((name.span(), text)),
             }
@@ -129,7 +130,7 @@ fn quoted(text: &str) -> String {
     for c in text.chars() {
         match c {
             '"' | '\\' => out.extend(['\\', c]),
-            c if c.is_control() => out.push_str(&format!("\\u{:04X}", u32::from(c))),
+            c if c.is_control() => drop(write!(out, "\\u{:04X}", u32::from(c))), // a String takes every write
             c => out.push(c),
         }
     }
@@ -142,7 +143,7 @@ type PlacedValue<'t> = (Range<usize>, Spanned<DeValue<'t>>);
 fn set<'t>(
     table: &mut DeTable<'t>,
     path: &[String],
-    above: String,
+    above: &str,
     (span, value): PlacedValue<'t>,
 ) -> Result<String, String> {
     let Some((first, rest)) = path.split_first() else { return Err("the name has no key".to_owned()) };
@@ -164,15 +165,15 @@ fn set<'t>(
     match table.get_mut(first.as_str()).map(Spanned::get_mut) {
         // A single table is also the first one of its kind.
         Some(DeValue::Table(found)) if next == "0" => {
-            set(found, rest.get(1..).unwrap_or_default(), key, (span, value))
+            set(found, rest.get(1..).unwrap_or_default(), &key, (span, value))
         }
-        Some(DeValue::Table(found)) => set(found, rest, key, (span, value)),
+        Some(DeValue::Table(found)) => set(found, rest, &key, (span, value)),
         Some(DeValue::Array(found)) => {
             let number = entry(found, next, &key, &span)?;
             let key = format!("{key}[{number}]");
             match found.get_mut(number).map(Spanned::get_mut) {
                 Some(DeValue::Table(found)) => {
-                    set(found, rest.get(1..).unwrap_or_default(), key, (span, value))
+                    set(found, rest.get(1..).unwrap_or_default(), &key, (span, value))
                 }
                 _ => Err(format!("{key} is no table")),
             }

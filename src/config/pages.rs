@@ -113,8 +113,8 @@ pub(super) fn sign_in(
     if databases.iter().any(|name| DbName::parse(name).is_err()) {
         section.wrong("databases", "write names of databases, as in [\"orders\"]");
     }
-    let issuer = issuer_of(section, issuer, issuers?)?;
-    let proxy_listener = listener_of(section, listener, listeners?)?;
+    let issuer = issuer_of(section, issuer.as_deref(), issuers?)?;
+    let proxy_listener = listener_of(section, listener.as_deref(), listeners?)?;
     let listener = PageListener { addr, tls_cert_file: tls_cert_file?, tls_key_file: tls_key_file? };
     Some(SignInSettings {
         listener,
@@ -164,16 +164,16 @@ fn visible_text(text: &str) -> Result<String, String> {
 /// The named issuer, or the only one.
 fn issuer_of(
     section: &SectionReader<'_, '_>,
-    named: Option<String>,
+    named: Option<&str>,
     issuers: &[IssuerSettings],
 ) -> Option<String> {
-    let found = match (&named, issuers) {
+    let found = match (named, issuers) {
         (None, [only]) => only,
         (None, _) => {
             section.missing("issuer", "\"<the name of one [[issuer]]>\"");
             return None;
         }
-        (Some(name), issuers) => match issuers.iter().find(|issuer| issuer.name == *name) {
+        (Some(name), issuers) => match issuers.iter().find(|issuer| issuer.name == name) {
             Some(issuer) => issuer,
             None => {
                 section.wrong("issuer", format!("there is no [[issuer]] with the name {name:?}"));
@@ -195,12 +195,12 @@ fn issuer_of(
 /// The named listener for PostgreSQL, or the first one.
 fn listener_of(
     section: &SectionReader<'_, '_>,
-    named: Option<String>,
+    named: Option<&str>,
     listeners: &[ListenSettings],
 ) -> Option<String> {
     let mut able = listeners.iter().filter(|listener| listener.protocol == DatabaseProtocol::PostgreSql);
-    let found = match &named {
-        Some(name) => able.find(|listener| listener.name == *name),
+    let found = match named {
+        Some(name) => able.find(|listener| listener.name == name),
         None => able.next(),
     };
     if found.is_none() {

@@ -101,6 +101,7 @@ impl Topic {
     }
 
     /// Columns of the answer.
+    #[expect(clippy::too_many_lines, reason = "a table")]
     pub(super) fn columns(self) -> &'static [Column] {
         match self {
             Self::Clients => {

@@ -117,6 +117,7 @@ impl Capabilities {
 
     /// Flags to offer a client whose server has these. Compression, optional metadata, and flags that are not known
     /// here are never offered.
+    #[must_use]
     pub fn offered(self) -> Self {
         (self & (Self::OF_PACKETS | Self::OF_BEHAVIOR)) | Self::OF_LOGIN
     }
@@ -138,6 +139,7 @@ impl Capabilities {
 
     /// Flags of a login at a server with the flags `of_server`, for a session negotiated with these. MySQL takes them from
     /// the SSLRequest, when the database is not known yet, and reads a name of no bytes as none.
+    #[must_use]
     pub fn for_login(self, of_server: Self) -> Self {
         let session = self & (Self::OF_PACKETS | Self::OF_BEHAVIOR) & of_server;
         let login = Self::PROTOCOL_41

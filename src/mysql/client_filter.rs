@@ -33,6 +33,7 @@ pub struct KillScope {
 
 /// Finds commands in the bytes of a client and rewrites them in place. The bytes do not become more.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, in all combinations")]
 pub struct CommandFilter {
     scope: KillScope,
     transfer: FileTransfer,

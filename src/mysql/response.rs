@@ -49,6 +49,9 @@ impl Default for ClientFeatures {
     }
 }
 
+/// Name and value of a connection attribute.
+type ConnectionAttribute = (Vec<u8>, Vec<u8>);
+
 /// A client's login request. All that is not user and database is passed to the server.
 #[derive(Clone)]
 pub struct ClientStartup {
@@ -56,7 +59,7 @@ pub struct ClientStartup {
     user: String,
     database: Option<String>,
     /// Connection attributes in the client's order.
-    pub(super) attributes: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(super) attributes: Vec<ConnectionAttribute>,
 }
 
 /// A token, or another answer, that the client has sent without a question.
@@ -155,7 +158,7 @@ fn name(bytes: &[u8]) -> Result<String, StartupError> {
     String::from_utf8(bytes.to_vec()).map_err(|_| StartupError::Layout("a name is not UTF-8"))
 }
 
-fn attributes(fields: &mut Fields<'_>) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StartupError> {
+fn attributes(fields: &mut Fields<'_>) -> Result<Vec<ConnectionAttribute>, StartupError> {
     let malformed = StartupError::Layout("the connection attributes are malformed");
     let bytes = fields.with_length().ok_or(malformed.clone())?;
     if bytes.len() > limits::MAX_ATTRIBUTE_BYTES {
@@ -188,7 +191,9 @@ pub(super) mod tests {
     /// A `HandshakeResponse` with these flags; fields follow as they are.
     pub(in crate::mysql) fn response(capabilities: Capabilities, fields: &[&[u8]]) -> Vec<u8> {
         let mut out = ClientFeatures { capabilities, max_packet: 1 << 24, charset: 45 }.head();
-        fields.iter().for_each(|field| out.extend_from_slice(field));
+        for field in fields {
+            out.extend_from_slice(field);
+        }
         out
     }
 

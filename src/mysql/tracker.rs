@@ -69,6 +69,7 @@ pub struct Tracker {
 }
 
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, in all combinations")]
 struct Exchange {
     waiting: CommandQueue,
     answer: Answer,

@@ -136,7 +136,7 @@ async fn arrive<P: Protocol>(
             let why = LoginError::Startup(why);
             let refusal = explain(&why);
             Box::pin(P::refuse_first(rejected, &refusal, &listener.protocol, session)).await;
-            Err(SessionEnd::Refused { why, refusal })
+            Err(SessionEnd::Refused { why, refusal: Box::new(refusal) })
         }
         FirstPacket::Login(mut client) => {
             let origin = (session, origin.client());
@@ -149,7 +149,7 @@ async fn arrive<P: Protocol>(
                     let refusal =
                         name_clock(explain(&why), &why, context.common.shared.peer_clocks.difference());
                     Box::pin(P::refuse(client, &refusal, &listener.protocol, session)).await;
-                    Err(SessionEnd::Refused { why, refusal })
+                    Err(SessionEnd::Refused { why, refusal: Box::new(refusal) })
                 }
             }
         }
@@ -189,6 +189,14 @@ async fn identify<P: Protocol>(
     }
 }
 
+fn record_identity(audit: &mut AuditRecord, claims: &VerifiedClaims) {
+    audit.identity(AuditIdentity {
+        issuer: claims.issuer().as_str(),
+        subject: claims.subject().as_str(),
+        token_id: claims.token_id(),
+    });
+}
+
 /// From the token to a session on the upstream, pooled or new. Nothing is looked up or dialed and no AWS call
 /// is made before the token is verified and the login granted.
 async fn log_in<P: Protocol>(
@@ -213,11 +221,7 @@ async fn log_in<P: Protocol>(
     let verified = within(deadlines, Stage::Keys, common.verifier.verify(&jwt));
     let claims = timed(metrics, LoginStep::Verification, verified).await?;
     admission.verified()?;
-    audit.identity(AuditIdentity {
-        issuer: claims.issuer().as_str(),
-        subject: claims.subject().as_str(),
-        token_id: claims.token_id(),
-    });
+    record_identity(audit, &claims);
     let person = person(&claims);
     common.shared.registry.admits(&person)?;
     let origin = (listener.name.as_str(), session, peer);

@@ -142,7 +142,7 @@ pub enum SessionEnd {
         /// Reason, for log and audit record.
         why: LoginError,
         /// Answer to the client.
-        refusal: Refusal,
+        refusal: Box<Refusal>,
     },
     /// The connection was a cancel.
     Cancel(CancelOutcome),

@@ -1,6 +1,7 @@
 //! Output of `pgpassport check`: a summary for people, one JSON object for programs.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::path::Path;
 
 use serde::Serialize;
@@ -18,7 +19,7 @@ pub fn summary(config: &Config) -> String {
     let clusters: String = config.clusters.iter().map(|cluster| describe(cluster, &config.issuers)).collect();
     let mut warnings = String::new();
     for KeySource { key, variable } in &config.sources {
-        warnings.push_str(&format!("\n  {key} is from {variable}"));
+        let _ = write!(warnings, "\n  {key} is from {variable}");
     }
     for text in &config.warnings {
         warnings.push_str("\nwarning: ");

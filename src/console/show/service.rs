@@ -187,7 +187,7 @@ pub(super) fn memory(desk: &ConsoleDesk, rows: &mut RowEncoder) {
     for (name, size, count) in [
         ("resident", process.resident, None),
         ("virtual", process.virtual_memory, None),
-        ("role_credentials", u64::try_from(cache.bytes).unwrap_or(u64::MAX), Some(cache.entries)),
+        ("role_credentials", cache.bytes, Some(cache.entries)),
     ] {
         rows.push(&[name.into(), size.into(), Cell::from(count)]);
     }

@@ -168,8 +168,9 @@ fn an_open_cursor_is_part_of_the_session() {
     follow(DEPRECATE, "e7 cols def eof+c =trans e7 err =idle");
     follow(DEPRECATE, "e7 cols def eof+c =trans f7 err =trans");
     follow(DEPRECATE, "e7 cols def eof+c e7 cols def row eof =idle");
-    let many: String = (0..=MAX_CURSORS).map(|id| format!("e{id} cols def eof+c ")).collect();
-    let closed: String = (0..=MAX_CURSORS).map(|id| format!("c{id} ")).collect();
+    let many: String =
+        (0..=MAX_CURSORS).fold(String::new(), |all, id| all + &format!("e{id} cols def eof+c "));
+    let closed: String = (0..=MAX_CURSORS).fold(String::new(), |all, id| all + &format!("c{id} "));
     follow(DEPRECATE, &format!("{many} {closed} =trans i ok =trans R ok =idle"));
 }
 

@@ -87,7 +87,9 @@ fn query(text: &str) -> Vec<u8> {
 fn extended(text: &str, formats: &[u8], max: u8) -> Vec<u8> {
     let mut bind = b"\0\0\0\0\0\0\0".to_vec();
     bind.push(u8::try_from(formats.len()).unwrap());
-    formats.iter().for_each(|format| bind.extend([0, *format]));
+    for format in formats {
+        bind.extend([0, *format]);
+    }
     [
         message(b'P', format!("\0{text}\0\0\0").as_bytes()),
         message(b'B', &bind),

@@ -16,7 +16,7 @@ fn io() -> io::Error {
 
 fn refused(why: impl Into<LoginError>) -> SessionEnd {
     let why = why.into();
-    let refusal = explain(&why);
+    let refusal = Box::new(explain(&why));
     SessionEnd::Refused { why, refusal }
 }
 

@@ -125,7 +125,7 @@ async fn a_connection_ends_with_its_token_its_right_and_the_service() {
 }
 
 fn now() -> u64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs()
+    pgpassport::clock::Clock::system().unix_seconds()
 }
 
 /// One person cannot take all places, and the places are few.

@@ -48,7 +48,7 @@ fn commands(block: &str) -> Vec<String> {
     for line in joined.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
         match commands.last_mut() {
             // An open quote continues.
-            Some(last) if last.matches('"').count() % 2 == 1 => last.push_str(&format!(" {line}")),
+            Some(last) if last.matches('"').count() % 2 == 1 => *last += &[" ", line].concat(),
             _ => commands.push(line.to_owned()),
         }
     }
@@ -114,9 +114,9 @@ fn every_command_is_run_or_says_what_it_needs() {
 fn every_target_of_make_exists() {
     let makefile = fs::read_to_string(root().join("Makefile")).unwrap();
     let target = Regex::new(r"\bmake ([a-z-]+)\b").unwrap();
+    let code = Regex::new(r"(?s)```sh\n.*?```|`[^`\n]+`").unwrap();
     let mut seen = 0;
     for (path, page) in pages() {
-        let code = Regex::new(r"(?s)```sh\n.*?```|`[^`\n]+`").unwrap();
         for found in code.find_iter(&page).flat_map(|code| target.captures_iter(code.as_str())) {
             let rule = format!("\n{}:", &found[1]);
             assert!(makefile.contains(&rule), "{}: make {}", path.display(), &found[1]);

@@ -30,8 +30,9 @@ async fn a_local_file_arrives_byte_for_byte() {
     for database in databases().await {
         let world = builder(database).start().await;
         let file = world.folder().join("rows");
-        let rows: String =
-            (0..40_000).map(|n| format!("KILL QUERY 107374{}\t\u{11}x{n}\n", 1_000 + n % 9_000)).collect();
+        let rows: String = (0..40_000).fold(String::new(), |all, n| {
+            all + &format!("KILL QUERY 107374{}\t\u{11}x{n}\n", 1_000 + n % 9_000)
+        });
         std::fs::write(&file, &rows).unwrap();
         let sql = format!(
             "create temporary table t (n int auto_increment primary key, a varchar(40), b varchar(20)) charset utf8mb4; \
@@ -44,13 +45,14 @@ async fn a_local_file_arrives_byte_for_byte() {
         let output =
             client.args(["--local-infile=1", "app", "-e", &format!("{set}{sql}")]).output().await.unwrap();
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, rows.as_bytes());
-        let hex: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex: String =
+            digest.as_ref().iter().fold(String::new(), |all, byte| all + &format!("{byte:02x}"));
         assert_eq!(shown(&output), format!("40000\t{hex}"));
     }
 }
 
 /// A client that runs what it is fed, and shows each answer at once.
-async fn fed(world: &World, database: &'static aws_emulator::CloudMysql) -> tokio::process::Child {
+fn fed(world: &World, database: &'static aws_emulator::CloudMysql) -> tokio::process::Child {
     let mut client = world.mysql(database, "alice", &world.token("alice"));
     client.args(["--unbuffered", "--skip-reconnect", "app"]).stdin(Stdio::piped()).spawn().unwrap()
 }
@@ -59,7 +61,7 @@ async fn fed(world: &World, database: &'static aws_emulator::CloudMysql) -> toki
 async fn the_last_words_of_a_session_are_those_of_a_server() {
     for database in databases().await {
         let world = builder(database).session("client_idle_timeout = \"1s\"").start().await;
-        let mut client = fed(&world, database).await;
+        let mut client = fed(&world, database);
         let (mut stdin, stdout) = (client.stdin.take().unwrap(), client.stdout.take().unwrap());
         stdin.write_all(b"select 'ready';\n").await.unwrap();
         let mut lines = BufReader::new(stdout).lines();
@@ -78,7 +80,7 @@ async fn the_last_words_of_a_session_are_those_of_a_server() {
 async fn a_stop_ends_idle_sessions_with_the_servers_code() {
     for database in databases().await {
         let world = builder(database).start().await;
-        let mut client = fed(&world, database).await;
+        let mut client = fed(&world, database);
         let (mut stdin, stdout) = (client.stdin.take().unwrap(), client.stdout.take().unwrap());
         let mut lines = BufReader::new(stdout).lines();
         stdin.write_all(b"select 'ready';\n").await.unwrap();
@@ -96,7 +98,7 @@ async fn a_stop_ends_idle_sessions_with_the_servers_code() {
 async fn a_stop_waits_for_the_end_of_a_transaction() {
     for database in databases().await {
         let world = builder(database).start().await;
-        let mut client = fed(&world, database).await;
+        let mut client = fed(&world, database);
         let (mut stdin, stdout) = (client.stdin.take().unwrap(), client.stdout.take().unwrap());
         let mut lines = BufReader::new(stdout).lines();
         stdin.write_all(b"begin; select 'open';\n").await.unwrap();

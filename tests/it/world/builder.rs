@@ -217,6 +217,7 @@ impl WorldBuilder {
         )
     }
 
+    #[expect(clippy::too_many_lines, reason = "one template")]
     pub(super) fn toml(&self, cloud: &Cloud, files: &CertFiles, ca: &Path) -> String {
         format!(
             r#"

@@ -86,6 +86,7 @@ impl World {
         Self::builder().start().await
     }
 
+    #[expect(clippy::too_many_lines, reason = "the parts of a world in their order")]
     async fn build(mut builder: WorldBuilder) -> Self {
         let limit = life_limit::LifeLimit::start();
         let log_from = log::start();

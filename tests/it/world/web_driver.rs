@@ -1,4 +1,4 @@
-//! A real browser: headless Chromium, driven by chromedriver over the WebDriver protocol.
+//! A real browser: headless Chromium, driven by chromedriver over the `WebDriver` protocol.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -13,7 +13,7 @@ use tokio::process::{Child, Command};
 
 use super::admin::until;
 
-/// Key of an element's id (WebDriver, section 11).
+/// Key of an element's id (`WebDriver`, section 11).
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
 const FLAGS: [&str; 9] = [

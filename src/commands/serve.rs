@@ -27,7 +27,7 @@ use crate::admin::http;
 use crate::admin::http::AdminServer;
 use crate::app::{AppEnvironment, GenerationBuilder};
 use crate::config::Config;
-use crate::console::desk::ConsoleDesk;
+use crate::console::state::ConsoleDesk;
 use crate::lifecycle::{self, ServiceSignals, ShutdownTokens};
 use crate::session::shared::Shared;
 use crate::supervisor::{TaskKind, TaskSupervisor};
@@ -109,7 +109,7 @@ fn control_runtime() -> anyhow::Result<Runtime> {
 }
 
 async fn listen(addr: std::net::SocketAddr, is_public: bool) -> anyhow::Result<TcpListener> {
-    if is_exposed(addr, is_public) {
+    if is_reachable(addr, is_public) {
         tracing::warn!(
             %addr,
             "admin.addr is not a loopback address: anyone who reaches it can read health and metrics; if that is intended, \
@@ -120,7 +120,7 @@ async fn listen(addr: std::net::SocketAddr, is_public: bool) -> anyhow::Result<T
 }
 
 /// True for an address that other machines can reach although the configuration does not say that this is intended.
-fn is_exposed(addr: std::net::SocketAddr, is_public: bool) -> bool {
+fn is_reachable(addr: std::net::SocketAddr, is_public: bool) -> bool {
     !addr.ip().is_loopback() && !is_public
 }
 
@@ -296,14 +296,16 @@ mod tests {
 
     #[test]
     fn an_admin_address_that_is_meant_to_be_public_is_no_surprise() {
-        let exposed = |addr: &str, public| is_exposed(addr.parse().unwrap(), public);
+        let reachable = |addr: &str, public| is_reachable(addr.parse().unwrap(), public);
         assert!(
-            exposed("0.0.0.0:9127", false) && exposed("[::]:9127", false) && exposed("10.0.0.7:9127", false)
+            reachable("0.0.0.0:9127", false)
+                && reachable("[::]:9127", false)
+                && reachable("10.0.0.7:9127", false)
         );
         assert!(
-            !exposed("0.0.0.0:9127", true)
-                && !exposed("127.0.0.1:9127", false)
-                && !exposed("[::1]:9127", false)
+            !reachable("0.0.0.0:9127", true)
+                && !reachable("127.0.0.1:9127", false)
+                && !reachable("[::1]:9127", false)
         );
     }
 }

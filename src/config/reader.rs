@@ -1,6 +1,7 @@
 //! Typed access to TOML tables. Each key is read once with its type. A wrong type or value, or a key that was
 //! not read, becomes a problem with its position, and parsing continues.
 
+mod distance;
 mod recording;
 
 use std::cell::RefCell;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use self::distance::distance;
 use super::named_file::NamedFile;
 use super::problem::ConfigProblem;
 use super::schema::forms;
@@ -384,20 +386,4 @@ fn shown(value: &DeValue<'_>) -> String {
         DeValue::Array(_) => "an array".to_owned(),
         DeValue::Table(_) => "a table".to_owned(),
     }
-}
-
-/// Number of letters to change, add or remove between two words (Levenshtein distance).
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = std::mem::replace(row.first_mut().unwrap_or(&mut 0), i + 1);
-        let mut left = i + 1;
-        for (cell, y) in row.iter_mut().skip(1).zip(&b) {
-            let here = (*cell + 1).min(left + 1).min(diagonal + usize::from(x != *y));
-            diagonal = std::mem::replace(cell, here);
-            left = here;
-        }
-    }
-    row.last().copied().unwrap_or(0)
 }

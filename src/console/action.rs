@@ -5,9 +5,9 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::command::Command;
-use super::desk::ConsoleDesk;
+use super::state::ConsoleDesk;
 use crate::names::visible;
-use crate::postgres::command_server::CommandFailure;
+use crate::postgres::command_failure::CommandFailure;
 
 /// Longest wait for the result of a reload, which continues after that.
 const RELOAD_TIMEOUT: Duration = Duration::from_secs(90);

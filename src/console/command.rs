@@ -8,7 +8,8 @@ use super::topic::Topic;
 use crate::config::LogLevel;
 use crate::identity::ConsoleRight;
 use crate::names::{SessionId, visible};
-use crate::postgres::command_server::{Column, CommandFailure};
+use crate::postgres::command_failure::CommandFailure;
+use crate::postgres::command_server::Column;
 
 /// Longest part of a command that an error repeats.
 const MAX_SHOWN: usize = 63;

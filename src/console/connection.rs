@@ -14,8 +14,9 @@ use super::{ConsoleDoor, MAX_CONNECTIONS, MAX_CONNECTIONS_OF_ONE, Operator, sett
 use crate::lifecycle::ShutdownTokens;
 use crate::net::client_stream::ClientStream;
 use crate::net::tls_error;
+use crate::postgres::command_failure::CommandFailure;
 use crate::postgres::command_server::{
-    Column, CommandAnswer, CommandEnd, CommandFailure, CommandServer, Commands, RowEncoder,
+    Column, CommandAnswer, CommandEnd, CommandServer, Commands, RowEncoder,
 };
 use crate::refusal::Refusal;
 use crate::session::permits::{CountedPermit, KeyedPermit, LimitReached, LimitScope};

@@ -2,26 +2,16 @@
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use tokio::sync::Mutex;
 use tokio::sync::mpsc::Receiver;
 
 use super::command::Command;
+use super::state::ConsoleDesk;
 use super::{ConsoleRequest, Operator, show};
-use crate::accept::acceptor::Generation;
 use crate::identity::ConsoleRight;
-use crate::postgres::command_server::{CommandAnswer, CommandFailure, RowEncoder};
-use crate::session::shared::Shared;
+use crate::postgres::command_failure::CommandFailure;
+use crate::postgres::command_server::{CommandAnswer, RowEncoder};
 use crate::telemetry::console_audit::{CommandOutcome, CommandRecord};
-
-/// State that commands show and change.
-#[derive(Debug)]
-pub struct ConsoleDesk {
-    /// The state that outlives a configuration.
-    pub shared: Arc<Shared>,
-    /// The current configuration.
-    pub current: Arc<ArcSwap<Generation>>,
-}
 
 impl ConsoleDesk {
     /// Executes requests until there can be no more. Can be called again after a panic.

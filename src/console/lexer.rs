@@ -1,6 +1,6 @@
 //! Words of a command: quotes, comments and semicolons as in SQL.
 
-use crate::postgres::command_server::CommandFailure;
+use crate::postgres::command_failure::CommandFailure;
 
 /// Most commands of one text.
 const MAX_COMMANDS: usize = 64;

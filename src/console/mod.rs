@@ -12,6 +12,7 @@ pub mod desk;
 mod lexer;
 mod setting;
 mod show;
+pub mod state;
 mod topic;
 
 use std::net::SocketAddr;
@@ -23,7 +24,8 @@ use tokio::sync::{mpsc, oneshot};
 use self::command::Command;
 use crate::identity::ConsoleRight;
 use crate::names::SessionId;
-use crate::postgres::command_server::{CommandAnswer, CommandFailure, RowEncoder};
+use crate::postgres::command_failure::CommandFailure;
+use crate::postgres::command_server::{CommandAnswer, RowEncoder};
 use crate::session::permits::{KeyedCounter, PermitCounter};
 use crate::session::registry::SessionRegistry;
 

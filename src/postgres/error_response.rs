@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use bytes::BytesMut;
 use pgwire::messages::response::{ErrorResponse, NoticeResponse};
 
-use super::command_server::CommandFailure;
+use super::command_failure::CommandFailure;
 use super::limits;
 use super::message::put;
 use super::token_method::TokenMethod;

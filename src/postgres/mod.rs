@@ -3,6 +3,7 @@
 
 pub mod cancel;
 pub mod client;
+pub mod command_failure;
 pub mod command_server;
 pub mod error_response;
 mod exchange;

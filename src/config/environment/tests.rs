@@ -1,3 +1,5 @@
+//! Variables of the environment over the reference configuration.
+
 use std::path::Path;
 
 use super::*;

@@ -151,10 +151,13 @@ fn every_configuration_of_the_documents_and_examples_is_valid() {
                 folders.push(path);
             } else if is("toml") || is("md") {
                 let text = std::fs::read_to_string(&path).unwrap();
-                let blocks: Vec<_> = if is("toml") {
-                    vec![text.as_str()]
+                // A fence inside a list is indented.
+                let block =
+                    |rest: &str| rest.split_inclusive('\n').take_while(|line| line.trim() != "```").collect();
+                let blocks: Vec<String> = if is("toml") {
+                    vec![text]
                 } else {
-                    text.split("```toml\n").skip(1).map(|rest| rest.split("\n```").next().unwrap()).collect()
+                    text.split("```toml\n").skip(1).map(block).collect()
                 };
                 // A block without [listen] is shown without it; what is for another program has no [[cluster]].
                 for block in blocks.into_iter().filter(|block| block.contains("[[cluster]]")) {

@@ -4,7 +4,7 @@ mod service;
 mod sessions;
 mod trust;
 
-use crate::console::desk::ConsoleDesk;
+use crate::console::state::ConsoleDesk;
 use crate::console::topic::Topic;
 use crate::postgres::command_server::RowEncoder;
 

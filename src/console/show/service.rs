@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::NamePattern;
-use crate::console::desk::ConsoleDesk;
 use crate::console::show::sessions::shown;
+use crate::console::state::ConsoleDesk;
 use crate::postgres::command_server::{Cell, RowEncoder};
 use crate::session::registry::SessionSnapshot;
 use crate::telemetry::process_metrics::ProcessSnapshot;

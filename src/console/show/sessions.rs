@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::console::desk::ConsoleDesk;
+use crate::console::state::ConsoleDesk;
 use crate::names::visible;
 use crate::postgres::command_server::{Cell, RowEncoder};
 use crate::session::registry::SessionSnapshot;

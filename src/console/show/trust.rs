@@ -1,7 +1,7 @@
 //! `SHOW ISSUERS`, `KEYS` and `STS`: the services that logins depend on.
 
-use crate::console::desk::ConsoleDesk;
 use crate::console::show::sessions::shown;
+use crate::console::state::ConsoleDesk;
 use crate::postgres::command_server::{Cell, RowEncoder};
 
 fn yes_or_no(holds: bool) -> Cell {

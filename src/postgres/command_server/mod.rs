@@ -17,11 +17,12 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
-pub use self::commands::{CommandAnswer, CommandFailure, Commands};
+pub use self::commands::{CommandAnswer, Commands};
 use self::messages::CommandMessage;
 pub use self::rows::{Cell, Column, ColumnType, ResultFormats, RowEncoder, Rows};
 use crate::names::SessionId;
 use crate::net::client_stream::ClientStream;
+use crate::postgres::command_failure::CommandFailure;
 use crate::postgres::message::{LoginGreeting, WireError, put};
 use crate::postgres::{error_response, limits};
 use crate::refusal::Refusal;

@@ -1,0 +1,17 @@
+//! The state of the process that commands show and change.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use crate::accept::acceptor::Generation;
+use crate::session::shared::Shared;
+
+/// State that commands show and change.
+#[derive(Debug)]
+pub struct ConsoleDesk {
+    /// The state that outlives a configuration.
+    pub shared: Arc<Shared>,
+    /// The current configuration.
+    pub current: Arc<ArcSwap<Generation>>,
+}

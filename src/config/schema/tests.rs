@@ -159,14 +159,20 @@ fn every_configuration_of_the_documents_and_examples_is_valid() {
                 } else {
                     text.split("```toml\n").skip(1).map(block).collect()
                 };
-                // A block without [listen] is shown without it; what is for another program has no [[cluster]].
+                // A block without [listen] or [[issuer]] is shown without it; what is for another program has no [[cluster]].
                 for block in blocks.into_iter().filter(|block| block.contains("[[cluster]]")) {
                     let listen = if block.contains("[listen") {
                         ""
                     } else {
                         "[listen]\ntls_cert_file = \"a\"\ntls_key_file = \"b\"\n"
                     };
-                    judge(&format!("{listen}{block}")).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+                    let issuer = if block.contains("[[issuer]]") {
+                        ""
+                    } else {
+                        "[[issuer]]\nname = \"idp\"\nurl = \"https://idp.example\"\naudience = \"db\"\n"
+                    };
+                    judge(&format!("{listen}{block}{issuer}"))
+                        .unwrap_or_else(|e| panic!("{}: {e}", path.display()));
                     seen += 1;
                 }
             }

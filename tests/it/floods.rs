@@ -227,10 +227,14 @@ async fn c7_five_hundred_at_once_from_one_address_are_let_in() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn c7_five_hundred_at_once_are_let_in_beside_a_thousand_silent_ones() {
+    /// The strangers have been silent for this much longer than the clients, also where a login takes seconds.
+    const SILENCE: Duration = Duration::from_secs(5);
     let _alone = alone().await;
-    let (world, _server) = crowded_world("", "").await;
+    let limits = "client_login_timeout = \"10m\"\nlogin_timeout = \"20m\"";
+    let (world, _server) = crowded_world("", limits).await;
     let _strangers = flood_from(&world, "127.0.0.9", Stuck::Silent).await;
     world.metric_is("pgpassport_cl_waiting", MAX_LOGINS).await;
+    tokio::time::sleep(SILENCE).await;
     let _clients = logins_from_here(&world, 500).await;
     world.metric_is("pgpassport_cl_active", 500.0).await;
 }

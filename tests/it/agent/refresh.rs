@@ -64,3 +64,38 @@ async fn an_issuer_that_is_down_refuses_new_connections_until_it_is_back() {
     issuer.heal();
     connect(folder).await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_sign_in_refuses_every_tool_until_the_person_signs_in_again() {
+    let world = World::start().await;
+    let issuer = &world.cloud.issuer;
+    issuer.set_token_life(30);
+    let person = person_of(&world, "").await;
+    let (_agent, folder) = agent_of(&person).await;
+    let open = connect(folder.clone()).await.unwrap(); // the agent has had a good token
+    issuer.revoke_user("alice");
+    let metrics = async || {
+        let (_, page) = world.get("/metrics").await;
+        page.lines()
+            .filter(|line| line.starts_with("pgpassport_connections_total{"))
+            .collect::<Vec<_>>()
+            .join("\n")
+    };
+    let at_the_proxy = metrics().await;
+    // The older token has seconds left, and the proxy would still take it.
+    for (refreshes, told) in [(1, "has ended: invalid_grant"), (0, "is signed out")] {
+        let before = asked(issuer);
+        let error = connect(folder.clone()).await.err().expect("an older token was used");
+        let error = error.as_db_error().expect("an answer to the tool");
+        assert_eq!(error.code().code(), "28P01", "{error:?}");
+        let detail = error.detail().unwrap();
+        assert!(detail.starts_with("No token: ") && detail.contains(told), "{detail}");
+        assert_eq!(error.hint(), Some("Run `pgpassport login --profile test` in a terminal."));
+        assert_eq!(asked(issuer) - before, refreshes, "requests for a token");
+    }
+    assert_eq!(metrics().await, at_the_proxy, "the proxy was asked");
+    assert!(!person.record().exists(), "a refused refresh token is kept");
+    open.query_one("select 1", &[]).await.unwrap(); // a session goes on
+    person.login("alice").await;
+    connect(folder).await.unwrap();
+}

@@ -223,7 +223,7 @@ pub(crate) async fn text(body: Incoming) -> Option<String> {
 }
 
 /// Gets a document over plain HTTP; anything but status 200 and UTF-8 is `None`.
-pub(crate) async fn get(url: &str) -> Option<String> {
+pub async fn get(url: &str) -> Option<String> {
     let client: Client<HttpConnector, Empty<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
     let response = client.get(url.parse().ok()?).await.ok()?;
     if response.status() != StatusCode::OK {

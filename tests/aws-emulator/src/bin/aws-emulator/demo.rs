@@ -1,9 +1,10 @@
 //! `aws-emulator demo`: the story a newcomer is told, each step really done and checked.
 
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use aws_emulator::files::{TempDir, write_private};
+use aws_emulator::files::TempDir;
 use aws_emulator::proxy::{ProxyConfig, ProxyDatabase, ProxyUpstream};
 use aws_emulator::{
     Cloud, CloudDatabase, CloudOptions, DatabaseOptions, Interrupt, Issuer, IssuerOptions, IssuerPage,
@@ -11,6 +12,7 @@ use aws_emulator::{
 };
 
 use crate::mysql::{self, DemoMysql};
+use crate::next_steps::NextSteps;
 use crate::screen::DemoScreen;
 use crate::sign_in;
 
@@ -39,6 +41,8 @@ pub(crate) struct DemoStage {
     pub(crate) database: CloudDatabase,
     pub(crate) mysql: Option<DemoMysql>,
     pub(crate) ca: PathBuf,
+    /// Status page and metrics of the proxy.
+    pub(crate) admin: SocketAddr,
     pub(crate) dir: TempDir,
 }
 
@@ -54,14 +58,14 @@ pub(crate) fn run(options: &DemoOptions) -> Result<(), String> {
         .and_then(|()| interrupt.check())
         .and_then(|()| mysql::tell(&stage, &screen))
         .and_then(|()| interrupt.check())
-        .and_then(|()| sign_in::tell(&stage, &options.proxy, &screen));
-    if let Err(problem) = told {
-        return Err(format!("{problem}\nthe end of the proxy's log:\n{}", stage.proxy.log_tail()));
-    }
+        .and_then(|()| sign_in::tell(&stage, &options.proxy, &screen))
+        .and_then(|()| interrupt.check())
+        .and_then(|()| NextSteps::tried(&stage, &options.proxy, &screen));
+    let steps = told
+        .map_err(|problem| format!("{problem}\nthe end of the proxy's log:\n{}", stage.proxy.log_tail()))?;
     screen.heading(&format!("All as it must be, {:.1} s.", began.elapsed().as_secs_f32()));
     if !options.once {
-        sign_in::invite(&stage, &options.proxy, &screen);
-        invite(&stage, &screen)?;
+        steps.show(&stage, &screen);
         interrupt.wait();
         screen.line("\nStopping; the folder goes too.");
     }
@@ -104,12 +108,19 @@ fn set_up(binary: &Path, screen: &DemoScreen, interrupt: &Interrupt) -> Result<D
             role_arn: names::MYSQL_ROLE_ARN,
         });
     }
-    let config = ProxyConfig { certificate: &listen, cloud: &cloud, databases: &databases, more: "" };
+    let admin = free_address().map_err(|error| format!("no free port: {error}"))?;
+    let more = format!("[admin]\naddr = \"{admin}\"\n");
+    let config = ProxyConfig { certificate: &listen, cloud: &cloud, databases: &databases, more: &more };
     let config = config.write(dir.path()).map_err(text)?;
     let proxy = ProxyProcess::start(binary, &config, dir.path(), &|| interrupt.check()).map_err(text)?;
     let listeners: Vec<String> = proxy.addrs().iter().map(ToString::to_string).collect();
     screen.fact("pgpassport", &listeners.join(", "));
-    Ok(DemoStage { proxy, cloud, database, mysql, ca, dir })
+    Ok(DemoStage { proxy, cloud, database, mysql, ca, admin, dir })
+}
+
+/// A loopback address with a port that is free now.
+fn free_address() -> std::io::Result<SocketAddr> {
+    TcpListener::bind(("127.0.0.1", 0))?.local_addr()
 }
 
 fn tell(stage: &DemoStage, screen: &DemoScreen, interrupt: &Interrupt) -> Result<(), String> {
@@ -190,7 +201,7 @@ pub(crate) fn fetch_token(issuer: &Issuer, user: &str) -> Result<String, String>
 }
 
 /// What psql needs to reach the proxy.
-fn target(stage: &DemoStage, user: &str) -> String {
+pub(crate) fn target(stage: &DemoStage, user: &str) -> String {
     format!(
         "host=localhost port={} user={user} dbname={} sslmode=verify-full sslrootcert={}",
         stage.proxy.addr().port(),
@@ -206,24 +217,4 @@ fn psql(stage: &DemoStage, user: &str, token: &str, sql: &str) -> Result<Result<
     let output = command.output().map_err(|error| format!("psql cannot be run: {error}"))?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     Ok(if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) })
-}
-
-/// Tells how to go on by hand.
-fn invite(stage: &DemoStage, screen: &DemoScreen) -> Result<(), String> {
-    let file = stage.dir.path().join("alice.jwt");
-    let token = fetch_token(&stage.cloud.issuer, "alice")?;
-    write_private(&file, &token).map_err(|error| error.to_string())?;
-    screen.heading("Or bring the token yourself");
-    screen.line(&format!("PGPASSWORD=$(cat {}) psql \"{}\"", file.display(), target(stage, "alice")));
-    mysql::invite(stage, &file, screen);
-    let file = file.display();
-    screen.heading("A token is good for 15 minutes; a fresh one (also for bob and mallory)");
-    screen.line(&format!(
-        "curl -s -d grant_type=client_credentials -d client_id=alice -d client_secret={} {} \\\n  \
-         | sed 's/.*\"access_token\":\"\\([^\"]*\\)\".*/\\1/' > {file}",
-        secret("alice"),
-        stage.cloud.issuer.page_url(IssuerPage::Token),
-    ));
-    screen.heading("Ctrl-C stops everything.");
-    Ok(())
 }

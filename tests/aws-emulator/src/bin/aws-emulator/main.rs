@@ -2,6 +2,7 @@
 
 mod demo;
 mod mysql;
+mod next_steps;
 mod screen;
 mod serve;
 mod sign_in;

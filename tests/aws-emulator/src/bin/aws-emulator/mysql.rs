@@ -70,15 +70,16 @@ pub(crate) fn tell(stage: &DemoStage, screen: &DemoScreen) -> Result<(), String>
     Ok(())
 }
 
-/// Tells how to go on by hand.
-pub(crate) fn invite(stage: &DemoStage, token: &Path, screen: &DemoScreen) {
-    let Some((mysql, listener)) = of(stage) else { return };
+/// A command line for the demo's folder: alice with the token in `alice.jwt`.
+pub(crate) fn line(stage: &DemoStage) -> Option<String> {
+    let (mysql, listener) = of(stage)?;
     let command = client(stage, mysql, listener);
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     let words: Vec<_> = words.map(|word| word.to_string_lossy()).collect();
     let for_people = words.iter().filter(|word| !["--batch", "--skip-column-names"].contains(&word.as_ref()));
-    let line = for_people.map(AsRef::as_ref).collect::<Vec<&str>>().join(" ");
-    screen.line(&format!("MYSQL_PWD=$(cat {}) {line}", token.display()));
+    let folder = format!("{}/", stage.dir.path().display());
+    let line = for_people.map(AsRef::as_ref).collect::<Vec<&str>>().join(" ").replace(&folder, "");
+    Some(format!("MYSQL_PWD=$(cat alice.jwt) {line}"))
 }
 
 /// The server and the proxy's second listener.

@@ -29,16 +29,6 @@ pub(crate) fn tell(stage: &DemoStage, binary: &Path, screen: &DemoScreen) -> Res
     Ok(())
 }
 
-/// Tells how to sign in by hand.
-pub(crate) fn invite(stage: &DemoStage, binary: &Path, screen: &DemoScreen) {
-    let (config, cache) = folders(stage);
-    let program = binary.display();
-    screen.heading("Try it in another terminal: sign in as alice, bob or mallory, then connect");
-    screen.line(&format!("export XDG_CONFIG_HOME={} XDG_CACHE_HOME={}", config.display(), cache.display()));
-    screen.line(&format!("{program} login            # opens a browser; --no-browser prints the page"));
-    screen.line(&format!("{program} psql"));
-}
-
 fn folders(stage: &DemoStage) -> (PathBuf, PathBuf) {
     (stage.dir.path().join("config"), stage.dir.path().join("cache"))
 }

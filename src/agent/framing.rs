@@ -5,7 +5,7 @@ use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use zeroize::Zeroize;
 
-/// One message. Its body may be a secret: it is overwritten when dropped.
+/// A message. Its body may be a secret: it is overwritten when dropped.
 pub(super) struct WireMessage {
     pub(super) tag: u8,
     pub(super) body: Vec<u8>,

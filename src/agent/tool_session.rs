@@ -75,13 +75,13 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(agent: &Arc<Agent>, mut tool: 
 
 /// A tool that has been heard.
 enum Opened {
-    /// It wants a session and is the person's. `last_word` ends the proof of the password.
+    /// A tool of the person that wants a session. `last_word` ends the proof of the password.
     Session { startup: ToolStartup, last_word: Vec<u8> },
-    /// It wants to cancel a query.
+    /// A request to cancel a query.
     Cancel(Vec<u8>),
-    /// It gets an error.
+    /// A tool that gets an error.
     Refused(ToolRefusal),
-    /// It has left, or is no client of PostgreSQL.
+    /// A tool that has left, or that is no client of PostgreSQL.
     Closed,
 }
 

@@ -20,7 +20,7 @@ pub struct ProfileArgs {
 }
 
 impl ProfileArgs {
-    /// Whether a name is given.
+    /// True if a name is given.
     pub(super) fn is_named(&self) -> bool {
         self.profile.is_some()
     }

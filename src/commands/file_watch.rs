@@ -11,7 +11,7 @@ use crate::config::{Config, NamedFile, WatchScope};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct WatchedFiles(Vec<(PathBuf, Option<FileState>)>);
 
-/// What metadata say of a file behind all links. A file that is replaced, written or moved has another state.
+/// Metadata of a file behind all links. A file that is replaced, written or moved has another state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct FileState {
     device: u64,

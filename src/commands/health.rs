@@ -54,7 +54,7 @@ pub enum HealthError {
 }
 
 impl HealthError {
-    /// Whether asking again with the same configuration would not help.
+    /// True if another try with the same configuration cannot succeed.
     pub fn is_of_the_configuration(&self) -> bool {
         match self {
             Self::Config(_) | Self::NoAddress(_) => true,

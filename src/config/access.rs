@@ -36,7 +36,7 @@ impl RoleMapping {
     }
 }
 
-/// One `[[cluster.group]]`: settings for people whose token matches.
+/// A `[[cluster.group]]`: settings for people whose token matches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupSettings {
     /// The operator's name for the group.

@@ -24,7 +24,7 @@ pub struct ClientConfig {
     pub profiles: Vec<Profile>,
 }
 
-/// One `[[profile]]`: an issuer, a client registered there, and a proxy that takes its tokens.
+/// A `[[profile]]`: an issuer, a client registered there, and a proxy that takes its tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Profile {
     /// The person's own name for it.
@@ -41,11 +41,11 @@ pub struct Profile {
     pub token: TokenKind,
     /// Redirect addresses, in the order in which their ports are tried; at least one.
     pub redirects: Vec<RedirectAddress>,
-    /// Whether a sign-in by device code is allowed.
+    /// True if a sign-in by device code is allowed.
     pub device: bool,
     /// PEM file with the authorities of the issuer's certificate; the system's when absent.
     pub issuer_ca_file: Option<PathBuf>,
-    /// Whether the issuer may have a private or loopback address.
+    /// True if the issuer may have a private or loopback address.
     pub private_network: bool,
     /// Host and port of the proxy.
     pub proxy: Endpoint,

@@ -4,7 +4,7 @@ use super::IssuerSettings;
 use super::reader::SectionReader;
 use super::readers::texts_or;
 
-/// One `[[denied]]`: people and tokens that are refused.
+/// A `[[denied]]`: people and tokens that are refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeniedSettings {
     /// Name of the issuer; any if absent.

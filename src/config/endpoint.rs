@@ -184,7 +184,7 @@ fn endpoint(text: &str, default_port: u16) -> Result<Endpoint, String> {
         .ok_or_else(|| format!("{text:?} is not \"host\" or \"host:port\""))
 }
 
-/// One address or several.
+/// An address or several.
 fn hostaddrs(section: &SectionReader<'_, '_>, port: u16) -> Vec<SocketAddr> {
     let Some(items) = section.texts("hostaddr") else { return Vec::new() };
     if !(1..=MAX_HOSTADDRS).contains(&items.value.len()) {

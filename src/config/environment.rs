@@ -24,7 +24,7 @@ pub const WHOLE_FILE: &str = "PGPASSPORT_CONFIG_TOML";
 /// Longest part of a name that a problem repeats, in bytes.
 const MAX_SHOWN: usize = 60;
 
-/// What the environment says about the configuration.
+/// The environment's part of the configuration.
 #[derive(Clone, Debug, Default)]
 pub struct Environment {
     /// Text of the file, from [`WHOLE_FILE`].

@@ -50,7 +50,7 @@ impl std::fmt::Display for SignatureAlgorithm {
     }
 }
 
-/// One `[[issuer]]`
+/// An `[[issuer]]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct IssuerSettings {
     /// The operator's name for the issuer, in logs.

@@ -31,7 +31,7 @@ pub enum LogLevel {
 pub enum LogFormat {
     /// Text for people.
     Text,
-    /// One JSON object per line, for collectors.
+    /// A JSON object per line, for collectors.
     Json,
 }
 

@@ -167,7 +167,7 @@ pub struct AdminSettings {
     pub console: ConsoleRules,
 }
 
-/// One `[[cluster]]`
+/// A `[[cluster]]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClusterSettings {
     /// The operator's name for it.

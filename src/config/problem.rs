@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-/// One problem.
+/// A problem of a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigProblem {
     /// Line, from 1.

@@ -66,7 +66,7 @@ pub(super) struct SpannedValue<T> {
     pub(super) key: String,
 }
 
-/// One table.
+/// A table.
 pub(super) struct SectionReader<'r, 't> {
     pub(super) reading: &'r FileReader<'t>,
     /// The table; `None` if it is absent, so that all keys have their defaults.
@@ -213,7 +213,7 @@ impl<'r, 't> SectionReader<'r, 't> {
         })
     }
 
-    /// One of several words.
+    /// A word out of several.
     pub(super) fn choice<V: Copy + PartialEq>(
         &self,
         name: &'static str,
@@ -265,7 +265,7 @@ impl<'r, 't> SectionReader<'r, 't> {
         })
     }
 
-    /// One string or several.
+    /// A string or several.
     pub(super) fn texts(&self, name: &'static str) -> Option<SpannedValue<Vec<SpannedValue<&'r str>>>> {
         self.record(name, || forms::texts(None));
         let whole = self.value(name)?;
@@ -312,7 +312,7 @@ impl<'r, 't> SectionReader<'r, 't> {
         sections
     }
 
-    /// One table `[name]`, which may be absent, or several `[[name]]`.
+    /// A table `[name]`, which may be absent, or several `[[name]]`.
     pub(super) fn one_or_several(&self, name: &'static str) -> Vec<Self> {
         self.record_below(name, false);
         self.record_below(name, true);

@@ -9,7 +9,7 @@ use super::{ClusterSettings, IssuerSettings};
 /// Most rules of a list and most values of a rule. Ours: every login evaluates them.
 const MAX_RULES: usize = 256;
 
-/// One claim and its required values.
+/// A claim and its required values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClaimRule {
     /// Name of a member, or a path of names.

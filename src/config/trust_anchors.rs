@@ -6,9 +6,9 @@ use std::path::PathBuf;
 /// Authorities for the certificate of a database's server (`cluster.ca_file`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TrustAnchors {
-    /// Those of RDS that ship with the program.
+    /// The authorities of RDS that ship with the program.
     Rds,
-    /// Those that this machine trusts.
+    /// The authorities that this machine trusts.
     System,
     /// A PEM file.
     File(PathBuf),

@@ -17,7 +17,7 @@ const MAX_COMPILED: usize = 1 << 20;
 #[derive(Clone, Debug, PartialEq)]
 pub struct UserRules(Vec<UserSettings>);
 
-/// One `[[cluster.user]]`
+/// A `[[cluster.user]]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct UserSettings {
     /// Names of the rule's issuers; if absent, all that no other rule names.
@@ -62,7 +62,7 @@ impl PartialEq for UserRegex {
 /// Scope within which a name identifies one person.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NameScope {
-    /// One issuer, and one tenant of it.
+    /// An issuer, and one tenant of it.
     Issuer,
     /// All issuers of the rule, as the operator states.
     Shared,

@@ -42,7 +42,7 @@ impl UnverifiedClaims {
         value.as_u64().or_else(|| value.as_f64().and_then(whole))
     }
 
-    /// Whether `aud` is or holds `audience`.
+    /// True if `aud` is or holds `audience`.
     pub fn is_for(&self, audience: &str) -> bool {
         match self.0.get("aud") {
             Some(Value::String(one)) => one == audience,

@@ -120,7 +120,7 @@ impl SignInError {
         Self::Unreachable { issuer: issuer.to_owned(), problem: error.to_string() }
     }
 
-    /// What the person can do, as one sentence; it fits a HINT of PostgreSQL.
+    /// Remedy for the person, as one sentence that fits a HINT of PostgreSQL.
     pub fn remedy(&self) -> String {
         match self {
             Self::SignedOut { profile } | Self::Ended { profile, .. } => {

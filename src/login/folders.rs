@@ -17,12 +17,12 @@ pub struct ClientFolders {
 }
 
 impl ClientFolders {
-    /// Those of the process's environment.
+    /// The folders of the process's environment.
     pub fn of_environment() -> Result<Self, SignInError> {
         Self::of(|name| std::env::var_os(name))
     }
 
-    /// Those of an environment. A path that is not absolute is ignored, as the XDG specification says.
+    /// The folders of an environment. A path that is not absolute is ignored, as the XDG specification says.
     pub fn of(variable: impl Fn(&str) -> Option<OsString>) -> Result<Self, SignInError> {
         let folder = |name: &str| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
         let (home, config, cache) = if cfg!(windows) {

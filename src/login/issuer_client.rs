@@ -38,7 +38,7 @@ const JSON: &str = "application/json";
 /// Grant type of the device flow (RFC 8628, section 3.4).
 const DEVICE_GRANT: &str = "urn:ietf:params:oauth:grant-type:device_code";
 
-/// One issuer, as a client sees it.
+/// An issuer, as a client sees it.
 #[derive(Debug)]
 pub struct IssuerClient {
     https: HttpsClient,
@@ -57,9 +57,9 @@ pub struct IssuerEndpoints {
     pub device: Option<Url>,
     /// Taker of tokens that end (RFC 7009).
     pub revocation: Option<Url>,
-    /// Whether redirects carry `iss` (RFC 9207).
+    /// True if redirects carry `iss` (RFC 9207).
     pub redirect_has_iss: bool,
-    /// Whether a client's secret is a field of the form; else it is a header (RFC 6749, section 2.3.1).
+    /// True if a client's secret is a field of the form; else it is a header (RFC 6749, section 2.3.1).
     pub secret_in_form: bool,
 }
 

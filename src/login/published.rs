@@ -34,7 +34,7 @@ pub struct PublishedProfiles {
     profiles: Vec<PublishedProfile>,
 }
 
-/// One profile: the keys of `client.toml` that an administrator decides, and certificates in the place of their files.
+/// A profile: the keys of `client.toml` that an administrator decides, and certificates in the place of their files.
 /// `cache` is none of them, because it can name a program.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -50,14 +50,14 @@ const FAILED: &str = "<!DOCTYPE html><html lang=\"en\"><meta charset=\"utf-8\"><
 
 type Outcome = Result<AuthorizationCode, SignInError>;
 
-/// What the redirect must hold.
+/// Required parts of the redirect.
 #[derive(Clone, Debug)]
 pub struct ExpectedRedirect {
     /// `state` of the request.
     pub state: String,
     /// Value of `iss` where there is one.
     pub issuer: String,
-    /// Whether `iss` must be there (RFC 9207).
+    /// True if `iss` must be there (RFC 9207).
     pub iss_required: bool,
 }
 
@@ -176,7 +176,7 @@ struct RedirectCheck {
     expected: ExpectedRedirect,
 }
 
-/// One request and its answer; none when the connection ended before a request.
+/// A request and its answer; none when the connection ended before a request.
 async fn converse(stream: TcpStream, check: Arc<RedirectCheck>) -> Option<Outcome> {
     let outcome: Mutex<Option<Outcome>> = Mutex::new(None);
     let service = service_fn(|request: Request<Incoming>| {

@@ -20,7 +20,7 @@ pub struct ClientRegistration {
     pub audience: Option<String>,
     /// PEM file with the authorities of the issuer's certificate; the system's when absent.
     pub ca_file: Option<PathBuf>,
-    /// Whether the issuer may have a private or loopback address.
+    /// True if the issuer may have a private or loopback address.
     pub private_network: bool,
 }
 

@@ -106,7 +106,7 @@ fn together(certificate: &NamedFile, files: &[NamedFile]) -> Option<ConfigProble
     Some(at_fault.problem(error))
 }
 
-/// What to do about a file that is not there.
+/// Remedy for a missing file.
 fn remedy(file: &NamedFile) -> &'static str {
     match (file.section(), file.key) {
         ("listen" | "profiles" | "sign_in", "tls_cert_file") => {
@@ -145,7 +145,7 @@ fn audit_file(path: &Path) -> Result<(), String> {
     }
 }
 
-/// Whether others than its owner can read a file, by its mode; a group may where root owns it. A key that others can
+/// True if others than its owner can read a file, by its mode; a group may where root owns it. A key that others can
 /// read is no secret (PostgreSQL's own rule for `ssl_key_file`).
 pub(in crate::commands) fn is_open_to_others(file: &fs::Metadata) -> bool {
     let others = if file.uid() == 0 { 0o037 } else { 0o077 };

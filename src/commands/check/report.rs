@@ -102,7 +102,7 @@ impl<'r> From<&'r ConfigProblem> for ProblemReport<'r> {
     }
 }
 
-/// One JSON object: `ok`, `file`, `problems` with line, column, key and text, `warnings`, and `from_environment`.
+/// A JSON object: `ok`, `file`, `problems` with line, column, key and text, `warnings`, and `from_environment`.
 pub fn json(path: &Path, result: &Result<Config, CheckError>) -> String {
     let (problems, warnings): (Vec<_>, &[String]) = match result {
         Ok(config) => (Vec::new(), &config.warnings),

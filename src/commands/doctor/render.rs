@@ -21,7 +21,7 @@ impl OutputStyle {
     }
 }
 
-/// One finding as a line, with cause and remedy below it.
+/// A finding as a line, with cause and remedy below it.
 pub fn text(finding: &Finding, look: OutputStyle) -> String {
     let (word, mark, colour) = match finding.state {
         LinkState::Ok => ("ok  ", "✓", "32"),
@@ -51,7 +51,7 @@ fn lines(text: &str) -> String {
     lines.join("\n")
 }
 
-/// One finding as a JSON object in one line.
+/// A finding as a JSON object in one line.
 pub fn json(finding: &Finding) -> String {
     serde_json::to_string(finding).unwrap_or_default() + "\n" // strings only, so it cannot fail
 }

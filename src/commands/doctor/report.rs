@@ -9,7 +9,7 @@ use crate::refusal::Refusal;
 use crate::session::explain::clock_note;
 use crate::session::outcome::LoginError;
 
-/// One link of the chain from the configuration to a session. The ids are stable, so programs may use them.
+/// A link of the chain from the configuration to a session. The ids are stable, so programs may use them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[expect(missing_docs, reason = "described by `ChainLink::checks`")]

@@ -64,7 +64,7 @@ struct Principal {
     federated: String,
 }
 
-/// One string, or a list of strings.
+/// A string, or a list of strings.
 #[derive(Clone, Debug)]
 struct OneOrMany(Vec<String>);
 

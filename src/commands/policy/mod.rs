@@ -132,9 +132,9 @@ pub enum PlanError {
     /// `--issuer` names none, or one whose people may not come to the wanted clusters.
     #[error("there is no issuer {wanted:?} for these clusters; the configuration has {}", known.join(", "))]
     NoIssuer {
-        /// What was asked for.
+        /// The requested name.
         wanted: String,
-        /// What there is.
+        /// The names in the configuration.
         known: Vec<String>,
     },
     /// A `CloudFormation` stack is in one account.

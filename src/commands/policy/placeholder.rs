@@ -41,7 +41,7 @@ pub(super) fn command(kind: EndpointKind) -> Option<&'static str> {
     }
 }
 
-/// One for each cluster without `resource_id`; with the cluster's name in it where there are several.
+/// A placeholder for each cluster without `resource_id`; with the cluster's name in it where there are several.
 pub(super) fn of(clusters: &[&ClusterSettings]) -> Vec<Placeholder> {
     let lacking = clusters.iter().filter(|cluster| cluster.resource_id.is_none());
     let lacking: Vec<_> = lacking.filter_map(|cluster| Some((cluster, command(cluster.kind)?))).collect();

@@ -19,7 +19,7 @@ pub enum PlanFormat {
     /// Text with headings and notes.
     #[default]
     Text,
-    /// One JSON object, for programs.
+    /// The plan as a JSON object, for programs.
     Json,
     /// Lines for a shell with the AWS CLI.
     Cli,
@@ -30,7 +30,7 @@ pub enum PlanFormat {
     CloudFormation,
 }
 
-/// One part of a plan.
+/// A part of a plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum PlanPart {
     /// The identity providers.

@@ -45,7 +45,7 @@ pub struct TopArgs {
     once: bool,
 }
 
-/// One look at the proxy.
+/// The proxy's state at a moment.
 struct Look {
     at: Instant,
     scrape: Scrape,

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 #[derive(Debug, Default)]
 pub(super) struct Scrape(BTreeMap<String, Vec<Series>>);
 
-/// One series.
+/// A series.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Series {
     labels: Vec<(String, String)>,

@@ -13,7 +13,7 @@ pub(in crate::config) fn text() -> Value {
     json!({ "type": "string" })
 }
 
-/// One text or several; of these words alone, where there are some.
+/// A text or several; of these words alone, where there are some.
 pub(in crate::config) fn texts(words: Option<&[&str]>) -> Value {
     let one = words.map_or_else(text, |words| json!({ "type": "string", "enum": words }));
     json!({ "anyOf": [one, { "type": "array", "items": one }] })
@@ -41,7 +41,7 @@ pub(in crate::config) fn duration(range: &RangeInclusive<Duration>, default: Dur
     json!({ "type": "string", "pattern": DURATION, "default": show(default), "description": limits })
 }
 
-/// One of a few words.
+/// A word out of a few.
 pub(in crate::config) fn choice<V: PartialEq>(words: &[(&str, V)], default: &V) -> Value {
     let all: Vec<_> = words.iter().map(|(word, _)| word).collect();
     let default = words.iter().find(|(_, value)| value == default).map(|(word, _)| word);

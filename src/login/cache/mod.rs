@@ -69,7 +69,7 @@ pub enum CacheError {
 }
 
 impl CacheError {
-    /// What the person can do.
+    /// Remedy for the person.
     pub fn remedy(&self) -> String {
         match self {
             Self::NotPrivate { repair, .. } => format!("{repair} Then run `pgpassport login`."),

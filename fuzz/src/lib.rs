@@ -6,7 +6,9 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use pgpassport::net::socket::OverTcp;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
 
 /// A peer that says `input` and closes. What is written to it is kept.
@@ -71,6 +73,12 @@ impl AsyncWrite for Scripted<'_> {
     }
 }
 
+impl OverTcp for Scripted<'_> {
+    fn tcp(&self) -> Option<&TcpStream> {
+        None
+    }
+}
+
 /// Runs `future` to its end on this thread's runtime.
 pub fn run<F: Future>(future: F) -> F::Output {
     thread_local! {
@@ -99,4 +107,22 @@ pub fn acceptor() -> tokio_rustls::TlsAcceptor {
         };
     }
     ACCEPTOR.with(Clone::clone)
+}
+
+/// Header of a MySQL packet at the beginning of `bytes`: length of the payload, and number.
+pub fn mysql_header(bytes: &[u8]) -> Option<(usize, u8)> {
+    let [low, middle, high, number] = *bytes.first_chunk()?;
+    Some((usize::from(low) + 256 * usize::from(middle) + 65_536 * usize::from(high), number))
+}
+
+/// A MySQL packet of fewer than 16 MiB.
+pub fn mysql_packet(number: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).expect("a short payload").to_le_bytes();
+    [&length[..3], &[number], payload].concat()
+}
+
+/// Payload of a `HandshakeResponse` of MySQL with the flags that MySQL and MariaDB share, whose fields behind the charset
+/// are `fields`.
+pub fn mysql_response(flags: u32, fields: &[&[u8]]) -> Vec<u8> {
+    [&flags.to_le_bytes()[..], b"\0\0\0\x01", &[45], &[0; 23], &fields.concat()].concat()
 }

@@ -33,7 +33,18 @@ pub struct LoginParameters<'a> {
     pub(super) attributes: &'a NamedAttributes,
 }
 
-impl LoginParameters<'_> {
+impl<'a> LoginParameters<'a> {
+    /// A login without a grant, for fuzzing.
+    #[doc(hidden)]
+    pub fn ungranted(
+        user: &'a str,
+        database: Option<&'a str>,
+        startup: &'a ClientStartup,
+        attributes: &'a NamedAttributes,
+    ) -> Self {
+        Self { user, database, startup, attributes }
+    }
+
     /// Payload of the `HandshakeResponse`, without a password and with a plugin that no server has.
     pub fn response(&self, of_server: Capabilities) -> Vec<u8> {
         let features = self.startup.features.at(of_server);

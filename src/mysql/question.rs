@@ -62,13 +62,13 @@ pub enum TokenError {
 
 /// The token that a client has sent with its first packet, if it has. Any listener takes it: the client has chosen the
 /// plugin.
-pub(super) fn early_token(early: EarlyAnswer) -> Option<Result<Jwt, TokenError>> {
+pub fn early_token(early: EarlyAnswer) -> Option<Result<Jwt, TokenError>> {
     let method = TokenMethod::of_plugin(&early.plugin)?;
     Some(token(method, early.data))
 }
 
 /// Requests the token and reads it.
-pub(super) async fn ask<S: AsyncRead + AsyncWrite + Unpin>(
+pub async fn ask<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     sequence: &mut Sequence,
     method: TokenMethod,

@@ -78,10 +78,7 @@ impl fmt::Debug for EarlyAnswer {
 
 impl ClientStartup {
     /// Parses a client's `HandshakeResponse`. `offered` are the flags of the greeting; others of the client do not count.
-    pub(super) fn parse(
-        payload: &[u8],
-        offered: Capabilities,
-    ) -> Result<(Self, Option<EarlyAnswer>), StartupError> {
+    pub fn parse(payload: &[u8], offered: Capabilities) -> Result<(Self, Option<EarlyAnswer>), StartupError> {
         let mut fields = Fields::of(payload);
         let short = StartupError::Layout("it is too short");
         let sent = Capabilities::from_bits(fields.u32().ok_or(short.clone())?);

@@ -16,7 +16,7 @@ use crate::login::{ClientToken, Profile, SignInError, TokenSource, profiles, way
 pub struct ProfileArgs {
     /// Use this profile of client.toml [default: its `default`, or the only one].
     #[arg(long, env = "PGPASSPORT_PROFILE", value_name = "NAME")]
-    pub(super) profile: Option<String>,
+    profile: Option<String>,
 }
 
 impl ProfileArgs {
@@ -30,11 +30,15 @@ impl ProfileArgs {
         Self { profile: Some(name.to_owned()) }
     }
 
+    /// The profile in the folders of a person.
+    pub(super) fn select(&self, folders: &ClientFolders) -> Result<Profile, SignInError> {
+        profiles::select(profiles::load(folders)?, self.profile.as_deref())
+    }
+
     /// The tokens of the profile.
     pub(super) fn open(&self) -> Result<TokenSource, SignInError> {
         let folders = ClientFolders::of_environment()?;
-        let profile = profiles::select(profiles::load(&folders)?, self.profile.as_deref())?;
-        open(profile, &folders)
+        open(self.select(&folders)?, &folders)
     }
 }
 

@@ -20,7 +20,7 @@ use crate::agent::sockets::AgentSockets;
 use crate::agent::{Agent, NoToken, PersonalLogin, ProxyAddress, TokenProvider};
 use crate::lifecycle;
 use crate::login::folders::ClientFolders;
-use crate::login::{Profile, SignInError, TokenSource, profiles};
+use crate::login::{Profile, SignInError, TokenSource};
 use crate::net::resolver::Resolver;
 use crate::secret::Jwt;
 
@@ -54,8 +54,7 @@ impl ConnectArgs {
     /// Runs the agent until a signal ends it.
     pub fn run(self) -> anyhow::Result<()> {
         let folders = ClientFolders::of_environment().map_err(told)?;
-        let config = profiles::load(&folders).map_err(told)?;
-        let profile = profiles::select(config, self.profile.profile.as_deref()).map_err(told)?;
+        let profile = self.profile.select(&folders).map_err(told)?;
         if self.show_password {
             let password = local_password(&folders, &profile)?;
             return Ok(writeln!(io::stdout(), "{}", password.expose())?);

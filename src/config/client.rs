@@ -3,10 +3,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use toml::de::DeTable;
 use url::{Host, Url};
 
-use super::problem::ConfigProblem;
 use super::problems::ConfigProblems;
 use super::reader::{FileReader, SectionReader};
 use super::readers::{claim_path, name, texts_or, web_address};
@@ -138,22 +136,10 @@ impl ClientConfig {
         let file = file.as_ref();
         let folder = file.parent().map(Path::to_owned).unwrap_or_default();
         let reading = FileReader::new(text, folder);
-        let (root, errors) = DeTable::parse_recoverable(text);
-        for error in errors {
-            let whole = error.message().lines().collect::<Vec<_>>().join(", ");
-            reading.problem(&error.span().unwrap_or(0..0), "", format!("this is not TOML: {whole}"));
-        }
-        let config = if reading.problems.borrow().is_empty() {
-            whole(&SectionReader::root(&reading, &root))
-        } else {
-            None
-        };
-        let mut list: Vec<ConfigProblem> = reading.problems.into_inner();
-        list.sort_by_key(|problem| (problem.line, problem.column));
-        match config {
-            Some(config) if list.is_empty() => Ok(config),
-            _ => Err(ConfigProblems::new(file.display().to_string(), list, Vec::new())),
-        }
+        let config = reading.read(&reading.parse(text), whole);
+        config.ok_or_else(|| {
+            ConfigProblems::new(file.display().to_string(), reading.problems.into_inner(), Vec::new())
+        })
     }
 }
 

@@ -9,6 +9,7 @@ pub mod client;
 mod cluster;
 mod database_protocol;
 mod denied;
+mod document;
 mod egress;
 mod endpoint;
 mod environment;

@@ -16,7 +16,6 @@ use super::listen::listeners;
 use super::log::log;
 use super::pages::{profiles, sign_in};
 use super::pool::pool;
-use super::problem::ConfigProblem;
 use super::problems::ConfigProblems;
 use super::reader::{FileReader, SectionReader};
 use super::reload::reload;
@@ -46,30 +45,22 @@ impl Config {
         let variables = format!("{}\n{variables}", " ".repeat(text.len()));
         let mut reading = FileReader::new(&all, folder);
         (reading.file_length, reading.credentials) = (text.len(), environment.credentials.clone());
-        let (mut root, errors) = DeTable::parse_recoverable(text);
-        for error in errors {
-            let whole = error.message().lines().collect::<Vec<_>>().join(", ");
-            reading.problem(&error.span().unwrap_or(0..0), "", format!("this is not TOML: {whole}"));
-        }
+        let mut root = reading.parse(text);
         let (values, _) = DeTable::parse_recoverable(&variables); // each value was parsed before
         let (sources, problems) = environment.apply(&mut root, values.into_inner());
         for (span, text) in problems {
             reading.problem(&span, "", text);
         }
-        let config = if reading.problems.borrow().is_empty() {
-            whole(&SectionReader::root(&reading, &root))
-        } else {
-            None
-        };
+        let config = reading.read(&root, whole);
         let warnings = reading.warnings.borrow();
         let warnings = warnings.iter().map(|warning| warning.line_in(&file.display().to_string())).collect();
         let files = reading.files.into_inner();
-        let list: Vec<ConfigProblem> = reading.problems.into_inner();
         match config {
-            Some(config) if list.is_empty() => {
-                Ok(Self { warnings, files, file: file.to_owned(), sources, ..config })
+            Some(config) => Ok(Self { warnings, files, file: file.to_owned(), sources, ..config }),
+            None => {
+                let problems = reading.problems.into_inner();
+                Err(ConfigProblems::new(file.display().to_string(), problems, files))
             }
-            _ => Err(ConfigProblems::new(file.display().to_string(), list, files)),
         }
     }
 }

@@ -31,7 +31,7 @@ clients: ## Real clients of many languages through the proxy; writes docs/client
 	cargo build --locked --manifest-path tests/clients/programs/rust/Cargo.toml --target-dir target
 	@target/debug/client-matrix --proxy target/debug/pgpassport --programs tests/clients/programs --tools .tools \
 	  --page docs/clients.md $(ONLY)
-	@[ -n "$(ONLY)" ] || tests/clients/oauth-device-flow/run
+	@[ -n "$(ONLY)" ] || { tests/clients/oauth-device-flow/run && tests/clients/oidc-provider/run; }
 
 mysqlclients: ## Clients of MySQL through the proxy; writes docs/clients-mysql.md (ONLY=PyMySQL; ARGS=--direct without the proxy)
 	@scripts/need-clients

@@ -168,6 +168,7 @@ fn sign_in_page(
         secret,
         scopes: settings.scopes.clone(),
         audience: settings.audience.clone(),
+        prompt: None,
         ca_file: issuer.ca_file.clone(),
         private_network: issuer.private_network,
     };

@@ -35,6 +35,8 @@ pub struct Profile {
     pub scopes: Vec<String>,
     /// Value of the parameter `audience`, which Auth0 asks for.
     pub audience: Option<String>,
+    /// Value of the parameter `prompt` of a sign-in in a browser (OpenID Connect Core 1.0, section 3.1.2.1).
+    pub prompt: Option<String>,
     /// Token that the proxy takes.
     pub token: TokenKind,
     /// Redirect addresses, in the order in which their ports are tried; at least one.
@@ -169,6 +171,7 @@ fn profile(section: &SectionReader<'_, '_>) -> Option<Profile> {
         section.wrong("scopes", "a scope is a word without spaces, quotes and backslashes");
     }
     let audience = section.parsed("audience", visible_text);
+    let prompt = section.parsed("prompt", prompt);
     let words = [("access", TokenKind::Access), ("id", TokenKind::Id)];
     let token = section.choice("token", TokenKind::Access, &words);
     let redirects = redirects(section);
@@ -189,6 +192,7 @@ fn profile(section: &SectionReader<'_, '_>) -> Option<Profile> {
         client_id: client_id?,
         scopes,
         audience,
+        prompt,
         token,
         redirects: redirects?,
         device,
@@ -207,6 +211,16 @@ fn visible_text(text: &str) -> Result<String, String> {
         return Err("write at most 512 visible ASCII characters without spaces".into());
     }
     Ok(text.to_owned())
+}
+
+/// A person answers each of these; `none` would forbid that.
+fn prompt(text: &str) -> Result<String, String> {
+    if text.split(' ').all(|word| ["consent", "login", "select_account"].contains(&word)) {
+        return Ok(text.to_owned());
+    }
+    Err(format!(
+        "{text:?} is not known; write \"consent\", \"login\", \"select_account\", or several with a space"
+    ))
 }
 
 /// RFC 6749, section 3.3.

@@ -48,6 +48,8 @@ struct PublishedProfile {
     #[serde(skip_serializing_if = "Option::is_none")]
     audience: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    prompt: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     token: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     redirect: Option<Vec<String>>,
@@ -148,6 +150,7 @@ impl PublishedProfile {
             proxy: profile.proxy.to_string(),
             scopes: Some(profile.scopes.clone()),
             audience: profile.audience.clone(),
+            prompt: profile.prompt.clone(),
             token: Some(if profile.token == TokenKind::Id { "id" } else { "access" }.to_owned()),
             redirect: Some(redirect),
             device: Some(profile.device),

@@ -18,6 +18,8 @@ pub struct ClientRegistration {
     pub scopes: Vec<String>,
     /// Value of the parameter `audience`, which Auth0 asks for.
     pub audience: Option<String>,
+    /// Value of the parameter `prompt` of the page where people sign in.
+    pub prompt: Option<String>,
     /// PEM file with the authorities of the issuer's certificate; the system's when absent.
     pub ca_file: Option<PathBuf>,
     /// True if the issuer may have a private or loopback address.
@@ -32,6 +34,7 @@ impl From<&Profile> for ClientRegistration {
             secret: None,
             scopes: profile.scopes.clone(),
             audience: profile.audience.clone(),
+            prompt: profile.prompt.clone(),
             ca_file: profile.issuer_ca_file.clone(),
             private_network: profile.private_network,
         }

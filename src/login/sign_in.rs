@@ -128,6 +128,9 @@ pub fn authorization_url(
     if let Some(audience) = &client.audience {
         query.append_pair("audience", audience);
     }
+    if let Some(prompt) = &client.prompt {
+        query.append_pair("prompt", prompt);
+    }
     drop(query);
     Ok(url)
 }

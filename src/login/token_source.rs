@@ -167,7 +167,7 @@ impl TokenSource {
         let ended = |reason: String| SignInError::Ended { profile: self.profile.name.clone(), reason };
         let Some(refresh) = old.refresh else {
             return Err(ended(
-                "the issuer gave no refresh token (it usually asks for the scope offline_access)".into(),
+                "the issuer gave no refresh token (most ask for the scope offline_access, and some for prompt = \"consent\" in the profile)".into(),
             ));
         };
         let answer = match self.issuer.refresh(&refresh).await {

@@ -4,123 +4,35 @@
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use aws_emulator::{Ca, OidcProvider, PolicyTemplate, names};
-use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines};
-use tokio::process::{Child, ChildStdout, Command};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::process::Command;
 
 use crate::world::World;
+use crate::world::openid_provider::{OpenIdProvider, tools};
 
 const SCOPE: &str = "openid db";
-
-fn tools() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(".tools")
-}
 
 /// Debian's psql 18 with the OAuth module.
 fn psql() -> PathBuf {
     tools().join("libpq18/bin/psql")
 }
 
-/// A program of this folder's installation.
-fn program(name: &str) -> PathBuf {
-    tools().join("oauth-device-flow").join(name)
+fn connection(provider: &OpenIdProvider, world: &World, ca: &Path) -> String {
+    format!(
+        "host=localhost hostaddr=127.0.0.1 port={} user=alice dbname=app sslmode=verify-full sslrootcert={} \
+         oauth_issuer={} oauth_client_id=psql",
+        world.port,
+        ca.display(),
+        provider.url
+    )
 }
 
-/// The provider, over https with an authority of its own.
-struct OpenIdProvider {
-    url: String,
-    /// The same pages over http.
-    inner: String,
-    ca: PathBuf,
-    folder: TempDir,
-    /// Closed, it would end the provider at its next word.
-    _says: Lines<BufReader<ChildStdout>>,
-    _process: Child,
-}
-
-impl OpenIdProvider {
-    async fn start() -> Self {
-        let folder = TempDir::new().unwrap();
-        let authority = Ca::new().unwrap();
-        let ca = authority.write(folder.path()).unwrap();
-        let files = authority.server(&["localhost"]).unwrap().write(folder.path(), "issuer").unwrap();
-        let mut process = Command::new("node")
-            .arg(program("issuer.mjs"))
-            .args([&files.cert, &files.key])
-            .arg(names::AUDIENCE)
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
-        let (url, inner) = loop {
-            let line = lines.next_line().await.unwrap().expect("the provider says where it is");
-            if let Some((url, inner)) = line.split_once(' ').filter(|(url, _)| url.starts_with("https://")) {
-                break (url.to_owned(), inner.to_owned());
-            }
-        };
-        Self { url, inner, ca, folder, _says: lines, _process: process }
-    }
-
-    /// A proxy whose listener `name` sends people here, and an AWS that trusts this provider.
-    async fn world(&self, name: &str) -> World {
-        let issuer = format!(
-            "[[issuer]]\nname = \"op\"\nurl = \"{}\"\naudience = \"{}\"\nca_file = \"{}\"\nprivate_network = true",
-            self.url,
-            names::AUDIENCE,
-            self.ca.display()
-        );
-        let listen = format!(
-            "name = \"{name}\"\nauth = \"oauthbearer\"\noauth_issuer = \"op\"\noauth_scope = \"{SCOPE}\""
-        );
-        let mut world = World::builder().listen(&listen).issuer(&issuer).start().await;
-        world.cloud.values.issuer_url.clone_from(&self.url);
-        world.cloud.sts.put_provider(OidcProvider {
-            url: self.url.clone(),
-            audiences: vec![names::AUDIENCE.to_owned()],
-            fetch_url: Some(self.inner.clone()),
-        });
-        world
-            .cloud
-            .sts
-            .put_role(&world.cloud.role(PolicyTemplate::Trust, PolicyTemplate::Permission))
-            .unwrap();
-        world
-    }
-
-    /// The token of a program that has the right to one.
-    async fn token(&self) -> String {
-        let script = "const [url, secret] = process.argv.slice(1);
-            const body = new URLSearchParams({ grant_type: 'client_credentials', client_id: 'alice',
-              client_secret: secret, scope: 'db' });
-            const answer = await (await fetch(url, { method: 'POST', body })).json();
-            if (!answer.access_token) throw new Error(JSON.stringify(answer));
-            console.log(answer.access_token);";
-        let output = Command::new("node")
-            .args([
-                "--input-type=module",
-                "--eval",
-                script,
-                &format!("{}/token", self.inner),
-                "only for tests",
-            ])
-            .output()
-            .await
-            .unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap().trim().to_owned()
-    }
-
-    fn connection(&self, world: &World, ca: &Path) -> String {
-        format!(
-            "host=localhost hostaddr=127.0.0.1 port={} user=alice dbname=app sslmode=verify-full sslrootcert={} \
-             oauth_issuer={} oauth_client_id=psql",
-            world.port,
-            ca.display(),
-            self.url
-        )
-    }
+/// A proxy whose listener `name` sends people to the provider.
+async fn world_of(provider: &OpenIdProvider, name: &str) -> World {
+    let listen = format!(
+        "name = \"{name}\"\nauth = \"oauthbearer\"\noauth_issuer = \"op\"\noauth_scope = \"{SCOPE}\""
+    );
+    provider.world(&listen).await
 }
 
 /// `Visit <page> and enter the code: <code>`, as libpq-oauth says it.
@@ -133,10 +45,10 @@ fn page_and_code(line: &str) -> Option<(String, String)> {
 #[ignore = "needs psql 18 and an OpenID provider: tests/clients/oauth-device-flow/run"]
 async fn j16_psql_18_logs_in_by_the_device_flow() {
     let provider = OpenIdProvider::start().await;
-    let world = provider.world("device-flow").await;
+    let world = world_of(&provider, "device-flow").await;
     let ca = world.listener_ca().write(&world.folder()).unwrap();
     let mut psql = Command::new(psql())
-        .arg(provider.connection(&world, &ca))
+        .arg(connection(&provider, &world, &ca))
         .args(["-X", "-A", "-t", "-c", "select current_user"])
         // The only way to name an authority of the issuer's; it makes libpq talk about the exchange, too.
         .env("PGOAUTHDEBUG", "UNSAFE")
@@ -162,14 +74,7 @@ async fn j16_psql_18_logs_in_by_the_device_flow() {
         }
         rest
     });
-    let browser = Command::new("node")
-        .arg(program("browser.mjs"))
-        .args([&page, &code, "alice"])
-        .env("NODE_EXTRA_CA_CERTS", &provider.ca)
-        .output()
-        .await
-        .unwrap();
-    assert!(browser.status.success(), "{}", String::from_utf8_lossy(&browser.stderr));
+    provider.sign_in(&page, &code, "alice").await;
     let mut answer = String::new();
     psql.stdout.take().unwrap().read_to_string(&mut answer).await.unwrap();
     let said = reading.await.unwrap();
@@ -189,13 +94,13 @@ async fn j16_psql_18_logs_in_by_the_device_flow() {
 #[ignore = "needs psycopg and an OpenID provider: tests/clients/oauth-device-flow/run"]
 async fn j16_a_program_brings_its_token_by_libpqs_hook() {
     let provider = OpenIdProvider::start().await;
-    let world = provider.world("hook").await;
+    let world = world_of(&provider, "hook").await;
     let ca = world.listener_ca().write(&world.folder()).unwrap();
     let hook = async |more: &str, token: &str| {
-        let output = Command::new(program("venv/bin/python"))
+        let output = Command::new(tools().join("oauth-device-flow/venv/bin/python"))
             .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/oauth-device-flow/hook.py"))
-            .args([&format!("{} {more}", provider.connection(&world, &ca)), token])
-            .current_dir(provider.folder.path())
+            .args([&format!("{} {more}", connection(&provider, &world, &ca)), token])
+            .current_dir(provider.folder())
             .output()
             .await
             .unwrap();

@@ -30,12 +30,13 @@ fn a_small_profile_has_the_safe_defaults() {
 #[test]
 fn every_key_is_read() {
     let profile = with(
-        "scopes = [\"openid\", \"db\"]\naudience = \"https://db\"\ntoken = \"id\"\ndevice = false\n\
+        "scopes = [\"openid\", \"db\"]\naudience = \"https://db\"\nprompt = \"login consent\"\ntoken = \"id\"\ndevice = false\n\
          redirect = [\"http://localhost:8400/cb\", \"http://[::1]:80/\"]\nissuer_ca_file = \"i.pem\"\n\
          ca_file = \"/etc/ca.pem\"\ndatabases = [\"orders\", \"billing\"]\nuser_claim = \"acme.db\"\n\
          cache = \"helper:secretservice\"",
     )
     .unwrap();
+    assert_eq!(profile.prompt.as_deref(), Some("login consent"));
     assert_eq!((profile.token, profile.device), (TokenKind::Id, false));
     let ports: Vec<_> =
         profile.redirects.iter().map(|redirect| (redirect.host.as_str(), redirect.port)).collect();
@@ -69,6 +70,7 @@ fn a_wrong_value_is_told_with_its_line_and_what_to_write() {
         ("cache = \"disk\"", "write \"file\", \"none\""),
         ("user = \"a*\"", "wildcards"),
         ("user = \"a\"\nuser_claim = \"b\"", "not both"),
+        ("prompt = \"none\"", "write \"consent\", \"login\""),
         ("token = \"refresh\"", "write one of \"access\", \"id\""),
     ] {
         let problems = with(line).unwrap_err();

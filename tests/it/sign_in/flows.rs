@@ -71,6 +71,16 @@ async fn a_redirect_that_is_changed_in_any_part_ends_the_sign_in_without_tokens(
 }
 
 #[tokio::test]
+async fn the_page_asks_for_what_the_profile_prompts() {
+    let issuer = issuer();
+    for (more, sent) in [("", None), ("prompt = \"login consent\"", Some("&prompt=login+consent"))] {
+        let (mut login, page) = Person::at(&issuer, more).begin_login().await;
+        assert_eq!(page.find("&prompt=").map(|at| &page[at..]), sent);
+        login.kill();
+    }
+}
+
+#[tokio::test]
 async fn a_refusal_of_the_issuer_is_told() {
     let issuer = issuer();
     let person = Person::at(&issuer, "");

@@ -3,6 +3,7 @@
 mod browser;
 mod cache;
 mod flows;
+mod oidc_provider;
 mod output;
 mod page;
 mod profiles_page;

@@ -12,6 +12,7 @@ pub(crate) mod haproxy;
 mod leak_check;
 mod life_limit;
 pub(crate) mod log;
+pub(crate) mod openid_provider;
 mod psql;
 pub(crate) mod raw;
 pub(crate) mod scripted_server;

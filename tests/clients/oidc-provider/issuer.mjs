@@ -19,7 +19,7 @@ const resource = { scope: 'db', audience, accessTokenFormat: 'jwt', accessTokenT
 const provider = (issuer) => new Provider(issuer, {
   jwks: { keys: [signing] },
   cookies: { keys: ['only for tests'] },
-  scopes: ['openid', 'db'],
+  scopes: ['openid', 'offline_access', 'db'],
   clients: [
     {
       // psql: the device flow, no secret.
@@ -28,6 +28,16 @@ const provider = (issuer) => new Provider(issuer, {
       grant_types: ['urn:ietf:params:oauth:grant-type:device_code'],
       response_types: [],
       redirect_uris: [],
+      application_type: 'native',
+    },
+    {
+      // pgpassport: a code in the person's browser or a device code, and refresh tokens that rotate. The provider ignores
+      // the port of the redirect, and demands PKCE.
+      client_id: 'pgpassport',
+      token_endpoint_auth_method: 'none',
+      grant_types: ['authorization_code', 'refresh_token', 'urn:ietf:params:oauth:grant-type:device_code'],
+      response_types: ['code'],
+      redirect_uris: ['http://127.0.0.1/callback'],
       application_type: 'native',
     },
     {
@@ -45,6 +55,7 @@ const provider = (issuer) => new Provider(issuer, {
     devInteractions: { enabled: true }, // pages for login and consent that take any name
     clientCredentials: { enabled: true },
     deviceFlow: { enabled: true },
+    revocation: { enabled: true },
     resourceIndicators: {
       enabled: true,
       defaultResource: async () => 'urn:database',
@@ -61,7 +72,8 @@ const provider = (issuer) => new Provider(issuer, {
       },
     },
   },
-  ttl: { AccessToken: 900, ClientCredentials: 900, DeviceCode: 600, Grant: 900, Interaction: 600, Session: 900 },
+  ttl: { AccessToken: 900, ClientCredentials: 900, DeviceCode: 600, Grant: 900, IdToken: 900, Interaction: 600, RefreshToken: 900,
+    Session: 900 },
 });
 
 const listening = (server) => new Promise((resolve) => {

@@ -1,4 +1,5 @@
-// What a person does in a browser during a device flow: opens the page, types the code, logs in, agrees.
+// What a person does in a browser to sign in: opens the page, types the code of a device flow, logs in, agrees. A sign-in
+// without such a code ends at the page of the program that waits for the redirect.
 //
 //   NODE_EXTRA_CA_CERTS=ca.pem node browser.mjs PAGE CODE NAME
 const [page, code, name] = process.argv.slice(2);
@@ -41,7 +42,7 @@ for (let step = 0; step < 6; step += 1) {
   const action = (attribute(form, 'action') ?? shown.url).replaceAll('&amp;', '&');
   shown = await open(new URL(action, shown.url).href, fields);
 }
-if (shown.status !== 200 || !/success/i.test(shown.text)) {
+if (shown.status !== 200 || !/success|sign-in received/i.test(shown.text)) {
   console.error(`the last page was ${shown.status} ${shown.url}:\n${shown.text.replace(/<[^>]*>/g, ' ')}`);
   process.exit(1);
 }

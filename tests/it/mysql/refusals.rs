@@ -109,3 +109,40 @@ async fn p2_a_mysql_server_that_refuses_the_token_is_named() {
         );
     }
 }
+
+/// Each kind of refused login once, and one that succeeds, with the token in an answer. The world itself looks for what it
+/// planted, in the log and in what clients were told; here also for other spellings of a token.
+#[tokio::test(flavor = "multi_thread")]
+async fn l1_no_secret_of_mysql_is_in_any_log_line_or_message() {
+    use aws_emulator::{GateFault, HttpFault, sts::StsFault};
+    for database in databases().await {
+        let world = builder(database).start().await;
+        let mut tokens = Vec::new();
+        let mut login = async |user: &str, token: String| {
+            let output = world.mysql_sql(database, user, &token, "select 1").await;
+            world.hear(&output.stdout);
+            tokens.push(token);
+            output
+        };
+        shown(&login("alice", world.token("alice")).await);
+        told(&login("bob", world.token("alice")).await);
+        told(&login("alice", world.mint(world.claims("alice").set("aud", "other"))).await);
+        told(&login("carol", world.token("carol")).await);
+        for fault in [StsFault::error(403, "AccessDenied", "no"), HttpFault::Close.into()] {
+            world.cloud.sts.fail(fault);
+            told(&login("bob", world.token("bob")).await);
+            world.cloud.sts.heal();
+        }
+        database.gate.fail_user("bob", GateFault::Deny);
+        told(&login("bob", world.token("bob")).await);
+        database.gate.heal_user("bob");
+        for token in tokens {
+            let signature = token.rsplit('.').next().unwrap().bytes().take(24);
+            let decimals: Vec<String> = signature.clone().map(|byte| byte.to_string()).collect();
+            let hex: String = signature.fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
+            for spelled in [decimals.join(", "), decimals.join(","), hex] {
+                assert!(!world.has_logged(&spelled), "a token is in the log as {spelled}");
+            }
+        }
+    }
+}

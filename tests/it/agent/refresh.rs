@@ -85,7 +85,7 @@ async fn a_revoked_sign_in_refuses_every_tool_until_the_person_signs_in_again() 
     // The older token has seconds left, and the proxy would still take it.
     for (refreshes, told) in [(1, "has ended: invalid_grant"), (0, "is signed out")] {
         let before = asked(issuer);
-        let error = connect(folder.clone()).await.err().expect("an older token was used");
+        let error = connect(folder.clone()).await.expect_err("an older token was used");
         let error = error.as_db_error().expect("an answer to the tool");
         assert_eq!(error.code().code(), "28P01", "{error:?}");
         let detail = error.detail().unwrap();

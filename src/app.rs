@@ -160,6 +160,7 @@ impl GenerationBuilder {
             limits: AcceptLimits { clients: limits.max_client_conn, logins: limits.max_logins },
             shutdown_delay: limits.shutdown_delay,
             shutdown_timeout: limits.shutdown_timeout,
+            keys: config.keys,
         })
     }
 

@@ -188,7 +188,9 @@ impl Cli {
             Command::Serve { config, log_level, log_format } => {
                 let load = move || {
                     let mut config = check::load(&config.path)?;
-                    override_log(&mut config.log, log_level, log_format);
+                    if let Some(format) = override_log(&mut config.log, log_level, log_format) {
+                        config.show_value("log.format", format);
+                    }
                     Ok(config)
                 };
                 serve(Arc::new(load), warning.as_deref())
@@ -273,7 +275,12 @@ fn serve(load: Load, warning: Option<&str>) -> ExitCode {
     code
 }
 
-fn override_log(log: &mut LogSettings, level: Option<LevelArg>, format: Option<FormatArg>) {
+/// Returns the word of the format that was set.
+fn override_log(
+    log: &mut LogSettings,
+    level: Option<LevelArg>,
+    format: Option<FormatArg>,
+) -> Option<&'static str> {
     if let Some(level) = level {
         log.level = match level {
             LevelArg::Error => LogLevel::Error,
@@ -283,12 +290,12 @@ fn override_log(log: &mut LogSettings, level: Option<LevelArg>, format: Option<F
             LevelArg::Trace => LogLevel::Trace,
         };
     }
-    if let Some(format) = format {
-        log.format = match format {
-            FormatArg::Text => LogFormat::Text,
-            FormatArg::Json => LogFormat::Json,
-        };
-    }
+    let (format, word) = match format? {
+        FormatArg::Text => (LogFormat::Text, "text"),
+        FormatArg::Json => (LogFormat::Json, "json"),
+    };
+    log.format = format;
+    Some(word)
 }
 
 fn finish(result: anyhow::Result<()>) -> ExitCode {

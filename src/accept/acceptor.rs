@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep_until};
 use super::fd_reserve::{FdReserve, SpareFd, is_shortage};
 use super::listening_socket::ListeningSocket;
 use super::workers::{AcceptedConnection, WorkerThreads};
+use crate::config::RunningKey;
 use crate::lifecycle::ShutdownTokens;
 use crate::session::SessionContext;
 use crate::session::listener::ListenerService;
@@ -48,6 +49,8 @@ pub struct Generation {
     pub shutdown_delay: Duration,
     /// Longest time for which sessions may continue after the sockets are closed.
     pub shutdown_timeout: Duration,
+    /// Keys of the configuration with their values.
+    pub keys: Arc<[RunningKey]>,
 }
 
 /// The accept loop's parts.

@@ -30,6 +30,7 @@ mod reload;
 mod restart_only;
 mod route;
 mod rules;
+mod running_keys;
 mod schema;
 mod session;
 mod trust_anchors;
@@ -37,6 +38,7 @@ mod user;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use access::{GroupSettings, OptionRules, RoleMapping};
@@ -56,6 +58,7 @@ pub use pool::PoolSettings;
 pub use reload::{ReloadSettings, WatchScope};
 pub use route::{ClusterRoute, NamePattern};
 pub use rules::ClaimRule;
+pub use running_keys::RunningKey;
 pub use session::{OnTokenExpiry, SessionSettings};
 pub use trust_anchors::TrustAnchors;
 pub use user::{NameScope, StartupUser, UserRegex, UserRules, UserSettings};
@@ -103,6 +106,8 @@ pub struct Config {
     pub file: PathBuf,
     /// Keys that variables of the environment set.
     pub sources: Vec<KeySource>,
+    /// All keys with their values.
+    pub keys: Arc<[RunningKey]>,
 }
 
 /// `[listen]`, or one `[[listen]]`

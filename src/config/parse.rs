@@ -1,6 +1,7 @@
 //! Parsing of `proxy.toml`: one module per section, problems in the order of lines.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use toml::de::DeTable;
 
@@ -55,8 +56,9 @@ impl Config {
         let warnings = reading.warnings.borrow();
         let warnings = warnings.iter().map(|warning| warning.line_in(&file.display().to_string())).collect();
         let files = reading.files.into_inner();
+        let keys = reading.keys.into_inner().finish().into();
         match config {
-            Some(config) => Ok(Self { warnings, files, file: file.to_owned(), sources, ..config }),
+            Some(config) => Ok(Self { warnings, files, file: file.to_owned(), sources, keys, ..config }),
             None => {
                 let problems = reading.problems.into_inner();
                 Err(ConfigProblems::new(file.display().to_string(), problems, files))
@@ -109,6 +111,7 @@ pub(super) fn whole(root: &SectionReader<'_, '_>) -> Option<Config> {
         files,
         file: PathBuf::new(),
         sources: Vec::new(),
+        keys: Arc::default(),
     };
     names_are_known(root, &config);
     Some(config)

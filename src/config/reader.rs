@@ -17,6 +17,7 @@ use toml::de::{DeTable, DeValue};
 use self::distance::distance;
 use super::named_file::NamedFile;
 use super::problem::ConfigProblem;
+use super::running_keys::KeyRecorder;
 use super::schema::forms;
 use super::schema::recorder::SchemaRecorder;
 use crate::names::{printable, visible};
@@ -37,6 +38,8 @@ pub(super) struct FileReader<'t> {
     pub(super) warnings: RefCell<Vec<ConfigProblem>>,
     /// Paths that were read, in the order of reading.
     pub(super) files: RefCell<Vec<NamedFile>>,
+    /// Keys that were read, with their values.
+    pub(super) keys: RefCell<KeyRecorder>,
     /// The record of all questions, where the schema is wanted.
     pub(super) schema: Option<RefCell<SchemaRecorder>>,
 }
@@ -44,8 +47,8 @@ pub(super) struct FileReader<'t> {
 impl<'t> FileReader<'t> {
     pub(super) fn new(text: &'t str, folder: PathBuf) -> Self {
         let (problems, warnings, files) = (RefCell::default(), RefCell::default(), RefCell::default());
-        let file_length = text.len();
-        Self { text, file_length, folder, credentials: None, problems, warnings, files, schema: None }
+        let (file_length, keys) = (text.len(), RefCell::default());
+        Self { text, file_length, folder, credentials: None, problems, warnings, files, keys, schema: None }
     }
 
     pub(super) fn problem(&self, span: &Range<usize>, key: &str, text: impl Display) {

@@ -2,6 +2,24 @@
 //! destination of audit records.
 
 use super::Config;
+use super::schema::recorder::without_numbers;
+
+/// Keys that a reload cannot change.
+const RESTART_ONLY: [&str; 8] = [
+    "listen.addr",
+    "listen.reuse_port",
+    "admin.addr",
+    "profiles.addr",
+    "sign_in.addr",
+    "cancel.secret_file",
+    "log.format",
+    "audit.to",
+];
+
+/// True for a key that a reload cannot change.
+pub(super) fn is_restart_only(key: &str) -> bool {
+    RESTART_ONLY.contains(&without_numbers(key).as_str())
+}
 
 impl Config {
     /// The keys that differ from `running` and take effect only at a restart.
@@ -105,6 +123,9 @@ mod tests {
         keys.sort();
         marked.sort();
         assert_eq!(keys, marked);
+        let mut named = RESTART_ONLY.map(str::to_owned);
+        named.sort();
+        assert_eq!(keys, named);
     }
 
     #[test]

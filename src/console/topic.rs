@@ -7,6 +7,7 @@ use crate::postgres::command_server::Column;
 pub(super) enum Topic {
     Clients,
     Clusters,
+    Config,
     Databases,
     Fds,
     Help,
@@ -34,7 +35,7 @@ const fn n(name: &'static str) -> Column {
 
 impl Topic {
     /// All topics, in the order of SHOW HELP.
-    pub(super) const ALL: [Self; 17] = [
+    pub(super) const ALL: [Self; 18] = [
         Self::Help,
         Self::Version,
         Self::Sessions,
@@ -50,6 +51,7 @@ impl Topic {
         Self::Keys,
         Self::Sts,
         Self::Limits,
+        Self::Config,
         Self::Mem,
         Self::Fds,
     ];
@@ -59,6 +61,7 @@ impl Topic {
         match self {
             Self::Clients => "CLIENTS",
             Self::Clusters => "CLUSTERS",
+            Self::Config => "CONFIG",
             Self::Databases => "DATABASES",
             Self::Fds => "FDS",
             Self::Help => "HELP",
@@ -92,6 +95,7 @@ impl Topic {
             Self::Keys => "key sets: size, age in seconds, fetches since the start",
             Self::Sts => "STS endpoints: calls since the start by outcome",
             Self::Limits => "limits and their use",
+            Self::Config => "keys of the running configuration, and whether a reload changes them",
             Self::Mem => "memory of the process in bytes",
             Self::Fds => "file descriptors of the process",
             Self::Help => "this list",
@@ -220,6 +224,7 @@ impl Topic {
                 }
             }
             Self::Sts => const { &[t("host"), t("paused"), t("outcome"), n("calls"), n("clock_ahead")] },
+            Self::Config => const { &[t("key"), t("value"), t("default"), t("changeable")] },
             Self::Limits => const { &[t("limit"), t("scope"), n("used"), n("max")] },
             Self::Mem => const { &[t("name"), n("bytes"), n("entries")] },
             Self::Fds => const { &[t("name"), n("count")] },

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -19,6 +19,7 @@ use super::log_writer::{self, WriterReport};
 use super::noise::NoiseLimiter;
 use super::panics;
 use crate::config::{AuditSettings, LogLevel, LogSettings, WhenUnwritable};
+use crate::sync::lock;
 
 /// Longest wait at the end of the process for lines to be written.
 pub const FLUSH_LIMIT: Duration = Duration::from_secs(1);
@@ -30,6 +31,7 @@ const MAX_UNCUT: usize = 4_096;
 #[derive(Clone)]
 pub struct LogControl {
     level: LevelHandle,
+    current: Arc<Mutex<LogLevel>>,
     log: Arc<LogQueue>,
     audit: Option<AuditFile>,
     noise: Arc<NoiseLimiter>,
@@ -83,6 +85,12 @@ impl LogControl {
         if let Err(error) = self.level.reload(filter(level)) {
             tracing::debug!(%error, "the level of logging cannot be changed"); // the subscriber is gone
         }
+        *lock(&self.current) = level;
+    }
+
+    /// Current log level.
+    pub fn level(&self) -> LogLevel {
+        *lock(&self.current)
     }
 
     /// Gate for logins while audit records cannot be written.
@@ -200,7 +208,8 @@ pub fn build(
     let audit = audit.file.as_deref().map(AuditFile::start).transpose()?;
     let records = audit.as_ref().map(|audit| &audit.queue);
     let (subscriber, level) = subscriber((settings.level, settings.format, colour), &log, records);
-    Ok((subscriber, LogControl { level, log, audit, noise: Arc::default() }))
+    let current = Arc::new(Mutex::new(settings.level));
+    Ok((subscriber, LogControl { level, current, log, audit, noise: Arc::default() }))
 }
 
 /// Reports to the log's own queue, where they wait until writing works again.

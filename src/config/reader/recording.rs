@@ -1,14 +1,18 @@
-//! Record of the keys that a section is read for, while the JSON Schema is made.
+//! Record of the keys that a section is read for: with their values for the console, and without for the JSON Schema.
 
 use serde_json::Value;
 
 use super::SectionReader;
 
 impl SectionReader<'_, '_> {
-    /// Records the form of a key's value.
+    /// Records a key and the form of its value.
     pub(in crate::config) fn record(&self, name: &'static str, form: impl FnOnce() -> Value) {
+        let form = form();
+        let found = self.table.and_then(|table| table.iter().find(|(key, _)| key.get_ref() == name));
+        let found = found.map(|(_, value)| value.get_ref());
+        self.reading.keys.borrow_mut().value(self.key(name), &form, found);
         if let Some(schema) = &self.reading.schema {
-            schema.borrow_mut().value(&self.path, name, form());
+            schema.borrow_mut().value(&self.path, name, form);
         }
     }
 

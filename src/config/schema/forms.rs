@@ -41,6 +41,11 @@ pub(in crate::config) fn duration(range: &RangeInclusive<Duration>, default: Dur
     json!({ "type": "string", "pattern": DURATION, "default": show(default), "description": limits })
 }
 
+/// True for the form of [`duration`].
+pub(in crate::config) fn is_duration(form: &Value) -> bool {
+    form["pattern"] == DURATION
+}
+
 /// A word out of a few.
 pub(in crate::config) fn choice<V: PartialEq>(words: &[(&str, V)], default: &V) -> Value {
     let all: Vec<_> = words.iter().map(|(word, _)| word).collect();

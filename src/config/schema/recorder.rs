@@ -86,7 +86,7 @@ impl SchemaRecorder {
 }
 
 /// `a[0].b[1]` without the numbers: `a.b`.
-fn without_numbers(path: &str) -> String {
+pub(in crate::config) fn without_numbers(path: &str) -> String {
     path.split('[').map(|part| part.split_once(']').map_or(part, |(_, rest)| rest)).collect()
 }
 

@@ -13,6 +13,7 @@ pub(super) fn fill(desk: &ConsoleDesk, topic: Topic, rows: &mut RowEncoder) {
     match topic {
         Topic::Clients => sessions::clients(desk, rows),
         Topic::Clusters => service::clusters(desk, rows),
+        Topic::Config => service::config(desk, rows),
         Topic::Databases => service::databases(desk, rows),
         Topic::Fds => service::descriptors(rows),
         Topic::Help => help(rows),

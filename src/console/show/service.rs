@@ -1,5 +1,5 @@
-//! `SHOW DATABASES`, `CLUSTERS`, `POOLS`, `STATS`, `USERS`, `LISTS`, `LIMITS`, `MEM` and `FDS`: what the proxy serves, and
-//! what it uses.
+//! `SHOW DATABASES`, `CLUSTERS`, `POOLS`, `STATS`, `USERS`, `LISTS`, `LIMITS`, `CONFIG`, `MEM` and `FDS`: what the proxy
+//! serves, and what it uses.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -178,6 +178,18 @@ pub(super) fn limits(desk: &ConsoleDesk, rows: &mut RowEncoder) {
         let used = sessions.get(&settings.name).copied().unwrap_or(0);
         let limit = settings.max_client_conn.into();
         rows.push(&["cluster.max_client_conn".into(), shown(&settings.name), used.into(), limit]);
+    }
+}
+
+/// Keys of the running configuration, sorted. `log.level` is the level that `SET log_level` has set.
+pub(super) fn config(desk: &ConsoleDesk, rows: &mut RowEncoder) {
+    for key in desk.current.load().keys.iter() {
+        let value = match key.key.as_str() {
+            "log.level" => Some(desk.shared.log.level().word().to_owned()),
+            _ => key.value.clone(),
+        };
+        let changeable = if key.needs_restart { "restart" } else { "reload" };
+        rows.push(&[key.key.clone().into(), value.into(), key.default.clone().into(), changeable.into()]);
     }
 }
 

@@ -1,6 +1,10 @@
 //! What the console shows, in psql and in drivers.
 
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::time::timeout;
+
 use super::{cell, failure, rows, with_console};
+use crate::world::raw::PATIENCE;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn psql_shows_sessions_and_takes_no_offense_at_sql() {
@@ -22,6 +26,25 @@ async fn psql_shows_sessions_and_takes_no_offense_at_sql() {
     }
     let expanded = world.console_psql("oncall", &["-x", "-c", "SHOW VERSION; SHOW HELP"]).await;
     assert!(expanded.ok && expanded.stdout.contains("command|SHOW SESSIONS"), "{expanded:?}");
+}
+
+/// psql's `\watch` repeats a command until psql ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn psql_watches() {
+    let world = with_console().start().await;
+    let token = world.member("olivia", &["oncall"]);
+    let mut psql = world.psql_command("user=olivia dbname=pgpassport", &token, &[]).spawn().unwrap();
+    let mut input = psql.stdin.take().unwrap();
+    input.write_all(b"SHOW VERSION \\watch 0.05\n").await.unwrap();
+    let mut lines = BufReader::new(psql.stdout.take().unwrap()).lines();
+    let shown = async {
+        let mut turns = 0;
+        while turns < 3 {
+            let line = lines.next_line().await.unwrap().expect("psql continues");
+            turns += usize::from(line.starts_with("pgpassport "));
+        }
+    };
+    timeout(PATIENCE, shown).await.expect("three turns");
 }
 
 /// Every topic, with a session there: PgBouncer's names of columns where exporters read them, and the facts.
@@ -100,4 +123,38 @@ async fn drivers_read_numbers_as_numbers() {
         cell(&rows(&console, "SHOW VERSION").await[0], "version"),
         format!("pgpassport {}", env!("CARGO_PKG_VERSION"))
     );
+}
+
+/// The configuration in use: not that of the file after a refused reload, and no content of a file.
+#[tokio::test(flavor = "multi_thread")]
+async fn config_is_the_running_one() {
+    let world = with_console().start().await;
+    let console = world.console("dba").await;
+    let shown = async |name: &str| {
+        let keys = rows(&console, "SHOW CONFIG").await;
+        let found = keys.iter().find(|row| cell(row, "key") == name);
+        let found = found.unwrap_or_else(|| panic!("no {name} in {keys:?}"));
+        ["value", "default", "changeable"].map(|column| cell(found, column).to_owned())
+    };
+    assert_eq!(shown("limits.max_client_conn").await, ["1000", "1000", "reload"]);
+    assert_eq!(shown("listen[0].reuse_port").await, ["false", "false", "restart"]);
+    assert_eq!(shown("cluster[0].databases").await, ["[\"app\", \"postgres\"]", "", "reload"]);
+    let [key_file, ..] = shown("listen[0].tls_key_file").await;
+    assert!(
+        std::path::Path::new(&key_file).file_name().is_some() && !key_file.contains("PRIVATE"),
+        "{key_file}"
+    );
+    world.edit("[limits]", "[limits]\nmax_client_conn = 77");
+    assert_eq!(shown("limits.max_client_conn").await[0], "1000");
+    console.simple_query("RELOAD").await.unwrap();
+    assert_eq!(shown("limits.max_client_conn").await, ["77", "1000", "reload"]);
+    assert_eq!(shown("limits.max_logins").await[..2], ["57", "57"]);
+    world.edit("max_client_conn = 77", "max_client_conn = 1");
+    assert_eq!(failure(&console, "RELOAD").await, "F0000");
+    assert_eq!(shown("limits.max_client_conn").await[0], "77");
+    let [before, ..] = shown("log.level").await;
+    let other = if before == "info" { "warn" } else { "info" };
+    console.simple_query(&format!("SET log_level = {other}")).await.unwrap();
+    assert_eq!(shown("log.level").await[0], other);
+    console.simple_query(&format!("SET log_level = {before}")).await.unwrap();
 }

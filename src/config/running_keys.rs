@@ -195,7 +195,8 @@ mod tests {
         for number in 0..12 {
             tables += &format!("\n[[denied]]\nsubjects = [\"{number}\"]\n");
         }
-        let config = Config::from_toml(&REFERENCE.replacen("\n[denied]\n", &tables, 1), "proxy.toml").unwrap();
+        let config =
+            Config::from_toml(&REFERENCE.replacen("\n[denied]\n", &tables, 1), "proxy.toml").unwrap();
         let order: Vec<_> = config.keys.iter().filter_map(|key| key.key.strip_suffix("].subjects")).collect();
         let expected: Vec<_> = (0..12).map(|number| format!("denied[{number}")).collect();
         assert_eq!(order, expected);

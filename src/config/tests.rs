@@ -57,7 +57,11 @@ fn every_commented_line_of_the_reference_is_the_default() {
         ("oauth_issuer", "# auth = \"password\"", "auth = \"oauthbearer\""),
         ("oauth_scope", "# auth = \"password\"", "auth = \"oauthbearer\""),
     ];
-    let shown = |text: &str| format!("{:?}", read(text).unwrap_or_else(|problems| panic!("{problems}")));
+    // Without the list of keys, which says whether a key is in the file.
+    let shown = |text: &str| {
+        let config = read(text).unwrap_or_else(|problems| panic!("{problems}"));
+        format!("{:?}", Config { keys: [].into(), ..config })
+    };
     let mut tried = 0;
     for line in REFERENCE.lines().filter(|line| line.starts_with("# ") && line.contains(" = ")) {
         let Some((key, _)) = line[2..].split_once(" = ") else { continue };

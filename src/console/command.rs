@@ -23,7 +23,7 @@ pub(super) enum Command {
     Show(Topic),
     /// `SHOW` of a session setting: its value.
     ShowSetting(&'static str),
-    /// `SET`, `RESET` or `DISCARD` of session settings, without effect: its tag.
+    /// `SET`, `RESET` or `DISCARD` of session settings, or `DEALLOCATE`, without effect: its tag.
     Ignored(&'static str),
     /// `BEGIN`
     Begin,
@@ -105,6 +105,8 @@ impl Command {
             Ok(Self::Ignored("RESET"))
         } else if is("DISCARD") {
             Ok(Self::Ignored("DISCARD ALL"))
+        } else if is("DEALLOCATE") {
+            Ok(Self::Ignored("DEALLOCATE ALL"))
         } else if is("BEGIN") || is("START") {
             Ok(Self::Begin)
         } else if is("COMMIT") || is("END") {

@@ -37,6 +37,7 @@ fn what_drivers_send_by_themselves_is_accepted_without_effect() {
     assert_eq!(parsed("start transaction"), Command::Begin);
     assert_eq!((parsed("COMMIT"), parsed("END")), (Command::End("COMMIT"), Command::End("COMMIT")));
     assert_eq!(parsed("ROLLBACK"), Command::End("ROLLBACK"));
+    assert_eq!(parsed("DEALLOCATE ALL"), Command::Ignored("DEALLOCATE ALL"));
     assert_eq!(parsed("show transaction_read_only"), Command::ShowSetting("off"));
     assert_eq!(parsed("SHOW TRANSACTION ISOLATION LEVEL"), Command::ShowSetting("read committed"));
 }

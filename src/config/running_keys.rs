@@ -153,6 +153,7 @@ mod tests {
         (found.value, found.default, found.needs_restart)
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "values are compared with it")]
     fn text(text: &str) -> Option<String> {
         Some(text.to_owned())
     }
@@ -191,10 +192,9 @@ mod tests {
 
     #[test]
     fn numbers_of_tables_are_in_their_order() {
-        let mut tables = String::new();
-        for number in 0..12 {
-            tables += &format!("\n[[denied]]\nsubjects = [\"{number}\"]\n");
-        }
+        let table = |number| format!("\n[[denied]]\nsubjects = [\"{number}\"]\n");
+        let tables: Vec<_> = (0..12).map(table).collect();
+        let tables = tables.concat();
         let config =
             Config::from_toml(&REFERENCE.replacen("\n[denied]\n", &tables, 1), "proxy.toml").unwrap();
         let order: Vec<_> = config.keys.iter().filter_map(|key| key.key.strip_suffix("].subjects")).collect();

@@ -165,7 +165,7 @@ impl TableRow {
     }
 }
 
-/// Those of the run that pgpassport is compared with.
+/// Contestants of the run that pgpassport is compared with.
 fn others(kinds: &[Kind]) -> impl Iterator<Item = Kind> {
     OTHERS.into_iter().filter(|other| kinds.contains(other))
 }

@@ -153,7 +153,7 @@ fn read(client: &mut FilteredClient<Said>) -> Vec<u8> {
     }
 }
 
-/// What a record has changed.
+/// Changes that a record has made.
 #[derive(Debug, PartialEq)]
 struct Stand {
     to_server: Vec<u8>,

@@ -104,7 +104,7 @@ pub(super) async fn dial<P: StartTls>(
     }
 }
 
-/// True if a certificate is unfit in itself, whoever is trusted.
+/// True if a certificate is unfit by itself, with any set of trusted authorities.
 pub(super) fn is_to_be_reissued(problem: &str) -> bool {
     ["X.509", "CA:TRUE", "extension", "not accepted"].iter().any(|word| problem.contains(word))
 }

@@ -16,7 +16,7 @@ PostgreSQL behind it. Do not edit. [connecting.md](connecting.md) says how each 
 |---|---|
 | 800, 3,000, 16,000 | a login over TLS with `verify-full` and a token of so many bytes |
 | verify-full | a certificate of another authority is refused, and so is another host name |
-| refusal | a login with an expired token: what the program is told |
+| refusal | a login with an expired token: the error that the program receives |
 | prepared | one prepared statement, executed twice |
 | error | a transaction with an error in it: SQLSTATE 22012, then 25P02, then a rollback and on |
 | COPY | 10,000 rows in and out |
@@ -39,7 +39,7 @@ with a real MySQL behind it. Do not edit.
 |---|---|
 | 800, 3,000, 16,000, 20,000 | a login over TLS with a verified certificate and a token of so many bytes |
 | verify | a certificate of another authority is refused, and so is another host name |
-| refusal | a login with an expired token: what the program is told |
+| refusal | a login with an expired token: the error that the program receives |
 | prepared | one statement prepared on the server, executed twice (the binary protocol) |
 | error | a transaction with a duplicate key in it: 1062 and 23000, then a rollback and on |
 | multi | several statements in one text: each result arrives |

@@ -62,6 +62,13 @@ release: ## The binary for production: target/release/pgpassport
 package: release ## A .deb, an .rpm, a tarball, and an SBOM in target/package
 	@scripts/package
 
+image: ## The container image, built by docker, podman, or buildah (BASE=debian where no registry is reached)
+	@scripts/image
+
+image-test: ## The image of target/release, built and run read-only as nobody (not part of CI)
+	cargo build --locked --workspace --bins
+	@scripts/image-test $(ARGS)
+
 book: ## The manual as a website in target/book/html, with every link checked
 	@scripts/need-mdbook
 	@scripts/book
@@ -70,4 +77,4 @@ package-test: ## Both packages in a Debian with systemd: install, upgrade with l
 	cargo build --locked --workspace --bins
 	@scripts/package-test $(ARGS)
 
-.PHONY: help demo test clients mysqlclients lint fuzz bench release package package-test book
+.PHONY: help demo test clients mysqlclients lint fuzz bench release package package-test image image-test book

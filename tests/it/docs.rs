@@ -16,6 +16,7 @@ use regex::Regex;
 mod book;
 mod commands;
 mod configuration;
+mod failures;
 mod troubleshooting;
 
 fn root() -> PathBuf {

@@ -9,6 +9,8 @@ use std::process::{Command, Output};
 use pgpassport::config::Config;
 use serde_json::Value;
 
+mod cluster;
+
 /// Oldest and newest version that the chart is for, of those that the validator knows well.
 const KUBERNETES: [&str; 2] = ["1.33", "1.37"];
 
@@ -23,8 +25,12 @@ fn tool(name: &str) -> Command {
 }
 
 fn helm(verb: &[&str], values: &Path) -> Output {
+    helm_with(verb, values, &[])
+}
+
+fn helm_with(verb: &[&str], values: &Path, options: &[&str]) -> Output {
     let chart = root().join("packaging/helm/pgpassport");
-    tool("helm").args(verb).arg(chart).arg("--values").arg(values).output().unwrap()
+    tool("helm").args(verb).arg(chart).arg("--values").arg(values).args(options).output().unwrap()
 }
 
 /// The values files by name, with the words that the chart refuses each with, if it does.
@@ -104,8 +110,10 @@ fn the_charts_configuration_is_one_that_the_proxy_takes() {
             Config::from_toml(text, "proxy.toml").unwrap_or_else(|problems| panic!("{name}: {problems}"));
         let (_, deployment) = all.iter().find(|(key, _)| key.starts_with("Deployment/")).unwrap();
         let grace = deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"].as_u64().unwrap();
+        let container = &deployment["spec"]["template"]["spec"]["containers"][0];
+        let sleep = container["lifecycle"]["preStop"]["sleep"]["seconds"].as_u64().unwrap_or_default();
         let needed = config.limits.shutdown_delay + config.limits.shutdown_timeout;
-        assert_eq!(grace, needed.as_secs() + 10, "{name}");
+        assert_eq!(grace, sleep + needed.as_secs() + 10, "{name}");
     }
 }
 
@@ -228,5 +236,62 @@ fn the_load_balancer_cuts_no_session() {
     let attributes = service["metadata"]["annotations"][key].as_str().unwrap();
     for kept in ["target_health_state.unhealthy", "deregistration_delay"] {
         assert!(attributes.contains(&format!("{kept}.connection_termination.enabled=false")), "{attributes}");
+    }
+}
+
+/// A service selects pods of the Deployment and no other pod, such as that of `helm test`.
+#[test]
+fn services_select_the_proxies_alone() {
+    let all = objects_of("minimal");
+    let proxies = &all["Deployment/db-pgpassport"]["spec"]["template"]["metadata"]["labels"];
+    let check = &all["Pod/db-pgpassport-check"]["metadata"]["labels"];
+    for service in ["Service/db-pgpassport", "Service/db-pgpassport-admin"] {
+        let selector = all[service]["spec"]["selector"].as_object().unwrap();
+        assert!(selector.iter().all(|(key, value)| &proxies[key] == value), "{service}: {selector:?}");
+        assert!(!selector.iter().all(|(key, value)| &check[key] == value), "{service}: {selector:?}");
+    }
+}
+
+/// With a network policy the load balancer still reaches the port and the health check.
+#[test]
+fn a_network_policy_admits_the_load_balancer() {
+    let policy = &objects_of("nlb-network-policy")["NetworkPolicy/db-pgpassport"];
+    let rules = policy["spec"]["ingress"].as_array().unwrap();
+    assert_eq!(rules.len(), 2);
+    for rule in rules {
+        let peers: Vec<_> = rule["from"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter_map(|peer| peer["ipBlock"]["cidr"].as_str())
+            .collect();
+        assert!(peers.ends_with(&["10.0.1.0/24", "10.0.2.0/24"]), "{rule}");
+    }
+}
+
+/// A sleep before the stop is an option, and has time of its own.
+#[test]
+fn a_sleep_before_the_stop_lengthens_the_grace_period() {
+    let spec = |name: &str| objects_of(name)["Deployment/db-pgpassport"]["spec"]["template"]["spec"].clone();
+    let (without, with) = (spec("minimal"), spec("pre-stop"));
+    assert!(without["containers"][0].get("lifecycle").is_none());
+    assert_eq!(with["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"], 15);
+    let grace = |spec: &Value| spec["terminationGracePeriodSeconds"].as_u64().unwrap();
+    assert_eq!(grace(&with), grace(&without) + 15);
+}
+
+#[test]
+fn the_notes_have_the_next_commands() {
+    let output = helm_with(&["install", "db"], &values_files()["cert-manager"].0, &["--dry-run=client"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let notes = text.split("\nNOTES:\n").nth(1).unwrap();
+    for line in [
+        "helm test db --namespace default",
+        "/usr/local/bin/pgpassport policy --config /etc/pgpassport/config/proxy.toml",
+        "psql \"host=db.acme.com port=5432 dbname=",
+        "no IRSA, no Pod Identity",
+    ] {
+        assert!(notes.contains(line), "{line}: {notes}");
     }
 }

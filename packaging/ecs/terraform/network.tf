@@ -91,6 +91,16 @@ resource "aws_vpc_security_group_ingress_rule" "tasks" {
   to_port                      = tonumber(each.value)
 }
 
+resource "aws_vpc_security_group_ingress_rule" "metrics" {
+  count                        = var.metrics_security_group_id == null ? 0 : 1
+  security_group_id            = aws_security_group.tasks.id
+  description                  = "Metrics"
+  referenced_security_group_id = var.metrics_security_group_id
+  ip_protocol                  = "tcp"
+  from_port                    = 9127
+  to_port                      = 9127
+}
+
 resource "aws_vpc_security_group_egress_rule" "https" {
   security_group_id = aws_security_group.tasks.id
   description       = "Issuer, STS, secrets, registry, log"

@@ -77,6 +77,12 @@ variable "database_security_group_id" {
   default     = null
 }
 
+variable "metrics_security_group_id" {
+  description = "Security group of a Prometheus or an OpenTelemetry collector, which may then scrape port 9127"
+  type        = string
+  default     = null
+}
+
 variable "database_port" {
   description = "Port of the database."
   type        = number

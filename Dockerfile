@@ -3,7 +3,7 @@
 ARG COMPILER=docker.io/library/rust:1.95-bookworm
 # C library, certificates of public authorities for STS and the issuer, time zones; no shell and no package manager.
 ARG BASE=gcr.io/distroless/cc-debian12:nonroot
-# `compiled` takes the binaries of this build, `ready` those of target/release.
+# `compiled` takes the binaries of this build, `ready` those that scripts/image puts into the context.
 ARG BINARIES=compiled
 
 FROM ${COMPILER} AS compiled

@@ -24,3 +24,36 @@ fn the_summary_lists_every_page_once() {
     }
     assert_eq!(listed, wanted, "listed twice, or no page of the manual");
 }
+
+/// From what it is to the changelog: a reader who follows the book needs nothing from a later chapter.
+#[test]
+fn the_chapters_are_in_the_order_of_their_readers() {
+    let summary = fs::read_to_string(root().join("docs/SUMMARY.md")).unwrap();
+    let place = |page: &str| {
+        summary.find(&format!("]({page})")).unwrap_or_else(|| panic!("docs/SUMMARY.md lacks {page}"))
+    };
+    let order = [
+        "../README.md",
+        "first-hour.md",
+        "aws-setup.md",
+        "issuers.md",
+        "configuration.md",
+        "for-users/README.md",
+        "operations.md",
+        "failures.md",
+        "upgrades.md",
+        "kubernetes.md",
+        "ecs.md",
+        "systemd.md",
+        "audit.md",
+        "troubleshooting.md",
+        "migration.md",
+        "../SECURITY.md",
+        "threat-model.md",
+        "architecture.md",
+        "../CHANGELOG.md",
+    ];
+    for pair in order.windows(2) {
+        assert!(place(pair[0]) < place(pair[1]), "{} before {}", pair[0], pair[1]);
+    }
+}

@@ -8,7 +8,7 @@ use super::{files, root};
 
 /// All sources below a folder, each with single spaces, so that a text is found across lines.
 fn sources(folder: &str) -> String {
-    let text = files(&root().join(folder), ".rs").iter().map(|path| fs::read_to_string(path).unwrap());
+    let text = files(&root().join(folder), ".rs").into_iter().map(|path| fs::read_to_string(path).unwrap());
     text.collect::<Vec<_>>().join("\n").split_whitespace().collect::<Vec<_>>().join(" ")
 }
 

@@ -68,7 +68,9 @@ fn cancel_secret(secret: bool) -> String {
     let server = format!("http://{}", listener.local_addr().unwrap());
     // Ends with the test's process.
     std::thread::spawn(move || {
-        listener.incoming().flatten().for_each(|tcp| drop(serve(tcp, secret)));
+        for tcp in listener.incoming().flatten() {
+            let _ = serve(tcp, secret);
+        }
     });
     let cluster = ["--dry-run=server", "--disable-openapi-validation", "--kube-apiserver", &server];
     let output = helm_with(&["template", "db"], &values_files()["minimal"].0, &cluster);

@@ -39,6 +39,7 @@ use crate::postgres::oauthbearer::Discovery;
 use crate::postgres::token_method::TokenMethod;
 use crate::protocol::Protocol;
 use crate::session::cluster::{Cluster, ReachableCluster};
+use crate::session::gate::ClusterGates;
 use crate::session::listener::{Listener, ListenerService, ProtocolService};
 use crate::session::login_rate::LoginRateLimiter;
 use crate::session::permits::{AcceptLimits, PermitCounters};
@@ -98,6 +99,7 @@ impl GenerationBuilder {
             shutdown,
             supervisor: TaskSupervisor::new(control.clone(), tasks),
             permits: PermitCounters::default(),
+            gates: ClusterGates::default(),
             registry: Arc::default(),
             console: ConsoleDoor::default(),
             reloads: ReloadRequests::default(),
@@ -191,7 +193,8 @@ impl GenerationBuilder {
             let known = known.iter().find(|known| known.settings.name == settings.name);
             let login_rate = LoginRateLimiter::of(&settings, known.and_then(|it| it.login_rate.as_ref()));
             let permits = self.shared.permits.cluster(&settings.name);
-            Arc::new(Cluster { settings, sts, login_rate, permits })
+            let gate = self.shared.gates.of(&settings.name);
+            Arc::new(Cluster { settings, sts, login_rate, permits, gate })
         };
         Ok(clusters.into_iter().zip(endpoints).map(build).collect())
     }

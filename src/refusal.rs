@@ -47,6 +47,8 @@ pub enum Stage {
     Limits,
     /// The audit log.
     Audit,
+    /// An operator has paused or drained the cluster.
+    Operator,
     /// Timeouts, stop and end of a session.
     Session,
 }
@@ -67,6 +69,7 @@ impl Stage {
             Self::UpstreamLogin => "upstream_login",
             Self::Limits => "limits",
             Self::Audit => "audit",
+            Self::Operator => "operator",
             Self::Session => "session",
         }
     }

@@ -28,7 +28,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout, timeout
 
 use super::history::{History, HistorySample, SAMPLE_INTERVAL};
 use super::status::{STYLE, StatusView};
-use super::{runbooks, status};
+use super::{readiness, runbooks, status};
 use crate::accept::acceptor::Generation;
 use crate::accept::threads;
 use crate::net::proxy_protocol::skip_header;
@@ -63,7 +63,7 @@ const PATHS: &str = "\
     /runbooks  what to do about each alert\n\
     /metrics   metrics for Prometheus\n\
     /livez     200 if all tasks of the process work\n\
-    /readyz    200 if new clients are accepted\n";
+    /readyz    200 if new clients are accepted; ?verbose lists what logins depend on\n";
 
 /// Sources of health and metrics.
 #[derive(Debug)]
@@ -190,6 +190,11 @@ impl AdminServer {
                 Ok(()) => say(StatusCode::OK, TEXT, "alive\n"),
                 Err(faults) => say(StatusCode::SERVICE_UNAVAILABLE, TEXT, faults),
             },
+            "/readyz" if request.uri().query() == Some("verbose") => {
+                let view = self.view();
+                let code = if view.ready.is_ok() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+                say(code, TEXT, readiness::report(&view))
+            }
             "/readyz" => match self.ready() {
                 Ok(()) => say(StatusCode::OK, TEXT, "ready\n"),
                 Err(why) => say(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{why}\n")),
@@ -294,6 +299,7 @@ impl AdminServer {
             threads: threads::count(),
             log: self.shared.log.snapshot(),
             clusters: current.context.cluster_names(),
+            gates: current.context.gates(),
             process: ProcessSnapshot::read(),
         }
     }

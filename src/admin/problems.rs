@@ -63,6 +63,16 @@ pub(super) fn problems(view: &StatusView) -> Vec<Problem> {
             add("PgpassportClockWrong", false, text);
         }
     }
+    for cluster in &now.gates {
+        let name = Escaped(&cluster.name);
+        if cluster.paused {
+            let text = format!("Cluster {name} is paused: {} new logins wait for RESUME.", cluster.waiting);
+            add("PgpassportClusterClosed", false, text);
+        } else if cluster.draining {
+            let text = format!("Cluster {name} is drained: new logins are refused until RESUME.");
+            add("PgpassportClusterClosed", false, text);
+        }
+    }
     for (listener, expires) in &now.certificates {
         let left = expires - view.unix_seconds;
         let listener = Escaped(listener);

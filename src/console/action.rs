@@ -47,6 +47,9 @@ impl ConsoleDesk {
                 };
                 Ok(Some(format!("{text}; [[denied]] in the configuration keeps a person out")))
             }
+            Command::Pause(cluster) => self.pause(cluster.as_deref()).await,
+            Command::Resume(cluster) => self.resume(cluster.as_deref()),
+            Command::Drain(cluster) => self.drain(cluster),
             Command::Show(_)
             | Command::ShowSetting(_)
             | Command::Ignored(_)

@@ -37,6 +37,12 @@ pub(super) enum Command {
     Shutdown,
     /// `KILL` of one session or console connection.
     Kill(SessionId),
+    /// `PAUSE` of a cluster, or of all.
+    Pause(Option<String>),
+    /// `RESUME` of a cluster, or of all.
+    Resume(Option<String>),
+    /// `DRAIN` of a cluster.
+    Drain(String),
     /// `KILL SUBJECT`: all sessions of a person, at one issuer (by its configured name) or at all.
     KillSubject { subject: String, issuer: Option<String> },
 }
@@ -52,7 +58,10 @@ impl Command {
             | Self::Reload
             | Self::Shutdown
             | Self::Kill(_)
-            | Self::KillSubject { .. } => ConsoleRight::Change,
+            | Self::KillSubject { .. }
+            | Self::Pause(_)
+            | Self::Resume(_)
+            | Self::Drain(_) => ConsoleRight::Change,
         }
     }
 
@@ -68,7 +77,10 @@ impl Command {
             | Self::Reload
             | Self::Shutdown
             | Self::Kill(_)
-            | Self::KillSubject { .. } => &[],
+            | Self::KillSubject { .. }
+            | Self::Pause(_)
+            | Self::Resume(_)
+            | Self::Drain(_) => &[],
         }
     }
 
@@ -82,6 +94,9 @@ impl Command {
             Self::Reload => "RELOAD",
             Self::Shutdown => "SHUTDOWN",
             Self::Kill(_) | Self::KillSubject { .. } => "KILL",
+            Self::Pause(_) => "PAUSE",
+            Self::Resume(_) => "RESUME",
+            Self::Drain(_) => "DRAIN",
         }
     }
 
@@ -97,6 +112,12 @@ impl Command {
             set(rest)
         } else if is("KILL") || is("KILL_CLIENT") {
             kill(rest)
+        } else if is("PAUSE") {
+            Ok(Self::Pause(cluster(verb, rest)?))
+        } else if is("RESUME") {
+            Ok(Self::Resume(cluster(verb, rest)?))
+        } else if is("DRAIN") {
+            cluster(verb, rest)?.map(Self::Drain).ok_or_else(|| needs_cluster(verb))
         } else if is("RELOAD") && rest.is_empty() {
             Ok(Self::Reload)
         } else if is("SHUTDOWN") && rest.is_empty() {
@@ -131,10 +152,15 @@ impl fmt::Display for Command {
                 write!(f, "KILL SUBJECT {}", quoted(subject))?;
                 issuer.as_ref().map_or(Ok(()), |issuer| write!(f, " ISSUER {}", quoted(issuer)))
             }
+            Self::Pause(Some(cluster)) | Self::Resume(Some(cluster)) | Self::Drain(cluster) => {
+                write!(f, "{} {}", self.tag(), quoted(cluster))
+            }
             Self::ShowSetting(_)
             | Self::Ignored(_)
             | Self::Begin
             | Self::End(_)
+            | Self::Pause(None)
+            | Self::Resume(None)
             | Self::Reload
             | Self::Shutdown => f.write_str(self.tag()),
         }
@@ -179,6 +205,21 @@ fn kill(words: &[Word]) -> Result<Command, CommandFailure> {
         _ => Err(CommandFailure::new("42601", "KILL needs a session or a subject")
             .hint("Write KILL <id>, KILL SUBJECT '<sub>', or KILL SUBJECT '<sub>' ISSUER '<name>'.")),
     }
+}
+
+/// The cluster behind `verb`, if one is named.
+fn cluster(verb: &Word, words: &[Word]) -> Result<Option<String>, CommandFailure> {
+    match words {
+        [] => Ok(None),
+        [name] => Ok(Some(name.value().to_owned())),
+        _ => Err(needs_cluster(verb)),
+    }
+}
+
+fn needs_cluster(verb: &Word) -> CommandFailure {
+    let verb = verb.value().to_ascii_uppercase();
+    CommandFailure::new("42601", format!("{verb} needs the name of one cluster"))
+        .hint("SHOW CLUSTERS has the names. A name with spaces stands in single quotes.")
 }
 
 fn quoted(value: &str) -> String {

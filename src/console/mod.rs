@@ -6,6 +6,7 @@
 //! thread therefore only copies bytes, however long an answer is.
 
 mod action;
+mod clusters;
 mod command;
 pub mod connection;
 pub mod desk;

@@ -11,6 +11,9 @@ pub trait IdleConnections: fmt::Debug + Send + Sync {
     /// Number of idle connections.
     fn idle(&self) -> usize;
 
+    /// Closes the idle connections of a cluster.
+    fn close_cluster(&self, cluster: &str);
+
     /// Closes all idle connections and keeps none from now on.
     fn close(&self);
 }
@@ -18,6 +21,11 @@ pub trait IdleConnections: fmt::Debug + Send + Sync {
 impl<P: Protocol> IdleConnections for Pool<P> {
     fn idle(&self) -> usize {
         self.lock().idle()
+    }
+
+    fn close_cluster(&self, cluster: &str) {
+        let gone = self.lock().extract(|key, _| key.cluster == cluster);
+        self.end(gone.into_iter().map(|idle| (idle.connection, CloseReason::Pool)));
     }
 
     fn close(&self) {

@@ -296,14 +296,18 @@ impl<P: Protocol> PoolSlot<P> {
 }
 
 impl<P: Protocol> PoolCheckout<P> {
-    /// Resets the connection and keeps it, or closes it. The client is gone and waits for nothing.
-    pub async fn give_back(self, returned: ReturnedConnection<P>) {
+    /// Resets the connection and keeps it, or closes it, also if it is not `wanted` any more. The client is gone and
+    /// waits for nothing.
+    pub async fn give_back(self, returned: ReturnedConnection<P>, wanted: impl Fn() -> bool) {
         let Self { slot: PoolSlot { pool, key, .. }, origin, mut parameters } = self;
         let ReturnedConnection { mut stream, told_parameter, cancel, statement_cancel } = returned;
         let resetting = async {
             let cancel = cancel.map_err(|AlreadyUsed| CloseReason::Cancelled)?;
             if let Some(why) = pool.expired(&origin, Instant::now()) {
                 return Err(why);
+            }
+            if !wanted() {
+                return Err(CloseReason::Pool);
             }
             let reservation = SlotReservation::reserve(&pool, &key)?;
             pool.reset(&mut stream, &mut parameters, told_parameter).await?;
@@ -316,14 +320,9 @@ impl<P: Protocol> PoolCheckout<P> {
             Ok(_) if !connection.is_quiet() => pool.end(std::iter::once((connection, CloseReason::Server))),
             Ok((reservation, cancel)) => {
                 let since = Instant::now();
-                reservation.fill(PooledConnection {
-                    connection,
-                    parameters,
-                    cancel,
-                    statement_cancel,
-                    origin,
-                    since,
-                });
+                let idle =
+                    PooledConnection { connection, parameters, cancel, statement_cancel, origin, since };
+                reservation.fill(idle, wanted);
             }
         }
     }
@@ -353,10 +352,10 @@ impl<'a, P: Protocol> SlotReservation<'a, P> {
         Ok(Self { pool, key, filled: false })
     }
 
-    fn fill(mut self, idle: PooledConnection<P>) {
+    fn fill(mut self, idle: PooledConnection<P>, wanted: impl Fn() -> bool) {
         let mut idle_set = self.pool.lock();
         // Checked under the lock, because a close empties the idle set under it afterwards.
-        if self.pool.closed.is_cancelled() {
+        if self.pool.closed.is_cancelled() || !wanted() {
             drop(idle_set);
             return self.pool.end(std::iter::once((idle.connection, CloseReason::Pool)));
         }

@@ -25,7 +25,7 @@ pub enum CloseReason {
     Check,
     /// The server needed the connection slot for a login.
     Room,
-    /// The service stops, or the configuration has changed.
+    /// The service stops, the configuration has changed, or an operator has paused or drained the cluster.
     Pool,
 }
 

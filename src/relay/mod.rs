@@ -4,6 +4,7 @@
 
 mod activity;
 mod direction;
+mod drain_order;
 mod ending;
 mod low_water;
 mod time_limits;
@@ -22,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::activity::SessionActivity;
 use self::direction::{CopyError, CopyState, Direction};
+pub use self::drain_order::DrainOrder;
 use self::low_water::{FlowDirection, LowWaterMark};
 use self::time_limits::LimitDecision;
 pub use self::time_limits::{EndCause, TokenTimes};
@@ -53,6 +55,8 @@ pub struct RelayOptions {
     pub clock: Clock,
     /// Ends the session at its next idle moment.
     pub drain: CancellationToken,
+    /// Ends the sessions of the cluster at their next idle moment.
+    pub order: DrainOrder,
     /// Ends all sessions.
     pub now: CancellationToken,
     /// Ends this session; a child of `now`.

@@ -38,6 +38,8 @@ pub enum EndCause {
     Withdrawn,
     /// An operator ended the session on the console.
     Killed,
+    /// An operator drains the cluster.
+    ClusterDrained,
     /// The service is stopping and the session was idle.
     Drained,
     /// The service is stopping and does not wait longer.
@@ -152,6 +154,21 @@ impl TimeLimits {
         self.plan.push(ScheduledEvent { at, wall: None, event: LimitEvent::Soft(EndCause::Drained) });
     }
 
+    /// Takes an operator's order that the session ends, at the latest after `grace`, or takes the order back.
+    pub(super) fn order(&mut self, grace: Option<Duration>, now: Instant) {
+        const CAUSE: EndCause = EndCause::ClusterDrained;
+        self.plan.retain(|planned| {
+            planned.event != LimitEvent::Soft(CAUSE) && planned.event != LimitEvent::Hard(CAUSE)
+        });
+        self.soft = self.soft.filter(|cause| *cause != CAUSE);
+        self.hard = self.hard.filter(|cause| *cause != CAUSE);
+        let Some(grace) = grace else { return };
+        let idle_from = self.begun + FIRST_STATEMENT;
+        for (at, event) in [(idle_from, LimitEvent::Soft(CAUSE)), (now + grace, LimitEvent::Hard(CAUSE))] {
+            self.plan.push(ScheduledEvent { at, wall: None, event });
+        }
+    }
+
     /// Requests the end of the session now.
     pub(super) fn stop(&mut self, cause: EndCause) {
         self.hard = Some(cause);
@@ -199,15 +216,15 @@ impl TimeLimits {
                     self.plan.push(ScheduledEvent { at: now + early.max(RECHECK), ..planned });
                 }
                 (_, LimitEvent::Notice) => self.notice = true,
-                (_, LimitEvent::Soft(cause)) => self.soft = self.soft.or(Some(cause)),
-                (_, LimitEvent::Hard(cause)) => self.hard = self.hard.or(Some(cause)),
+                (_, LimitEvent::Soft(cause)) => self.soft = earlier(self.soft, cause),
+                (_, LimitEvent::Hard(cause)) => self.hard = earlier(self.hard, cause),
             }
         }
         if let Some((cause, until)) = self.quiet_until()
             && until <= now
         {
             // Idle, inside or outside a transaction.
-            self.hard = self.hard.or(Some(cause));
+            self.hard = earlier(self.hard, cause);
         }
     }
 
@@ -224,4 +241,9 @@ impl TimeLimits {
             _ => LimitDecision::GoOn,
         }
     }
+}
+
+/// The first cause, unless it is one that can be taken back.
+fn earlier(first: Option<EndCause>, next: EndCause) -> Option<EndCause> {
+    first.filter(|cause| *cause != EndCause::ClusterDrained).or(Some(next))
 }

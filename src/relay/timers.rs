@@ -10,7 +10,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::time_limits::{EndCause, LimitDecision, TimeLimits};
 use super::wake_flag::WakeFlag;
-use super::{RelayOptions, SessionActivity};
+use super::{DrainOrder, RelayOptions, SessionActivity};
 use crate::clock::Clock;
 use crate::protocol::SessionState;
 
@@ -19,6 +19,9 @@ pub(super) struct RelayTimers {
     pub(super) limits: TimeLimits,
     clock: Clock,
     drain: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    order: DrainOrder,
+    /// The next change of the order.
+    order_change: Pin<Box<WaitForCancellationFutureOwned>>,
     ended: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     /// Distinguishes the end of all sessions from the end of this one.
     now: CancellationToken,
@@ -33,10 +36,16 @@ pub(super) struct RelayTimers {
 impl RelayTimers {
     pub(super) fn new(options: &RelayOptions) -> Self {
         let wait = |token: &CancellationToken| Some(Box::pin(token.clone().cancelled_owned()));
+        let now = Instant::now();
+        let mut limits = TimeLimits::new(&options.settings, options.token, &options.clock, now);
+        let (grace, changed) = options.order.current();
+        limits.order(grace, now);
         Self {
-            limits: TimeLimits::new(&options.settings, options.token, &options.clock, Instant::now()),
+            limits,
             clock: options.clock.clone(),
             drain: wait(&options.drain),
+            order: options.order.clone(),
+            order_change: Box::pin(changed.cancelled_owned()),
             ended: wait(&options.ended),
             now: options.now.clone(),
             activity: Arc::clone(&options.activity),
@@ -76,6 +85,11 @@ impl RelayTimers {
         if self.drain.as_mut().is_some_and(|drain| drain.as_mut().poll(&mut cx).is_ready()) {
             self.drain = None;
             self.limits.drain();
+        }
+        while self.order_change.as_mut().poll(&mut cx).is_ready() {
+            let (grace, changed) = self.order.current();
+            self.order_change = Box::pin(changed.cancelled_owned());
+            self.limits.order(grace, Instant::now());
         }
         if self.ended.as_mut().is_some_and(|out| out.as_mut().poll(&mut cx).is_ready()) {
             self.ended = None;

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
+use super::gate::{ClusterClosed, ClusterGate, GatePass};
 use super::login_rate::{LoginRateLimiter, QueueFull};
 use super::permits::{AdmissionError, ClusterPermits, PermitCounters, SessionPermit, SessionQuotas};
 use crate::aws::credentials::RoleCredentials;
@@ -27,6 +29,8 @@ pub struct Cluster {
     pub(crate) login_rate: Option<Arc<LoginRateLimiter>>,
     /// Counters of sessions.
     pub(crate) permits: Arc<ClusterPermits>,
+    /// Gate that operators close.
+    pub(crate) gate: Arc<ClusterGate>,
 }
 
 /// A cluster and the way to its servers, which speak protocol `P`.
@@ -65,6 +69,11 @@ impl<P: Protocol> ClusterGrant<P> {
     /// The grant.
     pub fn grant(&self) -> &Grant {
         &self.grant
+    }
+
+    /// Passes the cluster's gate. Waits while an operator has paused the cluster.
+    pub async fn pass(&self, deadline: Instant, stop: &CancellationToken) -> Result<GatePass, ClusterClosed> {
+        self.reachable.cluster.gate.pass(deadline, stop).await
     }
 
     /// Counts a session of `person` (issuer and subject) in the cluster, within its limits and `per_user`.

@@ -58,6 +58,13 @@ pub struct SessionLimits {
 }
 
 impl SessionContext {
+    /// Closes the idle connections of a cluster.
+    pub fn close_idle(&self, cluster: &str) {
+        for pool in &self.pools {
+            pool.close_cluster(cluster);
+        }
+    }
+
     /// Closes idle connections and keeps none from now on.
     pub fn close_pool(&self) {
         for pool in &self.pools {

@@ -35,6 +35,7 @@ pub fn explain(why: &LoginError) -> Refusal {
         LoginError::Sign(_) => Refusal::internal(Stage::Signing),
         LoginError::Dial(why) => upstream::dial(why),
         LoginError::Queue(full) => Refusal::login_queue_full(&full.cluster, full.per_second),
+        LoginError::Closed(closed) => place::cluster_closed(closed),
         LoginError::Upstream(why) => why.refusal(),
         LoginError::ServerSilent(_) => timed_out(Stage::UpstreamLogin),
         LoginError::TimedOut(stage) => timed_out(*stage),

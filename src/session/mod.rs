@@ -7,6 +7,7 @@ mod console;
 mod context;
 mod due;
 pub mod explain;
+pub mod gate;
 pub mod listener;
 pub mod login_rate;
 pub(crate) mod open;
@@ -29,6 +30,7 @@ use self::console::Login;
 pub use self::context::{ProtocolContext, SessionContext, SessionLimits};
 use self::due::{LoginDeadlines, timed, within};
 use self::explain::{explain, name_clock};
+use self::gate::GatePass;
 use self::listener::Listener;
 use self::outcome::{LoginError, SessionEnd};
 use self::permits::{ClosedSilently, ConnectionAdmission, EvictionStep, SessionPermit};
@@ -54,6 +56,8 @@ struct LoggedIn<P: Protocol> {
     checkout: Option<PoolCheckout<P>>,
     /// The client's key to cancel its queries.
     client_key: Option<P::ClientKey>,
+    /// Pass of the cluster's gate.
+    pass: GatePass,
     /// Permit of the session.
     permit: SessionPermit,
     /// Registration, and the token that ends the session.
@@ -232,6 +236,7 @@ async fn log_in<P: Protocol>(
     let grant = granted.grant();
     let database = grant.requested_database().unwrap_or_default();
     audit.grant(&grant.cluster().name, grant.db_user().as_str(), database);
+    let pass = granted.pass(deadlines.login, &common.shared.shutdown.drain).await?;
     let who = (person.issuer.as_str(), person.subject.as_str());
     let permit = granted.permit(&common.shared.permits, who, common.limits.max_user_client_connections)?;
 
@@ -273,7 +278,7 @@ async fn log_in<P: Protocol>(
     };
     let registration = (common.shared.registry.register(facts, ended.clone()), ended);
     let series = metrics.session_series(&grant.cluster().name, &listener.name);
-    let login = LoggedIn { upstream, checkout, client_key, permit, registration, series, token, settings };
+    let login = LoggedIn { upstream, checkout, client_key, pass, permit, registration, series, token, settings };
     Ok(Login::Session(Box::new(login)))
 }
 
@@ -310,6 +315,7 @@ async fn relay_session<P: Protocol>(
         token: login.token,
         clock: shared.clock.clone(),
         drain: shared.shutdown.drain.clone(),
+        order: login.pass.order(),
         now: shared.shutdown.now.clone(),
         ended,
         session,
@@ -332,7 +338,8 @@ async fn relay_session<P: Protocol>(
             let ServerSession { stream, statement_cancel, .. } = login.upstream;
             let returned = ReturnedConnection { stream, told_parameter, cancel, statement_cancel };
             // Runs detached: the client is gone and its permit released.
-            drop(tokio::spawn(checkout.give_back(returned)));
+            let pass = login.pass;
+            drop(tokio::spawn(async move { checkout.give_back(returned, || pass.is_open()).await }));
         }
         (Some(checkout), None) => checkout.discard(),
         (None, _) => {}

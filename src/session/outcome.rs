@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::gate::ClusterClosed;
 use super::login_rate::QueueFull;
 use super::permits::{AdmissionError, ConnectionAdmission, LimitScope};
 use super::registry::AccessWithdrawn;
@@ -65,6 +66,9 @@ pub enum LoginError {
     /// The cluster's login queue is full.
     #[error(transparent)]
     Queue(#[from] QueueFull),
+    /// An operator has closed the cluster.
+    #[error(transparent)]
+    Closed(#[from] ClusterClosed),
     /// The upstream refused the login.
     #[error("{0}")]
     Upstream(Box<dyn ServerLoginError>),
@@ -114,6 +118,7 @@ impl LoginError {
             Self::NoPlace(AdmissionError::Descriptors)
             | Self::Audit(_)
             | Self::Queue(_)
+            | Self::Closed(_)
             | Self::Sts(StsError::Misconfigured { .. }) => Fault::Operator,
             Self::Sts(_) | Self::Dial(_) | Self::ServerSilent(_) | Self::TimedOut(_) => Fault::Outside,
             Self::Sign(_) => Fault::Proxy,
@@ -301,6 +306,7 @@ fn ended_by_us<P: Protocol>(cause: EndCause, told: bool) -> SessionOutcome {
         EndCause::TokenExpired => ("token_expired", "its token has expired"),
         EndCause::Withdrawn => ("withdrawn", "the access of its subject or token is withdrawn"),
         EndCause::Killed => ("killed", "an operator ended it on the console"),
+        EndCause::ClusterDrained => ("cluster_drained", "an operator drains the cluster"),
         EndCause::Drained => ("drained", "the proxy is stopping, and no transaction was open"),
         EndCause::Stopped => ("stopped", "the proxy is stopping and waits no longer"),
     };

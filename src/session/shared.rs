@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::gate::ClusterGates;
 use super::permits::PermitCounters;
 use super::registry::SessionRegistry;
 use crate::aws::federation::Federation;
@@ -30,6 +31,8 @@ pub struct Shared {
     pub supervisor: TaskSupervisor,
     /// The counts of connections, logins and sessions.
     pub permits: PermitCounters,
+    /// The gates of clusters, which operators close.
+    pub gates: ClusterGates,
     /// The live sessions, and the entries of `[denied]`.
     pub registry: Arc<SessionRegistry>,
     /// The way to the console, and its connections.

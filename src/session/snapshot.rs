@@ -1,10 +1,15 @@
 //! Snapshots of the session's components for health and metrics.
 
+use std::sync::Arc;
+
 use super::SessionContext;
+use super::cluster::Cluster;
+use super::gate::GateStatus;
 use crate::aws::breaker::BreakerState;
 use crate::aws::sts_endpoints;
 use crate::identity::KeyStatus;
 use crate::telemetry::aws_metrics::{AwsSnapshot, StsSnapshot};
+use crate::telemetry::cluster_metrics::ClusterSnapshot;
 use crate::telemetry::issuer_metrics::IssuerSnapshot;
 use crate::telemetry::pool_metrics::PoolSnapshot;
 
@@ -17,6 +22,15 @@ impl SessionContext {
     /// Names of the clusters.
     pub fn cluster_names(&self) -> Vec<String> {
         self.clusters.iter().map(|cluster| cluster.settings.name.clone()).collect()
+    }
+
+    /// The gates of the clusters.
+    pub fn gates(&self) -> Vec<ClusterSnapshot> {
+        let snapshot = |cluster: &Arc<Cluster>| {
+            let GateStatus { paused, draining, waiting, .. } = cluster.gate.status();
+            ClusterSnapshot { name: cluster.settings.name.clone(), paused, draining, waiting }
+        };
+        self.clusters.iter().map(snapshot).collect()
     }
 
     /// Name and key status of each issuer.

@@ -15,7 +15,7 @@ pub(super) const OUTCOMES: [&str; 10] = [
 ];
 
 /// Stages that refuse logins: the words of `refusal::Stage`.
-pub(super) const STAGES: [&str; 13] = [
+pub(super) const STAGES: [&str; 14] = [
     "startup",
     "token",
     "keys",
@@ -28,11 +28,12 @@ pub(super) const STAGES: [&str; 13] = [
     "upstream_login",
     "limits",
     "audit",
+    "operator",
     "session",
 ];
 
 /// Ends of sessions: [`super::audit::SessionOutcome::end`] of a session.
-pub(super) const ENDS: [&str; 12] = [
+pub(super) const ENDS: [&str; 13] = [
     "client_left",
     "client_lost",
     "server_ended",
@@ -43,6 +44,7 @@ pub(super) const ENDS: [&str; 12] = [
     "token_expired",
     "withdrawn",
     "killed",
+    "cluster_drained",
     "drained",
     "stopped",
 ];

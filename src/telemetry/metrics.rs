@@ -15,6 +15,7 @@ use prometheus_client::registry::Registry;
 
 use super::audit::SessionOutcome;
 use super::aws_metrics::{AwsMetrics, AwsSnapshot};
+use super::cluster_metrics::{ClusterMetrics, ClusterSnapshot};
 use super::issuer_metrics::{IssuerMetrics, IssuerSnapshot};
 use super::labels::{CANCELS, DROPPED, ENDS, OUTCOMES, STAGES};
 use super::log_metrics::{LogMetrics, LogSnapshot};
@@ -80,6 +81,7 @@ struct ScrapedGauges {
     certificate_expiry: Family<Named, Gauge>,
     aws: AwsMetrics,
     pool: PoolMetrics,
+    clusters: ClusterMetrics,
     resolver: ResolverMetrics,
     tasks: TaskMetrics,
     threads: Gauge,
@@ -116,6 +118,8 @@ pub struct MetricsSnapshot {
     pub log: LogSnapshot,
     /// Names of the clusters.
     pub clusters: Vec<String>,
+    /// Clusters that operators have closed, and the others.
+    pub gates: Vec<ClusterSnapshot>,
     /// CPU, memory, file descriptors.
     pub process: ProcessSnapshot,
 }
@@ -191,6 +195,7 @@ impl Metrics {
         registry.register("certificate_expiry_timestamp_seconds", help, now.certificate_expiry.clone());
         now.aws.register(registry);
         now.pool.register(registry);
+        now.clusters.register(registry);
         now.resolver.register(registry);
         now.tasks.register(registry);
         registry.register("threads", "Threads of the process", now.threads.clone());
@@ -321,6 +326,7 @@ impl ScrapedGauges {
         self.ready.set(i64::from(now.ready));
         self.aws.set(&now.aws);
         self.pool.set(&now.pool);
+        self.clusters.set(&now.gates);
         self.issuers.set(&now.issuers);
         self.resolver.set(now.resolver);
         self.tasks.set(&now.tasks);

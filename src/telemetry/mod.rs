@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod audit_file;
 pub mod aws_metrics;
+pub mod cluster_metrics;
 pub mod console_audit;
 pub mod issuer_metrics;
 mod labels;

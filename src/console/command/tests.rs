@@ -86,6 +86,18 @@ fn a_session_or_a_person_is_killed() {
     assert_eq!((parsed("reload"), parsed("SHUTDOWN;")), (Command::Reload, Command::Shutdown));
 }
 
+#[test]
+fn a_cluster_is_paused_resumed_and_drained_by_its_name() {
+    let app = || Some("app".to_owned());
+    assert_eq!((parsed("pause app"), parsed("PAUSE")), (Command::Pause(app()), Command::Pause(None)));
+    assert_eq!((parsed("RESUME \"app\""), parsed("resume;")), (Command::Resume(app()), Command::Resume(None)));
+    assert_eq!(parsed("DRAIN 'my app'"), Command::Drain("my app".to_owned()));
+    for bad in ["DRAIN", "DRAIN a b", "PAUSE a b", "RESUME a, b"] {
+        let failure = Command::parse(bad).unwrap_err();
+        assert!(failure.sqlstate == "42601" && failure.hint.unwrap().contains("SHOW CLUSTERS"), "{bad}");
+    }
+}
+
 /// The written form is in audit records, and it means the same.
 #[test]
 fn a_command_is_written_as_it_is_parsed() {
@@ -99,6 +111,11 @@ fn a_command_is_written_as_it_is_parsed() {
         "KILL 0123456789abcdef",
         "KILL SUBJECT 'it''s'",
         "KILL SUBJECT 'a' ISSUER 'b'",
+        "PAUSE",
+        "PAUSE 'app'",
+        "RESUME",
+        "RESUME 'it''s'",
+        "DRAIN 'app'",
     ] {
         assert_eq!(parsed(text).to_string(), text);
         assert_eq!(parsed(&parsed(text).to_string()), parsed(text));

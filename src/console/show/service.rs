@@ -23,7 +23,7 @@ fn by_cluster(desk: &ConsoleDesk) -> BTreeMap<String, usize> {
 pub(super) fn databases(desk: &ConsoleDesk, rows: &mut RowEncoder) {
     let (current, sessions) = (desk.current.load(), by_cluster(desk));
     for cluster in &current.context.clusters {
-        let settings = &cluster.settings;
+        let (settings, gate) = (&cluster.settings, cluster.gate.status());
         let used = sessions.get(&settings.name).copied().unwrap_or(0);
         rows.push(&[
             shown(&settings.name),
@@ -37,8 +37,8 @@ pub(super) fn databases(desk: &ConsoleDesk, rows: &mut RowEncoder) {
             "session".into(),
             settings.max_client_conn.unwrap_or(0).into(),
             used.into(),
-            Cell::Number(0),
-            Cell::Number(0),
+            Cell::Number(i64::from(gate.paused)),
+            Cell::Number(i64::from(gate.draining)),
         ]);
     }
 }
@@ -47,7 +47,7 @@ pub(super) fn databases(desk: &ConsoleDesk, rows: &mut RowEncoder) {
 pub(super) fn clusters(desk: &ConsoleDesk, rows: &mut RowEncoder) {
     let (current, sessions) = (desk.current.load(), by_cluster(desk));
     for cluster in &current.context.clusters {
-        let settings = &cluster.settings;
+        let (settings, gate) = (&cluster.settings, cluster.gate.status());
         let roles: Vec<_> = settings.roles.all().into_iter().map(|role| role.as_str().to_owned()).collect();
         rows.push(&[
             shown(&settings.name),
@@ -58,6 +58,8 @@ pub(super) fn clusters(desk: &ConsoleDesk, rows: &mut RowEncoder) {
             sessions.get(&settings.name).copied().unwrap_or(0).into(),
             settings.max_client_conn.into(),
             cluster.login_rate.as_ref().map(|queue| queue.queued()).into(),
+            gate.to_string().into(),
+            gate.waiting.into(),
         ]);
     }
 }

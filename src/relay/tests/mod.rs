@@ -41,6 +41,8 @@ pub(super) struct Seen {
     pub(super) recalled: AtomicBool,
     /// The live view.
     pub(super) activity: Arc<SessionActivity>,
+    /// An operator's order that the sessions of the cluster end.
+    pub(super) order: DrainOrder,
     /// How often its task was woken.
     pub(super) woken: AtomicUsize,
 }
@@ -101,6 +103,7 @@ where
             token: TokenTimes { expires, accepted_until: expires + LEEWAY },
             clock,
             drain,
+            order: seen.order.clone(),
             ended: now.child_token(),
             now,
             session: SessionId::random(),
@@ -389,10 +392,8 @@ proptest! {
     }
 }
 
-#[cfg(test)]
 mod activity;
+mod drain_order;
 mod low_water;
-#[cfg(test)]
 mod terminate;
-#[cfg(test)]
 mod time_limits;

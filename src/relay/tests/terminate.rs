@@ -27,6 +27,7 @@ fn start(settings: SessionSettings) -> Ends {
         token: TokenTimes { expires, accepted_until: expires },
         clock: Clock::from_fn(|| std::time::UNIX_EPOCH),
         drain: CancellationToken::new(),
+        order: DrainOrder::default(),
         now: CancellationToken::new(),
         ended: CancellationToken::new(),
         session: SessionId::random(),

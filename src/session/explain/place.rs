@@ -1,6 +1,7 @@
-//! Refusals because of limits, a stop of the service, withdrawn access, or an unwritable audit log.
+//! Refusals because of limits, closed clusters, a stop of the service, withdrawn access, or an unwritable audit log.
 
 use crate::refusal::{Refusal, Stage};
+use crate::session::gate::ClusterClosed;
 use crate::session::permits::{AdmissionError, LimitScope};
 
 pub(super) fn explain(why: &AdmissionError) -> Refusal {
@@ -47,4 +48,25 @@ pub(super) fn audit_unwritable() -> Refusal {
         "audit records cannot be written, and nobody is let in without one",
     )
     .hint("Nothing is wrong with your token. Connect to another host, or try again in a moment.")
+}
+
+pub(super) fn cluster_closed(closed: &ClusterClosed) -> Refusal {
+    match closed {
+        ClusterClosed::Paused(cluster) => {
+            let detail = format!(
+                "an operator has paused cluster \"{cluster}\", and the login waited as long as limits.login_timeout allows"
+            );
+            Refusal::cannot_connect_now("the cluster is paused", Stage::Operator, &detail).hint(
+                "Nothing is wrong with your token. Connect again when the operator of the proxy has resumed the \
+                 cluster.",
+            )
+        }
+        ClusterClosed::Drained(cluster) => {
+            let detail = format!("an operator drains cluster \"{cluster}\", which takes no new sessions");
+            Refusal::cannot_connect_now("the cluster is drained", Stage::Operator, &detail).hint(
+                "Nothing is wrong with your token. Connect to another host, or again when the operator of the \
+                 proxy has resumed the cluster.",
+            )
+        }
+    }
 }

@@ -20,6 +20,7 @@ use crate::session::login_rate::QueueFull;
 use crate::session::permits::{AdmissionError, LimitReached, LimitScope};
 use crate::session::registry::AccessWithdrawn;
 
+mod closed;
 mod oauthbearer;
 mod of_postgres;
 

@@ -50,6 +50,7 @@ fn ends() -> Vec<SessionEnd> {
         EndCause::TokenExpired,
         EndCause::Withdrawn,
         EndCause::Killed,
+        EndCause::ClusterDrained,
         EndCause::Drained,
         EndCause::Stopped,
     ];

@@ -1,6 +1,7 @@
 //! The console through real clients: who is let in, what each right permits, and what is shown.
 
 mod actions;
+mod clusters;
 mod drivers;
 mod rights;
 mod show;

@@ -61,6 +61,9 @@ async fn each_command_needs_its_right() {
         ("SET log_level = LEVEL", "SET log_level = info", None),
         ("KILL ID", "KILL 0123456789abcdef", Some("42704")),
         ("KILL SUBJECT 'SUB' [ISSUER 'NAME']", "KILL SUBJECT 'nobody' ISSUER 'idp'", None),
+        ("DRAIN CLUSTER", "DRAIN app", None),
+        ("PAUSE [CLUSTER]", "PAUSE app", None),
+        ("RESUME [CLUSTER]", "RESUME", None),
         ("RELOAD", "RELOAD", None),
         ("SHUTDOWN", "SHUTDOWN", None),
     ] {

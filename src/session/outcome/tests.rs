@@ -68,6 +68,7 @@ fn ends() -> Vec<SessionEnd> {
         Stage::UpstreamLogin,
         Stage::Limits,
         Stage::Audit,
+        Stage::Operator,
         Stage::Session,
     ];
     ends.extend(stages.map(|stage| refused(LoginError::TimedOut(stage))));
@@ -94,9 +95,9 @@ fn every_end_is_counted_in_a_series_that_was_there_before() {
     };
     assert_eq!(sum("pgpassport_connections_total{"), ends.len());
     assert_eq!(sum("pgpassport_cancels_total{"), 4);
-    assert_eq!(sum("pgpassport_sessions_ended_total{"), 13);
-    assert_eq!(sum("pgpassport_logins_refused_total{"), 16);
+    assert_eq!(sum("pgpassport_sessions_ended_total{"), 14);
+    assert_eq!(sum("pgpassport_logins_refused_total{"), 17);
     assert_eq!(sum("pgpassport_closed_unheard_total"), 1);
     assert_eq!(sum("pgpassport_logins_evicted_total"), 1);
-    assert_eq!(sum("pgpassport_relayed_bytes_total{direction=\"to_client\"}"), 26);
+    assert_eq!(sum("pgpassport_relayed_bytes_total{direction=\"to_client\"}"), 28);
 }

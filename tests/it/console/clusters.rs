@@ -126,7 +126,7 @@ async fn a_drain_ends_idle_sessions_refuses_logins_and_waits_for_transactions() 
     console.simple_query("DRAIN app").await.unwrap();
     let error = last_word(&mut alice).await;
     assert_eq!(error.sqlstate(), "57P01", "{error:?}");
-    assert_eq!(error.detail(), "an operator drains the cluster of this session.", "{error:?}");
+    assert!(error.detail().contains("an operator drains the cluster of this session"), "{error:?}");
     assert_eq!(world.audit("db_user", "alice").await["end"], "cluster_drained");
     assert_eq!(state(&console).await, is("draining", "0"));
     let refusal = world.refusal("alice", &world.token("alice")).await;

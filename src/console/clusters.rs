@@ -68,9 +68,9 @@ impl ConsoleDesk {
         let gates = self.gates(Some(cluster))?;
         let mut texts = Vec::new();
         for gate in &gates {
+            let GateStatus { paused, inside, .. } = gate.status();
             gate.drain(grace);
             tracing::info!(cluster = gate.cluster(), "cluster drained on the console: its sessions end");
-            let GateStatus { paused, inside, .. } = gate.status();
             let logins = if paused { "wait" } else { "are refused" };
             let sessions = match inside {
                 0 => "the cluster has no session".to_owned(),

@@ -78,7 +78,8 @@ impl ConsoleDesk {
                 many => format!("{many} sessions end"),
             };
             let grace = humantime::format_duration(grace);
-            let when = if inside > 0 { format!(" when idle, at the latest after {grace}") } else { String::new() };
+            let when =
+                if inside > 0 { format!(" when idle, at the latest after {grace}") } else { String::new() };
             texts.push(format!("{sessions}{when}; new logins {logins} until RESUME"));
         }
         self.close_idle(&gates);

@@ -90,7 +90,9 @@ impl Topic {
             Self::Lists => "counts, in PgBouncer's words",
             Self::Users => "people with live sessions",
             Self::Databases => "clusters in PgBouncer's columns",
-            Self::Clusters => "clusters: endpoint, roles, sessions, logins that wait, and whether the cluster is paused or drained",
+            Self::Clusters => {
+                "clusters: endpoint, roles, sessions, logins that wait, and whether the cluster is paused or drained"
+            }
             Self::Issuers => "issuers: URL, audience, and whether their tokens can be verified",
             Self::Keys => "key sets: size, age in seconds, fetches since the start",
             Self::Sts => "STS endpoints: calls since the start by outcome",

@@ -31,9 +31,10 @@ impl EndCause {
             Self::Killed => {
                 Refusal::terminating("administrator command", "an operator of the proxy ended this session")
             }
-            Self::ClusterDrained => {
-                Refusal::terminating("administrator command", "an operator drains the cluster of this session")
-            }
+            Self::ClusterDrained => Refusal::terminating(
+                "administrator command",
+                "an operator drains the cluster of this session",
+            ),
             Self::Drained | Self::Stopped => {
                 Refusal::terminating("administrator command", "the proxy is stopping")
             }

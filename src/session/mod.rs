@@ -278,7 +278,8 @@ async fn log_in<P: Protocol>(
     };
     let registration = (common.shared.registry.register(facts, ended.clone()), ended);
     let series = metrics.session_series(&grant.cluster().name, &listener.name);
-    let login = LoggedIn { upstream, checkout, client_key, pass, permit, registration, series, token, settings };
+    let login =
+        LoggedIn { upstream, checkout, client_key, pass, permit, registration, series, token, settings };
     Ok(Login::Session(Box::new(login)))
 }
 

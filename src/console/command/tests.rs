@@ -90,7 +90,10 @@ fn a_session_or_a_person_is_killed() {
 fn a_cluster_is_paused_resumed_and_drained_by_its_name() {
     let app = || Some("app".to_owned());
     assert_eq!((parsed("pause app"), parsed("PAUSE")), (Command::Pause(app()), Command::Pause(None)));
-    assert_eq!((parsed("RESUME \"app\""), parsed("resume;")), (Command::Resume(app()), Command::Resume(None)));
+    assert_eq!(
+        (parsed("RESUME \"app\""), parsed("resume;")),
+        (Command::Resume(app()), Command::Resume(None))
+    );
     assert_eq!(parsed("DRAIN 'my app'"), Command::Drain("my app".to_owned()));
     for bad in ["DRAIN", "DRAIN a b", "PAUSE a b", "RESUME a, b"] {
         let failure = Command::parse(bad).unwrap_err();

@@ -34,10 +34,16 @@ pub(super) fn fill(desk: &ConsoleDesk, topic: Topic, rows: &mut RowEncoder) {
 
 /// Commands that change the service: form and description.
 const CHANGES: [(&str, &str); 8] = [
-    ("DRAIN CLUSTER", "refuses new logins, and ends sessions when they are idle, at the latest after shutdown_timeout"),
+    (
+        "DRAIN CLUSTER",
+        "refuses new logins, and ends sessions when they are idle, at the latest after shutdown_timeout",
+    ),
     ("KILL ID", "ends a session or a console connection at its next message boundary, within 2 s"),
     ("KILL SUBJECT 'SUB' [ISSUER 'NAME']", "ends all sessions of a person"),
-    ("PAUSE [CLUSTER]", "makes new logins wait until RESUME, and waits until the sessions have ended, at most 30 s"),
+    (
+        "PAUSE [CLUSTER]",
+        "makes new logins wait until RESUME, and waits until the sessions have ended, at most 30 s",
+    ),
     ("RELOAD", "reads the configuration file again, and tells its problems"),
     ("RESUME [CLUSTER]", "lets logins in after PAUSE and DRAIN"),
     ("SET log_level = LEVEL", "error, warn, info, debug, or trace, until the next restart"),

@@ -58,6 +58,7 @@ fn is_about_times(why: &LoginError) -> bool {
         | LoginError::Dial(_)
         | LoginError::ServerSilent(_)
         | LoginError::Queue(_)
+        | LoginError::Closed(_)
         | LoginError::TimedOut(_) => false,
     }
 }

@@ -24,7 +24,8 @@ async fn arriving(world: &World, user: &'static str) -> JoinHandle<Result<RawCli
 async fn execute(client: &mut RawClient, statement: &str) {
     client.send(&query(statement)).await;
     loop {
-        let (tag, body) = client.message().await.unwrap_or_else(|| panic!("{statement}: the session is over"));
+        let (tag, body) =
+            client.message().await.unwrap_or_else(|| panic!("{statement}: the session is over"));
         assert_ne!(tag, b'E', "{statement}: {:?}", ErrorFields::parse(&body));
         if tag == b'Z' {
             return;
@@ -130,7 +131,10 @@ async fn a_drain_ends_idle_sessions_refuses_logins_and_waits_for_transactions() 
     assert_eq!(world.audit("db_user", "alice").await["end"], "cluster_drained");
     assert_eq!(state(&console).await, is("draining", "0"));
     let refusal = world.refusal("alice", &world.token("alice")).await;
-    assert_eq!((refusal.sqlstate(), refusal.message()), ("57P03", "cannot connect now: the cluster is drained"));
+    assert_eq!(
+        (refusal.sqlstate(), refusal.message()),
+        ("57P03", "cannot connect now: the cluster is drained")
+    );
     execute(&mut bob, "select 1").await;
     // Paused as well, it makes logins wait; the pause ends when the transaction has ended.
     let pause = tokio::spawn(async move {
@@ -206,7 +210,8 @@ async fn clusters_of_mysql_are_paused_and_drained_too() {
         execute(&mut console, "RESUME app").await;
         assert_eq!(mysql::shown(&waiting.wait_with_output().await.unwrap()), "7");
         let mut idle = world.mysql(database, "alice", &token);
-        let idle = idle.args(["--skip-reconnect", "app"]).stdin(std::process::Stdio::piped()).spawn().unwrap();
+        let idle =
+            idle.args(["--skip-reconnect", "app"]).stdin(std::process::Stdio::piped()).spawn().unwrap();
         world.metric_is("pgpassport_login_seconds_count{outcome=\"session\"}", 2.0).await;
         execute(&mut console, "DRAIN app").await;
         world.metric_is("pgpassport_sessions_ended_total{reason=\"cluster_drained\"}", 1.0).await;

@@ -99,7 +99,7 @@ async fn a_pause_holds_logins_back_until_resume_and_cuts_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_login_waits_no_longer_than_logins_may_take() {
-    let limits = "client_login_timeout = \"4s\"\nlogin_timeout = \"5s\"";
+    let limits = "server_connect_timeout = \"1s\"\nclient_login_timeout = \"4s\"\nlogin_timeout = \"5s\"";
     let world = with_console().limits(limits).start().await;
     let console = world.console("dba").await;
     console.simple_query("PAUSE").await.unwrap();

@@ -18,6 +18,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// Pause if a nonblocking destination (`O_NONBLOCK`) is full.
 const NO_ROOM_PAUSE: Duration = Duration::from_millis(10);
 
+/// Pause after the last waiting line was written. A thread that logs during the pause wakes no writer, so that a busy
+/// service wakes the writer once for many lines.
+const GATHER_PAUSE: Duration = Duration::from_millis(5);
+
 /// Least time between reports of lost lines.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 
@@ -108,12 +112,7 @@ struct LogWriter {
 impl LogWriter {
     fn run(&mut self) {
         loop {
-            let entry = if self.missed() == MissedLines::default() {
-                self.entries.recv().map_err(|_| RecvTimeoutError::Disconnected)
-            } else {
-                self.entries.recv_timeout(REPORT_EVERY)
-            };
-            match entry {
+            match self.next_entry() {
                 Ok(QueueEntry::Line(line)) => {
                     let line = LineInProgress { line, state: Arc::clone(&self.state), written: false };
                     self.write(line);
@@ -127,6 +126,19 @@ impl LogWriter {
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             self.report_missed();
+        }
+    }
+
+    /// Takes the next entry. Waits at most [`REPORT_EVERY`] while losses are unreported.
+    fn next_entry(&self) -> Result<QueueEntry, RecvTimeoutError> {
+        if let Ok(entry) = self.entries.try_recv() {
+            return Ok(entry);
+        }
+        thread::park_timeout(GATHER_PAUSE);
+        if self.missed() == MissedLines::default() {
+            self.entries.recv().map_err(|_| RecvTimeoutError::Disconnected)
+        } else {
+            self.entries.recv_timeout(REPORT_EVERY)
         }
     }
 

@@ -1,12 +1,10 @@
 //! Builds all parts from the configuration. The only module that reads the whole configuration.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
 use tokio::runtime::Handle;
 use tokio_rustls::TlsAcceptor;
-use zeroize::Zeroizing;
 
 use crate::accept::acceptor::Generation;
 use crate::aws::federation::Federation;
@@ -15,7 +13,7 @@ use crate::aws::sts_endpoints;
 use crate::clock::Clock;
 use crate::config::{
     CancelSettings, ClusterSettings, Config, DatabaseProtocol, EgressSettings, IssuerSettings, LimitSettings,
-    ListenAuth, ListenSettings, PoolSettings,
+    ListenAuth, ListenSettings, ListenTls, PoolSettings,
 };
 use crate::console::ConsoleDoor;
 use crate::identity::{AccessPolicy, ConsolePolicy, KeyFetcher, KeyStore, Verifier};
@@ -23,10 +21,12 @@ use crate::lifecycle::{ReloadRequests, ShutdownTokens};
 use crate::mysql::Mysql;
 use crate::mysql::question;
 use crate::mysql::state::{MysqlListen, MysqlState};
+use crate::net::allowed_peers::AllowedPeers;
 use crate::net::certificate::CertificateFacts;
 use crate::net::cluster_id::ClusterId;
 use crate::net::dial::Dialer;
 use crate::net::egress::{Egress, EgressProxy};
+use crate::net::file_content;
 use crate::net::outgoing::Outgoing;
 use crate::net::peer_clocks::PeerClocks;
 use crate::net::resolver::Resolver;
@@ -116,7 +116,7 @@ impl GenerationBuilder {
     /// Builds a generation and reads the files that `config` names. Takes over from `before` the issuers'
     /// keys and the cached STS answers whose settings are unchanged. If it fails, `before` is unchanged.
     pub fn build(&self, config: Config, before: Option<&Generation>) -> anyhow::Result<Generation> {
-        let certificates = config.listeners.iter().map(|settings| expires_at(&settings.tls_cert_file));
+        let certificates = config.listeners.iter().map(expires_at);
         let certificates = certificates.collect::<Result<_, _>>()?;
         let outgoing = Outgoing::new(self.shared.resolver.clone(), egress(&config.egress)?)
             .with_clocks(self.shared.peer_clocks.clone());
@@ -276,7 +276,7 @@ pub fn egress(settings: &EgressSettings) -> anyhow::Result<Egress> {
     let mut proxy = EgressProxy { uri, authorization: None };
     if let Some(path) = &settings.proxy_credentials_file {
         let name = || format!("egress.proxy_credentials_file: {}", path.display());
-        let text = Zeroizing::new(std::fs::read_to_string(path).with_context(name)?);
+        let text = file_content::read_text(path).with_context(name)?;
         let with = proxy.with_credentials(text.trim_end_matches(['\r', '\n']));
         proxy = with.with_context(|| format!("{}: write user:password on one line", name()))?;
     }
@@ -320,9 +320,12 @@ fn listener_of<P: Protocol>(
     settings: &ListenSettings,
     protocol: P::Listen,
 ) -> anyhow::Result<Arc<Listener<P>>> {
+    let tls = listener_files(settings).map(|files| tls::server_config(files, P::ALPN)).transpose()?;
+    let peers = settings.peers.as_ref().map(AllowedPeers::resolve).transpose();
     Ok(Arc::new(Listener {
         name: settings.name.clone(),
-        acceptor: TlsAcceptor::from(Arc::new(tls::server_config(listener_files(settings), P::ALPN)?)),
+        acceptor: tls.map(|tls| TlsAcceptor::from(Arc::new(tls))),
+        peers: peers.with_context(|| format!("listener {}", settings.name))?,
         plaintext_from_loopback: settings.plaintext_from_loopback,
         proxy_protocol_from: settings.proxy_protocol_from.clone(),
         protocol,
@@ -346,20 +349,18 @@ fn mysql_listen(settings: &ListenSettings, clusters: &[Arc<Cluster>], pooled: bo
     }
 }
 
-/// Expiry of the first certificate of a file, in seconds since 1970.
-fn expires_at(cert_file: &Path) -> Result<i64, TlsSetupError> {
-    let chain = CertificateFacts::read_file(cert_file)?;
-    Ok(chain.first().map_or(0, CertificateFacts::expires_at))
+/// Expiry of the first certificate of a listener, in seconds since 1970; `None` without TLS.
+fn expires_at(settings: &ListenSettings) -> Result<Option<i64>, TlsSetupError> {
+    let Some(tls) = &settings.tls else { return Ok(None) };
+    let chain = CertificateFacts::read_file(&tls.cert_file)?;
+    Ok(Some(chain.first().map_or(0, CertificateFacts::expires_at)))
 }
 
-/// TLS files of a listener.
-pub fn listener_files(settings: &ListenSettings) -> tls::ListenerFiles<'_> {
-    tls::ListenerFiles {
-        cert_file: &settings.tls_cert_file,
-        key_file: &settings.tls_key_file,
-        client: settings
-            .client_certificate
-            .as_ref()
-            .map(|client| tls::ClientAuthority { ca_file: &client.ca_file, required: client.required }),
-    }
+/// TLS files of a listener; `None` without TLS.
+pub fn listener_files(settings: &ListenSettings) -> Option<tls::ListenerFiles<'_>> {
+    let ListenTls { cert_file, key_file } = settings.tls.as_ref()?;
+    let client = settings.client_certificate.as_ref();
+    let client =
+        client.map(|client| tls::ClientAuthority { ca_file: &client.ca_file, required: client.required });
+    Some(tls::ListenerFiles { cert_file, key_file, client })
 }

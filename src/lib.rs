@@ -32,7 +32,7 @@
 //! | [`pool`] | idle server connections of any protocol, each for one person | protocol, the grant, config |
 //! | [`relay`] | both directions of a session of any protocol, time limits, last error | protocol, net, config |
 //! | [`session`] | the order of the steps for any protocol; outcome, explanation, permits, login rate, registry | every step, no protocol |
-//! | [`accept`], [`lifecycle`] | listening sockets, worker threads, signals | session |
+//! | [`accept`], [`lifecycle`] | listening sockets, worker threads, signals | session, net |
 //! | [`telemetry`] | log lines, the audit record, metrics; written, never read | names, config, net |
 //! | [`sign_in`] | pages over HTTPS: published profiles, and a sign-in for browsers | accept, session, identity, login |
 //! | [`admin`] | health, metrics, and the status page over HTTP | session, accept, telemetry |
@@ -48,7 +48,7 @@
 //!
 //! # Invariants
 //!
-//! 1. No token is read outside TLS, except from loopback if the configuration allows it
+//! 1. No token is read outside TLS, except at a Unix socket, and from loopback if the configuration allows it
 //!    (`c2_a_login_in_clear_is_refused_before_any_question`). A connection through a load balancer never
 //!    counts as loopback (`c10_…`).
 //! 2. Before the claims of a client are verified, nothing is dialed for it and no AWS call is made. Before a grant exists,

@@ -1,6 +1,7 @@
 //! Names of people, databases and AWS resources: parsed once, then passed as types instead of strings.
 
 pub mod aws_claims;
+pub mod client_addr;
 pub mod direct_hosts;
 mod quoting;
 mod session_id;

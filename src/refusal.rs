@@ -80,6 +80,8 @@ impl Stage {
 pub enum Condition {
     /// The connection is not encrypted.
     TlsRequired,
+    /// The client's process may not use this Unix socket.
+    PeerNotAllowed,
     /// The person may not log in as requested. The front adds the requested name.
     AuthenticationFailed,
     /// The client did not finish its login in time.
@@ -174,6 +176,13 @@ impl Refusal {
     pub fn tls_required() -> Self {
         let detail = "this connection is not encrypted, so no token was asked for";
         Self::new(Condition::TlsRequired, Stage::Startup, detail).hint(Hint::UseTls)
+    }
+
+    /// [`Condition::PeerNotAllowed`]: nothing is read from the process, so no token is requested.
+    pub fn peer_not_allowed(uid: u32) -> Self {
+        let detail = format!("this socket does not serve the user with uid {uid}, so no token was asked for");
+        Self::new(Condition::PeerNotAllowed, Stage::Startup, &detail)
+            .hint("Connect as a user that the operator lists in listen.peer_users or listen.peer_groups.")
     }
 
     /// [`Condition::AuthenticationFailed`].

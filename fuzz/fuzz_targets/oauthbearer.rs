@@ -21,7 +21,7 @@ fuzz_target!(|data: &[u8]| {
     let mut peer = Scripted::new(&bytes, cuts);
     let discovery = Discovery::new("https://idp.example", "openid").expect("a short one");
     let told = run(async {
-        let first = negotiate(&mut peer, &acceptor(), true, || {}).await;
+        let first = negotiate(&mut peer, Some(&acceptor()), true, || {}).await;
         let Ok(FirstPacket::Login(mut client)) = first else { panic!("not a login") };
         client.ask_token(&TokenMethod::OAuthBearer(Arc::new(discovery))).await
     });

@@ -13,7 +13,7 @@ fuzz_target!(|data: &[u8]| {
     let bytes = [STARTUP, answer].concat();
     let mut peer = Scripted::new(&bytes, cuts);
     let token = run(async {
-        let first = negotiate(&mut peer, &acceptor(), true, || {}).await;
+        let first = negotiate(&mut peer, Some(&acceptor()), true, || {}).await;
         let Ok(FirstPacket::Login(mut client)) = first else { panic!("not a login") };
         client.ask_token(&TokenMethod::Password).await
     });

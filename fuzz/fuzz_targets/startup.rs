@@ -20,7 +20,7 @@ enum Seen {
 
 fn see(bytes: &[u8], cuts: u8, plaintext: bool) -> Seen {
     let mut peer = Scripted::new(bytes, cuts);
-    let seen = match run(negotiate(&mut peer, &acceptor(), plaintext, || {})) {
+    let seen = match run(negotiate(&mut peer, Some(&acceptor()), plaintext, || {})) {
         Ok(FirstPacket::Login(pending)) => Seen::Login(pending.startup().clone()),
         Ok(FirstPacket::Cancel(_, key)) => Seen::Cancel(key.pid, key.secret.to_vec()),
         Ok(FirstPacket::Rejected(_, why)) => Seen::Unfit(why),

@@ -2,14 +2,12 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use futures_util::FutureExt;
-use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until};
 
 use super::fd_reserve::{FdReserve, SpareFd, is_shortage};
@@ -17,6 +15,8 @@ use super::listening_socket::ListeningSocket;
 use super::workers::{AcceptedConnection, WorkerThreads};
 use crate::config::RunningKey;
 use crate::lifecycle::ShutdownTokens;
+use crate::names::client_addr::ClientAddr;
+use crate::net::client_socket::ClientSocket;
 use crate::session::SessionContext;
 use crate::session::listener::ListenerService;
 use crate::session::permits::{AcceptLimits, AdmissionError, EvictedConnection};
@@ -41,8 +41,8 @@ pub struct Generation {
     pub context: Arc<SessionContext>,
     /// The service of each listener, in the order of the sockets.
     pub listeners: Vec<Arc<dyn ListenerService>>,
-    /// Expiry of each listener's certificate, in seconds since 1970.
-    pub certificates: Vec<i64>,
+    /// Expiry of each listener's certificate, in seconds since 1970; absent for a Unix socket.
+    pub certificates: Vec<Option<i64>>,
     /// Connection limits.
     pub limits: AcceptLimits,
     /// Time between the signal to stop and the close of the sockets. Clients are served meanwhile.
@@ -126,10 +126,10 @@ impl Acceptor {
                 () = backoff.pause() => continue,
             };
             match accepted {
-                Ok((tcp, peer, number)) => {
+                Ok((socket, peer, number)) => {
                     backoff.succeeded();
                     reserve.refill();
-                    self.receive(tcp, peer, number, None).await;
+                    self.receive(socket, peer, number, None).await;
                 }
                 Err(error) => {
                     self.shared.metrics.accept_failed();
@@ -152,10 +152,10 @@ impl Acceptor {
     ) {
         for _ in 0..MAX_TURNED_AWAY {
             let Some(spare) = reserve.take_spare() else { return };
-            let Some(Ok((tcp, peer, number))) = next(sockets, turn).now_or_never() else { break };
+            let Some(Ok((socket, peer, number))) = next(sockets, turn).now_or_never() else { break };
             match spare {
                 SpareFd::ForRefusal => {
-                    self.receive(tcp, peer, number, Some(AdmissionError::Descriptors)).await;
+                    self.receive(socket, peer, number, Some(AdmissionError::Descriptors)).await;
                 }
                 SpareFd::ForClose => self.shared.metrics.closed_unheard(),
             }
@@ -168,8 +168,8 @@ impl Acceptor {
         for (number, socket) in sockets {
             match socket.into_waiting() {
                 Ok(waiting) => {
-                    for (tcp, peer) in waiting {
-                        self.receive(tcp, peer, number, None).await;
+                    for (socket, peer) in waiting {
+                        self.receive(socket, peer, number, None).await;
                     }
                 }
                 Err(error) => tracing::warn!(%error, "clients in a listener's queue may be lost"),
@@ -177,11 +177,17 @@ impl Acceptor {
         }
     }
 
-    async fn receive(&self, tcp: TcpStream, peer: SocketAddr, number: usize, refuse: Option<AdmissionError>) {
+    async fn receive(
+        &self,
+        socket: ClientSocket,
+        peer: ClientAddr,
+        number: usize,
+        refuse: Option<AdmissionError>,
+    ) {
         let now = self.current.load();
         let (admission, evicted) = match refuse {
-            Some(why) => (self.shared.permits.refuse(why, peer.ip().into()), None),
-            None => self.shared.permits.admit(&now.limits, peer.ip().into()),
+            Some(why) => (self.shared.permits.refuse(why, peer.into()), None),
+            None => self.shared.permits.admit(&now.limits, peer.into()),
         };
         if let Some(evicted) = evicted {
             self.evictions.note(evicted);
@@ -190,7 +196,7 @@ impl Acceptor {
             (Some(admission), Some(service)) => {
                 let (shared, service) = (Arc::clone(&self.shared), Arc::clone(service));
                 drop(now);
-                self.workers.serve(AcceptedConnection { tcp, peer, shared, service, admission }).await;
+                self.workers.serve(AcceptedConnection { socket, peer, shared, service, admission }).await;
             }
             _ => self.shared.metrics.closed_unheard(), // even saying no has a limit
         }
@@ -202,14 +208,14 @@ impl Acceptor {
 async fn next(
     sockets: &[(usize, ListeningSocket)],
     turn: &mut usize,
-) -> io::Result<(TcpStream, SocketAddr, usize)> {
+) -> io::Result<(ClientSocket, ClientAddr, usize)> {
     poll_fn(|cx| {
         let from = *turn % sockets.len().max(1);
         let (later, first) = sockets.split_at(from);
         for (place, (number, socket)) in first.iter().chain(later).enumerate() {
             if let Poll::Ready(accepted) = socket.listener.poll_accept(cx) {
                 *turn = from + place + 1;
-                return Poll::Ready(accepted.map(|(tcp, peer)| (tcp, peer, *number)));
+                return Poll::Ready(accepted.map(|(socket, peer)| (socket, peer, *number)));
             }
         }
         Poll::Pending
@@ -273,6 +279,7 @@ mod tests {
     use tokio::time::advance;
 
     use super::*;
+    use crate::accept::client_listener::ClientListener;
     use crate::app::{AppEnvironment, GenerationBuilder};
     use crate::config::Config;
     use crate::telemetry::logging;
@@ -325,7 +332,8 @@ mod tests {
         };
         Builder::new_current_thread().enable_all().start_paused(true).build().unwrap().block_on(async {
             let socket = ListeningSocket::bind("127.0.0.1:0".parse().unwrap(), false).unwrap();
-            SockRef::from(&socket.listener).shutdown(std::net::Shutdown::Read).unwrap();
+            let ClientListener::Tcp(listener) = &socket.listener else { panic!("{socket:?}") };
+            SockRef::from(listener).shutdown(std::net::Shutdown::Read).unwrap();
             let (shutdown, mut sockets) = (ShutdownTokens::default(), OpenSockets::new(vec![socket]));
             let minute = async {
                 // Advances in steps, because the paused clock advances only for sleeping tasks.

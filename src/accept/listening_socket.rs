@@ -2,11 +2,18 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use socket2::{SockFilter, SockRef};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, UnixListener};
 use tokio::time::Instant;
+
+use super::client_listener::ClientListener;
+use super::unix_socket::{SocketFile, SocketFileError};
+use crate::config::{ListenAddr, UnixSocketSettings};
+use crate::names::client_addr::ClientAddr;
+use crate::net::client_socket::ClientSocket;
 
 /// Length of the kernel's accept queue; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: u32 = 1_024;
@@ -22,7 +29,7 @@ const LAST_HANDSHAKES: Duration = Duration::from_millis(500);
 /// A listening socket.
 #[derive(Debug)]
 pub struct ListeningSocket {
-    pub(crate) listener: TcpListener,
+    pub(crate) listener: ClientListener,
     handover: SocketHandover,
     /// Time at which the socket closes or starts to drop new handshakes. Set once the service stops.
     pub(crate) closes_at: Option<Instant>,
@@ -42,9 +49,8 @@ pub enum SocketHandover {
 }
 
 impl ListeningSocket {
-    /// Wraps a listening socket.
-    pub fn new(socket: TcpListener, handover: SocketHandover) -> Self {
-        Self { listener: socket, handover, closes_at: None, delayed: false }
+    fn new(listener: ClientListener, handover: SocketHandover) -> Self {
+        Self { listener, handover, closes_at: None, delayed: false }
     }
 
     /// Listens on `addr`; with `reuse_port`, next to other processes of this user that do the same.
@@ -54,18 +60,34 @@ impl ListeningSocket {
         socket.set_reuseport(reuse_port)?;
         socket.bind(addr)?;
         let handover = if reuse_port { SocketHandover::OtherSocket } else { SocketHandover::None };
-        Ok(Self::new(socket.listen(BACKLOG)?, handover))
+        Ok(Self::new(ClientListener::Tcp(socket.listen(BACKLOG)?), handover))
+    }
+
+    /// Listens on a Unix socket at `path`.
+    pub fn bind_unix(path: &Path, settings: &UnixSocketSettings) -> Result<Self, SocketFileError> {
+        let (listener, file) = SocketFile::listen(path, settings, BACKLOG.cast_signed())?;
+        let listener = ClientListener::Unix(UnixListener::from_std(listener)?, Some(file));
+        Ok(Self::new(listener, SocketHandover::None))
     }
 
     /// Wraps a socket on which the service manager listens for this process.
-    pub fn inherited(socket: std::net::TcpListener) -> io::Result<Self> {
-        socket.set_nonblocking(true)?;
-        Ok(Self::new(TcpListener::from_std(socket)?, SocketHandover::SameSocket))
+    pub fn inherited(socket: InheritedSocket) -> io::Result<Self> {
+        let listener = match socket {
+            InheritedSocket::Tcp(socket) => {
+                socket.set_nonblocking(true)?;
+                ClientListener::Tcp(TcpListener::from_std(socket)?)
+            }
+            InheritedSocket::Unix(socket) => {
+                socket.set_nonblocking(true)?;
+                ClientListener::Unix(UnixListener::from_std(socket)?, None)
+            }
+        };
+        Ok(Self::new(listener, SocketHandover::SameSocket))
     }
 
     /// Local address.
-    pub fn addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+    pub fn addr(&self) -> io::Result<ListenAddr> {
+        self.listener.addr()
     }
 
     /// Starts closing. Without a successor the socket accepts clients for `delay`. With a successor it stops
@@ -92,33 +114,35 @@ impl ListeningSocket {
     }
 
     fn finish_handshakes(&mut self, now: Instant) {
-        drop_syns(&self.listener);
+        self.drop_syns();
         self.closes_at = Some(now + LAST_HANDSHAKES);
     }
 
     /// Closes the socket and returns the clients that the kernel has connected and that would otherwise be
     /// lost. A socket that the service manager keeps loses no clients.
-    pub(crate) fn into_waiting(self) -> io::Result<Vec<(TcpStream, SocketAddr)>> {
-        let mut waiting = Vec::new();
+    pub(crate) fn into_waiting(self) -> io::Result<Vec<(ClientSocket, ClientAddr)>> {
         if self.handover == SocketHandover::SameSocket {
-            return Ok(waiting);
+            return Ok(Vec::new());
         }
-        drop_syns(&self.listener);
-        // Polls the kernel, because the runtime may not know about the last clients yet.
-        let socket = self.listener.into_std()?;
-        while waiting.len() < MAX_WAITING {
-            match socket.accept() {
-                Ok((client, peer)) => {
-                    client.set_nonblocking(true)?;
-                    waiting.push((TcpStream::from_std(client)?, peer));
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(waiting)
+        self.drop_syns();
+        self.listener.into_waiting(MAX_WAITING)
     }
+
+    /// Stops handshakes of TCP. A Unix socket has none.
+    fn drop_syns(&self) {
+        if let ClientListener::Tcp(listener) = &self.listener {
+            drop_syns(listener);
+        }
+    }
+}
+
+/// A listening socket of the service manager.
+#[derive(Debug)]
+pub enum InheritedSocket {
+    /// TCP.
+    Tcp(std::net::TcpListener),
+    /// A Unix socket, whose file the service manager keeps.
+    Unix(std::os::unix::net::UnixListener),
 }
 
 /// Makes the kernel drop every SYN for this socket. When a socket is closed, the kernel resets all
@@ -141,6 +165,7 @@ fn drop_syns(socket: &TcpListener) {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
     use std::io::{Read, Write};
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -170,13 +195,16 @@ mod tests {
         (0..4).map(client).collect()
     }
 
-    fn serve(client: TcpStream) {
+    fn serve(client: ClientSocket) {
+        let ClientSocket::Tcp(client) = client else { panic!("{client:?}") };
         client.into_std().unwrap().write_all(b"x").unwrap();
     }
 
     /// Serves one client, if one arrives soon.
     async fn accept(socket: &ListeningSocket) {
-        if let Ok(accepted) = timeout(Duration::from_millis(5), socket.listener.accept()).await {
+        if let Ok(accepted) =
+            timeout(Duration::from_millis(5), poll_fn(|cx| socket.listener.poll_accept(cx))).await
+        {
             serve(accepted.unwrap().0);
         }
     }
@@ -189,13 +217,13 @@ mod tests {
         {
             let socket = ListeningSocket::bind("127.0.0.1:0".parse().unwrap(), false).unwrap();
             let socket = ListeningSocket { handover, ..socket };
-            let addr = socket.addr().unwrap();
+            let addr = socket.addr().unwrap().tcp().unwrap();
             // No turn of the runtime in between.
             let clients: Vec<_> = (0..7).map(|_| std::net::TcpStream::connect(addr).unwrap()).collect();
             let waiting = socket.into_waiting().unwrap();
             assert_eq!(waiting.len(), found, "{handover:?}");
             for (client, peer) in waiting {
-                assert!(clients.iter().any(|known| known.local_addr().unwrap() == peer));
+                assert!(clients.iter().any(|known| ClientAddr::Tcp(known.local_addr().unwrap()) == peer));
                 serve(client);
             }
         }
@@ -204,7 +232,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn r25_between_two_sockets_on_one_port_nobody_is_lost() {
         let mut old = ListeningSocket::bind("127.0.0.1:0".parse().unwrap(), true).unwrap();
-        let addr = old.addr().unwrap();
+        let addr = old.addr().unwrap().tcp().unwrap();
         let (over, served) = (Arc::default(), Arc::default());
         let clients = crowd(addr, &over, &served);
         for _ in 0..ROUNDS {

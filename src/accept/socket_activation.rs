@@ -2,12 +2,13 @@
 //! `sd_listen_fds(3)`) or bound by the process.
 
 use std::io;
-use std::net::TcpListener;
+use std::path::PathBuf;
 
 use listenfd::ListenFd;
 
-use super::listening_socket::ListeningSocket;
-use crate::config::ListenSettings;
+use super::listening_socket::{InheritedSocket, ListeningSocket};
+use super::unix_socket::SocketFileError;
+use crate::config::{ListenAddr, ListenSettings};
 
 /// Reason why a listener has no socket.
 #[derive(Debug, thiserror::Error)]
@@ -16,9 +17,30 @@ pub enum SocketError {
     #[error("listen.addr: cannot listen on {addr}: {error}")]
     Bind {
         /// Address of the listener.
-        addr: std::net::SocketAddr,
+        addr: ListenAddr,
         /// Error of the operating system.
         error: io::Error,
+    },
+    /// The Unix socket cannot be made.
+    #[error("listen.addr: cannot listen on unix:{path}: {error}", path = .path.display())]
+    Unix {
+        /// Path of the socket.
+        path: PathBuf,
+        /// Reason.
+        error: SocketFileError,
+    },
+    /// A socket of the other kind was handed over.
+    #[error(
+        "listen.addr: the service manager hands over {handed} for the listener {listener:?} at {configured}; write the \
+         same address in ListenStream= (a path without \"unix:\")"
+    )]
+    Kind {
+        /// Name of the listener.
+        listener: String,
+        /// Address of the configuration.
+        configured: ListenAddr,
+        /// Kind of the socket.
+        handed: &'static str,
     },
     /// The numbers of sockets and listeners differ.
     #[error(
@@ -53,17 +75,26 @@ pub fn open(listeners: &[ListenSettings]) -> Result<Vec<ListeningSocket>, Socket
     match_names(&wanted, handed, &names)?.into_iter().zip(listeners).map(inherit).collect()
 }
 
-fn bind(listen: &ListenSettings) -> Result<ListeningSocket, SocketError> {
-    ListeningSocket::bind(listen.addr, listen.reuse_port)
-        .map_err(|error| SocketError::Bind { addr: listen.addr, error })
+/// Binds the socket of a listener.
+pub fn bind(listen: &ListenSettings) -> Result<ListeningSocket, SocketError> {
+    match &listen.addr {
+        ListenAddr::Tcp(addr) => ListeningSocket::bind(*addr, listen.reuse_port)
+            .map_err(|error| SocketError::Bind { addr: listen.addr.clone(), error }),
+        ListenAddr::Unix(path) => ListeningSocket::bind_unix(path, &listen.unix_socket)
+            .map_err(|error| SocketError::Unix { path: path.clone(), error }),
+    }
 }
 
-fn handed_over(sockets: &mut ListenFd) -> Result<Vec<TcpListener>, SocketError> {
+fn handed_over(sockets: &mut ListenFd) -> Result<Vec<InheritedSocket>, SocketError> {
     let mut handed = Vec::new();
     for index in 0..sockets.len() {
         let wrong = |error| SocketError::Handed { number: index + 1, error };
         let missing = || io::Error::other("it was taken already");
-        let socket = sockets.take_tcp_listener(index).map_err(wrong)?;
+        // A socket of the other kind stays where it is.
+        let socket = match sockets.take_unix_listener(index) {
+            Ok(socket) => socket.map(InheritedSocket::Unix),
+            Err(_) => sockets.take_tcp_listener(index).map_err(wrong)?.map(InheritedSocket::Tcp),
+        };
         handed.push(socket.ok_or_else(missing).map_err(wrong)?);
     }
     Ok(handed)
@@ -85,17 +116,30 @@ fn match_names<S>(listeners: &[&str], handed: Vec<S>, names: &[&str]) -> Result<
     Ok(named.into_iter().filter_map(|socket| socket.or_else(|| rest.next())).collect())
 }
 
-fn inherit((socket, listen): (TcpListener, &ListenSettings)) -> Result<ListeningSocket, SocketError> {
-    match socket.local_addr() {
-        Ok(addr) if addr != listen.addr && listen.addr.port() != 0 => tracing::warn!(
-            listener = listen.name,
-            %addr,
-            configured = %listen.addr,
-            "the service manager's socket has an address other than listen.addr; the socket's address is used"
-        ),
+fn inherit((socket, listen): (InheritedSocket, &ListenSettings)) -> Result<ListeningSocket, SocketError> {
+    let kind = match (&socket, &listen.addr) {
+        (InheritedSocket::Tcp(_), ListenAddr::Unix(_)) => Some("a TCP socket"),
+        (InheritedSocket::Unix(_), ListenAddr::Tcp(_)) => Some("a Unix socket"),
+        _ => None,
+    };
+    if let Some(handed) = kind {
+        let (listener, configured) = (listen.name.clone(), listen.addr.clone());
+        return Err(SocketError::Kind { listener, configured, handed });
+    }
+    let failed = |error| SocketError::Bind { addr: listen.addr.clone(), error };
+    let socket = ListeningSocket::inherited(socket).map_err(failed)?;
+    match socket.addr() {
+        Ok(addr) if addr != listen.addr && listen.addr.tcp().is_none_or(|addr| addr.port() != 0) => {
+            tracing::warn!(
+                listener = listen.name,
+                %addr,
+                configured = %listen.addr,
+                "the service manager's socket has an address other than listen.addr; the socket's address is used"
+            );
+        }
         _ => {}
     }
-    ListeningSocket::inherited(socket).map_err(|error| SocketError::Bind { addr: listen.addr, error })
+    Ok(socket)
 }
 
 #[cfg(test)]

@@ -2,7 +2,6 @@
 //! sessions and stays there.
 
 use std::io;
-use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,13 +9,14 @@ use std::thread;
 
 use futures_util::FutureExt;
 use futures_util::future::select_ok;
-use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::names::client_addr::ClientAddr;
+use crate::net::client_socket::ClientSocket;
 use crate::session::listener::ListenerService;
 use crate::session::permits::ConnectionAdmission;
 use crate::session::shared::Shared;
@@ -28,8 +28,8 @@ const HAND_OUT: usize = 64;
 /// An accepted connection and the listener's service of the current configuration.
 #[derive(Debug)]
 pub(crate) struct AcceptedConnection {
-    pub(crate) tcp: TcpStream,
-    pub(crate) peer: SocketAddr,
+    pub(crate) socket: ClientSocket,
+    pub(crate) peer: ClientAddr,
     pub(crate) shared: Arc<Shared>,
     pub(crate) service: Arc<dyn ListenerService>,
     pub(crate) admission: ConnectionAdmission,
@@ -162,11 +162,11 @@ async fn receive(
 
 /// Runs one connection. A panic ends only this connection.
 async fn run(connection: AcceptedConnection, count: WorkerSession) {
-    let AcceptedConnection { tcp, peer, shared, service, admission } = connection;
+    let AcceptedConnection { socket, peer, shared, service, admission } = connection;
     // Accepted on another runtime's reactor, so the socket has to be registered with this one.
-    match tcp.into_std().and_then(TcpStream::from_std) {
-        Ok(tcp) => {
-            let serving = service.serve((tcp, peer), admission);
+    match socket.reregister() {
+        Ok(socket) => {
+            let serving = service.serve((socket, peer), admission);
             drop(service); // a long session must not keep alive what a reload has replaced
             if AssertUnwindSafe(serving).catch_unwind().await.is_err() {
                 shared.metrics.connection_aborted();

@@ -234,7 +234,8 @@ impl AdminServer {
         let snapshot = self.snapshot();
         let mut samples = self.history.samples();
         samples.push(self.sample());
-        let listeners: Vec<_> = snapshot.certificates.iter().map(|(name, _)| name.clone()).collect();
+        let current = self.current.load();
+        let listeners: Vec<_> = current.listeners.iter().map(|listener| listener.name().to_owned()).collect();
         StatusView {
             now: Instant::now(),
             unix_seconds: i64::try_from(self.shared.clock.unix_seconds()).unwrap_or(i64::MAX),
@@ -291,7 +292,10 @@ impl AdminServer {
             max_clients: current.limits.clients,
             ready: self.ready().is_ok(),
             issuers: current.context.issuers(),
-            certificates: names.zip(current.certificates.iter().copied()).collect(),
+            certificates: names
+                .zip(&current.certificates)
+                .filter_map(|(name, at)| Some((name, (*at)?)))
+                .collect(),
             aws: current.context.aws(),
             pool: current.context.pool(),
             resolver: self.shared.resolver.status(),

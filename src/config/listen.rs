@@ -1,12 +1,15 @@
 //! `[listen]`: address, TLS and authentication of a listener; several `[[listen]]` for several addresses.
 
-use std::net::{IpAddr, SocketAddr};
+mod unix_socket;
+
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+pub use self::unix_socket::{ListenAddr, PeerSettings, UnixSocketSettings};
 use super::reader::SectionReader;
 use super::readers::name;
-use super::{ClientCertificate, DatabaseProtocol, IssuerSettings, ListenAuth, ListenSettings};
+use super::{ClientCertificate, DatabaseProtocol, IssuerSettings, ListenAuth, ListenSettings, ListenTls};
 
 /// All listeners, at least one. `issuers` is absent if they have errors.
 pub(super) fn listeners(
@@ -26,7 +29,9 @@ pub(super) fn listeners(
             continue;
         };
         // Port 0 is another free port each time.
-        if listeners.iter().any(|other| other.addr == listener.addr && listener.addr.port() != 0) {
+        if listeners.iter().any(|other| {
+            other.addr == listener.addr && listener.addr.tcp().is_none_or(|addr| addr.port() != 0)
+        }) {
             let text = format!("another [[listen]] has the address {}; give each its own", listener.addr);
             section.reading.problem(&section.span, "listen", text);
         }
@@ -42,15 +47,12 @@ pub(super) fn listeners(
 
 fn listen(section: &SectionReader<'_, '_>, issuers: Option<&[IssuerSettings]>) -> Option<ListenSettings> {
     let protocol = section.choice("protocol", DatabaseProtocol::PostgreSql, &DatabaseProtocol::WORDS);
-    let port = protocol.default_port();
-    let addr = section.parsed("addr", |text| {
-        text.parse()
-            .map_err(|_| format!("{text:?} is not an address; write \"0.0.0.0:{port}\" or \"[::]:{port}\""))
-    });
-    let addr = addr.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], port)));
+    let addr = unix_socket::addr(section, protocol);
+    let is_unix = matches!(addr, ListenAddr::Unix(_));
     let name = section.parsed("name", name).unwrap_or_else(|| addr.to_string());
-    let tls_cert_file = section.required_path("tls_cert_file", "\"/etc/pgpassport/server.crt\"");
-    let tls_key_file = section.required_path("tls_key_file", "\"/etc/pgpassport/server.key\"");
+    let tls = tls(section, is_unix);
+    let unix_socket = unix_socket::file(section, is_unix);
+    let peers = unix_socket::peers(section, is_unix);
     let client_certificate = client_certificate(section);
     let reuse_port = section.boolean("reuse_port", false);
     let plaintext_from_loopback = section.boolean("plaintext_from_loopback", false);
@@ -65,20 +67,43 @@ fn listen(section: &SectionReader<'_, '_>, issuers: Option<&[IssuerSettings]>) -
         section.wrong("server_version", "this needs protocol = \"mysql\"");
     }
     let auth = auth(section, issuers, protocol, plaintext_from_loopback);
+    if is_unix {
+        unix_socket::without_tcp(section);
+    }
     section.finish();
     Some(ListenSettings {
         name,
         protocol,
         server_version,
         addr,
-        tls_cert_file: tls_cert_file?,
-        tls_key_file: tls_key_file?,
+        tls: tls?,
+        unix_socket,
+        peers,
         client_certificate,
         reuse_port,
         plaintext_from_loopback,
         proxy_protocol_from,
         auth: auth?,
     })
+}
+
+/// Certificate and key of a TCP listener. The outer `None` is a problem.
+#[expect(clippy::option_option, reason = "absent by the address, or wrong")]
+fn tls(section: &SectionReader<'_, '_>, is_unix: bool) -> Option<Option<ListenTls>> {
+    if is_unix {
+        (section.path("tls_cert_file"), section.path("tls_key_file"));
+        return Some(None);
+    }
+    // Not required in the schema, which does not know the kind of the address.
+    let required = |key: &'static str, example| {
+        if !section.has(key) {
+            section.missing(key, example);
+        }
+        section.path(key)
+    };
+    let cert_file = required("tls_cert_file", "\"/etc/pgpassport/server.crt\"");
+    let key_file = required("tls_key_file", "\"/etc/pgpassport/server.key\"");
+    Some(Some(ListenTls { cert_file: cert_file?, key_file: key_file? }))
 }
 
 fn client_certificate(section: &SectionReader<'_, '_>) -> Option<ClientCertificate> {

@@ -51,8 +51,9 @@ pub use egress::EgressSettings;
 pub use environment::{Environment, KeySource, WHOLE_FILE};
 pub use issuer::{AcceptedIssuer, IssuerSettings, SignatureAlgorithm};
 pub use limits::LimitSettings;
+pub use listen::{ListenAddr, PeerSettings, UnixSocketSettings};
 pub use log::{LogFormat, LogLevel, LogSettings};
-pub use named_file::NamedFile;
+pub use named_file::{NamedFile, variable_of};
 pub use pages::{PageListener, ProfilesSettings, SignInSettings};
 pub use pool::PoolSettings;
 pub use reload::{ReloadSettings, WatchScope};
@@ -119,12 +120,14 @@ pub struct ListenSettings {
     pub protocol: DatabaseProtocol,
     /// Version in MySQL's greeting; the cluster's if absent.
     pub server_version: Option<String>,
-    /// Address and port to listen on; port 0 takes a free one.
-    pub addr: SocketAddr,
-    /// Certificate chain of the listener, PEM.
-    pub tls_cert_file: PathBuf,
-    /// Private key, PEM.
-    pub tls_key_file: PathBuf,
+    /// Address to listen on.
+    pub addr: ListenAddr,
+    /// Certificate and key; absent at a Unix socket.
+    pub tls: Option<ListenTls>,
+    /// Mode and group of a Unix socket.
+    pub unix_socket: UnixSocketSettings,
+    /// Users and groups that may use a Unix socket; all that can open it if absent.
+    pub peers: Option<PeerSettings>,
     /// Requirements for client certificates; none if absent.
     pub client_certificate: Option<ClientCertificate>,
     /// True if other processes of the same user may listen on the same port (`SO_REUSEPORT`).
@@ -135,6 +138,15 @@ pub struct ListenSettings {
     pub proxy_protocol_from: Vec<ipnet::IpNet>,
     /// Method of requesting the token.
     pub auth: ListenAuth,
+}
+
+/// Certificate and key of a listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenTls {
+    /// Certificate chain, PEM.
+    pub cert_file: PathBuf,
+    /// Private key, PEM.
+    pub key_file: PathBuf,
 }
 
 /// Method of requesting the client's token.

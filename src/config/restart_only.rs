@@ -1,12 +1,14 @@
 //! Keys that a reload cannot change: listening sockets, the secret of cancel keys, the log format, and the
 //! destination of audit records.
 
-use super::Config;
 use super::schema::recorder::without_numbers;
+use super::{Config, ListenSettings};
 
 /// Keys that a reload cannot change.
-const RESTART_ONLY: [&str; 8] = [
+const RESTART_ONLY: [&str; 10] = [
     "listen.addr",
+    "listen.socket_mode",
+    "listen.socket_group",
     "listen.reuse_port",
     "admin.addr",
     "profiles.addr",
@@ -25,11 +27,16 @@ impl Config {
     /// The keys that differ from `running` and take effect only at a restart.
     pub fn needs_restart(&self, running: &Self) -> Vec<&'static str> {
         let addresses = |config: &Self| -> Vec<_> {
-            config.listeners.iter().map(|listen| (listen.addr, listen.reuse_port)).collect()
+            let socket = |listen: &ListenSettings| (listen.addr.clone(), listen.reuse_port);
+            config.listeners.iter().map(socket).collect()
         };
         let mut keys = Vec::new();
         if addresses(self) != addresses(running) {
             keys.push("listen.addr, listen.reuse_port");
+        }
+        let mut pairs = self.listeners.iter().zip(&running.listeners);
+        if pairs.any(|(listen, running)| listen.unix_socket != running.unix_socket) {
+            keys.push("listen.socket_mode, listen.socket_group");
         }
         if self.admin.addr != running.admin.addr {
             keys.push("admin.addr");
@@ -86,6 +93,7 @@ mod tests {
         assert!(running.needs_restart(&running).is_empty());
         let mut other = running.clone();
         other.listeners[0].reuse_port = true;
+        other.listeners[0].unix_socket.mode = 0o600;
         other.admin.addr = Some("127.0.0.1:1".parse().unwrap());
         let listener = crate::config::PageListener {
             addr: "127.0.0.1:1".parse().unwrap(),

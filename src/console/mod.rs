@@ -16,7 +16,6 @@ mod show;
 pub mod state;
 mod topic;
 
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
@@ -25,6 +24,7 @@ use tokio::sync::{mpsc, oneshot};
 use self::command::Command;
 use crate::identity::ConsoleRight;
 use crate::names::SessionId;
+use crate::names::client_addr::ClientAddr;
 use crate::postgres::command_failure::CommandFailure;
 use crate::postgres::command_server::{CommandAnswer, RowEncoder};
 use crate::session::permits::{KeyedCounter, PermitCounter};
@@ -42,7 +42,7 @@ pub struct Operator {
     /// Id of the connection.
     pub session: SessionId,
     /// The client's address.
-    pub client: SocketAddr,
+    pub client: ClientAddr,
     /// The listener's name.
     pub listener: String,
     /// URL of the issuer.

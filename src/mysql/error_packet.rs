@@ -29,12 +29,12 @@ pub(super) fn server_code(errno: u16, sqlstate: &str) -> String {
 pub fn codes(condition: &Condition) -> (u16, &str) {
     match condition {
         Condition::TlsRequired => (3159, "HY000"), // ER_SECURE_TRANSPORT_REQUIRED
-        Condition::AuthenticationFailed => (1045, "28000"), // ER_ACCESS_DENIED_ERROR
+        Condition::AuthenticationFailed | Condition::PeerNotAllowed => (1045, "28000"), // ER_ACCESS_DENIED_ERROR
         Condition::AuthenticationTimedOut => (1159, "08S01"), // ER_NET_READ_INTERRUPTED
-        Condition::CannotConnectNow(_) => (3168, "HY000"), // ER_SERVER_ISNT_AVAILABLE
-        Condition::TooManyConnections(_) => (1040, "08004"), // ER_CON_COUNT_ERROR
-        Condition::ProtocolViolation(_) => (1043, "08S01"), // ER_HANDSHAKE_ERROR
-        Condition::Unsupported(_) => (1251, "08004"), // ER_NOT_SUPPORTED_AUTH_MODE
+        Condition::CannotConnectNow(_) => (3168, "HY000"),    // ER_SERVER_ISNT_AVAILABLE
+        Condition::TooManyConnections(_) => (1040, "08004"),  // ER_CON_COUNT_ERROR
+        Condition::ProtocolViolation(_) => (1043, "08S01"),   // ER_HANDSHAKE_ERROR
+        Condition::Unsupported(_) => (1251, "08004"),         // ER_NOT_SUPPORTED_AUTH_MODE
         // Pools of JDBC drop a connection on class 08.
         Condition::Terminating(_) => (1053, "08S01"), // ER_SERVER_SHUTDOWN
         Condition::IdleSession | Condition::IdleInTransaction => (4031, "HY000"), // ER_CLIENT_INTERACTION_TIMEOUT
@@ -51,6 +51,7 @@ pub fn codes(condition: &Condition) -> (u16, &str) {
 /// First words: stable, the server's own if it has some.
 fn first_words(condition: &Condition, login: RefusedLogin<'_>) -> String {
     match condition {
+        Condition::PeerNotAllowed => "Access denied for this user of the machine".to_owned(),
         Condition::TlsRequired => "Connections using insecure transport are prohibited".to_owned(),
         Condition::AuthenticationFailed => {
             format!("Access denied for user '{}'", printable(login.user, MAX_NAME_BYTES))

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::BytesMut;
-use tokio::net::TcpStream;
 
 use super::client::{self, Met, PendingClient, RejectedClient};
 use super::client_filter::{CommandFilter, FilteredClient, KillScope};
@@ -24,6 +23,7 @@ use super::tracker::Tracker;
 use super::{Mysql, error_packet};
 use crate::identity::Grant;
 use crate::names::SessionId;
+use crate::net::client_socket::ClientSocket;
 use crate::net::client_stream::ClientStream;
 use crate::net::dial::{Dialed, ServerStream};
 use crate::protocol::{
@@ -47,7 +47,7 @@ pub struct MysqlStartup {
 /// A client that has sent its startup parameters.
 #[derive(Debug)]
 pub struct MysqlClient {
-    pending: PendingClient<TcpStream>,
+    pending: PendingClient<ClientSocket>,
     startup: MysqlStartup,
     id: Arc<ConnectionId>,
 }
@@ -77,7 +77,7 @@ impl Protocol for Mysql {
     type Listen = MysqlListen;
     type Startup = MysqlStartup;
     type Client = MysqlClient;
-    type Rejected = RejectedClient<TcpStream>;
+    type Rejected = RejectedClient<ClientSocket>;
     type CancelRequest = Infallible;
     type LoginReply = LoginReply;
     type LoginError = ServerLoginError;
@@ -100,13 +100,14 @@ impl Protocol for Mysql {
     }
 
     async fn negotiate(
-        tcp: TcpStream,
+        socket: ClientSocket,
         entrance: Entrance<'_, Self>,
         stepped: impl Fn() + Send + Sync,
     ) -> Result<FirstPacket<Self>, NegotiationError> {
         let Entrance { acceptor, listen, state, session, .. } = entrance;
+        let acceptor = acceptor.ok_or(NegotiationError::NoTls)?;
         let id = Arc::new(state.ids.assign());
-        let met = client::meet(tcp, acceptor, &state.identity(listen), id.number(), stepped).await?;
+        let met = client::meet(socket, acceptor, &state.identity(listen), id.number(), stepped).await?;
         Ok(match met {
             Met::Login(pending, mut client) => {
                 let mut attributes = NamedAttributes::of(session, id.number());
@@ -122,7 +123,7 @@ impl Protocol for Mysql {
         })
     }
 
-    fn connection(client: &MysqlClient) -> &ClientStream<TcpStream> {
+    fn connection(client: &MysqlClient) -> &ClientStream<ClientSocket> {
         client.pending.stream()
     }
 
@@ -151,7 +152,7 @@ impl Protocol for Mysql {
         client: MysqlClient,
         greeting: &SessionGreeting,
         _: Option<&ConnectionClaim>,
-    ) -> io::Result<(ClientStream<TcpStream>, (KillScope, FileTransfer))> {
+    ) -> io::Result<(ClientStream<ClientSocket>, (KillScope, FileTransfer))> {
         let scope = KillScope {
             ids: Arc::clone(&client.startup.state.ids),
             server: greeting.parameters.connection.server,

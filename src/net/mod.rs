@@ -2,8 +2,10 @@
 //! protocol, and dialing a cluster's endpoint.
 
 pub mod address;
+pub mod allowed_peers;
 pub mod buffers;
 pub mod certificate;
+pub mod client_socket;
 pub mod client_stream;
 pub mod cluster_id;
 mod connect;
@@ -11,6 +13,7 @@ pub mod dial;
 pub mod dial_error;
 pub mod dial_permission;
 pub mod egress;
+pub mod file_content;
 pub mod guard;
 pub mod https;
 pub mod limits;

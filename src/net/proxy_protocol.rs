@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::limits;
+use crate::names::client_addr::ClientAddr;
 
 /// The first 12 bytes of a header (section 2.2 of the specification).
 const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
@@ -27,7 +28,7 @@ const TCP6: u8 = 0x21;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientOrigin {
     /// The client itself.
-    Direct(SocketAddr),
+    Direct(ClientAddr),
     /// A load balancer on its own behalf (command LOCAL): a health check.
     Balancer(SocketAddr),
     /// A client behind a load balancer.
@@ -41,9 +42,10 @@ pub enum ClientOrigin {
 
 impl ClientOrigin {
     /// Client address for limits, logs and records.
-    pub fn client(&self) -> SocketAddr {
+    pub fn client(&self) -> ClientAddr {
         match self {
-            Self::Direct(client) | Self::Balancer(client) | Self::Proxied { client, .. } => *client,
+            Self::Direct(client) => *client,
+            Self::Balancer(client) | Self::Proxied { client, .. } => ClientAddr::Tcp(*client),
         }
     }
 
@@ -55,10 +57,15 @@ impl ClientOrigin {
         }
     }
 
-    /// True if the client is certainly on this machine. False for any connection through a load balancer,
+    /// True if the client is certainly on this machine and uses TCP. False for any connection through a load balancer,
     /// whatever address it has or names.
     pub fn is_loopback(&self) -> bool {
-        matches!(self, Self::Direct(client) if client.ip().is_loopback())
+        matches!(self, Self::Direct(ClientAddr::Tcp(client)) if client.ip().is_loopback())
+    }
+
+    /// True for a client at a Unix socket.
+    pub fn is_unix(&self) -> bool {
+        matches!(self, Self::Direct(ClientAddr::Unix(_)))
     }
 }
 
@@ -95,18 +102,19 @@ pub enum OriginError {
 }
 
 /// Determines the origin of `stream`. A peer in one of `networks` has to send a header first, of which
-/// exactly its bytes are read. From other peers nothing is read.
+/// exactly its bytes are read. From other peers, and from a Unix socket, nothing is read.
 pub async fn origin<S>(
     stream: &mut S,
-    peer: SocketAddr,
+    peer: ClientAddr,
     networks: &[IpNet],
 ) -> Result<ClientOrigin, OriginError>
 where
     S: AsyncRead + Unpin,
 {
+    let ClientAddr::Tcp(peer) = peer else { return Ok(ClientOrigin::Direct(peer)) };
     let peer = canonical(peer);
     if !networks.iter().any(|network| network.contains(&peer.ip())) {
-        return Ok(ClientOrigin::Direct(peer));
+        return Ok(ClientOrigin::Direct(peer.into()));
     }
     let (command, family, length) = parse_fixed(read_fixed(stream).await?)?;
     let mut block = [0; limits::MAX_PROXY_HEADER - FIXED];

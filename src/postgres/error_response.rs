@@ -25,7 +25,7 @@ pub struct RefusedLogin<'a> {
 pub fn sqlstate(condition: &Condition) -> &str {
     match condition {
         // Drivers reconnect with TLS on this code; over TLS they would reconnect without.
-        Condition::TlsRequired => "28000",
+        Condition::TlsRequired | Condition::PeerNotAllowed => "28000",
         Condition::AuthenticationFailed => "28P01",
         Condition::AuthenticationTimedOut => "57014",
         Condition::CannotConnectNow(_) => "57P03",
@@ -45,6 +45,7 @@ pub fn sqlstate(condition: &Condition) -> &str {
 fn message(condition: &Condition, login: RefusedLogin<'_>) -> String {
     match condition {
         Condition::TlsRequired => "connection requires TLS".to_owned(),
+        Condition::PeerNotAllowed => "peer authentication failed".to_owned(),
         Condition::AuthenticationFailed => {
             let method = match login.token_method {
                 TokenMethod::Password => "password",

@@ -36,29 +36,38 @@ pub enum FirstPacket<S> {
     Rejected(ClientStream<S>, StartupError),
 }
 
-/// Reads the first packets of `stream`. `plaintext_allowed` tells whether this peer may log in without TLS.
+/// Reads the first packets of `stream`. Without an `acceptor` a request for TLS is declined, as PostgreSQL does on Unix
+/// sockets. `plaintext_allowed` tells whether this peer may log in without TLS.
 /// `stepped` is called whenever the peer has completed a step and has to take the next one: a request for
 /// TLS, the handshake.
 pub async fn negotiate<S>(
     mut stream: S,
-    acceptor: &TlsAcceptor,
+    acceptor: Option<&TlsAcceptor>,
     plaintext_allowed: bool,
     stepped: impl Fn(),
 ) -> Result<FirstPacket<S>, NegotiationError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut gss_asked = false;
+    let (mut gss_asked, mut tls_declined) = (false, false);
     loop {
         let head = read_head(&mut stream).await?;
         if head[0] == TLS_HANDSHAKE_RECORD {
+            let acceptor = acceptor.ok_or(NegotiationError::NoTls)?;
             let stream = accept_tls(stream, acceptor, &head).await?;
             require_alpn(&stream)?;
             stepped();
             return first_packet(stream).await;
         }
         match read_packet(&mut stream, head).await? {
+            PacketKind::Ssl if tls_declined => return Err(NegotiationError::Repeated),
             PacketKind::Ssl => {
+                let Some(acceptor) = acceptor else {
+                    tls_declined = true;
+                    stream.write_all(b"N").await?;
+                    stream.flush().await?;
+                    continue;
+                };
                 if has_early_bytes(&mut stream).await {
                     return Err(NegotiationError::PreTlsBytes);
                 }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::BytesMut;
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::cancel::deliver::{CancelEntrance, Delivered, StatementCancel, Undelivered, deliver};
@@ -25,6 +24,7 @@ use super::{
 };
 use crate::identity::Grant;
 use crate::names::SessionId;
+use crate::net::client_socket::ClientSocket;
 use crate::net::client_stream::ClientStream;
 use crate::net::dial::{Dialed, ServerStream};
 use crate::protocol::{
@@ -37,7 +37,7 @@ use crate::secret::{IamToken, Jwt};
 /// A connection with a CancelRequest.
 #[derive(Debug)]
 pub struct CancelConnection {
-    stream: ClientStream<TcpStream>,
+    stream: ClientStream<ClientSocket>,
     key: CancelKey,
 }
 
@@ -45,8 +45,8 @@ impl Protocol for Postgres {
     type State = CancelKeys;
     type Listen = TokenMethod;
     type Startup = StartupParams;
-    type Client = PendingLogin<TcpStream>;
-    type Rejected = ClientStream<TcpStream>;
+    type Client = PendingLogin<ClientSocket>;
+    type Rejected = ClientStream<ClientSocket>;
     type CancelRequest = CancelConnection;
     type LoginReply = LoginReply;
     type LoginError = UpstreamLoginError;
@@ -69,11 +69,12 @@ impl Protocol for Postgres {
     }
 
     async fn negotiate(
-        tcp: TcpStream,
+        socket: ClientSocket,
         entrance: Entrance<'_, Self>,
         stepped: impl Fn() + Send + Sync,
     ) -> Result<FirstPacket<Self>, NegotiationError> {
-        let first = negotiate::negotiate(tcp, entrance.acceptor, entrance.plaintext_allowed, stepped).await?;
+        let first =
+            negotiate::negotiate(socket, entrance.acceptor, entrance.plaintext_allowed, stepped).await?;
         Ok(match first {
             negotiate::FirstPacket::Login(client) => FirstPacket::Login(client),
             negotiate::FirstPacket::Cancel(stream, key) => {
@@ -83,7 +84,11 @@ impl Protocol for Postgres {
         })
     }
 
-    fn connection(client: &Self::Client) -> &ClientStream<TcpStream> {
+    fn unheard(socket: ClientSocket) -> Option<Self::Rejected> {
+        Some(ClientStream::Plain(socket))
+    }
+
+    fn connection(client: &Self::Client) -> &ClientStream<ClientSocket> {
         client.stream()
     }
 
@@ -116,7 +121,7 @@ impl Protocol for Postgres {
         client: Self::Client,
         greeting: &LoginGreeting,
         key: Option<&ClientKey>,
-    ) -> io::Result<(ClientStream<TcpStream>, ())> {
+    ) -> io::Result<(ClientStream<ClientSocket>, ())> {
         match client.welcome(greeting, key.map(|key| &key.key)).await {
             Ok(stream) => Ok((stream, ())),
             Err(WireError::Io(error)) => Err(error),

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::Protocol;
 use crate::names::SessionId;
+use crate::names::source::Source;
 use crate::net::buffers::ReadAhead;
 use crate::net::client_stream::ClientStream;
 use crate::net::dial::{DialError, DialerSet};
@@ -25,8 +26,8 @@ pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The listener's side of a new connection.
 pub struct Entrance<'a, P: Protocol> {
-    /// Accepts TLS with the listener's certificate.
-    pub acceptor: &'a TlsAcceptor,
+    /// Accepts TLS with the listener's certificate; absent where the listener has no TLS.
+    pub acceptor: Option<&'a TlsAcceptor>,
     /// The protocol's settings of the listener.
     pub listen: &'a P::Listen,
     /// The protocol's state.
@@ -160,8 +161,8 @@ pub struct CancelContext<'a, P: Protocol> {
     pub dialers: &'a DialerSet<P>,
     /// The listener's name.
     pub listener: &'a str,
-    /// The sender's address.
-    pub source: IpAddr,
+    /// The sender.
+    pub source: Source,
 }
 
 /// Result of the check of a cancel's key, if the key is or was valid.
@@ -210,6 +211,9 @@ pub enum NegotiationError {
     /// More than one request for the same encryption.
     #[error("the peer asked for encryption again and again")]
     Repeated,
+    /// A TLS handshake where the listener has no TLS.
+    #[error("the peer began a TLS handshake at a Unix socket, which has no TLS")]
+    NoTls,
     /// The TLS handshake failed.
     #[error("TLS handshake: {0}")]
     Tls(String),
@@ -255,7 +259,7 @@ impl NegotiationError {
             Self::Length(_) => "junk",
             Self::PreTlsBytes => "pre_tls_bytes",
             Self::Repeated => "repeated",
-            Self::Tls(_) => "tls",
+            Self::Tls(_) | Self::NoTls => "tls",
             Self::TlsTimeout => "tls_timeout",
             Self::TimedOut => "timeout",
             Self::NoAlpn(_) => "no_alpn",
@@ -271,6 +275,7 @@ impl NegotiationError {
             Self::Header(_)
             | Self::UnexpectedHeader(_)
             | Self::PreTlsBytes
+            | Self::NoTls
             | Self::Tls(_)
             | Self::TlsTimeout
             | Self::NoAlpn(_) => true,

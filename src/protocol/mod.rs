@@ -13,7 +13,6 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::BytesMut;
-use tokio::net::TcpStream;
 
 pub use self::live::{ByteStream, ClientEnd, SessionState, SessionTracker};
 pub(crate) use self::login::accept_tls;
@@ -24,6 +23,7 @@ pub use self::login::{
 };
 use crate::identity::Grant;
 use crate::names::SessionId;
+use crate::net::client_socket::ClientSocket;
 use crate::net::client_stream::ClientStream;
 use crate::net::dial::{Dialed, ServerStream};
 use crate::net::start_tls::StartTls;
@@ -83,13 +83,19 @@ pub trait Protocol: StartTls {
     /// Exchanges the first packets with a client: TLS, then its startup parameters or its cancel. `stepped` is called
     /// whenever the peer has completed a step and has to take the next one. The caller limits the time.
     fn negotiate(
-        tcp: TcpStream,
+        socket: ClientSocket,
         entrance: Entrance<'_, Self>,
         stepped: impl Fn() + Send + Sync,
     ) -> impl Future<Output = Result<FirstPacket<Self>, NegotiationError>> + Send;
 
+    /// A client that is refused before anything is read of it. `None` if the protocol has no words for it; its connection is
+    /// then closed.
+    fn unheard(_socket: ClientSocket) -> Option<Self::Rejected> {
+        None
+    }
+
     /// The client's connection.
-    fn connection(client: &Self::Client) -> &ClientStream<TcpStream>;
+    fn connection(client: &Self::Client) -> &ClientStream<ClientSocket>;
 
     /// The client's startup parameters.
     fn startup(client: &Self::Client) -> &Self::Startup;
@@ -108,7 +114,7 @@ pub trait Protocol: StartTls {
         client: Self::Client,
         greeting: &Self::Greeting,
         key: Option<&Self::ClientKey>,
-    ) -> impl Future<Output = io::Result<(ClientStream<TcpStream>, Self::ClientFilter)>> + Send;
+    ) -> impl Future<Output = io::Result<(ClientStream<ClientSocket>, Self::ClientFilter)>> + Send;
 
     /// Greeting for a client of the console, which has these session parameters. `None` if the protocol has no console.
     fn console_greeting(_parameters: &[(&str, &str)]) -> Option<Self::Greeting> {

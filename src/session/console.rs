@@ -1,6 +1,5 @@
 //! The branch of a login that asks for the console.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::time::{Instant, timeout_at};
@@ -12,6 +11,7 @@ use super::{LoggedIn, SessionContext};
 use crate::console::connection::{ConsoleEnd, ConsoleLogin};
 use crate::console::{Operator, connection};
 use crate::identity::VerifiedClaims;
+use crate::names::client_addr::ClientAddr;
 use crate::names::{MAX_NAME_BYTES, SessionId, printable};
 use crate::protocol::{Protocol, StartupRequest};
 use crate::telemetry::audit::AuditRecord;
@@ -30,7 +30,7 @@ pub(super) fn admit<P: Protocol>(
     context: &SessionContext,
     (claims, person): (&VerifiedClaims, &Person),
     startup: &P::Startup,
-    (listener, session, client): (&str, SessionId, SocketAddr),
+    (listener, session, client): (&str, SessionId, ClientAddr),
     audit: &mut AuditRecord,
 ) -> Option<Result<Login<P>, LoginError>> {
     let StartupRequest { user, database, .. } = P::request(startup);

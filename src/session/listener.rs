@@ -1,16 +1,17 @@
 //! A listener's side of its sessions: settings, and the service that runs them.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
 use super::permits::ConnectionAdmission;
 use super::{ProtocolContext, serve};
+use crate::names::client_addr::ClientAddr;
+use crate::net::allowed_peers::AllowedPeers;
+use crate::net::client_socket::ClientSocket;
 use crate::net::proxy_protocol::ClientOrigin;
 use crate::protocol::Protocol;
 
@@ -18,8 +19,10 @@ use crate::protocol::Protocol;
 pub struct Listener<P: Protocol> {
     /// The operator's name for the listener, in logs and records.
     pub name: String,
-    /// TLS acceptor with the listener's certificate.
-    pub acceptor: TlsAcceptor,
+    /// TLS acceptor with the listener's certificate; absent at a Unix socket.
+    pub acceptor: Option<TlsAcceptor>,
+    /// Users and groups that may use a Unix socket; all that can open it if absent.
+    pub peers: Option<AllowedPeers>,
     /// True if a client on the loopback interface may log in without TLS.
     pub plaintext_from_loopback: bool,
     /// Networks of load balancers, whose connections begin with a PROXY protocol header.
@@ -29,9 +32,12 @@ pub struct Listener<P: Protocol> {
 }
 
 impl<P: Protocol> Listener<P> {
-    /// True if a connection from `origin` may continue without TLS.
+    /// True if a connection from `origin` may continue without TLS. Bytes on a Unix socket never leave the kernel.
     pub fn allows_plaintext(&self, origin: &ClientOrigin) -> bool {
-        self.plaintext_from_loopback && P::token_may_go_in_clear(&self.protocol) && origin.is_loopback()
+        origin.is_unix()
+            || self.plaintext_from_loopback
+                && P::token_may_go_in_clear(&self.protocol)
+                && origin.is_loopback()
     }
 }
 
@@ -51,7 +57,8 @@ pub trait ListenerService: fmt::Debug + Send + Sync {
     fn name(&self) -> &str;
 
     /// Serves one connection to its end. The session keeps what it needs, and not the service.
-    fn serve(&self, connection: (TcpStream, SocketAddr), admission: ConnectionAdmission) -> RunningSession;
+    fn serve(&self, connection: (ClientSocket, ClientAddr), admission: ConnectionAdmission)
+    -> RunningSession;
 }
 
 /// A listener with the context of its protocol.
@@ -68,7 +75,11 @@ impl<P: Protocol> ListenerService for ProtocolService<P> {
         &self.listener.name
     }
 
-    fn serve(&self, connection: (TcpStream, SocketAddr), admission: ConnectionAdmission) -> RunningSession {
+    fn serve(
+        &self,
+        connection: (ClientSocket, ClientAddr),
+        admission: ConnectionAdmission,
+    ) -> RunningSession {
         let (context, listener) = (Arc::clone(&self.context), Arc::clone(&self.listener));
         Box::pin(async move { serve(context, &listener, connection, admission).await })
     }
@@ -80,6 +91,7 @@ mod tests {
     use rustls::server::ResolvesServerCertUsingSni;
 
     use super::*;
+    use crate::names::client_addr::PeerProcess;
     use crate::postgres::Postgres;
     use crate::postgres::oauthbearer::Discovery;
     use crate::postgres::token_method::TokenMethod;
@@ -93,11 +105,13 @@ mod tests {
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(ResolvesServerCertUsingSni::new()));
         let discovery = Discovery::new("https://idp.example", "openid").unwrap();
-        let here = ClientOrigin::Direct("127.0.0.1:1".parse().unwrap());
-        let there = ClientOrigin::Direct("10.0.0.1:1".parse().unwrap());
+        let direct = |addr: &str| ClientOrigin::Direct(ClientAddr::Tcp(addr.parse().unwrap()));
+        let (here, there) = (direct("127.0.0.1:1"), direct("10.0.0.1:1"));
+        let unix = ClientOrigin::Direct(ClientAddr::Unix(PeerProcess { uid: 1, gid: 1, pid: Some(1) }));
         let mut listener = Listener::<Postgres> {
             name: "x".into(),
-            acceptor: TlsAcceptor::from(Arc::new(config)),
+            acceptor: Some(TlsAcceptor::from(Arc::new(config))),
+            peers: None,
             plaintext_from_loopback: true,
             proxy_protocol_from: Vec::new(),
             protocol: TokenMethod::Password,
@@ -107,6 +121,6 @@ mod tests {
         assert!(!listener.allows_plaintext(&here));
         listener.protocol = TokenMethod::Password;
         listener.plaintext_from_loopback = false;
-        assert!(!listener.allows_plaintext(&here));
+        assert!(!listener.allows_plaintext(&here) && listener.allows_plaintext(&unix));
     }
 }

@@ -12,16 +12,15 @@ pub mod listener;
 pub mod login_rate;
 pub(crate) mod open;
 pub mod outcome;
+pub mod peer;
 pub mod permits;
 pub mod registry;
 pub mod shared;
 mod snapshot;
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tokio::net::TcpStream;
 use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
 
@@ -33,13 +32,15 @@ use self::explain::{explain, name_clock};
 use self::gate::GatePass;
 use self::listener::Listener;
 use self::outcome::{LoginError, SessionEnd};
+use self::peer::PeerNotAllowed;
 use self::permits::{ClosedSilently, ConnectionAdmission, EvictionStep, SessionPermit};
 use self::registry::{Person, SessionFacts, SessionRegistration};
 use crate::identity::{LoginRequest, VerifiedClaims};
 use crate::names::SessionId;
+use crate::names::client_addr::ClientAddr;
+use crate::net::client_socket::ClientSocket;
 use crate::net::client_stream::ClientStream;
 use crate::net::proxy_protocol::{ClientOrigin, origin};
-use crate::net::socket;
 use crate::pool::{PoolCheckout, ReturnedConnection};
 use crate::protocol::{
     CancelContext, Entrance, FirstPacket, KeyScope, NegotiationError, Protocol, ServerSession, StartupRequest,
@@ -74,7 +75,7 @@ struct LoggedIn<P: Protocol> {
 pub async fn serve<P: Protocol>(
     context: Arc<ProtocolContext<P>>,
     listener: &Listener<P>,
-    (tcp, peer): (TcpStream, SocketAddr),
+    (socket, peer): (ClientSocket, ClientAddr),
     mut admission: ConnectionAdmission,
 ) {
     let session = SessionId::random();
@@ -86,7 +87,7 @@ pub async fn serve<P: Protocol>(
     let arrived = tokio::select! {
         biased;
         () = evicted.received() => Err(SessionEnd::evicted(&admission)),
-        arrived = arrive(&context, listener, (tcp, peer), &mut admission, deadlines, (session, &mut audit)) => arrived,
+        arrived = arrive(&context, listener, (socket, peer), &mut admission, deadlines, (session, &mut audit)) => arrived,
     };
     let end = match arrived {
         Ok((client, Login::Session(login))) => {
@@ -109,15 +110,15 @@ pub async fn serve<P: Protocol>(
 async fn arrive<P: Protocol>(
     context: &ProtocolContext<P>,
     listener: &Listener<P>,
-    (tcp, peer): (TcpStream, SocketAddr),
+    (socket, peer): (ClientSocket, ClientAddr),
     admission: &mut ConnectionAdmission,
     deadlines: LoginDeadlines,
     (session, audit): (SessionId, &mut AuditRecord),
 ) -> Result<(P::Client, Login<P>), SessionEnd> {
     admission.step(EvictionStep::Client);
-    socket::tune(&tcp).map_err(|error| SessionEnd::Dropped(NegotiationError::Io(error)))?;
+    socket.tune().map_err(|error| SessionEnd::Dropped(NegotiationError::Io(error)))?;
     // Steps are boxed, so that a connection uses memory only for its current step.
-    let identified = Box::pin(identify(context, listener, (tcp, peer), admission, (session, audit)));
+    let identified = Box::pin(identify(context, listener, (socket, peer), admission, (session, audit)));
     let (first, origin) = match timeout_at(deadlines.client, identified).await {
         Err(_) => return Err(SessionEnd::Dropped(NegotiationError::TimedOut)), // no shared language yet, so no word either
         Ok(identified) => identified.map_err(SessionEnd::Dropped)?,
@@ -129,7 +130,7 @@ async fn arrive<P: Protocol>(
                 state: &context.state,
                 dialers: &context.dialers,
                 listener: &listener.name,
-                source: origin.client().ip(),
+                source: origin.client().into(),
             };
             let end = Box::pin(cancel::carry_out(&request, cancel, (admission, audit))).await;
             admission.step(EvictionStep::Client);
@@ -164,28 +165,32 @@ async fn arrive<P: Protocol>(
 async fn identify<P: Protocol>(
     context: &ProtocolContext<P>,
     listener: &Listener<P>,
-    (mut tcp, peer): (TcpStream, SocketAddr),
+    (mut socket, peer): (ClientSocket, ClientAddr),
     admission: &mut ConnectionAdmission,
     (session, audit): (SessionId, &mut AuditRecord),
 ) -> Result<(FirstPacket<P>, ClientOrigin), NegotiationError> {
-    let origin = origin(&mut tcp, peer, &listener.proxy_protocol_from).await?;
+    let origin = origin(&mut socket, peer, &listener.proxy_protocol_from).await?;
     audit.origin(origin.client(), origin.via());
     let located = context.common.shared.permits.attach_source(
         admission,
-        origin.client().ip(),
+        origin.client().into(),
         context.common.limits.max_logins_per_address,
     );
     located.map_err(|ClosedSilently| NegotiationError::TooManyRefusals)?;
     let stepped = || admission.step(EvictionStep::Client);
     stepped();
+    if let Err(why) = PeerNotAllowed::check(peer, listener.peers.as_ref()) {
+        let refused = P::unheard(socket).ok_or(NegotiationError::Silent)?;
+        return Ok((FirstPacket::Rejected(refused, Box::new(why)), origin));
+    }
     let entrance = Entrance {
-        acceptor: &listener.acceptor,
+        acceptor: listener.acceptor.as_ref(),
         listen: &listener.protocol,
         state: &context.state,
         plaintext_allowed: listener.allows_plaintext(&origin),
         session,
     };
-    match P::negotiate(tcp, entrance, stepped).await {
+    match P::negotiate(socket, entrance, stepped).await {
         Err(NegotiationError::Silent) if matches!(origin, ClientOrigin::Balancer(_)) => {
             Err(NegotiationError::HealthCheck)
         }
@@ -205,7 +210,7 @@ fn record_identity(audit: &mut AuditRecord, claims: &VerifiedClaims) {
 /// is made before the token is verified and the login granted.
 async fn log_in<P: Protocol>(
     context: &ProtocolContext<P>,
-    (listener, (session, peer)): (&Listener<P>, (SessionId, SocketAddr)),
+    (listener, (session, peer)): (&Listener<P>, (SessionId, ClientAddr)),
     client: &mut P::Client,
     admission: &mut ConnectionAdmission,
     deadlines: LoginDeadlines,
@@ -330,7 +335,7 @@ async fn relay_session<P: Protocol>(
         }
     };
     let server = &mut login.upstream.stream;
-    let report = relay::<P, ClientStream<TcpStream>, _>(client, server, tracker, &options, cancel).await;
+    let report = relay::<P, ClientStream<ClientSocket>, _>(client, server, tracker, &options, cancel).await;
     audit.carried(report.to_server, report.to_client);
     drop((login.permit, registered)); // others may have them from here on, and not before
     let cancel = login.client_key.map(P::retire_key).transpose(); // from here on the client's key cancels nothing
@@ -369,7 +374,11 @@ fn person(claims: &VerifiedClaims) -> Person {
     }
 }
 
-fn record_request(audit: &mut AuditRecord, client: &ClientStream<TcpStream>, request: &StartupRequest<'_>) {
+fn record_request(
+    audit: &mut AuditRecord,
+    client: &ClientStream<ClientSocket>,
+    request: &StartupRequest<'_>,
+) {
     audit.tls(client.tls_version(), client.server_name(), client.client_certificate().as_deref());
     audit.asked(request.user, request.application.as_deref());
     audit.options(request.options.as_deref());

@@ -9,7 +9,6 @@ mod place;
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::Hash;
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -229,15 +228,13 @@ impl PermitCounters {
         self.stand(why, source, EvictionStep::Proxy, EvictionSignal::default())
     }
 
-    /// Checks `admission` again once the client's address `ip` is known, from which at most `max` may be
-    /// logging in.
+    /// Checks `admission` again once the client's `source` is known, from which at most `max` may be logging in.
     pub fn attach_source(
         &self,
         admission: &mut ConnectionAdmission,
-        ip: IpAddr,
+        source: Source,
         max: Option<usize>,
     ) -> Result<(), ClosedSilently> {
-        let source = Source::from(ip);
         admission.relocate(source);
         let ConnectionAdmission::Login(login_permit) = admission else { return Ok(()) };
         match self.sources.take(&source, max) {

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::DeniedSettings;
 use crate::names::SessionId;
+use crate::names::client_addr::ClientAddr;
 use crate::relay::{SessionActivity, SessionState};
 use crate::sync::lock;
 
@@ -47,7 +48,7 @@ pub struct SessionFacts {
     /// The database user.
     pub db_user: String,
     /// The client's address; behind a balancer, the one that its header names.
-    pub client: SocketAddr,
+    pub client: ClientAddr,
     /// The listener's name.
     pub listener: String,
     /// Address of the server, and the process id that it gave the session, if known.

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::lines::{AUDIT, NOTICE, UNVERIFIED, VERIFIED};
 use super::noise::{NoiseLimiter, RecordKey};
+use crate::names::client_addr::ClientAddr;
 use crate::names::{SessionId, visible};
 
 /// Version of the records' fields. It changes when a field is removed or means something else; new fields may be added.
@@ -23,7 +24,7 @@ const MAX_OPTIONS: usize = 1_024;
 #[derive(Debug)]
 pub struct AuditRecord {
     session: SessionId,
-    client: SocketAddr,
+    client: ClientAddr,
     via: Option<SocketAddr>,
     listener: String,
     started: Instant,
@@ -132,7 +133,7 @@ pub struct AuditIdentity<'a> {
 
 impl AuditRecord {
     /// Opens the record of a connection to `listener`. `noise` may suppress it unless it becomes a session.
-    pub fn start(session: SessionId, peer: SocketAddr, listener: &str, noise: Arc<NoiseLimiter>) -> Self {
+    pub fn start(session: SessionId, peer: ClientAddr, listener: &str, noise: Arc<NoiseLimiter>) -> Self {
         let outcome = SessionOutcome {
             word: "aborted",
             end: None,
@@ -155,7 +156,7 @@ impl AuditRecord {
     }
 
     /// Records the client and the load balancer in front of it.
-    pub fn origin(&mut self, client: SocketAddr, via: Option<SocketAddr>) {
+    pub fn origin(&mut self, client: ClientAddr, via: Option<SocketAddr>) {
         self.client = client;
         self.via = via;
     }
@@ -248,7 +249,7 @@ impl AuditRecord {
     /// Budget that the record counts against. `None` for records that are always written: sessions, and
     /// logins that ended after the server accepted them.
     fn key(&self) -> Option<RecordKey<'_>> {
-        let source = self.client.ip().into();
+        let source = self.client.into();
         match (self.outcome.word, &self.facts.issuer, &self.facts.subject) {
             _ if self.outcome.routine => Some(RecordKey::Routine(source)),
             ("cancel", ..) if self.facts.right_cancel_key => Some(RecordKey::RightCancel(source)),
@@ -353,7 +354,7 @@ mod tests {
 
     #[test]
     fn l3_every_text_has_a_limit() {
-        let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+        let peer = ClientAddr::Tcp(SocketAddr::from(([127, 0, 0, 1], 1)));
         for (bytes, cut) in [(256, false), (257, true)] {
             let text = "x".repeat(bytes);
             let mut record = AuditRecord::start(SessionId::random(), peer, &text, Arc::default());

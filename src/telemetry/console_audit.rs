@@ -1,10 +1,9 @@
 //! Audit records of the console's commands. `docs/audit.md` has the fields.
 
-use std::net::SocketAddr;
-
 use super::audit::SCHEMA;
 use super::lines::{AUDIT, VERIFIED};
 use super::noise::{NoiseLimiter, RecordKey};
+use crate::names::client_addr::ClientAddr;
 use crate::names::{SessionId, visible};
 
 /// Longest text of a field.
@@ -37,7 +36,7 @@ pub struct CommandRecord<'a> {
     /// Id of the console connection.
     pub session: SessionId,
     /// Address of the client.
-    pub client: SocketAddr,
+    pub client: ClientAddr,
     /// The listener's name.
     pub listener: &'a str,
     /// URL of the issuer.

@@ -140,7 +140,7 @@ fn nobody_uses_what_the_house_forbids() {
         ("mysql", [&leaves[..], &["identity", "net", "protocol"]].concat()),
         ("net", [&leaves[..], &["config", "identity", "rds_roots"]].concat()),
         ("pool", [&leaves[..], &["config", "identity", "net", "protocol", "supervisor"]].concat()),
-        ("accept", vec!["config", "lifecycle", "session", "supervisor"]),
+        ("accept", vec!["config", "lifecycle", "names", "net", "session", "supervisor"]),
         ("postgres", [&leaves[..], &["identity", "net", "protocol"]].concat()),
         ("protocol", [&leaves[..], &["identity", "net"]].concat()),
         ("rds_roots", vec![]),

@@ -61,6 +61,7 @@ mod tls;
 mod tokens;
 mod tracker_live;
 mod tracker_model;
+mod unix_listener;
 mod upstream;
 mod wire;
 mod workloads;

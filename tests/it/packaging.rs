@@ -73,7 +73,7 @@ fn the_compose_file_configures_the_proxy_as_the_proxy_wants_it() {
     for port in &published {
         assert!(port.starts_with("127.0.0.1:"), "published to the world: {port}");
     }
-    let proxy_port = config.listeners[0].addr.port();
+    let proxy_port = config.listeners[0].addr.tcp().unwrap().port();
     assert!(published.contains(&format!("127.0.0.1:{proxy_port}:{proxy_port}").as_str()), "{published:?}");
 
     let dockerfile = read("Dockerfile");

@@ -203,10 +203,10 @@ async fn r25_a_restart_on_a_shared_port_refuses_nobody() {
 #[tokio::test]
 async fn a_port_is_not_shared_unless_both_say_so() {
     let first = ListeningSocket::bind("127.0.0.1:0".parse().unwrap(), false).unwrap();
-    let addr = first.addr().unwrap();
+    let addr = first.addr().unwrap().tcp().unwrap();
     assert!(ListeningSocket::bind(addr, false).is_err() && ListeningSocket::bind(addr, true).is_err());
     let shared = ListeningSocket::bind("127.0.0.1:0".parse().unwrap(), true).unwrap();
-    let addr = shared.addr().unwrap();
+    let addr = shared.addr().unwrap().tcp().unwrap();
     assert!(ListeningSocket::bind(addr, false).is_err());
     assert!(ListeningSocket::bind(addr, true).is_ok());
 }

@@ -57,12 +57,16 @@ fn lint(cluster: &ClusterSettings) -> Vec<(String, &'static str)> {
 
 pub(super) fn listeners(listeners: &[ListenSettings], now: SystemTime, report: &mut DoctorReport<'_>) {
     for listen in listeners {
-        let path = listen.tls_cert_file.display();
-        if tls::server_config(listener_files(listen), None).is_err() {
+        let Some(files) = listener_files(listen) else {
+            report.skip(ChainLink::ListenerCertificate, format!("{} has no TLS", listen.addr));
+            continue;
+        };
+        let (cert_file, path) = (files.cert_file, files.cert_file.display());
+        if tls::server_config(files, None).is_err() {
             report.skip(ChainLink::ListenerCertificate, "not tried: the listener's files cannot be used");
             continue;
         }
-        match CertificateFacts::read_file(&listen.tls_cert_file) {
+        match CertificateFacts::read_file(cert_file) {
             Ok(certificates) => {
                 let chain = CertificateChain {
                     whose: "",

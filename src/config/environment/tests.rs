@@ -83,7 +83,8 @@ fn a_configuration_needs_no_file() {
     let config = read("", &variables).unwrap_or_else(|problems| panic!("{problems}"));
     assert_eq!(config.clusters.len(), 11);
     assert_eq!(config.clusters[10].name, "c10");
-    assert_eq!(config.listeners[0].tls_key_file, Path::new("/run/credentials/pgpassport.service/server.key"));
+    let tls = config.listeners[0].tls.as_ref().unwrap();
+    assert_eq!(tls.key_file, Path::new("/run/credentials/pgpassport.service/server.key"));
     assert_eq!(config.issuers[0].name, "okta");
 }
 

@@ -113,7 +113,7 @@ const ENGINE: &str = "engine = \"mysql\"";
 fn a_mysql_listener_has_its_own_port_version_and_question() {
     let config = engines(MYSQL, ENGINE).unwrap();
     let listener = &config.listeners[0];
-    assert_eq!((listener.addr.port(), listener.protocol.word()), (3306, "mysql"));
+    assert_eq!((listener.addr.to_string().as_str(), listener.protocol.word()), ("0.0.0.0:3306", "mysql"));
     assert!(matches!(listener.auth, ListenAuth::Password) && listener.server_version.is_none());
     let openid = engines(&format!("{MYSQL}\nauth = \"openid-connect\""), ENGINE).unwrap();
     assert!(matches!(openid.listeners[0].auth, ListenAuth::OpenIdConnect));
@@ -171,4 +171,64 @@ fn a_cluster_is_reached_from_listeners_of_its_protocol() {
         "{:?}",
         config.warnings
     );
+}
+
+/// A configuration whose listener has these keys and no certificate.
+fn unix(keys: &str) -> Result<crate::config::Config, String> {
+    let text = REFERENCE.replacen("\n[listen]\n", &format!("\n[listen]\n{keys}\n"), 1);
+    let text = text.replacen("\ntls_cert_file = \"/etc/pgpassport/server.crt\"", "", 1);
+    let text = text.replacen("\ntls_key_file = \"/etc/pgpassport/server.key\"", "", 1);
+    read(&text).map_err(|problems| problems.to_string())
+}
+
+const SOCKET: &str = "addr = \"unix:/run/pgpassport/.s.PGSQL.5432\"";
+
+#[test]
+fn a_unix_socket_has_a_mode_a_group_and_peers_and_no_certificate() {
+    let config = unix(SOCKET).unwrap();
+    let listen = &config.listeners[0];
+    assert_eq!(listen.name, "unix:/run/pgpassport/.s.PGSQL.5432");
+    assert!(listen.tls.is_none() && listen.peers.is_none() && config.warnings.is_empty());
+    assert_eq!((listen.unix_socket.mode, &listen.unix_socket.group), (0o660, &None));
+    let keys = "socket_mode = \"0600\"\nsocket_group = \"app\"\npeer_users = [\"app\", \"0\"]";
+    let config = unix(&format!("{SOCKET}\n{keys}")).unwrap();
+    let listen = &config.listeners[0];
+    assert_eq!((listen.unix_socket.mode, listen.unix_socket.group.as_deref()), (0o600, Some("app")));
+    let peers = listen.peers.as_ref().unwrap();
+    assert_eq!((peers.users.len(), peers.groups.len()), (2, 0));
+    let config = unix(&format!("{SOCKET}\nauth = \"oauthbearer\"")).unwrap();
+    assert!(matches!(config.listeners[0].auth, ListenAuth::OAuthBearer { .. }));
+    let config = unix("addr = \"unix:/run/pgpassport/socket\"").unwrap();
+    assert!(config.warnings[0].contains("only by the name .s.PGSQL.<port>"), "{:?}", config.warnings);
+}
+
+#[test]
+fn keys_of_a_unix_socket_that_cannot_work_are_problems() {
+    let long = |bytes: usize| format!("addr = \"unix:/{}\"", "x".repeat(bytes - 1));
+    unix(&long(107)).unwrap();
+    for (keys, told) in [
+        ("addr = \"unix:run/x\"".to_owned(), "write the whole path"),
+        ("addr = \"unix:/run/x/\"".to_owned(), "write the whole path"),
+        ("addr = \"/run/.s.PGSQL.5432\"".to_owned(), "for a Unix socket"),
+        (long(108), "at most 107 bytes; this one has 108"),
+        (format!("{SOCKET}\nsocket_mode = \"660\""), "four octal digits"),
+        (format!("{SOCKET}\nsocket_mode = \"0066\""), "four octal digits"),
+        (format!("{SOCKET}\nsocket_mode = \"1660\""), "four octal digits"),
+        (format!("{SOCKET}\npeer_users = [\"a b\"]"), "neither a name nor a number"),
+        (format!("{SOCKET}\ntls_cert_file = \"c\""), "a Unix socket has no TLS"),
+        (format!("{SOCKET}\nclient_tls_ca_file = \"c\""), "a Unix socket has no TLS"),
+        (format!("{SOCKET}\nproxy_protocol_from = [\"10.0.0.0/8\"]"), "no load balancer connects"),
+        (format!("{SOCKET}\nreuse_port = true"), "this is for TCP"),
+        (format!("{SOCKET}\nplaintext_from_loopback = true"), "this is for TCP"),
+        (format!("{SOCKET}\n{MYSQL}"), "MySQL listeners need TCP"),
+    ] {
+        let report = unix(&keys).unwrap_err();
+        assert!(report.contains(told), "{keys}: {report}");
+    }
+    for key in ["socket_mode = \"0600\"", "socket_group = \"x\"", "peer_users = \"x\"", "peer_groups = \"x\""]
+    {
+        let text = REFERENCE.replacen("\n[listen]\n", &format!("\n[listen]\n{key}\n"), 1);
+        let report = read(&text).unwrap_err().to_string();
+        assert!(report.contains("this needs a Unix socket"), "{report}");
+    }
 }

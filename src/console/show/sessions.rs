@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use crate::console::state::ConsoleDesk;
+use crate::names::client_addr::ClientAddr;
 use crate::names::visible;
 use crate::postgres::command_server::{Cell, RowEncoder};
 use crate::session::registry::SessionSnapshot;
@@ -45,13 +46,17 @@ pub(super) fn clients(desk: &ConsoleDesk, rows: &mut RowEncoder) {
 fn client_row(client: &SessionSnapshot) -> [Cell; 16] {
     let facts = &client.facts;
     let id = facts.id.to_string();
+    let (addr, port) = match facts.client {
+        ClientAddr::Tcp(addr) => (addr.ip().to_string(), addr.port()),
+        unix @ ClientAddr::Unix(_) => (unix.to_string(), 0),
+    };
     [
         "C".into(),
         shown(&facts.db_user),
         shown(&facts.database),
         "active".into(),
-        facts.client.ip().to_string().into(),
-        usize::from(facts.client.port()).into(),
+        addr.into(),
+        usize::from(port).into(),
         time(facts.since).into(),
         Cell::Number(0),
         Cell::Number(0),

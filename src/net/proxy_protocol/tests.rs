@@ -29,7 +29,8 @@ async fn taken(peer: &str, bytes: &[u8]) -> (Result<ClientOrigin, OriginError>, 
     theirs.write_all(bytes).await.unwrap();
     theirs.shutdown().await.unwrap();
     let networks = ["10.0.0.0/16".parse().unwrap(), "fd00::/8".parse().unwrap()];
-    let origin = origin(&mut ours, peer.parse().unwrap(), &networks).await;
+    let peer: SocketAddr = peer.parse().unwrap();
+    let origin = origin(&mut ours, peer.into(), &networks).await;
     let mut rest = Vec::new();
     ours.read_to_end(&mut rest).await.unwrap();
     (origin, rest)
@@ -65,7 +66,7 @@ async fn c10_from_other_networks_nothing_is_read() {
     let bytes = header(PROXY, TCP4, &tcp4());
     for peer in ["10.1.0.1:1", "192.0.2.9:1", "127.0.0.1:1", "[fc00::1]:1", "[::ffff:11.0.0.1]:1"] {
         let (origin, rest) = taken(peer, &bytes).await;
-        let Ok(ClientOrigin::Direct(client)) = origin else { panic!("{peer}: {origin:?}") };
+        let Ok(ClientOrigin::Direct(ClientAddr::Tcp(client))) = origin else { panic!("{peer}: {origin:?}") };
         assert_eq!(client.ip(), peer.parse::<SocketAddr>().unwrap().ip().to_canonical());
         assert_eq!(rest, bytes, "{peer}");
     }
@@ -82,7 +83,9 @@ async fn c10_a_balancer_has_to_send_a_header() {
         // The far end stays open and waits: what cannot be a header is not waited for to become one.
         let (mut ours, mut theirs) = duplex(64);
         theirs.write_all(bytes).await.unwrap();
-        let origin = origin(&mut ours, BALANCER.parse().unwrap(), &["10.0.0.0/8".parse().unwrap()]).await;
+        let origin =
+            origin(&mut ours, ClientAddr::Tcp(BALANCER.parse().unwrap()), &["10.0.0.0/8".parse().unwrap()])
+                .await;
         assert!(matches!(origin, Err(OriginError::Header(HeaderError::Signature))), "{bytes:?}: {origin:?}");
     }
     let cut = header(PROXY, TCP4, &tcp4());
@@ -133,10 +136,10 @@ async fn c10_local_keeps_the_real_peer_and_ignores_the_rest() {
 fn c10_what_comes_through_a_balancer_is_never_loopback() {
     let (here, there): (SocketAddr, SocketAddr) =
         ("127.0.0.1:1".parse().unwrap(), "192.0.2.1:1".parse().unwrap());
-    assert!(ClientOrigin::Direct(here).is_loopback());
-    assert!(ClientOrigin::Direct(canonical("[::ffff:127.0.0.1]:1".parse().unwrap())).is_loopback());
+    assert!(ClientOrigin::Direct(here.into()).is_loopback());
+    assert!(ClientOrigin::Direct(canonical("[::ffff:127.0.0.1]:1".parse().unwrap()).into()).is_loopback());
     for origin in [
-        ClientOrigin::Direct(there),
+        ClientOrigin::Direct(there.into()),
         ClientOrigin::Balancer(here),
         ClientOrigin::Proxied { client: here, balancer: here },
         ClientOrigin::Proxied { client: here, balancer: there },

@@ -191,7 +191,8 @@ mod tests {
         let keys = CancelKeys::new(&CancelSecret::random()).unwrap();
         let given = keys.issue(target, MinorVersion::V3_2, KeyScope::AnyReplica).unwrap().key;
         let deadline = Instant::now() + limits::CANCEL_TIMEOUT;
-        let order = keys.judge(&given, [127, 0, 0, 1].into(), deadline).await.unwrap();
+        let order =
+            keys.judge(&given, std::net::IpAddr::from([127, 0, 0, 1]).into(), deadline).await.unwrap();
         let entrance = CancelEntrance { listener: "main", server_name: None };
         let begun = Instant::now();
         let result = deliver(&dialers, entrance, &order, deadline).await;

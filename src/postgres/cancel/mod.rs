@@ -11,7 +11,7 @@ mod short;
 mod turns;
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -27,6 +27,7 @@ pub use self::secret::{CancelSecret, CancelSecretError};
 use self::short::ShortSecrets;
 use self::turns::{CancelTurn, CancelTurns, UnderWay};
 use crate::names::random_bytes;
+use crate::names::source::Source;
 use crate::net::cluster_id::ClusterId;
 use crate::postgres::version::MinorVersion;
 use crate::protocol::{AlreadyUsed, KeyScope};
@@ -250,7 +251,7 @@ impl CancelKeys {
     pub async fn judge(
         &self,
         key: &CancelKey,
-        source: IpAddr,
+        source: Source,
         deadline: Instant,
     ) -> Result<CancelOrder, CancelIgnored> {
         let to = match <[u8; 4]>::try_from(key.secret.as_slice()) {
@@ -275,7 +276,7 @@ impl CancelKeys {
         &self,
         key: &CancelKey,
         short: [u8; 4],
-        source: IpAddr,
+        source: Source,
         deadline: Instant,
     ) -> Result<CancelRecipient, CancelIgnored> {
         let latest = deadline.checked_sub(TIME_TO_TELL).unwrap_or(deadline);
@@ -297,7 +298,7 @@ impl CancelKeys {
 
     /// Looks the key up and charges the source. No following wait ends after `latest`. `waited` is true if
     /// the key has waited for this lookup.
-    fn look_up(&self, key: &CancelKey, source: IpAddr, latest: Instant, waited: bool) -> ShortKey {
+    fn look_up(&self, key: &CancelKey, source: Source, latest: Instant, waited: bool) -> ShortKey {
         let now = Instant::now();
         // Held for the whole lookup, so that sessions on other threads cannot exceed the budget.
         let mut sources = self.sources();

@@ -2,7 +2,6 @@
 //! so anyone can send them. A key that is found or opened costs nothing.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -85,9 +84,8 @@ pub(super) struct SourceTable {
 }
 
 impl SourceTable {
-    /// Budgets of the source at `addr`.
-    pub(super) fn of(&mut self, addr: IpAddr) -> &mut SourceBudgets {
-        let source = Source::from(addr);
+    /// Budgets of `source`.
+    pub(super) fn of(&mut self, source: Source) -> &mut SourceBudgets {
         if !self.young.contains_key(&source) && self.young.len() >= MAX_SOURCES / 2 {
             self.old = std::mem::take(&mut self.young);
         }
@@ -103,7 +101,10 @@ impl SourceTable {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
+    use crate::names::client_addr::{ClientAddr, PeerProcess};
 
     #[test]
     fn a_burst_then_one_by_one() {
@@ -138,6 +139,13 @@ mod tests {
     }
 
     #[test]
+    fn processes_of_one_user_are_one_source() {
+        let of = |uid, pid| Source::from(ClientAddr::Unix(PeerProcess { uid, gid: 0, pid: Some(pid) }));
+        assert_eq!((of(1_000, 1), of(1_000, 1).to_string().as_str()), (of(1_000, 2), "unix:uid=1000"));
+        assert_ne!(of(1_000, 1), of(1_001, 1));
+    }
+
+    #[test]
     fn an_ipv6_source_is_its_network() {
         let of = |text: &str| Source::from(text.parse::<IpAddr>().unwrap());
         assert_eq!(of("2001:db8:1:2::1"), of("2001:db8:1:2:ffff::9"));
@@ -149,7 +157,7 @@ mod tests {
     #[test]
     fn the_oldest_sources_are_forgotten_and_the_others_are_not() {
         let (now, mut sources) = (Instant::now(), SourceTable::default());
-        let addr = |n: usize| IpAddr::from(u32::try_from(n).unwrap().to_be_bytes());
+        let addr = |n: usize| Source::from(IpAddr::from(u32::try_from(n).unwrap().to_be_bytes()));
         let is_known = |sources: &mut SourceTable, n: usize| sources.of(addr(n)).wrong.0.is_some();
         for n in 0..MAX_SOURCES {
             assert!(sources.of(addr(n)).wrong.spend(WRONG, now));

@@ -1,6 +1,7 @@
 //! Keys that come back to this process or to another one, and keys that nobody gave out.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -45,7 +46,7 @@ fn key_of(order: &CancelOrder) -> CancelKey {
 
 /// What becomes of `key` from this source at this moment.
 async fn judge(keys: &CancelKeys, key: &CancelKey, source: IpAddr) -> Result<CancelOrder, CancelIgnored> {
-    keys.judge(key, source, Instant::now() + CANCEL_TIMEOUT).await
+    keys.judge(key, source.into(), Instant::now() + CANCEL_TIMEOUT).await
 }
 
 /// As [`judge`], of a key that has to wait for nothing.

@@ -58,7 +58,7 @@ async fn peer(bytes: &[u8], plaintext: bool) -> Result<FirstPacket<DuplexStream>
     theirs.write_all(bytes).await.unwrap();
     theirs.shutdown().await.unwrap();
     let (acceptor, _) = tls_pair();
-    let result = negotiate(ours, &acceptor, plaintext, || {}).await;
+    let result = negotiate(ours, Some(&acceptor), plaintext, || {}).await;
     drop(theirs);
     result
 }
@@ -84,7 +84,7 @@ async fn c1_pre_tls_bytes_are_refused() {
 async fn c1_bytes_that_arrive_after_the_answer_end_the_handshake() {
     let (ours, mut theirs) = duplex(4_096);
     let (acceptor, _) = tls_pair();
-    let server = tokio::spawn(async move { negotiate(ours, &acceptor, true, || {}).await });
+    let server = tokio::spawn(async move { negotiate(ours, Some(&acceptor), true, || {}).await });
     theirs.write_all(&SSL).await.unwrap();
     assert_eq!(theirs.read_u8().await.unwrap(), b'S');
     theirs.write_all(STARTUP).await.unwrap();
@@ -144,7 +144,7 @@ async fn c5_encryption_is_asked_for_once_each() {
 async fn c6_gssenc_then_ssl_then_tls_works() {
     let (ours, mut theirs) = duplex(256);
     let (acceptor, config) = tls_pair();
-    let server = tokio::spawn(async move { negotiate(ours, &acceptor, false, || {}).await });
+    let server = tokio::spawn(async move { negotiate(ours, Some(&acceptor), false, || {}).await });
     theirs.write_all(&GSS).await.unwrap();
     assert_eq!(theirs.read_u8().await.unwrap(), b'N');
     theirs.write_all(&SSL).await.unwrap();
@@ -163,7 +163,7 @@ async fn c6_direct_tls_needs_the_protocol_name() {
     {
         let (ours, theirs) = duplex(256);
         let (acceptor, config) = tls_pair();
-        let server = tokio::spawn(async move { negotiate(ours, &acceptor, false, || {}).await });
+        let server = tokio::spawn(async move { negotiate(ours, Some(&acceptor), false, || {}).await });
         let mut tls = handshake(theirs, config, alpn).await.ok();
         if let Some(tls) = &mut tls {
             let _ = tls.write_all(STARTUP).await; // a refused client may be cut off here
@@ -182,7 +182,7 @@ async fn c6_encryption_inside_tls_is_an_unknown_protocol() {
     for (request, code) in [(SSL, 5679), (GSS, 5680)] {
         let (ours, mut theirs) = duplex(256);
         let (acceptor, config) = tls_pair();
-        let server = tokio::spawn(async move { negotiate(ours, &acceptor, false, || {}).await });
+        let server = tokio::spawn(async move { negotiate(ours, Some(&acceptor), false, || {}).await });
         theirs.write_all(&SSL).await.unwrap();
         theirs.read_u8().await.unwrap();
         let mut tls = handshake(theirs, config, &[]).await.unwrap();
@@ -203,7 +203,7 @@ async fn c3_a_handshake_has_ten_seconds() {
     for (pause, in_time) in [(9_999, true), (10_001, false)] {
         let (ours, mut theirs) = duplex(256);
         let (acceptor, config) = tls_pair();
-        let server = tokio::spawn(async move { negotiate(ours, &acceptor, false, || {}).await });
+        let server = tokio::spawn(async move { negotiate(ours, Some(&acceptor), false, || {}).await });
         theirs.write_all(&SSL).await.unwrap();
         assert_eq!(theirs.read_u8().await.unwrap(), b'S');
         tokio::time::sleep(std::time::Duration::from_millis(pause)).await;
@@ -227,7 +227,7 @@ async fn handshake_timeouts_are_counted_apart_from_scanners() {
     let (ours, mut theirs) = duplex(256);
     theirs.write_all(&SSL).await.unwrap();
     let (acceptor, _) = tls_pair();
-    let handshake = negotiate(ours, &acceptor, true, || {}).await.unwrap_err();
+    let handshake = negotiate(ours, Some(&acceptor), true, || {}).await.unwrap_err();
     drop(theirs);
     assert!(handshake.tells_an_operator_something());
     for scanner in [NegotiationError::Silent, NegotiationError::TimedOut] {
@@ -256,7 +256,7 @@ async fn asked(minor: [u8; 2], pairs: &[u8]) -> Vec<u8> {
     theirs.write_all(&packet).await.unwrap();
     theirs.shutdown().await.unwrap();
     let (acceptor, _) = tls_pair();
-    let Ok(FirstPacket::Login(mut client)) = negotiate(ours, &acceptor, true, || {}).await else {
+    let Ok(FirstPacket::Login(mut client)) = negotiate(ours, Some(&acceptor), true, || {}).await else {
         panic!("not a login")
     };
     let answer = client.ask_token(&TokenMethod::Password).await;
@@ -288,5 +288,5 @@ async fn a_port_check_is_nobody() {
     let (ours, theirs) = duplex(16);
     drop(theirs);
     let (acceptor, _) = tls_pair();
-    assert!(matches!(negotiate(ours, &acceptor, true, || {}).await, Err(NegotiationError::Silent)));
+    assert!(matches!(negotiate(ours, Some(&acceptor), true, || {}).await, Err(NegotiationError::Silent)));
 }

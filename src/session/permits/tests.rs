@@ -2,6 +2,8 @@
 
 use futures_util::FutureExt;
 
+use std::net::IpAddr;
+
 use super::*;
 
 /// Nobody in particular.
@@ -66,7 +68,7 @@ fn c8_logins_of_one_address_are_limited_and_others_are_not() {
     let counts = PermitCounters::default();
     let admit = |from: &str| {
         let mut admission = counts.admit(&OPEN, anyone()).0?;
-        counts.attach_source(&mut admission, ip(from), Some(2)).ok().map(|()| admission)
+        counts.attach_source(&mut admission, ip(from).into(), Some(2)).ok().map(|()| admission)
     };
     for (first, second, third, other) in [
         ("192.0.2.1", "192.0.2.1", "::ffff:192.0.2.1", "192.0.2.2"),
@@ -91,7 +93,7 @@ fn c7_even_saying_no_has_a_limit() {
     assert!(counts.admit(&limits, anyone()).0.is_none());
     assert!(counts.refuse(AdmissionError::Descriptors, anyone()).is_none());
     let mut crowded = ConnectionAdmission::Login(counts.login_permit(&OPEN, anyone()).unwrap().0);
-    assert_eq!(counts.attach_source(&mut crowded, ip("192.0.2.99"), Some(0)), Err(ClosedSilently));
+    assert_eq!(counts.attach_source(&mut crowded, ip("192.0.2.99").into(), Some(0)), Err(ClosedSilently));
     told.pop();
     assert!(counts.refuse(AdmissionError::Descriptors, anyone()).is_some());
 }
@@ -151,7 +153,7 @@ fn c7_a_client_that_does_not_hear_no_makes_room_for_one_that_might() {
     drop(places);
     let mut admission = ConnectionAdmission::Login(counts.login_permit(&OPEN, anyone()).unwrap().0);
     let signal = admission.evicted();
-    counts.attach_source(&mut admission, ip("10.0.0.2"), Some(0)).unwrap();
+    counts.attach_source(&mut admission, ip("10.0.0.2").into(), Some(0)).unwrap();
     let others: Vec<_> = (0..MAX_REFUSALS)
         .map(|_| {
             let admission = counts.refuse(AdmissionError::Descriptors, ip("10.0.0.2").into()).unwrap();

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::names::client_addr::ClientAddr;
 
 fn person(issuer: &str, subject: &str, token_id: Option<&str>) -> Person {
     let token_id = token_id.map(str::to_owned);
@@ -63,7 +64,7 @@ fn facts(person: Person) -> SessionFacts {
         cluster: "app".to_owned(),
         database: "app".to_owned(),
         db_user: "alice".to_owned(),
-        client: ([192, 0, 2, 1], 50_000).into(),
+        client: ClientAddr::Tcp(([192, 0, 2, 1], 50_000).into()),
         listener: "main".to_owned(),
         server: None,
         since: SystemTime::UNIX_EPOCH,

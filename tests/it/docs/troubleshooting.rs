@@ -17,6 +17,7 @@ fn conditions() -> Vec<Condition> {
     let text = String::new;
     let all = vec![
         Condition::TlsRequired,
+        Condition::PeerNotAllowed,
         Condition::AuthenticationFailed,
         Condition::AuthenticationTimedOut,
         Condition::CannotConnectNow("x"),
@@ -31,6 +32,7 @@ fn conditions() -> Vec<Condition> {
     ];
     match Condition::Internal {
         Condition::TlsRequired
+        | Condition::PeerNotAllowed
         | Condition::AuthenticationFailed
         | Condition::AuthenticationTimedOut
         | Condition::CannotConnectNow(_)

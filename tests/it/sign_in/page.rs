@@ -33,7 +33,7 @@ pub(super) async fn with_page(builder: WorldBuilder, more: &str) -> World {
         let page = service.config.sign_in.as_mut().unwrap();
         let port = service.pages.sign_in.as_ref().unwrap().local_addr().unwrap().port();
         page.url = format!("https://localhost:{port}");
-        let port = service.sockets[0].addr().unwrap().port();
+        let port = service.sockets[0].addr().unwrap().tcp().unwrap().port();
         page.proxy = pgpassport::names::Endpoint::parse(&format!("localhost:{port}")).unwrap();
         std::fs::write(page.client_secret_file.as_ref().unwrap(), format!("{SECRET}\n")).unwrap();
     });

@@ -26,7 +26,7 @@ async fn publishing() -> World {
             "[[profile]]\nname = \"test\"\nissuer = \"{}\"\nprivate_network = true\nclient_id = \"pgpassport\"\n\
              proxy = \"localhost:{}\"\ndatabases = [\"app\"]\nca_file = \"{}\"\n",
             config.issuers[0].issuer.as_str(),
-            service.sockets[0].addr().unwrap().port(),
+            service.sockets[0].addr().unwrap().tcp().unwrap().port(),
             ca.display()
         );
         std::fs::write(file, text).unwrap();

@@ -42,7 +42,8 @@ impl NotifySocket {
     pub(crate) fn port(&self) -> u16 {
         let state = self.next();
         assert!(state.contains("READY=1"), "{state}");
-        state.split("127.0.0.1:").nth(1).unwrap().trim().parse().unwrap()
+        let behind = state.split("127.0.0.1:").nth(1).unwrap();
+        behind.split(|c: char| !c.is_ascii_digit()).next().unwrap().parse().unwrap()
     }
 }
 

@@ -79,7 +79,7 @@ impl WorldBuilder {
         keys.clone_into(&mut self.listen);
         self
     }
-    /// A second listener with `keys`.
+    /// A second listener with `keys`; one at a Unix socket has its address among them, with `@folder@` for the world's.
     pub(crate) fn second_listener(mut self, keys: &str) -> Self {
         self.second = Some(keys.to_owned());
         self
@@ -212,6 +212,10 @@ impl WorldBuilder {
     fn second(&self, files: &CertFiles) -> String {
         let Some(keys) = &self.second else { return String::new() };
         let (cert, key) = (files.cert.display(), files.key.display());
+        if keys.contains("unix:") {
+            let folder = files.cert.parent().unwrap().display().to_string();
+            return format!("[[listen]]\n{}\n", keys.replace("@folder@", &folder));
+        }
         format!(
             "[[listen]]\naddr = \"127.0.0.1:0\"\ntls_cert_file = \"{cert}\"\ntls_key_file = \"{key}\"\n{keys}\n"
         )

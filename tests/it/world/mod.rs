@@ -27,6 +27,7 @@ use aws_emulator::{
     Ca, Cloud, CloudDatabase, CloudOptions, DatabaseOptions, PolicyTemplate, TokenClaims, names,
 };
 use pgpassport::accept::listening_socket::ListeningSocket;
+use pgpassport::accept::socket_activation;
 use pgpassport::commands::pages::PageSockets;
 use pgpassport::commands::serve::{self, ServiceOptions};
 use pgpassport::commands::{check, policy};
@@ -55,7 +56,7 @@ pub(crate) struct World {
     pub(crate) cloud: Cloud,
     /// The first listener's.
     pub(crate) port: u16,
-    /// All listeners', in their order.
+    /// All listeners', in their order; 0 for a Unix socket.
     pub(crate) ports: Vec<u16>,
     /// Their names, by which its records are known among those of other worlds.
     listeners: Vec<String>,
@@ -113,9 +114,9 @@ impl World {
         std::fs::write(folder.path().join("proxy.toml"), &toml).unwrap();
         let config = Config::from_toml(&toml, "test.toml").unwrap_or_else(|problems| panic!("{problems}"));
         trust_as_printed(&cloud, &config, &builder.printed);
-        let sockets: Vec<_> =
-            config.listeners.iter().map(|l| ListeningSocket::bind(l.addr, false).unwrap()).collect();
-        let ports: Vec<u16> = sockets.iter().map(|socket| socket.addr().unwrap().port()).collect();
+        let sockets: Vec<_> = config.listeners.iter().map(|l| socket_activation::bind(l).unwrap()).collect();
+        let port = |socket: &ListeningSocket| socket.addr().unwrap().tcp().map_or(0, |addr| addr.port());
+        let ports: Vec<u16> = sockets.iter().map(port).collect();
         let listeners = config.listeners.iter().map(|listener| listener.name.clone()).collect();
         let admin = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let admin_addr = admin.local_addr().unwrap();

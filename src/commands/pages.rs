@@ -12,7 +12,6 @@ use rustls_pki_types::CertificateDer;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
-use zeroize::Zeroizing;
 
 use crate::accept::acceptor::Generation;
 use crate::app::egress;
@@ -23,6 +22,7 @@ use crate::login::issuer_client::IssuerClient;
 use crate::login::published::PublishedProfiles;
 use crate::login::registration::ClientRegistration;
 use crate::login::tokens::ClientSecret;
+use crate::net::file_content;
 use crate::net::outgoing::Outgoing;
 use crate::net::tls;
 use crate::session::shared::Shared;
@@ -193,8 +193,7 @@ fn sign_in_page(
 
 /// The client's secret in a file.
 pub(super) fn client_secret(path: &Path) -> anyhow::Result<ClientSecret> {
-    let text =
-        std::fs::read_to_string(path).map(Zeroizing::new).with_context(|| path.display().to_string())?;
+    let text = file_content::read_text(path).with_context(|| path.display().to_string())?;
     let secret = text.trim_end_matches(['\r', '\n']);
     if secret.is_empty() || secret.chars().any(char::is_control) {
         bail!("{}: write the client's secret on one line", path.display());
@@ -246,7 +245,7 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
 }
 
 fn client_config(path: &Path) -> Result<ClientConfig, SignInError> {
-    let text = std::fs::read_to_string(path)
+    let text = file_content::read_text(path)
         .map_err(|error| SignInError::File { path: path.to_owned(), problem: error.to_string() })?;
     Ok(ClientConfig::from_toml(&text, path)?)
 }

@@ -2,9 +2,30 @@
 //! reported like a problem of the configuration itself.
 
 use std::fmt::Display;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::problem::ConfigProblem;
+
+/// Beginning of a value that names a variable of the environment in the place of a file.
+const VARIABLE: &str = "env:";
+
+/// Longest name of a variable.
+const MAX_NAME: usize = 255;
+
+/// Name of the variable whose content is that of the file, if the path names one.
+pub fn variable_of(path: &Path) -> Option<&str> {
+    path.to_str()?.strip_prefix(VARIABLE)
+}
+
+/// Checks the name of the variable in a value of the form `env:NAME`. `None` for a path.
+pub(super) fn parse_variable(text: &str) -> Option<Result<PathBuf, String>> {
+    let name = text.strip_prefix(VARIABLE)?;
+    let legal = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let is_name = (1..=MAX_NAME).contains(&name.len()) && name.chars().all(legal);
+    // The content itself must not be repeated.
+    let wrong = || "write the name of a variable behind \"env:\", as in \"env:TLS_KEY\"".to_owned();
+    Some(is_name.then(|| PathBuf::from(text)).ok_or_else(wrong))
+}
 
 /// File that the configuration names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +51,11 @@ impl NamedFile {
         place: ConfigProblem,
     ) -> Self {
         Self { table, key, owner, path, place }
+    }
+
+    /// The key with its table, as in `cluster[0].ca_file`.
+    pub fn full_key(&self) -> String {
+        format!("{}.{}", self.table, self.key)
     }
 
     /// Kind of the table: its path without numbers, as in `cluster`.

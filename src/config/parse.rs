@@ -23,7 +23,7 @@ use super::reload::reload;
 use super::rules::{check_issuers, check_names, warn_of_shared_rules};
 use super::session::session;
 use super::user::warn_of_shared_names;
-use super::{ClusterSettings, Config, Environment, ListenSettings, RoleMapping};
+use super::{ClusterSettings, Config, Environment, KeySource, ListenSettings, RoleMapping, variable_of};
 
 impl Config {
     /// Parses `text`, the content of `file`, and finds all problems in one run. Paths in it are relative to
@@ -48,7 +48,7 @@ impl Config {
         (reading.file_length, reading.credentials) = (text.len(), environment.credentials.clone());
         let mut root = reading.parse(text);
         let (values, _) = DeTable::parse_recoverable(&variables); // each value was parsed before
-        let (sources, problems) = environment.apply(&mut root, values.into_inner());
+        let (mut sources, problems) = environment.apply(&mut root, values.into_inner());
         for (span, text) in problems {
             reading.problem(&span, "", text);
         }
@@ -56,6 +56,10 @@ impl Config {
         let warnings = reading.warnings.borrow();
         let warnings = warnings.iter().map(|warning| warning.line_in(&file.display().to_string())).collect();
         let files = reading.files.into_inner();
+        sources.extend(files.iter().filter_map(|file| {
+            let variable = variable_of(&file.path)?.to_owned();
+            Some(KeySource { key: file.full_key(), variable })
+        }));
         let keys = reading.keys.into_inner().finish().into();
         match config {
             Some(config) => Ok(Self { warnings, files, file: file.to_owned(), sources, keys, ..config }),

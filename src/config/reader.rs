@@ -15,7 +15,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use self::distance::distance;
-use super::named_file::NamedFile;
+use super::named_file::{NamedFile, parse_variable};
 use super::problem::ConfigProblem;
 use super::running_keys::KeyRecorder;
 use super::schema::forms;
@@ -257,6 +257,9 @@ impl<'r, 't> SectionReader<'r, 't> {
     fn resolve(&self, text: &str) -> Result<PathBuf, String> {
         if text.is_empty() {
             return Err("write a path".into());
+        }
+        if let Some(variable) = parse_variable(text) {
+            return variable;
         }
         let Some(name) = text.strip_prefix("credential:") else { return Ok(self.reading.folder.join(text)) };
         if name.is_empty() || name.starts_with('.') || name.contains('/') {

@@ -9,6 +9,7 @@ use rustls_pki_types::pem::PemObject;
 
 use super::connect::{Connector, Dial};
 use super::egress::Egress;
+use super::file_content;
 use super::https::{HttpsClient, HttpsLimits};
 use super::peer_clocks::PeerClocks;
 use super::resolver::Resolver;
@@ -97,7 +98,8 @@ fn system_authorities() -> Arc<RootCertStore> {
 fn authorities(path: &Path) -> Result<RootCertStore, OutgoingError> {
     let failed = |problem: String| OutgoingError::Authorities { path: path.to_owned(), problem };
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(path).map_err(|error| failed(error.to_string()))? {
+    let content = file_content::read(path).map_err(|error| failed(error.to_string()))?;
+    for certificate in CertificateDer::pem_slice_iter(&content) {
         let certificate = certificate.map_err(|error| failed(error.to_string()))?;
         roots.add(certificate).map_err(|error| failed(tls_error::own(&error)))?;
     }

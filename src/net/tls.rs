@@ -12,9 +12,8 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, ProtocolVersion, RootCertStore, ServerConfig};
 use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use zeroize::Zeroizing;
 
-use super::tls_error;
+use super::{file_content, tls_error};
 use crate::config::TrustAnchors;
 use crate::names::visible;
 use crate::rds_roots;
@@ -167,7 +166,8 @@ fn roots(ca_file: &Path) -> Result<RootCertStore, TlsSetupError> {
 
 /// The first private key of a PEM file.
 pub(crate) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsSetupError> {
-    PrivateKeyDer::from_pem_file(path).map_err(|error| match error {
+    let content = file_content::read(path).map_err(|error| pem_error(path, &error))?;
+    PrivateKeyDer::from_pem_slice(&content).map_err(|error| match error {
         pem::Error::NoItemsFound => {
             pem_error(path, &format!("no private key in the file{}", found_instead(path)))
         }
@@ -177,7 +177,7 @@ pub(crate) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsSetu
 
 /// Description of the content of a file without an item of the wanted kind, for the end of an error message.
 fn found_instead(path: &Path) -> String {
-    let bytes = Zeroizing::new(std::fs::read(path).unwrap_or_default());
+    let bytes = file_content::read(path).unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes);
     let label = text.split_once("-----BEGIN ").and_then(|(_, rest)| rest.split_once("-----"));
     match label.map(|(label, _)| label) {
@@ -202,9 +202,8 @@ fn upstream_provider() -> CryptoProvider {
 
 /// All certificates of a PEM file; at least one.
 pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsSetupError> {
-    let found: Result<Vec<_>, _> =
-        CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    match found {
+    let content = file_content::read(path).map_err(|error| pem_error(path, &error))?;
+    match CertificateDer::pem_slice_iter(&content).collect::<Result<Vec<_>, _>>() {
         Ok(certificates) if certificates.is_empty() => {
             Err(pem_error(path, &format!("no certificate in the file{}", found_instead(path))))
         }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::process::{Command, Output};
 
 use crate::world::World;
+use crate::world::binary::{Launch, ProxyProcess};
 
 fn check(world: &World, variables: &BTreeMap<&str, String>, args: &[&str]) -> (i32, String, String) {
     let output: Output = Command::new(env!("CARGO_BIN_EXE_pgpassport"))
@@ -49,4 +50,61 @@ async fn the_whole_file_can_be_a_variable() {
     let (code, _, err) = check(&world, &bad, &[]);
     assert_eq!(code, 78);
     assert!(err.starts_with("PGPASSPORT_CONFIG_TOML:") && err.contains("  2 | what = 1"), "{err}");
+}
+
+/// Certificate, key and authority as the content of variables, as containers without files have them.
+#[tokio::test(flavor = "multi_thread")]
+async fn files_can_be_the_content_of_variables() {
+    let world = World::start().await;
+    let text = std::fs::read_to_string(world.config_file()).unwrap();
+    let value = |key: &str| {
+        let line = text.lines().find(|line| line.trim().starts_with(&format!("{key} = "))).unwrap();
+        line.split('"').nth(1).unwrap().to_owned()
+    };
+    let keys = [("tls_cert_file", "CERT"), ("tls_key_file", "KEY"), ("ca_file", "RDS_CA")];
+    let (mut whole, mut variables) = (text.clone(), BTreeMap::new());
+    for (key, variable) in keys {
+        let path = value(key);
+        variables.insert(variable, std::fs::read_to_string(&path).unwrap());
+        whole = whole.replacen(&format!("{key} = \"{path}\""), &format!("{key} = \"env:{variable}\""), 1);
+    }
+    let key = variables["KEY"].replace('\n', "\\n"); // as some stores of secrets write it
+    variables.insert("KEY", key.clone());
+    variables.insert("PGPASSPORT_CONFIG_TOML", whole);
+    let (code, out, err) = check(&world, &variables, &[]);
+    assert_eq!(code, 0, "{out}{err}");
+    for (key, variable) in keys {
+        assert!(out.contains(&format!("{key} is from {variable}")), "{out}");
+    }
+    let middle = &key[40..80];
+    assert!(!out.contains(middle) && !err.contains(middle), "a value is shown");
+
+    variables.insert("KEY", "not a key".to_owned());
+    variables.remove("RDS_CA");
+    let (code, out, err) = check(&world, &variables, &[]);
+    assert_eq!(code, 78, "{out}{err}");
+    assert!(err.contains("env:KEY: no private key in the file"), "{err}");
+    assert!(err.contains("variable RDS_CA is not set"), "{err}");
+    assert!(!err.contains("not a key"), "{err}");
+}
+
+/// A login at the binary, whose certificate and key are in its environment.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_without_files_serves_logins() {
+    let world = World::start().await;
+    let text = std::fs::read_to_string(world.config_file()).unwrap();
+    let path = |key: &str| {
+        let line = text.lines().find(|line| line.trim().starts_with(&format!("{key} = "))).unwrap();
+        line.split('"').nth(1).unwrap().to_owned()
+    };
+    let (cert, key) = (path("tls_cert_file"), path("tls_key_file"));
+    let script = format!(
+        "CERT=$(cat {cert}) KEY=$(cat {key}) PGPASSPORT_LISTEN__0__TLS_CERT_FILE=env:CERT PGPASSPORT_LISTEN__0__TLS_KEY_FILE=env:KEY exec \"$@\""
+    );
+    let proxy = ProxyProcess::launch(&world, Launch { shell: Some(script), ..Launch::usual() });
+    proxy.login(&world).await.unwrap();
+    proxy.signal("HUP");
+    assert!(proxy.tells().contains("RELOADING=1"));
+    assert!(proxy.tells().contains("READY=1"), "{}", proxy.log());
+    proxy.login(&world).await.unwrap();
 }

@@ -5,12 +5,11 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use zeroize::Zeroizing;
-
 use crate::commands::pages;
-use crate::config::NamedFile;
 use crate::config::problem::ConfigProblem;
+use crate::config::{NamedFile, variable_of};
 use crate::net::egress::EgressProxy;
+use crate::net::file_content;
 use crate::net::tls::{self, ClientAuthority, ListenerFiles};
 use crate::postgres::cancel::CancelSecret;
 
@@ -49,6 +48,11 @@ fn alone(file: &NamedFile) -> Vec<ConfigProblem> {
 
 /// Opens the file, as the service will; an error says what to do.
 fn readable(file: &NamedFile) -> Result<(), String> {
+    if let Some(variable) = variable_of(&file.path) {
+        let is_set = std::env::var_os(variable).is_some_and(|value| !value.is_empty());
+        let absent = || format!("variable {variable} is not set; set it to the content of the file");
+        return is_set.then_some(()).ok_or_else(absent);
+    }
     let name = file.path.display();
     match File::open(&file.path).and_then(|open| open.metadata()) {
         Ok(found) if found.is_dir() => Err(format!("{name} is a directory; {}", remedy(file))),
@@ -81,7 +85,7 @@ fn content(file: &NamedFile) -> Result<(), String> {
 
 fn credentials(path: &Path) -> Result<(), String> {
     let wrong = || format!("{}: write user:password on one line", path.display());
-    let text = fs::read(path).map(Zeroizing::new).map_err(|error| format!("{}: {error}", path.display()))?;
+    let text = file_content::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
     let text = std::str::from_utf8(&text).map_err(|_| wrong())?;
     let proxy = EgressProxy { uri: hyper::Uri::default(), authorization: None };
     proxy.with_credentials(text.trim_end_matches(['\r', '\n'])).map(|_| ()).ok_or_else(wrong)

@@ -1,6 +1,5 @@
 //! The secret that replicas share, and the keys derived from it.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -12,6 +11,7 @@ use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use zeroize::Zeroizing;
 
 use crate::names::random_bytes;
+use crate::net::file_content;
 use crate::secret::Secret;
 
 /// Least length of the decoded secret: that of the derived keys.
@@ -50,7 +50,7 @@ impl CancelSecret {
     pub fn read(path: &Path) -> Result<Self, CancelSecretError> {
         let wrong = |problem: String| CancelSecretError { path: path.to_owned(), problem };
         let mut text = Zeroizing::new(Vec::new());
-        let file = File::open(path).map_err(|error| wrong(error.to_string()))?;
+        let file = file_content::open(path).map_err(|error| wrong(error.to_string()))?;
         file.take(MAX_FILE + 1).read_to_end(&mut text).map_err(|error| wrong(error.to_string()))?;
         if text.len() as u64 > MAX_FILE {
             return Err(wrong(format!("the file has more than {MAX_FILE} bytes")));

@@ -42,9 +42,9 @@ use crate::session::cluster::{Cluster, ReachableCluster};
 use crate::session::gate::ClusterGates;
 use crate::session::listener::{Listener, ListenerService, ProtocolService};
 use crate::session::login_rate::LoginRateLimiter;
-use crate::session::permits::{AcceptLimits, PermitCounters};
+use crate::session::permits::PermitCounters;
 use crate::session::shared::Shared;
-use crate::session::{ProtocolContext, SessionContext, SessionLimits};
+use crate::session::{ProtocolContext, SessionContext};
 use crate::supervisor::{TaskRules, TaskSupervisor};
 use crate::telemetry::logging::LogControl;
 use crate::telemetry::metrics::Metrics;
@@ -132,12 +132,11 @@ impl GenerationBuilder {
         // Nothing fails from here on.
         let issuers = config.issuers.into_iter().zip(fetchers);
         let issuers = issuers.map(|(settings, fetcher)| self.issuer(settings, fetcher, before)).collect();
-        let limits = config.limits;
         let pool = config.pool.map(|settings| self.pool::<Postgres>(settings));
         let mysql_pool =
             config.pool.filter(|_| !of_mysql.is_empty()).map(|settings| self.pool::<Mysql>(settings));
         let common = Arc::new(SessionContext {
-            limits: session_limits(&limits),
+            limits: config.limits,
             verifier: Verifier::new(issuers, self.shared.clock.clone()),
             clusters,
             console: ConsolePolicy::new(config.admin.console),
@@ -159,9 +158,6 @@ impl GenerationBuilder {
             context: common,
             listeners: listeners.into_iter().map(service).collect(),
             certificates,
-            limits: AcceptLimits { clients: limits.max_client_conn, logins: limits.max_logins },
-            shutdown_delay: limits.shutdown_delay,
-            shutdown_timeout: limits.shutdown_timeout,
             keys: config.keys,
         })
     }
@@ -260,15 +256,6 @@ fn service<P: Protocol>(
     Arc::new(ProtocolService { context: Arc::clone(context), listener })
 }
 
-fn session_limits(limits: &LimitSettings) -> SessionLimits {
-    SessionLimits {
-        client_login_timeout: limits.client_login_timeout,
-        login_timeout: limits.login_timeout,
-        max_logins_per_address: limits.max_logins_per_address,
-        max_user_client_connections: limits.max_user_client_connections,
-    }
-}
-
 /// Routing of requests to issuers and STS. Reads the proxy's credentials file.
 pub fn egress(settings: &EgressSettings) -> anyhow::Result<Egress> {
     let Some(url) = &settings.proxy else { return Ok(Egress::default()) };
@@ -323,11 +310,9 @@ fn listener_of<P: Protocol>(
     let tls = listener_files(settings).map(|files| tls::server_config(files, P::ALPN)).transpose()?;
     let peers = settings.peers.as_ref().map(AllowedPeers::resolve).transpose();
     Ok(Arc::new(Listener {
-        name: settings.name.clone(),
+        settings: settings.clone(),
         acceptor: tls.map(|tls| TlsAcceptor::from(Arc::new(tls))),
         peers: peers.with_context(|| format!("listener {}", settings.name))?,
-        plaintext_from_loopback: settings.plaintext_from_loopback,
-        proxy_protocol_from: settings.proxy_protocol_from.clone(),
         protocol,
     }))
 }

@@ -20,7 +20,7 @@
 //!
 //! | module | job | may know |
 //! |---|---|---|
-//! | [`secret`], [`names`], [`refusal`], [`clock`], `sync` | values that all modules share | each other |
+//! | [`secret`], [`names`], [`refusal`], [`clock`], `sync`, `words` | values that all modules share | each other |
 //! | [`rds_roots`] | certificate authorities of RDS, as data | nothing |
 //! | [`config`] | `proxy.toml` as checked settings | names, secret, `rds_roots` |
 //! | [`net`] | sockets, TLS, name resolution, dialing, PROXY protocol; no protocol on top | config, the grant, `rds_roots` |
@@ -32,9 +32,9 @@
 //! | [`pool`] | idle server connections of any protocol, each for one person | protocol, the grant, config |
 //! | [`relay`] | both directions of a session of any protocol, time limits, last error | protocol, net, config |
 //! | [`session`] | the order of the steps for any protocol; outcome, explanation, permits, login rate, registry | every step, no protocol |
-//! | [`accept`], [`lifecycle`] | listening sockets, worker threads, signals | session, net |
-//! | [`telemetry`] | log lines, the audit record, metrics; written, never read | names, config, net |
-//! | [`sign_in`] | pages over HTTPS: published profiles, and a sign-in for browsers | accept, session, identity, login |
+//! | [`accept`], [`lifecycle`] | listening sockets, worker threads, signals | session, net, telemetry |
+//! | [`telemetry`] | log lines, the audit record, metrics; written, never read | names, refusal, config, net |
+//! | [`sign_in`] | pages over HTTPS: published profiles, and a sign-in for browsers | accept, session, identity, login, telemetry |
 //! | [`admin`] | health, metrics, and the status page over HTTP | session, accept, telemetry |
 //! | [`console`] | commands for operators through a PostgreSQL client | session, accept, telemetry, postgres, identity |
 //! | [`agent`] | the local agent of `connect`: tools on the person's machine, one login at the proxy for each of their connections | net, secret, names |
@@ -112,3 +112,4 @@ pub mod sign_in;
 pub mod supervisor;
 mod sync;
 pub mod telemetry;
+mod words;

@@ -1,8 +1,14 @@
 //! The answer to a client that gets no session or loses it, independent of the protocol. A refusal states one
 //! condition; each protocol's front maps it to its own codes and messages.
 
+use crate::words::word_enum;
+
 /// Longest DETAIL or HINT, far below libpq's limit for a whole ErrorResponse.
 pub(crate) const MAX_TEXT: usize = 2_000;
+
+/// SQLSTATEs of servers that report a shortage, a server that is not ready, or an internal error. 08004 is MySQL's for
+/// too many connections.
+const FAILURES_OF_SERVERS: [&str; 4] = ["53300", "57P03", "XX000", "08004"];
 
 /// Remedy for a passing failure outside the client.
 pub(crate) const TRY_AGAIN: &str = "Nothing is wrong with your token. Try again in a moment.";
@@ -20,58 +26,37 @@ pub enum Fault {
     Proxy,
 }
 
-/// Stage of the login that refused, named in DETAIL.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
-    /// The first packets, before the password.
-    Startup,
-    /// The token and its verification.
-    Token,
-    /// The issuer's keys.
-    Keys,
-    /// The access policy.
-    Authorization,
-    /// `AssumeRoleWithWebIdentity`.
-    Sts,
-    /// Signing the IAM token.
-    Signing,
-    /// Resolving the server's name.
-    UpstreamName,
-    /// TCP connections to its addresses.
-    UpstreamConnect,
-    /// TLS with the server, and its certificate.
-    UpstreamTls,
-    /// The server's login.
-    UpstreamLogin,
-    /// Limits of the proxy.
-    Limits,
-    /// The audit log.
-    Audit,
-    /// An operator has paused or drained the cluster.
-    Operator,
-    /// Timeouts, stop and end of a session.
-    Session,
-}
-
-impl Stage {
-    /// Stable word.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Startup => "startup",
-            Self::Token => "token",
-            Self::Keys => "keys",
-            Self::Authorization => "authorization",
-            Self::Sts => "sts",
-            Self::Signing => "signing",
-            Self::UpstreamName => "upstream_name",
-            Self::UpstreamConnect => "upstream_connect",
-            Self::UpstreamTls => "upstream_tls",
-            Self::UpstreamLogin => "upstream_login",
-            Self::Limits => "limits",
-            Self::Audit => "audit",
-            Self::Operator => "operator",
-            Self::Session => "session",
-        }
+word_enum! {
+    /// Stage of the login that refused, named in DETAIL.
+    pub enum Stage {
+        /// The first packets, before the password.
+        Startup = "startup",
+        /// The token and its verification.
+        Token = "token",
+        /// The issuer's keys.
+        Keys = "keys",
+        /// The access policy.
+        Authorization = "authorization",
+        /// `AssumeRoleWithWebIdentity`.
+        Sts = "sts",
+        /// Signing the IAM token.
+        Signing = "signing",
+        /// Resolving the server's name.
+        UpstreamName = "upstream_name",
+        /// TCP connections to its addresses.
+        UpstreamConnect = "upstream_connect",
+        /// TLS with the server, and its certificate.
+        UpstreamTls = "upstream_tls",
+        /// The server's login.
+        UpstreamLogin = "upstream_login",
+        /// Limits of the proxy.
+        Limits = "limits",
+        /// The audit log.
+        Audit = "audit",
+        /// An operator has paused or drained the cluster.
+        Operator = "operator",
+        /// Timeouts, stop and end of a session.
+        Session = "session",
     }
 }
 
@@ -196,6 +181,25 @@ impl Refusal {
         self.condition == Condition::AuthenticationFailed
     }
 
+    /// True if neither the person nor the client can change it: a failure of the database, AWS, an issuer, a limit, or the
+    /// proxy.
+    pub fn is_failure(&self) -> bool {
+        match &self.condition {
+            Condition::CannotConnectNow(_) | Condition::TooManyConnections(_) | Condition::Internal => true,
+            Condition::ServerCode(code) => FAILURES_OF_SERVERS.iter().any(|failure| code.ends_with(failure)),
+            Condition::TlsRequired
+            | Condition::PeerNotAllowed
+            | Condition::AuthenticationFailed
+            | Condition::AuthenticationTimedOut
+            | Condition::ProtocolViolation(_)
+            | Condition::Unsupported(_)
+            | Condition::Terminating(_)
+            | Condition::IdleSession
+            | Condition::IdleInTransaction
+            | Condition::ServerLost => false,
+        }
+    }
+
     /// [`Condition::CannotConnectNow`].
     pub fn cannot_connect_now(what: &'static str, stage: Stage, detail: &str) -> Self {
         Self::new(Condition::CannotConnectNow(what), stage, detail)
@@ -284,6 +288,30 @@ fn cut(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_failure_is_what_neither_person_nor_client_can_change() {
+        let server = |code: &str| {
+            Refusal::verbatim(Condition::ServerCode(code.to_owned()), ServerWords::default(), "", None)
+        };
+        let failures = [
+            Refusal::cannot_connect_now("x", Stage::Sts, ""),
+            Refusal::too_many_connections("x", "", "limits.max_logins"),
+            Refusal::internal(Stage::Signing),
+            server("53300"),
+            server("1040/08004"),
+        ];
+        assert!(failures.iter().all(Refusal::is_failure), "{failures:?}");
+        let others = [
+            Refusal::tls_required(),
+            Refusal::authentication(Stage::Token, ""),
+            Refusal::authentication_timeout(),
+            Refusal::malformed("x"),
+            server("3D000"),
+            server("1049/42000"),
+        ];
+        assert!(!others.iter().any(Refusal::is_failure), "{others:?}");
+    }
 
     #[test]
     fn c11_texts_stay_far_below_what_libpq_reads() {

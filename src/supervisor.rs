@@ -23,72 +23,39 @@ pub use self::failpoints::Failpoints;
 use self::watched::Watched;
 pub use self::watched::{Heartbeat, TaskDefect, TaskFault};
 use crate::names::visible;
+use crate::words::word_enum;
 
 /// Longest panic message in the log.
 const MAX_MESSAGE: usize = 500;
 
-/// Kinds of tasks that must not end before the process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum TaskKind {
-    /// Accepts clients on all listeners.
-    Acceptor,
-    /// Accepts connections of the admin address.
-    AdminServer,
-    /// Executes the commands of the console.
-    Console,
-    /// Checks the health of all tasks, logs it, and feeds the systemd watchdog.
-    HealthMonitor,
-    /// Refreshes the keys of one issuer.
-    KeyRefresher,
-    /// Closes pooled connections that have expired.
-    PoolKeeper,
-    /// Accepts connections of the page of profiles.
-    ProfilesServer,
-    /// Reloads the configuration on request.
-    Reloader,
-    /// Receives connections for one worker thread.
-    SessionThread,
-    /// Ends the sessions after the listeners are closed.
-    Shutdown,
-    /// Accepts connections of the sign-in page.
-    SignInServer,
-    /// Turns signals into stop and reload requests.
-    SignalDriver,
-}
-
-impl TaskKind {
-    /// All kinds.
-    pub const ALL: [Self; 12] = [
-        Self::Acceptor,
-        Self::AdminServer,
-        Self::Console,
-        Self::HealthMonitor,
-        Self::KeyRefresher,
-        Self::PoolKeeper,
-        Self::ProfilesServer,
-        Self::Reloader,
-        Self::SessionThread,
-        Self::Shutdown,
-        Self::SignInServer,
-        Self::SignalDriver,
-    ];
-
-    /// Name in metrics, log lines and the answer of `/livez`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Acceptor => "acceptor",
-            Self::AdminServer => "admin_server",
-            Self::Console => "console",
-            Self::HealthMonitor => "health_monitor",
-            Self::KeyRefresher => "key_refresher",
-            Self::PoolKeeper => "pool_keeper",
-            Self::ProfilesServer => "profiles_server",
-            Self::Reloader => "reloader",
-            Self::SessionThread => "session_thread",
-            Self::Shutdown => "shutdown",
-            Self::SignInServer => "sign_in_server",
-            Self::SignalDriver => "signal_driver",
-        }
+word_enum! {
+    /// Kinds of tasks that must not end before the process. The words are in metrics, log lines and the answer of `/livez`.
+    #[derive(Hash)]
+    pub enum TaskKind {
+        /// Accepts clients on all listeners.
+        Acceptor = "acceptor",
+        /// Accepts connections of the admin address.
+        AdminServer = "admin_server",
+        /// Executes the commands of the console.
+        Console = "console",
+        /// Checks the health of all tasks, logs it, and feeds the systemd watchdog.
+        HealthMonitor = "health_monitor",
+        /// Refreshes the keys of one issuer.
+        KeyRefresher = "key_refresher",
+        /// Closes pooled connections that have expired.
+        PoolKeeper = "pool_keeper",
+        /// Accepts connections of the page of profiles.
+        ProfilesServer = "profiles_server",
+        /// Reloads the configuration on request.
+        Reloader = "reloader",
+        /// Receives connections for one worker thread.
+        SessionThread = "session_thread",
+        /// Ends the sessions after the listeners are closed.
+        Shutdown = "shutdown",
+        /// Accepts connections of the sign-in page.
+        SignInServer = "sign_in_server",
+        /// Turns signals into stop and reload requests.
+        SignalDriver = "signal_driver",
     }
 }
 
@@ -117,8 +84,8 @@ impl From<TaskKind> for TaskName {
 impl fmt::Display for TaskName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.which {
-            Some(which) => write!(f, "{} {which}", self.kind.name()),
-            None => f.write_str(self.kind.name()),
+            Some(which) => write!(f, "{} {which}", self.kind.word()),
+            None => f.write_str(self.kind.word()),
         }
     }
 }

@@ -19,9 +19,11 @@ use crate::names::client_addr::ClientAddr;
 use crate::net::client_socket::ClientSocket;
 use crate::session::SessionContext;
 use crate::session::listener::ListenerService;
-use crate::session::permits::{AcceptLimits, AdmissionError, EvictedConnection};
+use crate::session::permits::{AdmissionError, EvictedConnection};
 use crate::session::shared::Shared;
 use crate::sync::lock;
+use crate::telemetry::connection_metrics::ConnectionMetrics;
+use crate::telemetry::login_metrics::SessionRoute;
 
 /// Pause after the first failed accept, doubled up to [`MAX_PAUSE`]. Without a pause, a process without free
 /// file descriptors spins.
@@ -43,14 +45,20 @@ pub struct Generation {
     pub listeners: Vec<Arc<dyn ListenerService>>,
     /// Expiry of each listener's certificate, in seconds since 1970; absent for a Unix socket.
     pub certificates: Vec<Option<i64>>,
-    /// Connection limits.
-    pub limits: AcceptLimits,
-    /// Time between the signal to stop and the close of the sockets. Clients are served meanwhile.
-    pub shutdown_delay: Duration,
-    /// Longest time for which sessions may continue after the sockets are closed.
-    pub shutdown_timeout: Duration,
     /// Keys of the configuration with their values.
     pub keys: Arc<[RunningKey]>,
+}
+
+impl Generation {
+    /// Each cluster with each listener of its protocol.
+    pub fn session_routes(&self) -> Vec<SessionRoute> {
+        let routes = |listener: &Arc<dyn ListenerService>| {
+            let (name, protocol) = (listener.name().to_owned(), listener.protocol());
+            let clusters = self.context.clusters_of(protocol).map(str::to_owned);
+            clusters.map(move |cluster| SessionRoute { cluster, listener: name.clone(), protocol })
+        };
+        self.listeners.iter().flat_map(routes).collect()
+    }
 }
 
 /// The accept loop's parts.
@@ -62,6 +70,8 @@ pub struct Acceptor {
     pub current: Arc<ArcSwap<Generation>>,
     /// The state that outlives a configuration.
     pub shared: Arc<Shared>,
+    /// Counts failed accepts, and connections that are closed without a refusal.
+    pub metrics: ConnectionMetrics,
     /// Log of evicted connections, rate-limited.
     pub evictions: EvictionLog,
 }
@@ -110,7 +120,7 @@ impl Acceptor {
                 biased;
                 () = shutdown.drain.cancelled() => return sockets.clear(),
                 () = shutdown.asked.cancelled(), if next_close.is_none() => {
-                    let delay = self.current.load().shutdown_delay;
+                    let delay = self.current.load().context.limits.shutdown_delay;
                     for (_, socket) in &mut *sockets {
                         socket.close_after(delay);
                     }
@@ -132,7 +142,7 @@ impl Acceptor {
                     self.receive(socket, peer, number, None).await;
                 }
                 Err(error) => {
-                    self.shared.metrics.accept_failed();
+                    self.metrics.accept_failed();
                     backoff.failed(&error);
                     if is_shortage(&error) {
                         self.refuse_waiting(sockets, &mut turn, &mut reserve).await;
@@ -157,7 +167,7 @@ impl Acceptor {
                 SpareFd::ForRefusal => {
                     self.receive(socket, peer, number, Some(AdmissionError::Descriptors)).await;
                 }
-                SpareFd::ForClose => self.shared.metrics.closed_unheard(),
+                SpareFd::ForClose => self.metrics.closed_unheard(),
             }
         }
         reserve.refill();
@@ -187,7 +197,7 @@ impl Acceptor {
         let now = self.current.load();
         let (admission, evicted) = match refuse {
             Some(why) => (self.shared.permits.refuse(why, peer.into()), None),
-            None => self.shared.permits.admit(&now.limits, peer.into()),
+            None => self.shared.permits.admit(&now.context.limits, peer.into()),
         };
         if let Some(evicted) = evicted {
             self.evictions.note(evicted);
@@ -198,7 +208,7 @@ impl Acceptor {
                 drop(now);
                 self.workers.serve(AcceptedConnection { socket, peer, shared, service, admission }).await;
             }
-            _ => self.shared.metrics.closed_unheard(), // even saying no has a limit
+            _ => self.metrics.closed_unheard(), // even saying no has a limit
         }
     }
 }
@@ -312,6 +322,7 @@ mod tests {
         Acceptor {
             workers: WorkerThreads::start(1, &builder.shared.supervisor).unwrap(),
             current: Arc::new(ArcSwap::from_pointee(builder.build(config, None).unwrap())),
+            metrics: builder.shared.metrics.connections.clone(),
             shared: builder.shared,
             evictions: EvictionLog::default(),
         }

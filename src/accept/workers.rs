@@ -169,7 +169,7 @@ async fn run(connection: AcceptedConnection, count: WorkerSession) {
             let serving = service.serve((socket, peer), admission);
             drop(service); // a long session must not keep alive what a reload has replaced
             if AssertUnwindSafe(serving).catch_unwind().await.is_err() {
-                shared.metrics.connection_aborted();
+                shared.metrics.connections.aborted();
             }
         }
         Err(error) => {

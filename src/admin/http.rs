@@ -221,29 +221,27 @@ impl AdminServer {
             at: Instant::now(),
             sessions: self.shared.permits.sessions(),
             ready: self.ready().is_ok(),
-            totals: self.shared.metrics.login_totals(),
+            totals: self.shared.metrics.logins.totals(),
         }
     }
 
     fn record_sample(&self) {
         self.history.record(self.sample());
-        self.shared.metrics.forget_slowest_steps();
+        self.shared.metrics.logins.forget_slowest_steps();
     }
 
     fn view(&self) -> StatusView {
         let snapshot = self.snapshot();
         let mut samples = self.history.samples();
         samples.push(self.sample());
-        let current = self.current.load();
-        let listeners: Vec<_> = current.listeners.iter().map(|listener| listener.name().to_owned()).collect();
         StatusView {
             now: Instant::now(),
             unix_seconds: i64::try_from(self.shared.clock.unix_seconds()).unwrap_or(i64::MAX),
             uptime: self.started.elapsed(),
             ready: self.ready(),
             faults: self.shared.supervisor.faults().iter().map(ToString::to_string).collect(),
-            reload_applied: self.shared.metrics.last_reload_was_applied(),
-            routes: self.shared.metrics.routes(&snapshot.clusters, &listeners),
+            reload_applied: self.shared.metrics.reloads.last_was_applied(),
+            routes: self.shared.metrics.logins.routes(&snapshot.routes),
             snapshot,
             samples,
         }
@@ -289,7 +287,7 @@ impl AdminServer {
         MetricsSnapshot {
             active,
             waiting: self.shared.permits.clients().saturating_sub(active),
-            max_clients: current.limits.clients,
+            max_clients: current.context.limits.max_client_conn,
             ready: self.ready().is_ok(),
             issuers: current.context.issuers(),
             certificates: names
@@ -302,7 +300,7 @@ impl AdminServer {
             tasks: self.shared.supervisor.status(),
             threads: threads::count(),
             log: self.shared.log.snapshot(),
-            clusters: current.context.cluster_names(),
+            routes: current.session_routes(),
             gates: current.context.gates(),
             process: ProcessSnapshot::read(),
         }

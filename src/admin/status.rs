@@ -9,6 +9,7 @@ use super::html::{Escaped, bytes, duration, float, number};
 use super::plot::{Minute, logins, minutes, sessions};
 use super::problems::problems;
 pub(super) use super::status_view::StatusView;
+use crate::telemetry::labels::KeyFetchResult;
 use crate::telemetry::login_metrics::{LoginStep, RouteSessions};
 
 /// Style of all pages.
@@ -220,8 +221,11 @@ fn issuer_table(view: &StatusView) -> String {
             (true, true) => "<span class=\"warn-text\">old</span>",
             (true, false) => "<span class=\"ok-text\">fresh</span>",
         };
-        let failed =
-            issuer.fetches.iter().find(|(outcome, _)| *outcome == "failed").map_or(0, |(_, count)| *count);
+        let failed = issuer
+            .fetches
+            .iter()
+            .find(|(outcome, _)| *outcome == KeyFetchResult::Failed)
+            .map_or(0, |(_, count)| *count);
         format!(
             "<tr><td>{}</td><td>{state}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
             Escaped(&issuer.name),

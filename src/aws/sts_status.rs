@@ -5,51 +5,33 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::breaker::BreakerState;
 use super::retry::TransientFault;
 use super::sts_error::{AttemptError, StsError};
+use crate::words::word_enum;
 
-/// Result of one attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AttemptOutcome {
-    Granted,
-    Refused,
-    Misconfigured,
-    Throttled,
-    Failing,
-    IssuerUnreachable,
-    KeysNotFetched,
-    BadResponse,
-    /// No call was made because the breaker was open or the queue was full.
-    TurnedAway,
+word_enum! {
+    /// Result of one attempt.
+    pub enum AttemptOutcome {
+        /// STS gave role credentials.
+        Granted = "granted",
+        /// STS refused the token or the role.
+        Refused = "refused",
+        /// STS refused because of the account's configuration.
+        Misconfigured = "misconfigured",
+        /// STS asked for fewer calls.
+        Throttled = "throttled",
+        /// STS failed, or did not answer.
+        Failing = "failing",
+        /// STS could not reach the issuer.
+        IssuerUnreachable = "issuer_unreachable",
+        /// STS could not fetch the issuer's keys.
+        KeysNotFetched = "keys_not_fetched",
+        /// The answer of STS cannot be used.
+        BadResponse = "bad_response",
+        /// No call was made because the breaker was open or the queue was full.
+        TurnedAway = "turned_away",
+    }
 }
 
 impl AttemptOutcome {
-    /// All outcomes, in the order of the counters.
-    pub const ALL: [Self; 9] = [
-        Self::Granted,
-        Self::Refused,
-        Self::Misconfigured,
-        Self::Throttled,
-        Self::Failing,
-        Self::IssuerUnreachable,
-        Self::KeysNotFetched,
-        Self::BadResponse,
-        Self::TurnedAway,
-    ];
-
-    /// Label in metrics; stable.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Granted => "granted",
-            Self::Refused => "refused",
-            Self::Misconfigured => "misconfigured",
-            Self::Throttled => "throttled",
-            Self::Failing => "failing",
-            Self::IssuerUnreachable => "issuer_unreachable",
-            Self::KeysNotFetched => "keys_not_fetched",
-            Self::BadResponse => "bad_response",
-            Self::TurnedAway => "turned_away",
-        }
-    }
-
     pub(super) fn of(failed: &AttemptError) -> Self {
         match failed {
             AttemptError::Finally(StsError::Refused { .. }) => Self::Refused,

@@ -31,6 +31,7 @@ use crate::sign_in::profiles::ProfilesPage;
 use crate::sign_in::site::{SignInPage, SignInParts};
 use crate::sign_in::web::{self, WebPage, WebServer, WebSite};
 use crate::supervisor::TaskKind;
+use crate::telemetry::labels::PageName;
 
 /// Most requests of the sign-in page to its issuer at a time; further ones wait.
 const MAX_ISSUER_REQUESTS: usize = 8;
@@ -112,8 +113,9 @@ impl Pages {
         let profiles = self.profiles.zip(sockets.profiles);
         let sign_in = self.sign_in.zip(sockets.sign_in);
         RunningPages {
-            profiles: profiles.map(|page| run(("profiles", TaskKind::ProfilesServer), page, shared, ended)),
-            sign_in: sign_in.map(|page| run(("sign_in", TaskKind::SignInServer), page, shared, ended)),
+            profiles: profiles
+                .map(|page| run((PageName::Profiles, TaskKind::ProfilesServer), page, shared, ended)),
+            sign_in: sign_in.map(|page| run((PageName::SignIn, TaskKind::SignInServer), page, shared, ended)),
         }
     }
 }
@@ -139,13 +141,18 @@ impl RunningPages {
 
 /// Serves a page on its socket.
 fn run<P: WebPage>(
-    (name, kind): (&'static str, TaskKind),
+    (name, kind): (PageName, TaskKind),
     (site, socket): (Arc<WebSite<P>>, TcpListener),
     shared: &Arc<Shared>,
     ended: &CancellationToken,
 ) -> Arc<ArcSwap<WebSite<P>>> {
     let site = Arc::new(ArcSwap::new(site));
-    let server = Arc::new(WebServer { name, site: Arc::clone(&site), shared: Arc::clone(shared) });
+    let server = Arc::new(WebServer {
+        name,
+        site: Arc::clone(&site),
+        metrics: shared.metrics.pages.clone(),
+        noise: shared.log.noise(),
+    });
     let socket = Arc::new(socket);
     shared.supervisor.spawn(kind, ended.clone(), move || {
         let (socket, server) = (Arc::clone(&socket), Arc::clone(&server));

@@ -230,7 +230,7 @@ impl Reloader {
 
     fn report(&self, cause: &ReloadCause, result: &anyhow::Result<()>) {
         self.under_way.store(false, Ordering::Relaxed);
-        self.builder.shared.metrics.reloaded(result.is_ok());
+        self.builder.shared.metrics.reloads.reloaded(result.is_ok());
         let files = cause.files();
         let status = match result {
             Ok(()) => {

@@ -175,8 +175,13 @@ pub async fn serve(service: ServiceOptions) -> anyhow::Result<()> {
     };
     supervisor.spawn(TaskKind::HealthMonitor, ended.clone(), monitor);
     lifecycle::ready(&status);
-    let acceptor =
-        Acceptor { workers, current: Arc::clone(&current), shared, evictions: EvictionLog::default() };
+    let acceptor = Acceptor {
+        workers,
+        current: Arc::clone(&current),
+        metrics: shared.metrics.connections.clone(),
+        shared,
+        evictions: EvictionLog::default(),
+    };
     let reloader = Reloader {
         builder: Arc::new(builder),
         current,
@@ -278,7 +283,7 @@ async fn end_sessions(acceptor: &Acceptor, shutdown: &ShutdownTokens) {
     tracing::info!(sessions = workers.sessions(), "listeners closed; waiting for sessions to end");
     shutdown.drain.cancel();
     current.load().context.close_pool();
-    let patience = current.load().shutdown_timeout;
+    let patience = current.load().context.limits.shutdown_timeout;
     let mut ended = std::pin::pin!(workers.ended());
     tokio::select! {
         () = &mut ended => return,

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::reader::SectionReader;
-use super::readers::{DAY, name, none_for_zero};
+use super::readers::{DAY, MOST_CONNECTIONS, name, none_for_zero};
 use super::route::{NamePattern, databases};
 use super::rules::{ClaimRule, rules};
+use super::sections::{check_name, several};
 use crate::names::{RoleArn, setting};
 
 /// The role that people assume: one for all, or one per issuer.
@@ -121,22 +122,17 @@ pub(super) fn option_rules(section: &SectionReader<'_, '_>) -> OptionRules {
 
 /// `[[cluster.group]]`, in the order of the file.
 pub(super) fn groups(section: &SectionReader<'_, '_>) -> Vec<GroupSettings> {
-    let mut groups: Vec<GroupSettings> = Vec::new();
-    for section in section.sections("group") {
-        let Some(group) = group(&section) else { continue };
-        if groups.iter().any(|other| other.name == group.name) {
-            section.wrong("name", "another group has this name");
-        }
-        if let Some(all) = groups.iter().find(|other| other.when.is_none()) {
+    let groups = several(&section.sections("group"), group, |section, group: &GroupSettings, before| {
+        check_name(section, "cluster.group", &group.name, before.iter().map(|other| other.name.as_str()));
+        if let Some(all) = before.iter().find(|other| other.when.is_none()) {
             let text = format!(
                 "no token can match this group, because group {:?} before it matches every token; put that one last",
                 all.name
             );
             section.wrong("name", text);
         }
-        groups.push(group);
-    }
-    groups
+    });
+    groups.unwrap_or_default()
 }
 
 fn group(section: &SectionReader<'_, '_>) -> Option<GroupSettings> {
@@ -155,7 +151,7 @@ fn group(section: &SectionReader<'_, '_>) -> Option<GroupSettings> {
     let read_only = section.boolean("read_only", false);
     let off = Duration::ZERO;
     let statement_timeout = section.duration("statement_timeout", off, off..=DAY);
-    let max_client_conn = section.count("max_client_conn", 0, 0..=1_000_000);
+    let max_client_conn = section.count("max_client_conn", 0, 0..=MOST_CONNECTIONS);
     let max_lifetime = section.duration("max_lifetime", off, off..=24 * DAY);
     section.finish();
     Some(GroupSettings {

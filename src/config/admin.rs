@@ -1,11 +1,24 @@
 //! `[admin]`: address of health and metrics, and people who may use the console.
 
+use std::net::SocketAddr;
+
+use super::Config;
 use super::reader::SectionReader;
 use super::rules::{ClaimRule, check_names, rules};
-use super::{AdminSettings, Config};
 
 /// Names of the console's database: its own, and that of PgBouncer's console, which exporters and scripts ask for.
 pub const CONSOLE_DATABASES: [&str; 2] = ["pgpassport", "pgbouncer"];
+
+/// `[admin]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct AdminSettings {
+    /// HTTP address of health and metrics; off if absent.
+    pub addr: Option<SocketAddr>,
+    /// True if other machines are meant to reach it.
+    pub public: bool,
+    /// People who may use the console.
+    pub console: ConsoleRules,
+}
 
 /// Rules for the console. A token that fits no rule has no access.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

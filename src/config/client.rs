@@ -8,6 +8,7 @@ use url::{Host, Url};
 use super::problems::ConfigProblems;
 use super::reader::{FileReader, SectionReader};
 use super::readers::{claim_path, name, texts_or, web_address};
+use super::sections::{check_name, several};
 use crate::names::{DbName, DbUser, Endpoint};
 
 /// Most redirect addresses of a profile, and so most ports that a sign-in tries.
@@ -148,15 +149,11 @@ impl ClientConfig {
 fn whole(root: &SectionReader<'_, '_>) -> Option<ClientConfig> {
     let default = root.parsed("default", name);
     let sections = root.sections("profile");
-    let profiles: Vec<Option<Profile>> = sections.iter().map(profile).collect();
+    let profiles = several(&sections, profile, |section, profile: &Profile, before| {
+        check_name(section, "profile", &profile.name, before.iter().map(|other| other.name.as_str()));
+    });
     root.finish();
-    let profiles: Vec<Profile> = profiles.into_iter().collect::<Option<_>>()?;
-    for (number, (one, section)) in profiles.iter().zip(&sections).enumerate() {
-        if profiles.iter().take(number).any(|other| other.name == one.name) {
-            section.wrong("name", format!("two profiles have the name {:?}", one.name));
-        }
-    }
-    Some(ClientConfig { default, profiles })
+    Some(ClientConfig { default, profiles: profiles? })
 }
 
 fn profile(section: &SectionReader<'_, '_>) -> Option<Profile> {

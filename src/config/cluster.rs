@@ -1,19 +1,98 @@
 //! `[[cluster]]`: the upstream, its connection and signing, and the derivation of the database user.
 
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::access::{groups, option_rules, roles};
 use super::endpoint::{check_partition, server};
 use super::partition::sts_url;
 use super::reader::SectionReader;
-use super::readers::{name, none_for_zero, web_address};
+use super::readers::{MOST_CONNECTIONS, name, none_for_zero, web_address};
 use super::route::route;
 use super::rules::rules;
+use super::sections::{check_name, several};
 use super::user::user_rules;
 use super::{
-    ClusterRoute, ClusterSettings, DatabaseProtocol, EndpointKind, GroupSettings, IssuerSettings, PinMode,
+    ClaimRule, ClusterRoute, DatabaseProtocol, EndpointKind, GroupSettings, IssuerSettings, OptionRules,
+    RoleMapping, TrustAnchors, UserRules,
 };
-use crate::names::Region;
+use crate::names::{Endpoint, Region};
+
+/// A `[[cluster]]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClusterSettings {
+    /// The operator's name for it.
+    pub name: String,
+    /// Protocol of its servers.
+    pub engine: DatabaseProtocol,
+    /// Host and port of the server, as in its certificate and in the IAM token.
+    pub endpoint: Endpoint,
+    /// Addresses to connect to instead of resolving the endpoint's name (libpq's `hostaddr`), in this order;
+    /// at most 8. Empty to resolve the name.
+    pub hostaddr: Vec<SocketAddr>,
+    /// Region of the database.
+    pub region: Region,
+    /// Service behind the endpoint.
+    pub kind: EndpointKind,
+    /// Roles that people assume with their token.
+    pub roles: RoleMapping,
+    /// `cluster-…`, `db-…` or `prx-…`, for the session policy; any if absent.
+    pub resource_id: Option<String>,
+    /// Certificate authorities of the server.
+    pub authorities: TrustAnchors,
+    /// True if TLS begins without an SSLRequest (PostgreSQL 17, `sslnegotiation=direct`).
+    pub direct_tls: bool,
+    /// STS endpoint: the Region's, or the configured one.
+    pub sts_endpoint_url: url::Url,
+    /// Certificate authorities of STS, PEM; the system's if absent.
+    pub sts_ca_file: Option<PathBuf>,
+    /// Requested lifetime of the role credentials, 900 s to 12 h.
+    pub sts_duration: Duration,
+    /// Most concurrent sessions; unlimited if absent.
+    pub max_client_conn: Option<usize>,
+    /// Most new logins per second; 0 for unlimited.
+    pub max_logins_per_second: usize,
+    /// Method of tying the credentials to the database user.
+    pub pin: PinMode,
+    /// Rules for deriving the database user, by issuer.
+    pub user: UserRules,
+    /// Connections that this cluster serves.
+    pub route: ClusterRoute,
+    /// Names of the issuers whose people may use the cluster; all if absent.
+    pub issuers: Option<Vec<String>>,
+    /// Rules; one must hold for the token. `None` allows all.
+    pub allow: Option<Vec<ClaimRule>>,
+    /// Restrictions on settings in the startup packet.
+    pub options: OptionRules,
+    /// Groups with their settings; the first match applies.
+    pub groups: Vec<GroupSettings>,
+}
+
+/// Method of tying the role credentials to the database user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PinMode {
+    /// An inline session policy allows `rds-db:connect` as this user only.
+    SessionPolicy,
+    /// The token must carry the session tag `dbuser` with exactly this user.
+    SessionTag,
+    /// Session policy and session tag.
+    Both,
+    /// Neither: only the role's own policy applies.
+    None,
+}
+
+impl PinMode {
+    /// True if the session policy is sent.
+    pub fn by_policy(self) -> bool {
+        matches!(self, Self::SessionPolicy | Self::Both)
+    }
+
+    /// True if the session tag is required.
+    pub fn by_tag(self) -> bool {
+        matches!(self, Self::SessionTag | Self::Both)
+    }
+}
 
 impl ClusterSettings {
     /// True if people of this issuer may use the cluster, by `issuers` and `role_arn`.
@@ -30,41 +109,31 @@ pub(super) fn clusters(root: &SectionReader<'_, '_>) -> Option<Vec<ClusterSettin
     if sections.is_empty() {
         root.reading.problem(&(0..0), "cluster", "no [[cluster]] section: add at least one");
     }
-    let mut clusters: Vec<ClusterSettings> = Vec::new();
-    let mut whole = true;
-    for section in &sections {
-        let Some(cluster) = cluster(section) else {
-            whole = false;
-            continue;
-        };
-        for other in &clusters {
-            if other.name == cluster.name {
-                section.wrong("name", "another cluster has this name");
-            }
-            let same_engine = other.engine == cluster.engine;
-            if same_engine && other.route.overlaps(&cluster.route) {
-                let text = format!(
-                    "a connection could match this cluster and cluster {:?}; distinguish them by listeners, \
-                     server_names or databases",
-                    other.name
-                );
-                section.wrong("databases", text);
-            }
-            let both = same_engine
-                && cluster.route.default_database.is_some()
-                && other.route.default_database.is_some();
-            if both && other.route.shares_listener(&cluster.route) {
-                let text = format!(
-                    "a connection without a database could match this cluster and cluster {:?}; leave \
-                     one of them out, or tell the clusters apart by listeners or server_names",
-                    other.name
-                );
-                section.wrong("default_database", text);
-            }
+    several(&sections, cluster, compare)
+}
+
+/// Reports a connection that could match `cluster` and one `before` it.
+fn compare(section: &SectionReader<'_, '_>, cluster: &ClusterSettings, before: &[ClusterSettings]) {
+    check_name(section, "cluster", &cluster.name, before.iter().map(|other| other.name.as_str()));
+    for other in before.iter().filter(|other| other.engine == cluster.engine) {
+        if other.route.overlaps(&cluster.route) {
+            let text = format!(
+                "a connection could match this cluster and cluster {:?}; distinguish them by listeners, \
+                 server_names or databases",
+                other.name
+            );
+            section.wrong("databases", text);
         }
-        clusters.push(cluster);
+        let both = cluster.route.default_database.is_some() && other.route.default_database.is_some();
+        if both && other.route.shares_listener(&cluster.route) {
+            let text = format!(
+                "a connection without a database could match this cluster and cluster {:?}; leave \
+                 one of them out, or tell the clusters apart by listeners or server_names",
+                other.name
+            );
+            section.wrong("default_database", text);
+        }
     }
-    whole.then_some(clusters)
 }
 
 fn cluster(section: &SectionReader<'_, '_>) -> Option<ClusterSettings> {
@@ -81,7 +150,7 @@ fn cluster(section: &SectionReader<'_, '_>) -> Option<ClusterSettings> {
         Duration::from_mins(15),
         Duration::from_mins(15)..=Duration::from_hours(12),
     );
-    let max_client_conn = none_for_zero(section.count("max_client_conn", 0, 0..=1_000_000));
+    let max_client_conn = none_for_zero(section.count("max_client_conn", 0, 0..=MOST_CONNECTIONS));
     let max_logins_per_second = section.count("max_logins_per_second", 200, 0..=10_000);
     let pins = [
         ("session-policy", PinMode::SessionPolicy),

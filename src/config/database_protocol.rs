@@ -1,31 +1,29 @@
 //! Wire protocols that listeners and clusters can have.
 
-/// Wire protocol of a listener, and of the servers of a cluster.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DatabaseProtocol {
-    /// PostgreSQL's.
-    PostgreSql,
-    /// MySQL's, which MariaDB speaks, too.
-    MySql,
+use crate::words::word_enum;
+
+word_enum! {
+    /// Wire protocol of a listener, and of the servers of a cluster. The words are the values in the configuration.
+    #[derive(PartialOrd, Ord)]
+    pub enum DatabaseProtocol {
+        /// PostgreSQL's.
+        PostgreSql = "postgresql",
+        /// MySQL's, which MariaDB speaks, too.
+        MySql = "mysql",
+    }
 }
 
 impl DatabaseProtocol {
     /// Values of `listen.protocol` and `cluster.engine`.
-    pub(super) const WORDS: [(&str, Self); 2] = [("postgresql", Self::PostgreSql), ("mysql", Self::MySql)];
+    pub(super) fn words() -> [(&'static str, Self); Self::ALL.len()] {
+        Self::ALL.map(|protocol| (protocol.word(), protocol))
+    }
 
     /// The port of a server that names none.
     pub fn default_port(self) -> u16 {
         match self {
             Self::PostgreSql => 5432,
             Self::MySql => 3306,
-        }
-    }
-
-    /// The value in the configuration.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::PostgreSql => "postgresql",
-            Self::MySql => "mysql",
         }
     }
 }

@@ -5,9 +5,30 @@ use std::net::{IpAddr, SocketAddr};
 use super::DatabaseProtocol::{MySql, PostgreSql};
 use super::partition::AwsPartition;
 use super::reader::{SectionReader, SpannedValue};
-use super::{DatabaseProtocol, EndpointKind, RoleMapping, TrustAnchors};
+use super::{DatabaseProtocol, RoleMapping, TrustAnchors};
 use crate::names::{Endpoint, Region};
 use crate::rds_roots;
+
+/// Service behind an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndpointKind {
+    /// A cluster, reader, custom or instance endpoint of Aurora PostgreSQL.
+    Aurora,
+    /// An instance or Multi-AZ cluster of RDS for PostgreSQL.
+    Rds,
+    /// An endpoint of RDS Proxy.
+    RdsProxy,
+    /// A cluster of Aurora DSQL.
+    Dsql,
+}
+
+impl EndpointKind {
+    /// True if the server supports cancel requests (Aurora user guide, "RDS Proxy": limitations for
+    /// PostgreSQL).
+    pub fn takes_cancels(self) -> bool {
+        self != Self::RdsProxy
+    }
+}
 
 /// Most addresses in `hostaddr`, the same number as for a name.
 const MAX_HOSTADDRS: usize = 8;
@@ -25,7 +46,7 @@ pub(super) struct ServerKeys {
 }
 
 pub(super) fn server(section: &SectionReader<'_, '_>) -> ServerKeys {
-    let engine = section.choice("engine", PostgreSql, &DatabaseProtocol::WORDS);
+    let engine = section.choice("engine", PostgreSql, &DatabaseProtocol::words());
     let default = engine.default_port();
     let example = format!("\"<cluster endpoint>:{default}\"");
     let endpoint = section.required("endpoint", &example, |text| endpoint(text, default));

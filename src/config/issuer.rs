@@ -7,6 +7,7 @@ use super::ClaimRule;
 use super::reader::SectionReader;
 use super::readers::{DAY, HOUR, SECOND, claim_path, name, required_texts, texts_or, web_address};
 use super::rules::rules;
+use super::sections::{check_name, several};
 use crate::names::Issuer;
 
 /// Signature algorithms that STS also accepts (API reference, `AssumeRoleWithWebIdentity`,
@@ -163,26 +164,18 @@ pub(super) fn issuers(root: &SectionReader<'_, '_>) -> Option<Vec<IssuerSettings
     if sections.is_empty() {
         root.reading.problem(&(0..0), "issuer", "no [[issuer]] section: add at least one");
     }
-    let mut issuers: Vec<IssuerSettings> = Vec::new();
-    let mut whole = true;
-    for section in &sections {
-        let Some(issuer) = issuer(section) else {
-            whole = false;
-            continue;
-        };
+    several(&sections, issuer, |section, issuer: &IssuerSettings, before| {
+        check_name(section, "issuer", &issuer.name, before.iter().map(|other| other.name.as_str()));
         let accepted = issuer.accepted();
         let same = |other: &IssuerSettings| {
-            other.name == issuer.name
-                || other.issuer == issuer.issuer
+            other.issuer == issuer.issuer
                 || accepted.iter().any(|accepted| other.accepts(accepted.issuer.as_str()).is_some())
         };
-        if issuers.iter().any(same) {
-            let text = "another [[issuer]] has the same url or name, or the same tenant; give each its own";
-            root.reading.problem(&section.span, "issuer", text);
+        if before.iter().any(same) {
+            let text = "another [[issuer]] has the same url, or the same tenant; give each its own";
+            section.wrong("url", text);
         }
-        issuers.push(issuer);
-    }
-    whole.then_some(issuers)
+    })
 }
 
 fn issuer(section: &SectionReader<'_, '_>) -> Option<IssuerSettings> {

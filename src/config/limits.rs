@@ -3,13 +3,10 @@
 use std::time::Duration;
 
 use super::reader::SectionReader;
-use super::readers::{DAY, HOUR, SECOND, none_for_zero};
-
-/// Largest configurable count of connections, above any real one.
-const MOST: usize = 1_000_000;
+use super::readers::{DAY, HOUR, MOST_CONNECTIONS, SECOND, none_for_zero};
 
 /// `[limits]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct LimitSettings {
     /// Total time from accept to the end of the client's token.
     pub client_login_timeout: Duration,
@@ -32,8 +29,8 @@ pub struct LimitSettings {
 }
 
 pub(super) fn limits(section: &SectionReader<'_, '_>) -> LimitSettings {
-    let max_client_conn = section.count("max_client_conn", 1_000, 2..=MOST);
-    let max_logins = section.count("max_logins", max_client_conn * 3 / 4, 1..=MOST);
+    let max_client_conn = section.count("max_client_conn", 1_000, 2..=MOST_CONNECTIONS);
+    let max_logins = section.count("max_logins", max_client_conn * 3 / 4, 1..=MOST_CONNECTIONS);
     if max_logins >= max_client_conn {
         let text = format!(
             "{max_logins} is not below max_client_conn ({max_client_conn}): connections without a good token could take \
@@ -42,7 +39,7 @@ pub(super) fn limits(section: &SectionReader<'_, '_>) -> LimitSettings {
         );
         section.wrong("max_logins", text);
     }
-    let max_user = section.count("max_user_client_connections", max_client_conn / 2, 0..=MOST);
+    let max_user = section.count("max_user_client_connections", max_client_conn / 2, 0..=MOST_CONNECTIONS);
     let limits = LimitSettings {
         client_login_timeout: section.duration("client_login_timeout", 15 * SECOND, SECOND..=HOUR),
         login_timeout: section.duration("login_timeout", 60 * SECOND, SECOND..=HOUR),
@@ -50,7 +47,11 @@ pub(super) fn limits(section: &SectionReader<'_, '_>) -> LimitSettings {
         max_client_conn,
         max_user_client_connections: none_for_zero(max_user),
         max_logins,
-        max_logins_per_address: none_for_zero(section.count("max_logins_per_address", 0, 0..=MOST)),
+        max_logins_per_address: none_for_zero(section.count(
+            "max_logins_per_address",
+            0,
+            0..=MOST_CONNECTIONS,
+        )),
         shutdown_delay: section.duration("shutdown_delay", Duration::ZERO, Duration::ZERO..=HOUR),
         shutdown_timeout: section.duration("shutdown_timeout", 30 * SECOND, Duration::ZERO..=DAY),
     };

@@ -3,13 +3,79 @@
 mod unix_socket;
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use ipnet::IpNet;
 
 pub use self::unix_socket::{ListenAddr, PeerSettings, UnixSocketSettings};
 use super::reader::SectionReader;
 use super::readers::name;
-use super::{ClientCertificate, DatabaseProtocol, IssuerSettings, ListenAuth, ListenSettings, ListenTls};
+use super::sections::{check_name, several};
+use super::{DatabaseProtocol, IssuerSettings};
+use crate::names::Issuer;
+
+/// `[listen]`, or one `[[listen]]`
+#[derive(Clone, Debug)]
+pub struct ListenSettings {
+    /// The operator's name for the listener, in logs. Default: its address.
+    pub name: String,
+    /// Protocol of its clients.
+    pub protocol: DatabaseProtocol,
+    /// Version in MySQL's greeting; the cluster's if absent.
+    pub server_version: Option<String>,
+    /// Address to listen on.
+    pub addr: ListenAddr,
+    /// Certificate and key; absent at a Unix socket.
+    pub tls: Option<ListenTls>,
+    /// Mode and group of a Unix socket.
+    pub unix_socket: UnixSocketSettings,
+    /// Users and groups that may use a Unix socket; all that can open it if absent.
+    pub peers: Option<PeerSettings>,
+    /// Requirements for client certificates; none if absent.
+    pub client_certificate: Option<ClientCertificate>,
+    /// True if other processes of the same user may listen on the same port (`SO_REUSEPORT`).
+    pub reuse_port: bool,
+    /// True if a client on the loopback interface may log in without TLS.
+    pub plaintext_from_loopback: bool,
+    /// Networks whose connections must begin with a PROXY protocol header, which is trusted.
+    pub proxy_protocol_from: Vec<IpNet>,
+    /// Method of requesting the token.
+    pub auth: ListenAuth,
+}
+
+/// Certificate and key of a listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenTls {
+    /// Certificate chain, PEM.
+    pub cert_file: PathBuf,
+    /// Private key, PEM.
+    pub key_file: PathBuf,
+}
+
+/// Method of requesting the client's token.
+#[derive(Clone, Debug)]
+pub enum ListenAuth {
+    /// Cleartext password.
+    Password,
+    /// SASL OAUTHBEARER.
+    OAuthBearer {
+        /// Issuer named to clients without a token.
+        issuer: Issuer,
+        /// Scope named to clients.
+        scope: String,
+    },
+    /// MySQL's plugin for OpenID Connect.
+    OpenIdConnect,
+}
+
+/// Requirements for client certificates.
+#[derive(Clone, Debug)]
+pub struct ClientCertificate {
+    /// Certificate authorities of the clients, PEM.
+    pub ca_file: PathBuf,
+    /// True if a client without a certificate is rejected.
+    pub required: bool,
+}
 
 /// All listeners, at least one. `issuers` is absent if they have errors.
 pub(super) fn listeners(
@@ -21,32 +87,25 @@ pub(super) fn listeners(
     if sections.is_empty() {
         root.reading.problem(&(0..0), "listen", "no [listen] section: add one");
     }
-    let mut listeners: Vec<ListenSettings> = Vec::new();
-    let mut whole = true;
-    for section in &sections {
-        let Some(listener) = listen(section, issuers) else {
-            whole = false;
-            continue;
-        };
-        // Port 0 is another free port each time.
-        if listeners.iter().any(|other| {
-            other.addr == listener.addr && listener.addr.tcp().is_none_or(|addr| addr.port() != 0)
-        }) {
-            let text = format!("another [[listen]] has the address {}; give each its own", listener.addr);
-            section.reading.problem(&section.span, "listen", text);
-        }
-        let named_after_address = listener.name == listener.addr.to_string();
-        if !named_after_address && listeners.iter().any(|other| other.name == listener.name) {
-            let text = format!("another [[listen]] has the name {:?}; give each its own", listener.name);
-            section.reading.problem(&section.span, "listen", text);
-        }
-        listeners.push(listener);
-    }
-    whole.then_some(listeners)
+    several(
+        &sections,
+        |section| listen(section, issuers),
+        |section, listener, before| {
+            // Port 0 is another free port each time.
+            let is_free_port = listener.addr.tcp().is_some_and(|addr| addr.port() == 0);
+            if !is_free_port && before.iter().any(|other| other.addr == listener.addr) {
+                let text = format!("another [[listen]] has the address {}; give each its own", listener.addr);
+                section.reading.problem(&section.span, "listen", text);
+            }
+            if listener.name != listener.addr.to_string() {
+                check_name(section, "listen", &listener.name, before.iter().map(|other| other.name.as_str()));
+            }
+        },
+    )
 }
 
 fn listen(section: &SectionReader<'_, '_>, issuers: Option<&[IssuerSettings]>) -> Option<ListenSettings> {
-    let protocol = section.choice("protocol", DatabaseProtocol::PostgreSql, &DatabaseProtocol::WORDS);
+    let protocol = section.choice("protocol", DatabaseProtocol::PostgreSql, &DatabaseProtocol::words());
     let addr = unix_socket::addr(section, protocol);
     let is_unix = matches!(addr, ListenAddr::Unix(_));
     let name = section.parsed("name", name).unwrap_or_else(|| addr.to_string());

@@ -8,6 +8,9 @@ pub(super) const SECOND: Duration = Duration::from_secs(1);
 pub(super) const HOUR: Duration = Duration::from_hours(1);
 pub(super) const DAY: Duration = Duration::from_hours(24);
 
+/// Largest configurable count of connections, above any real one.
+pub(super) const MOST_CONNECTIONS: usize = 1_000_000;
+
 /// Maps a limit of 0 to no limit, as in PgBouncer.
 pub(super) fn none_for_zero(limit: usize) -> Option<usize> {
     (limit > 0).then_some(limit)

@@ -6,6 +6,7 @@ use regex::{Regex, RegexBuilder};
 use super::reader::SectionReader;
 use super::readers::issuers_of;
 use super::readers::{claim_path, texts_or};
+use super::sections::several;
 use super::{ClusterSettings, IssuerSettings, PinMode};
 use crate::names::DbUser;
 
@@ -106,37 +107,33 @@ impl UserSettings {
 }
 
 pub(super) fn user_rules(cluster: &SectionReader<'_, '_>, pin: PinMode) -> Option<UserRules> {
-    let mut rules: Vec<UserSettings> = Vec::new();
-    let mut whole = true;
-    for section in cluster.one_or_several("user") {
-        let Some(rule) = user(&section, pin) else {
-            whole = false;
-            continue;
+    let sections = cluster.one_or_several("user");
+    several(&sections, |section| user(section, pin), compare).map(UserRules)
+}
+
+/// Reports a rule that could apply to the same person as one `before` it.
+fn compare(section: &SectionReader<'_, '_>, rule: &UserSettings, before: &[UserSettings]) {
+    for other in before {
+        let twice = match (&rule.issuers, &other.issuers) {
+            (Some(own), Some(theirs)) => own.iter().any(|name| theirs.contains(name)),
+            (None, None) => true,
+            _ => false,
         };
-        for other in &rules {
-            let twice = match (&rule.issuers, &other.issuers) {
-                (Some(own), Some(theirs)) => own.iter().any(|name| theirs.contains(name)),
-                (None, None) => true,
-                _ => false,
-            };
-            if twice {
-                let text = "another [[cluster.user]] is for the same issuer; give each the names of its own, and at most \
-                            one none";
-                section.wrong("issuer", text);
-            }
-            let (own, theirs) = (&rule.prefix, &other.prefix);
-            let both = !own.is_empty() && !theirs.is_empty();
-            if both && (own.starts_with(theirs.as_str()) || theirs.starts_with(own.as_str())) {
-                let text = format!(
-                    "the prefix of another [[cluster.user]] is {theirs:?}, so that a name could belong to either; choose \
-                     prefixes that do not begin with each other"
-                );
-                section.wrong("prefix", text);
-            }
+        if twice {
+            let text = "another [[cluster.user]] is for the same issuer; give each the names of its own, and at most \
+                        one none";
+            section.wrong("issuer", text);
         }
-        rules.push(rule);
+        let (own, theirs) = (&rule.prefix, &other.prefix);
+        let both = !own.is_empty() && !theirs.is_empty();
+        if both && (own.starts_with(theirs.as_str()) || theirs.starts_with(own.as_str())) {
+            let text = format!(
+                "the prefix of another [[cluster.user]] is {theirs:?}, so that a name could belong to either; choose \
+                 prefixes that do not begin with each other"
+            );
+            section.wrong("prefix", text);
+        }
     }
-    whole.then_some(UserRules(rules))
 }
 
 fn user(section: &SectionReader<'_, '_>, pin: PinMode) -> Option<UserSettings> {

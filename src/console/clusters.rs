@@ -64,7 +64,7 @@ impl ConsoleDesk {
 
     /// Refuses new logins, and ends live sessions.
     pub(super) fn drain(&self, cluster: &str) -> Answer {
-        let grace = self.current.load().shutdown_timeout;
+        let grace = self.current.load().context.limits.shutdown_timeout;
         let gates = self.gates(Some(cluster))?;
         let mut texts = Vec::new();
         for gate in &gates {

@@ -2,64 +2,33 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Reason for closing a connection instead of keeping it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CloseReason {
-    /// The session did not end with the client's Terminate while idle.
-    Session,
-    /// A cancel was sent to the session.
-    Cancelled,
-    /// The pool was full, or the connection was evicted for a newer one.
-    Full,
-    /// The reset failed.
-    Reset,
-    /// The connection was idle for too long.
-    Idle,
-    /// The connection was too old.
-    Lifetime,
-    /// The role credentials used for the login have expired.
-    Credentials,
-    /// The server closed the connection or sent something while it was idle.
-    Server,
-    /// The server did not pass the check at checkout.
-    Check,
-    /// The server needed the connection slot for a login.
-    Room,
-    /// The service stops, the configuration has changed, or an operator has paused or drained the cluster.
-    Pool,
-}
+use crate::words::word_enum;
 
-impl CloseReason {
-    /// All reasons.
-    pub const ALL: [Self; 11] = [
-        Self::Session,
-        Self::Cancelled,
-        Self::Full,
-        Self::Reset,
-        Self::Idle,
-        Self::Lifetime,
-        Self::Credentials,
-        Self::Server,
-        Self::Check,
-        Self::Room,
-        Self::Pool,
-    ];
-
-    /// Label in metrics.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Session => "session",
-            Self::Cancelled => "cancelled",
-            Self::Full => "full",
-            Self::Reset => "reset",
-            Self::Idle => "idle",
-            Self::Lifetime => "lifetime",
-            Self::Credentials => "credentials",
-            Self::Server => "server",
-            Self::Check => "check",
-            Self::Room => "room",
-            Self::Pool => "pool",
-        }
+word_enum! {
+    /// Reason for closing a connection instead of keeping it.
+    pub enum CloseReason {
+        /// The session did not end with the client's Terminate while idle.
+        Session = "session",
+        /// A cancel was sent to the session.
+        Cancelled = "cancelled",
+        /// The pool was full, or the connection was evicted for a newer one.
+        Full = "full",
+        /// The reset failed.
+        Reset = "reset",
+        /// The connection was idle for too long.
+        Idle = "idle",
+        /// The connection was too old.
+        Lifetime = "lifetime",
+        /// The role credentials used for the login have expired.
+        Credentials = "credentials",
+        /// The server closed the connection or sent something while it was idle.
+        Server = "server",
+        /// The server did not pass the check at checkout.
+        Check = "check",
+        /// The server needed the connection slot for a login.
+        Room = "room",
+        /// The service stops, the configuration has changed, or an operator has paused or drained the cluster.
+        Pool = "pool",
     }
 }
 

@@ -251,23 +251,6 @@ impl From<OriginError> for NegotiationError {
 }
 
 impl NegotiationError {
-    /// Stable word.
-    pub fn word(&self) -> &'static str {
-        match self {
-            Self::Silent | Self::HealthCheck => "silent",
-            Self::Header(_) | Self::UnexpectedHeader(_) => "proxy_header",
-            Self::Length(_) => "junk",
-            Self::PreTlsBytes => "pre_tls_bytes",
-            Self::Repeated => "repeated",
-            Self::Tls(_) | Self::NoTls => "tls",
-            Self::TlsTimeout => "tls_timeout",
-            Self::TimedOut => "timeout",
-            Self::NoAlpn(_) => "no_alpn",
-            Self::TooManyRefusals => "crowded",
-            Self::Io(_) => "io",
-        }
-    }
-
     /// True if the error can be caused by a misconfigured client, load balancer or certificate. The rest is
     /// usual for port checks and scanners.
     pub fn tells_an_operator_something(&self) -> bool {

@@ -1,15 +1,14 @@
 //! Components of one configuration for its sessions.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::cluster::{Cluster, ReachableCluster};
 use super::shared::Shared;
+use crate::config::{LimitSettings, SessionSettings};
 use crate::identity::{AccessPolicy, ConsolePolicy, Verifier};
 use crate::net::dial::DialerSet;
 use crate::pool::{IdleConnections, Pool};
 use crate::protocol::Protocol;
-use crate::relay::SessionSettings;
 use crate::telemetry::audit_file::AuditGate;
 
 /// Components of one configuration for the sessions of all protocols, built by `app.rs`.
@@ -17,7 +16,8 @@ use crate::telemetry::audit_file::AuditGate;
 pub struct SessionContext {
     /// The state that outlives this configuration.
     pub(crate) shared: Arc<Shared>,
-    pub(crate) limits: SessionLimits,
+    /// Timeouts and counts.
+    pub(crate) limits: LimitSettings,
     pub(crate) verifier: Verifier,
     /// The rules of the console.
     pub(crate) console: ConsolePolicy,
@@ -42,19 +42,6 @@ pub struct ProtocolContext<P: Protocol> {
     pub(crate) dialers: DialerSet<P>,
     /// Connection pool, if enabled.
     pub(crate) pool: Option<Arc<Pool<P>>>,
-}
-
-/// Time and count limits of a session.
-#[derive(Clone, Copy, Debug)]
-pub struct SessionLimits {
-    /// From accept to the end of the client's token.
-    pub client_login_timeout: Duration,
-    /// From accept to ReadyForQuery.
-    pub login_timeout: Duration,
-    /// Most connections from one address without a verified token; unlimited if absent.
-    pub max_logins_per_address: Option<usize>,
-    /// Most sessions of one person in all clusters; unlimited if absent.
-    pub max_user_client_connections: Option<usize>,
 }
 
 impl SessionContext {

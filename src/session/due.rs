@@ -2,11 +2,10 @@
 
 use tokio::time::{Instant, timeout_at};
 
-use super::SessionLimits;
 use super::outcome::LoginError;
+use crate::config::LimitSettings;
 use crate::refusal::Stage;
-use crate::telemetry::login_metrics::LoginStep;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::login_metrics::{LoginMetrics, LoginStep};
 
 /// The deadlines of a login.
 #[derive(Clone, Copy)]
@@ -21,7 +20,7 @@ pub(super) struct LoginDeadlines {
 
 impl LoginDeadlines {
     /// Deadlines of a login that begins now.
-    pub(super) fn of(limits: &SessionLimits) -> Self {
+    pub(super) fn of(limits: &LimitSettings) -> Self {
         let accepted = Instant::now();
         Self {
             accepted,
@@ -32,10 +31,10 @@ impl LoginDeadlines {
 }
 
 /// Runs one step of a login and records its duration, also if it fails.
-pub(super) async fn timed<V>(metrics: &Metrics, step: LoginStep, work: impl Future<Output = V>) -> V {
+pub(super) async fn timed<V>(metrics: &LoginMetrics, step: LoginStep, work: impl Future<Output = V>) -> V {
     let begun = Instant::now();
     let result = work.await;
-    metrics.login_step(step, begun.elapsed());
+    metrics.step(step, begun.elapsed());
     result
 }
 

@@ -4,30 +4,26 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use ipnet::IpNet;
 use tokio_rustls::TlsAcceptor;
 
 use super::permits::ConnectionAdmission;
 use super::{ProtocolContext, serve};
+use crate::config::{DatabaseProtocol, ListenSettings};
 use crate::names::client_addr::ClientAddr;
 use crate::net::allowed_peers::AllowedPeers;
 use crate::net::client_socket::ClientSocket;
 use crate::net::proxy_protocol::ClientOrigin;
 use crate::protocol::Protocol;
 
-/// Settings of one listener. Shared by its sessions; a reload makes a new one for new connections.
+/// A listener. Shared by its sessions; a reload makes a new one for new connections.
 pub struct Listener<P: Protocol> {
-    /// The operator's name for the listener, in logs and records.
-    pub name: String,
+    /// The settings.
+    pub settings: ListenSettings,
     /// TLS acceptor with the listener's certificate; absent at a Unix socket.
     pub acceptor: Option<TlsAcceptor>,
-    /// Users and groups that may use a Unix socket; all that can open it if absent.
+    /// Users and groups that may use a Unix socket, by number; all that can open it if absent.
     pub peers: Option<AllowedPeers>,
-    /// True if a client on the loopback interface may log in without TLS.
-    pub plaintext_from_loopback: bool,
-    /// Networks of load balancers, whose connections begin with a PROXY protocol header.
-    pub proxy_protocol_from: Vec<IpNet>,
-    /// Settings that only the protocol has.
+    /// Properties that only the protocol has.
     pub protocol: P::Listen,
 }
 
@@ -35,7 +31,7 @@ impl<P: Protocol> Listener<P> {
     /// True if a connection from `origin` may continue without TLS. Bytes on a Unix socket never leave the kernel.
     pub fn allows_plaintext(&self, origin: &ClientOrigin) -> bool {
         origin.is_unix()
-            || self.plaintext_from_loopback
+            || self.settings.plaintext_from_loopback
                 && P::token_may_go_in_clear(&self.protocol)
                 && origin.is_loopback()
     }
@@ -43,7 +39,7 @@ impl<P: Protocol> Listener<P> {
 
 impl<P: Protocol> fmt::Debug for Listener<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Listener").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("Listener").field("name", &self.settings.name).finish_non_exhaustive()
     }
 }
 
@@ -55,6 +51,9 @@ pub type RunningSession = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub trait ListenerService: fmt::Debug + Send + Sync {
     /// The listener's name.
     fn name(&self) -> &str;
+
+    /// Protocol of its clients.
+    fn protocol(&self) -> DatabaseProtocol;
 
     /// Serves one connection to its end. The session keeps what it needs, and not the service.
     fn serve(&self, connection: (ClientSocket, ClientAddr), admission: ConnectionAdmission)
@@ -72,7 +71,11 @@ pub struct ProtocolService<P: Protocol> {
 
 impl<P: Protocol> ListenerService for ProtocolService<P> {
     fn name(&self) -> &str {
-        &self.listener.name
+        &self.listener.settings.name
+    }
+
+    fn protocol(&self) -> DatabaseProtocol {
+        self.listener.settings.protocol
     }
 
     fn serve(
@@ -91,10 +94,16 @@ mod tests {
     use rustls::server::ResolvesServerCertUsingSni;
 
     use super::*;
+    use crate::config::Config;
     use crate::names::client_addr::PeerProcess;
     use crate::postgres::Postgres;
     use crate::postgres::oauthbearer::Discovery;
     use crate::postgres::token_method::TokenMethod;
+
+    fn listener_settings() -> ListenSettings {
+        let config = Config::from_toml(include_str!("../../proxy.toml"), "proxy.toml").unwrap();
+        config.listeners.into_iter().next().unwrap()
+    }
 
     #[test]
     fn c2_j16_only_passwords_from_this_very_machine_may_be_plain() {
@@ -109,18 +118,16 @@ mod tests {
         let (here, there) = (direct("127.0.0.1:1"), direct("10.0.0.1:1"));
         let unix = ClientOrigin::Direct(ClientAddr::Unix(PeerProcess { uid: 1, gid: 1, pid: Some(1) }));
         let mut listener = Listener::<Postgres> {
-            name: "x".into(),
+            settings: ListenSettings { plaintext_from_loopback: true, ..listener_settings() },
             acceptor: Some(TlsAcceptor::from(Arc::new(config))),
             peers: None,
-            plaintext_from_loopback: true,
-            proxy_protocol_from: Vec::new(),
             protocol: TokenMethod::Password,
         };
         assert!(listener.allows_plaintext(&here) && !listener.allows_plaintext(&there));
         listener.protocol = TokenMethod::OAuthBearer(Arc::new(discovery));
         assert!(!listener.allows_plaintext(&here));
         listener.protocol = TokenMethod::Password;
-        listener.plaintext_from_loopback = false;
+        listener.settings.plaintext_from_loopback = false;
         assert!(!listener.allows_plaintext(&here) && listener.allows_plaintext(&unix));
     }
 }

@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::cluster::ClusterGrant;
 use self::console::Login;
-pub use self::context::{ProtocolContext, SessionContext, SessionLimits};
+pub use self::context::{ProtocolContext, SessionContext};
 use self::due::{LoginDeadlines, timed, within};
 use self::explain::{explain, name_clock};
 use self::gate::GatePass;
@@ -35,7 +35,7 @@ use self::outcome::{LoginError, SessionEnd};
 use self::peer::PeerNotAllowed;
 use self::permits::{ClosedSilently, ConnectionAdmission, EvictionStep, SessionPermit};
 use self::registry::{Person, SessionFacts, SessionRegistration};
-use crate::identity::{LoginRequest, VerifiedClaims};
+use crate::identity::{Grant, LoginRequest, VerifiedClaims};
 use crate::names::SessionId;
 use crate::names::client_addr::ClientAddr;
 use crate::net::client_socket::ClientSocket;
@@ -48,7 +48,7 @@ use crate::protocol::{
 use crate::refusal::Stage;
 use crate::relay::{RelayOptions, ReusableServer, SessionSettings, TokenTimes, relay};
 use crate::telemetry::audit::{AuditIdentity, AuditRecord};
-use crate::telemetry::login_metrics::{LoginStep, SessionSeries};
+use crate::telemetry::login_metrics::{LoginStep, SessionRoute, SessionSeries};
 
 /// Result of a login.
 struct LoggedIn<P: Protocol> {
@@ -78,10 +78,11 @@ pub async fn serve<P: Protocol>(
     (socket, peer): (ClientSocket, ClientAddr),
     mut admission: ConnectionAdmission,
 ) {
-    let session = SessionId::random();
+    let (session, protocol) = (SessionId::random(), listener.settings.protocol);
     let shared = Arc::clone(&context.common.shared);
     let noise = shared.log.noise();
-    let mut audit = AuditRecord::start(session, peer, &listener.name, Arc::clone(&noise));
+    let mut audit =
+        AuditRecord::start(session, peer, (&listener.settings.name, protocol), Arc::clone(&noise));
     let deadlines = LoginDeadlines::of(&context.common.limits);
     let evicted = admission.evicted();
     let arrived = tokio::select! {
@@ -102,7 +103,8 @@ pub async fn serve<P: Protocol>(
     };
     end.log(session, &noise);
     let outcome = end.outcome::<P>();
-    end.count(&outcome, deadlines.accepted.elapsed(), &shared.metrics);
+    let metrics = (&shared.metrics.connections, &shared.metrics.logins);
+    end.count(&outcome, deadlines.accepted.elapsed(), protocol, metrics);
     audit.finish(outcome);
 }
 
@@ -129,7 +131,7 @@ async fn arrive<P: Protocol>(
             let cancel = CancelContext {
                 state: &context.state,
                 dialers: &context.dialers,
-                listener: &listener.name,
+                listener: &listener.settings.name,
                 source: origin.client().into(),
             };
             let end = Box::pin(cancel::carry_out(&request, cancel, (admission, audit))).await;
@@ -169,7 +171,7 @@ async fn identify<P: Protocol>(
     admission: &mut ConnectionAdmission,
     (session, audit): (SessionId, &mut AuditRecord),
 ) -> Result<(FirstPacket<P>, ClientOrigin), NegotiationError> {
-    let origin = origin(&mut socket, peer, &listener.proxy_protocol_from).await?;
+    let origin = origin(&mut socket, peer, &listener.settings.proxy_protocol_from).await?;
     audit.origin(origin.client(), origin.via());
     let located = context.common.shared.permits.attach_source(
         admission,
@@ -217,8 +219,8 @@ async fn log_in<P: Protocol>(
     audit: &mut AuditRecord,
 ) -> Result<Login<P>, LoginError> {
     let common = &*context.common;
-    let metrics = &common.shared.metrics;
-    metrics.login_step(LoginStep::Startup, deadlines.accepted.elapsed());
+    let metrics = &common.shared.metrics.logins;
+    metrics.step(LoginStep::Startup, deadlines.accepted.elapsed());
     record_request(audit, P::connection(client), &P::request(P::startup(client)));
     admission.login_permit()?;
     common.audit.admits()?;
@@ -233,7 +235,7 @@ async fn log_in<P: Protocol>(
     record_identity(audit, &claims);
     let person = person(&claims);
     common.shared.registry.admits(&person)?;
-    let origin = (listener.name.as_str(), session, peer);
+    let origin = (listener.settings.name.as_str(), session, peer);
     if let Some(login) = console::admit::<P>(common, (&claims, &person), P::startup(client), origin, audit) {
         return login;
     }
@@ -277,12 +279,12 @@ async fn log_in<P: Protocol>(
         database: grant.requested_database().unwrap_or_default().to_owned(),
         db_user: grant.db_user().as_str().to_owned(),
         client: peer,
-        listener: listener.name.clone(),
+        listener: listener.settings.name.clone(),
         server,
         since: common.shared.clock.now(),
     };
     let registration = (common.shared.registry.register(facts, ended.clone()), ended);
-    let series = metrics.session_series(&grant.cluster().name, &listener.name);
+    let series = metrics.session_series(&session_route(listener, grant));
     let login =
         LoggedIn { upstream, checkout, client_key, pass, permit, registration, series, token, settings };
     Ok(Login::Session(Box::new(login)))
@@ -302,7 +304,7 @@ async fn relay_session<P: Protocol>(
     let _welcomed = shared.permits.welcomed(); // before the client can know that it is logged in
     let welcomed = P::welcome(client, &greeting, login.client_key.as_ref());
     let welcomed = timeout_at(deadlines.login, welcomed);
-    let welcomed = timed(&shared.metrics, LoginStep::Welcome, welcomed).await;
+    let welcomed = timed(&shared.metrics.logins, LoginStep::Welcome, welcomed).await;
     let tracker = P::tracker(&greeting);
     drop(greeting);
     let (client, filter) = match welcomed.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
@@ -359,10 +361,18 @@ fn login_request<'a, P: Protocol>(listener: &'a Listener<P>, client: &'a P::Clie
     LoginRequest {
         user,
         database,
-        listener: &listener.name,
+        listener: &listener.settings.name,
         server_name: P::connection(client).server_name(),
         options: options.is_some(),
         settings,
+    }
+}
+
+fn session_route<P: Protocol>(listener: &Listener<P>, grant: &Grant) -> SessionRoute {
+    SessionRoute {
+        cluster: grant.cluster().name.clone(),
+        listener: listener.settings.name.clone(),
+        protocol: listener.settings.protocol,
     }
 }
 

@@ -16,6 +16,7 @@ use crate::protocol::{LoginFailure, Protocol, ServerSession};
 use crate::refusal::Stage;
 use crate::secret::{IamToken, Jwt};
 use crate::telemetry::audit::AuditRecord;
+use crate::telemetry::labels::UpstreamStep;
 use crate::telemetry::login_metrics::LoginStep;
 
 /// Most login attempts at a server that refuses because of a shortage, each after closing an idle connection.
@@ -35,7 +36,7 @@ pub(super) async fn connect<P: Protocol>(
     trail: &mut AuditRecord,
 ) -> Result<(ServerSession<P>, ConnectionOrigin), LoginError> {
     let shared = &*steps.common.shared;
-    let (metrics, hello) = (&shared.metrics, P::hello(startup, &steps.state));
+    let (metrics, hello) = (&shared.metrics.logins, P::hello(startup, &steps.state));
     let dialing = within(due, Stage::UpstreamConnect, granted.dial(&hello, due.login));
     let federating = within(due, Stage::Sts, granted.federate(&shared.federation, jwt));
     let (mut dialed, credentials) = tokio::try_join!(
@@ -61,7 +62,12 @@ pub(super) async fn connect<P: Protocol>(
         }
         dialed = match logged_in {
             Ok(said) => {
-                metrics.upstream_opened([name, tcp, tls, begun.elapsed()]);
+                metrics.upstream_opened([
+                    (UpstreamStep::Name, name),
+                    (UpstreamStep::Tcp, tcp),
+                    (UpstreamStep::Tls, tls),
+                    (UpstreamStep::Login, begun.elapsed()),
+                ]);
                 break P::opened(dialed, said);
             }
             Err(why) if tries < MAX_TRIES => dial_again(slot, &dialed.route(), due, why).await?,

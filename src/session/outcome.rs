@@ -11,6 +11,7 @@ use super::permits::{AdmissionError, ConnectionAdmission, LimitScope};
 use super::registry::AccessWithdrawn;
 use crate::aws::iam_token::SignError;
 use crate::aws::sts::StsError;
+use crate::config::DatabaseProtocol;
 use crate::console::connection::ConsoleEnd;
 use crate::identity::{PolicyError, TokenFault, VerifyError};
 use crate::names::SessionId;
@@ -22,10 +23,12 @@ use crate::protocol::{
 };
 use crate::refusal::{Fault, Refusal, Stage};
 use crate::relay::{EndCause, RelayEnd, RelayReport};
-use crate::telemetry::audit::SessionOutcome;
+use crate::telemetry::connection_metrics::ConnectionMetrics;
+use crate::telemetry::labels::{CancelResult, ConnectionOutcome, DropReason, SessionEndReason};
 use crate::telemetry::log_queue::AuditBlocked;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::login_metrics::{LoginMetrics, RefusedLogin};
 use crate::telemetry::noise::NoiseLimiter;
+use crate::telemetry::session_outcome::{EndReason, SessionOutcome};
 
 /// Reason why a login failed.
 #[derive(Debug, thiserror::Error)]
@@ -206,67 +209,68 @@ impl SessionEnd {
     }
 
     /// Counts the end. `outcome` is the result of [`Self::outcome`], `duration` that of the connection.
-    pub fn count(&self, outcome: &SessionOutcome, duration: Duration, metrics: &Metrics) {
+    pub fn count(
+        &self,
+        outcome: &SessionOutcome,
+        duration: Duration,
+        protocol: DatabaseProtocol,
+        (connections, logins): (&ConnectionMetrics, &LoginMetrics),
+    ) {
         let carried = match self {
             Self::Carried(carried) => (carried.to_server, carried.to_client),
             _ => (0, 0),
         };
         match self {
-            Self::Dropped(NegotiationError::TooManyRefusals) => metrics.closed_unheard(),
-            Self::Evicted => metrics.login_evicted(),
+            Self::Dropped(NegotiationError::TooManyRefusals) => connections.closed_unheard(),
+            Self::Evicted => connections.evicted(),
             _ => {}
         }
-        metrics.connection_ended(outcome, duration, carried);
+        if let (Self::Refused { refusal, .. }, Some(stage), Some(sqlstate)) =
+            (self, outcome.stage, &outcome.sqlstate)
+        {
+            let is_failure = refusal.is_failure();
+            logins.refused(RefusedLogin { protocol, stage, sqlstate, is_failure }, duration);
+        }
+        connections.ended(outcome, carried);
     }
 
     /// The end in the words of the audit record.
     pub fn outcome<P: Protocol>(&self) -> SessionOutcome {
-        let plain = |word| SessionOutcome {
-            word,
-            end: None,
-            stage: None,
-            sqlstate: None,
-            reason: None,
-            routine: false,
-        };
-        let because = |word, reason: String| SessionOutcome { reason: Some(reason), ..plain(word) };
-        let cancel = |end, reason| SessionOutcome { end: Some(end), ..because("cancel", reason) };
         match self {
             Self::Dropped(NegotiationError::HealthCheck) => {
-                SessionOutcome { routine: true, ..plain("health_check") }
+                SessionOutcome { routine: true, ..plain(ConnectionOutcome::HealthCheck) }
             }
             Self::Dropped(why) => SessionOutcome {
-                end: Some(why.word()),
                 routine: !why.tells_an_operator_something(),
-                ..because("dropped", why.to_string())
+                ..dropped(drop_reason(why), why.to_string())
             },
             // Anyone can cause any number of these. They are counted, and the acceptor logs a line.
             Self::Evicted => SessionOutcome {
-                end: Some("evicted"),
                 routine: true,
-                ..because("dropped", "it was silent, and made room for another connection".to_owned())
+                ..dropped(
+                    DropReason::Evicted,
+                    "it was silent, and made room for another connection".to_owned(),
+                )
             },
             Self::Refused { why, refusal } => match why.without_token() {
-                Some(WithoutToken::Discovery) => SessionOutcome { routine: true, ..plain("discovery") },
-                Some(WithoutToken::Left) => SessionOutcome { routine: true, ..plain("no_token") },
+                Some(WithoutToken::Discovery) => {
+                    SessionOutcome { routine: true, ..plain(ConnectionOutcome::Discovery) }
+                }
+                Some(WithoutToken::Left) => {
+                    SessionOutcome { routine: true, ..plain(ConnectionOutcome::NoToken) }
+                }
                 None => SessionOutcome {
-                    stage: Some(refusal.stage.word()),
+                    stage: Some(refusal.stage),
                     sqlstate: Some(P::sqlstate(&refusal.condition).to_owned()),
-                    ..because("refused", why.to_string())
+                    reason: Some(why.to_string()),
+                    ..plain(ConnectionOutcome::Refused)
                 },
             },
-            Self::Cancel(CancelOutcome::Forwarded(told)) => {
-                let told: Vec<_> = told.iter().map(ToString::to_string).collect();
-                cancel("forwarded", format!("forwarded to {}", told.join(", ")))
-            }
-            Self::Cancel(CancelOutcome::Together) => {
-                cancel("forwarded", "forwarded together with another cancel of the session".to_owned())
-            }
-            Self::Cancel(CancelOutcome::Ignored(why)) => cancel("ignored", format!("ignored: {why}")),
-            Self::Cancel(CancelOutcome::Failed(error)) => cancel("failed", format!("failed: {error}")),
+            Self::Cancel(cancel) => cancel_outcome(cancel),
             Self::NotWelcomed(error) => {
                 let error = tls_error::describe(error);
-                because("lost", format!("the client left at the welcome: {error}"))
+                let reason = Some(format!("the client left at the welcome: {error}"));
+                SessionOutcome { reason, ..plain(ConnectionOutcome::Lost) }
             }
             Self::Carried(carried) => carried_outcome::<P>(&carried.end),
             Self::Console(end) => console_outcome(end),
@@ -274,50 +278,101 @@ impl SessionEnd {
     }
 }
 
+fn plain(word: ConnectionOutcome) -> SessionOutcome {
+    SessionOutcome { word, end: None, stage: None, sqlstate: None, reason: None, routine: false }
+}
+
+fn ended(word: ConnectionOutcome, end: EndReason, reason: String) -> SessionOutcome {
+    SessionOutcome { end: Some(end), reason: Some(reason), ..plain(word) }
+}
+
+fn dropped(why: DropReason, reason: String) -> SessionOutcome {
+    ended(ConnectionOutcome::Dropped, EndReason::Dropped(why), reason)
+}
+
+fn drop_reason(why: &NegotiationError) -> DropReason {
+    match why {
+        NegotiationError::Silent | NegotiationError::HealthCheck => DropReason::Silent,
+        NegotiationError::Header(_) | NegotiationError::UnexpectedHeader(_) => DropReason::ProxyHeader,
+        NegotiationError::Length(_) => DropReason::Junk,
+        NegotiationError::PreTlsBytes => DropReason::PreTlsBytes,
+        NegotiationError::Repeated => DropReason::Repeated,
+        NegotiationError::Tls(_) | NegotiationError::NoTls => DropReason::Tls,
+        NegotiationError::TlsTimeout => DropReason::TlsTimeout,
+        NegotiationError::TimedOut => DropReason::Timeout,
+        NegotiationError::NoAlpn(_) => DropReason::NoAlpn,
+        NegotiationError::TooManyRefusals => DropReason::Crowded,
+        NegotiationError::Io(_) => DropReason::Io,
+    }
+}
+
+fn cancel_outcome(outcome: &CancelOutcome) -> SessionOutcome {
+    let (result, reason) = match outcome {
+        CancelOutcome::Forwarded(told) => {
+            let told: Vec<_> = told.iter().map(ToString::to_string).collect();
+            (CancelResult::Forwarded, format!("forwarded to {}", told.join(", ")))
+        }
+        CancelOutcome::Together => {
+            let reason = "forwarded together with another cancel of the session";
+            (CancelResult::Forwarded, reason.to_owned())
+        }
+        CancelOutcome::Ignored(why) => (CancelResult::Ignored, format!("ignored: {why}")),
+        CancelOutcome::Failed(error) => (CancelResult::Failed, format!("failed: {error}")),
+    };
+    ended(ConnectionOutcome::Cancel, EndReason::Cancel(result), reason)
+}
+
 fn console_outcome(end: &ConsoleEnd) -> SessionOutcome {
     let (end, reason) = end.words();
-    let (end, reason) = (Some(end), Some(reason));
-    SessionOutcome { word: "console", end, stage: None, sqlstate: None, reason, routine: false }
+    ended(ConnectionOutcome::Console, EndReason::Console(end), reason)
 }
 
 fn carried_outcome<P: Protocol>(end: &RelayEnd) -> SessionOutcome {
-    let (word, end, reason) = match end {
-        RelayEnd::ClientLeft => ("session", "client_left", "the client left".to_owned()),
-        RelayEnd::ClientLost(error) => (
-            "session",
-            "client_lost",
-            format!("the client's connection broke: {}", tls_error::describe(error)),
-        ),
-        RelayEnd::ServerEnded => ("session", "server_ended", "the server ended it".to_owned()),
-        RelayEnd::ServerLost(Some(error)) => {
-            ("lost", "server_lost", format!("the server's connection broke: {}", tls_error::describe(error)))
+    let (end, reason) = match end {
+        RelayEnd::ClientLeft => (SessionEndReason::ClientLeft, "the client left".to_owned()),
+        RelayEnd::ClientLost(error) => {
+            let error = tls_error::describe(error);
+            (SessionEndReason::ClientLost, format!("the client's connection broke: {error}"))
         }
-        RelayEnd::ServerLost(None) => ("lost", "server_lost", "the server closed without a word".to_owned()),
+        RelayEnd::ServerEnded => (SessionEndReason::ServerEnded, "the server ended it".to_owned()),
+        RelayEnd::ServerLost(Some(error)) => {
+            let error = tls_error::describe(error);
+            (SessionEndReason::ServerLost, format!("the server's connection broke: {error}"))
+        }
+        RelayEnd::ServerLost(None) => {
+            (SessionEndReason::ServerLost, "the server closed without a word".to_owned())
+        }
         RelayEnd::Ended { cause, told } => return ended_by_us::<P>(*cause, *told),
     };
-    SessionOutcome { word, end: Some(end), stage: None, sqlstate: None, reason: Some(reason), routine: false }
+    let is_lost = end == SessionEndReason::ServerLost;
+    let word = if is_lost { ConnectionOutcome::Lost } else { ConnectionOutcome::Session };
+    ended(word, EndReason::Session(end), reason)
 }
 
 fn ended_by_us<P: Protocol>(cause: EndCause, told: bool) -> SessionOutcome {
     let (end, reason) = match cause {
-        EndCause::ClientIdle => ("idle", "session.client_idle_timeout passed"),
-        EndCause::IdleInTransaction => ("idle_in_transaction", "session.idle_transaction_timeout passed"),
-        EndCause::Lifetime => ("lifetime", "session.max_lifetime, or that of its group, is reached"),
-        EndCause::TokenExpired => ("token_expired", "its token has expired"),
-        EndCause::Withdrawn => ("withdrawn", "the access of its subject or token is withdrawn"),
-        EndCause::Killed => ("killed", "an operator ended it on the console"),
-        EndCause::ClusterDrained => ("cluster_drained", "an operator drains the cluster"),
-        EndCause::Drained => ("drained", "the proxy is stopping, and no transaction was open"),
-        EndCause::Stopped => ("stopped", "the proxy is stopping and waits no longer"),
+        EndCause::ClientIdle => (SessionEndReason::Idle, "session.client_idle_timeout passed"),
+        EndCause::IdleInTransaction => {
+            (SessionEndReason::IdleInTransaction, "session.idle_transaction_timeout passed")
+        }
+        EndCause::Lifetime => {
+            (SessionEndReason::Lifetime, "session.max_lifetime, or that of its group, is reached")
+        }
+        EndCause::TokenExpired => (SessionEndReason::TokenExpired, "its token has expired"),
+        EndCause::Withdrawn => {
+            (SessionEndReason::Withdrawn, "the access of its subject or token is withdrawn")
+        }
+        EndCause::Killed => (SessionEndReason::Killed, "an operator ended it on the console"),
+        EndCause::ClusterDrained => (SessionEndReason::ClusterDrained, "an operator drains the cluster"),
+        EndCause::Drained => {
+            (SessionEndReason::Drained, "the proxy is stopping, and no transaction was open")
+        }
+        EndCause::Stopped => (SessionEndReason::Stopped, "the proxy is stopping and waits no longer"),
     };
     let untold = if told { "" } else { "; the client was in the middle of a message and could not be told" };
     SessionOutcome {
-        word: "session",
-        end: Some(end),
-        stage: None,
         sqlstate: told.then(|| P::sqlstate(&cause.farewell().condition).to_owned()),
-        reason: Some(format!("{reason}{untold}")),
-        routine: false,
+        ..ended(ConnectionOutcome::Session, EndReason::Session(end), format!("{reason}{untold}"))
     }
 }
 

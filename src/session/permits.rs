@@ -10,12 +10,14 @@ use std::collections::HashMap;
 use std::fmt;
 use std::hash::Hash;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 pub use self::eviction::{EvictedConnection, EvictionEntry, EvictionSet, EvictionSignal, EvictionStep};
 pub use self::place::{AdmissionError, ClosedSilently, ConnectionAdmission, LoginPermit, RefusalPermit};
+use crate::config::LimitSettings;
 use crate::names::source::Source;
 use crate::names::{DbUser, MAX_NAME_BYTES, printable};
+use crate::sync::lock;
 
 /// Most concurrent refusals of connections over a limit; further ones are closed silently.
 pub const MAX_REFUSALS: usize = 64;
@@ -84,8 +86,7 @@ impl<K: Clone + Eq + Hash> KeyedCounter<K> {
 
 impl<K> KeyedCounter<K> {
     fn lock(&self) -> MutexGuard<'_, HashMap<K, usize>> {
-        // No code panics while it holds the lock, and every update of the map is complete.
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.taken)
     }
 }
 
@@ -157,15 +158,6 @@ impl fmt::Display for LimitScope {
     }
 }
 
-/// Limits at accept.
-#[derive(Clone, Copy, Debug)]
-pub struct AcceptLimits {
-    /// Most connections.
-    pub clients: usize,
-    /// Most connections without a verified token.
-    pub logins: usize,
-}
-
 /// Limits after verification.
 #[derive(Clone, Debug, Default)]
 pub struct SessionQuotas {
@@ -214,7 +206,7 @@ impl PermitCounters {
     /// nothing from its subject.
     pub fn admit(
         &self,
-        limits: &AcceptLimits,
+        limits: &LimitSettings,
         source: Source,
     ) -> (Option<ConnectionAdmission>, Option<EvictedConnection>) {
         match self.login_permit(limits, source) {
@@ -251,22 +243,22 @@ impl PermitCounters {
 
     fn login_permit(
         &self,
-        limits: &AcceptLimits,
+        limits: &LimitSettings,
         source: Source,
     ) -> Result<(LoginPermit, Option<EvictedConnection>), LimitReached> {
-        let (max, evicted) = (limits.logins, EvictionSignal::default());
-        let (login, who) = match self.clients.take(limits.clients) {
+        let (max, evicted) = (limits.max_logins, EvictionSignal::default());
+        let (login, who) = match self.clients.take(limits.max_client_conn) {
             Some(client) => {
                 let entered = self.logins.enter(source, max, client, EvictionStep::Proxy, &evicted);
                 entered.map_err(|_| LimitReached { scope: LimitScope::Logins, max })?
             }
             None => {
                 // If the limit was lowered, no connection is replaced while it is exceeded.
-                let replaced = (self.clients.now() <= limits.clients)
+                let replaced = (self.clients.now() <= limits.max_client_conn)
                     .then(|| self.logins.replace(source, max, EvictionStep::Proxy, &evicted))
                     .flatten();
-                let (login, who) =
-                    replaced.ok_or(LimitReached { scope: LimitScope::Clients, max: limits.clients })?;
+                let (login, who) = replaced
+                    .ok_or(LimitReached { scope: LimitScope::Clients, max: limits.max_client_conn })?;
                 (login, Some(who))
             }
         };
@@ -286,8 +278,7 @@ impl PermitCounters {
 
     /// Counters of the cluster with this name, the same while a configuration or a session uses them.
     pub fn cluster(&self, name: &str) -> Arc<ClusterPermits> {
-        // No code panics while it holds the lock, and every update of the list is complete.
-        let mut clusters = self.clusters.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut clusters = lock(&self.clusters);
         clusters.retain(|known| known.strong_count() > 0);
         let known = clusters.iter().filter_map(Weak::upgrade).find(|known| known.name == name);
         known.unwrap_or_else(|| {

@@ -7,10 +7,12 @@ use super::cluster::Cluster;
 use super::gate::GateStatus;
 use crate::aws::breaker::BreakerState;
 use crate::aws::sts_endpoints;
+use crate::config::DatabaseProtocol;
 use crate::identity::KeyStatus;
 use crate::telemetry::aws_metrics::{AwsSnapshot, StsSnapshot};
 use crate::telemetry::cluster_metrics::ClusterSnapshot;
 use crate::telemetry::issuer_metrics::IssuerSnapshot;
+use crate::telemetry::labels::{KeyFetchResult, RefetchReason};
 use crate::telemetry::pool_metrics::PoolSnapshot;
 
 impl SessionContext {
@@ -33,6 +35,12 @@ impl SessionContext {
         self.clusters.iter().map(snapshot).collect()
     }
 
+    /// Names of the clusters of a protocol.
+    pub fn clusters_of(&self, protocol: DatabaseProtocol) -> impl Iterator<Item = &str> {
+        let clusters = self.clusters.iter().filter(move |cluster| cluster.settings.engine == protocol);
+        clusters.map(|cluster| cluster.settings.name.as_str())
+    }
+
     /// Name and key status of each issuer.
     pub fn key_sets(&self) -> impl Iterator<Item = (&str, KeyStatus)> {
         self.verifier.issuers().map(|(settings, keys)| (settings.name.as_str(), keys.status()))
@@ -47,10 +55,13 @@ impl SessionContext {
             age: status.age,
             max_age: status.max_age,
             usable: status.usable,
-            fetches: [("good", status.fetches.good), ("failed", status.fetches.failed)],
-            refetches: [
-                ("unknown_key", status.fetches.for_unknown_key),
-                ("bad_signature", status.fetches.for_bad_signature),
+            fetches: vec![
+                (KeyFetchResult::Good, status.fetches.good),
+                (KeyFetchResult::Failed, status.fetches.failed),
+            ],
+            refetches: vec![
+                (RefetchReason::UnknownKey, status.fetches.for_unknown_key),
+                (RefetchReason::BadSignature, status.fetches.for_bad_signature),
             ],
             clock_ahead: status.clock_ahead,
         };

@@ -22,7 +22,9 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use crate::session::permits::{EvictionSet, EvictionSignal, EvictionStep};
-use crate::session::shared::Shared;
+use crate::telemetry::labels::{PageName, PageOutcome};
+use crate::telemetry::noise::NoiseLimiter;
+use crate::telemetry::page_metrics::PageMetrics;
 
 /// Most concurrent connections of a page. A further one evicts the longest silent connection of the address that holds
 /// most.
@@ -82,11 +84,13 @@ impl<P> fmt::Debug for WebSite<P> {
 #[derive(Debug)]
 pub struct WebServer<P> {
     /// Name in metrics and log lines.
-    pub name: &'static str,
+    pub name: PageName,
     /// The current page and certificate.
     pub site: Arc<ArcSwap<WebSite<P>>>,
-    /// Log and metrics.
-    pub shared: Arc<Shared>,
+    /// Counts ended connections.
+    pub metrics: PageMetrics,
+    /// Limits log lines.
+    pub noise: Arc<NoiseLimiter>,
 }
 
 /// Serves connections of `listener`. Never returns. Accepting never waits for a connection to end.
@@ -98,7 +102,7 @@ pub async fn serve<P: WebPage>(listener: &TcpListener, server: Arc<WebServer<P>>
         let (tcp, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
-                tracing::debug!(%error, page = server.name, "a connection could not be accepted");
+                tracing::debug!(%error, page = server.name.word(), "a connection could not be accepted");
                 sleep(PAUSE).await;
                 continue;
             }
@@ -149,18 +153,18 @@ impl<P: WebPage> WebServer<P> {
     }
 
     fn evicted(&self) {
-        self.shared.metrics.page_connection_ended(self.name, "evicted");
+        self.metrics.ended(self.name, PageOutcome::Evicted);
     }
 
     /// Counts the connection and logs a problem, rate-limited because anyone can cause many.
     fn ended(&self, peer: SocketAddr, outcome: Result<(), String>) {
-        let word = if outcome.is_ok() { "answered" } else { "failed" };
-        self.shared.metrics.page_connection_ended(self.name, word);
+        let counted = if outcome.is_ok() { PageOutcome::Answered } else { PageOutcome::Failed };
+        self.metrics.ended(self.name, counted);
         if let Err(problem) = outcome
             && tracing::enabled!(tracing::Level::DEBUG)
-            && let Some(left_out) = self.shared.log.noise().line(self.name)
+            && let Some(left_out) = self.noise.line(self.name.word())
         {
-            tracing::debug!(%peer, page = self.name, problem, left_out, "a connection failed");
+            tracing::debug!(%peer, page = self.name.word(), problem, left_out, "a connection failed");
         }
     }
 }

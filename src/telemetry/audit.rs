@@ -6,10 +6,15 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::audit_event::AuditEvent;
+use super::labels::ConnectionOutcome;
 use super::lines::{AUDIT, NOTICE, UNVERIFIED, VERIFIED};
 use super::noise::{NoiseLimiter, RecordKey};
+use super::session_outcome::{EndReason, SessionOutcome};
+use crate::config::DatabaseProtocol;
 use crate::names::client_addr::ClientAddr;
 use crate::names::{SessionId, visible};
+use crate::refusal::Stage;
 
 /// Version of the records' fields. It changes when a field is removed or means something else; new fields may be added.
 pub(super) const SCHEMA: u8 = 1;
@@ -27,72 +32,13 @@ pub struct AuditRecord {
     client: ClientAddr,
     via: Option<SocketAddr>,
     listener: String,
+    protocol: DatabaseProtocol,
     started: Instant,
     facts: AuditFacts,
     outcome: SessionOutcome,
     /// True once the record of its start is written.
     is_session: bool,
     noise: Arc<NoiseLimiter>,
-}
-
-/// What a record tells. The words are stable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum AuditEvent {
-    SessionStart,
-    SessionEnd,
-    ConsoleStart,
-    ConsoleEnd,
-    LoginRefused,
-    Cancel,
-    ConnectionProbe,
-    ConnectionDropped,
-    ConnectionAborted,
-}
-
-impl AuditEvent {
-    fn word(self) -> &'static str {
-        match self {
-            Self::SessionStart => "session.start",
-            Self::SessionEnd => "session.end",
-            Self::ConsoleStart => "console.start",
-            Self::ConsoleEnd => "console.end",
-            Self::LoginRefused => "login.refused",
-            Self::Cancel => "cancel",
-            Self::ConnectionProbe => "connection.probe",
-            Self::ConnectionDropped => "connection.dropped",
-            Self::ConnectionAborted => "connection.aborted",
-        }
-    }
-
-    /// Event of the end of a connection that never became a session.
-    fn of(outcome: &str) -> Self {
-        match outcome {
-            "refused" => Self::LoginRefused,
-            "cancel" => Self::Cancel,
-            "no_token" | "discovery" | "health_check" => Self::ConnectionProbe,
-            "dropped" => Self::ConnectionDropped,
-            _ => Self::ConnectionAborted,
-        }
-    }
-}
-
-/// End of a connection in stable words for programs.
-#[derive(Clone, Debug)]
-pub struct SessionOutcome {
-    /// `session`, `console`, `refused`, `cancel`, `no_token`, `discovery`, `health_check`, `dropped`, `lost` or `aborted`.
-    pub word: &'static str,
-    /// For a session its end: `client_left`, `client_lost`, `server_ended`, `server_lost`, `idle`,
-    /// `idle_in_transaction`, `lifetime`, `token_expired`, `withdrawn`, `killed`, `drained` or `stopped`. For a cancel
-    /// its result. For a dropped connection the reason.
-    pub end: Option<&'static str>,
-    /// Step that refused or failed.
-    pub stage: Option<&'static str>,
-    /// SQLSTATE of the refusal.
-    pub sqlstate: Option<String>,
-    /// Complete reason, for the operator.
-    pub reason: Option<String>,
-    /// True for routine events of clients, load balancers and scanners, which are recorded at level `debug`.
-    pub routine: bool,
 }
 
 #[derive(Debug, Default)]
@@ -132,10 +78,15 @@ pub struct AuditIdentity<'a> {
 }
 
 impl AuditRecord {
-    /// Opens the record of a connection to `listener`. `noise` may suppress it unless it becomes a session.
-    pub fn start(session: SessionId, peer: ClientAddr, listener: &str, noise: Arc<NoiseLimiter>) -> Self {
+    /// Opens the record of a connection to `listener` of a protocol. `noise` may suppress it unless it becomes a session.
+    pub fn start(
+        session: SessionId,
+        peer: ClientAddr,
+        (listener, protocol): (&str, DatabaseProtocol),
+        noise: Arc<NoiseLimiter>,
+    ) -> Self {
         let outcome = SessionOutcome {
-            word: "aborted",
+            word: ConnectionOutcome::Aborted,
             end: None,
             stage: None,
             sqlstate: None,
@@ -147,6 +98,7 @@ impl AuditRecord {
             client: peer,
             via: None,
             listener: field(listener),
+            protocol,
             started: Instant::now(),
             facts: AuditFacts::default(),
             outcome,
@@ -252,9 +204,13 @@ impl AuditRecord {
         let source = self.client.into();
         match (self.outcome.word, &self.facts.issuer, &self.facts.subject) {
             _ if self.outcome.routine => Some(RecordKey::Routine(source)),
-            ("cancel", ..) if self.facts.right_cancel_key => Some(RecordKey::RightCancel(source)),
-            ("cancel", ..) => Some(RecordKey::Cancel(source)),
-            ("refused", Some(issuer), Some(subject)) => Some(RecordKey::Refused(issuer, subject)),
+            (ConnectionOutcome::Cancel, ..) if self.facts.right_cancel_key => {
+                Some(RecordKey::RightCancel(source))
+            }
+            (ConnectionOutcome::Cancel, ..) => Some(RecordKey::Cancel(source)),
+            (ConnectionOutcome::Refused, Some(issuer), Some(subject)) => {
+                Some(RecordKey::Refused(issuer, subject))
+            }
             (_, _, None) => Some(RecordKey::Failed(source)),
             (_, _, Some(_)) => None,
         }
@@ -285,12 +241,13 @@ impl AuditRecord {
                     client = %self.client,
                     via = self.via.map(|via| via.to_string()),
                     listener = self.listener,
+                    protocol = self.protocol.word(),
                     tls = facts.tls,
                     tls_server_name = facts.tls_server_name.as_deref(),
                     client_certificate = facts.client_certificate.as_deref(),
-                    outcome = outcome.map(|outcome| outcome.word),
-                    end = outcome.and_then(|outcome| outcome.end),
-                    stage = outcome.and_then(|outcome| outcome.stage),
+                    outcome = outcome.map(|outcome| outcome.word.word()),
+                    end = outcome.and_then(|outcome| outcome.end).map(EndReason::word),
+                    stage = outcome.and_then(|outcome| outcome.stage).map(Stage::word),
                     sqlstate = outcome.and_then(|outcome| outcome.sqlstate.as_deref()),
                     reason = outcome.and_then(|outcome| outcome.reason.as_deref()).map(reason),
                     asked_user = facts.asked_user.as_deref(),
@@ -357,7 +314,12 @@ mod tests {
         let peer = ClientAddr::Tcp(SocketAddr::from(([127, 0, 0, 1], 1)));
         for (bytes, cut) in [(256, false), (257, true)] {
             let text = "x".repeat(bytes);
-            let mut record = AuditRecord::start(SessionId::random(), peer, &text, Arc::default());
+            let mut record = AuditRecord::start(
+                SessionId::random(),
+                peer,
+                (&text, DatabaseProtocol::PostgreSql),
+                Arc::default(),
+            );
             assert_eq!(record.listener.ends_with('…'), cut, "{bytes}");
             record.tls(None, Some(&text), Some(&text));
             record.asked(&text, Some(&text));
@@ -383,7 +345,8 @@ mod tests {
             }
         }
         for (bytes, cut) in [(1_024, false), (1_025, true)] {
-            let mut record = AuditRecord::start(SessionId::random(), peer, "", Arc::default());
+            let mut record =
+                AuditRecord::start(SessionId::random(), peer, ("", DatabaseProtocol::MySql), Arc::default());
             record.options(Some(&"x".repeat(bytes)));
             assert_eq!(record.facts.options.as_ref().unwrap().ends_with('…'), cut, "{bytes}");
         }

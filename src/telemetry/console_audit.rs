@@ -5,28 +5,20 @@ use super::lines::{AUDIT, VERIFIED};
 use super::noise::{NoiseLimiter, RecordKey};
 use crate::names::client_addr::ClientAddr;
 use crate::names::{SessionId, visible};
+use crate::words::word_enum;
 
 /// Longest text of a field.
 const MAX_FIELD: usize = 256;
 
-/// Result of a command.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CommandOutcome {
-    /// The command was executed.
-    Done,
-    /// The person may not use it.
-    Refused,
-    /// It could not be executed.
-    Failed,
-}
-
-impl CommandOutcome {
-    fn word(self) -> &'static str {
-        match self {
-            Self::Done => "done",
-            Self::Refused => "refused",
-            Self::Failed => "failed",
-        }
+word_enum! {
+    /// Result of a command.
+    pub enum CommandOutcome {
+        /// The command was executed.
+        Done = "done",
+        /// The person may not use it.
+        Refused = "refused",
+        /// It could not be executed.
+        Failed = "failed",
     }
 }
 

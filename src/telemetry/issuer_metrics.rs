@@ -7,6 +7,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use super::labels::{KeyFetchResult, RefetchReason};
+
 /// Label with an issuer's name, from the configuration.
 type Name = [(&'static str, String); 1];
 
@@ -30,10 +32,10 @@ pub struct IssuerSnapshot {
     pub max_age: Duration,
     /// True if the issuer's tokens can be verified.
     pub usable: bool,
-    /// Fetches, by outcome: `good`, `failed`.
-    pub fetches: [(&'static str, u64); 2],
-    /// Fetches that tokens caused, by reason: `unknown_key`, `bad_signature`.
-    pub refetches: [(&'static str, u64); 2],
+    /// Fetches.
+    pub fetches: Vec<(KeyFetchResult, u64)>,
+    /// Fetches that tokens caused.
+    pub refetches: Vec<(RefetchReason, u64)>,
     /// Seconds by which the local clock is ahead of the issuer's; `None` before its first answer.
     pub clock_ahead: Option<i64>,
 }
@@ -92,11 +94,11 @@ impl IssuerMetrics {
                 self.clock_ahead.get_or_create(&issuer).set(seconds);
             }
             let words = |label, word: &str| [("issuer", one.name.clone()), (label, word.to_owned())];
-            for (outcome, count) in one.fetches {
-                self.fetches.get_or_create(&words("outcome", outcome)).inc_by(count);
+            for (outcome, count) in &one.fetches {
+                self.fetches.get_or_create(&words("outcome", outcome.word())).inc_by(*count);
             }
-            for (reason, count) in one.refetches {
-                self.refetches.get_or_create(&words("reason", reason)).inc_by(count);
+            for (reason, count) in &one.refetches {
+                self.refetches.get_or_create(&words("reason", reason.word())).inc_by(*count);
             }
         }
     }

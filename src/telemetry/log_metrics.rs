@@ -7,6 +7,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use super::labels::LogLabel;
 use super::log_queue::QueueStatus;
 
 /// Label with a word from a closed list.
@@ -57,22 +58,22 @@ impl LogMetrics {
     }
 
     pub(super) fn set(&self, now: &LogSnapshot) {
-        self.set_sink("log", &now.log, now.log_writable);
-        self.set_sink("audit", &now.audit, now.audit_writable);
+        self.set_sink(LogLabel::Log, &now.log, now.log_writable);
+        self.set_sink(LogLabel::Audit, &now.audit, now.audit_writable);
         let lines = now.log.lost_lines + now.audit.lost_lines;
         let records = now.log.lost_records + now.audit.lost_records;
         let (lines_left_out, records_left_out) = now.left_out;
-        for (kind, left_out) in [("log", lines_left_out), ("audit", records_left_out)] {
-            self.left_out.get_or_create(&[("kind", kind)]).inner().store(left_out, Ordering::Relaxed);
+        for (kind, left_out) in [(LogLabel::Log, lines_left_out), (LogLabel::Audit, records_left_out)] {
+            self.left_out.get_or_create(&[("kind", kind.word())]).inner().store(left_out, Ordering::Relaxed);
         }
-        for (kind, lost) in [("log", lines), ("audit", records)] {
-            self.lost.get_or_create(&[("kind", kind)]).inner().store(lost, Ordering::Relaxed);
+        for (kind, lost) in [(LogLabel::Log, lines), (LogLabel::Audit, records)] {
+            self.lost.get_or_create(&[("kind", kind.word())]).inner().store(lost, Ordering::Relaxed);
         }
     }
 
-    fn set_sink(&self, sink: &'static str, status: &QueueStatus, writable: bool) {
+    fn set_sink(&self, sink: LogLabel, status: &QueueStatus, writable: bool) {
         let whole = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
-        let sink = [("sink", sink)];
+        let sink = [("sink", sink.word())];
         self.failed_writes.get_or_create(&sink).inner().store(status.failed_writes, Ordering::Relaxed);
         self.writer_panics.get_or_create(&sink).inner().store(status.writer_panics, Ordering::Relaxed);
         self.lines.get_or_create(&sink).set(whole(status.lines));

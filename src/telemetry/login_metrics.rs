@@ -2,7 +2,7 @@
 //! and their lengths. Labels with names of clusters and listeners come from the configuration.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
@@ -12,16 +12,19 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use tokio::time::Instant;
 
+use super::labels::{LoginResult, UpstreamStep};
 pub use super::login_step::LoginStep;
 use super::login_totals::{LoginTally, LoginTotals};
+use super::word_series::{WordSeries, registered};
+use crate::config::DatabaseProtocol;
+use crate::refusal::Stage;
+use crate::sync::lock;
 
-/// Label with a word from a closed list.
-type Closed = [(&'static str, &'static str); 1];
+/// Labels with a cluster's and a listener's name, and their protocol.
+type Route = [(&'static str, String); 3];
 
-/// Labels with a cluster's and a listener's name.
-type Route = [(&'static str, String); 2];
-
-type Histograms = Family<Closed, Histogram, fn() -> Histogram>;
+/// Labels with a SQLSTATE and the listener's protocol.
+type RefusalLabels = [(&'static str, &'static str); 2];
 
 /// Upper bounds of the duration buckets of a login and its steps, in seconds.
 const LOGIN_BUCKETS: [f64; 14] =
@@ -30,27 +33,39 @@ const LOGIN_BUCKETS: [f64; 14] =
 /// Upper bounds of the buckets of session lengths, in seconds: from a second to a day.
 const LENGTH_BUCKETS: [f64; 10] = [0.1, 1.0, 10.0, 60.0, 300.0, 900.0, 3_600.0, 14_400.0, 43_200.0, 86_400.0];
 
-/// SQLSTATEs of refusals: those of the proxy's own conditions, and those of servers that drivers treat alike.
-const SQLSTATES: [&str; 14] = [
-    "08P01", "0A000", "28000", "28P01", "3D000", "42501", "53300", "55000", "57014", "57P01", "57P02",
-    "57P03", "XX000", OTHER,
-];
+/// Upper bounds of the duration buckets of an [`UpstreamStep`], in seconds.
+const UPSTREAM_BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
+
+/// SQLSTATEs of refusals of a protocol: those of the proxy's own conditions, and those of servers that drivers treat
+/// alike.
+fn sqlstates(protocol: DatabaseProtocol) -> &'static [&'static str] {
+    match protocol {
+        DatabaseProtocol::PostgreSql => &[
+            "08P01", "0A000", "28000", "28P01", "3D000", "42501", "53300", "55000", "57014", "57P01",
+            "57P02", "57P03", "XX000", OTHER,
+        ],
+        DatabaseProtocol::MySql => &["08004", "08S01", "28000", "HY000", OTHER],
+    }
+}
 
 /// Every other code of a server.
 const OTHER: &str = "other";
 
-/// The series of logins and sessions.
-#[derive(Debug)]
-pub(super) struct LoginMetrics {
-    durations: Histograms,
-    steps: Histograms,
-    refusals: Family<Closed, Counter>,
+/// The series of logins and sessions. A clone counts in the same series.
+#[derive(Clone, Debug)]
+pub struct LoginMetrics {
+    durations: WordSeries<LoginResult, Histogram>,
+    steps: WordSeries<LoginStep, Histogram>,
+    upstream_steps: WordSeries<UpstreamStep, Histogram>,
+    refused: WordSeries<Stage, Counter>,
+    sqlstates: Family<RefusalLabels, Counter>,
+    failed: WordSeries<DatabaseProtocol, Counter>,
     logins: Family<Route, Counter>,
     sessions: Family<Route, Gauge>,
     lengths: Histogram,
     tally: Arc<LoginTally>,
     /// Routes of which series exist.
-    routes: Mutex<BTreeSet<Route>>,
+    routes: Arc<Mutex<BTreeSet<Route>>>,
 }
 
 /// The series of the sessions of one cluster through one listener.
@@ -61,6 +76,30 @@ pub struct SessionSeries {
     durations: Histogram,
     lengths: Histogram,
     tally: Arc<LoginTally>,
+}
+
+/// A refused login.
+#[derive(Clone, Copy, Debug)]
+pub struct RefusedLogin<'a> {
+    /// The listener's protocol.
+    pub protocol: DatabaseProtocol,
+    /// Stage that refused.
+    pub stage: Stage,
+    /// SQLSTATE that the client gets.
+    pub sqlstate: &'a str,
+    /// True if neither the person nor the client can change it.
+    pub is_failure: bool,
+}
+
+/// A cluster, and a listener through which its sessions can come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionRoute {
+    /// Name of the cluster.
+    pub cluster: String,
+    /// Name of the listener.
+    pub listener: String,
+    /// Protocol of both.
+    pub protocol: DatabaseProtocol,
 }
 
 /// Live sessions of one cluster through one listener.
@@ -84,88 +123,102 @@ pub struct CountedSession {
     since: Instant,
 }
 
-impl Default for LoginMetrics {
-    fn default() -> Self {
-        let durations = || Histograms::new_with_constructor(|| Histogram::new(LOGIN_BUCKETS));
-        let metrics = Self {
-            durations: durations(),
-            steps: durations(),
-            refusals: Family::default(),
-            logins: Family::default(),
-            sessions: Family::default(),
-            lengths: Histogram::new(LENGTH_BUCKETS),
-            tally: Arc::default(),
-            routes: Mutex::default(),
-        };
-        for outcome in ["session", "refused"] {
-            drop(metrics.durations.get_or_create(&[("outcome", outcome)]));
-        }
-        for step in LoginStep::ALL {
-            drop(metrics.steps.get_or_create(&[("step", step.word())]));
-        }
-        for sqlstate in SQLSTATES {
-            drop(metrics.refusals.get_or_create(&[("sqlstate", sqlstate)]));
-        }
-        metrics
-    }
-}
-
 impl LoginMetrics {
-    pub(super) fn register(&self, registry: &mut Registry) {
+    pub(super) fn new(registry: &mut Registry) -> Self {
         let help = "Durations of logins, from the accepted connection to the welcome or the refusal";
-        registry.register("login_seconds", help, self.durations.clone());
+        let by_outcome: (_, fn() -> Histogram) = ("outcome", || Histogram::new(LOGIN_BUCKETS));
+        let durations = WordSeries::new(registry, "login_seconds", help, by_outcome);
         let help =
             "Durations of the steps of logins, also of steps that fail; connect and sts run at the same time";
-        registry.register("login_step_seconds", help, self.steps.clone());
+        let by_step: (_, fn() -> Histogram) = ("step", || Histogram::new(LOGIN_BUCKETS));
+        let steps = WordSeries::new(registry, "login_step_seconds", help, by_step);
+        let help = "Durations of the steps to a new database session: name, tcp, tls, login";
+        let by_upstream_step: (_, fn() -> Histogram) = ("step", || Histogram::new(UPSTREAM_BUCKETS));
+        let upstream_steps = WordSeries::new(registry, "upstream_step_seconds", help, by_upstream_step);
+        let help = "Refused logins, by the step that refused";
+        let refused = WordSeries::new(registry, "logins_refused", help, ("stage", Counter::default));
         let help = "Refused logins, by the SQLSTATE that the client gets";
-        registry.register("refusals", help, self.refusals.clone());
+        let sqlstates = registered(registry, "refusals", help, Family::default());
+        for protocol in DatabaseProtocol::ALL {
+            for sqlstate in self::sqlstates(protocol) {
+                drop(sqlstates.get_or_create(&refusal_labels(protocol, sqlstate)));
+            }
+        }
+        let help = "Refused logins that neither person nor client can change, by the listener's protocol";
+        let failed = WordSeries::new(registry, "logins_failed", help, ("protocol", Counter::default));
         let help = "Logins that became sessions, counted when the session starts";
-        registry.register("logins", help, self.logins.clone());
-        registry.register("sessions", "Live sessions", self.sessions.clone());
-        registry.register("session_seconds", "Lengths of ended sessions", self.lengths.clone());
+        let logins = registered(registry, "logins", help, Family::default());
+        let help = "Lengths of ended sessions";
+        let lengths = registered(registry, "session_seconds", help, Histogram::new(LENGTH_BUCKETS));
+        Self {
+            durations,
+            steps,
+            upstream_steps,
+            refused,
+            sqlstates,
+            failed,
+            logins,
+            sessions: registered(registry, "sessions", "Live sessions", Family::default()),
+            lengths,
+            tally: Arc::default(),
+            routes: Arc::default(),
+        }
     }
 
     /// Records the duration of one step.
-    pub(super) fn step(&self, step: LoginStep, duration: Duration) {
+    pub fn step(&self, step: LoginStep, duration: Duration) {
         self.tally.step(step, duration);
-        self.steps.get_or_create(&[("step", step.word())]).observe(duration.as_secs_f64());
+        self.steps.of(step).observe(duration.as_secs_f64());
+    }
+
+    /// Records the durations of the steps to a new session on a server.
+    pub fn upstream_opened(&self, durations: [(UpstreamStep, Duration); UpstreamStep::ALL.len()]) {
+        for (step, duration) in durations {
+            self.upstream_steps.of(step).observe(duration.as_secs_f64());
+        }
     }
 
     /// Counts a refused login.
-    pub(super) fn refused(&self, sqlstate: &str, duration: Duration) {
-        self.tally.refused(sqlstate);
-        let known = SQLSTATES.into_iter().find(|known| *known == sqlstate).unwrap_or(OTHER);
-        self.refusals.get_or_create(&[("sqlstate", known)]).inc();
-        self.durations.get_or_create(&[("outcome", "refused")]).observe(duration.as_secs_f64());
+    pub fn refused(&self, login: RefusedLogin<'_>, duration: Duration) {
+        let RefusedLogin { protocol, stage, sqlstate, is_failure } = login;
+        self.tally.refused(is_failure);
+        self.refused.of(stage).inc();
+        if is_failure {
+            self.failed.of(protocol).inc();
+        }
+        let known = sqlstates(protocol).iter().find(|known| **known == sqlstate).copied().unwrap_or(OTHER);
+        self.sqlstates.get_or_create(&refusal_labels(protocol, known)).inc();
+        self.durations.of(LoginResult::Refused).observe(duration.as_secs_f64());
     }
 
-    /// The series of a cluster and a listener.
-    pub(super) fn series(&self, cluster: &str, listener: &str) -> SessionSeries {
-        let route = route(cluster, listener);
+    /// The series of the sessions of a cluster through a listener of its protocol.
+    pub fn session_series(&self, route: &SessionRoute) -> SessionSeries {
+        let route = route.labels();
         SessionSeries {
             logins: self.logins.get_or_create_owned(&route),
             sessions: self.sessions.get_or_create_owned(&route),
-            durations: self.durations.get_or_create_owned(&[("outcome", "session")]),
+            durations: self.durations.of(LoginResult::Session),
             lengths: self.lengths.clone(),
             tally: Arc::clone(&self.tally),
         }
     }
 
-    /// Counts since the start, with the refusals by step that are counted elsewhere.
-    pub(super) fn totals(&self, refused: Vec<(&'static str, u64)>) -> LoginTotals {
-        self.tally.totals(refused)
+    /// Counts of logins since the start.
+    pub fn totals(&self) -> LoginTotals {
+        self.tally.totals(Stage::ALL.map(|stage| (stage.word(), self.refused.of(stage).get())).to_vec())
     }
 
-    /// Begins a new period of the slowest steps.
-    pub(super) fn forget_slowest(&self) {
+    /// Begins a new period of [`LoginTotals::slowest`].
+    pub fn forget_slowest_steps(&self) {
         self.tally.forget_slowest();
     }
 
-    /// Sessions by cluster and listener.
-    pub(super) fn routes(&self) -> Vec<RouteSessions> {
-        let known = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Sessions by cluster and listener, of these routes and of others that have sessions.
+    pub fn routes(&self, configured: &[SessionRoute]) -> Vec<RouteSessions> {
+        self.set_routes(configured);
+        let known = lock(&self.routes);
         let sessions = |route: &Route| {
-            let [(_, cluster), (_, listener)] = route.clone();
+            let [(_, cluster), (_, listener), _] = route.clone();
             RouteSessions {
                 cluster,
                 listener,
@@ -178,12 +231,9 @@ impl LoginMetrics {
 
     /// Creates the series of all configured routes, and removes those of routes that a reload has removed and that have
     /// no session.
-    pub(super) fn set_routes(&self, clusters: &[String], listeners: &[String]) {
-        let mut known = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
-        let configured: BTreeSet<_> = clusters
-            .iter()
-            .flat_map(|cluster| listeners.iter().map(move |listener| route(cluster, listener)))
-            .collect();
+    pub(super) fn set_routes(&self, configured: &[SessionRoute]) {
+        let mut known = lock(&self.routes);
+        let configured: BTreeSet<_> = configured.iter().map(SessionRoute::labels).collect();
         known.retain(|route| {
             let stays = configured.contains(route) || self.sessions.get_or_create(route).get() > 0;
             if !stays {
@@ -222,54 +272,92 @@ impl Drop for CountedSession {
     }
 }
 
-fn route(cluster: &str, listener: &str) -> Route {
-    [("cluster", cluster.to_owned()), ("listener", listener.to_owned())]
+impl SessionRoute {
+    fn labels(&self) -> Route {
+        let protocol = self.protocol.word().to_owned();
+        [("cluster", self.cluster.clone()), ("listener", self.listener.clone()), ("protocol", protocol)]
+    }
+}
+
+fn refusal_labels(protocol: DatabaseProtocol, sqlstate: &'static str) -> RefusalLabels {
+    [("sqlstate", sqlstate), ("protocol", protocol.word())]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn names(names: &[&str]) -> Vec<String> {
-        names.iter().map(|name| (*name).to_owned()).collect()
+    fn route(cluster: &str, listener: &str) -> SessionRoute {
+        let protocol = DatabaseProtocol::PostgreSql;
+        SessionRoute { cluster: cluster.to_owned(), listener: listener.to_owned(), protocol }
     }
 
-    fn text(metrics: &LoginMetrics) -> String {
+    fn metrics() -> (LoginMetrics, Registry) {
         let mut registry = Registry::default();
-        metrics.register(&mut registry);
+        (LoginMetrics::new(&mut registry), registry)
+    }
+
+    fn encoded(registry: &Registry) -> String {
         let mut text = String::new();
-        prometheus_client::encoding::prometheus_text::encode(&mut text, &registry).unwrap();
+        prometheus_client::encoding::prometheus_text::encode(&mut text, registry).unwrap();
         text
     }
 
     #[test]
     fn series_of_removed_clusters_leave_with_their_last_session() {
-        let metrics = LoginMetrics::default();
-        metrics.set_routes(&names(&["old", "kept"]), &names(&["main"]));
-        let session = metrics.series("old", "main").starts(Duration::from_millis(3));
-        metrics.set_routes(&names(&["kept"]), &names(&["main", "new"]));
+        let (metrics, registry) = metrics();
+        metrics.set_routes(&[route("old", "main"), route("kept", "main")]);
+        let session = metrics.session_series(&route("old", "main")).starts(Duration::from_millis(3));
+        metrics.set_routes(&[route("kept", "main"), route("kept", "new")]);
         let of = |cluster: &str, value: usize| {
-            text(&metrics).contains(&format!("sessions{{cluster=\"{cluster}\",listener=\"main\"}} {value}\n"))
+            encoded(&registry).contains(&format!(
+                "sessions{{cluster=\"{cluster}\",listener=\"main\",protocol=\"postgresql\"}} {value}\n"
+            ))
         };
-        assert!(of("old", 1) && of("kept", 0), "{}", text(&metrics));
-        assert!(text(&metrics).contains("sessions{cluster=\"kept\",listener=\"new\"} 0\n"));
+        assert!(of("old", 1) && of("kept", 0), "{}", encoded(&registry));
+        assert!(
+            encoded(&registry)
+                .contains("sessions{cluster=\"kept\",listener=\"new\",protocol=\"postgresql\"} 0\n")
+        );
         drop(session);
-        metrics.set_routes(&names(&["kept"]), &names(&["main"]));
-        assert!(!text(&metrics).contains("\"old\""), "{}", text(&metrics));
-        assert!(text(&metrics).contains("session_seconds_count 1\n"));
+        metrics.set_routes(&[route("kept", "main")]);
+        assert!(!encoded(&registry).contains("\"old\""), "{}", encoded(&registry));
+        assert!(encoded(&registry).contains("session_seconds_count 1\n"));
     }
 
     #[test]
     fn codes_that_a_server_makes_up_share_one_series() {
-        let metrics = LoginMetrics::default();
-        let series = text(&metrics).lines().count();
+        let (metrics, registry) = metrics();
+        let series = encoded(&registry).lines().count();
+        let refused = |protocol, sqlstate| {
+            let is_failure = protocol == DatabaseProtocol::MySql;
+            let login = RefusedLogin { protocol, stage: Stage::Token, sqlstate, is_failure };
+            metrics.refused(login, Duration::from_millis(30));
+        };
         for sqlstate in ["28P01", "P0001", "ZZZZZ", "28P01\"", ""] {
-            metrics.refused(sqlstate, Duration::from_millis(30));
+            refused(DatabaseProtocol::PostgreSql, sqlstate);
         }
-        let text = text(&metrics);
+        for sqlstate in ["28000", "28P01"] {
+            refused(DatabaseProtocol::MySql, sqlstate);
+        }
+        let text = encoded(&registry);
         assert_eq!(text.lines().count(), series);
-        assert!(text.contains("refusals_total{sqlstate=\"28P01\"} 1\n"), "{text}");
-        assert!(text.contains("refusals_total{sqlstate=\"other\"} 4\n"), "{text}");
-        assert!(text.contains("login_seconds_count{outcome=\"refused\"} 5\n"), "{text}");
+        for (protocol, sqlstate, count) in [
+            ("postgresql", "28P01", 1),
+            ("postgresql", "other", 4),
+            ("mysql", "28000", 1),
+            ("mysql", "other", 1),
+        ] {
+            let line = format!("refusals_total{{sqlstate=\"{sqlstate}\",protocol=\"{protocol}\"}} {count}\n");
+            assert!(text.contains(&line), "{line}: {text}");
+        }
+        assert!(text.contains("login_seconds_count{outcome=\"refused\"} 7\n"), "{text}");
+        for line in [
+            "logins_failed_total{protocol=\"mysql\"} 2\n",
+            "logins_failed_total{protocol=\"postgresql\"} 0\n",
+        ] {
+            assert!(text.contains(line), "{line}: {text}");
+        }
+        assert_eq!((metrics.totals().rejected, metrics.totals().failed), (5, 2));
     }
 }

@@ -6,9 +6,6 @@ use std::time::Duration;
 
 use super::login_step::LoginStep;
 
-/// SQLSTATEs of refusals that are neither the person's nor the client's fault.
-const FAILURES: [&str; 3] = ["53300", "57P03", "XX000"];
-
 /// Number of steps.
 const STEPS: usize = LoginStep::ALL.len();
 
@@ -50,8 +47,8 @@ impl LoginTally {
         self.logins.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn refused(&self, sqlstate: &str) {
-        let count = if FAILURES.contains(&sqlstate) { &self.failed } else { &self.rejected };
+    pub(super) fn refused(&self, is_failure: bool) {
+        let count = if is_failure { &self.failed } else { &self.rejected };
         count.fetch_add(1, Ordering::Relaxed);
     }
 

@@ -1,12 +1,14 @@
 //! Output for people: log lines, audit records, metrics. Nothing here influences the program.
 
 pub mod audit;
+mod audit_event;
 pub mod audit_file;
 pub mod aws_metrics;
 pub mod cluster_metrics;
+pub mod connection_metrics;
 pub mod console_audit;
 pub mod issuer_metrics;
-mod labels;
+pub mod labels;
 mod lines;
 pub mod log_metrics;
 pub mod log_queue;
@@ -18,9 +20,12 @@ pub mod login_totals;
 pub mod metrics;
 pub mod metrics_format;
 pub mod noise;
-mod page_metrics;
+pub mod page_metrics;
 mod panics;
 pub mod pool_metrics;
 pub mod process_metrics;
+pub mod reload_metrics;
 mod resolver_metrics;
+pub mod session_outcome;
 mod task_metrics;
+mod word_series;

@@ -4,43 +4,31 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
-/// Labels: the page, and the outcome of a connection.
-type PageOutcome = [(&'static str, &'static str); 2];
+use super::labels::{PageName, PageOutcome};
+use super::word_series::registered;
 
-/// Pages, as in the configuration.
-const PAGES: [&str; 2] = ["profiles", "sign_in"];
-
-/// Outcomes: one request was answered; the connection was closed for a newer one; TLS or HTTP failed, or a limit of time or
-/// size was reached.
-const OUTCOMES: [&str; 3] = ["answered", "evicted", "failed"];
-
-/// The page series.
-#[derive(Debug)]
-pub(super) struct PageMetrics(Family<PageOutcome, Counter>);
-
-impl Default for PageMetrics {
-    fn default() -> Self {
-        let family = Family::default();
-        for page in PAGES {
-            for outcome in OUTCOMES {
-                drop(family.get_or_create(&labels(page, outcome)));
-            }
-        }
-        Self(family)
-    }
-}
+/// The page series. A clone counts in the same series.
+#[derive(Clone, Debug)]
+pub struct PageMetrics(Family<[(&'static str, &'static str); 2], Counter>);
 
 impl PageMetrics {
-    pub(super) fn register(&self, registry: &mut Registry) {
+    pub(super) fn new(registry: &mut Registry) -> Self {
         let help = "Ended connections of the HTTPS pages, by page and outcome";
-        registry.register("page_connections", help, self.0.clone());
+        let metrics = Self(registered(registry, "page_connections", help, Family::default()));
+        for (page, outcome) in
+            PageName::ALL.into_iter().flat_map(|page| PageOutcome::ALL.map(|it| (page, it)))
+        {
+            drop(metrics.series(page, outcome));
+        }
+        metrics
     }
 
-    pub(super) fn ended(&self, page: &'static str, outcome: &'static str) {
-        self.0.get_or_create(&labels(page, outcome)).inc();
+    /// Counts an ended connection of `page`.
+    pub fn ended(&self, page: PageName, outcome: PageOutcome) {
+        self.series(page, outcome).inc();
     }
-}
 
-fn labels(page: &'static str, outcome: &'static str) -> PageOutcome {
-    [("page", page), ("outcome", outcome)]
+    fn series(&self, page: PageName, outcome: PageOutcome) -> Counter {
+        self.0.get_or_create_owned(&[("page", page.word()), ("outcome", outcome.word())])
+    }
 }

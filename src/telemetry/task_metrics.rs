@@ -22,8 +22,8 @@ pub(super) struct TaskMetrics {
 impl TaskMetrics {
     pub(super) fn register(&self, registry: &mut Registry) {
         for kind in TaskKind::ALL {
-            drop(self.restarts.get_or_create(&[("task", kind.name())]));
-            drop(self.up.get_or_create(&[("task", kind.name())]));
+            drop(self.restarts.get_or_create(&[("task", kind.word())]));
+            drop(self.up.get_or_create(&[("task", kind.word())]));
         }
         let help = "Restarts of a task after a panic or an early return";
         registry.register("task_restarts", help, self.restarts.clone());
@@ -32,7 +32,7 @@ impl TaskMetrics {
 
     pub(super) fn set(&self, now: &[TaskStatus]) {
         for status in now {
-            let task = [("task", status.kind.name())];
+            let task = [("task", status.kind.word())];
             self.restarts.get_or_create(&task).inner().store(status.restarts, Ordering::Relaxed);
             self.up.get_or_create(&task).set(i64::from(status.up));
         }

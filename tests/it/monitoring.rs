@@ -47,7 +47,7 @@ async fn promtool_finds_nothing_to_complain_about() {
     let world = World::start().await;
     let client = world.connect("alice", &world.token("alice")).await.unwrap();
     world.refusal("bob", &world.token("alice")).await;
-    world.metric_is("pgpassport_refusals_total{sqlstate=\"28P01\"}", 1.0).await;
+    world.metric_is("pgpassport_refusals_total{sqlstate=\"28P01\",protocol=\"postgresql\"}", 1.0).await;
     let (_, text) = scraped(&world, "").await;
     let mut promtool = tool("promtool");
     let check = promtool.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -85,6 +85,7 @@ async fn a_login_is_counted_when_its_session_starts_and_each_step_has_its_time()
     let route = text.lines().find_map(|line| line.strip_prefix("pgpassport_sessions")).unwrap();
     let route = route.strip_suffix(" 0").expect("a series for each cluster and listener before any login");
     assert!(route.starts_with("{cluster=\"app\",listener=\""), "{route}");
+    assert!(route.ends_with(",protocol=\"postgresql\"}"), "{route}");
     let client = world.connect("alice", &world.token("alice")).await.unwrap();
     for (series, value) in [
         (format!("pgpassport_logins_total{route}"), 1.0),
@@ -128,7 +129,7 @@ async fn the_status_page_shows_what_has_happened_and_loads_nothing() {
     let client = world.connect("alice", &world.token("alice")).await.unwrap();
     world.metric_is("pgpassport_cl_active", 1.0).await;
     world.refusal("bob", &world.token("alice")).await;
-    world.metric_is("pgpassport_refusals_total{sqlstate=\"28P01\"}", 1.0).await;
+    world.metric_is("pgpassport_refusals_total{sqlstate=\"28P01\",protocol=\"postgresql\"}", 1.0).await;
     let (head, body) = page(&world, "/").await;
     assert!(head.contains("content-type: text/html; charset=utf-8\r\n"), "{head}");
     for text in [

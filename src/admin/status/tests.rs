@@ -8,6 +8,7 @@ use crate::admin::problems::problems;
 use crate::supervisor::{TaskKind, TaskStatus};
 use crate::telemetry::aws_metrics::{AwsSnapshot, StsSnapshot};
 use crate::telemetry::issuer_metrics::IssuerSnapshot;
+use crate::telemetry::labels::KeyFetchResult;
 use crate::telemetry::log_metrics::LogSnapshot;
 use crate::telemetry::login_totals::LoginTotals;
 use crate::telemetry::metrics::MetricsSnapshot;
@@ -23,7 +24,7 @@ fn snapshot() -> MetricsSnapshot {
         age: Duration::from_secs(age),
         max_age: Duration::from_hours(1),
         usable: true,
-        fetches: [("good", 90), ("failed", 0)],
+        fetches: vec![(KeyFetchResult::Good, 90), (KeyFetchResult::Failed, 0)],
         ..IssuerSnapshot::default()
     };
     let sts = StsSnapshot {
@@ -100,7 +101,7 @@ fn view(outage: bool) -> StatusView {
         snapshot.aws.sts[0].tries[3] = ("failing", 402);
         snapshot.issuers[0].age = Duration::from_mins(62);
         snapshot.issuers[0].usable = false;
-        snapshot.issuers[0].fetches[1] = ("failed", 61);
+        snapshot.issuers[0].fetches[1] = (KeyFetchResult::Failed, 61);
         snapshot.issuers[1].age = Duration::from_mins(21);
         snapshot.certificates[0].1 = UNIX + 5 * 86_400;
         snapshot.log.audit_writable = false;

@@ -1,5 +1,6 @@
 //! One screen of `pgpassport top`, at most 80 columns wide.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::net::SocketAddr;
 
@@ -13,9 +14,6 @@ const MAX_ROWS: usize = 12;
 
 /// Points of a curve.
 const CURVE: usize = 40;
-
-/// SQLSTATEs of refusals that are neither the person's nor the client's fault.
-const FAILURES: [&str; 3] = ["53300", "57P03", "XX000"];
 
 /// Appearance of the screen.
 #[derive(Clone, Copy, Debug)]
@@ -111,15 +109,11 @@ fn curves(looks: &[Look], style: ScreenStyle) -> String {
             })
             .collect()
     };
-    let refused = |fails: bool| {
-        move |now: &Scrape, before: &Scrape| {
-            let codes = now.series("pgpassport_refusals_total").iter().map(|series| series.label("sqlstate"));
-            let codes = codes.filter(|code| FAILURES.contains(code) == fails);
-            codes.map(|code| now.increase(before, "pgpassport_refusals_total", &[("sqlstate", code)])).sum()
-        }
-    };
     let logins = rates(&|now, before| now.increase(before, "pgpassport_logins_total", &[]));
-    let (rejected, failed) = (rates(&refused(false)), rates(&refused(true)));
+    let failed = |now: &Scrape, before: &Scrape| now.increase(before, "pgpassport_logins_failed_total", &[]);
+    let refused = |now: &Scrape, before: &Scrape| now.increase(before, "pgpassport_refusals_total", &[]);
+    let rejected = rates(&|now, before| (refused(now, before) - failed(now, before)).max(0.0));
+    let failed = rates(&failed);
     let mut text = String::new();
     let rows = [
         ("sessions", sessions, "36"),
@@ -229,10 +223,8 @@ fn refusals(before: &Scrape, now: &Scrape, style: ScreenStyle) -> String {
         ("refused, by SQLSTATE", "pgpassport_refusals_total", "sqlstate"),
         ("refused, by step", "pgpassport_logins_refused_total", "stage"),
     ] {
-        let counts = now.series(name).iter().map(|series| {
-            let word = series.label(label);
-            (now.increase(before, name, &[(label, word)]), word)
-        });
+        let counts = words(now, name, label).into_iter();
+        let counts = counts.map(|word| (now.increase(before, name, &[(label, word)]), word));
         let mut counts: Vec<_> = counts.filter(|(count, _)| *count > 0.0).collect();
         counts.sort_by(|a, b| b.0.total_cmp(&a.0));
         let counts = counts.iter().take(4).map(|(count, word)| format!("{} {count:.0}", shown(word, 16)));
@@ -241,6 +233,11 @@ fn refusals(before: &Scrape, now: &Scrape, style: ScreenStyle) -> String {
         let _ = writeln!(text, "{}{counts}", style.dim(&format!("{title:<24}")));
     }
     text
+}
+
+/// Values of a label, each once: the series of a value can differ in other labels.
+fn words<'s>(now: &'s Scrape, name: &str, label: &str) -> BTreeSet<&'s str> {
+    now.series(name).iter().map(|series| series.label(label)).collect()
 }
 
 /// Upper bound of a duration.
@@ -280,7 +277,9 @@ mod tests {
                 "pgpassport_build_info{{version=\"9.9\"}} 1\npgpassport_cl_active 12\npgpassport_max_client_conn 1000\n\
                  pgpassport_sessions{{cluster=\"or\\u001b[2Jders\",listener=\"main\"}} 12\n\
                  pgpassport_logins_total{{cluster=\"orders\",listener=\"main\"}} {logins}\n\
-                 pgpassport_refusals_total{{sqlstate=\"57P03\"}} {}\n\
+                 pgpassport_refusals_total{{sqlstate=\"57P03\",protocol=\"postgresql\"}} {0}\n\
+                 pgpassport_refusals_total{{sqlstate=\"other\",protocol=\"postgresql\"}} {0}\n\
+                 pgpassport_refusals_total{{sqlstate=\"other\",protocol=\"mysql\"}} {0}\n\
                  pgpassport_login_step_seconds_bucket{{step=\"sts\",le=\"0.05\"}} {logins}\n\
                  pgpassport_login_step_seconds_bucket{{step=\"sts\",le=\"+Inf\"}} {logins}\n\
                  pgpassport_login_step_seconds_count{{step=\"sts\"}} {logins}\n\
@@ -295,7 +294,7 @@ mod tests {
         for text in [
             "pgpassport 9.9 at 127.0.0.1:9127   ready",
             "keys are not usable: issuer okta",
-            "57P03 5",
+            "other 10, 57P03 5\n",
             "67 min",
         ] {
             assert!(plain.contains(text), "{text} is not in\n{plain}");

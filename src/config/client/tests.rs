@@ -79,6 +79,6 @@ fn a_wrong_value_is_told_with_its_line_and_what_to_write() {
     let problems = read("[[profile]]\nissuer = \"http://acme.com\"").unwrap_err();
     assert_eq!(problems.list.len(), 4, "name, issuer, client_id, proxy: {problems}");
     let twice = read(&format!("{SMALL}{SMALL}")).unwrap_err();
-    assert!(twice.to_string().contains("two profiles have the name \"acme\""), "{twice}");
+    assert!(twice.to_string().contains("another [[profile]] has the name \"acme\""), "{twice}");
     assert!(read("[[profile").unwrap_err().to_string().contains("this is not TOML"));
 }

@@ -158,7 +158,7 @@ pub(super) fn lists(desk: &ConsoleDesk, rows: &mut RowEncoder) {
         ("databases", current.context.clusters.len()),
         ("users", people.len()),
         ("pools", pools.len()),
-        ("free_clients", current.limits.clients.saturating_sub(clients)),
+        ("free_clients", current.context.limits.max_client_conn.saturating_sub(clients)),
         ("used_clients", active),
         ("login_clients", clients.saturating_sub(active)),
         ("free_servers", current.context.pool().idle),
@@ -172,9 +172,19 @@ pub(super) fn lists(desk: &ConsoleDesk, rows: &mut RowEncoder) {
 pub(super) fn limits(desk: &ConsoleDesk, rows: &mut RowEncoder) {
     let (current, sessions) = (desk.current.load(), by_cluster(desk));
     let (clients, active) = (desk.shared.permits.clients(), desk.shared.permits.sessions());
-    rows.push(&["limits.max_client_conn".into(), Cell::Null, clients.into(), current.limits.clients.into()]);
+    rows.push(&[
+        "limits.max_client_conn".into(),
+        Cell::Null,
+        clients.into(),
+        current.context.limits.max_client_conn.into(),
+    ]);
     let logins = clients.saturating_sub(active);
-    rows.push(&["limits.max_logins".into(), Cell::Null, logins.into(), current.limits.logins.into()]);
+    rows.push(&[
+        "limits.max_logins".into(),
+        Cell::Null,
+        logins.into(),
+        current.context.limits.max_logins.into(),
+    ]);
     for cluster in &current.context.clusters {
         let settings = &cluster.settings;
         let used = sessions.get(&settings.name).copied().unwrap_or(0);

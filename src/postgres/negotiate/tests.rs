@@ -1,6 +1,7 @@
 //! The first packets, spoken by hostile and honest peers over an in-memory pipe.
 
 use std::io;
+use std::mem::discriminant;
 use std::sync::Arc;
 
 use rustls::pki_types::{PrivateKeyDer, ServerName};
@@ -232,7 +233,7 @@ async fn handshake_timeouts_are_counted_apart_from_scanners() {
     assert!(handshake.tells_an_operator_something());
     for scanner in [NegotiationError::Silent, NegotiationError::TimedOut] {
         assert!(!scanner.tells_an_operator_something());
-        assert_ne!(handshake.word(), scanner.word());
+        assert_ne!(discriminant(&handshake), discriminant(&scanner));
     }
 }
 

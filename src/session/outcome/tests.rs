@@ -7,7 +7,7 @@ use crate::postgres::client::TokenError;
 use crate::postgres::oauthbearer::BearerError;
 use crate::session::explain::explain;
 use crate::session::permits::LimitReached;
-use crate::telemetry::metrics::MetricsSnapshot;
+use crate::telemetry::metrics::{Metrics, MetricsSnapshot};
 use crate::telemetry::metrics_format::MetricsFormat;
 
 fn io() -> io::Error {
@@ -55,23 +55,7 @@ fn ends() -> Vec<SessionEnd> {
         EndCause::Stopped,
     ];
     ends.extend(causes.map(|cause| carried(RelayEnd::Ended { cause, told: true })));
-    let stages = [
-        Stage::Startup,
-        Stage::Token,
-        Stage::Keys,
-        Stage::Authorization,
-        Stage::Sts,
-        Stage::Signing,
-        Stage::UpstreamName,
-        Stage::UpstreamConnect,
-        Stage::UpstreamTls,
-        Stage::UpstreamLogin,
-        Stage::Limits,
-        Stage::Audit,
-        Stage::Operator,
-        Stage::Session,
-    ];
-    ends.extend(stages.map(|stage| refused(LoginError::TimedOut(stage))));
+    ends.extend(Stage::ALL.map(|stage| refused(LoginError::TimedOut(stage))));
     ends
 }
 
@@ -85,7 +69,12 @@ fn every_end_is_counted_in_a_series_that_was_there_before() {
     let before = series(&metrics);
     let ends = ends();
     for end in &ends {
-        end.count(&end.outcome::<Postgres>(), Duration::ZERO, &metrics);
+        end.count(
+            &end.outcome::<Postgres>(),
+            Duration::ZERO,
+            DatabaseProtocol::PostgreSql,
+            (&metrics.connections, &metrics.logins),
+        );
     }
     assert_eq!(series(&metrics), before);
     let text = metrics.text(MetricsSnapshot::default(), MetricsFormat::OpenMetrics).unwrap();

@@ -1,5 +1,7 @@
 //! Every limit at its number and one past it.
 
+use std::time::Duration;
+
 use futures_util::FutureExt;
 
 use std::net::IpAddr;
@@ -11,7 +13,17 @@ fn anyone() -> Source {
     ip("192.0.2.99").into()
 }
 
-const OPEN: AcceptLimits = AcceptLimits { clients: 100, logins: 100 };
+const OPEN: LimitSettings = LimitSettings {
+    client_login_timeout: Duration::from_secs(15),
+    login_timeout: Duration::from_mins(1),
+    server_connect_timeout: Duration::from_secs(10),
+    max_client_conn: 100,
+    max_user_client_connections: None,
+    max_logins: 100,
+    max_logins_per_address: None,
+    shutdown_delay: Duration::ZERO,
+    shutdown_timeout: Duration::ZERO,
+};
 const NONE: SessionQuotas = SessionQuotas { per_user: None, per_cluster: None, group: None };
 
 fn ip(text: &str) -> IpAddr {
@@ -19,7 +31,7 @@ fn ip(text: &str) -> IpAddr {
 }
 
 /// Lets `count` connections in.
-fn seats(counts: &PermitCounters, count: usize, limits: &AcceptLimits) -> Vec<ConnectionAdmission> {
+fn seats(counts: &PermitCounters, count: usize, limits: &LimitSettings) -> Vec<ConnectionAdmission> {
     let places: Vec<_> = (0..count).map(|_| counts.admit(limits, anyone()).0.unwrap()).collect();
     assert!(places.iter().all(|admission| matches!(admission, ConnectionAdmission::Login(_))), "{places:?}");
     places
@@ -37,7 +49,7 @@ fn refused(admission: Option<ConnectionAdmission>) -> LimitReached {
 #[test]
 fn c7_one_client_past_the_limit_has_no_seat_until_another_leaves() {
     let counts = PermitCounters::default();
-    let limits = AcceptLimits { clients: 3, ..OPEN };
+    let limits = LimitSettings { max_client_conn: 3, ..OPEN };
     let mut places = seats(&counts, 3, &limits);
     let full = refused(counts.admit(&limits, anyone()).0);
     assert_eq!(full, LimitReached { scope: LimitScope::Clients, max: 3 });
@@ -49,7 +61,7 @@ fn c7_one_client_past_the_limit_has_no_seat_until_another_leaves() {
 #[test]
 fn c7_one_login_past_the_limit_waits_for_a_good_token_or_an_end() {
     let counts = PermitCounters::default();
-    let limits = AcceptLimits { logins: 2, ..OPEN };
+    let limits = LimitSettings { max_logins: 2, ..OPEN };
     let mut places = seats(&counts, 2, &limits);
     assert_eq!(
         refused(counts.admit(&limits, anyone()).0),
@@ -87,7 +99,7 @@ fn c8_logins_of_one_address_are_limited_and_others_are_not() {
 #[test]
 fn c7_even_saying_no_has_a_limit() {
     let counts = PermitCounters::default();
-    let limits = AcceptLimits { clients: 1, ..OPEN };
+    let limits = LimitSettings { max_client_conn: 1, ..OPEN };
     let _seat = counts.admit(&limits, anyone()).0;
     let mut told: Vec<_> = (0..MAX_REFUSALS).map(|_| counts.admit(&limits, anyone()).0.unwrap()).collect();
     assert!(counts.admit(&limits, anyone()).0.is_none());
@@ -112,7 +124,9 @@ fn is_evicted(admission: &ConnectionAdmission) -> bool {
 #[test]
 fn c7_a_silent_login_makes_room_and_a_verified_one_does_not() {
     let counts = PermitCounters::default();
-    for limits in [AcceptLimits { logins: 3, ..OPEN }, AcceptLimits { clients: 4, logins: 3 }] {
+    for limits in
+        [LimitSettings { max_logins: 3, ..OPEN }, LimitSettings { max_client_conn: 4, max_logins: 3, ..OPEN }]
+    {
         let mut places = seats(&counts, 1, &limits);
         places[0].verified().unwrap();
         places.extend(seats(&counts, 3, &limits));
@@ -140,7 +154,7 @@ fn c7_a_silent_login_makes_room_and_a_verified_one_does_not() {
 #[test]
 fn c7_a_client_that_does_not_hear_no_makes_room_for_one_that_might() {
     let counts = PermitCounters::default();
-    let limits = AcceptLimits { clients: 1, ..OPEN };
+    let limits = LimitSettings { max_client_conn: 1, ..OPEN };
     let mut places = seats(&counts, 1, &limits);
     places.extend((0..=MAX_REFUSALS).map(|number| {
         let admission = counts.admit(&limits, anyone()).0.unwrap_or_else(|| panic!("no place for {number}"));
@@ -171,7 +185,7 @@ fn c7_nobody_makes_room_above_a_lowered_ceiling() {
     let counts = PermitCounters::default();
     let places = seats(&counts, 3, &OPEN);
     silent(&places);
-    let lowered = AcceptLimits { clients: 2, ..OPEN };
+    let lowered = LimitSettings { max_client_conn: 2, ..OPEN };
     assert_eq!(refused(counts.admit(&lowered, ip("192.0.2.1").into()).0).scope, LimitScope::Clients);
     assert!(!places.iter().any(is_evicted));
 }
@@ -236,7 +250,7 @@ fn the_sessions_of_a_cluster_are_counted_until_the_last_has_left() {
 fn a_lowered_limit_waits_until_enough_have_left() {
     let counts = PermitCounters::default();
     let mut places = seats(&counts, 3, &OPEN);
-    let lowered = AcceptLimits { clients: 2, ..OPEN };
+    let lowered = LimitSettings { max_client_conn: 2, ..OPEN };
     for _ in 0..2 {
         refused(counts.admit(&lowered, anyone()).0);
         places.pop();

@@ -66,21 +66,7 @@ fn troubleshooting_knows_every_sqlstate_stage_and_link() {
         seen += 1;
     }
     assert!(seen >= 6, "{seen} reasons");
-    for stage in [
-        Stage::Startup,
-        Stage::Token,
-        Stage::Keys,
-        Stage::Authorization,
-        Stage::Sts,
-        Stage::Signing,
-        Stage::UpstreamName,
-        Stage::UpstreamConnect,
-        Stage::UpstreamTls,
-        Stage::UpstreamLogin,
-        Stage::Limits,
-        Stage::Audit,
-        Stage::Session,
-    ] {
+    for stage in Stage::ALL {
         assert!(page.contains(&format!("\n| `{}` | ", stage.word())), "{stage:?}");
     }
     for link in ChainLink::ALL {

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{builder, databases, shown};
+use super::{builder, databases, shown, told};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn alice_logs_in_with_mysql_and_her_token() {
@@ -22,11 +22,32 @@ async fn alice_logs_in_with_mysql_and_her_token() {
         let record = world.audit("token_id", "mysql-1").await;
         assert_eq!(record["outcome"], "session");
         assert_eq!((&record["db_user"], &record["database"]), (&"alice".into(), &"app".into()));
-        assert_eq!(record["tls"], "TLSv1.3");
+        assert_eq!((&record["tls"], &record["protocol"]), (&"TLSv1.3".into(), &"mysql".into()));
         assert!(record["application_name"].is_string(), "{record}");
         for number in ["upstream_pid", "bytes_to_server", "bytes_to_client"] {
             assert!(record[number].as_u64().unwrap() > 0, "{number}: {record}");
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logins_are_counted_by_protocol() {
+    for database in databases().await {
+        let world = builder(database).start().await;
+        let (_, before) = world.get("/metrics").await;
+        let logins = before.lines().find(|line| line.starts_with("pgpassport_logins_total{")).unwrap();
+        let logins = logins.strip_suffix(" 0").expect("a series before any login");
+        assert!(logins.ends_with(",protocol=\"mysql\"}"), "{logins}");
+        shown(&world.mysql_sql(database, "alice", &world.token("alice"), "select 1").await);
+        told(&world.mysql_sql(database, "bob", &world.token("alice"), "select 1").await);
+        let failed = "pgpassport_logins_failed_total{protocol=\"mysql\"}";
+        world.metric_is(failed, 0.0).await;
+        world.cloud.sts.fail(aws_emulator::HttpFault::Close);
+        told(&world.mysql_sql(database, "bob", &world.token("bob"), "select 1").await);
+        world.metric_is(failed, 1.0).await;
+        world.metric_is(logins, 1.0).await;
+        world.metric_is("pgpassport_refusals_total{sqlstate=\"28000\",protocol=\"mysql\"}", 1.0).await;
+        world.metric_is("pgpassport_refusals_total{sqlstate=\"28P01\",protocol=\"postgresql\"}", 0.0).await;
     }
 }
 

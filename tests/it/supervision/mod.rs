@@ -25,11 +25,11 @@ async fn fallible(builder: WorldBuilder) -> (World, Failpoints) {
 }
 
 fn restarts(kind: TaskKind) -> String {
-    format!("pgpassport_task_restarts_total{{task=\"{}\"}}", kind.name())
+    format!("pgpassport_task_restarts_total{{task=\"{}\"}}", kind.word())
 }
 
 fn up(kind: TaskKind) -> String {
-    format!("pgpassport_task_up{{task=\"{}\"}}", kind.name())
+    format!("pgpassport_task_up{{task=\"{}\"}}", kind.word())
 }
 
 /// The task panics, once, and begins again.
@@ -39,7 +39,7 @@ async fn panics(world: &World, failpoints: &Failpoints, kind: TaskKind) {
     world.metric_is(&restarts(kind), before + 1.0).await;
     world.metric_is(&up(kind), 1.0).await;
     assert_eq!(world.get("/livez").await, (200, "alive\n".to_owned()), "one panic is no reason to be killed");
-    world.log_line(&format!("\"task\":\"{}", kind.name())).await;
+    world.log_line(&format!("\"task\":\"{}", kind.word())).await;
 }
 
 async fn session(world: &World) -> RawClient {
@@ -215,7 +215,7 @@ async fn shutdown_ends_the_service_all_the_same() {
 fn the_page_for_operators_has_every_task() {
     let page = include_str!("../../../docs/operations.md");
     for kind in TaskKind::ALL {
-        assert!(page.contains(&format!("| `{}` |", kind.name())), "{}", kind.name());
+        assert!(page.contains(&format!("| `{}` |", kind.word())), "{}", kind.word());
     }
     assert!(TaskKind::ALL.len() > 8);
 }

@@ -302,6 +302,7 @@ impl AdminServer {
             log: self.shared.log.snapshot(),
             routes: current.session_routes(),
             gates: current.context.gates(),
+            work: current.context.work(),
             process: ProcessSnapshot::read(),
         }
     }

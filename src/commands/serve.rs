@@ -236,7 +236,7 @@ fn serve_admin(
 /// Executes the commands of the console.
 fn serve_console(shared: &Arc<Shared>, current: &Arc<ArcSwap<Generation>>, ended: &CancellationToken) {
     let Some(incoming) = shared.console.incoming() else { return };
-    let desk = Arc::new(ConsoleDesk { shared: Arc::clone(shared), current: Arc::clone(current) });
+    let desk = Arc::new(ConsoleDesk::new(Arc::clone(shared), Arc::clone(current)));
     let incoming = Arc::new(tokio::sync::Mutex::new(incoming));
     shared.supervisor.spawn(TaskKind::Console, ended.clone(), move || {
         let (desk, incoming) = (Arc::clone(&desk), Arc::clone(&incoming));

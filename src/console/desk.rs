@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use tokio::sync::Mutex;
 use tokio::sync::mpsc::Receiver;
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
+use super::averages::PERIOD;
 use super::command::Command;
 use super::state::ConsoleDesk;
 use super::{ConsoleRequest, Operator, show};
@@ -14,10 +16,21 @@ use crate::postgres::command_server::{CommandAnswer, RowEncoder};
 use crate::telemetry::console_audit::{CommandOutcome, CommandRecord};
 
 impl ConsoleDesk {
-    /// Executes requests until there can be no more. Can be called again after a panic.
+    /// Executes requests until there can be no more, and ends the periods of statistics. Can be called again after a
+    /// panic.
     pub async fn serve(self: &Arc<Self>, incoming: &Mutex<Receiver<ConsoleRequest>>) {
         let mut incoming = incoming.lock().await;
-        while let Some(request) = incoming.recv().await {
+        let mut period = interval_at(Instant::now() + PERIOD, PERIOD);
+        period.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let request = tokio::select! {
+                request = incoming.recv() => request,
+                _ = period.tick() => {
+                    self.periods.end(Instant::now(), self.shared.registry.totals());
+                    continue;
+                }
+            };
+            let Some(request) = request else { return };
             let desk = Arc::clone(self);
             tokio::spawn(async move {
                 let ConsoleRequest { operator, command, rows, reply } = request;

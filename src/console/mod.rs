@@ -6,6 +6,7 @@
 //! thread therefore only copies bytes, however long an answer is.
 
 mod action;
+mod averages;
 mod clusters;
 mod command;
 pub mod connection;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+use super::averages::StatsPeriods;
 use crate::accept::acceptor::Generation;
 use crate::session::shared::Shared;
 
@@ -14,4 +15,13 @@ pub struct ConsoleDesk {
     pub shared: Arc<Shared>,
     /// The current configuration.
     pub current: Arc<ArcSwap<Generation>>,
+    /// Totals at the ends of the last periods.
+    pub(super) periods: StatsPeriods,
+}
+
+impl ConsoleDesk {
+    /// A desk whose first period of statistics begins.
+    pub fn new(shared: Arc<Shared>, current: Arc<ArcSwap<Generation>>) -> Self {
+        Self { shared, current, periods: StatsPeriods::default() }
+    }
 }

@@ -86,7 +86,7 @@ impl Topic {
             Self::Clients => "clients with a session or on the console, in PgBouncer's columns",
             Self::Servers => "server connections of live sessions, with the process id at the server",
             Self::Pools => "sessions by database and user, in PgBouncer's columns",
-            Self::Stats => "sessions and bytes by cluster since the start",
+            Self::Stats => "sessions, transactions, queries, and bytes by cluster since the start, and per second",
             Self::Lists => "counts, in PgBouncer's words",
             Self::Users => "people with live sessions",
             Self::Databases => "clusters in PgBouncer's columns",
@@ -101,7 +101,7 @@ impl Topic {
             Self::Mem => "memory of the process in bytes",
             Self::Fds => "file descriptors of the process",
             Self::Help => "this list",
-            Self::Sessions => "live sessions: person, database user, state, age, bytes",
+            Self::Sessions => "live sessions: person, database user, state, age, bytes, queries, transactions",
             Self::Version => "version of pgpassport",
         }
     }
@@ -120,15 +120,11 @@ impl Topic {
                         t("addr"),
                         n("port"),
                         t("connect_time"),
-                        n("wait"),
-                        n("wait_us"),
-                        n("close_needed"),
-                        t("ptr"),
-                        t("link"),
-                        n("remote_pid"),
                         t("tls"),
                         t("application_name"),
                         t("id"),
+                        n("query_count"),
+                        n("xact_count"),
                     ]
                 }
             }
@@ -170,7 +166,21 @@ impl Topic {
                 }
             }
             Self::Stats => {
-                const { &[t("database"), n("total_server_assignment_count"), n("total_received"), n("total_sent")] }
+                const {
+                    &[
+                        t("database"),
+                        n("total_server_assignment_count"),
+                        n("total_xact_count"),
+                        n("total_query_count"),
+                        n("total_received"),
+                        n("total_sent"),
+                        n("avg_server_assignment_count"),
+                        n("avg_xact_count"),
+                        n("avg_query_count"),
+                        n("avg_recv"),
+                        n("avg_sent"),
+                    ]
+                }
             }
             Self::Lists => const { &[t("list"), n("items")] },
             Self::Users => const { &[t("name"), t("issuer"), t("db_user"), n("sessions")] },
@@ -246,6 +256,8 @@ impl Topic {
                         t("age"),
                         n("to_server"),
                         n("to_client"),
+                        n("queries"),
+                        n("transactions"),
                         t("client"),
                         t("listener"),
                         t("since"),

@@ -13,7 +13,7 @@ use super::frames::{Frames, Message};
 use super::limits::MAX_PAYLOAD;
 use super::packet::Fields;
 use super::server_error::ERR;
-use crate::protocol::{SessionState, SessionTracker};
+use crate::protocol::{SessionState, SessionTracker, WorkCounts};
 
 /// Flags of a server's status (MySQL Internals, "Status Flags").
 pub(super) const IN_TRANSACTION: u16 = 1;
@@ -78,6 +78,7 @@ struct Exchange {
     /// Status of the last OK or EOF.
     status: u16,
     cursors: Cursors,
+    counts: WorkCounts,
     transfer: FileTransfer,
     terminated: bool,
     /// True if the messages contradict the grammar or are not understood.
@@ -96,6 +97,7 @@ impl Tracker {
             deprecate_eof: capabilities.contains(Capabilities::DEPRECATE_EOF),
             status,
             cursors: Cursors::default(),
+            counts: WorkCounts::default(),
             transfer,
             terminated: false,
             lost: false,
@@ -171,6 +173,10 @@ impl SessionTracker for Tracker {
 
     fn terminated(&self) -> bool {
         self.exchange.terminated
+    }
+
+    fn counts(&self) -> WorkCounts {
+        self.exchange.counts
     }
 }
 
@@ -327,6 +333,11 @@ impl Exchange {
     }
 
     fn answered(&mut self) {
+        // COM_QUERY and COM_STMT_EXECUTE are what the server counts in its status "Questions".
+        if let Some(Command::Results | Command::Execute(_)) = self.waiting.front() {
+            self.counts.queries += 1;
+            self.counts.transactions += u64::from(self.status & IN_TRANSACTION == 0);
+        }
         self.waiting.pop();
         (self.answer, self.last) = (Answer::Begin, LastSide::Command);
         self.close_unanswered();

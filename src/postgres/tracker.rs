@@ -9,7 +9,7 @@
 pub use super::exchange::CopyMode;
 use super::exchange::{Exchange, Fork};
 use super::frames::Frames;
-pub use crate::protocol::{SessionState, SessionTracker};
+pub use crate::protocol::{SessionState, SessionTracker, WorkCounts};
 
 /// Most hypotheses followed for one exchange. More make the session busy for good.
 const MAX_HYPOTHESES: usize = 8;
@@ -32,6 +32,7 @@ struct Hypotheses {
     terminated: bool,
     /// True if the server has reported a parameter.
     told_parameter: bool,
+    counts: WorkCounts,
     last_from_server: u8,
 }
 
@@ -43,6 +44,7 @@ impl Tracker {
             others: Vec::new(),
             terminated: false,
             told_parameter: false,
+            counts: WorkCounts::default(),
             last_from_server: b'Z',
         };
         Self { client: Frames::default(), server: Frames::default(), courses }
@@ -110,6 +112,10 @@ impl SessionTracker for Tracker {
     fn terminated(&self) -> bool {
         self.courses.terminated
     }
+
+    fn counts(&self) -> WorkCounts {
+        self.courses.counts
+    }
 }
 
 impl Hypotheses {
@@ -136,6 +142,12 @@ impl Hypotheses {
             // Notices, notifications and changed parameters arrive at any time and answer nothing.
             b'N' | b'A' => return,
             b'S' => return self.told_parameter = true,
+            // A request up to its ReadyForQuery is one query, as PgBouncer counts; without an open transaction behind it,
+            // it has ended one.
+            b'Z' => {
+                self.counts.queries += 1;
+                self.counts.transactions += u64::from(first == b'I');
+            }
             _ => {}
         }
         let fork = self.first.server_sent(tag, first);

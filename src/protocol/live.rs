@@ -24,6 +24,15 @@ pub enum SessionState {
     Busy,
 }
 
+/// Queries and transactions that a session has completed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WorkCounts {
+    /// Answered requests of the client that execute something, failed ones included.
+    pub queries: u64,
+    /// Transactions that have ended, those of single statements included.
+    pub transactions: u64,
+}
+
 /// Tracks the state of a live session. Sees the bytes of both directions after they are written and never changes them.
 pub trait SessionTracker: fmt::Debug {
     /// Records bytes written to the server.
@@ -58,6 +67,9 @@ pub trait SessionTracker: fmt::Debug {
 
     /// True if the client has sent its terminating message.
     fn terminated(&self) -> bool;
+
+    /// Queries and transactions so far.
+    fn counts(&self) -> WorkCounts;
 }
 
 /// The client's side of a live session. Where the server's connection may be kept, it holds the client's

@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::BytesMut;
 
-pub use self::live::{ByteStream, ClientEnd, SessionState, SessionTracker};
+pub use self::live::{ByteStream, ClientEnd, SessionState, SessionTracker, WorkCounts};
 pub(crate) use self::login::accept_tls;
 pub use self::login::{
     CancelContext, CancelOutcome, Entrance, FirstPacket, KeyScope, LoginFailure, NegotiationError,

@@ -1,16 +1,30 @@
-//! The live view of a session: its state and its bytes, written by the relay and read by the session registry.
+//! The live view of a session: its state and its work, written by the relay and read by the session registry.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use super::SessionState;
+use crate::protocol::WorkCounts;
 
-/// State and bytes of a session, written by its relay each time it has moved bytes. A reader may see the bytes of one
+/// Bytes, queries, and transactions of a session so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SessionWork {
+    /// Bytes from client to server.
+    pub to_server: u64,
+    /// Bytes from server to client.
+    pub to_client: u64,
+    /// Queries and transactions.
+    pub counts: WorkCounts,
+}
+
+/// State and work of a session, written by its relay each time it has moved bytes. A reader may see the bytes of one
 /// moment and the state of the next.
 #[derive(Debug)]
 pub struct SessionActivity {
     state: AtomicU8,
     to_server: AtomicU64,
     to_client: AtomicU64,
+    queries: AtomicU64,
+    transactions: AtomicU64,
     killed: AtomicBool,
 }
 
@@ -20,6 +34,8 @@ impl Default for SessionActivity {
             state: AtomicU8::new(BUSY),
             to_server: AtomicU64::new(0),
             to_client: AtomicU64::new(0),
+            queries: AtomicU64::new(0),
+            transactions: AtomicU64::new(0),
             killed: AtomicBool::new(false),
         }
     }
@@ -31,8 +47,8 @@ const IN_FAILED_TRANSACTION: u8 = 2;
 const BUSY: u8 = 3;
 
 impl SessionActivity {
-    /// Notes the state, and the bytes carried so far. Only one thread writes: three plain stores.
-    pub(super) fn note(&self, state: SessionState, to_server: u64, to_client: u64) {
+    /// Notes the state and the work so far. Only one thread writes: five plain stores.
+    pub(super) fn note(&self, state: SessionState, work: SessionWork) {
         let state = match state {
             SessionState::Idle => IDLE,
             SessionState::InTransaction => IN_TRANSACTION,
@@ -40,8 +56,14 @@ impl SessionActivity {
             SessionState::Busy => BUSY,
         };
         self.state.store(state, Ordering::Relaxed);
-        self.to_server.store(to_server, Ordering::Relaxed);
-        self.to_client.store(to_client, Ordering::Relaxed);
+        for (cell, count) in [
+            (&self.to_server, work.to_server),
+            (&self.to_client, work.to_client),
+            (&self.queries, work.counts.queries),
+            (&self.transactions, work.counts.transactions),
+        ] {
+            cell.store(count, Ordering::Relaxed);
+        }
     }
 
     /// The state; [`SessionState::Busy`] until the relay begins.
@@ -64,8 +86,10 @@ impl SessionActivity {
         self.killed.load(Ordering::Relaxed)
     }
 
-    /// Bytes carried to the server and to the client.
-    pub fn bytes(&self) -> (u64, u64) {
-        (self.to_server.load(Ordering::Relaxed), self.to_client.load(Ordering::Relaxed))
+    /// The work so far.
+    pub fn work(&self) -> SessionWork {
+        let read = |cell: &AtomicU64| cell.load(Ordering::Relaxed);
+        let counts = WorkCounts { queries: read(&self.queries), transactions: read(&self.transactions) };
+        SessionWork { to_server: read(&self.to_server), to_client: read(&self.to_client), counts }
     }
 }

@@ -21,7 +21,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-pub use self::activity::SessionActivity;
+pub use self::activity::{SessionActivity, SessionWork};
 use self::direction::{CopyError, CopyState, Direction};
 pub use self::drain_order::DrainOrder;
 use self::low_water::{FlowDirection, LowWaterMark};
@@ -156,6 +156,7 @@ where
     };
     // Boxed, so that sessions do not reserve space for their end.
     Box::pin(async { tokio::join!(pair.finish(&end, options.session), recall) }).await;
+    options.activity.note(pair.state(), pair.work());
     RelayReport { to_server: pair.up.bytes, to_client: pair.down.bytes, end, reusable: pair.reusable }
 }
 
@@ -206,7 +207,7 @@ where
             return Poll::Ready(RelayStop::Over(end));
         }
         let carried = (self.up.bytes - before.0, self.down.bytes - before.1);
-        options.activity.note(self.state(), self.up.bytes, self.down.bytes);
+        options.activity.note(self.state(), self.work());
         self.low_water
             .poll(cx, carried, |direction, bytes| wake_at(direction, bytes, &self.client, &self.server));
         match timers.poll(cx, carried.0 > 0, || self.state()) {
@@ -325,6 +326,11 @@ where
                 CopyState::Done | CopyState::Broken => return Poll::Ready(RelayEnd::ServerLost(None)),
             }
         }
+    }
+
+    fn work(&self) -> SessionWork {
+        let counts = self.tracker.counts();
+        SessionWork { to_server: self.up.bytes, to_client: self.down.bytes, counts }
     }
 
     /// State of the session, including bytes that were read but not sent.

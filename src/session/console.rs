@@ -7,7 +7,7 @@ use tokio::time::{Instant, timeout_at};
 use super::outcome::LoginError;
 use super::registry::{Person, SessionFacts};
 use super::shared::Shared;
-use super::{LoggedIn, SessionContext};
+use super::{LoggedIn, SessionContext, facts};
 use crate::console::connection::{ConsoleEnd, ConsoleLogin};
 use crate::console::{Operator, connection};
 use crate::identity::VerifiedClaims;
@@ -29,16 +29,16 @@ pub(super) enum Login<P: Protocol> {
 pub(super) fn admit<P: Protocol>(
     context: &SessionContext,
     (claims, person): (&VerifiedClaims, &Person),
-    startup: &P::Startup,
-    (listener, session, client): (&str, SessionId, ClientAddr),
+    client: &P::Client,
+    (listener, session, peer): (&str, SessionId, ClientAddr),
     audit: &mut AuditRecord,
 ) -> Option<Result<Login<P>, LoginError>> {
-    let StartupRequest { user, database, .. } = P::request(startup);
+    let StartupRequest { user, database, .. } = P::request(P::startup(client));
     let right = context.console.right(claims, database)?;
     let greeting = P::console_greeting(&connection::parameters())?;
     let operator = Operator {
         session,
-        client,
+        client: peer,
         listener: listener.to_owned(),
         issuer: claims.issuer().as_str().to_owned(),
         subject: person.subject.clone(),
@@ -51,9 +51,11 @@ pub(super) fn admit<P: Protocol>(
         cluster: String::new(),
         database: database.unwrap_or_default().to_owned(),
         db_user: printable(user, MAX_NAME_BYTES),
-        client,
+        client: peer,
         listener: listener.to_owned(),
         server: None,
+        tls: P::connection(client).tls_version(),
+        application: facts::application::<P>(client),
         since: context.shared.clock.now(),
     };
     let admitted = context.shared.console.admit(operator, facts, &context.shared.shutdown);

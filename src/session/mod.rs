@@ -7,6 +7,7 @@ mod console;
 mod context;
 mod due;
 pub mod explain;
+mod facts;
 pub mod gate;
 pub mod listener;
 pub mod login_rate;
@@ -34,7 +35,7 @@ use self::listener::Listener;
 use self::outcome::{LoginError, SessionEnd};
 use self::peer::PeerNotAllowed;
 use self::permits::{ClosedSilently, ConnectionAdmission, EvictionStep, SessionPermit};
-use self::registry::{Person, SessionFacts, SessionRegistration};
+use self::registry::{Person, SessionRegistration};
 use crate::identity::{Grant, LoginRequest, VerifiedClaims};
 use crate::names::SessionId;
 use crate::names::client_addr::ClientAddr;
@@ -236,7 +237,7 @@ async fn log_in<P: Protocol>(
     let person = person(&claims);
     common.shared.registry.admits(&person)?;
     let origin = (listener.settings.name.as_str(), session, peer);
-    if let Some(login) = console::admit::<P>(common, (&claims, &person), P::startup(client), origin, audit) {
+    if let Some(login) = console::admit::<P>(common, (&claims, &person), client, origin, audit) {
         return login;
     }
     let granted = ClusterGrant::authorise(&context.policy, claims, &login_request(listener, client))?;
@@ -272,17 +273,7 @@ async fn log_in<P: Protocol>(
     let token = TokenTimes { expires: grant.expires_at(), accepted_until: grant.accepted_until() };
     let settings = common.settings.for_at_most(grant.group().and_then(|group| group.max_lifetime));
     let ended = common.shared.shutdown.now.child_token();
-    let facts = SessionFacts {
-        id: session,
-        person,
-        cluster: grant.cluster().name.clone(),
-        database: grant.requested_database().unwrap_or_default().to_owned(),
-        db_user: grant.db_user().as_str().to_owned(),
-        client: peer,
-        listener: listener.settings.name.clone(),
-        server,
-        since: common.shared.clock.now(),
-    };
+    let facts = facts::of_session::<P>(grant, client, origin, (person, server), common.shared.clock.now());
     let registration = (common.shared.registry.register(facts, ended.clone()), ended);
     let series = metrics.session_series(&session_route(listener, grant));
     let login =

@@ -216,10 +216,6 @@ impl SessionEnd {
         protocol: DatabaseProtocol,
         (connections, logins): (&ConnectionMetrics, &LoginMetrics),
     ) {
-        let carried = match self {
-            Self::Carried(carried) => (carried.to_server, carried.to_client),
-            _ => (0, 0),
-        };
         match self {
             Self::Dropped(NegotiationError::TooManyRefusals) => connections.closed_unheard(),
             Self::Evicted => connections.evicted(),
@@ -231,7 +227,7 @@ impl SessionEnd {
             let is_failure = refusal.is_failure();
             logins.refused(RefusedLogin { protocol, stage, sqlstate, is_failure }, duration);
         }
-        connections.ended(outcome, carried);
+        connections.ended(outcome);
     }
 
     /// The end in the words of the audit record.

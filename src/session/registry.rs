@@ -15,7 +15,8 @@ use tokio_util::sync::CancellationToken;
 use crate::config::DeniedSettings;
 use crate::names::SessionId;
 use crate::names::client_addr::ClientAddr;
-use crate::relay::{SessionActivity, SessionState};
+pub use crate::relay::SessionState;
+use crate::relay::{SessionActivity, SessionWork};
 use crate::sync::lock;
 
 /// The person that a verified token names.
@@ -53,6 +54,10 @@ pub struct SessionFacts {
     pub listener: String,
     /// Address of the server, and the process id that it gave the session, if known.
     pub server: Option<(SocketAddr, i64)>,
+    /// TLS version of the client's connection, if it is encrypted.
+    pub tls: Option<&'static str>,
+    /// Name of the client's program, as the client tells it.
+    pub application: Option<String>,
     /// The end of the login.
     pub since: SystemTime,
 }
@@ -62,17 +67,17 @@ pub struct SessionFacts {
 pub struct ClusterTotals {
     /// Number of sessions.
     pub sessions: u64,
-    /// Bytes from clients to servers.
-    pub to_server: u64,
-    /// Bytes from servers to clients.
-    pub to_client: u64,
+    /// Bytes, queries, and transactions.
+    pub work: SessionWork,
 }
 
 impl ClusterTotals {
-    fn add(&mut self, (to_server, to_client): (u64, u64)) {
+    fn add(&mut self, work: SessionWork) {
         self.sessions += 1;
-        self.to_server += to_server;
-        self.to_client += to_client;
+        self.work.to_server += work.to_server;
+        self.work.to_client += work.to_client;
+        self.work.counts.queries += work.counts.queries;
+        self.work.counts.transactions += work.counts.transactions;
     }
 }
 
@@ -83,10 +88,8 @@ pub struct SessionSnapshot {
     pub facts: Arc<SessionFacts>,
     /// The transaction's state.
     pub state: SessionState,
-    /// Bytes from client to server.
-    pub to_server: u64,
-    /// Bytes from server to client.
-    pub to_client: u64,
+    /// Bytes, queries, and transactions.
+    pub work: SessionWork,
 }
 
 impl SessionSnapshot {
@@ -128,8 +131,8 @@ impl SessionEntry {
     }
 
     fn snapshot(&self) -> SessionSnapshot {
-        let (to_server, to_client) = self.activity.bytes();
-        SessionSnapshot { facts: Arc::clone(&self.facts), state: self.activity.state(), to_server, to_client }
+        let (state, work) = (self.activity.state(), self.activity.work());
+        SessionSnapshot { facts: Arc::clone(&self.facts), state, work }
     }
 }
 
@@ -198,7 +201,12 @@ impl SessionRegistry {
         let inner = self.lock();
         let mut totals = inner.totals.clone();
         for session in inner.sessions.values() {
-            totals.entry(session.facts.cluster.clone()).or_default().add(session.activity.bytes());
+            // Names are copied once for each cluster, because logins wait for the lock.
+            let work = session.activity.work();
+            match totals.get_mut(&session.facts.cluster) {
+                Some(total) => total.add(work),
+                None => totals.entry(session.facts.cluster.clone()).or_default().add(work),
+            }
         }
         totals
     }
@@ -232,7 +240,7 @@ impl Drop for SessionRegistration {
     fn drop(&mut self) {
         let mut inner = self.registry.lock();
         if let Some(session) = inner.sessions.remove(&self.id) {
-            inner.totals.entry(session.facts.cluster.clone()).or_default().add(session.activity.bytes());
+            inner.totals.entry(session.facts.cluster.clone()).or_default().add(session.activity.work());
         }
     }
 }

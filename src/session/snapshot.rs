@@ -5,12 +5,15 @@ use std::sync::Arc;
 use super::SessionContext;
 use super::cluster::Cluster;
 use super::gate::GateStatus;
+use super::registry::ClusterTotals;
 use crate::aws::breaker::BreakerState;
 use crate::aws::sts_endpoints;
 use crate::config::DatabaseProtocol;
 use crate::identity::KeyStatus;
+use crate::protocol::WorkCounts;
+use crate::relay::SessionWork;
 use crate::telemetry::aws_metrics::{AwsSnapshot, StsSnapshot};
-use crate::telemetry::cluster_metrics::ClusterSnapshot;
+use crate::telemetry::cluster_metrics::{ClusterSnapshot, WorkSnapshot};
 use crate::telemetry::issuer_metrics::IssuerSnapshot;
 use crate::telemetry::labels::{KeyFetchResult, RefetchReason};
 use crate::telemetry::pool_metrics::PoolSnapshot;
@@ -39,6 +42,20 @@ impl SessionContext {
     pub fn clusters_of(&self, protocol: DatabaseProtocol) -> impl Iterator<Item = &str> {
         let clusters = self.clusters.iter().filter(move |cluster| cluster.settings.engine == protocol);
         clusters.map(|cluster| cluster.settings.name.as_str())
+    }
+
+    /// Work of sessions by cluster, of the configuration's clusters and of others that have had sessions.
+    pub fn work(&self) -> Vec<WorkSnapshot> {
+        let mut totals = self.shared.registry.totals();
+        for name in self.cluster_names() {
+            totals.entry(name).or_default();
+        }
+        let snapshot = |(cluster, total): (String, ClusterTotals)| {
+            let SessionWork { to_server, to_client, counts } = total.work;
+            let WorkCounts { queries, transactions } = counts;
+            WorkSnapshot { cluster, queries, transactions, to_server, to_client }
+        };
+        totals.into_iter().map(snapshot).collect()
     }
 
     /// Name and key status of each issuer.

@@ -1,8 +1,11 @@
-//! Metrics of clusters, set at each scrape: clusters that an operator has paused or drained.
+//! Metrics of clusters, set at each scrape: work of their sessions, and clusters that an operator has paused or drained.
 
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+
+use super::labels::RelayedDirection;
 
 /// Label with a cluster's name, from the configuration.
 type Cluster = [(&'static str, String); 1];
@@ -20,9 +23,30 @@ pub struct ClusterSnapshot {
     pub waiting: usize,
 }
 
+/// Work of all sessions of a cluster since the start, ended and live.
+#[derive(Clone, Debug, Default)]
+pub struct WorkSnapshot {
+    /// Name of the cluster.
+    pub cluster: String,
+    /// Queries.
+    pub queries: u64,
+    /// Transactions.
+    pub transactions: u64,
+    /// Bytes from clients to servers.
+    pub to_server: u64,
+    /// Bytes from servers to clients.
+    pub to_client: u64,
+}
+
+/// Labels with a cluster's name and a direction.
+type Bytes = [(&'static str, String); 2];
+
 /// The series of clusters.
 #[derive(Debug, Default)]
 pub(super) struct ClusterMetrics {
+    queries: Family<Cluster, Counter>,
+    transactions: Family<Cluster, Counter>,
+    bytes: Family<Bytes, Counter>,
     paused: Family<Cluster, Gauge>,
     draining: Family<Cluster, Gauge>,
     waiting: Family<Cluster, Gauge>,
@@ -30,6 +54,12 @@ pub(super) struct ClusterMetrics {
 
 impl ClusterMetrics {
     pub(super) fn register(&self, registry: &mut Registry) {
+        let help = "Queries of all sessions, ended and live: requests of clients up to the end of the answer";
+        registry.register("queries", help, self.queries.clone());
+        let help = "Transactions of all sessions, ended and live, those of single statements included";
+        registry.register("transactions", help, self.transactions.clone());
+        let help = "Bytes of all sessions, ended and live, by direction";
+        registry.register("relayed_bytes", help, self.bytes.clone());
         let help = "1 while an operator has paused the cluster: new logins wait";
         registry.register("cluster_paused", help, self.paused.clone());
         let help = "1 while an operator drains the cluster: sessions end";
@@ -48,6 +78,23 @@ impl ClusterMetrics {
             self.paused.get_or_create(&name).set(i64::from(cluster.paused));
             self.draining.get_or_create(&name).set(i64::from(cluster.draining));
             self.waiting.get_or_create(&name).set(i64::try_from(cluster.waiting).unwrap_or(i64::MAX));
+        }
+    }
+
+    pub(super) fn set_work(&self, work: &[WorkSnapshot]) {
+        self.queries.clear();
+        self.transactions.clear();
+        self.bytes.clear();
+        for of in work {
+            let name = [("cluster", of.cluster.clone())];
+            self.queries.get_or_create(&name).inc_by(of.queries);
+            self.transactions.get_or_create(&name).inc_by(of.transactions);
+            for (direction, count) in
+                [(RelayedDirection::ToServer, of.to_server), (RelayedDirection::ToClient, of.to_client)]
+            {
+                let labels = [("cluster", of.cluster.clone()), ("direction", direction.word().to_owned())];
+                self.bytes.get_or_create(&labels).inc_by(count);
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 
-use super::labels::{CancelResult, ConnectionOutcome, DropReason, RelayedDirection, SessionEndReason};
+use super::labels::{CancelResult, ConnectionOutcome, DropReason, SessionEndReason};
 use super::session_outcome::{EndReason, SessionOutcome};
 use super::word_series::{WordSeries, registered};
 
@@ -14,7 +14,6 @@ pub struct ConnectionMetrics {
     sessions_ended: WordSeries<SessionEndReason, Counter>,
     dropped: WordSeries<DropReason, Counter>,
     cancels: WordSeries<CancelResult, Counter>,
-    bytes: WordSeries<RelayedDirection, Counter>,
     unheard: Counter,
     evicted: Counter,
     accept_errors: Counter,
@@ -24,7 +23,6 @@ impl ConnectionMetrics {
     pub(super) fn new(registry: &mut Registry) -> Self {
         let outcome = ("outcome", Counter::default as fn() -> Counter);
         let reason = ("reason", Counter::default as fn() -> Counter);
-        let direction = ("direction", Counter::default as fn() -> Counter);
         Self {
             outcomes: WordSeries::new(registry, "connections", "Ended connections, by outcome", outcome),
             sessions_ended: WordSeries::new(registry, "sessions_ended", "Ended sessions, by reason", reason),
@@ -35,12 +33,6 @@ impl ConnectionMetrics {
                 reason,
             ),
             cancels: WordSeries::new(registry, "cancels", "Cancel requests, by outcome", outcome),
-            bytes: WordSeries::new(
-                registry,
-                "relayed_bytes",
-                "Bytes of ended sessions, by direction",
-                direction,
-            ),
             unheard: registered(
                 registry,
                 "closed_unheard",
@@ -62,8 +54,8 @@ impl ConnectionMetrics {
         }
     }
 
-    /// Counts an ended connection, and its bytes to the server and to the client.
-    pub fn ended(&self, outcome: &SessionOutcome, (to_server, to_client): (u64, u64)) {
+    /// Counts an ended connection.
+    pub fn ended(&self, outcome: &SessionOutcome) {
         self.outcomes.of(outcome.word).inc();
         match outcome.end {
             Some(EndReason::Session(reason)) => self.sessions_ended.of(reason).inc(),
@@ -71,8 +63,6 @@ impl ConnectionMetrics {
             Some(EndReason::Cancel(result)) => self.cancels.of(result).inc(),
             Some(EndReason::Console(_)) | None => 0,
         };
-        self.bytes.of(RelayedDirection::ToServer).inc_by(to_server);
-        self.bytes.of(RelayedDirection::ToClient).inc_by(to_client);
     }
 
     /// Counts a connection that ended because of a panic.

@@ -11,7 +11,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use super::aws_metrics::{AwsMetrics, AwsSnapshot};
-use super::cluster_metrics::{ClusterMetrics, ClusterSnapshot};
+use super::cluster_metrics::{ClusterMetrics, ClusterSnapshot, WorkSnapshot};
 use super::connection_metrics::ConnectionMetrics;
 use super::issuer_metrics::{IssuerMetrics, IssuerSnapshot};
 use super::log_metrics::{LogMetrics, LogSnapshot};
@@ -97,6 +97,8 @@ pub struct MetricsSnapshot {
     pub routes: Vec<SessionRoute>,
     /// Clusters that operators have closed, and the others.
     pub gates: Vec<ClusterSnapshot>,
+    /// Work of sessions by cluster.
+    pub work: Vec<WorkSnapshot>,
     /// CPU, memory, file descriptors.
     pub process: ProcessSnapshot,
 }
@@ -170,6 +172,7 @@ impl ScrapedGauges {
         self.aws.set(&now.aws);
         self.pool.set(&now.pool);
         self.clusters.set(&now.gates);
+        self.clusters.set_work(&now.work);
         self.issuers.set(&now.issuers);
         self.resolver.set(now.resolver);
         self.tasks.set(&now.tasks);

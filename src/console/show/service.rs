@@ -3,8 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use tokio::time::Instant;
+
 use crate::config::NamePattern;
-use crate::console::show::sessions::shown;
+use crate::console::averages::columns;
+use crate::console::show::sessions::{shown, state};
 use crate::console::state::ConsoleDesk;
 use crate::postgres::command_server::{Cell, RowEncoder};
 use crate::session::registry::SessionSnapshot;
@@ -103,14 +106,18 @@ pub(super) fn pools(desk: &ConsoleDesk, rows: &mut RowEncoder) {
     }
 }
 
-/// Sessions and bytes by cluster since the start.
+/// Sessions, transactions, queries, and bytes by cluster since the start, and per second.
 pub(super) fn stats(desk: &ConsoleDesk, rows: &mut RowEncoder) {
+    let now = Instant::now();
     let mut totals = desk.shared.registry.totals();
     for name in desk.current.load().context.cluster_names() {
         totals.entry(name).or_default();
     }
     for (cluster, total) in totals {
-        rows.push(&[shown(&cluster), total.sessions.into(), total.to_server.into(), total.to_client.into()]);
+        let averages = desk.periods.averages(now, &cluster, total);
+        let mut row = vec![shown(&cluster)];
+        row.extend(columns(total).into_iter().chain(averages).map(Cell::from));
+        rows.push(&row);
     }
 }
 
@@ -123,7 +130,7 @@ pub(super) fn servers(desk: &ConsoleDesk, rows: &mut RowEncoder) {
             "S".into(),
             shown(&facts.db_user),
             shown(&facts.database),
-            "active".into(),
+            state(&session),
             facts.server.map(|(addr, _)| addr.ip().to_string()).into(),
             facts.server.map(|(addr, _)| usize::from(addr.port())).into(),
             facts.server.map_or(Cell::Null, |(_, process)| Cell::Number(process)),

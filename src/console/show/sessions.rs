@@ -6,7 +6,7 @@ use crate::console::state::ConsoleDesk;
 use crate::names::client_addr::ClientAddr;
 use crate::names::visible;
 use crate::postgres::command_server::{Cell, RowEncoder};
-use crate::session::registry::SessionSnapshot;
+use crate::session::registry::{SessionSnapshot, SessionState};
 
 /// Longest text of a cell that comes from a token.
 const MAX_SHOWN: usize = 255;
@@ -25,8 +25,10 @@ pub(super) fn sessions(desk: &ConsoleDesk, rows: &mut RowEncoder) {
             shown(&facts.db_user),
             session.state_word().into(),
             age(facts.since, now).into(),
-            session.to_server.into(),
-            session.to_client.into(),
+            session.work.to_server.into(),
+            session.work.to_client.into(),
+            session.work.counts.queries.into(),
+            session.work.counts.transactions.into(),
             facts.client.to_string().into(),
             shown(&facts.listener),
             time(facts.since).into(),
@@ -43,9 +45,8 @@ pub(super) fn clients(desk: &ConsoleDesk, rows: &mut RowEncoder) {
     }
 }
 
-fn client_row(client: &SessionSnapshot) -> [Cell; 16] {
+fn client_row(client: &SessionSnapshot) -> [Cell; 12] {
     let facts = &client.facts;
-    let id = facts.id.to_string();
     let (addr, port) = match facts.client {
         ClientAddr::Tcp(addr) => (addr.ip().to_string(), addr.port()),
         unix @ ClientAddr::Unix(_) => (unix.to_string(), 0),
@@ -54,20 +55,21 @@ fn client_row(client: &SessionSnapshot) -> [Cell; 16] {
         "C".into(),
         shown(&facts.db_user),
         shown(&facts.database),
-        "active".into(),
+        state(client),
         addr.into(),
         usize::from(port).into(),
         time(facts.since).into(),
-        Cell::Number(0),
-        Cell::Number(0),
-        Cell::Number(0),
-        id.clone().into(),
-        id.clone().into(),
-        Cell::Number(0),
-        "".into(),
-        "".into(),
-        id.into(),
+        facts.tls.into(),
+        facts.application.as_deref().map(shown).unwrap_or(Cell::Null),
+        facts.id.to_string().into(),
+        client.work.counts.queries.into(),
+        client.work.counts.transactions.into(),
     ]
+}
+
+/// `idle`, or `active` in a statement or a transaction.
+pub(super) fn state(session: &SessionSnapshot) -> Cell {
+    if session.state == SessionState::Idle { "idle" } else { "active" }.into()
 }
 
 /// A text that may come from outside, cut and escaped.

@@ -270,3 +270,19 @@ proptest! {
         let _ = (near.state(), near.next_sequence());
     }
 }
+
+#[test]
+fn answered_statements_and_the_ends_of_their_transactions_are_counted() {
+    for (conversation, queries, transactions) in [
+        ("q cols", 0, 0),
+        ("q ok", 1, 1),
+        ("q ok+t q err+t q ok", 3, 1),
+        ("q ok+m ok", 1, 1),
+        ("p prep0,0 e7 ok c7 i ok", 1, 1),
+        ("q err", 1, 1),
+        ("s ok", 0, 0),
+    ] {
+        let counts = follow(DEPRECATE, conversation).counts();
+        assert_eq!(counts, WorkCounts { queries, transactions }, "{conversation}");
+    }
+}

@@ -54,6 +54,21 @@ fn simple_queries_and_transactions() {
 }
 
 #[test]
+fn requests_and_the_ends_of_their_transactions_are_counted() {
+    for (conversation, queries, transactions) in [
+        ("> Q\n< TDDC", 0, 0),
+        ("> Q\n< TDDCTDCZI", 1, 1),
+        ("> Q\n< CZT\n> Q\n< TDCZT\n> Q\n< EZE\n> Q\n< CZI", 4, 1),
+        ("> Q\n< EZI\n> Q\n< IZI", 2, 2),
+        ("> PBEBES\n< 12C2CZI\n> PBES\n< 12CZT", 2, 1),
+        ("> F\n< VZI\n< NSA", 1, 1),
+        ("> Q\n< G\n> ddc\n< CZI", 1, 1),
+    ] {
+        assert_eq!(follow(conversation).counts(), WorkCounts { queries, transactions }, "{conversation}");
+    }
+}
+
+#[test]
 fn queries_sent_ahead_are_answered_one_by_one() {
     let tracker = follow("> QQQ\n< TDCZI\n= busy\n< EZI\n= busy");
     assert_eq!(tracker.owed(), 1);

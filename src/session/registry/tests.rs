@@ -67,6 +67,8 @@ fn facts(person: Person) -> SessionFacts {
         client: ClientAddr::Tcp(([192, 0, 2, 1], 50_000).into()),
         listener: "main".to_owned(),
         server: None,
+        tls: Some("TLSv1.3"),
+        application: None,
         since: SystemTime::UNIX_EPOCH,
     }
 }
@@ -86,7 +88,7 @@ fn live_sessions_are_listed_found_and_ended_by_id() {
     assert_eq!(listed, [early.id, late.id], "the oldest first");
     let found = registry.find(late.id).unwrap();
     assert_eq!((*found.facts).clone(), late);
-    assert_eq!((found.state_word(), found.to_server, found.to_client), ("active", 0, 0));
+    assert_eq!((found.state_word(), found.work), ("active", SessionWork::default()));
     assert!(registry.end(late.id) && late_end.is_cancelled() && !early_end.is_cancelled());
     assert!(registry.find(late.id).is_some(), "it is there until it has ended");
     drop(late_entry);

@@ -98,6 +98,50 @@ async fn each_topic_tells_what_is() {
     assert!(bytes(&ended) >= bytes(&live) && bytes(&live) > 0);
 }
 
+/// Live sessions count as well as ended ones, on the console and in the metrics.
+#[tokio::test(flavor = "multi_thread")]
+async fn queries_and_transactions_are_counted_while_they_happen() {
+    let world = with_console().start().await;
+    let alice = world
+        .connect_with("alice", &world.token("alice"), |config| {
+            config.application_name("re\u{1b}port");
+        })
+        .await
+        .unwrap();
+    let console = world.console("oncall").await;
+    for (statement, queries, transactions, state) in [
+        ("select 1; select 2", 1, 1, "idle"),
+        ("begin", 2, 1, "active"),
+        ("select 1", 3, 1, "active"),
+        ("commit", 4, 2, "idle"),
+        ("select 1 / 0", 5, 3, "idle"),
+    ] {
+        let _ = alice.simple_query(statement).await; // the last one fails
+        let session = rows(&console, "SHOW SESSIONS").await.swap_remove(0);
+        let expected = (queries.to_string(), transactions.to_string());
+        assert_eq!((cell(&session, "queries"), cell(&session, "transactions")), (&*expected.0, &*expected.1));
+        let client = rows(&console, "SHOW CLIENTS").await.swap_remove(0);
+        assert_eq!((cell(&client, "query_count"), cell(&client, "xact_count")), (&*expected.0, &*expected.1));
+        assert_eq!((cell(&client, "state"), cell(&client, "tls")), (state, "TLSv1.3"), "{client:?}");
+        assert_eq!(cell(&client, "application_name"), "re\\u{1b}port");
+        let server = rows(&console, "SHOW SERVERS").await.swap_remove(0);
+        assert_eq!(cell(&server, "state"), state);
+        let stats = rows(&console, "SHOW STATS").await.swap_remove(0);
+        let totals = (cell(&stats, "total_query_count"), cell(&stats, "total_xact_count"));
+        assert_eq!(totals, (&*expected.0, &*expected.1));
+        world.metric_is("pgpassport_queries_total{cluster=\"app\"}", f64::from(queries)).await;
+    }
+    let live = world.metric("pgpassport_relayed_bytes_total{cluster=\"app\",direction=\"to_client\"}").await;
+    assert!(live > 100.0, "{live}");
+    drop(alice);
+    world.audit("event", "session.end").await;
+    let stats = rows(&console, "SHOW STATS").await.swap_remove(0);
+    assert_eq!((cell(&stats, "total_query_count"), cell(&stats, "total_xact_count")), ("5", "3"));
+    world.metric_is("pgpassport_transactions_total{cluster=\"app\"}", 3.0).await;
+    let ended = world.metric("pgpassport_relayed_bytes_total{cluster=\"app\",direction=\"to_client\"}").await;
+    assert!(ended >= live, "{ended} of {live}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn drivers_read_numbers_as_numbers() {
     let world = with_console().start().await;

@@ -114,3 +114,21 @@ async fn a_stop_waits_for_the_end_of_a_transaction() {
         assert!(text.contains("1053"), "{text}");
     }
 }
+
+/// What the proxy counts is what the server counts in its status "Questions".
+#[tokio::test(flavor = "multi_thread")]
+async fn queries_and_transactions_are_counted() {
+    for database in databases().await {
+        let world = builder(database).start().await;
+        let sql = "select 1; begin; select 2; commit; set autocommit = 0; select 3 from dual; rollback; \
+                   show session status like 'Questions'";
+        let output = shown(&world.mysql_sql(database, "alice", &world.token("alice"), sql).await);
+        let questions = output.lines().last().unwrap().split('\t').next_back().unwrap();
+        let queries: f64 = questions.parse().unwrap();
+        world.metric_is("pgpassport_cl_active", 0.0).await;
+        world.metric_is("pgpassport_queries_total{cluster=\"app\"}", queries).await;
+        assert!(queries >= 8.0, "{output}");
+        let transactions = world.metric("pgpassport_transactions_total{cluster=\"app\"}").await;
+        assert!(transactions >= 3.0 && transactions < queries, "{transactions} of {queries}");
+    }
+}

@@ -49,7 +49,7 @@ use crate::supervisor::{TaskRules, TaskSupervisor};
 use crate::telemetry::logging::LogControl;
 use crate::telemetry::metrics::Metrics;
 
-/// The environment that tests can replace: wall clock, DNS, and supervision.
+/// The environment that tests can replace: wall clock, DNS, supervision, and threads.
 #[derive(Clone, Debug)]
 pub struct AppEnvironment {
     /// Wall clock.
@@ -58,11 +58,18 @@ pub struct AppEnvironment {
     pub resolver: Resolver,
     /// Supervision rules, and panics that a test injects.
     pub tasks: TaskRules,
+    /// Number of session threads; by default one for each core.
+    pub threads: Option<usize>,
 }
 
 impl Default for AppEnvironment {
     fn default() -> Self {
-        Self { clock: Clock::system(), resolver: Resolver::system(), tasks: TaskRules::default() }
+        Self {
+            clock: Clock::system(),
+            resolver: Resolver::system(),
+            tasks: TaskRules::default(),
+            threads: None,
+        }
     }
 }
 
@@ -92,7 +99,7 @@ impl GenerationBuilder {
             Some(path) => CancelSecret::read(path)?,
             None => CancelSecret::random(),
         };
-        let AppEnvironment { clock, resolver, tasks } = environment;
+        let AppEnvironment { clock, resolver, tasks, .. } = environment;
         let shared = Shared {
             resolver,
             peer_clocks: PeerClocks::new(clock.clone()),

@@ -142,6 +142,7 @@ pub async fn serve(service: ServiceOptions) -> anyhow::Result<()> {
     // Before the files are read: what changes from here on is a change.
     let watched = WatchedFiles::of(&config);
     log_warnings(&config);
+    let threads = environment.threads;
     let builder =
         GenerationBuilder::new(environment, Handle::current(), shutdown.clone(), log, &config.cancel)?;
     let shared = Arc::clone(&builder.shared);
@@ -154,7 +155,8 @@ pub async fn serve(service: ServiceOptions) -> anyhow::Result<()> {
     let current = Arc::new(ArcSwap::from_pointee(builder.build(config.clone(), None)?));
     let context = PageContext { shared: Arc::clone(&shared), current: Arc::clone(&current) };
     let page_content = Pages::build(&config, &context)?;
-    let count = thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let cores = || thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let count = threads.unwrap_or_else(cores);
     let workers = WorkerThreads::start(count, &supervisor).context("cannot start the worker threads")?;
 
     let addresses =

@@ -30,6 +30,10 @@ use crate::refusal::Refusal;
 /// Most prepared statements, and most portals, of a client.
 const MAX_PREPARED: usize = 64;
 
+/// Most bytes of the answers that a client's portals hold: those of which it has fetched some rows and not all.
+const MAX_HELD: usize = 16 << 20;
+const _: () = assert!(MAX_HELD >= 2 * rows::MAX_BYTES);
+
 /// Longest time for a client to take an answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -110,6 +114,16 @@ struct Portal {
     command: String,
     formats: ResultFormats,
     answer: Option<CommandAnswer>,
+    /// Bytes of the answer, which stay in memory until the last row is fetched.
+    size: usize,
+}
+
+impl Portal {
+    /// Bytes that the portal holds.
+    fn held(&self) -> usize {
+        let rows = self.answer.as_ref().and_then(|answer| answer.rows.as_ref());
+        if rows.is_some_and(|rows| rows.size() > 0) { self.size } else { 0 }
+    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> CommandServer<S> {
@@ -172,6 +186,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> CommandServer<S> {
             CommandMessage::Terminate | CommandMessage::Stray => Ok(()),
             _ if self.skipping => Ok(()),
             message => match self.extended(message, commands).await {
+                // A series without an end makes no endless answer.
+                Ok(()) if self.out.len() >= STEP => self.send(&Bytes::new()).await,
                 Ok(()) => Ok(()),
                 Err(Trouble::Command(failure)) => {
                     self.fail(&failure);
@@ -276,7 +292,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> CommandServer<S> {
             return Err(CommandFailure::new("08P01", message).into());
         }
         has_room(&self.portals, &name)?;
-        self.portals.insert(name, Portal { command, formats, answer: None });
+        self.portals.insert(name, Portal { command, formats, answer: None, size: 0 });
         Ok(put(&BindComplete::new(), &mut self.out)?)
     }
 
@@ -295,6 +311,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> CommandServer<S> {
         max_rows: usize,
         commands: &mut impl Commands,
     ) -> Result<(), Trouble> {
+        let held: usize = self.portals.values().map(Portal::held).sum();
         let portal = self.portals.get_mut(name).ok_or_else(|| no_portal(name))?;
         if portal.command.is_empty() {
             return Ok(put(&EmptyQueryResponse::new(), &mut self.out)?);
@@ -304,6 +321,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> CommandServer<S> {
             let encoder = RowEncoder::new(commands.columns(&portal.command)?, portal.formats.clone());
             let mut answer = commands.run(&portal.command, encoder).await?;
             notice = answer.notice.take();
+            portal.size = answer.rows.as_ref().map_or(0, Rows::size);
+            if held + portal.size > MAX_HELD {
+                let message = "the answers of this client's portals are too long together";
+                let failure = CommandFailure::new("53400", message);
+                return Err(failure.hint("Fetch the rows of other portals to the end, or close them.").into());
+            }
             portal.answer = Some(answer);
         }
         let Some(answer) = &mut portal.answer else { return Ok(()) };

@@ -11,7 +11,7 @@ use crate::postgres::message::RawMessage;
 pub(super) const MAX_ROWS: usize = 10_000;
 
 /// Most bytes of an answer's rows.
-const MAX_BYTES: usize = 8 << 20;
+pub(super) const MAX_BYTES: usize = 8 << 20;
 
 /// OIDs of `int8` and `text` (PostgreSQL, `pg_type.dat`).
 const INT8: u32 = 20;
@@ -174,6 +174,11 @@ fn value(body: &mut Vec<u8>, bytes: &[u8]) {
 pub struct Rows(Bytes);
 
 impl Rows {
+    /// Bytes of the rows.
+    pub(super) fn size(&self) -> usize {
+        self.0.len()
+    }
+
     /// All rows.
     pub(super) fn into_bytes(self) -> Bytes {
         self.0

@@ -9,14 +9,14 @@ use crate::postgres::message::{RawMessage, read_message};
 
 const COLUMNS: &[Column] = &[Column::text("word"), Column::number("number")];
 
-/// `rows N` answers N rows, `act` none, anything else fails.
+/// `rows N` answers N rows, `wide N` N long ones, `act` none, anything else fails.
 #[derive(Default)]
 struct Numbers {
     in_transaction: bool,
 }
 
 fn wanted(command: &str) -> Result<Option<u32>, CommandFailure> {
-    match command.strip_prefix("rows ") {
+    match command.strip_prefix("rows ").or_else(|| command.strip_prefix("wide ")) {
         Some(count) => Ok(count.parse().ok()),
         None if command == "act" || command == "begin" => Ok(None),
         None => Err(CommandFailure::new("42601", "no such command").detail("d").hint("h")),
@@ -38,8 +38,10 @@ impl Commands for Numbers {
         let Some(count) = wanted(command)? else {
             return Ok(CommandAnswer { tag: "ACT".into(), notice: Some("done".into()), rows: None });
         };
+        let wide = command.starts_with("wide "); // rows of a kilobyte
         for number in 0..count {
-            rows.push(&["é".into(), Cell::Number(number.into())]);
+            let word = if wide { "x".repeat(1_000).into() } else { "é".into() };
+            rows.push(&[word, Cell::Number(number.into())]);
         }
         let (rows, left_out) = rows.finish();
         let notice = (left_out > 0).then(|| format!("{left_out} left out"));
@@ -180,6 +182,42 @@ async fn c4_what_a_client_can_make_the_console_keep_is_limited() {
     assert_eq!((tags.matches('D').count(), tags.matches('N').count()), (rows::MAX_ROWS, 1));
     let longest = query(&" ".repeat(16 * 1024 - 1));
     assert_eq!(answers(&longest).await.0, "IZ");
+}
+
+/// Portals that hold their rows share a limit, and give it back when they are read or closed.
+#[tokio::test]
+async fn c4_answers_that_are_fetched_in_parts_are_limited_together() {
+    let portal = |name: &str| {
+        let bind = [name.as_bytes(), b"\0s\0\0\0\0\0\0\0"].concat();
+        [message(b'B', &bind), message(b'E', &[name.as_bytes(), b"\0\0\0\0\x01"].concat())].concat()
+    };
+    let begin = [query("begin"), message(b'P', b"s\0wide 8000\0\0\0")].concat();
+    let (tags, heard, _) =
+        answers(&[begin.clone(), portal("a"), portal("b"), portal("c"), message(b'S', b"")].concat()).await;
+    assert_eq!(tags, "NCZ12Ds2Ds2EZ");
+    assert!(String::from_utf8_lossy(&heard).contains("C53400\0"));
+    let closed = message(b'C', b"Pa\0");
+    let (tags, ..) =
+        answers(&[begin, portal("a"), portal("b"), closed, portal("c"), message(b'S', b"")].concat()).await;
+    assert_eq!(tags, "NCZ12Ds2Ds32DsZ");
+}
+
+/// Messages without a Sync: their answers are sent before it, so that they do not collect.
+#[tokio::test]
+async fn c4_a_series_without_an_end_is_answered_in_parts() {
+    let (mut client, serving) = serving(64 * 1024);
+    client.write_all(&message(b'P', b"s\0rows 1\0\0\0")).await.unwrap();
+    let mut heard = 0;
+    while heard < 1 << 20 {
+        client.write_all(&message(b'D', b"Ss\0").repeat(100)).await.unwrap();
+        let mut part = vec![0; 64 * 1024];
+        while let Some(Ok(length)) = futures_util::FutureExt::now_or_never(client.read(&mut part)) {
+            heard += length;
+        }
+        tokio::task::yield_now().await;
+    }
+    drop(client);
+    serving.await.unwrap();
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ mod clusters;
 mod drivers;
 mod rights;
 mod show;
+mod slow_readers;
 
 use serde_json::json;
 use tokio_postgres::{Client, SimpleQueryMessage};

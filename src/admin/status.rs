@@ -62,6 +62,7 @@ pub(super) fn page(view: &StatusView) -> String {
         logins(&minutes, &view.samples, view.now),
         legend(),
     );
+    let _ = write!(body, "<div class=\"row\">{}</div>", cluster_table(view));
     let side_by_side = [
         (step_table(&steps), [refusal_table(view), aws_table(view)]),
         (process_table(view), [route_table(view), issuer_table(view)]),
@@ -71,7 +72,7 @@ pub(super) fn page(view: &StatusView) -> String {
             write!(body, "<div class=\"row\">{section}<div class=\"stack\">{}</div></div>", stack.concat());
     }
     body.push_str(
-        "<footer><a href=\"runbooks\">runbooks</a> · <a href=\"metrics\">metrics</a> · <a href=\"readyz\">readyz</a> · \
+        "<footer><a href=\"runbooks\">runbooks</a> · <a href=\"metrics\">metrics</a> · <a href=\"readyz?verbose\">readyz</a> · \
          <a href=\"livez\">livez</a> · this page loads again every 15 seconds</footer>",
     );
     let title = if view.ready.is_ok() { "pgpassport" } else { "pgpassport: not ready" };
@@ -200,7 +201,43 @@ fn refusal_table(view: &StatusView) -> String {
     table("Refused logins by step", &["step", "last hour", "since start"], &rows, "None since the start.")
 }
 
+/// A row for each cluster, with the counts since the start.
+fn cluster_table(view: &StatusView) -> String {
+    let mut rows = String::new();
+    for cluster in &view.snapshot.gates {
+        let state = match (cluster.paused, cluster.draining) {
+            (false, false) => "<span class=\"ok-text\">open</span>",
+            (true, false) => "<span class=\"warn-text\">paused</span>",
+            (false, true) => "<span class=\"warn-text\">draining</span>",
+            (true, true) => "<span class=\"warn-text\">paused, draining</span>",
+        };
+        let routes = || view.routes.iter().filter(|route| route.cluster == cluster.name);
+        let work = view.snapshot.work.iter().find(|work| work.cluster == cluster.name);
+        let [queries, transactions, received, sent] = work.map_or([0; 4], |work| {
+            [work.queries, work.transactions, work.to_server, work.to_client]
+        });
+        let _ = write!(
+            rows,
+            "<tr><td>{}</td><td>{state}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
+            Escaped(&cluster.name),
+            number(routes().map(|route| route.sessions).sum()),
+            number(routes().map(|route| route.logins).sum()),
+            number(queries),
+            number(transactions),
+            bytes(received),
+            bytes(sent)
+        );
+    }
+    let head = ["cluster", "state", "sessions", "logins", "queries", "transactions", "to servers", "to clients"];
+    table("Clusters, since start", &head, &rows, "None.")
+}
+
+/// Sessions by cluster and listener, where there are several listeners.
 fn route_table(view: &StatusView) -> String {
+    let first = view.routes.first().map(|route| &route.listener);
+    if view.routes.iter().all(|route| Some(&route.listener) == first) {
+        return String::new();
+    }
     let row = |route: &RouteSessions| {
         format!(
             "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
@@ -211,7 +248,7 @@ fn route_table(view: &StatusView) -> String {
         )
     };
     let rows: String = view.routes.iter().map(row).collect();
-    table("Clusters", &["cluster", "listener", "sessions", "logins since start"], &rows, "None.")
+    table("Listeners", &["cluster", "listener", "sessions", "logins since start"], &rows, "None.")
 }
 
 fn issuer_table(view: &StatusView) -> String {

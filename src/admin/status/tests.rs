@@ -7,6 +7,7 @@ use super::*;
 use crate::admin::problems::problems;
 use crate::supervisor::{TaskKind, TaskStatus};
 use crate::telemetry::aws_metrics::{AwsSnapshot, StsSnapshot};
+use crate::telemetry::cluster_metrics::{ClusterSnapshot, WorkSnapshot};
 use crate::telemetry::issuer_metrics::IssuerSnapshot;
 use crate::telemetry::labels::KeyFetchResult;
 use crate::telemetry::log_metrics::LogSnapshot;
@@ -16,6 +17,8 @@ use crate::telemetry::pool_metrics::PoolSnapshot;
 use crate::telemetry::process_metrics::ProcessSnapshot;
 
 const UNIX: i64 = 1_795_000_000;
+const ORDERS: &str = "orders";
+const REPORTING: &str = "reporting-with-a-<long>-name";
 
 fn snapshot() -> MetricsSnapshot {
     let issuer = |name: &str, age| IssuerSnapshot {
@@ -33,7 +36,17 @@ fn snapshot() -> MetricsSnapshot {
         tries: vec![("granted", 4_211), ("refused", 12), ("throttled", 3), ("failing", 0)],
         clock_ahead: 0,
     };
+    let cluster = |name: &str| ClusterSnapshot { name: name.to_owned(), ..ClusterSnapshot::default() };
+    let work = |name: &str, queries| WorkSnapshot {
+        cluster: name.to_owned(),
+        queries,
+        transactions: queries / 3,
+        to_server: queries * 140,
+        to_client: queries * 2_900,
+    };
     MetricsSnapshot {
+        gates: [ORDERS, REPORTING].map(cluster).to_vec(),
+        work: vec![work(ORDERS, 48_211_907), work(REPORTING, 310_422)],
         active: 214,
         waiting: 3,
         max_clients: 1_000,
@@ -106,6 +119,7 @@ fn view(outage: bool) -> StatusView {
         snapshot.certificates[0].1 = UNIX + 5 * 86_400;
         snapshot.log.audit_writable = false;
         snapshot.active = 73;
+        (snapshot.gates[1].paused, snapshot.gates[1].waiting) = (true, 4);
     }
     StatusView {
         now,
@@ -114,7 +128,7 @@ fn view(outage: bool) -> StatusView {
         ready: if outage { Err("audit records cannot be written") } else { Ok(()) },
         faults: Vec::new(),
         reload_applied: !outage,
-        routes: vec![route("orders", 170, 3_980), route("reporting-with-a-<long>-name", 44, 231)],
+        routes: vec![route(ORDERS, 170, 3_980), route(REPORTING, 44, 231)],
         snapshot,
         samples,
     }
@@ -153,6 +167,7 @@ fn a_healthy_service_has_no_problems_and_shows_its_hour() {
         "slowest step: sts",
         "reporting-with-a-&lt;long&gt;-name",
         "41 days left",
+        "<td>orders</td><td><span class=\"ok-text\">open</span></td><td>170</td><td>3,980</td><td>48,211,907</td>",
         "<td>sts.eu-central-1.amazonaws.com</td><td><span class=\"ok-text\">in use</span></td><td>4,211</td>",
         "up for 9 days",
     ] {
@@ -174,6 +189,7 @@ fn an_outage_is_named_first_with_its_runbooks() {
             ("PgpassportStsPaused", true),
             ("PgpassportLogUnwritable", true),
             ("PgpassportKeysOld", false),
+            ("PgpassportClusterClosed", false),
             ("PgpassportCertificateExpires", false),
             ("PgpassportReloadRefused", false),
         ]
@@ -188,6 +204,7 @@ fn an_outage_is_named_first_with_its_runbooks() {
         assert!(runbooks.contains(&format!("<h2 id=\"{anchor}\">")), "{anchor}");
     }
     assert!(page.contains("not ready: audit records cannot be written"));
+    assert!(page.contains("is paused: 4 new logins wait for RESUME."));
     assert!(page.contains("class=\"down\"") && page.contains("class=\"failed\""));
 }
 

@@ -86,6 +86,8 @@ fn problems(now: &Scrape) -> Vec<String> {
         ("pgpassport_task_up", 0.0, "task", "task does not run"),
         ("pgpassport_key_set_usable", 0.0, "issuer", "keys are not usable: issuer"),
         ("pgpassport_sts_paused", 1.0, "endpoint", "STS calls pause:"),
+        ("pgpassport_cluster_paused", 1.0, "cluster", "an operator has paused cluster"),
+        ("pgpassport_cluster_draining", 1.0, "cluster", "an operator drains cluster"),
         ("pgpassport_log_writable", 0.0, "sink", "cannot be written:"),
         ("pgpassport_config_last_reload_successful", 0.0, "", "the last reload was refused"),
     ];
@@ -160,19 +162,32 @@ fn steps(before: &Scrape, now: &Scrape, style: ScreenStyle) -> String {
 }
 
 fn clusters(before: &Scrape, now: &Scrape, seconds: f64, style: ScreenStyle) -> String {
-    let mut rows: Vec<_> = now.series("pgpassport_sessions").iter().collect();
-    rows.sort_by(|a, b| b.value.total_cmp(&a.value));
-    let mut text =
-        style.dim(&format!("{:<28}{:<24}{:>10}{:>12}\n", "cluster", "listener", "sessions", "logins/s"));
-    for series in rows.iter().take(MAX_ROWS) {
-        let (cluster, listener) = (series.label("cluster"), series.label("listener"));
-        let labels = [("cluster", cluster), ("listener", listener)];
-        let rate = now.increase(before, "pgpassport_logins_total", &labels) / seconds;
-        let (cluster, listener) = (shown(cluster, 26), shown(listener, 22));
-        let _ = writeln!(text, "{cluster:<28}{listener:<24}{:>10.0}{rate:>12.1}", series.value);
+    let mut names: Vec<_> =
+        now.series("pgpassport_sessions").iter().map(|series| series.label("cluster")).collect();
+    names.sort_unstable();
+    names.dedup();
+    let sessions = |name: &str| now.sum("pgpassport_sessions", &[("cluster", name)]);
+    names.sort_by(|a, b| sessions(b).total_cmp(&sessions(a)));
+    let head = ("cluster", "sessions", "waiting", "logins/s", "queries/s", "trans./s");
+    let (cluster, live, waiting, logins, queries, transactions) = head;
+    let head = format!("{cluster:<28}{live:>10}{waiting:>9}{logins:>10}{queries:>11}{transactions:>11}\n");
+    let mut text = style.dim(&head);
+    for name in names.iter().take(MAX_ROWS) {
+        let labels = [("cluster", *name)];
+        let rate = |metric| now.increase(before, metric, &labels) / seconds;
+        let _ = writeln!(
+            text,
+            "{:<28}{:>10.0}{:>9.0}{:>10.1}{:>11.1}{:>11.1}",
+            shown(name, 26),
+            sessions(name),
+            now.sum("pgpassport_cluster_logins_waiting", &labels),
+            rate("pgpassport_logins_total"),
+            rate("pgpassport_queries_total"),
+            rate("pgpassport_transactions_total"),
+        );
     }
-    if rows.len() > MAX_ROWS {
-        let _ = writeln!(text, "and {} more", rows.len() - MAX_ROWS);
+    if names.len() > MAX_ROWS {
+        let _ = writeln!(text, "and {} more", names.len() - MAX_ROWS);
     }
     text.push('\n');
     text
@@ -277,6 +292,7 @@ mod tests {
                 "pgpassport_build_info{{version=\"9.9\"}} 1\npgpassport_cl_active 12\npgpassport_max_client_conn 1000\n\
                  pgpassport_sessions{{cluster=\"or\\u001b[2Jders\",listener=\"main\"}} 12\n\
                  pgpassport_logins_total{{cluster=\"orders\",listener=\"main\"}} {logins}\n\
+                 pgpassport_cluster_paused{{cluster=\"orders\"}} 1\npgpassport_cluster_draining{{cluster=\"orders\"}} 0\n\
                  pgpassport_refusals_total{{sqlstate=\"57P03\",protocol=\"postgresql\"}} {0}\n\
                  pgpassport_refusals_total{{sqlstate=\"other\",protocol=\"postgresql\"}} {0}\n\
                  pgpassport_refusals_total{{sqlstate=\"other\",protocol=\"mysql\"}} {0}\n\
@@ -296,6 +312,7 @@ mod tests {
             "keys are not usable: issuer okta",
             "other 10, 57P03 5\n",
             "67 min",
+            "an operator has paused cluster orders",
         ] {
             assert!(plain.contains(text), "{text} is not in\n{plain}");
         }

@@ -50,12 +50,27 @@ async def main():
     for _ in range(3):
         row = await c.fetchrow('SHOW SESSIONS')
         assert row['to_client'] > 0, row
-    print(row['subject'])
+    print(row['subject'], end=' ')
+    assert await c.fetch('DRAIN app') == []
     await c.close()
 asyncio.run(main())
+for driver in psycopg, psycopg2:
+    connection = driver.connect(host='localhost', port=port, user='olivia', password=token, dbname='pgbouncer', **tls)
+    connection.autocommit = True
+    cursor = connection.cursor()
+    for command in 'PAUSE app', 'RESUME app', 'DRAIN app':
+        cursor.execute(command)
+        print(cursor.statusmessage, end=' ')
+    cursor.execute('SHOW CLUSTERS')
+    row = dict(zip([column[0] for column in cursor.description], cursor.fetchone()))
+    print(row['state'], end=' ')
+    connection.close()
 ";
     told(&mut python, &world);
-    assert_eq!(printed(python.arg("-c").arg(program)).await, "alice alice True alice True alice");
+    assert_eq!(
+        printed(python.arg("-c").arg(program)).await,
+        "alice alice True alice True alice PAUSE RESUME DRAIN draining PAUSE RESUME DRAIN draining"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -91,6 +106,11 @@ async fn pgjdbc_asks_the_console() {
                 System.out.print(c.isValid(60) + \" \");\n\
               }\n\
             }\n\
+            try (var c = DriverManager.getConnection(url, settings); var s = c.createStatement()) {\n\
+              for (var command : new String[] { \"DRAIN app\", \"PAUSE app\", \"RESUME app\" }) {\n\
+                s.execute(command); System.out.print((s.getWarnings() == null ? command : s.getWarnings().getMessage()) + \" \");\n\
+              }\n\
+            }\n\
           }\n\
         }\n";
     fs::write(folder.path().join("Main.java"), program).unwrap();
@@ -98,5 +118,7 @@ async fn pgjdbc_asks_the_console() {
     told(&mut java, &world);
     java.args(["-cp", &jar, "Main.java"]).current_dir(folder.path());
     let once = "alice bob 0A000 true";
-    assert_eq!(printed(&mut java).await, format!("{once} {once}"));
+    let said = printed(&mut java).await;
+    let rest = said.strip_prefix(&format!("{once} {once} ")).unwrap_or_else(|| panic!("{said}"));
+    assert!(rest.starts_with("2 sessions end when idle") && rest.ends_with("PAUSE app RESUME app"), "{said}");
 }

@@ -213,9 +213,8 @@ fn cluster_table(view: &StatusView) -> String {
         };
         let routes = || view.routes.iter().filter(|route| route.cluster == cluster.name);
         let work = view.snapshot.work.iter().find(|work| work.cluster == cluster.name);
-        let [queries, transactions, received, sent] = work.map_or([0; 4], |work| {
-            [work.queries, work.transactions, work.to_server, work.to_client]
-        });
+        let [queries, transactions, received, sent] =
+            work.map_or([0; 4], |work| [work.queries, work.transactions, work.to_server, work.to_client]);
         let _ = write!(
             rows,
             "<tr><td>{}</td><td>{state}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
@@ -228,7 +227,8 @@ fn cluster_table(view: &StatusView) -> String {
             bytes(sent)
         );
     }
-    let head = ["cluster", "state", "sessions", "logins", "queries", "transactions", "to servers", "to clients"];
+    let head =
+        ["cluster", "state", "sessions", "logins", "queries", "transactions", "to servers", "to clients"];
     table("Clusters, since start", &head, &rows, "None.")
 }
 

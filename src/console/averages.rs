@@ -42,11 +42,8 @@ impl StatsPeriods {
         let ends = lock(&self.0);
         let [(from, before), (to, after)] = &*ends;
         let of = |totals: &Totals| totals.get(cluster).copied().unwrap_or_default();
-        let (first, last, length) = if to > from {
-            (of(before), of(after), *to - *from)
-        } else {
-            (of(after), total, now - *to)
-        };
+        let (first, last, length) =
+            if to > from { (of(before), of(after), *to - *from) } else { (of(after), total, now - *to) };
         let (first, last) = (columns(first), columns(last));
         let mut averages = [0; 5];
         for ((average, first), last) in averages.iter_mut().zip(first).zip(last) {
@@ -79,9 +76,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn averages_are_those_of_the_last_full_period() {
         let (periods, start) = (StatsPeriods::default(), Instant::now());
-        let sessions = |seconds, now| {
-            periods.averages(start + Duration::from_secs(seconds), "app", totals(now).0)[0]
-        };
+        let sessions =
+            |seconds, now| periods.averages(start + Duration::from_secs(seconds), "app", totals(now).0)[0];
         assert_eq!((sessions(10, 50), sessions(20, 40)), (5, 2), "since the start");
         for (minute, count) in [(1, 600), (2, 1_800), (3, 1_800)] {
             periods.end(start + PERIOD * minute, totals(count).1);

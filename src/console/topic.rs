@@ -86,7 +86,9 @@ impl Topic {
             Self::Clients => "clients with a session or on the console, in PgBouncer's columns",
             Self::Servers => "server connections of live sessions, with the process id at the server",
             Self::Pools => "sessions by database and user, in PgBouncer's columns",
-            Self::Stats => "sessions, transactions, queries, and bytes by cluster since the start, and per second",
+            Self::Stats => {
+                "sessions, transactions, queries, and bytes by cluster since the start, and per second"
+            }
             Self::Lists => "counts, in PgBouncer's words",
             Self::Users => "people with live sessions",
             Self::Databases => "clusters in PgBouncer's columns",
@@ -101,7 +103,9 @@ impl Topic {
             Self::Mem => "memory of the process in bytes",
             Self::Fds => "file descriptors of the process",
             Self::Help => "this list",
-            Self::Sessions => "live sessions: person, database user, state, age, bytes, queries, transactions",
+            Self::Sessions => {
+                "live sessions: person, database user, state, age, bytes, queries, transactions"
+            }
             Self::Version => "version of pgpassport",
         }
     }

@@ -85,8 +85,13 @@ async fn every_end_is_counted_and_every_series_is_there_from_the_start() {
     ] {
         world.metric_is(name, value).await;
     }
-    assert!(world.metric("pgpassport_relayed_bytes_total{cluster=\"app\",direction=\"to_client\"}").await > 10_000.0);
-    assert!(world.metric("pgpassport_relayed_bytes_total{cluster=\"app\",direction=\"to_server\"}").await > 20.0);
+    assert!(
+        world.metric("pgpassport_relayed_bytes_total{cluster=\"app\",direction=\"to_client\"}").await
+            > 10_000.0
+    );
+    assert!(
+        world.metric("pgpassport_relayed_bytes_total{cluster=\"app\",direction=\"to_server\"}").await > 20.0
+    );
     assert_eq!(series().await, before, "a series has come or gone");
     let build = format!("pgpassport_build_info{{version=\"{}\"}}", env!("CARGO_PKG_VERSION"));
     assert!(before.contains(&build), "{before:?}");

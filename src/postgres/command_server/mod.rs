@@ -325,7 +325,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> CommandServer<S> {
             if held + portal.size > MAX_HELD {
                 let message = "the answers of this client's portals are too long together";
                 let failure = CommandFailure::new("53400", message);
-                return Err(failure.hint("Fetch the rows of other portals to the end, or close them.").into());
+                return Err(failure
+                    .hint("Fetch the rows of other portals to the end, or close them.")
+                    .into());
             }
             portal.answer = Some(answer);
         }

@@ -214,7 +214,7 @@ async fn c4_a_series_without_an_end_is_answered_in_parts() {
         while let Some(Ok(length)) = futures_util::FutureExt::now_or_never(client.read(&mut part)) {
             heard += length;
         }
-        tokio::task::yield_now().await;
+        yield_now().await;
     }
     drop(client);
     serving.await.unwrap();

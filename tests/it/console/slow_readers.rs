@@ -74,7 +74,8 @@ async fn slow_readers_delay_no_session_and_the_operator_is_let_go() {
     let _scrape = stalled_browser(&world, "/metrics", Some(Duration::from_secs(1))).await;
     let _page = stalled_browser(&world, "/", None).await;
     let console = world.console("oncall").await;
-    let connected = async || rows(&console, "SHOW CLIENTS").await.iter().any(|row| cell(row, "user") == "slow");
+    let connected =
+        async || rows(&console, "SHOW CLIENTS").await.iter().any(|row| cell(row, "user") == "slow");
     assert!(connected().await);
     // Every session works, new ones come, and other operators and scrapers are answered, while nothing is read.
     let mut load = JoinSet::new();
@@ -97,7 +98,10 @@ async fn slow_readers_delay_no_session_and_the_operator_is_let_go() {
     let counted = cell(&rows(&console, "SHOW STATS").await[0], "total_query_count").parse::<usize>().unwrap();
     assert_eq!(counted, queries);
     assert_eq!(world.get("/readyz").await.0, 200);
-    assert!(connected().await && !world.has_logged("\"end\":\"client_slow\""), "nothing was read, and all this is done");
+    assert!(
+        connected().await && !world.has_logged("\"end\":\"client_slow\""),
+        "nothing was read, and all this is done"
+    );
     // The answer has a limit of time, which is the end of an operator who never reads.
     until("the slow operator is let go", async || !connected().await).await;
     until("its record", async || world.has_logged("\"end\":\"client_slow\"")).await;

@@ -3,6 +3,7 @@
 
 mod commands;
 mod messages;
+mod portal;
 mod rows;
 
 use std::collections::HashMap;
@@ -19,6 +20,7 @@ use tokio::time::timeout;
 
 pub use self::commands::{CommandAnswer, Commands};
 use self::messages::CommandMessage;
+use self::portal::{MAX_HELD, Portal};
 pub use self::rows::{Cell, Column, ColumnType, ResultFormats, RowEncoder, Rows};
 use crate::names::SessionId;
 use crate::net::client_stream::ClientStream;
@@ -29,10 +31,6 @@ use crate::refusal::Refusal;
 
 /// Most prepared statements, and most portals, of a client.
 const MAX_PREPARED: usize = 64;
-
-/// Most bytes of the answers that a client's portals hold: those of which it has fetched some rows and not all.
-const MAX_HELD: usize = 16 << 20;
-const _: () = assert!(MAX_HELD >= 2 * rows::MAX_BYTES);
 
 /// Longest time for a client to take an answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -106,24 +104,6 @@ pub struct CommandServer<S> {
     skipping: bool,
     /// True while an answer is sent, so that no other message may follow.
     sending: bool,
-}
-
-/// A bound command, and its answer once it is executed.
-#[derive(Debug)]
-struct Portal {
-    command: String,
-    formats: ResultFormats,
-    answer: Option<CommandAnswer>,
-    /// Bytes of the answer, which stay in memory until the last row is fetched.
-    size: usize,
-}
-
-impl Portal {
-    /// Bytes that the portal holds.
-    fn held(&self) -> usize {
-        let rows = self.answer.as_ref().and_then(|answer| answer.rows.as_ref());
-        if rows.is_some_and(|rows| rows.size() > 0) { self.size } else { 0 }
-    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> CommandServer<S> {

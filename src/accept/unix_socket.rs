@@ -66,7 +66,7 @@ pub enum SocketFileError {
     )]
     Chown(String, io::Error),
     /// The system's reason.
-    #[error("{0}")]
+    #[error(transparent)]
     Io(#[from] io::Error),
 }
 

@@ -42,6 +42,7 @@ mod login;
 mod memory;
 mod monitoring;
 mod mysql;
+mod nlb_layout;
 mod oauthbearer;
 mod packaging;
 mod pool;

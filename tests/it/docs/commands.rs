@@ -10,7 +10,8 @@ use regex::Regex;
 use super::{blocks, pages, root, set_up};
 
 /// First words of commands that the named tests run with real parts.
-const RUN_ELSEWHERE: [(&str, &str); 17] = [
+const RUN_ELSEWHERE: [(&str, &str); 18] = [
+    ("jq ", "tests/it/log/join.rs"),
     ("pgpassport doctor", "tests/it/doctor/mod.rs"),
     ("pgpassport serve", "tests/it/lifecycle.rs"),
     ("pgpassport health", "tests/it/health.rs"),
@@ -48,7 +49,9 @@ fn commands(block: &str) -> Vec<String> {
     for line in joined.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
         match commands.last_mut() {
             // An open quote continues.
-            Some(last) if last.matches('"').count() % 2 == 1 => *last += &[" ", line].concat(),
+            Some(last) if ['"', '\''].iter().any(|quote| last.matches(*quote).count() % 2 == 1) => {
+                *last += &[" ", line].concat();
+            }
             _ => commands.push(line.to_owned()),
         }
     }

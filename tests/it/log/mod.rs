@@ -1,6 +1,7 @@
 //! A log that cannot be written, or not fast enough, delays nothing and ends nothing.
 
 mod audit;
+mod join;
 mod noise;
 mod schema;
 mod sinks;

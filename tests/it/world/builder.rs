@@ -148,6 +148,11 @@ impl WorldBuilder {
         self.store = Some(database.gate.store().clone());
         self.endpoint(names::MYSQL_ENDPOINT).upstream(database.server.addr(), &database.ca)
     }
+    /// The credentials of another server's gate.
+    pub(crate) fn store(mut self, store: CredentialStore) -> Self {
+        self.store = Some(store);
+        self
+    }
     /// Another name for it.
     pub(crate) fn endpoint(mut self, endpoint: &str) -> Self {
         endpoint.clone_into(&mut self.endpoint);

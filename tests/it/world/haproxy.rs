@@ -25,19 +25,24 @@ impl Drop for HaProxy {
 }
 
 impl HaProxy {
-    /// Starts one with the lines of its backend. It is given its listening socket as standard input, so that no port has
-    /// to be guessed.
+    /// Starts one with the lines of its backend.
     pub(crate) fn start(folder: &Path, backend: &str) -> Self {
+        let config = format!(
+            "defaults\n  mode tcp\n  timeout connect 5s\n  timeout client 1m\n  timeout server 1m\n\
+             frontend clients\n  bind fd@0\n  default_backend replicas\n\
+             backend replicas\n  balance roundrobin\n{backend}\n"
+        );
+        Self::with_config(folder, &config)
+    }
+
+    /// Starts one with the whole configuration but for `global`; its backend is `replicas`. It is given its listening socket
+    /// as standard input (`bind fd@0`), so that no port has to be guessed.
+    pub(crate) fn with_config(folder: &Path, config: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
         let (file, commands) = (folder.join("haproxy.cfg"), folder.join("haproxy.sock"));
-        let config = format!(
-            "global\n  nbthread 1\n  stats socket {} level admin\n\
-             defaults\n  mode tcp\n  timeout connect 5s\n  timeout client 1m\n  timeout server 1m\n\
-             frontend clients\n  bind fd@0\n  default_backend replicas\n\
-             backend replicas\n  balance roundrobin\n{backend}\n",
-            commands.display()
-        );
+        let socket = commands.display();
+        let config = format!("global\n  nbthread 1\n  stats socket {socket} level admin\n{config}\n");
         fs::write(&file, config).unwrap();
         let program = ["/usr/sbin/haproxy", "/usr/local/sbin/haproxy"]
             .into_iter()

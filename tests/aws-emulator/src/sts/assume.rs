@@ -11,6 +11,7 @@ use super::answer::{ApiError, AssumedRole, xml};
 use super::identity::{UnverifiedToken, WebIdentity, audiences};
 use super::request::{ACTION, FormBody, StsRequest as Asked};
 use super::tags::{self, RequestedTags as Tags};
+use super::trail::{self, TrailRequest};
 use super::{KnownRole, RoleSession, SourceIp, StsCall, StsFault, StsState};
 use crate::encoding::{KEY_ID, SECRET, random_text};
 use crate::http::{Answer, text};
@@ -25,6 +26,8 @@ pub(super) async fn serve(state: &StsState, request: Request<Incoming>, peer: Ip
     state.arrived.add();
     let shape = shape(&request);
     let signed = request.headers().contains_key(header::AUTHORIZATION);
+    let user_agent = request.headers().get(header::USER_AGENT).and_then(|value| value.to_str().ok());
+    let from = (peer, user_agent.unwrap_or_default().to_owned());
     let form = text(request.into_body()).await.and_then(|body| FormBody::read(&body));
     let mut call = StsCall { signed, ..describe(form.as_ref()) };
     let fault = state.faults.next();
@@ -34,12 +37,12 @@ pub(super) async fn serve(state: &StsState, request: Request<Incoming>, peer: Ip
                 "fault".clone_into(&mut call.code);
                 shown
             }
-            None => decide(state, shape, form, peer, None, &mut call).await,
+            None => decide(state, shape, form, &from, None, &mut call).await,
         },
         Some(StsFault::Error { status, code, message }) => {
             refuse(&ApiError { status, code, message }, &mut call)
         }
-        other => decide(state, shape, form, peer, other, &mut call).await,
+        other => decide(state, shape, form, &from, other, &mut call).await,
     };
     lock(&state.calls).push(call);
     state.finished.add();
@@ -80,14 +83,16 @@ async fn decide(
     state: &StsState,
     shape: Result<(), ApiError>,
     form: Option<FormBody>,
-    peer: IpAddr,
+    (peer, user_agent): &(IpAddr, String),
     fault: Option<StsFault>,
     call: &mut StsCall,
 ) -> Answer {
     let malformed = || ApiError::new(400, "MalformedQueryString", "the form cannot be read");
     let asked = shape.and_then(|()| form.ok_or_else(malformed)).and_then(|form| form.check());
     let granted = match asked {
-        Ok(asked) => assume(state, asked, peer, matches!(fault, Some(StsFault::AlreadyExpired))).await,
+        Ok(asked) => {
+            assume(state, asked, (*peer, user_agent), matches!(fault, Some(StsFault::AlreadyExpired))).await
+        }
         Err(error) => Err(error),
     };
     let mut granted = match granted {
@@ -120,7 +125,7 @@ async fn decide(
 async fn assume(
     state: &StsState,
     asked: Asked,
-    peer: IpAddr,
+    (peer, user_agent): (IpAddr, &str),
     already_expired: bool,
 ) -> Result<AssumedRole, ApiError> {
     let now = state.clock.unix();
@@ -165,6 +170,15 @@ async fn assume(
         packed_policy_size,
         source_identity: tags.source_identity,
     };
+    let request = TrailRequest {
+        role_arn: &asked.role_arn,
+        session_name: &asked.session_name,
+        duration: asked.duration,
+        peer,
+        user_agent,
+        now,
+    };
+    lock(&state.trail).push(trail::event(&state.account, &request, &granted));
     state.store.put(session);
     Ok(granted)
 }

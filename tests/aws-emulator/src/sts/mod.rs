@@ -7,6 +7,7 @@ mod fault;
 mod identity;
 mod request;
 mod tags;
+mod trail;
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -139,6 +140,7 @@ struct StsState {
     providers: Mutex<HashMap<String, Arc<KnownProvider>>>,
     faults: FaultQueue<StsFault>,
     calls: Mutex<Vec<StsCall>>,
+    trail: Mutex<Vec<serde_json::Value>>,
     arrived: WatchedCounter,
     finished: WatchedCounter,
 }
@@ -156,6 +158,7 @@ impl Sts {
             providers: Mutex::default(),
             faults: FaultQueue::default(),
             calls: Mutex::default(),
+            trail: Mutex::default(),
             arrived: WatchedCounter::default(),
             finished: WatchedCounter::default(),
         });
@@ -252,6 +255,11 @@ impl Sts {
     /// All finished requests.
     pub fn calls(&self) -> Vec<StsCall> {
         lock(&self.state.calls).clone()
+    }
+
+    /// The events of granted requests in the shape of a log file of `CloudTrail`.
+    pub fn trail(&self) -> serde_json::Value {
+        serde_json::json!({ "Records": *lock(&self.state.trail) })
     }
 
     /// How many requests have come, also those that still wait for an answer.

@@ -10,8 +10,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, ReadBuf};
 
 use super::command::{CHANGE_USER, PROCESS_KILL, QUERY, QUIT, SLEEP};
 use super::connection_ids::ConnectionIds;
@@ -19,7 +18,7 @@ use super::file_transfer::FileTransfer;
 use super::kill;
 use super::limits::MAX_PAYLOAD;
 use super::packet::{HEADER, split_header};
-use crate::net::socket::OverTcp;
+use crate::net::filtered_stream::{FilteredStream, ReadFilter};
 use crate::protocol::{ByteStream, ClientEnd};
 
 /// The server of a session, and the ids of all clients.
@@ -183,18 +182,7 @@ fn put(bytes: &mut [u8], to: &mut usize, byte: u8) {
 }
 
 /// A client whose commands are filtered.
-#[derive(Debug)]
-pub struct FilteredClient<C> {
-    client: C,
-    filter: CommandFilter,
-}
-
-impl<C: ByteStream> FilteredClient<C> {
-    /// Wraps a client.
-    pub fn new(client: C, filter: CommandFilter) -> Self {
-        Self { client, filter }
-    }
-}
+pub type FilteredClient<C> = FilteredStream<C, CommandFilter>;
 
 impl<C: ByteStream> ClientEnd<C> for FilteredClient<C> {
     fn take_permission_to_keep(&mut self) -> bool {
@@ -206,75 +194,43 @@ impl<C: ByteStream> ClientEnd<C> for FilteredClient<C> {
     }
 
     fn get_mut(&mut self) -> &mut C {
-        &mut self.client
+        &mut self.stream
     }
 }
 
-impl<C: OverTcp> OverTcp for FilteredClient<C> {
-    fn tcp(&self) -> Option<&TcpStream> {
-        self.client.tcp()
-    }
-}
-
-impl<C: AsyncRead + Unpin> AsyncRead for FilteredClient<C> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
+impl ReadFilter for CommandFilter {
+    fn poll_read<S: AsyncRead + Unpin>(
+        &mut self,
+        stream: &mut S,
         cx: &mut Context<'_>,
         space: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let Self { client, filter } = &mut *self;
         let before = space.filled().len();
-        while !filter.quit {
-            let held = filter.held.len();
+        while !self.quit {
+            let held = self.held.len();
             if space.remaining() <= held {
                 // The end of a buffer. The reader comes back with an empty one, which is larger.
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            space.put_slice(&filter.held);
-            let polled = Pin::new(&mut *client).poll_read(cx, space);
+            space.put_slice(&self.held);
+            let polled = Pin::new(&mut *stream).poll_read(cx, space);
             if !matches!(polled, Poll::Ready(Ok(()))) {
                 space.set_filled(before);
             }
             ready!(polled)?;
-            filter.held.clear();
+            self.held.clear();
             let Some(new) = space.filled_mut().get_mut(before..) else { return Poll::Ready(Ok(())) };
             if new.len() == held {
                 return Poll::Ready(Ok(())); // the client's end; a part of a packet passes as it is
             }
-            let passed = filter.filter(new);
+            let passed = self.filter(new);
             space.set_filled(before + passed);
             if passed > 0 {
                 return Poll::Ready(Ok(()));
             }
         }
-        Poll::Ready(Ok(())) // the client's end, whatever comes behind
-    }
-}
-
-impl<C: AsyncWrite + Unpin> AsyncWrite for FilteredClient<C> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.client).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.client).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.client.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.client).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.client).poll_shutdown(cx)
+        Poll::Ready(Ok(())) // the end of the stream, although bytes may follow
     }
 }
 

@@ -292,7 +292,7 @@ impl Protocol for Mysql {
         keep: bool,
         (scope, transfer): (KillScope, FileTransfer),
     ) -> FilteredClient<C> {
-        FilteredClient::new(client, CommandFilter::new(scope, transfer, keep))
+        FilteredClient { stream: client, filter: CommandFilter::new(scope, transfer, keep) }
     }
 
     fn last_words(refusal: &Refusal, session: SessionId, tracker: &Tracker) -> BytesMut {

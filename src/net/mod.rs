@@ -14,6 +14,7 @@ pub mod dial_error;
 pub mod dial_permission;
 pub mod egress;
 pub mod file_content;
+pub mod filtered_stream;
 pub mod guard;
 pub mod https;
 pub mod limits;

@@ -16,7 +16,7 @@ use super::message::{LoginGreeting, WireError};
 use super::reset::{ResetError, ServerParameters};
 use super::server_login::{LoginParameters, LoginReply, UpstreamLoginError, UpstreamSession};
 use super::startup::StartupParams;
-use super::terminate::TerminateFilter;
+use super::terminate::{TerminateFilter, TerminatingClient};
 use super::token_method::TokenMethod;
 use super::tracker::Tracker;
 use super::{
@@ -58,7 +58,7 @@ impl Protocol for Postgres {
     type StatementCancel = StatementCancel;
     type Tracker = Tracker;
     type ClientFilter = ();
-    type ClientEnd<C: ByteStream> = TerminateFilter<C>;
+    type ClientEnd<C: ByteStream> = TerminatingClient<C>;
     const TERMINATE: &'static [u8] = message::TERMINATE;
     const RESET_TIMEOUT: Duration = reset::RESET_TIMEOUT;
     const CHECK_TIMEOUT: Duration = reset::CHECK_TIMEOUT;
@@ -248,8 +248,8 @@ impl Protocol for Postgres {
         Tracker::new(greeting.status_byte())
     }
 
-    fn client_end<C: ByteStream>(client: C, keep: bool, (): ()) -> TerminateFilter<C> {
-        TerminateFilter::new(client, keep)
+    fn client_end<C: ByteStream>(client: C, keep: bool, (): ()) -> TerminatingClient<C> {
+        TerminatingClient { stream: client, filter: TerminateFilter::new(keep) }
     }
 
     fn last_words(refusal: &Refusal, session: SessionId, _: &Tracker) -> BytesMut {

@@ -17,7 +17,7 @@ fn scope() -> (KillScope, ConnectionId) {
 /// The bytes that a server gets of `sent`, which arrives in pieces of these lengths, and whether a `COM_QUIT` was kept.
 async fn passed(filter: CommandFilter, sent: &[u8], pieces: &[usize]) -> (Vec<u8>, bool) {
     let (mut theirs, ours) = duplex(1 << 25);
-    let mut client = FilteredClient { client: ours, filter };
+    let mut client = FilteredClient { stream: ours, filter };
     let mut out = Vec::new();
     let mut rest = sent;
     let mut pieces = pieces.iter().cycle();
@@ -128,7 +128,7 @@ async fn a_quit_is_withheld_where_the_server_is_kept() {
 #[tokio::test]
 async fn the_end_of_a_buffer_is_no_end_of_the_client() {
     let (mut theirs, ours) = duplex(1 << 16);
-    let mut client = FilteredClient { client: ours, filter: quiet(false) };
+    let mut client = FilteredClient { stream: ours, filter: quiet(false) };
     let kill = packet(0, b"\x03KILL QUERY 1073741825");
     theirs.write_all(&kill[..20]).await.unwrap();
     let mut buffer = [0; 64];

@@ -18,7 +18,7 @@ use crate::config::OnTokenExpiry;
 use crate::net::buffers::{BUFFER_BYTES, ReadAhead};
 use crate::postgres::Postgres;
 use crate::postgres::message::TERMINATE;
-use crate::postgres::terminate::TerminateFilter;
+use crate::postgres::terminate::{TerminateFilter, TerminatingClient};
 use crate::postgres::tracker::Tracker;
 
 pub(super) fn message(tag: u8, body: &[u8]) -> Vec<u8> {
@@ -110,7 +110,7 @@ where
         };
         let recall = async || seen.recalled.store(true, Ordering::Relaxed);
         let mut relaying = pin!(relay::<Postgres, _, _>(
-            TerminateFilter::new(client, false),
+            TerminatingClient { stream: client, filter: TerminateFilter::new(false) },
             server,
             Tracker::new(b'I'),
             &options,

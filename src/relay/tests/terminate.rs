@@ -7,7 +7,7 @@ use super::{message, plain, read_all};
 use crate::config::SessionSettings;
 use crate::postgres::Postgres;
 use crate::postgres::message::TERMINATE;
-use crate::postgres::terminate::TerminateFilter;
+use crate::postgres::terminate::{TerminateFilter, TerminatingClient};
 use crate::postgres::tracker::Tracker;
 use crate::relay::*;
 
@@ -34,7 +34,7 @@ fn start(settings: SessionSettings) -> Ends {
     };
     let relay = tokio::spawn(async move {
         relay::<Postgres, _, _>(
-            TerminateFilter::new(near_client, true),
+            TerminatingClient { stream: near_client, filter: TerminateFilter::new(true) },
             &mut near_server,
             Tracker::new(b'I'),
             &options,

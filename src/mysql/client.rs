@@ -2,7 +2,7 @@
 
 use std::io;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
@@ -155,27 +155,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RejectedClient<S> {
 
 /// Writes one ERR packet and closes, within [`limits::REFUSE_TIMEOUT`]. A client that is gone needs no refusal.
 async fn send<S: AsyncRead + AsyncWrite + Unpin>(mut stream: ClientStream<S>, packet: &[u8]) {
-    let say = async {
-        stream.write_all(packet).await?;
-        stream.flush().await?;
-        stream.shutdown().await?;
-        drain(&mut stream).await
-    };
-    let _ = timeout(limits::REFUSE_TIMEOUT, say).await;
-}
-
-/// Reads and discards bytes until the client closes. Closing with unread bytes would make the kernel send a reset, which
-/// can overtake the refusal.
-async fn drain<S: AsyncRead + Unpin>(stream: &mut S) -> io::Result<()> {
-    let mut scratch = [0; 1024];
-    let mut left = limits::MAX_RESPONSE;
-    while left > 0 {
-        match stream.read(&mut scratch).await? {
-            0 => break,
-            read => left = left.saturating_sub(read),
-        }
-    }
-    Ok(())
+    let _ = timeout(limits::REFUSE_TIMEOUT, stream.close_with(packet, limits::MAX_RESPONSE)).await;
 }
 
 #[cfg(test)]

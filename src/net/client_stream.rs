@@ -4,7 +4,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
@@ -12,6 +12,9 @@ use super::buffers::ReadAhead;
 use super::certificate;
 use super::socket::OverTcp;
 use super::tls;
+
+/// Size of a read of bytes that are discarded.
+const SCRATCH_BYTES: usize = 1024;
 
 /// A connection to a client.
 #[derive(Debug)]
@@ -46,6 +49,25 @@ impl<S> ClientStream<S> {
             Self::Tls(tls) => tls.get_ref().1.peer_certificates()?.first().map(certificate::subject),
             Self::Plain(_) => None,
         }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> ClientStream<S> {
+    /// Writes `last`, closes this side, and discards at most `limit` bytes until the client closes, too. The kernel
+    /// answers a close with unread bytes by a reset, which can overtake `last`.
+    pub async fn close_with(&mut self, last: &[u8], limit: usize) -> io::Result<()> {
+        self.write_all(last).await?;
+        self.flush().await?;
+        self.shutdown().await?;
+        let mut scratch = [0; SCRATCH_BYTES];
+        let mut left = limit;
+        while left > 0 {
+            match self.read(&mut scratch).await? {
+                0 => break,
+                read => left = left.saturating_sub(read),
+            }
+        }
+        Ok(())
     }
 }
 

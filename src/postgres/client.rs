@@ -1,6 +1,5 @@
 //! Client side of a login: first packets, request for the token, welcome or refusal.
 
-use std::io;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -127,7 +126,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> PendingLogin<S> {
                 let _ = crate::postgres::oauthbearer::fail(&mut self.stream, &discovery).await;
             }
             let login = RefusedLogin { user: self.startup.user(), token_method };
-            send_refusal(&mut self.stream, &error_response::encode(refusal, login, session)).await
+            let refusal = error_response::encode(refusal, login, session);
+            self.stream.close_with(&refusal, limits::MAX_PASSWORD_BODY).await
         };
         let _ = timeout(limits::REFUSE_TIMEOUT, say).await; // a client that is gone needs no refusal
     }
@@ -145,38 +145,13 @@ pub async fn refuse<S>(
 {
     let login = RefusedLogin { user: "", token_method };
     let refusal = error_response::encode(refusal, login, session);
-    let _ = timeout(limits::REFUSE_TIMEOUT, send_refusal(&mut stream, &refusal)).await;
-}
-
-async fn send_refusal<S>(stream: &mut ClientStream<S>, refusal: &[u8]) -> io::Result<()>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    stream.write_all(refusal).await?;
-    stream.flush().await?;
-    stream.shutdown().await?;
-    drain(stream).await
+    let _ = timeout(limits::REFUSE_TIMEOUT, stream.close_with(&refusal, limits::MAX_PASSWORD_BODY)).await;
 }
 
 /// Closes the connection of a cancel, which is the only answer to a cancel. Clients wait for it as a sign
 /// that the signal was sent.
 pub async fn close<S: AsyncRead + AsyncWrite + Unpin>(mut stream: ClientStream<S>) {
     let _ = timeout(limits::REFUSE_TIMEOUT, stream.shutdown()).await; // a client that is gone waits for nothing
-}
-
-/// Reads and discards bytes until the client closes. Closing with unread bytes would make the kernel send a
-/// reset, which can overtake the refusal.
-async fn drain<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut ClientStream<S>) -> io::Result<()> {
-    use tokio::io::AsyncReadExt;
-    let mut scratch = [0; 1024];
-    let mut left = limits::MAX_PASSWORD_BODY;
-    while left > 0 {
-        match stream.read(&mut scratch).await? {
-            0 => break,
-            read => left = left.saturating_sub(read),
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -23,6 +23,7 @@ pub use self::failpoints::Failpoints;
 use self::watched::Watched;
 pub use self::watched::{Heartbeat, TaskDefect, TaskFault};
 use crate::names::visible;
+use crate::sync::lock;
 use crate::words::word_enum;
 
 /// Longest panic message in the log.
@@ -202,8 +203,7 @@ impl TaskSupervisor {
 
 impl SupervisorState {
     fn tasks(&self) -> MutexGuard<'_, Vec<Arc<Watched>>> {
-        // No code panics while it holds the lock.
-        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.tasks)
     }
 
     fn count_restart(&self, kind: TaskKind) {

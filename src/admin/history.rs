@@ -2,11 +2,12 @@
 //! [`SAMPLE_INTERVAL`], at most [`MAX_SAMPLES`].
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::sync::lock;
 use crate::telemetry::login_totals::LoginTotals;
 
 /// Covered time.
@@ -49,8 +50,7 @@ impl History {
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<HistorySample>> {
-        // Every change of the queue is complete.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

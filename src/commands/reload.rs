@@ -4,7 +4,7 @@ use std::fs::File;
 use std::future::pending;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
 
@@ -23,6 +23,7 @@ use crate::config::problems::ConfigProblems;
 use crate::config::{Config, WatchScope};
 use crate::lifecycle;
 use crate::names::visible;
+use crate::sync::lock;
 
 /// Longest time for reading the configuration and its files. A file on a network file system can block
 /// forever.
@@ -249,12 +250,12 @@ impl Reloader {
         }
     }
 
-    fn watched(&self) -> std::sync::MutexGuard<'_, WatchedFiles> {
-        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    fn watched(&self) -> MutexGuard<'_, WatchedFiles> {
+        lock(&self.watched)
     }
 
-    fn running(&self) -> std::sync::MutexGuard<'_, Config> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    fn running(&self) -> MutexGuard<'_, Config> {
+        lock(&self.running)
     }
 }
 

@@ -17,7 +17,7 @@ mod show;
 pub mod state;
 mod topic;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use tokio::sync::{mpsc, oneshot};
@@ -30,6 +30,7 @@ use crate::postgres::command_failure::CommandFailure;
 use crate::postgres::command_server::{CommandAnswer, RowEncoder};
 use crate::session::permits::{KeyedCounter, PermitCounter};
 use crate::session::registry::SessionRegistry;
+use crate::sync::lock;
 
 /// Most connections to the console. One more is refused.
 pub const MAX_CONNECTIONS: usize = 16;
@@ -93,7 +94,7 @@ impl Default for ConsoleDoor {
 impl ConsoleDoor {
     /// The requests, for the desk; once.
     pub fn incoming(&self) -> Option<mpsc::Receiver<ConsoleRequest>> {
-        self.incoming.lock().unwrap_or_else(PoisonError::into_inner).take()
+        lock(&self.incoming).take()
     }
 
     /// Has a command executed.

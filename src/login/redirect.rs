@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
@@ -26,6 +26,7 @@ use super::SignInError;
 use super::error::OAuthError;
 use super::tokens::AuthorizationCode;
 use crate::config::client::{LoopbackHost, RedirectAddress};
+use crate::sync::lock;
 
 /// Longest wait for the redirect, from the moment when the person is asked to sign in.
 pub const MAX_WAIT: Duration = Duration::from_mins(3);
@@ -182,7 +183,7 @@ async fn converse(stream: TcpStream, check: Arc<RedirectCheck>) -> Option<Outcom
     let service = service_fn(|request: Request<Incoming>| {
         let found = check.judge(&request);
         let page = answer(found.is_ok());
-        outcome.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(found);
+        lock(&outcome).get_or_insert(found);
         async { Ok::<_, Infallible>(page) }
     });
     let served = http1::Builder::new()
@@ -192,7 +193,7 @@ async fn converse(stream: TcpStream, check: Arc<RedirectCheck>) -> Option<Outcom
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service);
     let _ = timeout(MAX_TIME, served).await; // the outcome is what matters
-    outcome.into_inner().unwrap_or_else(PoisonError::into_inner)
+    lock(&outcome).take()
 }
 
 impl RedirectCheck {

@@ -253,7 +253,7 @@ fn report_audit(report: WriterReport) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Mutex, PoisonError};
+    use std::sync::Mutex;
 
     use super::*;
     use crate::config::LogFormat;
@@ -263,7 +263,7 @@ mod tests {
 
     impl Write for Sink {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
+            lock(&self.0).write(bytes)
         }
         fn flush(&mut self) -> io::Result<()> {
             Ok(())

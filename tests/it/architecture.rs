@@ -251,6 +251,7 @@ fn one_place_for_each_power() {
     // No bytes of a stranger cause a connection to a database.
     assert_eq!(places("OperatorCheck::from_command_line"), ["commands/doctor/preflight.rs"]);
     assert_eq!(places("DialPermission for "), ["net/dial_permission.rs"]);
+    assert_eq!(places("PoisonError"), ["sync.rs"], "sync::lock takes locks");
     assert_eq!(places("process::exit"), Vec::<String>::new(), "main returns an exit code instead");
     assert_eq!(places("ErrorResponse::new"), ["postgres/error_response.rs"]);
     for (file, code) in sources() {

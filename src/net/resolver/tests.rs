@@ -1,14 +1,15 @@
 //! The bounds of the resolver, with sources of addresses that block for as long as a test wants.
 
+use std::sync::Mutex;
 use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Mutex, PoisonError};
 
 use hyper_util::client::legacy::connect::dns::Name;
 use tokio::task::JoinHandle;
 use tower_service::Service;
 
 use super::*;
+use crate::sync::lock;
 
 const ADDR: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1)), 0);
 
@@ -27,7 +28,7 @@ impl Dns {
             begun.lock().unwrap().push(host.to_owned());
             if host.starts_with("silent") {
                 let (open, opened) = &*gate;
-                let open = open.lock().unwrap_or_else(PoisonError::into_inner);
+                let open = lock(open);
                 drop(opened.wait_while(open, |open| !*open).unwrap());
             }
             if host.starts_with("nothing") { Err(io::Error::other("SERVFAIL")) } else { Ok(vec![ADDR]) }

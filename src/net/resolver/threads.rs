@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use super::status::{LookupCounts, ResolverStatus};
 use super::{MAX_LOOKUPS, MAX_QUEUED_NAMES, MAX_UNPROVEN_LOOKUPS, ResolveError};
-use crate::sync::lock;
+use crate::sync::{lock, wait_timeout};
 
 /// Time after which an idle thread ends.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -163,11 +163,8 @@ impl Lookups {
                 return;
             } else {
                 state.idle += 1;
-                let woken = self.work.wait_timeout(state, IDLE_TIMEOUT);
-                let (guard, timeout) = woken.unwrap_or_else(PoisonError::into_inner);
-                state = guard;
+                (state, waited) = wait_timeout(&self.work, state, IDLE_TIMEOUT);
                 state.idle -= 1;
-                waited = timeout.timed_out();
             }
         }
     }

@@ -1,9 +1,10 @@
 //! Destinations that fail, stall, take half a line and panic, step by step.
 
+use std::sync::Mutex;
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Mutex, PoisonError};
 
 use super::*;
+use crate::sync::lock;
 use crate::telemetry::log_queue::{AuditBlocked, LineKind};
 
 /// Longest wait of a test for a thread; it is for a broken build.
@@ -30,7 +31,7 @@ impl Write for Stepped {
             Ok(Step::Take(most)) => bytes.len().min(most),
             Err(_) => bytes.len(),
         };
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&bytes[..take]);
+        lock(&self.taken).extend_from_slice(&bytes[..take]);
         Ok(take)
     }
 

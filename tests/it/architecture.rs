@@ -10,7 +10,7 @@ pub(crate) fn root() -> PathBuf {
 }
 
 /// Every `.rs` file below `folders`.
-fn rust_files(folders: &[&str]) -> Vec<PathBuf> {
+pub(crate) fn rust_files(folders: &[&str]) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders: Vec<_> = folders.iter().map(|folder| root().join(folder)).collect();
     while let Some(folder) = folders.pop() {

@@ -8,6 +8,7 @@ use tokio::net::TcpStream;
 use crate::world::admin::until;
 use crate::world::raw::{RawClient, cancel, query, startup};
 use crate::world::scripted_server::{Script, ScriptedServer, error, welcome_with};
+use crate::world::second::{SECOND_HOST, second_cluster};
 use crate::world::{World, database, shared_secret, until_asleep};
 
 async fn session(world: &World, minor: u8) -> (RawClient, Vec<u8>) {
@@ -263,34 +264,17 @@ async fn u6_of_two_sessions_with_one_process_id_the_right_one_is_cancelled() {
     assert_eq!((one.cancels().len(), two.cancels().len()), (3, 2));
 }
 
-/// Another cluster, at `server`.
-fn another(server: &ScriptedServer, keys: &str) -> String {
-    format!(
-        r#"
-        [[cluster]]
-        name = "other"
-        endpoint = "other.cluster-abc123.eu-central-1.rds.amazonaws.com"
-        hostaddr = "{}"
-        region = "eu-central-1"
-        role_arn = "arn:aws:iam::123456789012:role/other"
-        ca_file = "@upstream-ca@"
-        {keys}
-        "#,
-        server.addr
-    )
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancel_stays_with_its_cluster_as_far_as_its_key_can_tell() {
     let ca = Ca::new().unwrap();
     let (_file, keys) = shared_secret();
     let one = ScriptedServer::start(&ca, Script::Modern(4_097, vec![1; 32])).await;
-    let hosts = ["other.cluster-abc123.eu-central-1.rds.amazonaws.com"];
     let two =
-        ScriptedServer::with_cert(&ca.server(&hosts).unwrap(), Script::Modern(4_097, vec![2; 32])).await;
+        ScriptedServer::with_cert(&ca.server(&[SECOND_HOST]).unwrap(), Script::Modern(4_097, vec![2; 32]))
+            .await;
     let replica = async |route: &str| {
         let builder = World::builder().upstream(one.addr, &ca).cancel(&keys).cluster("databases = [\"app\"]");
-        builder.user(&another(&two, route)).start().await
+        builder.user(&second_cluster(two.addr, route)).start().await
     };
     let by_database = "databases = [\"other\"]";
     let (left, right) = (replica(by_database).await, replica(by_database).await);

@@ -1,8 +1,8 @@
 //! Who becomes which database user, and who does not.
 
-use aws_emulator::{Issuer, IssuerOptions, names};
 use serde_json::json;
 
+use crate::world::second::second_issuer;
 use crate::world::{ErrorFields, World};
 
 async fn refused(world: &World, asked: &str, token: &str) -> ErrorFields {
@@ -125,13 +125,7 @@ async fn without_a_database_name_it_is_the_users() {
 /// issuer's people is theirs alone.
 #[tokio::test(flavor = "multi_thread")]
 async fn two_issuers_with_one_subject_are_two_users() {
-    let other =
-        tokio::task::spawn_blocking(|| Issuer::start(IssuerOptions::default()).unwrap()).await.unwrap();
-    let second = format!(
-        "[[issuer]]\nname = \"other\"\nurl = \"{}\"\naudience = \"{}\"\nprivate_network = true",
-        other.url(),
-        names::AUDIENCE
-    );
+    let (other, second) = second_issuer().await;
     let rules = |theirs: &str| {
         format!("[[cluster.user]]\nissuer = \"idp\"\nprefix = \"al\"\nstartup_user = \"ignore\"\n{theirs}")
     };

@@ -7,10 +7,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use aws_emulator::{Issuer, IssuerOptions, IssuerPage, OidcProvider, PolicyTemplate, SourceIp, names};
+use aws_emulator::{IssuerPage, OidcProvider, PolicyTemplate, SourceIp, names};
 use pgpassport::commands::policy::{PlanFormat, PlanOptions, PolicyPlan, SourceRestriction, render};
 use pgpassport::config::Config;
 
+use crate::world::second::second_issuer;
 use crate::world::{World, database};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_pgpassport");
@@ -94,20 +95,8 @@ async fn the_session_tag_form_ties_the_role_to_the_one_user() {
         world.connect("alice", &tagged).await.unwrap();
         let call = world.cloud.sts.calls().remove(0);
         assert_eq!(call.policy, None, "the role's own policy alone");
-        let session = world.cloud.sts.store().get(call.access_key_id.as_deref().unwrap()).unwrap();
-        let login = |user: &str| {
-            aws_emulator::sigv4::sign(&aws_emulator::sigv4::TokenRequest {
-                endpoint: names::ENDPOINT,
-                user,
-                region: names::REGION,
-                access_key_id: &session.access_key_id,
-                secret: &session.secret,
-                session_token: Some(&session.session_token),
-                at: world.cloud.clock.unix(),
-            })
-        };
-        database().gate.judge("alice", &login("alice")).unwrap();
-        let refusal = database().gate.judge("bob", &login("bob")).unwrap_err();
+        database().gate.judge("alice", &world.sign_for("alice")).unwrap();
+        let refusal = database().gate.judge("bob", &world.sign_for("bob")).unwrap_err();
         assert_eq!(refusal, aws_emulator::GateRefusal::RolePolicy);
         // Around the proxy, which would not send such tokens: none of them gives anybody the role.
         for token in [
@@ -173,13 +162,7 @@ async fn the_printed_sql_makes_users_who_can_log_in() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_issuer_is_trusted_by_its_own_role() {
-    let other =
-        tokio::task::spawn_blocking(|| Issuer::start(IssuerOptions::default()).unwrap()).await.unwrap();
-    let more = format!(
-        "[[issuer]]\nname = \"other\"\nurl = \"{}\"\naudience = \"{}\"\nprivate_network = true",
-        other.url(),
-        names::AUDIENCE
-    );
+    let (other, more) = second_issuer().await;
     let role = format!(
         "role_arn = {{ idp = \"{}\", other = \"arn:aws:iam::{}:role/pgpassport-other\" }}",
         names::ROLE_ARN,
@@ -199,8 +182,7 @@ async fn each_issuer_is_trusted_by_its_own_role() {
     second.arn.clone_from(&roles[1]);
     (second.trust_policy, second.permission_policy) = (theirs, plan.roles[1].permission.json());
     world.cloud.sts.put_role(&second).unwrap();
-    let audiences = vec![names::AUDIENCE.to_owned()];
-    world.cloud.sts.put_provider(OidcProvider { url: other.url(), audiences, fetch_url: None });
+    world.federate(&other);
     is_let_in(&world).await;
     let token = world.plant(other.mint(other.default_claims("bob")));
     world.connect("bob", &token).await.unwrap();

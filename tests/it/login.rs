@@ -69,21 +69,9 @@ async fn p10_the_credentials_are_worthless_for_anyone_else() {
         format!("arn:aws:rds-db:{}:{}:dbuser:{}/alice", names::REGION, names::ACCOUNT, names::RESOURCE_ID)
     );
     // A token for bob signed with alice's credentials: the role's policy allows it, the session's does not.
-    let session = world.cloud.sts.store().get(call.access_key_id.as_deref().unwrap()).unwrap();
-    let forge = |user: &str| {
-        aws_emulator::sigv4::sign(&aws_emulator::sigv4::TokenRequest {
-            endpoint: names::ENDPOINT,
-            user,
-            region: names::REGION,
-            access_key_id: &session.access_key_id,
-            secret: &session.secret,
-            session_token: Some(&session.session_token),
-            at: world.cloud.clock.unix(),
-        })
-    };
     let gate = &database().gate;
-    gate.judge("alice", &forge("alice")).unwrap();
-    let refusal = gate.judge("bob", &forge("bob")).unwrap_err();
+    gate.judge("alice", &world.sign_for("alice")).unwrap();
+    let refusal = gate.judge("bob", &world.sign_for("bob")).unwrap_err();
     assert!(refusal.to_string().contains("session policy"), "{refusal}");
 }
 

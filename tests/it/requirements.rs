@@ -3,11 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::PathBuf;
 
-fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-}
+use crate::architecture::{root, rust_files};
 
 fn page(name: &str) -> String {
     fs::read_to_string(root().join("docs").join(name)).unwrap()
@@ -30,18 +27,9 @@ fn tests_of(source: &str) -> Vec<String> {
 
 /// Names of all test functions of the repository.
 fn all_tests() -> BTreeSet<String> {
-    let mut folders = vec![root().join("src"), root().join("tests"), root().join("benches")];
-    let mut found = BTreeSet::new();
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                found.extend(tests_of(&fs::read_to_string(&path).unwrap()));
-            }
-        }
-    }
+    let files = rust_files(&["src", "tests", "benches"]);
+    let found: BTreeSet<_> =
+        files.iter().flat_map(|path| tests_of(&fs::read_to_string(path).unwrap())).collect();
     assert!(found.len() > 500, "only {} tests found", found.len());
     found
 }

@@ -1,25 +1,10 @@
 //! Which connection leads to which cluster, who may use it, and with which settings its sessions begin.
 
-use aws_emulator::{Issuer, IssuerOptions, names};
+use aws_emulator::names;
 
 use crate::world::raw::startup;
+use crate::world::second::{NO_SERVER, second_cluster, second_issuer};
 use crate::world::{ErrorFields, World};
-
-/// A second cluster at the same server, told apart by `keys`.
-fn another(world_keys: &str) -> String {
-    format!(
-        r#"
-        [[cluster]]
-        name = "other"
-        endpoint = "other.cluster-abc123.eu-central-1.rds.amazonaws.com"
-        hostaddr = "127.0.0.1:1"
-        region = "eu-central-1"
-        role_arn = "arn:aws:iam::123456789012:role/other"
-        ca_file = "@upstream-ca@"
-        {world_keys}
-        "#
-    )
-}
 
 /// Refused by policy, before AWS or the database were asked.
 async fn refused(world: &World, database: &str, token: &str) -> ErrorFields {
@@ -56,7 +41,7 @@ async fn database_of(world: &World, asked: &str) -> String {
 async fn a_database_name_leads_to_its_cluster_under_its_real_name() {
     let world = World::builder()
         .cluster("databases = [\"app\"]\ndatabase_aliases = { sales = \"app\" }")
-        .user(&another("databases = [\"other_*\"]"))
+        .user(&second_cluster(NO_SERVER, "databases = [\"other_*\"]"))
         .start()
         .await;
     assert_eq!(database_of(&world, "app").await, "app");
@@ -109,7 +94,7 @@ async fn listener_and_server_name_lead_to_their_clusters() {
         .listen("name = \"office\"")
         .second_listener("name = \"bi\"")
         .cluster("server_names = [\"localhost\"]\nlisteners = [\"office\"]")
-        .user(&another("listeners = [\"bi\"]"))
+        .user(&second_cluster(NO_SERVER, "listeners = [\"bi\"]"))
         .start()
         .await;
     assert_eq!(database_of(&world, "app").await, "app");
@@ -156,13 +141,7 @@ async fn an_issuers_people_need_its_role_and_what_it_requires() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_is_for_the_people_of_its_issuers() {
-    let other =
-        tokio::task::spawn_blocking(|| Issuer::start(IssuerOptions::default()).unwrap()).await.unwrap();
-    let second = format!(
-        "[[issuer]]\nname = \"other\"\nurl = \"{}\"\naudience = \"{}\"\nprivate_network = true",
-        other.url(),
-        names::AUDIENCE
-    );
+    let (other, second) = second_issuer().await;
     let one_role = format!("role_arn = {{ idp = \"{}\" }}", names::ROLE_ARN);
     for (builder, why) in [
         (World::builder().cluster("issuers = [\"idp\"]"), "cluster.issuers does not name the token's issuer"),

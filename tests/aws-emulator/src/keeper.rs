@@ -5,13 +5,15 @@
 //! process itself for that, which is why this is no `Drop` implementation or signal handler.
 
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::SocketAddr;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, ChildStderr, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Mutex, mpsc};
 
-use crate::EmulatorError;
+use crate::files::TempDir;
 use crate::sync::lock;
+use crate::{EmulatorError, programs};
 
 /// The folder is `$1`, the signal that ends the server `$2`, the server's command the rest. File descriptor 3 keeps the pipe away from the server, and standard
 /// error is given up so that the log ends with the server. A server that is still starting is stopped like any other.
@@ -39,6 +41,9 @@ pub(crate) struct ServerKind {
     pub(crate) signal: &'static str,
 }
 
+/// Number of ports that are tried.
+const ATTEMPTS: usize = 5;
+
 /// A running server.
 pub(crate) struct ServerGuardian {
     shell: Child,
@@ -48,9 +53,33 @@ pub(crate) struct ServerGuardian {
 }
 
 impl ServerGuardian {
+    /// Starts a server that keeps its data in `dir` on a free port; `command` gives its command for a port. Another process
+    /// can take the port before the server does; then another port is tried. The inner error is a server that gave up.
+    pub(crate) fn on_free_port(
+        kind: ServerKind,
+        dir: TempDir,
+        command: impl Fn(u16) -> Vec<String>,
+    ) -> Result<Result<(Self, SocketAddr), String>, EmulatorError> {
+        let mut problem = String::new();
+        for _ in 0..ATTEMPTS {
+            let addr = programs::free_port()?;
+            match Self::start(kind, dir.path(), &command(addr.port()))? {
+                Ok(guardian) => {
+                    dir.keep(); // the shell deletes it
+                    return Ok(Ok((guardian, addr)));
+                }
+                Err(log) => problem = log,
+            }
+            if !problem.contains("Address already in use") {
+                break;
+            }
+        }
+        Ok(Err(format!("the server did not start; it said:\n{problem}")))
+    }
+
     /// Starts the command and waits until it takes connections. The inner error is the log of a server that gave up;
     /// the folder is then still there.
-    pub(crate) fn start(
+    fn start(
         kind: ServerKind,
         dir: &Path,
         command: &[String],

@@ -26,6 +26,7 @@ use pgpassport::secret::Jwt;
 use tokio::io::AsyncWriteExt;
 
 use self::faults::times;
+use crate::world::second::{NO_SERVER, second_cluster};
 use crate::world::{World, database};
 
 /// How a run differs from the usual one.
@@ -162,10 +163,8 @@ async fn one_login_serves_the_whole_look_around() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn several_clusters_need_a_name_and_a_name_is_enough() {
-    let second = "[[cluster]]\nname = \"other\"\nendpoint = \"other.cluster-abc123.eu-central-1.rds.amazonaws.com\"\n\
-                  hostaddr = \"127.0.0.1:1\"\nregion = \"eu-central-1\"\nca_file = \"@upstream-ca@\"\n\
-                  role_arn = \"arn:aws:iam::123456789012:role/other\"\nresource_id = \"cluster-X\"\ndatabases = [\"other\"]";
-    let world = World::builder().cluster("databases = [\"app\"]").user(second).start().await;
+    let second = second_cluster(NO_SERVER, "databases = [\"other\"]");
+    let world = World::builder().cluster("databases = [\"app\"]").user(&second).start().await;
     let token = world.token("alice");
     for run in [DoctorRun::with(&token), DoctorRun { cluster: Some("app"), ..DoctorRun::with(&token) }] {
         let findings = run.examine(&world).await;

@@ -10,6 +10,7 @@ use pgpassport::commands::doctor::{ChainLink, Finding, LinkState};
 use super::faults::{blamed_row, certificate};
 use super::{DoctorRun, found};
 use crate::world::scripted_server::{Script, ScriptedServer};
+use crate::world::second::{NO_SERVER, second_cluster};
 use crate::world::tls_front::TlsFront;
 use crate::world::{World, database};
 
@@ -37,10 +38,8 @@ async fn a_preflight_reaches_everything() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_cluster_is_looked_at_unless_one_is_named() {
-    let second = "[[cluster]]\nname = \"other\"\nendpoint = \"other.cluster-abc123.eu-central-1.rds.amazonaws.com\"\n\
-                  hostaddr = \"127.0.0.1:1\"\nregion = \"eu-central-1\"\nca_file = \"@upstream-ca@\"\n\
-                  role_arn = \"arn:aws:iam::123456789012:role/other\"\nresource_id = \"cluster-X\"\ndatabases = [\"other\"]";
-    let world = World::builder().cluster("databases = [\"app\"]").user(second).start().await;
+    let second = second_cluster(NO_SERVER, "databases = [\"other\"]");
+    let world = World::builder().cluster("databases = [\"app\"]").user(&second).start().await;
     let findings = DoctorRun::preflight().examine(&world).await;
     let failed: Vec<_> = findings.iter().filter(|one| one.state == LinkState::Failed).collect();
     let all: Vec<_> = failed.iter().map(|one| one.found.as_str()).collect();

@@ -2,7 +2,9 @@
 
 use std::process::Stdio;
 
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use aws_emulator::CloudMysql;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout};
 
 use super::{builder, databases, shown};
 use crate::world::World;
@@ -51,27 +53,49 @@ async fn a_local_file_arrives_byte_for_byte() {
     }
 }
 
-/// A client that runs what it is fed, and shows each answer at once.
-fn fed(world: &World, database: &'static aws_emulator::CloudMysql) -> tokio::process::Child {
-    let mut client = world.mysql(database, "alice", &world.token("alice"));
-    client.args(["--unbuffered", "--skip-reconnect", "app"]).stdin(Stdio::piped()).spawn().unwrap()
+/// A client that executes each statement as it is written to its input, and prints each answer at once.
+struct LiveClient {
+    child: Child,
+    input: ChildStdin,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl LiveClient {
+    fn start(world: &World, database: &'static CloudMysql) -> Self {
+        let mut command = world.mysql(database, "alice", &world.token("alice"));
+        command.args(["--unbuffered", "--skip-reconnect", "app"]).stdin(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let (input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        Self { child, input, lines: BufReader::new(output).lines() }
+    }
+
+    async fn write(&mut self, statement: &str) {
+        self.input.write_all(format!("{statement}\n").as_bytes()).await.unwrap();
+    }
+
+    /// Has `select '<word>'` executed, after `before`, and waits for the answer.
+    async fn select(&mut self, before: &str, word: &str) {
+        self.write(&format!("{before}select '{word}';")).await;
+        assert_eq!(self.lines.next_line().await.unwrap().as_deref(), Some(word));
+    }
+
+    /// Writes one more statement, and gives everything that the client prints until its end.
+    async fn last_words(mut self) -> String {
+        self.write("select 'again';").await;
+        drop(self.input);
+        super::told(&self.child.wait_with_output().await.unwrap())
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_last_words_of_a_session_are_those_of_a_server() {
     for database in databases().await {
         let world = builder(database).session("client_idle_timeout = \"1s\"").start().await;
-        let mut client = fed(&world, database);
-        let (mut stdin, stdout) = (client.stdin.take().unwrap(), client.stdout.take().unwrap());
-        stdin.write_all(b"select 'ready';\n").await.unwrap();
-        let mut lines = BufReader::new(stdout).lines();
-        assert_eq!(lines.next_line().await.unwrap().as_deref(), Some("ready"));
+        let mut client = LiveClient::start(&world, database);
+        client.select("", "ready").await;
         let record = world.audit("outcome", "session").await;
         assert!(record["end"].as_str().unwrap().contains("idle"), "{record}");
-        stdin.write_all(b"select 'again';\n").await.unwrap();
-        drop(stdin);
-        let output = client.wait_with_output().await.unwrap();
-        let text = super::told(&output);
+        let text = client.last_words().await;
         assert!(text.contains("4031") && text.contains("because of inactivity"), "{text}");
     }
 }
@@ -80,16 +104,11 @@ async fn the_last_words_of_a_session_are_those_of_a_server() {
 async fn a_stop_ends_idle_sessions_with_the_servers_code() {
     for database in databases().await {
         let world = builder(database).start().await;
-        let mut client = fed(&world, database);
-        let (mut stdin, stdout) = (client.stdin.take().unwrap(), client.stdout.take().unwrap());
-        let mut lines = BufReader::new(stdout).lines();
-        stdin.write_all(b"select 'ready';\n").await.unwrap();
-        assert_eq!(lines.next_line().await.unwrap().as_deref(), Some("ready"));
+        let mut client = LiveClient::start(&world, database);
+        client.select("", "ready").await;
         world.stopping.drain.cancel();
         world.audit("outcome", "session").await;
-        stdin.write_all(b"select 'again';\n").await.unwrap();
-        drop(stdin);
-        let text = super::told(&client.wait_with_output().await.unwrap());
+        let text = client.last_words().await;
         assert!(text.contains("1053") && text.contains("terminating connection due to"), "{text}");
     }
 }
@@ -98,19 +117,13 @@ async fn a_stop_ends_idle_sessions_with_the_servers_code() {
 async fn a_stop_waits_for_the_end_of_a_transaction() {
     for database in databases().await {
         let world = builder(database).start().await;
-        let mut client = fed(&world, database);
-        let (mut stdin, stdout) = (client.stdin.take().unwrap(), client.stdout.take().unwrap());
-        let mut lines = BufReader::new(stdout).lines();
-        stdin.write_all(b"begin; select 'open';\n").await.unwrap();
-        assert_eq!(lines.next_line().await.unwrap().as_deref(), Some("open"));
+        let mut client = LiveClient::start(&world, database);
+        client.select("begin; ", "open").await;
         world.stopping.drain.cancel();
-        stdin.write_all(b"select 'still';\n").await.unwrap();
-        assert_eq!(lines.next_line().await.unwrap().as_deref(), Some("still"));
-        stdin.write_all(b"commit;\n").await.unwrap();
+        client.select("", "still").await;
+        client.write("commit;").await;
         world.audit("outcome", "session").await;
-        stdin.write_all(b"select 'again';\n").await.unwrap();
-        drop(stdin);
-        let text = super::told(&client.wait_with_output().await.unwrap());
+        let text = client.last_words().await;
         assert!(text.contains("1053"), "{text}");
     }
 }

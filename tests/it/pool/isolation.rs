@@ -1,11 +1,12 @@
 //! A connection is for the one it was opened for: nobody else gets it, and nobody at all without a good token and the
 //! right to come.
 
-use aws_emulator::{Issuer, IssuerOptions, OidcProvider, names};
+use aws_emulator::{Issuer, IssuerOptions, names};
 
 use super::{HITS, IDLE, PoolGuest};
 use crate::world::World;
 use crate::world::raw::startup;
+use crate::world::second::second_issuer;
 
 /// Somebody who comes by this token, asking for this, gets a connection of their own.
 async fn is_apart(world: &World, token: &str, pairs: &[(&str, &str)], pid: &str, what: &str) {
@@ -66,15 +67,9 @@ async fn u4_two_people_who_are_one_database_user_share_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn u4_the_same_subject_of_another_issuer_is_somebody_else() {
-    let other = Issuer::start(IssuerOptions::default()).unwrap();
-    let second = format!(
-        "[[issuer]]\nname = \"other\"\nurl = \"{}\"\naudience = [\"{}\"]\nprivate_network = true",
-        other.url(),
-        names::AUDIENCE
-    );
+    let (other, second) = second_issuer().await;
     let world = World::builder().pool("").issuer(&second).start().await;
-    let audiences = vec![names::AUDIENCE.to_owned()];
-    world.cloud.sts.put_provider(OidcProvider { url: other.url(), audiences, fetch_url: None });
+    world.federate(&other);
     let pid = waiting(&world, &world.token("alice")).await;
     let theirs = world.plant(other.mint(other.default_claims("alice")));
     is_apart(&world, &theirs, &USUAL, &pid, "issuer").await;

@@ -176,6 +176,10 @@ impl TrackedSession {
         Some((tag, body))
     }
 
+    fn assert_not_busy(&self) {
+        assert_ne!(self.tracker.state(), SessionState::Busy, "{} {:?}", self.story, self.tracker);
+    }
+
     /// Until `count` ReadyForQuery messages have come.
     async fn ready(&mut self, count: usize) -> SessionState {
         for _ in 0..count {
@@ -212,22 +216,10 @@ async fn converse(steps: &[(usize, bool)]) {
         if seen && tag == b'Z' {
             session.tell_apart().await;
             // Nothing is owed, and the tracker knows it.
-            assert_ne!(
-                session.tracker.state(),
-                SessionState::Busy,
-                "{} {:?}",
-                session.story,
-                session.tracker
-            );
+            session.assert_not_busy();
             assert_eq!(session.tracker.owed(), 0);
             session.send(&[one(b'c'), message(b'd', b"1\n"), message(b'f', b"\0"), one(b'H')].concat()).await;
-            assert_ne!(
-                session.tracker.state(),
-                SessionState::Busy,
-                "{} {:?}",
-                session.story,
-                session.tracker
-            );
+            session.assert_not_busy();
             return;
         }
     }

@@ -16,6 +16,7 @@ pub(crate) mod openid_provider;
 mod psql;
 pub(crate) mod raw;
 pub(crate) mod scripted_server;
+pub(crate) mod second;
 pub(crate) mod tls_front;
 pub(crate) mod web_driver;
 
@@ -24,7 +25,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use aws_emulator::{
-    Ca, Cloud, CloudDatabase, CloudOptions, DatabaseOptions, PolicyTemplate, TokenClaims, names,
+    Ca, Cloud, CloudDatabase, CloudOptions, DatabaseOptions, PolicyTemplate, TokenClaims, names, sigv4,
 };
 use pgpassport::accept::listening_socket::ListeningSocket;
 use pgpassport::accept::socket_activation;
@@ -229,6 +230,21 @@ impl World {
                 Err(error)
             }
         }
+    }
+
+    /// An IAM token for `user`, signed with the credentials that the first call of STS gave.
+    pub(crate) fn sign_for(&self, user: &str) -> String {
+        let key = self.cloud.sts.calls().remove(0).access_key_id.unwrap();
+        let session = self.cloud.sts.store().get(&key).unwrap();
+        sigv4::sign(&sigv4::TokenRequest {
+            endpoint: names::ENDPOINT,
+            user,
+            region: names::REGION,
+            access_key_id: &session.access_key_id,
+            secret: &session.secret,
+            session_token: Some(&session.session_token),
+            at: self.cloud.clock.unix(),
+        })
     }
 
     /// The refusal that a login gets.

@@ -17,9 +17,6 @@ use crate::{EmulatorError, GateSocket, LoginGate, names, programs};
 /// The source of the plugin. It is compiled for each server: Rust needs a C compiler, too, and it takes 0.1 s.
 const PLUGIN: &str = include_str!("../../mysql-plugin/aws_auth.c");
 
-/// How often a port that someone else took in the meantime is replaced.
-const ATTEMPTS: usize = 5;
-
 /// How a server is started.
 #[derive(Clone)]
 pub struct MysqlOptions {
@@ -159,7 +156,7 @@ fn compile_plugin(dir: &Path) -> Result<(), EmulatorError> {
     Ok(())
 }
 
-/// Starts the server on a free port. Between finding the port and using it someone else can take it: then again.
+/// Starts the server on a free port.
 fn launch(
     install: &MysqlInstall,
     dir: TempDir,
@@ -179,23 +176,8 @@ fn launch(
         words.push(format!("--ssl-key={}", files.key.display()));
     }
     words.extend(options.settings.iter().map(|(name, value)| format!("--{name}={value}")));
-    let mut problem = String::new();
-    for _ in 0..ATTEMPTS {
-        let addr = programs::free_port()?;
-        let mut server = words.clone();
-        server.push(format!("--port={}", addr.port()));
-        match ServerGuardian::start(kind, dir.path(), &server)? {
-            Ok(guardian) => {
-                dir.keep(); // the keeper deletes it
-                return Ok((guardian, addr));
-            }
-            Err(log) => problem = log,
-        }
-        if !problem.contains("Address already in use") {
-            break;
-        }
-    }
-    Err(options.engine.problem(format!("the server did not start; it said:\n{problem}")))
+    let command = |port: u16| [&words[..], &[format!("--port={port}")]].concat();
+    ServerGuardian::on_free_port(kind, dir, command)?.map_err(|problem| options.engine.problem(problem))
 }
 
 /// The statements that Aurora's guide gives for its users.

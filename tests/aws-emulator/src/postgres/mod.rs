@@ -22,9 +22,6 @@ const POSTGRES: ServerKind = ServerKind {
     signal: "QUIT",
 };
 
-/// How often a port that someone else took in the meantime is replaced.
-const ATTEMPTS: usize = 5;
-
 /// How a `PostgreSQL` is started.
 #[derive(Clone)]
 pub struct PostgresOptions {
@@ -175,7 +172,7 @@ fn roles(options: &PostgresOptions) -> String {
     sql.join("; ")
 }
 
-/// Starts the server on a free port. Between finding the port and using it someone else can take it: then again.
+/// Starts the server on a free port.
 fn launch(
     install: &PostgresInstall,
     dir: TempDir,
@@ -193,24 +190,13 @@ fn launch(
         ("ssl", if options.cert.is_some() { "on" } else { "off" }.to_owned()),
     ];
     settings.extend(options.settings.iter().map(|(name, value)| (name.as_str(), value.clone())));
-    let mut problem = String::new();
-    for _ in 0..ATTEMPTS {
-        let addr = programs::free_port()?;
+    let command = |port: u16| {
         let mut server = install.server_arguments("postgres");
-        server.extend(["-D".to_owned(), data.to_owned(), "-p".to_owned(), addr.port().to_string()]);
+        server.extend(["-D".to_owned(), data.to_owned(), "-p".to_owned(), port.to_string()]);
         for (name, value) in &settings {
             server.extend(["-c".to_owned(), format!("{name}={value}")]);
         }
-        match ServerGuardian::start(POSTGRES, dir.path(), &server)? {
-            Ok(guardian) => {
-                dir.keep(); // the keeper deletes it
-                return Ok((guardian, addr));
-            }
-            Err(log) => problem = log,
-        }
-        if !problem.contains("Address already in use") {
-            break;
-        }
-    }
-    Err(EmulatorError::Postgres(format!("the server did not start; it said:\n{problem}")))
+        server
+    };
+    ServerGuardian::on_free_port(POSTGRES, dir, command)?.map_err(EmulatorError::Postgres)
 }

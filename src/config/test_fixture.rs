@@ -1,9 +1,10 @@
-//! A configuration for the tests of this folder.
+//! A configuration for unit tests.
 
+use crate::config::problems::ConfigProblems;
 use crate::config::{ClusterSettings, Config};
 
-/// One issuer and one cluster, whose names the emulator's role and provider have.
-pub(crate) fn config(sts: &str, issuer: &str, more: &str) -> Config {
+/// One issuer and one cluster with these keys.
+pub(crate) fn parse(issuer: &str, cluster: &str) -> Result<Config, ConfigProblems> {
     let text = format!(
         r#"
         [listen]
@@ -11,11 +12,20 @@ pub(crate) fn config(sts: &str, issuer: &str, more: &str) -> Config {
         tls_key_file = "k"
         [[issuer]]
         name = "idp"
-        url = "{issuer}"
-        audience = "pgpassport"
-        private_network = true
+        {issuer}
         [[cluster]]
         name = "app"
+        {cluster}
+        "#
+    );
+    Config::from_toml(&text, "test.toml")
+}
+
+/// One issuer and one cluster, whose names the emulator's role and provider have.
+pub(crate) fn config(sts: &str, issuer: &str, more: &str) -> Config {
+    let issuer = format!("url = \"{issuer}\"\naudience = \"pgpassport\"\nprivate_network = true");
+    let cluster = format!(
+        r#"
         endpoint = "app.cluster-abc123.eu-central-1.rds.amazonaws.com:5432"
         region = "eu-central-1"
         role_arn = "arn:aws:iam::123456789012:role/pgpassport-app"
@@ -25,7 +35,7 @@ pub(crate) fn config(sts: &str, issuer: &str, more: &str) -> Config {
         {more}
         "#
     );
-    Config::from_toml(&text, "test.toml").unwrap_or_else(|problems| panic!("{problems}"))
+    parse(&issuer, &cluster).unwrap_or_else(|problems| panic!("{problems}"))
 }
 
 /// A cluster whose STS is at `sts`.

@@ -25,5 +25,7 @@ mod recent_addresses;
 pub mod resolver;
 pub mod socket;
 pub mod start_tls;
+#[cfg(test)]
+pub(crate) mod test_tls;
 pub mod tls;
 pub mod tls_error;

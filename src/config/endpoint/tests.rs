@@ -3,6 +3,7 @@
 use super::*;
 use crate::config::Config;
 use crate::config::problems::ConfigProblems;
+use crate::config::test_fixture::parse;
 
 #[test]
 fn names_tell_kind_and_region() {
@@ -42,23 +43,8 @@ fn names_tell_kind_and_region() {
 }
 
 fn read(endpoint: &str, region: &str, keys: &str) -> Result<Config, ConfigProblems> {
-    let text = format!(
-        r#"
-        [listen]
-        tls_cert_file = "c"
-        tls_key_file = "k"
-        [[issuer]]
-        name = "idp"
-        url = "https://idp.example"
-        audience = "a"
-        [[cluster]]
-        name = "app"
-        endpoint = "{endpoint}"
-        region = "{region}"
-        {keys}
-        "#
-    );
-    Config::from_toml(&text, "f.toml")
+    let issuer = "url = \"https://idp.example\"\naudience = \"a\"";
+    parse(issuer, &format!("endpoint = \"{endpoint}\"\nregion = \"{region}\"\n{keys}"))
 }
 
 const ROLE: &str = "role_arn = \"arn:aws:iam::123456789012:role/app\"\n";

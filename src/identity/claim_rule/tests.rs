@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::config::Config;
+use crate::config::test_fixture::config;
 
 fn rule(claim: &str, any: &[&str], all: &[&str]) -> ClaimRule {
     let texts = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect();
@@ -123,25 +123,7 @@ fn keys_of_an_object_are_values_where_the_rule_says_so() {
 }
 
 fn cluster(groups: &str) -> ClusterSettings {
-    let text = format!(
-        r#"
-        [listen]
-        tls_cert_file = "c"
-        tls_key_file = "k"
-        [[issuer]]
-        name = "idp"
-        url = "https://idp.example"
-        audience = "a"
-        [[cluster]]
-        name = "app"
-        endpoint = "app.cluster-abc.eu-central-1.rds.amazonaws.com"
-        region = "eu-central-1"
-        role_arn = "arn:aws:iam::123456789012:role/app"
-        ca_file = "ca"
-        {groups}
-        "#
-    );
-    Config::from_toml(&text, "test.toml").unwrap_or_else(|problems| panic!("{problems}")).clusters.remove(0)
+    config("http://127.0.0.1:1", "https://idp.example", groups).clusters.remove(0)
 }
 
 fn group_of(cluster: &ClusterSettings, claims: &Value) -> Result<Option<String>, String> {

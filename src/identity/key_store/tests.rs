@@ -11,6 +11,7 @@ use crate::identity::Verifier;
 use crate::identity::verify::tests::settings;
 use crate::net::https::HttpsError;
 use crate::net::outgoing::Outgoing;
+use crate::net::test_tls::TestTls;
 use crate::secret::Jwt;
 use crate::supervisor::TaskRules;
 
@@ -286,16 +287,7 @@ async fn r16_whatever_an_issuer_answers_the_old_keys_stay() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn r16_a_certificate_that_is_not_trusted_is_no_answer() {
-    let issued = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let key = rustls_pki_types::PrivateKeyDer::try_from(issued.signing_key.serialize_der()).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let tls = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![issued.cert.der().clone()], key)
-        .unwrap();
-    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(tls));
+    let acceptor = TestTls::new("localhost").acceptor();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://localhost:{}", listener.local_addr().unwrap().port());
     let server = tokio::spawn(async move {

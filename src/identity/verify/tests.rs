@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 use VerifyError::{Claims, Unverified};
 
 use super::*;
-use crate::config::Config;
+use crate::config::test_fixture::parse;
 use crate::identity::jwks_fetch::KeyFetcher;
 use crate::identity::jws::MAX_TOKEN_BYTES;
 use crate::identity::pasted::PastedText;
@@ -33,26 +33,15 @@ pub(crate) fn settings_for(url: &str) -> IssuerSettings {
 }
 
 pub(crate) fn settings_at(url: &str, more: &str) -> IssuerSettings {
-    let text = format!(
-        r#"
-        [listen]
-        tls_cert_file = "c"
-        tls_key_file = "k"
-        [[issuer]]
-        name = "idp"
-        url = "{url}"
-        audience = ["a", "pgpassport"]
-        private_network = true
-        {more}
-        [[cluster]]
-        name = "app"
+    let issuer =
+        format!("url = \"{url}\"\naudience = [\"a\", \"pgpassport\"]\nprivate_network = true\n{more}");
+    let cluster = r#"
         endpoint = "app.cluster-abc123.eu-central-1.rds.amazonaws.com"
         region = "eu-central-1"
         role_arn = "arn:aws:iam::123456789012:role/app"
         ca_file = "ca"
-        "#
-    );
-    Config::from_toml(&text, "test.toml").unwrap().issuers.remove(0)
+        "#;
+    parse(&issuer, cluster).unwrap().issuers.remove(0)
 }
 
 /// RSA keys are slow to make, so all tests share an issuer that none of them changes.

@@ -1,7 +1,5 @@
 //! Clients as they are and as they must not be.
 
-use std::sync::Arc;
-
 use proptest::prelude::*;
 use rustls_pki_types::ServerName;
 use tokio::io::{DuplexStream, duplex};
@@ -13,28 +11,13 @@ use crate::mysql::capabilities::Capabilities;
 use crate::mysql::packet::packet;
 use crate::mysql::response::tests::response;
 use crate::mysql::server_error::{LoginStep, ServerError};
+use crate::net::test_tls::TestTls;
 use crate::refusal::Stage;
 
 /// A listener's TLS and a client that trusts it.
 fn tls() -> (TlsAcceptor, TlsConnector) {
-    let rcgen::CertifiedKey { cert, signing_key } =
-        rcgen::generate_simple_self_signed(vec!["db.example".to_owned()]).unwrap();
-    let key = rustls_pki_types::PrivateKeyDer::try_from(signing_key.serialize_der()).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let server = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![cert.der().clone()], key)
-        .unwrap();
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(cert.der().clone()).unwrap();
-    let client = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    (TlsAcceptor::from(Arc::new(server)), TlsConnector::from(Arc::new(client)))
+    let tls = TestTls::new("db.example");
+    (tls.acceptor(), tls.connector())
 }
 
 /// A connection id.

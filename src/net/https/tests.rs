@@ -14,6 +14,7 @@ use crate::names::direct_hosts::DirectHosts;
 use crate::net::egress::{Egress, EgressProxy};
 use crate::net::outgoing::Outgoing;
 use crate::net::resolver::Resolver;
+use crate::net::test_tls::TestTls;
 
 const LIMITS: HttpsLimits = HttpsLimits {
     body: 1_000,
@@ -260,18 +261,10 @@ struct BehindProxy {
 }
 
 async fn behind_proxy(says: &'static str) -> BehindProxy {
-    let issued = rcgen::generate_simple_self_signed(["idp.example".to_owned()]).unwrap();
-    let key = rustls_pki_types::PrivateKeyDer::try_from(issued.signing_key.serialize_der()).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let tls = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![issued.cert.der().clone()], key)
-        .unwrap();
+    let tls = TestTls::new("idp.example");
     let ca_file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(ca_file.path(), issued.cert.pem()).unwrap();
-    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(tls));
+    std::fs::write(ca_file.path(), &tls.pem).unwrap();
+    let acceptor = tls.acceptor();
     let origin = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let server = origin.local_addr().unwrap();
     tokio::spawn(async move {

@@ -4,12 +4,13 @@ use std::io;
 use std::mem::discriminant;
 use std::sync::Arc;
 
-use rustls::pki_types::{PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use tokio::io::{DuplexStream, duplex};
 use tokio_rustls::TlsConnector;
 
 use super::*;
+use crate::net::test_tls::TestTls;
 use crate::postgres::client::TokenError;
 use crate::postgres::password::PasswordError;
 use crate::postgres::token_method::TokenMethod;
@@ -18,29 +19,11 @@ const SSL: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 const GSS: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x30];
 const STARTUP: &[u8] = b"\0\0\0\x14\0\x03\0\0user\0alice\0\0";
 
-fn provider() -> Arc<rustls::crypto::CryptoProvider> {
-    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
-}
-
 /// An acceptor with a fresh certificate, and the configuration of a client that trusts it.
 fn tls_pair() -> (TlsAcceptor, ClientConfig) {
-    let issued = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let key = PrivateKeyDer::Pkcs8(issued.signing_key.serialize_der().into());
-    let mut server = ServerConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![issued.cert.der().clone()], key)
-        .unwrap();
-    server.alpn_protocols = vec![ALPN.as_bytes().to_vec()];
-    let mut roots = RootCertStore::empty();
-    roots.add(issued.cert.der().clone()).unwrap();
-    let client = ClientConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    (TlsAcceptor::from(Arc::new(server)), client)
+    let mut tls = TestTls::new("localhost");
+    tls.server.alpn_protocols = vec![ALPN.as_bytes().to_vec()];
+    (tls.acceptor(), tls.client)
 }
 
 async fn handshake(

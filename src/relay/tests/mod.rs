@@ -6,16 +6,15 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::UNIX_EPOCH;
 
 use proptest::prelude::*;
-use rustls::pki_types::{PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::*;
 use crate::config::OnTokenExpiry;
 use crate::net::buffers::{BUFFER_BYTES, ReadAhead};
+use crate::net::test_tls::TestTls;
 use crate::postgres::Postgres;
 use crate::postgres::message::TERMINATE;
 use crate::postgres::terminate::{TerminateFilter, TerminatingClient};
@@ -291,27 +290,6 @@ async fn what_waits_already_is_carried_to_its_last_byte() {
     }
 }
 
-/// A self-signed pair of configurations.
-fn tls() -> (TlsAcceptor, TlsConnector) {
-    let issued = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let key = PrivateKeyDer::Pkcs8(issued.signing_key.serialize_der().into());
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let server = ServerConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![issued.cert.der().clone()], key)
-        .unwrap();
-    let mut roots = RootCertStore::empty();
-    roots.add(issued.cert.der().clone()).unwrap();
-    let client = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    (TlsAcceptor::from(Arc::new(server)), TlsConnector::from(Arc::new(client)))
-}
-
 /// Both legs in TLS, as in life. With the clock standing still, a writer that has to wait for a minute is one
 /// that waits for ever: what the server could send until then is what the relay holds.
 #[tokio::test(start_paused = true)]
@@ -319,7 +297,8 @@ async fn r9_a_client_that_does_not_read_costs_a_few_buffers_and_no_more() {
     const PIPE: usize = 4 * 1024;
     /// What waits for the client, encrypted; and the test's own server takes up to 64 KiB before it waits.
     const MOST: usize = 2 * PIPE + BUFFER_BYTES + 64 * 1024;
-    let (acceptor, connector) = tls();
+    let tls = TestTls::new("localhost");
+    let (acceptor, connector) = (tls.acceptor(), tls.connector());
     let localhost = || ServerName::try_from("localhost").unwrap();
     let (client, near_client) = duplex(PIPE);
     let (server, near_server) = duplex(PIPE);

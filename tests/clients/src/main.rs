@@ -14,7 +14,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use aws_emulator::Interrupt;
@@ -112,8 +112,7 @@ fn run(options: &MatrixOptions) -> Result<bool, String> {
 /// Runs as many clients at once as there are processors; without a proxy one, since a client's check ends the sessions of all.
 fn run_all(world: &MatrixWorld, clients: &[&ClientProgram], stop: &AtomicBool) -> Vec<MatrixReport> {
     let next = AtomicUsize::new(0);
-    let reports: Vec<Mutex<MatrixReport>> =
-        clients.iter().map(|_| Mutex::new(MatrixReport::new(world.protocol))).collect();
+    let reports: Vec<OnceLock<MatrixReport>> = clients.iter().map(|_| OnceLock::new()).collect();
     let processors = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     let workers = if world.direct { 1 } else { processors };
     std::thread::scope(|scope| {
@@ -126,12 +125,13 @@ fn run_all(world: &MatrixWorld, clients: &[&ClientProgram], stop: &AtomicBool) -
                     let began = Instant::now();
                     let report = run::run(world, client, stop);
                     say(&report.summary(client.name, began.elapsed()));
-                    *slot.lock().unwrap_or_else(PoisonError::into_inner) = report;
+                    let _ = slot.set(report); // each slot has one client
                 }
             });
         }
     });
-    reports.into_iter().map(|slot| slot.into_inner().unwrap_or_else(PoisonError::into_inner)).collect()
+    let empty = || MatrixReport::new(world.protocol);
+    reports.into_iter().map(|slot| slot.into_inner().unwrap_or_else(empty)).collect()
 }
 
 /// One line for whoever watches.

@@ -63,7 +63,7 @@ pub enum SocketError {
     },
 }
 
-/// One socket per listener, in order.
+/// Sockets of all listeners, in order.
 pub fn open(listeners: &[ListenSettings]) -> Result<Vec<ListeningSocket>, SocketError> {
     let handed = handed_over(&mut ListenFd::from_env())?;
     if handed.is_empty() {

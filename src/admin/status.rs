@@ -18,7 +18,7 @@ pub(super) const STYLE: &str = include_str!("style.css");
 /// Seconds after which a browser loads the page again.
 const REFRESH: u32 = 15;
 
-/// One step of logins in the last hour.
+/// Summary of a login step over the last hour.
 struct StepSummary {
     word: &'static str,
     count: u64,

@@ -65,7 +65,7 @@ pub enum BreakerState {
     Closed,
     /// No call is allowed.
     Open,
-    /// One call is allowed, as a probe.
+    /// A single call is allowed, as a probe.
     HalfOpen,
 }
 

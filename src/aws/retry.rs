@@ -9,7 +9,7 @@ use tokio::time::Instant;
 pub struct StsTimes {
     /// TCP and TLS connection of one attempt.
     pub connect: Duration,
-    /// One attempt.
+    /// Limit of an attempt.
     pub attempt: Duration,
     /// From the first failing attempt to the last.
     pub operation: Duration,

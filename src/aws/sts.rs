@@ -31,7 +31,7 @@ use crate::sync::lock;
 /// Most calls waiting for their turn or their next attempt; further calls are rejected.
 pub const MAX_WAITING: usize = 4_096;
 
-/// One STS endpoint.
+/// An STS endpoint.
 #[derive(Debug)]
 pub struct StsEndpoint {
     client: Client,
@@ -143,7 +143,7 @@ impl StsEndpoint {
         }
     }
 
-    /// One attempt, if the breakers allow it. Also returns its start.
+    /// Makes an attempt if the breakers allow it. Also returns its start.
     async fn attempt(
         &self,
         request: &AssumeRoleRequest,

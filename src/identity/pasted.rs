@@ -68,7 +68,7 @@ impl PastedText {
         Some(shape)
     }
 
-    /// What to send instead.
+    /// Advice about the text to send instead.
     pub fn advice(self) -> String {
         let advice = match self {
             Self::Empty => {

@@ -52,15 +52,15 @@ pub struct CommandFilter {
 
 /// Decision about a packet.
 enum Verdict {
-    /// It passes.
+    /// The packet passes.
     Pass,
-    /// More of it has to be there.
+    /// The decision needs more of the packet.
     Hold,
-    /// It is replaced by [`SLEEP`].
+    /// [`SLEEP`] replaces the packet.
     Refuse,
-    /// It is complete, and may be a `KILL`.
+    /// The packet is complete and may be a `KILL`.
     Kill,
-    /// It is withheld.
+    /// The packet is withheld.
     Withhold,
 }
 

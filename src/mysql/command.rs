@@ -25,7 +25,7 @@ pub(super) const MAX_RUNS: usize = 4_096;
 /// Grammar of a command's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Command {
-    /// One OK, EOF, or error.
+    /// A single OK, EOF, or error.
     Simple,
     /// `COM_RESET_CONNECTION`: as [`Command::Simple`]; it closes all cursors.
     Reset,
@@ -41,7 +41,7 @@ pub(super) enum Command {
     Fetch(u32),
     /// `COM_FIELD_LIST`: column definitions up to the end.
     Fields,
-    /// One string, or an error.
+    /// A string or an error.
     Text,
     /// `COM_STMT_CLOSE` of a statement, which is not answered; it closes the statement's cursor.
     Close(u32),

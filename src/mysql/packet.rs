@@ -61,7 +61,7 @@ impl WireError {
     }
 }
 
-/// One packet. Its payload may be a secret: it is printed as a length and zeroized on drop.
+/// A packet. Its payload may be a secret: it is printed as a length and zeroized on drop.
 pub struct Packet {
     /// Sequence number.
     pub sequence: u8,
@@ -170,7 +170,7 @@ pub fn split_header([low, middle, high, sequence]: [u8; HEADER]) -> (usize, u8) 
     (usize::from(low) | usize::from(middle) << 8 | usize::from(high) << 16, sequence)
 }
 
-/// One complete packet. Callers stay far below [`MAX_PAYLOAD`].
+/// Encodes a complete packet. Callers stay far below [`MAX_PAYLOAD`].
 pub fn packet(sequence: u8, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len().min(MAX_PAYLOAD)).unwrap_or(u32::MAX);
     let [low, middle, high, _] = length.to_le_bytes();
@@ -202,7 +202,7 @@ impl<'a> Fields<'a> {
         Some(taken)
     }
 
-    /// One byte.
+    /// Takes a byte.
     pub fn u8(&mut self) -> Option<u8> {
         let (first, rest) = self.0.split_first()?;
         self.0 = rest;

@@ -22,7 +22,7 @@ pub fn describe(error: &io::Error) -> String {
     visible(&problem, MAX_PROBLEM)
 }
 
-/// One error of a chain of causes, in the words of [`describe`] where it is one of a connection.
+/// Text of an error in a chain of causes. An error of a connection has the words of [`describe`].
 pub(crate) fn cause(error: &(dyn Error + 'static)) -> String {
     if let Some(error) = error.downcast_ref::<io::Error>() {
         describe(error)

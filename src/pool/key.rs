@@ -24,7 +24,7 @@ pub(super) struct PoolKey {
     role: RoleArn,
     /// The fixed wishes of the login.
     fixed: Vec<u8>,
-    /// Whether the session is named at each checkout.
+    /// True if the session gets a name at each checkout.
     named: bool,
 }
 

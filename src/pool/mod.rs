@@ -97,7 +97,7 @@ pub struct ReturnedConnection<P: Protocol> {
     pub told_parameter: bool,
     /// Target of cancels of the session; `Err` if a cancel was sent, `None` if the server has no cancel key.
     pub cancel: Result<Option<P::CancelTarget>, AlreadyUsed>,
-    /// How its sessions give up their statements.
+    /// Way to cancel the statement of a returned session.
     pub statement_cancel: Option<P::StatementCancel>,
 }
 

@@ -20,7 +20,7 @@ pub enum CopyMode {
     Both,
 }
 
-/// One hypothesis about an exchange.
+/// A hypothesis about an exchange.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Exchange {
     waiting: RunQueue,

@@ -43,7 +43,7 @@ impl From<io::Error> for WireError {
     }
 }
 
-/// One tagged message. Its body may be a secret: it is printed as a length and zeroized on drop.
+/// A tagged message. Its body may be a secret: it is printed as a length and zeroized on drop.
 pub struct RawMessage {
     /// The type byte.
     pub tag: u8,

@@ -30,7 +30,7 @@ use crate::net::start_tls::StartTls;
 use crate::refusal::{Condition, Refusal};
 use crate::secret::{IamToken, Jwt};
 
-/// One wire protocol. The items stand in the order of a connection: the listener's side of the login, the login at the
+/// A wire protocol. The items stand in the order of a connection: the listener's side of the login, the login at the
 /// server, the pool, cancels, the live session.
 pub trait Protocol: StartTls {
     /// State of the process for this protocol, which outlives a configuration.
@@ -162,7 +162,7 @@ pub trait Protocol: StartTls {
     /// The greeting that a login with these parameters would bring.
     fn greeting(parameters: &Self::Parameters) -> Self::Greeting;
 
-    /// Whether the session has this name already, so that [`Protocol::check`] need not set it.
+    /// True if the session has this name already, so that [`Protocol::check`] need not set it.
     fn has_name(parameters: &Self::Parameters, name: &str) -> bool;
 
     /// Gives a session its beginning back. `told_parameter` says that the client has changed parameters, so that the

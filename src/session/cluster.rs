@@ -18,7 +18,7 @@ use crate::net::dial::{DialError, Dialed, Dialer};
 use crate::protocol::Protocol;
 use crate::secret::Jwt;
 
-/// One cluster of a configuration, built by `app.rs`.
+/// A cluster of a configuration, built by `app.rs`.
 #[derive(Debug)]
 pub struct Cluster {
     /// The settings; the same object after a reload that does not change them.

@@ -54,7 +54,7 @@ use crate::telemetry::login_metrics::{LoginStep, SessionRoute, SessionSeries};
 /// Result of a login.
 struct LoggedIn<P: Protocol> {
     upstream: ServerSession<P>,
-    /// What becomes of the upstream afterwards, where connections are kept.
+    /// Place of the upstream in the pool, where connections are kept.
     checkout: Option<PoolCheckout<P>>,
     /// The client's key to cancel its queries.
     client_key: Option<P::ClientKey>,

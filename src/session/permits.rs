@@ -120,11 +120,11 @@ pub enum LimitScope {
     Logins,
     /// Clients without a verified token from one address.
     Address,
-    /// One person, named by the database user of the refused login.
+    /// A person, named by the database user of the refused login.
     User(DbUser),
-    /// One cluster, by its name.
+    /// A cluster, by its name.
     Cluster(String),
-    /// One group of a cluster, by its name.
+    /// A group of a cluster, by its name.
     Group(String),
     /// The console.
     Console,

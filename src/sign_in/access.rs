@@ -19,7 +19,7 @@ const MAX_DATABASES: usize = 100;
 /// User of the first question to the policy: a placeholder of most clusters. The answer names the real one.
 const UNKNOWN_USER: &str = "token";
 
-/// One database that the person may use.
+/// A database that the person may use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct DatabaseAccess {
     /// Host of the proxy, or the server name that leads to the cluster.
@@ -52,7 +52,7 @@ pub(super) struct Explanation {
     pub(super) hint: Option<String>,
 }
 
-/// Where people connect.
+/// Address at which people connect.
 #[derive(Clone, Debug)]
 pub struct Entrance {
     /// Public host and port of the listener.

@@ -63,7 +63,7 @@ pub struct SignInParts {
     pub url: String,
     /// Token that the proxy takes.
     pub token: TokenKind,
-    /// Where people connect.
+    /// Address at which people connect.
     pub entrance: Entrance,
     /// Authorities of the proxy's certificate, PEM, for a download.
     pub authorities: Option<String>,

@@ -11,11 +11,11 @@ pub(super) const CA_FILE: &str = "pgpassport-ca.pem";
 /// Name of a database that the configuration does not name.
 const ANY_DATABASE: &str = "DATABASE";
 
-/// One tool: where to paste, and what.
+/// Settings of a tool: the texts to paste, and the place for them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ToolSettings {
     pub(super) name: &'static str,
-    /// One sentence for the person.
+    /// Instruction to the person, a sentence.
     pub(super) how: String,
     /// Texts to paste, each with the system that it is for, where there are several.
     pub(super) paste: Vec<(Option<&'static str>, String)>,

@@ -30,7 +30,7 @@ pub struct AwsSnapshot {
     pub queued: usize,
 }
 
-/// One STS endpoint.
+/// State of an STS endpoint.
 #[derive(Clone, Debug)]
 pub struct StsSnapshot {
     /// Host of the endpoint.

@@ -17,7 +17,7 @@ word_enum! {
         Done = "done",
         /// The person may not use it.
         Refused = "refused",
-        /// It could not be executed.
+        /// The execution failed.
         Failed = "failed",
     }
 }

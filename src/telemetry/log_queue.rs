@@ -69,7 +69,7 @@ pub(super) enum QueueEntry {
     Replaced,
 }
 
-/// One line, with its newline.
+/// A line with its newline.
 pub(super) struct LogLine {
     pub(super) kind: LineKind,
     pub(super) bytes: Box<[u8]>,

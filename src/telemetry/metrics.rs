@@ -27,7 +27,7 @@ use crate::net::resolver::ResolverStatus;
 use crate::supervisor::TaskStatus;
 use crate::sync::lock;
 
-/// One label with a name from the configuration.
+/// A label with a name from the configuration.
 type Named = [(&'static str, String); 1];
 
 /// The process's metrics: a handle for each group of steps that count, and the values that are set at a scrape.

@@ -38,7 +38,7 @@ impl MetricsFormat {
     }
 }
 
-/// One media range of an `Accept`.
+/// A media range of an `Accept`.
 struct MediaRange<'a> {
     media: &'a str,
     version: &'a str,

@@ -8,12 +8,13 @@ use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 
-use crate::world::raw::{PATIENCE, message, query};
+use crate::world::admin::until;
+use crate::world::raw::{message, query};
 use crate::world::scripted_server::{Script, ScriptedServer, welcome};
-use crate::world::{ErrorFields, RawClient, World, database};
+use crate::world::sessions::{log_in, log_in_with_pid, only_error, read_all, sql, until_gone, until_sql};
+use crate::world::{ErrorFields, RawClient, World};
 
 /// A world whose server is played by the test.
 struct LoginStage {
@@ -42,58 +43,6 @@ impl LoginStage {
     }
 }
 
-pub(crate) async fn log_in(world: &World) -> RawClient {
-    let token = world.token("alice");
-    world.raw().await.login("alice", Some("app"), &token).await.unwrap().0
-}
-
-/// A session with the real server, and its process there.
-pub(crate) async fn log_in_with_pid(world: &World) -> (RawClient, i32) {
-    let token = world.token("alice");
-    let (client, said) = world.raw().await.login("alice", Some("app"), &token).await.unwrap();
-    let pid = process_id(&said);
-    (client, pid)
-}
-
-/// The server's process, as a login's messages tell it.
-pub(crate) fn process_id(said: &[(u8, Vec<u8>)]) -> i32 {
-    let (_, key) = said.iter().find(|(tag, _)| *tag == b'K').unwrap();
-    i32::from_be_bytes(key[..4].try_into().unwrap())
-}
-
-/// Asks the server's superuser until the answer is `wanted`. The limit is for a broken build.
-pub(crate) async fn until(sql: String, wanted: &str) {
-    let mut answer = String::new();
-    for _ in 0..3_000 {
-        let sql = sql.clone();
-        answer = tokio::task::spawn_blocking(move || database().postgres.sql(&sql)).await.unwrap();
-        if answer.trim() == wanted {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("{sql} gives {answer:?} and never {wanted:?}");
-}
-
-pub(crate) async fn until_gone(pid: i32) {
-    until(format!("select count(*) from pg_stat_activity where pid = {pid}"), "0").await;
-}
-
-pub(crate) async fn read_all(client: &mut RawClient) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    // A cut connection has no close_notify.
-    let _ = timeout(PATIENCE, client.stream.read_to_end(&mut bytes)).await.expect("it goes on for ever");
-    bytes
-}
-
-/// The error that `bytes` are, and nothing besides.
-pub(crate) fn only_error(bytes: &[u8]) -> ErrorFields {
-    assert_eq!(bytes.first(), Some(&b'E'), "{bytes:?}");
-    let length = u32::from_be_bytes(bytes[1..5].try_into().unwrap()) as usize;
-    assert_eq!(bytes.len(), length + 1, "{bytes:?}");
-    ErrorFields::parse(&bytes[5..])
-}
-
 fn reset(stream: TlsStream<TcpStream>) {
     let (tcp, _) = stream.into_inner();
     SockRef::from(&tcp).set_linger(Some(Duration::ZERO)).unwrap();
@@ -108,21 +57,16 @@ async fn r3_the_kernel_asks_both_peers_whether_they_live() {
     let legs = [(stage.world.port, client), (0, stage.fake.addr.port())];
     for (local, remote) in legs {
         // An acknowledgement that is due holds the timer for a moment.
-        let mut timer = String::new();
-        for _ in 0..3_000 {
+        until(&format!("{local} {remote} has a keepalive timer"), async || {
             let table = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
             let port = |field: &str| u16::from_str_radix(field.rsplit(':').next().unwrap(), 16).unwrap();
             let rows = table.lines().skip(1).map(|row| row.split_whitespace().collect::<Vec<_>>());
             let row = rows
                 .filter(|row| row[3] == "01")
                 .find(|row| port(row[2]) == remote && (local == 0 || port(row[1]) == local));
-            timer = row.unwrap_or_else(|| panic!("{local} {remote}: {table}"))[5].to_owned();
-            if timer.starts_with("02:") {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        assert!(timer.starts_with("02:"), "{local} {remote}: {timer}");
+            row.unwrap_or_else(|| panic!("{local} {remote}: {table}"))[5].starts_with("02:")
+        })
+        .await;
     }
 }
 
@@ -213,7 +157,7 @@ async fn r8_a_client_that_closes_its_half_gets_its_answer() {
 /// Until the server cannot get rid of its result any more.
 async fn until_blocked(pid: i32) {
     let sql = format!("select wait_event from pg_stat_activity where pid = {pid}");
-    until(sql, "ClientWrite").await;
+    until_sql(&sql, "ClientWrite").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -242,8 +186,7 @@ async fn r9_a_client_that_does_not_read_stops_the_server_and_not_the_others() {
 #[tokio::test(flavor = "multi_thread")]
 async fn r10_a_copy_whose_client_breaks_off_leaves_no_rows() {
     let world = World::start().await;
-    let sql = "create table r10 (n int); grant all on r10 to alice";
-    tokio::task::spawn_blocking(|| database().postgres.sql(sql)).await.unwrap();
+    sql("create table r10 (n int); grant all on r10 to alice").await;
     let (mut client, pid) = log_in_with_pid(&world).await;
     client.send(&query("copy r10 from stdin")).await;
     assert_eq!(client.message().await.unwrap().0, b'G');
@@ -253,7 +196,7 @@ async fn r10_a_copy_whose_client_breaks_off_leaves_no_rows() {
     SockRef::from(&tcp).set_linger(Some(Duration::ZERO)).unwrap();
     drop(tcp);
     until_gone(pid).await;
-    until("select count(*) from r10".to_owned(), "0").await;
+    until_sql("select count(*) from r10", "0").await;
     world.audit("end", "client_lost").await;
 }
 

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use aws_emulator::{Ca, HttpFault, IssuerPage, names};
 use pgpassport::net::resolver::Resolver;
 
-use crate::lifecycle::ServiceProcess;
 use crate::world::admin::until;
+use crate::world::process::ServiceProcess;
 use crate::world::raw::PATIENCE;
 use crate::world::scripted_server::{Script, ScriptedServer, welcome};
 use crate::world::{RawClient, World};

@@ -1,14 +1,12 @@
 //! Starting, stopping, and telling the service manager.
 
-use std::io::{BufRead, BufReader, Read};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::process::Stdio;
 
 use tokio::time::timeout;
 
 use crate::world::admin::until;
 use crate::world::binary::NotifySocket;
+use crate::world::process::{ServiceProcess, TestProcess};
 use crate::world::raw::{PATIENCE, query};
 use crate::world::{ErrorFields, RawClient, World, database};
 
@@ -60,57 +58,6 @@ async fn a_stop_ends_an_open_transaction_with_57p01() {
     assert!(client.message().await.is_none(), "and the connection ends");
     let serving = world.serving.take().unwrap();
     timeout(PATIENCE, serving).await.expect("the service does not end").unwrap().unwrap();
-}
-
-/// The binary, ended with its test whatever happens.
-pub(crate) struct ServiceProcess(Child);
-
-impl Drop for ServiceProcess {
-    fn drop(&mut self) {
-        let _ = self.0.kill(); // it has usually ended
-        let _ = self.0.wait();
-    }
-}
-
-impl ServiceProcess {
-    pub(crate) fn start(config: &Path, notify: &Path) -> Self {
-        Self(Self::command(config, notify).spawn().unwrap())
-    }
-
-    fn command(config: &Path, notify: &Path) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_pgpassport"));
-        command.args(["serve", "--log-format", "json", "--config"]).arg(config);
-        command.env("NOTIFY_SOCKET", notify).stderr(Stdio::piped());
-        command
-    }
-
-    pub(crate) fn signal(&self, name: &str) {
-        let id = self.0.id().to_string();
-        assert!(Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
-    }
-
-    /// The lines of its log, from the first one.
-    pub(crate) fn log(&mut self) -> Receiver<String> {
-        lines(self.0.stderr.take().unwrap())
-    }
-
-    /// Its exit code, once its log has ended.
-    fn ended(&mut self, log: &Receiver<String>) -> Option<i32> {
-        let end = loop {
-            if let Err(end) = log.recv_timeout(PATIENCE) {
-                break end;
-            }
-        };
-        assert_eq!(end, RecvTimeoutError::Disconnected, "it goes on in silence");
-        self.0.wait().unwrap().code()
-    }
-}
-
-/// The lines of `from`, read as they come so that its writer never waits.
-fn lines(from: impl Read + Send + 'static) -> Receiver<String> {
-    let (send, lines) = channel();
-    std::thread::spawn(move || BufReader::new(from).lines().try_for_each(|line| send.send(line.unwrap())));
-    lines
 }
 
 /// Eight clients of pgbench write a row in each of their transactions, and write down which of them the server
@@ -304,7 +251,7 @@ async fn r18_a_second_signal_ends_at_once_and_r30_hangups_change_nothing() {
     // It waits for the transaction, which goes on.
     client.send(&query("select 1")).await;
     while client.message().await.unwrap().0 != b'Z' {}
-    assert!(service.0.try_wait().unwrap().is_none());
+    assert!(service.0.is_running());
     service.signal("TERM");
     let (tag, body) = client.message().await.unwrap();
     assert_eq!((tag, ErrorFields::parse(&body).sqlstate()), (b'E', "57P01"));
@@ -320,7 +267,7 @@ async fn r27_the_watchdog_is_fed() {
     let socket_path = folder.path().join("notify");
     let notified = NotifySocket::at(&socket_path);
     let mut command = ServiceProcess::command(&world.config_file(), &socket_path);
-    let mut service = ServiceProcess(command.env("WATCHDOG_USEC", "100000").spawn().unwrap());
+    let mut service = ServiceProcess(TestProcess::spawn(command.env("WATCHDOG_USEC", "100000")));
     let log = service.log();
     let until = |word: &str| loop {
         let state = notified.next();

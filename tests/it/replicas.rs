@@ -5,30 +5,21 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use aws_emulator::{Postgres, PostgresOptions, names};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use crate::world::admin::until;
 use crate::world::haproxy::HaProxy;
+use crate::world::process::TestProcess;
 use crate::world::raw::{cancel, query};
 use crate::world::{RawClient, World, database, shared_secret, until_asleep};
 
-/// A child process that ends with its owner.
-struct ReplicaProcess(Child);
-
-impl Drop for ReplicaProcess {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 struct Replica {
-    _process: ReplicaProcess,
+    _process: TestProcess,
     records: Arc<Mutex<Vec<Value>>>,
 }
 
@@ -50,7 +41,7 @@ impl Replica {
                 collected.lock().unwrap().push(record);
             }
         });
-        Self { _process: ReplicaProcess(process), records }
+        Self { _process: TestProcess(process), records }
     }
 
     fn find(&self, wanted: impl Fn(&Value) -> bool) -> Vec<Value> {
@@ -58,20 +49,21 @@ impl Replica {
     }
 
     async fn addr(&self) -> String {
-        let found = until(|| self.find(|record| record["message"] == "listening").pop()).await;
+        let found =
+            wait_for("the address", || self.find(|record| record["message"] == "listening").pop()).await;
         found["addr"].as_str().unwrap().to_owned()
     }
 }
 
-/// Looks again and again; the limit is for a broken build.
-async fn until<T>(mut look: impl FnMut() -> Option<T>) -> T {
-    for _ in 0..3_000 {
-        if let Some(found) = look() {
-            return found;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("it never came");
+/// Waits for what `look` finds.
+async fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let mut found = None;
+    until(what, async || {
+        found = look();
+        found.is_some()
+    })
+    .await;
+    found.unwrap()
 }
 
 /// One connection to each server in turn.
@@ -140,13 +132,13 @@ async fn a_cancel_at_another_replica_ends_the_query_on_the_right_server() {
         client.expect_57014().await;
         drop(client);
 
-        let (at, record) = until(|| {
+        let (at, record) = wait_for("a record of the cancel", || {
             let new = |(n, replica): (usize, &Replica)| Some((n, cancels(replica).get(before[n])?.clone()));
             replicas.iter().enumerate().find_map(new)
         })
         .await;
         let pid = i32::from_be_bytes(*key.first_chunk().unwrap());
-        let (home, session) = until(|| {
+        let (home, session) = wait_for("a record of the session", || {
             let ended = |record: &Value| record["outcome"] == "session" && record["upstream_pid"] == pid;
             replicas.iter().enumerate().find_map(|(n, replica)| Some((n, replica.find(ended).pop()?)))
         })

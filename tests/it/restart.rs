@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
@@ -13,6 +13,7 @@ use pgpassport::accept::listening_socket::ListeningSocket;
 use tempfile::TempDir;
 
 use crate::world::binary::NotifySocket;
+use crate::world::process::TestProcess;
 use crate::world::raw::query;
 use crate::world::{RawClient, World};
 
@@ -37,15 +38,8 @@ struct ServiceManager {
     started: AtomicUsize,
 }
 
-/// A running binary, which does not outlive the test.
-struct ManagedService(Child);
-
-impl Drop for ManagedService {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
+/// A running binary.
+struct ManagedService(TestProcess);
 
 impl ManagedService {
     fn end(self) {
@@ -54,12 +48,11 @@ impl ManagedService {
     }
 
     fn stop(&self) {
-        let id = self.0.id().to_string();
-        assert!(Command::new("kill").args(["-s", "TERM", &id]).status().unwrap().success());
+        self.0.signal("TERM");
     }
 
     fn ended(mut self) {
-        assert_eq!(self.0.wait().unwrap().code(), Some(0));
+        assert_eq!(self.0.exit_code(), Some(0));
     }
 }
 
@@ -86,7 +79,7 @@ impl ServiceManager {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let service = ManagedService(child);
+        let service = ManagedService(TestProcess(child));
         assert!(notified.next().contains("READY=1"));
         service
     }

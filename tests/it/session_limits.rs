@@ -1,7 +1,9 @@
 //! Sessions that the proxy ends: by a rule of `[session]`, by their token, or because it stops.
 
-use crate::disconnects::{log_in, log_in_with_pid, only_error, process_id, read_all, until, until_gone};
 use crate::world::raw::query;
+use crate::world::sessions::{
+    log_in, log_in_with_pid, only_error, process_id, read_all, until_gone, until_sql,
+};
 use crate::world::{World, database, until_asleep};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -100,7 +102,7 @@ async fn j14_sessions_of_a_denied_subject_or_token_end() {
     let (mut idle, _) = log_in_with_pid(&world).await;
     let (mut busy, pid) = log_in_with_pid(&world).await;
     busy.send(&query("begin; select pg_sleep(632)")).await;
-    until(format!("select wait_event from pg_stat_activity where pid = {pid}"), "PgSleep").await;
+    until_sql(&format!("select wait_event from pg_stat_activity where pid = {pid}"), "PgSleep").await;
     let (mut lost, _) = world.raw().await.login("bob", Some("app"), &marked).await.unwrap();
     world.edit("[cancel]", "[denied]\nsubjects = [\"alice\"]\ntoken_ids = [\"lost-laptop\"]\n[cancel]");
     assert!(world.reloaded().await);

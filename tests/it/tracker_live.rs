@@ -1,7 +1,6 @@
 //! The frame tracker between a real driver and a real server, at whatever places their bytes are cut.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{SinkExt, TryStreamExt};
@@ -9,6 +8,7 @@ use pgpassport::postgres::tracker::{CopyMode, SessionState, SessionTracker, Trac
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::world::admin::until;
 use crate::world::database;
 
 /// A recording pass-through between a real client and the server.
@@ -65,13 +65,7 @@ impl WireTap {
     /// Until the session stands like this: an error is told before the ReadyForQuery behind it. The limit is
     /// for a broken build.
     async fn until(&self, standing: SessionState) {
-        for _ in 0..3_000 {
-            if self.standing() == standing {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        panic!("never {standing:?}: {:?}", self.tracker.lock().unwrap());
+        until(&format!("the state is {standing:?}"), async || self.standing() == standing).await;
     }
 
     fn copying(&self) -> Option<CopyMode> {

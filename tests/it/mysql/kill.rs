@@ -1,24 +1,21 @@
 //! `KILL` of a connection id that the proxy has given out.
 
-use std::time::Duration;
-
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::{builder, databases};
 use crate::mysql::shown;
+use crate::world::admin::until;
 
 /// Waits until the server runs the statement.
 async fn until_running(database: &'static aws_emulator::CloudMysql, begin: &'static str) {
     let sql = format!("select count(*) from information_schema.processlist where info like '{begin}%'");
-    loop {
+    until(&format!("{begin} runs"), async || {
         let sql = sql.clone();
         let found = tokio::task::spawn_blocking(move || database.server.sql(&sql)).await.unwrap();
-        if found.trim() != "0" {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+        found.trim() != "0"
+    })
+    .await;
 }
 
 /// Ctrl-C in both clients is a second login that kills the id of the first one's greeting.

@@ -8,18 +8,12 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::visible::sql;
 use super::{HITS, IDLE, KEPT, PoolGuest, TERMINATE, closed};
 use crate::world::World;
 use crate::world::admin::until;
 use crate::world::raw::{PATIENCE, message, password, query};
 use crate::world::scripted_server::{Script, ScriptedServer, welcome};
-
-/// Waits until the server's process is gone.
-pub(super) async fn until_gone(pid: &str) {
-    let asked = format!("select count(*) from pg_stat_activity where pid = {pid}");
-    until("a process of the server ends", async || sql(&asked).await == "0").await;
-}
+use crate::world::sessions::{sql, until_gone};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn u4_a_clean_end_is_a_goodbye_or_a_plain_end() {

@@ -1,9 +1,9 @@
 //! Cancel keys where connections are kept: a key is for one session and ends with it.
 
-use super::visible::sql;
 use super::{HITS, KEPT, PoolGuest, closed};
 use crate::world::admin::until;
 use crate::world::raw::{query, startup};
+use crate::world::sessions::{sql, until_gone};
 use crate::world::{World, shared_secret};
 
 async fn come(world: &World, minor: u8) -> PoolGuest {
@@ -51,7 +51,7 @@ async fn u4_a_session_that_was_sent_a_cancel_leaves_no_connection() {
         let _ = guest.try_ask("select 1").await; // or this, if it comes late
         guest.leave().await;
         world.metric_is(&closed("cancelled"), count).await;
-        super::ends::until_gone(&pid).await;
+        until_gone(&pid).await;
     }
     assert!(world.metric(KEPT).await < 0.5 && world.metric(HITS).await < 0.5);
 }

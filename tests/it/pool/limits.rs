@@ -1,8 +1,8 @@
 //! How many connections are kept, and for how long.
 
-use super::ends::until_gone;
 use super::{HITS, IDLE, KEPT, PoolGuest, closed};
 use crate::world::World;
+use crate::world::sessions::until_gone;
 
 async fn come(world: &World, name: &str) -> PoolGuest {
     let pairs = [("user", "alice"), ("database", "app"), ("application_name", name)];

@@ -14,6 +14,7 @@ mod visible;
 use aws_emulator::{Postgres, PostgresOptions};
 
 use crate::world::raw::{ErrorFields, message, query, startup};
+use crate::world::sessions::until_gone;
 use crate::world::{RawClient, World, database};
 
 const TERMINATE: &[u8] = b"X\0\0\0\x04";
@@ -188,7 +189,7 @@ async fn a_pool_that_is_off_keeps_nothing() {
     let record = world.audit("end", "client_left").await;
     assert!(record.get("upstream_reused").is_none(), "{record}");
     assert_eq!(record["bytes_to_server"], 5 + 23 + 1 + 5, "the query and the goodbye: {record}");
-    ends::until_gone(&pid).await;
+    until_gone(&pid).await;
     for series in [KEPT, HITS, IDLE, "pgpassport_pool_misses_total"] {
         assert!(world.metric(series).await < 0.5, "{series}");
     }

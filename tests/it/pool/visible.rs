@@ -2,6 +2,7 @@
 
 use super::PoolGuest;
 use crate::world::raw::message;
+use crate::world::sessions::sql;
 use crate::world::{World, database};
 
 /// Everything that is set, as the server shows it.
@@ -9,11 +10,6 @@ const SETTINGS: &str =
     "select name || ' = ' || setting || ' from ' || source from pg_catalog.pg_settings order by 1";
 
 /// As the superuser, in the server that all tests share.
-pub(super) async fn sql(sql: impl Into<String>) -> String {
-    let sql = sql.into();
-    tokio::task::spawn_blocking(move || database().postgres.sql(&sql)).await.unwrap()
-}
-
 /// A Parse of `sql` by this name, or by none.
 fn parse(name: &str, sql: &str) -> Vec<u8> {
     message(b'P', format!("{name}\0{sql}\0\0\0").as_bytes())

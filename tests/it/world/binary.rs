@@ -6,11 +6,12 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
 use super::admin::{get, until};
+use super::process::TestProcess;
 use super::raw::PATIENCE;
 use super::{ErrorFields, RawClient, World};
 
@@ -49,7 +50,7 @@ impl NotifySocket {
 
 /// The binary with a world's configuration. It does not outlive the test.
 pub(crate) struct ProxyProcess {
-    service: Child,
+    service: TestProcess,
     pub(crate) port: u16,
     folder: TempDir,
     notified: NotifySocket,
@@ -72,7 +73,7 @@ impl Launch {
         Self { config: String::new(), args: Vec::new(), stderr: None, shell: None }
     }
 
-    fn spawn(self, world: &World) -> (Child, TempDir, NotifySocket) {
+    fn spawn(self, world: &World) -> (TestProcess, TempDir, NotifySocket) {
         let folder = TempDir::new().unwrap();
         let notified = NotifySocket::at(&folder.path().join("notify"));
         let config = folder.path().join("proxy.toml");
@@ -91,14 +92,7 @@ impl Launch {
         command.current_dir(folder.path()).env("NOTIFY_SOCKET", folder.path().join("notify"));
         let log = || File::create(folder.path().join("log")).unwrap().into();
         command.stderr(self.stderr.unwrap_or_else(log));
-        (command.spawn().unwrap(), folder, notified)
-    }
-}
-
-impl Drop for ProxyProcess {
-    fn drop(&mut self) {
-        let _ = self.service.kill();
-        let _ = self.service.wait();
+        (TestProcess::spawn(&mut command), folder, notified)
     }
 }
 
@@ -126,14 +120,13 @@ impl ProxyProcess {
     }
 
     pub(crate) fn signal(&self, name: &str) {
-        let id = self.service.id().to_string();
-        assert!(Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
+        self.service.signal(name);
     }
 
     /// Its exit code, once it has ended; `None` when a signal has killed it.
     pub(crate) async fn ended(&mut self) -> Option<i32> {
         until("the process ends", async || !self.runs()).await;
-        self.service.wait().unwrap().code()
+        self.service.exit_code()
     }
 
     /// A file of its folder, as the process sees it: it may have mounts of its own.
@@ -169,7 +162,7 @@ impl ProxyProcess {
 
     /// From now on it may open descriptors below this number.
     pub(crate) fn allow(&self, descriptors: usize) {
-        let (pid, limit) = (format!("--pid={}", self.service.id()), format!("--nofile={descriptors}:"));
+        let (pid, limit) = (format!("--pid={}", self.service.0.id()), format!("--nofile={descriptors}:"));
         assert!(Command::new("prlimit").args([pid, limit]).status().unwrap().success());
     }
 
@@ -183,12 +176,12 @@ impl ProxyProcess {
     }
 
     fn proc(&self, name: &str) -> PathBuf {
-        PathBuf::from(format!("/proc/{}/{name}", self.service.id()))
+        PathBuf::from(format!("/proc/{}/{name}", self.service.0.id()))
     }
 
     /// From now on it, which runs as `user`, gets new threads while that user has fewer than this.
     pub(crate) fn allow_threads(&self, user: u32, threads: usize) {
-        let (pid, limit) = (format!("--pid={}", self.service.id()), format!("--nproc={threads}:"));
+        let (pid, limit) = (format!("--pid={}", self.service.0.id()), format!("--nproc={threads}:"));
         let mut command = Command::new("setpriv");
         command
             .args([format!("--reuid={user}"), format!("--regid={user}")])
@@ -219,7 +212,7 @@ impl ProxyProcess {
     }
 
     pub(crate) fn runs(&mut self) -> bool {
-        self.service.try_wait().unwrap().is_none()
+        self.service.is_running()
     }
 
     /// A login of alice.

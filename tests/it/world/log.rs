@@ -3,7 +3,6 @@
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, Once};
-use std::time::Duration;
 
 use pgpassport::config::Config;
 use pgpassport::telemetry::logging::{self, LogControl};
@@ -11,6 +10,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
 use super::World;
+use super::admin::until;
 
 static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 
@@ -128,18 +128,18 @@ impl World {
     }
 }
 
-/// Looks again and again: the record is written after the client has gone. The limit is for a broken build.
+/// Waits for a line: the record is written after the client has gone.
 async fn find(mut from: usize, what: &str, wanted: impl Fn(&str) -> bool) -> String {
-    for _ in 0..3_000 {
+    let mut found = None;
+    until(what, async || {
         let log = since(from);
         // The last line may be under way.
         let whole = log.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         let text = String::from_utf8_lossy(&log[..whole]);
-        if let Some(line) = text.lines().find(|line| wanted(line)) {
-            return line.to_owned();
-        }
+        found = text.lines().find(|line| wanted(line)).map(str::to_owned);
         from += whole;
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("never logged: {what}");
+        found.is_some()
+    })
+    .await;
+    found.unwrap()
 }

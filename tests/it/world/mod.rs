@@ -13,10 +13,12 @@ mod leak_check;
 mod life_limit;
 pub(crate) mod log;
 pub(crate) mod openid_provider;
+pub(crate) mod process;
 mod psql;
 pub(crate) mod raw;
 pub(crate) mod scripted_server;
 pub(crate) mod second;
+pub(crate) mod sessions;
 pub(crate) mod tls_front;
 pub(crate) mod web_driver;
 

@@ -52,7 +52,7 @@
 //!    (`c2_a_login_in_clear_is_refused_before_any_question`). A connection through a load balancer never
 //!    counts as loopback (`c10_…`).
 //! 2. Before the claims of a client are verified, nothing is dialed for it and no AWS call is made. Before a grant exists,
-//!    nothing is sent to the upstream (`c9_nobody_is_dialled_for_a_forged_token`).
+//!    nothing is sent to the upstream (`c9_a_forged_token_opens_no_connection`).
 //! 3. A token without `exp`, `iat`, `iss`, `aud` or the user claim is refused (`j5_…`, `j6_…`).
 //! 4. Each step sees only the secrets that it consumes. No secret can be printed. Secrets are zeroized after
 //!    use (`l1_…`, `l2_…`).
@@ -67,7 +67,7 @@
 //!    (`a_log_that_…`).
 //! 9. Upstream connections always use verified TLS (`p1_…`).
 //! 10. No global mutable state (a thread keeps empty spare buffers), one clock, one place that exits
-//!     (`one_place_for_each_power`).
+//!     (`each_capability_is_used_in_one_place`).
 //! 11. A pooled connection serves only the cluster, database, database user, issuer and subject it was opened
 //!     for, and only after a reset. No cancel key reaches a later session (`u4_…`).
 //! 12. Cancels with a valid key are never limited by those with invalid keys
@@ -77,7 +77,7 @@
 //! 14. A missing or malformed claim never lifts a restriction: rules grant, or the login is refused
 //!     (`a_restriction_does_not_fall_away_with_its_claim`).
 //! 15. Every task that lives as long as the process is supervised. Nothing waits forever for a failing task,
-//!     and `/livez` and the watchdog report all of them (`whatever_is_spawned_has_an_owner`,
+//!     and `/livez` and the watchdog report all of them (`every_spawned_task_has_an_owner`,
 //!     `key_refresher_…`, `a_task_that_…`).
 //! 16. One address cannot starve others: at the limit of unauthenticated connections, the longest silent one
 //!     of the address that holds most is closed

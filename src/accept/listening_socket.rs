@@ -211,7 +211,7 @@ mod tests {
 
     /// All clients in the queue are found when it closes, up to its capacity.
     #[tokio::test]
-    async fn r25_nobody_in_the_queue_is_forgotten() {
+    async fn r25_every_connection_in_the_queue_is_accepted() {
         for (handover, found) in
             [(SocketHandover::None, 7), (SocketHandover::OtherSocket, 7), (SocketHandover::SameSocket, 0)]
         {
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn r25_between_two_sockets_on_one_port_nobody_is_lost() {
+    async fn r25_between_two_sockets_on_one_port_no_connection_is_lost() {
         let mut old = ListeningSocket::bind("127.0.0.1:0".parse().unwrap(), true).unwrap();
         let addr = old.addr().unwrap().tcp().unwrap();
         let (over, served) = (Arc::default(), Arc::default());

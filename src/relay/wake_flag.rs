@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bell_is_heard_once_and_wakes_whoever_waits_now() {
+    fn a_wake_up_is_seen_once_and_wakes_the_latest_waiter() {
         let mut flag = WakeFlag::default();
         flag.raise();
         assert!(flag.waker().is_none());

@@ -69,7 +69,7 @@ async fn an_address_that_is_half_dead_gives_way_to_the_next_one_and_is_tried_las
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn half_dead_addresses_alone_are_no_matter_of_trust() {
+async fn only_half_dead_addresses_are_an_outage_and_not_a_failed_verification() {
     let ca = Ca::new().unwrap();
     for (what, part) in half_dead() {
         let servers =

@@ -101,7 +101,7 @@ async fn every_end_is_counted_and_every_series_is_there_from_the_start() {
 
 /// Nothing of a person is in a label, whatever the person was called.
 #[tokio::test(flavor = "multi_thread")]
-async fn l6_no_label_tells_who_was_here() {
+async fn l6_no_metric_label_names_a_person() {
     let world = World::start().await;
     let client = world.connect("alice", &world.token("alice")).await.unwrap();
     world.refusal("mallory-of-the-labels", &world.token("alice")).await;
@@ -182,7 +182,7 @@ impl Slow {
 /// However many slow peers there are, nobody's probe waits for one of them; not even when they come again at once, from
 /// another address than the probes.
 #[tokio::test(flavor = "multi_thread")]
-async fn l6_slow_peers_keep_no_probe_from_its_answer() {
+async fn l6_probes_are_answered_beside_slow_peers() {
     rlimit::increase_nofile_limit(10_000).unwrap();
     let world = World::start().await;
     for (count, from, again) in [

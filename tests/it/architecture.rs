@@ -112,7 +112,7 @@ fn paths_are_found_in_every_way_to_write_them() {
 
 #[test]
 #[expect(clippy::too_many_lines, reason = "a table and its rules")]
-fn nobody_uses_what_the_house_forbids() {
+fn imports_follow_the_table() {
     let leaves = ["secret", "names", "refusal", "clock"];
     let steps = "aws config console identity lifecycle net pool protocol relay supervisor telemetry";
     let allowed: BTreeMap<&str, Vec<&str>> = BTreeMap::from([
@@ -243,7 +243,7 @@ fn from_other_parts_only_types_are_used() {
 }
 
 #[test]
-fn one_place_for_each_power() {
+fn each_capability_is_used_in_one_place() {
     let places = |needle: &str| -> Vec<String> {
         sources().into_iter().filter(|(_, code)| code.contains(needle)).map(|(file, _)| file).collect()
     };
@@ -296,7 +296,7 @@ fn no_error_repeats_its_source() {
 /// Functions that live as long as the process belong to the supervisor; the others end with what they are for. Threads
 /// that block are bounded and few, and nothing makes them in passing.
 #[test]
-fn whatever_is_spawned_has_an_owner() {
+fn every_spawned_task_has_an_owner() {
     let owners = [
         ("agent/mod.rs", "tools.spawn("),                // one connection of a tool
         ("admin/http.rs", "tokio::spawn("),              // one connection
@@ -369,7 +369,7 @@ fn l2_secrets_are_read_only_where_they_are_spent() {
 }
 
 #[test]
-fn files_are_short_and_say_what_they_are_for() {
+fn files_are_short_and_begin_with_their_purpose() {
     let mut checked = 0;
     for file in rust_files(&["src", "tests/it", "tests/aws-emulator", "fuzz/src", "fuzz/fuzz_targets"]) {
         checked += 1;

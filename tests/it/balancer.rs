@@ -81,7 +81,7 @@ async fn c10_without_a_header_a_balancer_is_not_served() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn c10_from_others_a_header_is_a_bad_startup_packet() {
+async fn c10_a_header_from_another_network_is_a_bad_startup_packet() {
     for (name, keys) in [("unbalanced", ""), ("elsewhere", "proxy_protocol_from = [\"192.0.2.0/24\"]")] {
         let world = World::builder().listen(&format!("name = \"{name}\"\n{keys}")).start().await;
         let bytes = [header(PROXY, [192, 0, 2, 1]), crate::world::raw::SSL_REQUEST.to_vec()].concat();

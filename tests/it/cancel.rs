@@ -108,7 +108,7 @@ async fn a_servers_secret_that_does_not_fit_gives_the_client_no_key() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn u6_a_forged_key_cancels_nothing_and_dials_nobody() {
+async fn u6_a_forged_key_cancels_nothing_and_opens_no_connection() {
     let ca = Ca::new().unwrap();
     let (_file, keys) = shared_secret();
     let server = ScriptedServer::start(&ca, Script::Modern(4_097, vec![7; 32])).await;
@@ -159,7 +159,7 @@ async fn u6_a_key_dies_with_its_session() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn u6_guesses_are_cut_off_and_not_told_so() {
+async fn u6_guessed_keys_are_rate_limited_without_an_answer() {
     let ca = Ca::new().unwrap();
     let (_file, keys) = shared_secret();
     let server = ScriptedServer::start(&ca, Script::Modern(4_097, vec![7; 32])).await;
@@ -185,7 +185,7 @@ async fn u6_guesses_are_cut_off_and_not_told_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn u6_eight_unproven_cancels_are_carried_at_a_time_and_the_next_waits() {
+async fn u6_eight_unproven_cancels_run_at_a_time_and_the_next_waits() {
     let ca = Ca::new().unwrap();
     let (_file, keys) = shared_secret();
     let server = ScriptedServer::start(&ca, Script::Silence).await;
@@ -227,7 +227,7 @@ async fn cancels_of_one_session_that_come_together_are_carried_out_together() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_is_gone_is_in_the_record_and_not_in_the_answer() {
+async fn an_unreachable_server_is_in_the_record_and_not_in_the_answer() {
     let ca = Ca::new().unwrap();
     let server = ScriptedServer::start(&ca, Script::Modern(4_097, vec![7; 32])).await;
     let world = World::builder().upstream(server.addr, &ca).start().await;
@@ -265,7 +265,7 @@ async fn u6_of_two_sessions_with_one_process_id_the_right_one_is_cancelled() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cancel_stays_with_its_cluster_as_far_as_its_key_can_tell() {
+async fn a_cancel_reaches_only_the_clusters_that_its_key_allows() {
     let ca = Ca::new().unwrap();
     let (_file, keys) = shared_secret();
     let one = ScriptedServer::start(&ca, Script::Modern(4_097, vec![1; 32])).await;
@@ -295,7 +295,7 @@ async fn a_cancel_stays_with_its_cluster_as_far_as_its_key_can_tell() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_for_a_cluster_that_is_not_served_here_dials_nobody() {
+async fn a_key_for_an_unknown_cluster_opens_no_connection() {
     let ca = Ca::new().unwrap();
     let (_file, keys) = shared_secret();
     let server = ScriptedServer::start(&ca, Script::Modern(4_097, vec![1; 32])).await;
@@ -328,7 +328,7 @@ async fn r18_a_draining_replicas_sessions_are_cancelled_through_another_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cancel_inside_tls_works_and_ends_with_a_goodbye() {
+async fn a_cancel_inside_tls_works_and_ends_with_close_notify() {
     let ca = Ca::new().unwrap();
     let server = ScriptedServer::start(&ca, Script::Modern(4_097, vec![7; 32])).await;
     let world = World::builder().upstream(server.addr, &ca).start().await;

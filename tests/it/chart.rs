@@ -151,7 +151,7 @@ fn pods_run_as_nobody_read_only_and_without_an_identity() {
 }
 
 #[test]
-fn what_a_value_adds_is_there_and_only_then() {
+fn each_optional_object_of_the_chart_depends_on_its_value() {
     let kinds = |name: &str| -> Vec<String> {
         let all = objects_of(name).into_keys();
         all.map(|key| key.split('/').next().unwrap().to_owned()).collect()

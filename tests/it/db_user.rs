@@ -106,7 +106,7 @@ async fn j12_a_name_that_only_begins_like_an_administrators_reaches_the_database
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn odd_names_reach_the_database_whole() {
+async fn unusual_names_reach_the_database_unchanged() {
     let world = World::start().await;
     assert_eq!(
         current_user(&world, "alice@example.com", &world.token("alice@example.com")).await,
@@ -115,7 +115,7 @@ async fn odd_names_reach_the_database_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_database_name_it_is_the_users() {
+async fn without_a_database_name_the_users_name_is_used() {
     let world = World::start().await;
     let error = world.raw().await.login("alice", None, &world.token("alice")).await.err().unwrap();
     assert_eq!(error.message(), "database \"alice\" does not exist");

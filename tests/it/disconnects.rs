@@ -50,7 +50,7 @@ fn reset(stream: TlsStream<TcpStream>) {
 
 /// The kernel's own list says that it watches over both legs: a timer for keepalive (2) is running.
 #[tokio::test(flavor = "multi_thread")]
-async fn r3_the_kernel_asks_both_peers_whether_they_live() {
+async fn r3_both_connections_have_keepalive() {
     let mut stage = LoginStage::start().await;
     let (client, _server) = stage.session().await;
     let client = client.stream.get_ref().0.local_addr().unwrap().port();
@@ -71,7 +71,7 @@ async fn r3_the_kernel_asks_both_peers_whether_they_live() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn r4_what_a_dying_server_said_arrives_and_no_message_is_begun_in_another() {
+async fn r4_the_last_bytes_of_a_server_arrive_and_no_error_is_inserted_into_a_message() {
     let rows = [message(b'T', b"\0\0"), message(b'D', b"a row"), message(b'D', b"")];
     let copy = [message(b'H', b"\0\0\0"), message(b'd', b"a line")];
     let mut stage = LoginStage::start().await;
@@ -139,7 +139,7 @@ async fn r8_a_client_that_leaves_leaves_no_session_behind() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn r8_a_client_that_closes_its_half_gets_its_answer() {
+async fn r8_a_half_closed_client_gets_its_answer() {
     let world = World::start().await;
     let mut client = log_in(&world).await;
     client.send(&query("select repeat('y', 1000000)")).await;
@@ -202,7 +202,7 @@ async fn r10_a_copy_whose_client_breaks_off_leaves_no_rows() {
 
 /// The same, with a server that remembers every byte.
 #[tokio::test(flavor = "multi_thread")]
-async fn r10_nothing_is_invented_for_a_client_that_breaks_off() {
+async fn r10_the_server_gets_no_byte_that_the_client_did_not_send() {
     let mut stage = LoginStage::start().await;
     for reset_it in [true, false] {
         let (mut client, mut server) = stage.session().await;
@@ -269,7 +269,7 @@ fn frames(mut bytes: &[u8]) -> (Vec<(u8, &[u8])>, &[u8]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn u8_the_last_word_is_never_said_inside_a_message() {
+async fn u8_the_last_error_is_never_inside_a_message() {
     let parse = message(b'P', b"\0select repeat('x', 1000) from generate_series(1, 10000)\0\0\0");
     let run = [message(b'B', b"\0\0\0\0\0\0\0\0"), message(b'E', b"\0\0\0\0\0"), message(b'S', b"")].concat();
     let pipeline = [parse, run.repeat(10_000)].concat();

@@ -127,7 +127,7 @@ async fn seven_hundred_logins_in_silent_dns_cost_one_thread() {
 const USER: u32 = 65_534;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn want_of_threads_refuses_logins_and_reloads_and_ends_nothing() {
+async fn without_free_threads_logins_and_reloads_are_refused_and_sessions_go_on() {
     let ca = Ca::new().unwrap();
     let server =
         ScriptedServer::with_cert(&ca.server(&["localhost"]).unwrap(), Script::AfterPassword(welcome()))
@@ -170,7 +170,7 @@ async fn want_of_threads_refuses_logins_and_reloads_and_ends_nothing() {
 /// With each number of threads that is too small for a start: an error, an exit code that asks for another try, and no
 /// panic.
 #[tokio::test(flavor = "multi_thread")]
-async fn want_of_threads_at_the_start_is_an_error() {
+async fn a_start_without_enough_threads_is_an_error() {
     let world = World::start().await;
     let needed = {
         let binary = ProxyProcess::launch(&world, Launch::usual());

@@ -138,7 +138,7 @@ fn completed(block: &str) -> String {
 }
 
 #[test]
-fn every_configuration_is_a_good_one() {
+fn every_configuration_is_valid() {
     let mut seen = 0;
     for (path, page) in pages() {
         for block in blocks(&page, "toml") {
@@ -275,7 +275,7 @@ fn set_up(page: &str) -> tempfile::TempDir {
 /// What a stranger sees who does as the setup page says: `<!-- printed -->` stands in front of what the command before it
 /// prints, `<!-- printed by: … -->` names another one. A line of an ellipsis stands for any lines.
 #[test]
-fn what_the_setup_page_shows_is_what_is_printed() {
+fn the_setup_page_shows_the_printed_documents() {
     let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/aws-setup.md")).unwrap();
     let folder = set_up(&page);
     let parts: Vec<_> = page.split("<!-- printed").collect();

@@ -59,7 +59,7 @@ async fn r6_after_a_failover_new_logins_go_where_the_name_leads() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn r28_a_name_that_is_gone_is_told_and_the_last_address_is_not_used() {
+async fn r28_a_missing_name_is_reported_and_the_last_address_is_not_used() {
     let ca = Ca::new().unwrap();
     let server = server(&ca).await;
     let name = MovingName::default();
@@ -105,7 +105,7 @@ async fn r7_a_bundle_of_old_and_new_authorities_spans_their_rotation() {
 /// The whole story with the binary: the server has a certificate of a new authority, people are told what is wrong, the
 /// file is replaced, SIGHUP, and the same process lets them in.
 #[tokio::test(flavor = "multi_thread")]
-async fn r7_a_new_authority_is_taken_at_a_hangup_without_a_restart() {
+async fn r7_a_new_authority_is_loaded_at_sighup_without_a_restart() {
     let (old, new) = (Ca::new().unwrap(), Ca::new().unwrap());
     let server = server(&old).await;
     let world = World::builder().upstream(server.addr, &old).start().await;

@@ -195,7 +195,7 @@ async fn c7_a_thousand_connections_of_one_address_keep_no_other_address_out() {
 
 /// They come again at once, so that there is always one more.
 #[tokio::test(flavor = "multi_thread")]
-async fn c7_strangers_who_come_again_at_once_keep_no_other_address_out() {
+async fn c7_strangers_that_reconnect_at_once_keep_no_other_address_out() {
     let _alone = alone().await;
     let world = World::start().await;
     let mut strangers = JoinSet::new();
@@ -260,7 +260,7 @@ async fn c7_twenty_at_once_are_let_in_beside_many_silent_addresses() {
 
 /// Places that sessions have left over are not the strangers' for good either.
 #[tokio::test(flavor = "multi_thread")]
-async fn c7_the_last_places_are_not_the_strangers() {
+async fn c7_strangers_do_not_hold_the_last_places() {
     let _alone = alone().await;
     // The strangers stay as long as the test takes.
     let limits = "max_user_client_connections = 0\nclient_login_timeout = \"10m\"\nlogin_timeout = \"20m\"";

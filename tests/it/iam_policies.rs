@@ -34,7 +34,7 @@ async fn is_not_trusted(world: &World, token: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_permissive_form_lets_in_who_has_a_token_for_this_audience() {
+async fn the_permissive_form_admits_any_token_for_the_audience() {
     let world = World::start().await;
     is_let_in(&world).await;
     let url = world.cloud.issuer.url();
@@ -124,7 +124,7 @@ async fn assume(world: &World, token: &str) -> u16 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tags_of_one_cluster_do_not_shut_another_out() {
+async fn session_tags_for_one_cluster_do_not_lock_out_of_another() {
     // Two clusters of one issuer: the tokens carry tags because of the second, so the first has to allow them.
     let second = r#"
         [[cluster]]
@@ -220,7 +220,7 @@ fn the_stand_ins_own_policies_are_the_printed_ones() {
 }
 
 #[test]
-fn the_shell_lines_give_aws_the_very_documents() {
+fn the_shell_commands_pass_the_same_documents_to_aws() {
     let folder = tempfile::tempdir().unwrap();
     // Stand-ins for both programs write down what they are given, a line of hex an argument.
     // AWS has what was created, and creates nothing twice.

@@ -18,7 +18,7 @@ use crate::world::admin::until;
 const INTERVAL: Duration = Duration::from_secs(2);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn p7_a_flood_of_unknown_keys_is_a_fetch_an_interval_and_keeps_nobody_else_waiting() {
+async fn p7_a_flood_of_unknown_keys_is_one_fetch_per_interval_and_delays_no_login() {
     let world = Arc::new(World::start().await);
     let good = world.token("alice");
     world.connect("alice", &good).await.unwrap();
@@ -78,7 +78,7 @@ async fn a_new_key_under_the_old_name_is_let_in_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_new_key_while_the_issuer_is_away_is_57p03() {
+async fn a_new_key_while_the_issuer_is_down_is_57p03() {
     let world = World::start().await;
     let old = world.token("alice");
     world.connect("alice", &old).await.unwrap();

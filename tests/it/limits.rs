@@ -33,7 +33,7 @@ impl World {
 
 /// Peers that are told no and do not listen take none of the places for logins, are few, and make room for those who do.
 #[tokio::test(flavor = "multi_thread")]
-async fn c7_more_than_can_be_told_no_make_the_silent_ones_leave_without_a_word() {
+async fn c7_silent_clients_past_the_limit_of_refusals_are_closed_without_an_error() {
     let world =
         World::builder().limits("max_client_conn = 2\nclient_login_timeout = \"1h\"\nlogin_timeout = \"1h\"");
     let world = world.start().await;
@@ -68,7 +68,7 @@ async fn a_right_cancel_key_works_when_all_places_are_taken() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn u7_one_user_has_so_many_sessions_and_no_more() {
+async fn u7_sessions_of_one_user_have_a_limit() {
     let world = World::builder().limits("max_user_client_connections = 2").start().await;
     let one = world.connect("alice", &world.token("alice")).await.unwrap();
     let _two = world.connect("alice", &world.token("alice")).await.unwrap();
@@ -97,7 +97,7 @@ async fn u7_one_person_cannot_take_every_place_by_default() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn u7_one_cluster_has_so_many_sessions_and_no_more() {
+async fn u7_sessions_of_one_cluster_have_a_limit() {
     let world = World::builder().cluster("max_client_conn = 1").start().await;
     let one = world.connect("alice", &world.token("alice")).await.unwrap();
     let refusal = world.refusal("bob", &world.token("bob")).await;
@@ -119,7 +119,7 @@ fn analysts(keys: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn u7_one_group_has_so_many_sessions_and_no_more() {
+async fn u7_sessions_of_one_group_have_a_limit() {
     let world = World::builder().user(&analysts("max_client_conn = 1")).start().await;
     let analyst = |user: &str| world.mint(world.claims(user).set("groups", serde_json::json!(["analysts"])));
     let one = world.connect("alice", &analyst("alice")).await.unwrap();
@@ -136,7 +136,7 @@ async fn u7_one_group_has_so_many_sessions_and_no_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_groups_sessions_live_no_longer_than_it_says() {
+async fn sessions_of_a_group_end_at_its_max_lifetime() {
     let world = World::builder().user(&analysts("max_lifetime = \"1s\"")).start().await;
     let analyst = world.mint(world.claims("alice").set("groups", serde_json::json!(["analysts"])));
     let (mut client, _) = world.raw().await.login("alice", Some("app"), &analyst).await.unwrap();
@@ -151,7 +151,7 @@ async fn a_groups_sessions_live_no_longer_than_it_says() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn c8_one_address_has_so_many_logins_and_others_have_theirs() {
+async fn c8_each_address_has_its_own_limit_of_logins() {
     // However slow the machine is, the peers stay.
     let patient = "client_login_timeout = \"1h\"\nlogin_timeout = \"1h\"\nmax_logins_per_address = 2";
     let world = World::builder().limits(patient).start().await;
@@ -196,7 +196,7 @@ async fn c8_bad_logins_in_her_name_do_not_stop_alice() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn limits_of_the_next_configuration_are_for_new_connections() {
+async fn a_reload_changes_the_limits_of_new_connections_only() {
     let world = World::start().await;
     let one = world.connect("alice", &world.token("alice")).await.unwrap();
     world.edit("[limits]", "[limits]\nmax_user_client_connections = 1\nmax_client_conn = 2");
@@ -248,7 +248,7 @@ async fn r12_a_start_with_too_few_descriptors_says_what_to_change() {
 /// A process that has run out of descriptors goes on with what it has, tells those who come what is wrong or closes
 /// them, says so once in its log, and recovers by itself.
 #[tokio::test(flavor = "multi_thread")]
-async fn r12_running_out_of_descriptors_hurts_nobody_who_is_there_and_keeps_nobody_waiting() {
+async fn r12_without_free_descriptors_sessions_go_on_and_new_clients_are_refused_at_once() {
     let world =
         World::builder().limits("client_login_timeout = \"1h\"\nlogin_timeout = \"1h\"").start().await;
     let mut small = ProxyProcess::start(&world);

@@ -44,7 +44,7 @@ async fn refusal(world: &World, client: &mut RawClient) -> ErrorFields {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn j16_a_token_by_oauthbearer_is_a_session() {
+async fn j16_a_token_over_oauthbearer_opens_a_session() {
     let world = wishes("bearer").start().await;
     let mut client = asked(&world, &format!("Bearer {}", world.token("alice"))).await;
     // No SASLFinal: libpq takes one for an error.
@@ -75,7 +75,7 @@ async fn j16_discovery_is_answered_and_is_no_failed_login() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn j16_a_rejected_token_is_rejected_by_the_mechanism_and_then_in_words() {
+async fn j16_a_rejected_token_fails_the_exchange_and_then_gets_an_error() {
     let world = wishes("rejected").start().await;
     let expired = world.mint(world.claims("alice").set("iat", 999_000).set("exp", 1_000_000));
     for (auth, told) in [
@@ -98,7 +98,7 @@ async fn j16_a_rejected_token_is_rejected_by_the_mechanism_and_then_in_words() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn j16_trouble_that_is_not_the_tokens_is_said_at_once() {
+async fn j16_a_fault_that_is_not_the_tokens_is_an_error_outside_the_exchange() {
     // Nobody listens there.
     let world = wishes("troubled").upstream(([127, 0, 0, 1], 1).into(), &crate::world::database().ca);
     let world = world.start().await;

@@ -41,7 +41,7 @@ async fn c11_a_long_name_is_cut() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn psql_shows_all_of_it() {
+async fn psql_shows_message_detail_and_hint() {
     let world = World::start().await;
     let psql = world.psql("user=alice dbname=app", &world.token("mallory"), &["-c", "select 1"]).await;
     assert!(!psql.ok);

@@ -16,7 +16,7 @@ async fn still_as_before(world: &World) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn r19_what_is_wrong_is_said_and_nothing_is_taken() {
+async fn r19_a_wrong_configuration_is_reported_and_not_applied() {
     let world = World::builder().limits("# limits").user("# user").start().await;
     let good = std::fs::read_to_string(world.config_file()).unwrap();
     let file = |name: &str| world.folder().join(name);
@@ -58,7 +58,7 @@ async fn r19_what_is_wrong_is_said_and_nothing_is_taken() {
 
 /// The unreadable file is named with what to do about it.
 #[tokio::test(flavor = "multi_thread")]
-async fn r19_a_key_that_others_can_read_is_not_taken() {
+async fn r19_a_key_that_others_can_read_is_not_loaded() {
     let world = World::start().await;
     let key = world.folder().join("proxy.key");
     std::fs::set_permissions(&key, Permissions::from_mode(0o644)).unwrap();
@@ -125,7 +125,7 @@ async fn r20_new_clients_see_the_new_certificate_and_old_sessions_live() {
 
 /// Files behind a link that is replaced as a whole, as the kubelet does with a Secret.
 #[tokio::test(flavor = "multi_thread")]
-async fn r20_a_replaced_secret_is_taken_without_a_signal() {
+async fn r20_a_replaced_secret_is_loaded_without_a_signal() {
     let world = World::builder().reload("interval = \"1s\"").start().await;
     still_as_before(&world).await;
     let (folder, data) = (world.folder(), world.folder().join("..data"));
@@ -204,7 +204,7 @@ async fn keys_and_credentials_outlive_a_reload_where_nothing_changed() {
 
 /// However often it is asked for while it is busy, it is done once more.
 #[tokio::test(flavor = "multi_thread")]
-async fn r30_a_storm_of_wishes_is_one_more_reload() {
+async fn r30_many_requests_during_a_reload_make_one_more_reload() {
     // The first reload waits in the middle: once until it has begun, and once until it may go on.
     let (gate, first) = (Arc::new(Barrier::new(2)), Arc::new(AtomicBool::new(true)));
     let inside = Arc::clone(&gate);

@@ -38,7 +38,7 @@ async fn database_of(world: &World, asked: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_database_name_leads_to_its_cluster_under_its_real_name() {
+async fn a_database_name_selects_its_cluster_and_its_alias_is_replaced() {
     let world = World::builder()
         .cluster("databases = [\"app\"]\ndatabase_aliases = { sales = \"app\" }")
         .user(&second_cluster(NO_SERVER, "databases = [\"other_*\"]"))
@@ -89,7 +89,7 @@ async fn u1_a_connection_without_a_database_asks_for_a_listed_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn listener_and_server_name_lead_to_their_clusters() {
+async fn listener_and_server_name_select_the_cluster() {
     let world = World::builder()
         .listen("name = \"office\"")
         .second_listener("name = \"bi\"")
@@ -108,7 +108,7 @@ async fn listener_and_server_name_lead_to_their_clusters() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_those_come_in_whose_claims_a_rule_names() {
+async fn only_claims_that_match_a_rule_are_admitted() {
     let allow =
         "allow = [{ claim = \"groups\", any = [\"analysts\"] }, { claim = \"admin\", any = [\"true\"] }]";
     let world = World::builder().cluster(allow).start().await;
@@ -125,7 +125,7 @@ async fn only_those_come_in_whose_claims_a_rule_names() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_issuers_people_need_its_role_and_what_it_requires() {
+async fn tokens_need_the_claims_that_their_issuer_requires() {
     let role = format!("role_arn = {{ idp = \"{}\" }}", names::ROLE_ARN);
     let world = World::builder()
         .role(&role)

@@ -82,7 +82,7 @@ async fn the_end_of_a_token_is_announced() {
 
 /// A session keeps the rules that it was born with.
 #[tokio::test(flavor = "multi_thread")]
-async fn rules_of_the_next_configuration_are_for_new_sessions() {
+async fn a_reload_changes_the_rules_of_new_sessions_only() {
     let world = World::start().await;
     let old = world.connect("alice", &world.token("alice")).await.unwrap();
     world.edit("[session]", "[session]\nclient_idle_timeout = \"500ms\"");

@@ -15,7 +15,7 @@ async fn refusal(world: &World, fault: impl Into<StsFault>) -> ErrorFields {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn p9_the_client_learns_the_class_and_not_what_aws_said() {
+async fn p9_the_client_gets_the_class_of_the_fault_and_not_the_text_of_aws() {
     let world = World::start().await;
     for (status, code, hint) in [
         (400, "ExpiredTokenException", "fresh token"),
@@ -39,7 +39,7 @@ async fn p9_the_client_learns_the_class_and_not_what_aws_said() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn r14_troubles_of_sts_are_not_the_persons() {
+async fn r14_faults_of_sts_are_not_blamed_on_the_person() {
     let world = World::start().await;
     for fault in [
         StsFault::idp_communication(),

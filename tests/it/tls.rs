@@ -78,7 +78,7 @@ async fn a_requested_certificate_may_be_missing_but_not_wrong() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn c2_letting_loopback_be_plain_is_warned_of() {
+async fn c2_plaintext_from_loopback_is_a_warning() {
     let world = World::builder().listen("name = \"warned\"\nplaintext_from_loopback = true").start().await;
     let line = world.log_line("\"listener\":\"warned\"").await;
     assert!(line.contains("\"WARN\"") && line.contains("plaintext_from_loopback is on"), "{line}");

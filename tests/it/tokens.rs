@@ -19,7 +19,7 @@ async fn detail(world: &World, token: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn j1_what_is_no_token_is_said_to_be_none() {
+async fn j1_text_that_is_no_token_is_named_as_such() {
     let world = World::start().await;
     let detail = detail(&world, "hunter2").await;
     assert!(detail.contains("is not a JWT"), "{detail}");
@@ -127,7 +127,7 @@ async fn a_limit_is_named_where_it_is_met() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn j6_times_are_looked_at() {
+async fn j6_times_are_checked() {
     let world = World::start().await;
     let now = world.cloud.clock.unix();
     let claims = || world.claims("alice");
@@ -180,7 +180,7 @@ async fn a_rotated_key_is_fetched_and_the_old_one_forgotten() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn c9_nobody_is_dialled_for_a_forged_token() {
+async fn c9_a_forged_token_opens_no_connection() {
     let quiet = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let world = World::builder()
         .upstream(quiet.local_addr().unwrap(), &aws_emulator::Ca::new().unwrap())

@@ -74,7 +74,7 @@ impl WireTap {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_real_client_is_followed_through_all_it_does() {
+async fn the_tracker_follows_a_real_client() {
     let wire = WireTap::start().await;
     let mut config = tokio_postgres::Config::new();
     config.host("127.0.0.1").port(wire.port).user("carol").password("carol-password").dbname("app");

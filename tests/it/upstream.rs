@@ -77,7 +77,7 @@ async fn r5_a_session_is_never_cut_for_slowness() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn p1_only_verified_tls_is_tls() {
+async fn p1_a_server_without_verified_tls_is_refused() {
     let ca = Ca::new().unwrap();
     let host = aws_emulator::names::ENDPOINT_HOST;
     let quiet = || Script::AfterStartup(vec![]);
@@ -199,7 +199,7 @@ async fn a_role_without_rds_iam_and_a_role_that_does_not_exist() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_gate_says_no() {
+async fn a_rejected_iam_token_is_explained() {
     let world = World::start().await;
     let mut role =
         world.cloud.role(aws_emulator::PolicyTemplate::Trust, aws_emulator::PolicyTemplate::Permission);
@@ -221,7 +221,7 @@ async fn an_unknown_database_is_the_servers_own_error() {
 
 /// What the server says once it has taken the token is said in its words, with our stage and session.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refusal_behind_the_token_is_the_servers_own() {
+async fn an_error_of_the_server_after_the_token_is_forwarded() {
     let world = World::start().await;
     let postgres = &database().postgres;
     for sql in [
@@ -263,7 +263,7 @@ async fn a_refusal_behind_the_token_is_the_servers_own() {
 
 /// Neither a client's terminal nor the log is at the mercy of a server's words.
 #[tokio::test(flavor = "multi_thread")]
-async fn words_of_a_server_are_checked_before_they_are_passed_on() {
+async fn errors_of_a_server_are_checked_before_they_are_forwarded() {
     let ca = Ca::new().unwrap();
     let long = "x".repeat(9_000);
     for (fields, sqlstate, words) in [

@@ -80,7 +80,7 @@ async fn c2_loopback_may_be_plain_where_the_configuration_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn c3_a_peer_that_says_nothing_is_cut_off_without_a_word() {
+async fn c3_a_silent_peer_is_closed_without_an_error() {
     let limits = "client_login_timeout = \"1s\"\nserver_connect_timeout = \"1s\"";
     let world = World::builder().limits(limits).start().await;
     assert!(answer(&world, b"").await.is_empty());
@@ -95,7 +95,7 @@ async fn c3_a_peer_that_says_nothing_is_cut_off_without_a_word() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn c3_a_peer_that_dribbles_is_cut_off_too() {
+async fn c3_a_peer_that_trickles_bytes_is_closed() {
     let limits = "client_login_timeout = \"1s\"\nserver_connect_timeout = \"1s\"";
     let world = World::builder().limits(limits).start().await;
     let mut stream = tcp(&world).await;
@@ -157,7 +157,7 @@ async fn c4_length_bombs_and_other_protocols_are_closed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn c5_startup_packets_are_taken_as_they_are_or_not_at_all() {
+async fn c5_startup_packets_are_accepted_unchanged_or_refused() {
     let world = World::start().await;
     for (packet, sqlstate, text) in [
         (startup(&[("user", "alice"), ("user", "bob")]), "08P01", "given twice"),
@@ -176,7 +176,7 @@ async fn c5_startup_packets_are_taken_as_they_are_or_not_at_all() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn c6_old_tls_is_not_spoken() {
+async fn c6_old_tls_versions_are_refused() {
     let world = World::start().await;
     let mut config = crate::world::raw::trusting(world.listener_ca());
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
@@ -286,7 +286,7 @@ async fn u1_parameters_arrive_and_the_user_is_the_derived_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_seat_past_the_limit_is_refused_clearly() {
+async fn the_connection_past_the_limit_gets_53300() {
     let world = World::builder().limits("max_client_conn = 2").start().await;
     let token = world.token("alice");
     let one = world.connect("alice", &token).await.unwrap();

@@ -127,7 +127,7 @@ async fn p5_a_document_of_another_issuer_or_host_is_not_followed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn p5_a_private_address_needs_leave() {
+async fn p5_a_private_address_needs_its_setting() {
     let issuer = issuer().await;
     let mut settings = settings(&issuer, "");
     settings.private_network = false;

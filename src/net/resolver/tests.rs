@@ -220,7 +220,7 @@ async fn a_look_up_that_never_ends_is_tried_again_twice() {
 }
 
 #[tokio::test]
-async fn want_of_threads_is_an_error() {
+async fn a_lookup_without_a_free_thread_is_an_error() {
     let refuse = |_| Err(io::Error::from_raw_os_error(11)); // EAGAIN
     let deps = LookupDeps { spawn: refuse, ..LookupDeps::of(Arc::new(|_: &str| Ok(vec![ADDR]))) };
     let resolver = Resolver(Lookups::new(deps));

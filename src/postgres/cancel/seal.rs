@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sealed_key_says_where_and_what_to_whoever_has_the_secret() {
+    fn a_sealed_key_opens_with_the_shared_secret() {
         let secret = CancelSecret::random();
         for (addr, length, sealed) in
             [("10.0.0.7:5432", 4, 48), ("10.0.0.7:5432", 32, 76), ("[2001:db8::7]:5432", 32, 88)]
@@ -141,7 +141,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn u6_any_bytes_open_nothing(pid in any::<i32>(), secret in prop::collection::vec(any::<u8>(), 0..257)) {
+        fn u6_no_other_bytes_open_a_sealed_key(pid in any::<i32>(), secret in prop::collection::vec(any::<u8>(), 0..257)) {
             let sealer = sealer(&CancelSecret::random());
             prop_assert!(sealer.open(&CancelKey::new(pid, secret)).is_none());
         }

@@ -121,7 +121,7 @@ fn a_server_whose_secret_does_not_fit_gives_the_client_no_key() {
 
 /// Guesses come as fast as they can, by many connections: a hundred a second are looked at, and none hits.
 #[tokio::test(start_paused = true)]
-async fn u6_guesses_are_looked_at_slowly_and_never_hit() {
+async fn u6_guesses_are_rate_limited_and_never_match() {
     for (secret, free) in [(CancelSecret::random(), 5), (shared(), 200)] {
         let keys = replica(&secret);
         let _victim = short(&keys, random_bytes::<4>());

@@ -268,7 +268,7 @@ async fn a_newer_protocol_is_told_of_ours_before_the_password_question() {
 }
 
 #[tokio::test]
-async fn a_port_check_is_nobody() {
+async fn a_port_check_is_silent() {
     let (ours, theirs) = duplex(16);
     drop(theirs);
     let (acceptor, _) = tls_pair();

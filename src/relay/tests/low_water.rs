@@ -37,7 +37,7 @@ impl Watched {
 const LEAST: u64 = AT_LEAST as u64;
 
 #[tokio::test(start_paused = true)]
-async fn much_one_way_is_gathered_until_the_other_side_speaks() {
+async fn a_bulk_transfer_is_gathered_until_the_other_side_sends() {
     for (way, other) in
         [(FlowDirection::Client, FlowDirection::Server), (FlowDirection::Server, FlowDirection::Client)]
     {
@@ -125,7 +125,7 @@ async fn a_bulk_transfer_that_is_ended_is_gathered_no_more() {
 }
 
 #[tokio::test]
-async fn it_is_the_sender_that_is_waited_for() {
+async fn the_low_water_mark_is_set_on_the_senders_socket() {
     let ((client, _far_client), (server, _far_server)) = (connection().await, connection().await);
     let both = || [&client, &server].map(|tcp| socket::wakes_at(tcp).unwrap());
     wake_at(FlowDirection::Server, AT_LEAST, &client, &server);
@@ -137,7 +137,7 @@ async fn it_is_the_sender_that_is_waited_for() {
 
 /// A transfer without end, and a socket on the same thread whose bytes the kernel tells of.
 #[tokio::test]
-async fn others_are_heard_after_each_turn() {
+async fn other_tasks_run_after_each_turn() {
     const TIMES: u64 = 20;
     let ((mut ours, mut theirs), carried) = (connection().await, Arc::new(AtomicU64::new(0)));
     let (mut from, mut to, counted) = (tokio::io::repeat(b'x'), tokio::io::sink(), Arc::clone(&carried));

@@ -159,7 +159,7 @@ async fn a_client_that_closes_its_half_still_gets_the_answer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn r4_a_server_that_dies_is_explained_between_messages_and_not_talked_over_inside_one() {
+async fn r4_the_error_about_a_lost_server_is_sent_only_at_a_message_boundary() {
     let messages = [message(b'T', b"ab"), message(b'D', b"a row"), message(b'D', b""), message(b'Z', b"I")];
     let stream = messages.concat();
     let mut ends_of_messages = vec![0];
@@ -199,7 +199,7 @@ async fn the_servers_own_last_words_are_the_last() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stop_at_a_boundary_says_57p01_and_leaves_the_server_politely() {
+async fn a_stop_at_a_boundary_sends_57p01_and_terminates_at_the_server() {
     let mut ends = start(1024);
     ends.server.write_all(&message(b'Z', b"T")).await.unwrap();
     let mut ready = [0; 6];

@@ -70,7 +70,7 @@ impl Ends {
 }
 
 #[tokio::test]
-async fn u4_a_goodbye_at_rest_stays_with_us_and_so_does_a_plain_end() {
+async fn u4_terminate_between_statements_is_withheld_and_the_server_stays_also_after_a_plain_close() {
     for goodbye in [TERMINATE, b""] {
         let mut ends = start(plain());
         ends.client_says(&message(b'Q', b"select 1\0")).await;
@@ -87,7 +87,7 @@ async fn u4_a_goodbye_at_rest_stays_with_us_and_so_does_a_plain_end() {
 type Case<'a> = (&'a str, &'a [u8], &'a [u8], &'a [u8]);
 
 #[tokio::test]
-async fn u4_whoever_leaves_in_the_middle_of_something_takes_the_server_along() {
+async fn u4_a_client_that_leaves_in_mid_statement_ends_the_server_connection() {
     let query = message(b'Q', b"select 1\0");
     let begun = message(b'Z', b"T");
     let failed = message(b'Z', b"E");
@@ -124,7 +124,7 @@ async fn u4_whoever_leaves_in_the_middle_of_something_takes_the_server_along() {
 }
 
 #[tokio::test]
-async fn u4_a_goodbye_is_one_where_a_message_begins_and_nowhere_else() {
+async fn u4_terminate_is_recognized_only_at_a_message_boundary() {
     // Inside a message it is text.
     let mut ends = start(plain());
     ends.client_says(&message(b'Q', TERMINATE)).await;
@@ -142,7 +142,7 @@ async fn u4_a_goodbye_is_one_where_a_message_begins_and_nowhere_else() {
 }
 
 #[tokio::test]
-async fn u4_what_the_server_has_told_of_itself_is_noted() {
+async fn u4_parameter_changes_of_the_server_are_recorded() {
     let mut ends = start(plain());
     ends.server_says(&message(b'S', b"TimeZone\0UTC\0")).await;
     ends.client.write_all(TERMINATE).await.unwrap();
@@ -150,7 +150,7 @@ async fn u4_what_the_server_has_told_of_itself_is_noted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn u4_a_session_that_a_rule_ends_takes_the_server_along() {
+async fn u4_a_session_that_a_limit_ends_also_ends_the_server_connection() {
     let settings = SessionSettings { client_idle_timeout: Some(Duration::from_secs(9)), ..plain() };
     let mut ends = start(settings);
     let farewell = read_all(&mut ends.client).await;
@@ -160,7 +160,7 @@ async fn u4_a_session_that_a_rule_ends_takes_the_server_along() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn c3_a_client_that_says_goodbye_and_stays_is_left_after_two_seconds() {
+async fn c3_a_client_that_stays_after_terminate_is_closed_after_two_seconds() {
     let mut ends = start(plain());
     ends.client.write_all(TERMINATE).await.unwrap();
     let begun = tokio::time::Instant::now();

@@ -142,7 +142,7 @@ async fn j14_a_session_ends_with_its_token_as_configured() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn j14_in_a_message_the_end_comes_within_five_seconds_behind_it_or_without_a_word() {
+async fn j14_inside_a_message_the_end_waits_five_seconds_for_its_boundary() {
     for finishes in [true, false] {
         let settings = SessionSettings { on_token_expiry: OnTokenExpiry::Close, ..plain() };
         let born = Instant::now();
@@ -281,7 +281,7 @@ async fn r18_a_drain_waits_for_what_is_under_way_and_for_nothing_else() {
 
 /// A server at work is told to stop, when a rule ends the session and only then.
 #[tokio::test(start_paused = true)]
-async fn r18_what_the_server_does_for_nobody_is_recalled() {
+async fn r18_a_statement_without_a_client_is_cancelled() {
     for (asks, answer, stops, recalled) in [
         (true, vec![], true, true),
         (true, message(b'D', b"a row"), true, true),

@@ -70,7 +70,7 @@ const FAILED: &str = "password authentication failed for user \"al\"";
 const NOW: &str = "cannot connect now: ";
 
 #[test]
-fn the_table_of_refusals_for_want_of_a_place() {
+fn the_table_of_refusals_by_limits() {
     let (alice, app) = (LimitScope::User(user("alice")), LimitScope::Cluster("app".into()));
     let rows: Vec<Row> = vec![
         (full(LimitScope::Clients), "53300", "too many connections for the proxy", Stage::Limits, "is 7"),
@@ -254,7 +254,7 @@ fn the_table_of_refusals_of_a_genuine_token_for_somebody_else() {
 }
 
 #[test]
-fn the_table_of_refusals_of_those_who_are_not_let_through() {
+fn the_table_of_refusals_by_policy() {
     let rows: Vec<Row> = vec![
         (
             PolicyError::NoCluster { database: "db".into(), overage: false }.into(),
@@ -388,7 +388,7 @@ fn nothing_but_tls_is_28000() {
 
 /// Texts for pasting are quoted for the place that they are pasted into, whatever a person is called.
 #[test]
-fn what_is_to_be_pasted_grants_nothing_else() {
+fn text_to_paste_grants_nothing_else() {
     let name = "x\";GRANT rds_superuser TO \"y";
     let why = LoginError::from(UpstreamLoginError::NotIam { asked: "SCRAM", user: user(name) });
     let hint = shown(&why, &TokenMethod::Password).2;

@@ -47,7 +47,7 @@ fn refused(admission: Option<ConnectionAdmission>) -> LimitReached {
 }
 
 #[test]
-fn c7_one_client_past_the_limit_has_no_seat_until_another_leaves() {
+fn c7_one_client_past_the_limit_is_refused_until_another_leaves() {
     let counts = PermitCounters::default();
     let limits = LimitSettings { max_client_conn: 3, ..OPEN };
     let mut places = seats(&counts, 3, &limits);
@@ -97,7 +97,7 @@ fn c8_logins_of_one_address_are_limited_and_others_are_not() {
 }
 
 #[test]
-fn c7_even_saying_no_has_a_limit() {
+fn c7_refusals_have_a_limit() {
     let counts = PermitCounters::default();
     let limits = LimitSettings { max_client_conn: 1, ..OPEN };
     let _seat = counts.admit(&limits, anyone()).0;
@@ -152,7 +152,7 @@ fn c7_a_silent_login_makes_room_and_a_verified_one_does_not() {
 }
 
 #[test]
-fn c7_a_client_that_does_not_hear_no_makes_room_for_one_that_might() {
+fn c7_a_refused_client_that_stays_is_evicted_for_a_newer_refusal() {
     let counts = PermitCounters::default();
     let limits = LimitSettings { max_client_conn: 1, ..OPEN };
     let mut places = seats(&counts, 1, &limits);
@@ -181,7 +181,7 @@ fn c7_a_client_that_does_not_hear_no_makes_room_for_one_that_might() {
 
 /// Nobody comes in for another above a ceiling that was lowered.
 #[test]
-fn c7_nobody_makes_room_above_a_lowered_ceiling() {
+fn c7_above_a_lowered_limit_no_client_is_evicted() {
     let counts = PermitCounters::default();
     let places = seats(&counts, 3, &OPEN);
     silent(&places);
@@ -215,7 +215,7 @@ fn u7_sessions_of_one_person_are_limited_in_all_clusters_together() {
 }
 
 #[test]
-fn u7_sessions_of_one_cluster_are_limited_whoever_has_them() {
+fn u7_sessions_of_one_cluster_are_limited_over_all_people() {
     let counts = PermitCounters::default();
     let limits = SessionQuotas { per_cluster: Some(1), ..NONE };
     let (app, other) = (counts.cluster("app"), counts.cluster("other"));

@@ -40,7 +40,7 @@ fn j14_people_are_denied_by_subject_or_token_at_one_issuer_or_all() {
 }
 
 #[test]
-fn j14_those_who_are_there_are_told_and_those_who_come_late_too() {
+fn j14_live_and_late_sessions_are_told_of_a_denial() {
     let registry = Arc::new(SessionRegistry::default());
     let enter = |subject: &str| {
         let out = CancellationToken::new();

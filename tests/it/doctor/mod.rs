@@ -151,7 +151,7 @@ async fn a_good_chain_is_good_in_every_link() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_login_serves_the_whole_look_around() {
+async fn one_login_serves_all_checks_of_the_database() {
     let sql = "CREATE ROLE once LOGIN IN ROLE rds_iam";
     tokio::task::spawn_blocking(move || database().postgres.sql(sql)).await.unwrap();
     let world = World::start().await;
@@ -234,7 +234,7 @@ async fn the_exit_code_and_the_pipe_are_for_scripts() {
 }
 
 #[test]
-fn colours_are_for_terminals_of_those_who_want_them() {
+fn colors_are_for_terminals_without_no_color() {
     assert_eq!(OutputStyle::of(true, None), OutputStyle::Coloured);
     assert_eq!(OutputStyle::of(true, Some("")), OutputStyle::Coloured);
     assert_eq!(OutputStyle::of(true, Some("1")), OutputStyle::Plain);

@@ -37,7 +37,7 @@ async fn a_preflight_reaches_everything() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_cluster_is_looked_at_unless_one_is_named() {
+async fn every_cluster_is_examined_unless_one_is_named() {
     let second = second_cluster(NO_SERVER, "databases = [\"other\"]");
     let world = World::builder().cluster("databases = [\"app\"]").user(&second).start().await;
     let findings = DoctorRun::preflight().examine(&world).await;

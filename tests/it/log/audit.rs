@@ -207,7 +207,7 @@ fn records(file: PathBuf) -> Vec<Value> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_that_is_renamed_is_followed_by_a_reload_and_no_record_is_lost() {
+async fn a_reload_reopens_a_renamed_file_and_loses_no_record() {
     let world = world().await;
     let config = format!("{ADMIN}\n[audit]\nto = \"./audit.json\"");
     let mut binary = ProxyProcess::launch(&world, Launch { config, ..Launch::usual() });
@@ -238,7 +238,7 @@ async fn a_file_that_is_renamed_is_followed_by_a_reload_and_no_record_is_lost() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_that_cannot_be_opened_is_a_start_that_fails_and_check_says_why() {
+async fn a_start_fails_if_the_file_cannot_be_opened_and_check_says_why() {
     let world = world().await;
     for (to, code) in [("/nowhere/audit.json", 78), ("/proc/self/audit.json", 1)] {
         let config = format!("[audit]\nto = \"{to}\"");

@@ -103,7 +103,7 @@ async fn a_log_that_cannot_be_written_stops_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_service_that_cannot_start_says_so_by_its_exit_code_whoever_reads() {
+async fn a_failed_start_has_its_exit_code_also_without_a_reader_of_the_log() {
     let world = world().await;
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = format!("[admin]\naddr = \"{}\"", taken.local_addr().unwrap());
@@ -151,7 +151,7 @@ async fn a_disk_that_has_room_again_gets_every_line_that_waited() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reader_who_wakes_up_is_told_how_much_is_lost() {
+async fn a_resumed_reader_is_told_the_number_of_lost_lines() {
     let world = world().await;
     let Some((launch, Reader::Stopped(reader))) = Sink::StoppedReader.open() else { panic!("a pipe") };
     let args = vec!["--log-format", "json", "--log-level", "trace"];

@@ -152,7 +152,7 @@ async fn a_flood_of_strangers_is_counted_and_a_part_of_it_recorded() {
 
 /// Troubles that all logins have at once, and that strangers can take part in.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_trouble_of_all_logins_is_not_a_line_for_each_of_them() {
+async fn a_fault_of_all_logins_is_logged_at_a_limited_rate() {
     let world = World::builder()
         .limits("max_client_conn = 2\nmax_logins = 1\nshutdown_timeout = \"0s\"")
         .start()
@@ -180,7 +180,7 @@ async fn a_trouble_of_all_logins_is_not_a_line_for_each_of_them() {
 
 /// The rate of a person who is refused is that person's own.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_person_who_is_refused_all_day_hides_nobody_else() {
+async fn records_of_an_often_refused_person_hide_no_other_record() {
     let world = World::builder().limits("shutdown_timeout = \"0s\"").start().await;
     let mut binary = start(&world, "info");
     let (mallory, bob) = (world.token("mallory"), world.token("bob"));

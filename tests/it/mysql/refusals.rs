@@ -6,7 +6,7 @@ use super::{builder, databases, shown, told};
 use crate::world::scripted_server::{Script, ScriptedServer};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn c9_nobody_is_dialled_for_a_forged_token_of_mysql() {
+async fn c9_a_forged_mysql_token_opens_no_connection() {
     for database in databases().await {
         let server = ScriptedServer::start(&database.ca, Script::Silence).await;
         let world = builder(database).upstream(server.addr, &database.ca).start().await;

@@ -96,7 +96,7 @@ async fn u4_a_process_that_does_not_answer_is_not_handed_out() {
 
 /// A kept connection goes on as it began, and is as old as `server_lifetime` at most: docs/pool.md says so.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_only_a_login_looks_up_is_as_it_was_at_the_login() {
+async fn a_kept_connection_has_the_role_settings_of_its_login() {
     let server = own_server(|_| {}).await;
     let world = World::builder().upstream(server.addr(), &database().ca).pool("").start().await;
     let mut first = PoolGuest::alice(&world).await;

@@ -16,7 +16,7 @@ use crate::world::scripted_server::{Script, ScriptedServer, welcome};
 use crate::world::sessions::{sql, until_gone};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn u4_a_clean_end_is_a_goodbye_or_a_plain_end() {
+async fn u4_the_connection_is_kept_after_terminate_and_after_a_plain_close() {
     let world = World::builder().pool("").start().await;
     let mut first = PoolGuest::alice(&world).await;
     let pid = first.pid().await;
@@ -36,7 +36,7 @@ async fn u4_a_clean_end_is_a_goodbye_or_a_plain_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn u4_whatever_is_doubtful_is_closed() {
+async fn u4_connections_in_doubt_are_closed() {
     let world = World::builder().pool("").start().await;
     sql("create table if not exists pool_copied (line text); grant insert on pool_copied to alice").await;
     let half = query("select 1")[..7].to_vec();

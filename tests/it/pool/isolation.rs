@@ -28,7 +28,7 @@ async fn waiting(world: &World, token: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn u4_another_wish_is_another_connection() {
+async fn u4_other_startup_parameters_get_another_connection() {
     let world = World::builder().pool("").start().await;
     let (alice, bob) = (world.token("alice"), world.token("bob"));
     let pid = waiting(&world, &alice).await;
@@ -76,7 +76,7 @@ async fn u4_the_same_subject_of_another_issuer_is_somebody_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn u4_a_warm_connection_opens_no_door() {
+async fn u4_a_kept_connection_does_not_replace_the_checks_of_a_login() {
     let allow = "allow = [{ claim = \"groups\", any = [\"crew\"] }]";
     let world = World::builder().pool("").cluster(allow).start().await;
     let claims = || world.claims("alice").set("groups", "crew");
@@ -104,7 +104,7 @@ async fn u4_a_warm_connection_opens_no_door() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn u4_another_cluster_is_another_connection_whatever_its_server() {
+async fn u4_another_cluster_gets_another_connection_also_on_the_same_server() {
     // The same server by the same endpoint, led to by another listener.
     let world = World::builder().pool("").listen("name = \"one-door\"");
     let again = format!(

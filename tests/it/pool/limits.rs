@@ -10,7 +10,7 @@ async fn come(world: &World, name: &str) -> PoolGuest {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn u4_as_many_are_kept_of_one_login_and_in_all_as_there_may_be() {
+async fn u4_kept_connections_have_a_limit_per_login_and_in_all() {
     let world = World::builder().pool("max_idle = 3\nmax_idle_per_login = 2").start().await;
     let bob = [("user", "bob"), ("database", "app")];
     let mut guests = Vec::new();
@@ -43,7 +43,7 @@ async fn u4_as_many_are_kept_of_one_login_and_in_all_as_there_may_be() {
 
 /// Whoever comes lately finds a place: those who came first do not keep them all.
 #[tokio::test(flavor = "multi_thread")]
-async fn places_are_shared_by_all_who_come() {
+async fn a_newer_login_replaces_the_kept_connection_of_an_older_one() {
     let world = World::builder().pool("max_idle = 5").user("claim = \"login\"").start().await;
     let token = |number: usize| world.mint(world.claims(&format!("person{number}")).set("login", "alice"));
     let pairs = [("user", "alice"), ("database", "app")];
@@ -62,7 +62,7 @@ async fn places_are_shared_by_all_who_come() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn u4_those_whose_time_is_over_are_closed_though_nobody_comes() {
+async fn u4_expired_connections_are_closed_without_a_new_login() {
     for (key, reason) in [("server_idle_timeout", "idle"), ("server_lifetime", "lifetime")] {
         let world = World::builder().pool(&format!("{key} = \"2s\"")).start().await;
         let mut guest = come(&world, "a").await;

@@ -137,7 +137,7 @@ impl PoolGuest {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_comes_again_finds_the_connection_and_the_record_says_so() {
+async fn a_second_login_reuses_the_connection_and_the_record_says_so() {
     let world = World::builder().pool("").limits("max_user_client_connections = 1").start().await;
     let mut first = PoolGuest::alice(&world).await;
     let pid = first.pid().await;
@@ -161,7 +161,7 @@ async fn whoever_comes_again_finds_the_connection_and_the_record_says_so() {
 
 /// The acceptor hands sessions to the core with the fewest: the next one is not where the last one was.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_comes_along_from_core_to_core() {
+async fn a_kept_connection_moves_between_session_threads() {
     let world = World::builder().pool("").start().await;
     let bob =
         async || PoolGuest::come(&world, &world.token("bob"), &[("user", "bob"), ("database", "app")]).await;

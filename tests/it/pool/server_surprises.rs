@@ -173,7 +173,7 @@ async fn u4_a_server_that_is_not_idle_when_it_is_asked_is_closed_and_the_login_i
 
 /// A machine that vanished without a word costs one login a second, and none of those behind it.
 #[tokio::test(flavor = "multi_thread")]
-async fn u4_a_server_that_says_nothing_is_given_up_with_all_that_waits_there() {
+async fn u4_an_unresponsive_server_loses_all_its_kept_connections() {
     let ca = Ca::new().unwrap();
     let mut server = WarmServer::start(&ca).await;
     let world = world(&server, &ca).await;
@@ -225,7 +225,7 @@ async fn u4_no_connection_outlives_the_credentials_it_was_opened_with() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn u4_a_drain_says_goodbye_to_every_server() {
+async fn u4_a_drain_terminates_every_kept_connection() {
     let ca = Ca::new().unwrap();
     let mut server = WarmServer::start(&ca).await;
     let world = world(&server, &ca).await;

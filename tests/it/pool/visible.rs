@@ -112,7 +112,7 @@ async fn u4_channels_and_cursors_are_closed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn u4_sequences_have_told_nothing() {
+async fn u4_sequence_values_are_forgotten() {
     let world = World::builder().pool("").start().await;
     sql("create sequence if not exists pool_numbers; grant usage on sequence pool_numbers to alice").await;
     let mut next = after(&world, &["select nextval('pool_numbers')", "select currval('pool_numbers')"]).await;

@@ -227,7 +227,7 @@ async fn converse(steps: &[(usize, bool)]) {
 }
 
 #[test]
-fn whatever_a_client_sends_ahead_the_tracker_agrees_with_the_server() {
+fn the_tracker_agrees_with_the_server_about_pipelined_messages() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let mut runner = TestRunner::new(Config { cases: 300, failure_persistence: None, ..Config::default() });
     let steps = prop::collection::vec((0..STEPS.len(), any::<bool>()), 1..14);
@@ -247,7 +247,7 @@ async fn a_copy_that_fails_ahead_of_its_sync_is_idle_again_behind_the_next_answe
 
 /// What a real session of every kind looked like, read again in pieces that know nothing of messages.
 #[test]
-fn a_recording_reads_the_same_however_it_is_cut() {
+fn a_recording_gives_the_same_states_in_any_pieces() {
     let run = [bind(), execute(), one(b'S')].concat();
     let conversation: [(&[u8], usize); 11] = [
         (&query("create temp table t (n int); listen here; do $$ begin raise notice 'x'; end $$"), 1),

@@ -10,7 +10,7 @@ fn by_bearer() -> TokenMethod {
 }
 
 #[test]
-fn a_servers_own_words_stay_its_own_over_oauthbearer() {
+fn errors_of_a_server_are_unchanged_over_oauthbearer() {
     let (sqlstate, message, _) = shown(&refused_at(LoginStep::Authenticated, "28000"), &by_bearer());
     assert_eq!((&*sqlstate, &*message), ("28P01", "its words"));
 }

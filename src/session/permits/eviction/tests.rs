@@ -128,7 +128,7 @@ async fn c7_a_finished_step_ends_the_silence_and_a_proxy_step_protects() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn c7_whoever_waits_for_the_proxy_stays_unless_its_address_has_more_than_half() {
+async fn c7_a_login_that_waits_for_the_proxy_stays_unless_its_address_has_more_than_half() {
     let set = Arc::default();
     let many = enter_many(&set, 9, 4, 3);
     let one = enter_many(&set, 1, 4, 1);
@@ -175,7 +175,7 @@ async fn a_lowered_limit_makes_one_newcomer_replace_one() {
 
 /// The ranking agrees with a look at every source, whatever was inserted, moved and removed before.
 #[test]
-fn c7_the_ranking_agrees_with_a_look_at_everyone() {
+fn c7_the_ranking_equals_that_of_a_full_scan() {
     const MAX: usize = 10;
     let changes = prop::collection::vec((0..4_u8, 0..2_000_000_u64, any::<bool>()), 1..80);
     let weight_of = |members: &[(Source, Moment, u64)], from: Source, now: Moment| {

@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 
 use crate::ground::RunningProgram;
 
-/// One process on each processor that only turns, and gives way to everyone else. It ends when this is dropped.
+/// A busy loop on each processor at the lowest priority. It ends when this is dropped.
 pub(crate) fn busy() -> Vec<RunningProgram> {
     let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let spin = |_| {

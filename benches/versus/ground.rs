@@ -17,7 +17,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 /// Sessions that every contestant can hold at the same time.
 pub(crate) const MOST_SESSIONS: usize = 5_500;
 
-/// Who competes, in the order of the table's columns.
+/// The contestants, in the order of the table's columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Direct,
@@ -45,13 +45,13 @@ impl Kind {
     }
 }
 
-/// One way to a server.
+/// A way to a server.
 pub(crate) struct Contestant {
     pub(crate) kind: Kind,
     pub(crate) port: u16,
     pub(crate) user: &'static str,
     pub(crate) password: String,
-    /// The certificate authority of whoever answers there.
+    /// Certificate authority of the peer at that address.
     pub(crate) ca: PathBuf,
     /// Processes whose cost is counted; none for the direct way.
     pub(crate) pids: Vec<u32>,
@@ -61,14 +61,14 @@ pub(crate) struct Contestant {
 /// A program that ends with its contestant.
 pub(crate) struct RunningProgram(pub(crate) Child);
 
-/// Where contestants lead.
+/// Servers behind the contestants.
 #[derive(Clone, Debug)]
 pub(crate) struct BenchServer {
     pub(crate) addr: SocketAddr,
     pub(crate) ca_file: PathBuf,
 }
 
-/// What is different about one start of a contestant.
+/// Options of a start of a contestant.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct StartOptions<'a> {
     /// Words before its command, as of `taskset` or `valgrind`.
@@ -87,7 +87,7 @@ pub(crate) struct BenchGround {
     pub(crate) listener_ca: Ca,
     /// The PostgreSQL of `database`.
     pub(crate) server: BenchServer,
-    /// Where the repository is.
+    /// Path of the repository.
     pub(crate) root: PathBuf,
     /// Binary of another build, to be compared with.
     pub(crate) former: Option<PathBuf>,

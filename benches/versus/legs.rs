@@ -14,7 +14,7 @@ use tokio::time::sleep;
 use crate::ground::{BenchGround, BenchServer, Kind, StartOptions};
 use crate::sessions::{LoginRoute, runtime};
 
-/// How far away the far one is.
+/// Distance of the far database.
 pub(crate) const FAR: Duration = Duration::from_millis(100);
 
 /// Seconds that logins took, one figure a round.
@@ -26,7 +26,7 @@ pub(crate) struct LoginTimes {
     pub(crate) both_far: Vec<f64>,
 }
 
-/// What is held back by [`FAR`].
+/// Bytes delayed by [`FAR`].
 #[derive(Clone, Copy)]
 enum HeldPhase {
     /// Everything a client says until the server can be reached: one delay a connection.

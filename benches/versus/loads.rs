@@ -11,12 +11,12 @@ use aws_emulator::{Postgres, names};
 use crate::ground::Contestant;
 use crate::measure::{cpu_seconds, figure, kernel_seconds, percentile};
 
-/// What one run of a load has shown.
+/// Results of a run of a load.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct LoadFigures {
     /// CPU time of the contestant's processes for one unit: a transaction, a gigabyte, a login. Seconds.
     pub(crate) cpu: f64,
-    /// What the kernel has of that; of transactions only.
+    /// Part of that time in the kernel; of transactions only.
     pub(crate) kernel: f64,
     /// Units a second.
     pub(crate) rate: f64,
@@ -78,7 +78,7 @@ pub(crate) fn prepare(postgres: &Postgres, bulk_mib: usize) {
     ));
 }
 
-/// How a run of pgbench is driven.
+/// Options of a run of pgbench.
 #[derive(Clone, Copy)]
 pub(crate) enum RunLength {
     Seconds(u32),
@@ -86,7 +86,7 @@ pub(crate) enum RunLength {
     Transactions(usize),
 }
 
-/// What pgbench has reported.
+/// Report of pgbench.
 pub(crate) struct PgbenchReport {
     cpu: f64,
     kernel: f64,
@@ -127,7 +127,7 @@ pub(crate) fn pgbench(
     }
 }
 
-/// One small query a transaction.
+/// A small query per transaction.
 pub(crate) const SMALL_QUERIES: [&str; 5] = ["-S", "-M", "prepared", "-s", "1"];
 
 /// `pgbench -S -M prepared`. The cost of logging in is measured beside it and taken off.

@@ -36,7 +36,7 @@ use ground::BenchGround;
 use report::ReportTable;
 use sections::{SECTIONS, SectionSetup};
 
-/// How long and how often.
+/// Duration and number of runs.
 #[derive(Clone, Copy)]
 pub(crate) struct BenchEffort {
     pub(crate) rounds: usize,
@@ -52,7 +52,7 @@ pub(crate) struct BenchEffort {
     pub(crate) far: usize,
     /// Rounds of small queries beside others.
     pub(crate) neighbours: usize,
-    /// How many of them each client sends.
+    /// Number of them per client.
     pub(crate) queries_each: usize,
     /// Everything that is not asked daily.
     pub(crate) rare: bool,

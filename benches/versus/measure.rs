@@ -1,4 +1,4 @@
-//! What a process has cost: CPU time and memory, from the kernel's own books.
+//! CPU time and memory of a process, as the kernel counts them.
 
 use std::fs;
 use std::time::Duration;

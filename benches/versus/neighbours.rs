@@ -88,7 +88,7 @@ impl Drop for ResultReader {
     }
 }
 
-/// Whether it has ended.
+/// True if it has ended.
 fn wait_a_little(child: &mut Child) -> bool {
     thread::sleep(Duration::from_millis(5));
     child.try_wait().is_ok_and(|status| status.is_some())

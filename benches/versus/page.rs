@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::BenchEffort;
 use crate::ground::{BenchGround, Kind};
 
-/// How the page begins.
+/// Beginning of the page.
 const ABOUT: &str = "\
 # Benchmarks
 
@@ -41,7 +41,7 @@ did nothing else, in as few system calls as the floor. Only large results cost l
 they are sent on, and the floor gathers nothing.
 ";
 
-/// What it ran on.
+/// Machine of the run.
 pub(crate) struct MachineFacts(Vec<(&'static str, String)>);
 
 impl MachineFacts {

@@ -19,7 +19,7 @@ use crate::ground::BenchServer;
 /// Bytes of the one column of the one row that every query gets.
 pub(crate) const ROW_BYTES: usize = 40_000;
 
-/// It ends when this is dropped.
+/// Ends when this is dropped.
 pub(crate) struct QuietServer {
     pub(crate) server: BenchServer,
     _runtime: Runtime,

@@ -6,10 +6,10 @@ use std::fmt::Write;
 use crate::ground::{Contestant, Kind};
 use crate::measure::median;
 
-/// Whom pgpassport is compared with.
+/// Contestants beside pgpassport.
 const OTHERS: [Kind; 4] = [Kind::Pgbouncer, Kind::Haproxy, Kind::Floor, Kind::Former];
 
-/// What is wanted of a figure of pgpassport.
+/// Requirement on a figure of pgpassport.
 #[derive(Clone, Copy)]
 enum FigureLimit {
     /// At most this share of another's figure.
@@ -20,7 +20,7 @@ enum FigureLimit {
     AtLeast(f64),
 }
 
-/// One line of the table.
+/// A line of the table.
 pub(crate) struct TableRow {
     goal: &'static str,
     what: String,

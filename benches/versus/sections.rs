@@ -1,4 +1,4 @@
-//! What is measured, section by section, and what is wanted of each figure.
+//! The measurements, section by section, and the requirement on each figure.
 
 use std::path::Path;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::sessions::{IdleCost, LoginRoute, LoginStorm};
 use crate::tls_alone::TlsLegs;
 use crate::{BenchEffort, background, instructions, legs, neighbours, sessions, tokens};
 
-/// What turns the warm pool on, at the end of `proxy.toml`.
+/// Configuration of the pool, at the end of `proxy.toml`.
 const POOL: &str = "[pool]\nmode = \"session\"";
 
 /// Everything a section needs.
@@ -86,7 +86,7 @@ impl SectionSetup {
         }
     }
 
-    /// What would be there in pgpassport's place if it cost no more than the floor and, alone, TLS; `tls` has a figure a
+    /// Figures of a proxy that costs no more than the floor and TLS alone; `tls` has a figure a
     /// round, in the seconds of `runs`.
     fn floor_and_tls(
         &self,
@@ -104,7 +104,7 @@ impl SectionSetup {
     }
 }
 
-/// What everyone adds to the time of a direct connection.
+/// Time that each contestant adds to that of a direct connection.
 fn added_latency(table: &mut ReportTable, load: &str, proxies: &[Kind], runs: &[Vec<LoadFigures>]) {
     for (name, of) in
         [("µs added at p50", (|run| run.p50) as fn(&LoadFigures) -> f64), ("µs added at p99", |run| run.p99)]

@@ -22,14 +22,14 @@ const AT_ONCE: usize = 8;
 /// Sessions that pay for what all share, before the others are counted.
 const FIRST: usize = 8;
 
-/// How a contestant is logged in to.
+/// Way to log in to a contestant.
 #[derive(Clone)]
 pub(crate) struct LoginRoute {
     config: tokio_postgres::Config,
     tls: rustls::ClientConfig,
 }
 
-/// What idle sessions cost.
+/// Cost of idle sessions.
 #[derive(Clone, Copy)]
 pub(crate) struct IdleCost {
     /// KiB of resident memory each.
@@ -38,14 +38,14 @@ pub(crate) struct IdleCost {
     pub(crate) percent: f64,
 }
 
-/// How many logins at once went.
+/// Results of logins at the same time.
 #[derive(Clone)]
 pub(crate) struct LoginStorm {
     /// Until the last, seconds.
     pub(crate) whole: f64,
     /// Of each that got its answer, seconds.
     pub(crate) times: Vec<f64>,
-    /// Those that did not.
+    /// Logins that failed.
     pub(crate) failed: usize,
 }
 
@@ -83,7 +83,7 @@ impl LoginRoute {
     }
 }
 
-/// What each of `count` sessions adds to the contestant once it has sent and received something, and `watched` of
+/// Memory and CPU time that each of `count` sessions adds to the contestant once it has sent and received something, and `watched` of
 /// doing nothing.
 pub(crate) fn idle(to: &Contestant, count: usize, watched: Duration) -> IdleCost {
     runtime().block_on(async {
@@ -119,7 +119,7 @@ async fn open(way: &LoginRoute, count: usize) -> Vec<tokio_postgres::Client> {
     sessions
 }
 
-/// One login for each of `ways`, all at the same time, each to the answer of its first query: PgBouncer welcomes its
+/// A login for each of `ways`, all at the same time, each to the answer of its first query: PgBouncer welcomes its
 /// clients before it has a server for them.
 pub(crate) fn storm(ways: Vec<LoginRoute>) -> LoginStorm {
     runtime().block_on(async {

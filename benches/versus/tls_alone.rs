@@ -1,4 +1,4 @@
-//! What TLS alone costs a proxy that has it on both legs: the product's two configurations, rustls in memory, no socket,
+//! Cost of TLS alone for a proxy with TLS on both legs: the product's two configurations, rustls in memory, no socket,
 //! no runtime, no protocol. With the floor's figure it is the least that such a proxy can cost.
 
 use std::io::{Cursor, Read, Write};
@@ -13,7 +13,7 @@ use crate::measure::{figure, own_cpu_seconds};
 /// Bytes of a transaction of `pgbench -S -M prepared`: Bind, Describe, Execute, Sync; and their answers.
 const TRANSACTION: [usize; 2] = [60, 75];
 
-/// What a message of bulk is encrypted as, at most (RFC 8446, section 5.1: 2^14 bytes a record).
+/// Largest encrypted message of a bulk transfer (RFC 8446, section 5.1: 2^14 bytes a record).
 const RECORD: usize = 1 << 14;
 
 /// Each leg: the end that the proxy has, and its peer.

@@ -1,4 +1,4 @@
-//! What it costs to verify a token with keys that are there: the product's own verifier, called as a session calls it.
+//! Cost of verifying a token with loaded keys: the product's own verifier, called as a session calls it.
 
 use std::sync::Arc;
 

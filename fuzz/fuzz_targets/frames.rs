@@ -6,7 +6,7 @@ use libfuzzer_sys::fuzz_target;
 use pgpassport::postgres::frames::Frames;
 use pgpassport::postgres::tracker::{SessionState, SessionTracker, Tracker};
 
-/// Whether `stream` ends between two messages, read as a whole.
+/// True if `stream`, read as a whole, ends between two messages.
 fn ends_at_boundary(mut stream: &[u8]) -> bool {
     while let Some((head, body)) = stream.split_first_chunk::<5>() {
         let length = u32::from_be_bytes([head[1], head[2], head[3], head[4]]) as usize;

@@ -14,7 +14,7 @@ const PACKET: &[u8] = b"\0\0\0\x21\0\x03\0\0user\0alice\0database\0app\0\0";
 const PACKET_3_2: &[u8] = b"\0\0\0\x21\0\x03\0\x02user\0alice\0database\0app\0\0";
 const PASSWORD: &[u8] = b"p\0\0\0\x0bsecret\0";
 
-/// Whether the first message that is no notice, and no negotiation of the version, asks for a cleartext password.
+/// True if the first message that is no notice, and no negotiation of the version, asks for a cleartext password.
 fn asks_for_it(mut says: &[u8], newest: bool) -> bool {
     while let Some((head, body)) = says.split_first_chunk::<5>() {
         let length = u32::from_be_bytes([head[1], head[2], head[3], head[4]]) as usize;

@@ -1,4 +1,4 @@
-//! What comes first from a balancer's network: a header, read exactly, or the end.
+//! First bytes from a balancer's network: a header, read exactly, or the end.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

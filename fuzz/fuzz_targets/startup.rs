@@ -8,7 +8,7 @@ use pgpassport::postgres::startup::{StartupError, StartupParams};
 use pgpassport::protocol::NegotiationError;
 use pgpassport_fuzz::{Scripted, acceptor, run};
 
-/// What a peer turns out to be, as far as it must not depend on how its bytes are cut.
+/// Kind of a peer, as far as it must not depend on the pieces of its bytes.
 #[derive(Debug, PartialEq)]
 enum Seen {
     Login(StartupParams),

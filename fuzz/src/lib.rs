@@ -1,4 +1,4 @@
-//! What the targets share: a peer that says given bytes in given pieces, and a runtime to meet it on.
+//! Helpers of all targets: a peer that sends given bytes in given pieces, and a runtime to meet it on.
 
 use std::cell::RefCell;
 use std::future::Future;

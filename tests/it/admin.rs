@@ -99,7 +99,7 @@ async fn every_end_is_counted_and_every_series_is_there_from_the_start() {
     assert!(world.metric(expiry.unwrap()).await > 1_800_000_000.0);
 }
 
-/// Nothing of a person is in a label, whatever the person was called.
+/// No label contains a part of a person's name.
 #[tokio::test(flavor = "multi_thread")]
 async fn l6_no_metric_label_names_a_person() {
     let world = World::start().await;

@@ -1,4 +1,4 @@
-//! The rules of the house, read from the sources: who may use whom, who may spend secrets, how long a file
+//! The rules of the code, read from the sources: imports, readers of secrets, length of a file
 //! may be.
 
 use std::collections::BTreeMap;
@@ -41,12 +41,12 @@ pub(crate) fn sources() -> Vec<(String, String)> {
     found
 }
 
-/// The part of the house a file belongs to.
+/// The part that a file belongs to.
 fn part(file: &str) -> &str {
     file.split(['/', '.']).next().unwrap()
 }
 
-/// The part of the house a path leads to.
+/// The part that a path names.
 fn part_of(path: &str) -> &str {
     path.split("::").next().unwrap()
 }
@@ -157,7 +157,8 @@ fn imports_follow_the_table() {
     let know_all = ["app", "cli", "commands", "lib", "main"];
     let mut checked = 0;
     for (file, code) in sources().into_iter().filter(|(file, _)| !know_all.contains(&part(file))) {
-        let may = allowed.get(part(&file)).unwrap_or_else(|| panic!("whom may src/{file} know?"));
+        let may =
+            allowed.get(part(&file)).unwrap_or_else(|| panic!("no row of the import table for src/{file}"));
         checked += 1;
         for path in paths(&code) {
             let used = part_of(&path);
@@ -213,7 +214,7 @@ fn steps_take_their_own_settings_and_never_the_whole_config() {
 
 #[test]
 fn from_other_parts_only_types_are_used() {
-    // The upstream knows what was granted and what the client asked for, and nothing of how.
+    // The server's side knows the grant and the client's parameters, and not the way to them.
     for (file, code) in sources() {
         let upstream = ["net/", "pool/", "postgres/server_login", "postgres/reset", "postgres/cancel/"];
         let starts = |with: &str| file.starts_with(with);
@@ -264,7 +265,7 @@ fn each_capability_is_used_in_one_place() {
                 .map_or(line, |rest| rest.split_once(' ').map_or("", |(_, item)| item));
             item.starts_with("static ") || item.starts_with("thread_local!") || line.contains("lazy_static")
         };
-        // Each thread keeps a few spare buffers, which are empty: nothing of one session is seen by another.
+        // Each thread keeps a few spare buffers, which are empty, so no session sees bytes of another.
         let spare_buffers = |line: &str| {
             file == "net/buffers.rs"
                 && (line == "thread_local! {" || line.starts_with("    static KEPT: RefCell<"))

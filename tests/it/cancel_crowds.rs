@@ -13,7 +13,7 @@ use crate::world::{RawClient, World, WorldBuilder, database, shared_secret};
 
 const CROWD: usize = 100;
 
-fn wishes() -> WorldBuilder {
+fn builder() -> WorldBuilder {
     World::builder().limits("max_user_client_connections = 200")
 }
 
@@ -69,7 +69,7 @@ async fn fifty_wrong(world: &World, sessions: &[(RawClient, Vec<u8>)]) -> Vec<St
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_sessions_are_cancelled_at_once_behind_wrong_and_late_cancels() {
-    let world = wishes().start().await;
+    let world = builder().start().await;
     for (minor, seconds) in [(0, 630), (2, 631)] {
         let ended = sessions(&world, minor).await;
         let late: Vec<_> = ended.into_iter().map(|(_, key)| key).collect();
@@ -92,7 +92,7 @@ async fn a_hundred_sessions_are_cancelled_at_once_behind_wrong_and_late_cancels(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_sessions_are_cancelled_at_once_through_another_replica() {
     let (_file, keys) = shared_secret();
-    let (left, right) = (wishes().cancel(&keys).start().await, wishes().cancel(&keys).start().await);
+    let (left, right) = (builder().cancel(&keys).start().await, builder().cancel(&keys).start().await);
     for (minor, seconds) in [(0, 632), (2, 633)] {
         let sessions = asleep(&left, minor, seconds).await;
         fifty_wrong(&right, &sessions).await;
@@ -103,7 +103,7 @@ async fn a_hundred_sessions_are_cancelled_at_once_through_another_replica() {
 /// In the pool a key is for one session, and known to one replica.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_sessions_with_the_pool_are_cancelled_at_once() {
-    let world = wishes().pool("").start().await;
+    let world = builder().pool("").start().await;
     for (minor, seconds) in [(0, 634), (2, 635)] {
         let late: Vec<_> = sessions(&world, minor).await.into_iter().map(|(_, key)| key).collect();
         world.metric_is("pgpassport_cl_active", 0.0).await;

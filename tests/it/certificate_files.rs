@@ -11,7 +11,7 @@ use crate::world::World;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_pgpassport");
 
-/// What each command says of a configuration that it refuses.
+/// Message of each command about a configuration that it refuses.
 fn said(world: &World) -> Vec<(&'static str, String)> {
     let token = world.folder().join("token");
     fs::write(&token, world.token("alice")).unwrap();

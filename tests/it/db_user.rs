@@ -1,4 +1,4 @@
-//! Who becomes which database user, and who does not.
+//! Derivation of the database user from a token.
 
 use serde_json::json;
 

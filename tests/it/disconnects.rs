@@ -1,4 +1,4 @@
-//! How sessions end: clients and servers that leave, break or say nothing more, and what the other side then
+//! Ends of sessions: clients and servers that leave, break, or become silent, and the bytes that the other side then
 //! gets.
 
 use std::time::Duration;
@@ -16,30 +16,30 @@ use crate::world::scripted_server::{Script, ScriptedServer, welcome};
 use crate::world::sessions::{log_in, log_in_with_pid, only_error, read_all, sql, until_gone, until_sql};
 use crate::world::{ErrorFields, RawClient, World};
 
-/// A world whose server is played by the test.
-struct LoginStage {
+/// A world with a scripted server, whose sessions the test continues.
+struct ScriptedWorld {
     world: World,
-    hands: mpsc::UnboundedReceiver<TlsStream<TcpStream>>,
-    fake: ScriptedServer,
+    sessions: mpsc::UnboundedReceiver<TlsStream<TcpStream>>,
+    server: ScriptedServer,
 }
 
-impl LoginStage {
+impl ScriptedWorld {
     async fn start() -> Self {
         Self::with("").await
     }
 
     async fn with(session: &str) -> Self {
         let ca = Ca::new().unwrap();
-        let (sender, hands) = mpsc::unbounded_channel();
-        let scripted = ScriptedServer::start(&ca, Script::ThenHand(welcome(), sender)).await;
-        let world = World::builder().upstream(scripted.addr, &ca).session(session).start().await;
-        Self { world, hands, fake: scripted }
+        let (sender, sessions) = mpsc::unbounded_channel();
+        let server = ScriptedServer::start(&ca, Script::ThenHand(welcome(), sender)).await;
+        let world = World::builder().upstream(server.addr, &ca).session(session).start().await;
+        Self { world, sessions, server }
     }
 
     /// A new session: the client's end and the server's.
     async fn session(&mut self) -> (RawClient, TlsStream<TcpStream>) {
         let client = log_in(&self.world).await;
-        (client, self.hands.recv().await.unwrap())
+        (client, self.sessions.recv().await.unwrap())
     }
 }
 
@@ -51,10 +51,10 @@ fn reset(stream: TlsStream<TcpStream>) {
 /// The kernel's own list says that it watches over both legs: a timer for keepalive (2) is running.
 #[tokio::test(flavor = "multi_thread")]
 async fn r3_both_connections_have_keepalive() {
-    let mut stage = LoginStage::start().await;
-    let (client, _server) = stage.session().await;
+    let mut scripted = ScriptedWorld::start().await;
+    let (client, _server) = scripted.session().await;
     let client = client.stream.get_ref().0.local_addr().unwrap().port();
-    let legs = [(stage.world.port, client), (0, stage.fake.addr.port())];
+    let legs = [(scripted.world.port, client), (0, scripted.server.addr.port())];
     for (local, remote) in legs {
         // An acknowledgement that is due holds the timer for a moment.
         until(&format!("{local} {remote} has a keepalive timer"), async || {
@@ -74,7 +74,7 @@ async fn r3_both_connections_have_keepalive() {
 async fn r4_the_last_bytes_of_a_server_arrive_and_no_error_is_inserted_into_a_message() {
     let rows = [message(b'T', b"\0\0"), message(b'D', b"a row"), message(b'D', b"")];
     let copy = [message(b'H', b"\0\0\0"), message(b'd', b"a line")];
-    let mut stage = LoginStage::start().await;
+    let mut scripted = ScriptedWorld::start().await;
     for messages in [&rows[..], &copy] {
         let stream = messages.concat();
         let mut ends = vec![0];
@@ -90,7 +90,7 @@ async fn r4_the_last_bytes_of_a_server_arrive_and_no_error_is_inserted_into_a_me
         cuts.dedup();
         for (n, cut) in cuts.into_iter().enumerate() {
             let manner = ["reset", "closed", "shut"][n % 3];
-            let (mut client, mut server) = stage.session().await;
+            let (mut client, mut server) = scripted.session().await;
             let ask = query("select");
             client.send(&ask).await;
             server.read_exact(&mut vec![0; ask.len()]).await.unwrap();
@@ -111,7 +111,7 @@ async fn r4_the_last_bytes_of_a_server_arrive_and_no_error_is_inserted_into_a_me
             }
         }
     }
-    assert_eq!(stage.world.audit("outcome", "lost").await["end"], "server_lost");
+    assert_eq!(scripted.world.audit("outcome", "lost").await["end"], "server_lost");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -203,9 +203,9 @@ async fn r10_a_copy_whose_client_breaks_off_leaves_no_rows() {
 /// The same, with a server that remembers every byte.
 #[tokio::test(flavor = "multi_thread")]
 async fn r10_the_server_gets_no_byte_that_the_client_did_not_send() {
-    let mut stage = LoginStage::start().await;
+    let mut scripted = ScriptedWorld::start().await;
     for reset_it in [true, false] {
-        let (mut client, mut server) = stage.session().await;
+        let (mut client, mut server) = scripted.session().await;
         let ask = query("copy t from stdin");
         client.send(&ask).await;
         server.read_exact(&mut vec![0; ask.len()]).await.unwrap();

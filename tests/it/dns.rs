@@ -64,7 +64,7 @@ impl NameServer {
         }
     }
 
-    /// Has the program use this server, and nothing of the machine's.
+    /// Has the program use this server in place of the machine's.
     fn shell(&self) -> String {
         let addr = self.socket.local_addr().unwrap().ip();
         format!(

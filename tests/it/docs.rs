@@ -1,4 +1,4 @@
-//! What the pages tell people to type and to paste: every command line is one of the binary, every configuration a
+//! Commands and texts of the pages: every command line is one of the binary, every configuration a
 //! good one, every snippet for an identity provider the one that `pgpassport policy` prints.
 
 use std::fs;
@@ -272,7 +272,7 @@ fn set_up(page: &str) -> tempfile::TempDir {
     folder
 }
 
-/// What a stranger sees who does as the setup page says: `<!-- printed -->` stands in front of what the command before it
+/// Output of the commands of the setup page: `<!-- printed -->` stands in front of the text that the command before it
 /// prints, `<!-- printed by: … -->` names another one. A line of an ellipsis stands for any lines.
 #[test]
 fn the_setup_page_shows_the_printed_documents() {

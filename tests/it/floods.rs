@@ -25,11 +25,11 @@ use crate::world::{ErrorFields, RawClient, World};
 const MAX_LOGINS: f64 = 750.0;
 const MAX_CLIENT_CONN: usize = 1_000;
 
-/// How far strangers go before they stop.
+/// Step at which strangers stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stuck {
     Silent,
-    /// One byte a second of a good first packet.
+    /// A good first packet, one byte a second.
     Trickling,
     BeforeTls,
     BeforeStartup,
@@ -120,7 +120,7 @@ impl Stranger {
     }
 }
 
-/// One flood at a time: each is about places, and not about what the machine can bear.
+/// Lets one flood run at a time: the tests are about places and not about the capacity of the machine.
 async fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::const_new(());
     rlimit::increase_nofile_limit(20_000).unwrap();
@@ -313,7 +313,7 @@ async fn c10_a_client_that_floods_through_a_balancer_keeps_no_other_client_out()
     }
 }
 
-/// Who has shown a token waits for the proxy, and is not silent.
+/// A client that has sent its token waits for the proxy and does not count as silent.
 #[tokio::test(flavor = "multi_thread")]
 async fn c7_a_login_that_waits_for_keys_keeps_its_place() {
     let _alone = alone().await;

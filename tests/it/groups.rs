@@ -1,4 +1,4 @@
-//! Groups: what they grant, and that nothing of a restriction falls away with the claim that it hangs on.
+//! Groups: their grants, and restrictions that stay without the claim that they depend on.
 
 use serde_json::json;
 

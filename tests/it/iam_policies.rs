@@ -1,4 +1,4 @@
-//! What `pgpassport policy` prints, tried for real: the role has the printed policies, the people the printed SQL
+//! The output of `pgpassport policy` in use: the role has the printed policies, the people the printed SQL
 //! makes log in, and everybody else does not. (Every other test of this binary logs in with printed policies too.)
 
 use std::fs;

@@ -148,7 +148,7 @@ async fn sigterm_in_a_transaction_says_57p01_and_ends_with_exit_code_0() {
     }
 }
 
-/// As a load balancer needs it: readiness falls first, and whoever comes late is served until the listener closes.
+/// As a load balancer needs it: readiness falls first, and late clients are served until the listener closes.
 #[tokio::test(flavor = "multi_thread")]
 async fn r18_late_clients_are_served_until_the_listener_closes() {
     let mut world = World::builder().limits("shutdown_delay = \"1h\"").start().await;
@@ -191,7 +191,7 @@ async fn r18_the_listener_closes_after_the_delay_and_a_login_under_way_is_finish
     world.serving.take().unwrap().await.unwrap().unwrap();
 }
 
-/// Without a delay the listener closes at once, and whoever is in its queue is served.
+/// Without a delay the listener closes at once, and the connections in its queue are served.
 #[tokio::test(flavor = "multi_thread")]
 async fn r18_connections_in_the_queue_of_a_closing_listener_are_served() {
     let mut world = World::start().await;

@@ -1,4 +1,4 @@
-//! How many there may be: each limit at its number and one past it, as clients meet it.
+//! Limits of numbers, each at its number and one past it, as clients meet them.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -174,7 +174,7 @@ async fn c8_each_address_has_its_own_limit_of_logins() {
     world.login_from("127.0.0.1", "alice", &world.token("alice")).await.unwrap();
 }
 
-/// Whoever claims to be alice takes nothing from her: neither a place, nor a wait.
+/// Logins that only claim to be alice cost her neither a place nor time.
 #[tokio::test(flavor = "multi_thread")]
 async fn c8_bad_logins_in_her_name_do_not_stop_alice() {
     let world =
@@ -209,7 +209,7 @@ async fn a_reload_changes_the_limits_of_new_connections_only() {
     let token = world.token("bob");
     let mut two = None;
     until("a seat for bob", async || {
-        two = world.connect("bob", &token).await.ok(); // whoever was refused has to leave first
+        two = world.connect("bob", &token).await.ok(); // the refused client has to leave first
         two.is_some()
     })
     .await;

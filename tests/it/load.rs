@@ -1,4 +1,4 @@
-//! Crowds: how many calls AWS sees, who waits, and whom a failing STS or issuer costs a login. With `--nocapture` each
+//! Crowds: number of calls to AWS, waits, and logins that fail with a failing STS or issuer. With `--nocapture` each
 //! says how long its logins took.
 #![expect(clippy::print_stdout, reason = "what was measured")]
 
@@ -114,7 +114,7 @@ async fn r24_a_thousand_users_make_a_thousand_sts_calls() {
     warm_up(&world).await;
     let people = tokens(&world, 1_000);
     let fared = crowd(&world, people.clone()).await;
-    // On a busy machine a call can wait for longer than one may take. It is made again; and whoever is told so for good,
+    // On a busy machine a call can wait for longer than one may take. It is made again; and a client that is refused for good,
     // by a code that makes pools come again, comes again.
     let late = |one: &Result<RawClient, ErrorFields>| {
         one.as_ref().err().map(|refused| refused.sqlstate().to_owned())

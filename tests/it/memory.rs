@@ -1,4 +1,4 @@
-//! What many connections cost the process that holds them.
+//! Memory of many connections.
 
 use std::sync::Arc;
 

@@ -8,7 +8,7 @@ use crate::world::{ErrorFields, RawClient, World, WorldBuilder};
 const OFFER: &[u8] = b"\0\0\0\x0aOAUTHBEARER\0\0";
 const CONTINUE: &[u8] = &[0, 0, 0, 11];
 
-fn wishes(name: &str) -> WorldBuilder {
+fn builder(name: &str) -> WorldBuilder {
     World::builder()
         .listen(&format!("name = \"{name}\"\nauth = \"oauthbearer\"\noauth_scope = \"openid db\""))
 }
@@ -45,7 +45,7 @@ async fn refusal(world: &World, client: &mut RawClient) -> ErrorFields {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn j16_a_token_over_oauthbearer_opens_a_session() {
-    let world = wishes("bearer").start().await;
+    let world = builder("bearer").start().await;
     let mut client = asked(&world, &format!("Bearer {}", world.token("alice"))).await;
     // No SASLFinal: libpq takes one for an error.
     assert_eq!(client.message().await.unwrap(), (b'R', vec![0; 4]));
@@ -57,7 +57,7 @@ async fn j16_a_token_over_oauthbearer_opens_a_session() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn j16_discovery_is_answered_and_is_no_failed_login() {
-    let world = wishes("discovered").start().await;
+    let world = builder("discovered").start().await;
     let mut client = asked(&world, "").await;
     let told = challenge(&mut client).await;
     let document = format!("{}/.well-known/openid-configuration", world.cloud.issuer.url());
@@ -76,7 +76,7 @@ async fn j16_discovery_is_answered_and_is_no_failed_login() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn j16_a_rejected_token_fails_the_exchange_and_then_gets_an_error() {
-    let world = wishes("rejected").start().await;
+    let world = builder("rejected").start().await;
     let expired = world.mint(world.claims("alice").set("iat", 999_000).set("exp", 1_000_000));
     for (auth, told) in [
         (format!("Bearer {expired}"), "the token expired"),
@@ -100,7 +100,7 @@ async fn j16_a_rejected_token_fails_the_exchange_and_then_gets_an_error() {
 #[tokio::test(flavor = "multi_thread")]
 async fn j16_a_fault_that_is_not_the_tokens_is_an_error_outside_the_exchange() {
     // Nobody listens there.
-    let world = wishes("troubled").upstream(([127, 0, 0, 1], 1).into(), &crate::world::database().ca);
+    let world = builder("troubled").upstream(([127, 0, 0, 1], 1).into(), &crate::world::database().ca);
     let world = world.start().await;
     let mut client = asked(&world, &format!("Bearer {}", world.token("alice"))).await;
     let error = refusal(&world, &mut client).await;
@@ -117,7 +117,7 @@ async fn j16_a_fault_that_is_not_the_tokens_is_an_error_outside_the_exchange() {
 #[tokio::test(flavor = "multi_thread")]
 async fn j16_without_tls_nothing_is_asked() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let world = wishes("clear").start().await;
+    let world = builder("clear").start().await;
     let mut tcp = tokio::net::TcpStream::connect(("127.0.0.1", world.port)).await.unwrap();
     tcp.write_all(&startup(&[("user", "alice")])).await.unwrap();
     let mut answer = Vec::new();
@@ -128,7 +128,7 @@ async fn j16_without_tls_nothing_is_asked() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn j16_a_client_that_knows_passwords_only_is_not_asked_for_one() {
-    let world = wishes("modern").start().await;
+    let world = builder("modern").start().await;
     let psql = world.psql("user=alice dbname=app", &world.token("alice"), &["-c", "select 1"]).await;
     assert!(!psql.ok && psql.stderr.contains("SASL"), "{psql:?}");
     let record = world.audit_of("modern", "outcome", "no_token").await;

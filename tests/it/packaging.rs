@@ -171,7 +171,7 @@ fn the_agents_units_start_the_agent() {
     assert!(umask.trim_start().starts_with("<integer>63</integer>"), "077 in decimal");
 }
 
-/// Where systemd is installed, it has a say.
+/// `systemd-analyze` verifies the units where systemd is installed.
 #[test]
 fn systemd_finds_nothing_wrong_with_the_units() {
     let Ok(version) = Command::new("systemd-analyze").arg("--version").output() else { return };

@@ -1,4 +1,4 @@
-//! What every refusal has in common, and what the record says of it.
+//! Common parts of all refusals, and their records.
 
 use std::process::Command;
 

@@ -1,4 +1,4 @@
-//! Three proxies behind a load balancer that knows nothing of PostgreSQL, two database servers behind one name:
+//! Three proxies behind a TCP load balancer, two database servers behind one name:
 //! a cancel that arrives at another replica than its session still ends the right query.
 
 use std::fs;
@@ -66,7 +66,7 @@ async fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     found.unwrap()
 }
 
-/// One connection to each server in turn.
+/// Balancer that gives one connection to each server in turn.
 fn balancer(folder: &Path, servers: &[String]) -> HaProxy {
     let servers: Vec<_> =
         servers.iter().enumerate().map(|(n, addr)| format!("  server s{n} {addr}\n")).collect();

@@ -17,10 +17,10 @@ use crate::world::process::TestProcess;
 use crate::world::raw::query;
 use crate::world::{RawClient, World};
 
-/// How often the process is replaced where the next one has to wait for the last one's end, which takes a second.
+/// Replacements of a process whose successor waits for its end, which takes a second.
 const RESTARTS: usize = 5;
 
-/// How often where the two overlap, unless the environment has another number in `RESTARTS`.
+/// Replacements where both processes run for a while, unless the environment has another number in `RESTARTS`.
 const OVERLAPPING_RESTARTS: usize = 20;
 
 /// Processes that may be about to end at the same time.
@@ -33,7 +33,7 @@ const LOGINS: usize = 5;
 struct ServiceManager {
     config: PathBuf,
     folder: TempDir,
-    /// What a socket unit would hold.
+    /// Listening socket, as a socket unit holds it.
     socket: Option<TcpListener>,
     started: AtomicUsize,
 }

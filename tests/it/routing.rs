@@ -1,4 +1,4 @@
-//! Which connection leads to which cluster, who may use it, and with which settings its sessions begin.
+//! Routing of connections to clusters, access to clusters, and the settings with which sessions begin.
 
 use aws_emulator::names;
 

@@ -114,7 +114,7 @@ async fn r13_a_refusal_is_remembered_for_a_crowd() {
     world.connect("alice", &world.token("alice")).await.unwrap();
 }
 
-/// Whoever mends the trust policy need not wait for long, and nobody needs a new token.
+/// A mended trust policy works after a few seconds and with the same token.
 #[tokio::test(flavor = "multi_thread")]
 async fn r13_a_refusal_is_forgotten_after_a_few_seconds() {
     let world = World::start().await;
@@ -143,7 +143,7 @@ async fn credentials_that_the_server_no_longer_accepts_are_forgotten() {
     world.metric_is("pgpassport_sts_credentials_forgotten_total", 1.0).await;
 }
 
-/// A person whom the server always refuses does not cost a call to STS with every attempt.
+/// A person that the server always refuses does not cause a call to STS with every attempt.
 #[tokio::test(flavor = "multi_thread")]
 async fn credentials_that_never_worked_are_kept_for_a_while() {
     let world = World::start().await;

@@ -1,4 +1,4 @@
-//! What `pgpassport policy --format terraform` prints, read by an independent parser of Terraform's language.
+//! Output of `pgpassport policy --format terraform`, read by an independent parser of Terraform's language.
 
 use std::fs;
 use std::path::Path;
@@ -31,7 +31,7 @@ fn expression<'f>(block: &'f Block, name: &str) -> &'f hcl::Expression {
     attribute.unwrap_or_else(|| panic!("no {name} in {block:?}")).expr()
 }
 
-/// What Terraform makes of an attribute, its templates and escapes evaluated.
+/// Value of an attribute in Terraform, with templates and escapes evaluated.
 fn value(block: &Block, name: &str) -> Value {
     let value = expression(block, name).evaluate(&Context::new()).unwrap();
     serde_json::to_value(value).unwrap()

@@ -219,7 +219,7 @@ async fn an_unknown_database_is_the_servers_own_error() {
     assert_eq!(error.message(), "database \"nowhere\" does not exist");
 }
 
-/// What the server says once it has taken the token is said in its words, with our stage and session.
+/// An error that the server sends after it has the token keeps its text, with our stage and session.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_error_of_the_server_after_the_token_is_forwarded() {
     let world = World::start().await;

@@ -29,7 +29,7 @@ pub struct ServerCert {
     pub key_pem: String,
 }
 
-/// Where [`ServerCert::write`] put the two files.
+/// Paths of the two files of [`ServerCert::write`].
 #[derive(Clone, Debug)]
 pub struct CertFiles {
     /// The certificate.

@@ -19,7 +19,7 @@ pub struct CloudDatabase {
     pub postgres: Postgres,
 }
 
-/// How a [`CloudDatabase`] is started.
+/// Options of a [`CloudDatabase`].
 #[derive(Clone)]
 pub struct DatabaseOptions {
     /// The gate's options; its endpoints also give the names in the server's certificate.
@@ -94,13 +94,13 @@ pub struct Cloud {
     pub issuer: Issuer,
     /// The STS.
     pub sts: Sts,
-    /// What the policies were filled with; use it to put other policies on the role.
+    /// Values in the policies; use it to put other policies on the role.
     pub values: PolicyValues,
     /// The clock that issuer and STS share.
     pub clock: SettableClock,
 }
 
-/// How a [`Cloud`] is started.
+/// Options of a [`Cloud`].
 #[derive(Clone, Debug)]
 pub struct CloudOptions {
     /// The issuer's options.
@@ -115,9 +115,9 @@ pub struct CloudOptions {
     pub region: String,
     /// The resource id of the database.
     pub resource_id: String,
-    /// Where STS listens.
+    /// Listening address of STS.
     pub sts_bind: std::net::SocketAddr,
-    /// Where credentials go: the gate's store.
+    /// Store of the credentials, shared with the gate.
     pub store: CredentialStore,
 }
 

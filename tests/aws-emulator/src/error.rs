@@ -8,9 +8,9 @@ pub enum EmulatorError {
     /// The operating system refused something.
     #[error("{doing}: {source}")]
     Io {
-        /// What was being done.
+        /// The action that failed.
         doing: String,
-        /// What the operating system said.
+        /// Error of the operating system.
         source: io::Error,
     },
     /// A certificate could not be made.
@@ -18,7 +18,7 @@ pub enum EmulatorError {
     Certificate {
         /// The names it was for.
         names: String,
-        /// What the certificate library said.
+        /// Error of the certificate library.
         source: rcgen::Error,
     },
     /// A key could not be made.
@@ -33,9 +33,9 @@ pub enum EmulatorError {
     /// MySQL or MariaDB is missing or did what it should not.
     #[error("{engine}: {problem}")]
     Mysql {
-        /// Which of the two.
+        /// The engine.
         engine: &'static str,
-        /// What is wrong.
+        /// Description of the problem.
         problem: String,
     },
     /// A program failed.

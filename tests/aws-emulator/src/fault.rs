@@ -1,4 +1,4 @@
-//! Which fault comes next: a queue that tests fill and a stand-in empties.
+//! Queue of faults that tests fill and a stand-in empties.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -9,7 +9,7 @@ use crate::sync::lock;
 #[derive(Debug)]
 pub(crate) struct FaultQueue<F>(Mutex<VecDeque<(FaultTimes, F)>>);
 
-/// Which requests a fault is for.
+/// Requests that a fault is for.
 #[derive(Clone, Copy, Debug)]
 enum FaultTimes {
     All,
@@ -19,7 +19,7 @@ enum FaultTimes {
 }
 
 impl FaultTimes {
-    /// Whether the request that has just come is one of them.
+    /// True if the request that has just come is one of them.
     fn strikes(&mut self) -> bool {
         match self {
             Self::All => true,

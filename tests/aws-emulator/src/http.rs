@@ -25,7 +25,7 @@ use crate::sync::{AnswerHold, runtime};
 /// The largest request or key set that is read.
 const LARGEST_BODY: usize = 1 << 20;
 
-/// How many connections may wait to be accepted. Crowds come at once, and whoever finds this queue full looks connected
+/// Connections that may wait to be accepted. Crowds come at once, and a client that finds this queue full looks connected
 /// and hears nothing for seconds.
 const BACKLOG: u32 = 4_096;
 
@@ -99,7 +99,7 @@ impl HttpFault {
 #[error("closed on purpose")]
 pub(crate) struct PeerClosed;
 
-/// What a handler gives.
+/// Answer of a handler.
 pub(crate) type Answer = Result<Response<ResponseBody>, PeerClosed>;
 
 /// An answer's body.
@@ -156,7 +156,7 @@ pub(crate) struct HttpServer {
 }
 
 impl HttpServer {
-    /// Where it listens.
+    /// Listening address.
     pub(crate) fn addr(&self) -> SocketAddr {
         self.addr
     }

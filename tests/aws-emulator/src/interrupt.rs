@@ -4,7 +4,7 @@ use std::sync::mpsc::{Receiver, channel};
 
 use tokio::signal::unix::{SignalKind, signal};
 
-/// A wish to end.
+/// A request to end.
 pub struct Interrupt(Receiver<()>);
 
 impl Interrupt {

@@ -30,7 +30,7 @@ wait "$server"
 [ "$word" = keep ] || rm -rf -- "$dir"
 "#;
 
-/// How a kind of server is started and ended.
+/// Properties of a kind of server.
 #[derive(Clone, Copy)]
 pub(crate) struct ServerKind {
     /// Its name for messages.

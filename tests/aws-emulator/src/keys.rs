@@ -13,7 +13,7 @@ use crate::ber;
 use crate::encoding::{KEY_ID, base64url, from_base64url, pem, random_text};
 use crate::sync::lock;
 
-/// What a token is signed with.
+/// Signature of a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeyChoice {
     /// The issuer's RSA key, PKCS #1 v1.5 with SHA-256.
@@ -133,7 +133,7 @@ fn rsa_numbers(der: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((n.strip_prefix(&[0]).unwrap_or(n), e))
 }
 
-/// Whether STS takes this `alg` at all, and the `kty` of the keys that go with it.
+/// The `kty` of keys for this `alg`, if STS accepts it.
 pub(crate) fn key_type(alg: &str) -> Option<&'static str> {
     match alg {
         "RS256" | "RS384" | "RS512" => Some("RSA"),

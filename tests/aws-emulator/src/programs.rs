@@ -23,7 +23,7 @@ pub(crate) fn free_port() -> Result<SocketAddr, EmulatorError> {
     TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).map_err(io())
 }
 
-/// Whether this process is root.
+/// True if this process is root.
 pub(crate) fn run_as_root() -> Result<bool, EmulatorError> {
     // A file that has just been made belongs to the effective user: that is how to ask without unsafe code.
     let probe = TempDir::new("emu-who", 0o700)?;

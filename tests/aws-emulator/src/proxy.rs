@@ -13,11 +13,11 @@ use crate::certs::CertFiles;
 use crate::files::write_public;
 use crate::{Cloud, EmulatorError, Mysql, Postgres, names};
 
-/// How long the proxy may take to become ready.
+/// Time limit until the proxy is ready.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// How often its end is looked for while its readiness is waited for.
+/// Interval of checks for its end while its readiness is awaited.
 const GLANCE: Duration = Duration::from_millis(100);
-/// How long it may take to stop.
+/// Time limit of its stop.
 const FAREWELL: Duration = Duration::from_secs(5);
 
 /// A running proxy. It stops when it is dropped.
@@ -51,7 +51,7 @@ impl ProxyProcess {
             .stdin(Stdio::null())
             .stdout(output()?)
             .stderr(output()?)
-            // Ctrl-C in a terminal is for whoever started the proxy, and who then stops it.
+            // Ctrl-C in a terminal is for the program that started the proxy, which then stops it.
             .process_group(0)
             .spawn()
             .map_err(EmulatorError::io(format!("starting {}", binary.display())))?;
@@ -63,12 +63,12 @@ impl ProxyProcess {
         Ok(proxy)
     }
 
-    /// Where its listeners are, in the order of the configuration.
+    /// Addresses of its listeners, in the order of the configuration.
     pub fn addrs(&self) -> &[SocketAddr] {
         &self.addrs
     }
 
-    /// Where its first listener is.
+    /// Address of its first listener.
     pub fn addr(&self) -> SocketAddr {
         *self.addrs.first().expect("a proxy that is ready listens")
     }
@@ -145,7 +145,7 @@ impl Drop for ProxyProcess {
     }
 }
 
-/// What a proxy's configuration is made of.
+/// Parts of a proxy's configuration.
 pub struct ProxyConfig<'a> {
     /// Its certificate.
     pub certificate: &'a CertFiles,
@@ -159,7 +159,7 @@ pub struct ProxyConfig<'a> {
 
 /// A database and the listener through which clients reach it.
 pub struct ProxyDatabase<'a> {
-    /// Where the proxy listens; port 0 for a free one.
+    /// Address of the proxy's listener; port 0 for a free one.
     pub listen: SocketAddr,
     /// The file with the authority of the database's certificate.
     pub ca: &'a Path,

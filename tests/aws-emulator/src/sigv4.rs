@@ -118,7 +118,7 @@ impl PresignedRequest {
         Ok(Self { parameters, ..parsed })
     }
 
-    /// Whether the credential scope names the service of database logins.
+    /// True if the credential scope names the service of database logins.
     pub fn is_for_rds_db(&self) -> bool {
         self.service == SERVICE
     }
@@ -162,7 +162,7 @@ fn mac(key: &[u8], message: &[u8]) -> Vec<u8> {
     hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), message).as_ref().to_vec()
 }
 
-/// What a test wants signed.
+/// Request for a signed login token.
 #[derive(Clone, Debug)]
 pub struct TokenRequest<'a> {
     /// Host and port.

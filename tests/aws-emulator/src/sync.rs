@@ -1,4 +1,4 @@
-//! How a test and a stand-in wait for each other: changes when tests need another kind of rendezvous.
+//! Waits between a test and a stand-in.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -46,7 +46,7 @@ impl AnswerHold {
         self.0.arrived.reaches(n).await;
     }
 
-    /// How many requests have come to the gate so far.
+    /// Number of requests that have come to the gate so far.
     pub fn count(&self) -> usize {
         self.0.arrived.get()
     }

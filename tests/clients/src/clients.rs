@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::protocol::MatrixProtocol;
 use crate::world::MatrixWorld;
 
-/// One row of the table.
+/// A row of the table.
 pub(crate) struct ClientProgram {
     /// Its name in the table.
     pub(crate) name: &'static str,
@@ -93,12 +93,12 @@ const MYSQL: &[ClientProgram] = &[
 ];
 
 impl ClientProgram {
-    /// Whether its name begins with one of these words; all clients do when there are none.
+    /// True if its name begins with one of these words, or if there are none.
     pub(crate) fn is_among(&self, words: &[String]) -> bool {
         words.is_empty() || words.iter().any(|word| self.name.starts_with(word.as_str()))
     }
 
-    /// Whether its program can be had at all: `scripts/need-mysql` succeeds without MySQL.
+    /// True if its program is installed: `scripts/need-mysql` succeeds without MySQL.
     pub(crate) fn at_hand(&self, tools: &Path) -> bool {
         self.name != "mysql" || tools.join("mysql/bin/mysql").exists()
     }

@@ -12,10 +12,10 @@ use aws_emulator::{
 use crate::protocol::MatrixProtocol;
 use crate::world::USER;
 
-/// How many rows of 1,024 characters are 50 MiB together.
+/// Number of rows of 1,024 characters that are 50 MiB together.
 const BIG_ROWS: u32 = 51_200;
 
-/// How often it is looked whether a query sleeps, how long, and for how many times at most.
+/// Interval and number of checks for a sleeping query.
 const GLANCE: Duration = Duration::from_millis(10);
 const GLANCES: usize = 1_000;
 
@@ -84,7 +84,7 @@ impl MatrixDatabase {
         }
     }
 
-    /// Where it listens.
+    /// Listening address.
     pub(crate) fn addr(&self) -> SocketAddr {
         match self {
             Self::Postgres(database) => database.postgres.addr(),

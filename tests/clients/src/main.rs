@@ -37,7 +37,7 @@ struct MatrixOptions {
     /// The folder in which scripts/need-clients put the drivers (below clients/) and libpq 18.
     #[arg(long, value_name = "DIR")]
     tools: PathBuf,
-    /// Which clients.
+    /// Names of clients.
     #[arg(long, value_enum, default_value = "postgresql")]
     protocol: MatrixProtocol,
     /// Connect the clients to the server itself, with IAM tokens: what they can do without the proxy. Writes no page.
@@ -63,7 +63,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether every client did what it should.
+/// True if every client passed its checks.
 fn run(options: &MatrixOptions) -> Result<bool, String> {
     let began = Instant::now();
     let stop = Arc::new(AtomicBool::new(false));
@@ -134,7 +134,7 @@ fn run_all(world: &MatrixWorld, clients: &[&ClientProgram], stop: &AtomicBool) -
     reports.into_iter().map(|slot| slot.into_inner().unwrap_or_else(empty)).collect()
 }
 
-/// One line for whoever watches.
+/// Prints a line of progress.
 fn say(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }

@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 
-/// One check: its name in the contract with the programs, and its column's heading.
+/// A check: its name in the contract with the programs, and its column's heading.
 pub(crate) type Check = (&'static str, &'static str);
 
 /// The protocol that the clients speak. Each has a matrix of its own.

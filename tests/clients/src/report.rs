@@ -1,4 +1,4 @@
-//! What a client program reports: one JSON object a line. Changes when the contract with the programs does.
+//! Report of a client program: one JSON object a line. Changes when the contract with the programs does.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,10 +7,10 @@ use serde_json::Value;
 
 use crate::protocol::{Check, MatrixProtocol};
 
-/// The note of a check that a program has said nothing of.
+/// Note of a check that a program has not reported.
 const MISSING: &str = "not reported";
 
-/// How one check went.
+/// Result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CellOutcome {
     /// As it should.
@@ -23,30 +23,30 @@ pub(crate) enum CellOutcome {
     Failed,
 }
 
-/// One cell of the table.
+/// A cell of the table.
 #[derive(Clone, Debug)]
 pub(crate) struct TableCell {
     pub(crate) outcome: CellOutcome,
-    /// What there is to say about it; may be empty.
+    /// Note about it; may be empty.
     pub(crate) note: String,
 }
 
 /// All that one client said.
 #[derive(Clone, Debug)]
 pub(crate) struct MatrixReport {
-    /// What the client was asked to do.
+    /// Checks of the client.
     checks: &'static [Check],
     pub(crate) version: String,
     pub(crate) cells: BTreeMap<String, TableCell>,
-    /// What else the program has shown to work, in its words.
+    /// Other features that work, in the program's words.
     pub(crate) extras: Vec<String>,
     /// Limits that the program has shown, in its words.
     pub(crate) limits: Vec<String>,
-    /// What went wrong with the program as a whole.
+    /// Failures of the program as a whole.
     pub(crate) troubles: Vec<String>,
 }
 
-/// What a program wants of its runner.
+/// Request of a program to its runner.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum ContractItem {
     /// Nothing; the line was a report.
@@ -140,7 +140,7 @@ impl MatrixReport {
         self.count(CellOutcome::Absent)
     }
 
-    /// A line for whoever watches, and one more for each thing that went wrong.
+    /// A line of progress, and one more for each failure.
     pub(crate) fn summary(&self, name: &str, took: Duration) -> String {
         let word = if self.failed() == 0 { "ok    " } else { "FAILED" };
         let mut lines = vec![format!(

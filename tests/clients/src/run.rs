@@ -1,4 +1,4 @@
-//! Runs one client program: gives it what it needs, does what it wishes for, and takes down what it says.
+//! Runs one client program: gives it its environment, does what it requests, and records its report.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -12,10 +12,10 @@ use crate::clients::ClientProgram;
 use crate::report::{ContractItem, MatrixReport};
 use crate::world::{ClientEnvironment, MatrixWorld};
 
-/// How long a client may take for all its checks; the slowest needs a tenth of it.
+/// Time limit of a client for all its checks; the slowest needs a tenth of it.
 const PATIENCE: Duration = Duration::from_mins(2);
 
-/// How often it is looked whether the run has been interrupted.
+/// Interval of checks for an interruption of the run.
 const GLANCE: Duration = Duration::from_millis(100);
 
 /// Runs a client to its end.
@@ -101,7 +101,7 @@ fn spawn(
         .map_err(|error| format!("{program}: {error}"))
 }
 
-/// Reads the program's lines until it has no more, and answers its wishes with a line.
+/// Reads the program's lines until its end, and answers its requests with a line.
 fn converse(
     child: &mut Child,
     seat: &mut ClientEnvironment<'_>,

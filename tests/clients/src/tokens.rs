@@ -6,14 +6,14 @@ use serde_json::{Value, json};
 use crate::database::MatrixDatabase;
 use crate::world::USER;
 
-/// How long tokens are: what identity providers send, the sizes around which clients have limits (odbc.ini, a service file,
+/// Lengths of tokens: those of identity providers, the sizes around which clients have limits (odbc.ini, a service file,
 /// a terminal's line, an option file of MariaDB, a Go driver), and the longest that the proxy takes.
 const TOKENS: [usize; 12] = [800, 990, 991, 1_012, 1_013, 3_000, 4_084, 4_091, 4_095, 4_096, 16_000, 20_000];
 
-/// How long a session token of STS usually is.
+/// Usual length of a session token of STS.
 const USUAL: usize = 1_100;
 
-/// How often a random part of a token is drawn again to reach a length.
+/// Attempts to reach a length with a random part of a token.
 const ATTEMPTS: usize = 500;
 
 /// Tokens by their name in the contract.

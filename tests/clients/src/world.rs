@@ -1,4 +1,4 @@
-//! What all clients share: issuer, STS, database, certificates and tokens; and what each has of its own: a proxy
+//! Parts that all clients share: issuer, STS, database, certificates and tokens; and those of each client: a proxy
 //! on a port that stays. Changes when clients are given something else.
 
 use std::net::SocketAddr;
@@ -93,7 +93,7 @@ impl MatrixWorld {
         self.start_proxy(&config, &dir)
     }
 
-    /// How a client reaches a certificate without this name. `127.1` is an address for the resolver and no address of a
+    /// Host that leads a client to a certificate without this name. `127.1` is an address for the resolver and no address of a
     /// certificate.
     fn other_host(&self) -> &'static str {
         if self.protocol == MatrixProtocol::Mysql && self.direct { "127.1" } else { "127.0.0.1" }
@@ -132,7 +132,7 @@ impl MatrixWorld {
     }
 }
 
-/// One client's own part: its proxy, its port, its folder.
+/// A client's own part: its proxy, its port, its folder.
 pub(crate) struct ClientEnvironment<'a> {
     world: &'a MatrixWorld,
     dir: PathBuf,
@@ -188,7 +188,7 @@ impl<'a> ClientEnvironment<'a> {
         &self.dir
     }
 
-    /// What the client is told, as environment variables.
+    /// The client's environment variables.
     pub(crate) fn environment(&self) -> Vec<(String, String)> {
         let path = |path: &Path| path.display().to_string();
         let shared = self.world.dir.path();
@@ -196,7 +196,7 @@ impl<'a> ClientEnvironment<'a> {
             ("HOST", "localhost".to_owned()),
             // For clients of MySQL that take `localhost` for a Unix socket.
             ("ADDRESS", "127.0.0.1".to_owned()),
-            // Leads to a certificate without such a name.
+            // The server there has a certificate without such a name.
             ("OTHER_HOST", self.world.other_host().to_owned()),
             (
                 "OTHER_PORT",
@@ -225,7 +225,7 @@ impl<'a> ClientEnvironment<'a> {
         self.world.database.sleep_sql(self.addr.port())
     }
 
-    /// What of the tokens stands in the proxy's log; nothing should.
+    /// Tokens in the proxy's log; there should be none.
     pub(crate) fn leaks(&self) -> Result<Vec<&str>, String> {
         if self.front.is_none() {
             return Ok(Vec::new());

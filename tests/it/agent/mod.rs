@@ -33,7 +33,7 @@ struct LocalAgent {
     folder: TempDir,
     addr: SocketAddr,
     password: String,
-    /// How often a token was asked for.
+    /// Number of requests for a token.
     asked: Arc<AtomicUsize>,
     stop: CancellationToken,
 }

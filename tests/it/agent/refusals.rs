@@ -1,4 +1,4 @@
-//! What a tool's user reads when there is no session.
+//! Error messages of a tool without a session.
 
 use aws_emulator::Ca;
 use pgpassport::agent::{NoToken, PersonalLogin};

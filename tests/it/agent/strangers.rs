@@ -60,7 +60,7 @@ async fn another_user_can_use_neither_the_socket_nor_the_port() {
     fs::set_permissions(agent.folder.path(), Permissions::from_mode(0o755)).unwrap();
     let said = as_stranger(&LocalAgent::psql(&socket, &SELECT)).await.unwrap_err();
     assert!(said.contains("Permission denied"), "{said}");
-    // With every door opened by mistake the kernel's word about the peer still counts.
+    // Even with open permissions the kernel's answer about the peer's user counts.
     fs::set_permissions(agent.socket(), Permissions::from_mode(0o755)).unwrap();
     fs::set_permissions(agent.socket().join(SOCKET_NAME), Permissions::from_mode(0o777)).unwrap();
     let said = as_stranger(&LocalAgent::psql(&socket, &SELECT)).await.unwrap_err();

@@ -1,4 +1,4 @@
-//! What operators do on the console: sessions end, the configuration is read again, the service stops.
+//! Actions on the console: end sessions, read the configuration again, stop the service.
 
 use tokio::time::timeout;
 use tokio_postgres::Client;

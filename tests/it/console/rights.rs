@@ -1,4 +1,4 @@
-//! Who reaches the console, what each right permits, and the records of it.
+//! Access to the console, the commands that each right permits, and their records.
 
 use std::time::Duration;
 
@@ -131,7 +131,7 @@ fn now() -> u64 {
     pgpassport::clock::Clock::system().unix_seconds()
 }
 
-/// One person cannot take all places, and the places are few.
+/// Places of the console are limited per person and in all.
 #[tokio::test(flavor = "multi_thread")]
 async fn its_places_are_few() {
     let world = with_console().start().await;

@@ -1,4 +1,4 @@
-//! What the console shows, in psql and in drivers.
+//! Answers of the console, in psql and in drivers.
 
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::time::timeout;

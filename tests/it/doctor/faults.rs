@@ -47,7 +47,7 @@ pub(super) fn blamed_row(fault: &str, findings: &[Finding], link: &str, words: &
     format!("| {fault} | `{link}` | {state} | {}… | {} |\n", cell(words), cell(&stable(remedy)))
 }
 
-/// Whether `text` begins with `words`, in which an ellipsis stands for anything.
+/// True if `text` begins with `words`, in which an ellipsis matches any text.
 fn begins(text: &str, words: &str) -> bool {
     let mut parts = words.split('…');
     let Some(mut rest) = text.strip_prefix(parts.next().unwrap()) else { return false };
@@ -81,7 +81,7 @@ pub(super) fn certificate(change: impl FnOnce(&mut CertificateParams)) -> Server
     ServerCert { cert_pem, key_pem: key.serialize_pem() }
 }
 
-/// One that ends within days.
+/// A certificate that expires within days.
 pub(super) fn about_to_expire(world: &World) -> ServerCert {
     let now = UNIX_EPOCH + Duration::from_secs(u64::try_from(world.cloud.clock.unix()).unwrap());
     certificate(|params| params.not_after = (now + Duration::from_hours(100)).into())

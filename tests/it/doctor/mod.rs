@@ -29,16 +29,16 @@ use self::faults::times;
 use crate::world::second::{NO_SERVER, second_cluster};
 use crate::world::{World, database};
 
-/// How a run differs from the usual one.
+/// Options of a run.
 pub(crate) struct DoctorRun<'a> {
     /// The token; none for a preflight.
     token: Option<&'a str>,
     database: Option<&'a str>,
     cluster: Option<&'a str>,
     clock: Clock,
-    /// How long the database's answers are waited for.
+    /// Time limit of each answer of the database.
     patience: Duration,
-    /// Which calls to STS are slow.
+    /// Duration from which a call to STS counts as slow.
     sts_slow: Duration,
     /// Changes the configuration file's text.
     change: Box<dyn Fn(String) -> String + Send + 'a>,

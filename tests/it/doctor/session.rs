@@ -1,4 +1,4 @@
-//! What `doctor` says of servers that a test cannot make of the shared one: a reader, a session that begins read-only,
+//! Findings of `doctor` about servers that a test cannot make of the shared one: a reader, a session that begins read-only,
 //! a server without the role.
 
 use aws_emulator::{Ca, names};
@@ -122,7 +122,7 @@ async fn writer_and_reader_are_told_apart_and_a_missing_role_is_a_warning() {
     assert_eq!(found(&findings, "sts").state, LinkState::Ok, "{}", names::ENDPOINT);
 }
 
-/// Someone who may do more than others, and whose `search_path` leads to things of their own that say otherwise.
+/// A user whose `search_path` puts objects of their own before those of the system.
 const EVIL: &str = "
     create role evil login createrole createdb in role rds_iam;
     create schema evil authorization evil;

@@ -1,4 +1,4 @@
-//! What STS answers and decides.
+//! Faults in answers and decisions of STS.
 #![expect(clippy::too_many_lines, reason = "tables")]
 
 use std::time::Duration;

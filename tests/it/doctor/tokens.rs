@@ -1,4 +1,4 @@
-//! Faults of tokens, and of whom they are for.
+//! Faults of tokens and of access.
 #![expect(clippy::too_many_lines, reason = "tables")]
 
 use aws_emulator::{KeyChoice, TokenClaims};

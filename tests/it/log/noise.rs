@@ -1,4 +1,4 @@
-//! What strangers can have written: nothing for a probe, and for everything else a few lines and a number.
+//! Log lines and records that strangers cause: none for a probe, and otherwise a few lines and a count.
 
 use aws_emulator::names;
 use serde_json::Value;
@@ -104,7 +104,7 @@ fn records(binary: &ProxyProcess) -> Vec<Value> {
         .collect()
 }
 
-/// One kind of stranger comes again and again.
+/// Connections of one kind of stranger, again and again.
 async fn flood(world: &World, level: &'static str, stranger: Stranger) {
     let mut binary = start(world, level);
     let (series, is_recorded) = stranger.counted();

@@ -1,4 +1,4 @@
-//! What a real server has become while its connection was idle, and what the next client learns of it.
+//! Changes of a real server while its connection is idle, and the next client's view of them.
 
 use std::process::Command;
 

@@ -1,4 +1,4 @@
-//! Which ends of a session leave a connection that is kept, and which do not.
+//! Ends of a session: those that keep the connection, and those that close it.
 
 use std::time::Duration;
 
@@ -89,7 +89,7 @@ async fn u4_a_session_that_was_ended_is_closed() {
     assert!(world.metric(KEPT).await < 0.5);
 }
 
-/// Whether the kernel has a connection between these ports of this machine, from the side of `local`.
+/// True if the kernel has a connection between these ports of this machine, from the side of `local`.
 fn is_connected(local: u16, remote: u16) -> bool {
     let table = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
     let ends = format!("0100007F:{local:04X} 0100007F:{remote:04X} ");

@@ -19,7 +19,7 @@ type Pairs<'a> = &'a [(&'a str, &'a str)];
 
 const USUAL: [(&str, &str); 3] = [("user", "alice"), ("database", "app"), ("application_name", "a")];
 
-/// One connection that waits for who has come as usual.
+/// A kept connection of a usual login.
 async fn waiting(world: &World, token: &str) -> String {
     let mut first = PoolGuest::come(world, token, &USUAL).await;
     let pid = first.pid().await;

@@ -1,4 +1,4 @@
-//! How many connections are kept, and for how long.
+//! Number and age of kept connections.
 
 use super::{HITS, IDLE, KEPT, PoolGuest, closed};
 use crate::world::World;
@@ -41,7 +41,7 @@ async fn u4_kept_connections_have_a_limit_per_login_and_in_all() {
     assert_eq!(come(&world, "b").await.pid().await, pids[1]);
 }
 
-/// Whoever comes lately finds a place: those who came first do not keep them all.
+/// A late login finds a place: earlier logins do not keep them all.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_newer_login_replaces_the_kept_connection_of_an_older_one() {
     let world = World::builder().pool("max_idle = 5").user("claim = \"login\"").start().await;

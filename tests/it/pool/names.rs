@@ -66,7 +66,7 @@ async fn a_name_that_the_server_changes_has_its_own_connections() {
     world.metric_is(HITS, 3.0).await;
 }
 
-/// One that was opened by the same name comes first: it is the whole of a new login, `RESET` included.
+/// A connection that was opened with the same name comes first: its session equals that of a new login, also after `RESET`.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_program_gets_its_own_connection_where_there_is_one() {
     let world = World::builder().pool("").start().await;

@@ -1,5 +1,5 @@
 //! A server that is full because of idle connections: a login gets the place of the one that is idle for the longest time,
-//! whoever it is kept for, and is told nothing of it.
+//! of any person, and the client does not notice.
 
 use aws_emulator::Ca;
 use futures_util::future::join_all;

@@ -1,4 +1,4 @@
-//! A server that obliges: it answers the commands of a reset as PostgreSQL does, unless a test has it do otherwise.
+//! A scripted server that answers the commands of a reset as PostgreSQL does, unless a test changes its answers.
 
 use std::collections::HashMap;
 
@@ -14,21 +14,21 @@ use crate::world::scripted_server::{Script, ScriptedServer, welcome};
 
 /// A server and its connections, in the order of their logins.
 pub(super) struct WarmServer {
-    pub(super) fake: ScriptedServer,
+    pub(super) scripted: ScriptedServer,
     connections: mpsc::UnboundedReceiver<TlsStream<TcpStream>>,
 }
 
-/// One of them.
+/// One session of the server.
 pub(super) struct WarmSession {
     stream: TlsStream<TcpStream>,
-    /// What SHOW answers.
+    /// Answer to SHOW.
     pub(super) shows: HashMap<String, String>,
 }
 
 impl WarmServer {
     pub(super) async fn start(ca: &Ca) -> Self {
         let (to, connections) = mpsc::unbounded_channel();
-        Self { fake: ScriptedServer::start(ca, Script::ThenHand(welcome(), to)).await, connections }
+        Self { scripted: ScriptedServer::start(ca, Script::ThenHand(welcome(), to)).await, connections }
     }
 
     pub(super) async fn session(&mut self) -> WarmSession {
@@ -38,19 +38,19 @@ impl WarmServer {
 }
 
 impl WarmSession {
-    pub(super) async fn say(&mut self, bytes: &[u8]) {
+    pub(super) async fn send(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).await.unwrap();
         self.stream.flush().await.unwrap();
     }
 
-    /// As much of it as is wanted.
-    pub(super) async fn say_in_vain(&mut self, bytes: &[u8]) {
+    /// Sends as much of it as the peer reads.
+    pub(super) async fn try_send(&mut self, bytes: &[u8]) {
         let _ = self.stream.write_all(bytes).await;
         let _ = self.stream.flush().await;
     }
 
     /// The next message; `None` at the end.
-    pub(super) async fn hear(&mut self) -> Option<(u8, String)> {
+    pub(super) async fn receive(&mut self) -> Option<(u8, String)> {
         timeout(PATIENCE, self.read()).await.expect("neither a message nor an end")
     }
 
@@ -64,18 +64,18 @@ impl WarmSession {
 
     /// Answers the check of a login that is given this connection, telling it `news` first.
     pub(super) async fn is_checked(&mut self, news: &[u8]) {
-        assert_eq!(self.hear().await, Some((b'S', String::new())), "a Sync");
-        self.say(&[news, &message(b'Z', b"I")].concat()).await;
+        assert_eq!(self.receive().await, Some((b'S', String::new())), "a Sync");
+        self.send(&[news, &message(b'Z', b"I")].concat()).await;
     }
 
     /// Answers so many queries; gives them.
-    pub(super) async fn oblige(&mut self, queries: usize) -> Vec<String> {
+    pub(super) async fn answer(&mut self, queries: usize) -> Vec<String> {
         let mut heard = Vec::new();
         for _ in 0..queries {
-            let (tag, sql) = self.hear().await.expect("a query");
+            let (tag, sql) = self.receive().await.expect("a query");
             assert_eq!(tag, b'Q', "{sql}");
             let answer = self.answer(&sql);
-            self.say(&answer).await;
+            self.send(&answer).await;
             heard.push(sql);
         }
         heard

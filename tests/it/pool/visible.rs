@@ -1,4 +1,4 @@
-//! Nothing of the former session is visible in the next one on its connection.
+//! No state of a session is visible in the next one on its connection.
 
 use super::PoolGuest;
 use crate::world::raw::message;

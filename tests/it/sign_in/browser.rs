@@ -9,7 +9,7 @@ use super::session::person_in_browser;
 use crate::world::World;
 use crate::world::web_driver::Browser;
 
-/// Where pictures go, for people who look at them: `PICTURES=folder`.
+/// Folder for screenshots: `PICTURES=folder`.
 fn pictures() -> Option<PathBuf> {
     std::env::var_os("PICTURES").map(PathBuf::from)
 }

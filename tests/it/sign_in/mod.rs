@@ -25,7 +25,7 @@ pub(super) struct Person {
     home: TempDir,
 }
 
-/// How a command ended.
+/// Result of a command.
 #[derive(Debug)]
 pub(super) struct Ended {
     pub(super) code: Option<i32>,
@@ -161,7 +161,7 @@ pub(super) async fn redirect_of(page: &str, user: &str) -> String {
     place.unwrap_or_else(|| panic!("no redirect: {answer}")).trim_end().to_owned()
 }
 
-/// One request as a browser sends it; `host` replaces the header of that name.
+/// A request as a browser sends it; `host` replaces the header of that name.
 pub(super) async fn browse(method: &str, url: &str, host: Option<&str>, form: &str) -> String {
     let (authority, path) = url.strip_prefix("http://").unwrap().split_once('/').unwrap();
     let mut stream = TcpStream::connect(authority).await.unwrap();
@@ -206,7 +206,7 @@ pub(super) fn script(person: &Person, name: &str, text: &str) -> PathBuf {
     path
 }
 
-/// How many times programs of people have asked for tokens.
+/// Number of token requests by programs of people.
 pub(super) fn asked(issuer: &Issuer) -> usize {
     issuer.count(IssuerPage::Token)
 }

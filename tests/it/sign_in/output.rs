@@ -1,4 +1,4 @@
-//! What commands print, and what they never print.
+//! Output of commands, and its secrets.
 
 use super::{Person, files, issuer};
 

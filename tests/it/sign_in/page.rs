@@ -46,7 +46,7 @@ pub(super) fn url(world: &World) -> String {
     format!("https://localhost:{}", world.sign_in_port.unwrap())
 }
 
-/// One GET, as a browser with `cookie` sends it.
+/// A GET request, as a browser with `cookie` sends it.
 async fn get(world: &World, path: &str, cookie: &str) -> String {
     let tls = TlsConnector::from(Arc::new(trusting(world.listener_ca())));
     let tcp = TcpStream::connect(("127.0.0.1", world.sign_in_port.unwrap())).await.unwrap();

@@ -1,4 +1,4 @@
-//! What `/livez` says of tasks that keep failing, of threads that do not answer, and of sessions that panic.
+//! `/livez` with tasks that keep failing, threads that do not answer, and sessions that panic.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};

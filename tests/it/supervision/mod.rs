@@ -113,7 +113,7 @@ async fn reloader_a_reload_that_is_cut_off_is_reported_and_the_next_ones_work() 
     drop(session(&world).await);
 }
 
-/// What it reads panics: that is the end of one reload.
+/// A panic while the configuration is read ends one reload.
 #[tokio::test(flavor = "multi_thread")]
 async fn reloader_a_panic_while_reading_is_a_refused_reload() {
     let world = World::builder().service_with(|service| {
@@ -145,7 +145,7 @@ async fn acceptor_the_listener_stays_open_and_is_served_afterwards() {
     let mut there = session(&world).await;
     for _ in 0..3 {
         failpoints.order(TaskKind::Acceptor, 1);
-        drop(session(&world).await); // whoever comes during the pause waits in the listener's queue
+        drop(session(&world).await); // a client that connects during the pause waits in the listener's queue
     }
     world.metric_is(&restarts(TaskKind::Acceptor), 3.0).await;
     answers(&mut there).await;

@@ -1,4 +1,4 @@
-//! What the frame tracker believes, beside what a real PostgreSQL does and says of the session in `pg_stat_activity`:
+//! The frame tracker compared with a real PostgreSQL and its `pg_stat_activity`:
 //! it must never call a session idle that is not, and it must see that it is idle when it is.
 
 mod steps;
@@ -96,7 +96,7 @@ impl TrackedSession {
         }
     }
 
-    /// What the server answers now. Whether it is all of it matters to no check: the wait only makes that
+    /// Reads the server's answers so far. No check needs all of them: the wait only makes that
     /// likely, so that the client's next step meets the session in a state of its own.
     async fn receive_what_comes(&mut self) {
         let mut space = [0; 8_192];
@@ -107,7 +107,7 @@ impl TrackedSession {
     }
 
     /// Until the tracker says of the session what the server says of it: that has to happen, as soon as the server
-    /// has read what was sent. The server tells nothing of a few messages of the extended protocol.
+    /// has read what was sent. The server does not report a few messages of the extended protocol.
     async fn agree(&mut self) {
         let statement = "select state from pg_stat_activity where pid = $1";
         let mut last = None;
@@ -245,7 +245,7 @@ async fn a_copy_that_fails_ahead_of_its_sync_is_idle_again_behind_the_next_answe
     converse(&[(30, false), (26, false), (0, false), (21, false)]).await;
 }
 
-/// What a real session of every kind looked like, read again in pieces that know nothing of messages.
+/// Recordings of real sessions of every kind, cut into pieces at any byte.
 #[test]
 fn a_recording_gives_the_same_states_in_any_pieces() {
     let run = [bind(), execute(), one(b'S')].concat();

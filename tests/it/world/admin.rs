@@ -1,4 +1,4 @@
-//! What an operator sees and does: health, metrics, and a changed configuration.
+//! The operator's view: health, metrics, and a changed configuration.
 
 use std::net::SocketAddr;
 use std::time::Duration;

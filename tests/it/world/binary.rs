@@ -15,7 +15,7 @@ use super::process::TestProcess;
 use super::raw::PATIENCE;
 use super::{ErrorFields, RawClient, World};
 
-/// Where a service says how it is, in the place of systemd.
+/// Receiver of a service's notifications, in the place of systemd.
 pub(crate) struct NotifySocket(UnixDatagram);
 
 impl NotifySocket {
@@ -26,7 +26,7 @@ impl NotifySocket {
         Self(socket)
     }
 
-    /// What it says next.
+    /// The next notification.
     pub(crate) fn next(&self) -> String {
         let mut state = [0; 512];
         loop {
@@ -114,7 +114,7 @@ impl ProxyProcess {
         Self { service, port: 0, folder, notified }.ended().await
     }
 
-    /// What it tells the service manager next.
+    /// Its next notification of the service manager.
     pub(crate) fn tells(&self) -> String {
         self.notified.next()
     }
@@ -135,7 +135,7 @@ impl ProxyProcess {
         self.proc("root").join(folder).join(name)
     }
 
-    /// Where it answers for health and metrics: the other one of the ports that it listens on.
+    /// Address of health and metrics: the other one of the ports that it listens on.
     pub(crate) fn admin_addr(&self) -> SocketAddr {
         let sockets: BTreeSet<String> = std::fs::read_dir(self.proc("fd"))
             .unwrap()
@@ -189,7 +189,7 @@ impl ProxyProcess {
         assert!(command.args([pid, limit]).status().unwrap().success());
     }
 
-    /// How many threads it has.
+    /// Number of its threads.
     pub(crate) fn threads(&self) -> usize {
         std::fs::read_dir(self.proc("task")).unwrap().count()
     }
@@ -206,7 +206,7 @@ impl ProxyProcess {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap()
     }
 
-    /// How many lines of its log have `text`.
+    /// Number of lines with `text` in its log.
     pub(crate) fn logged(&self, text: &str) -> usize {
         self.log().lines().filter(|line| line.contains(text)).count()
     }

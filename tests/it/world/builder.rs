@@ -1,4 +1,4 @@
-//! How a world can differ from the usual one, and the configuration that follows from it.
+//! Options of a world, and the configuration that follows from them.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -17,7 +17,7 @@ use super::{World, log};
 
 type Change = Arc<dyn Fn(&mut ServiceOptions) + Send + Sync>;
 
-/// How a world differs from the usual one.
+/// Options of a world.
 #[derive(Clone)]
 pub(crate) struct WorldBuilder {
     pub(super) listen: String,
@@ -178,7 +178,7 @@ impl WorldBuilder {
         self.one_clock = true;
         self
     }
-    /// What the service is started with is changed by `change`: its clock, its rules for tasks, how it reloads.
+    /// Changes the options of the service: its clock, its rules for tasks, the source of a reload.
     pub(crate) fn service_with(
         mut self,
         change: impl Fn(&mut ServiceOptions) + Send + Sync + 'static,

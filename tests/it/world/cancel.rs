@@ -1,4 +1,4 @@
-//! What tests of cancels need: a secret for replicas, a statement to cancel, the request.
+//! Helpers of tests of cancels: a secret for replicas, a statement to cancel, the request.
 
 use aws_emulator::Postgres;
 use base64::Engine;

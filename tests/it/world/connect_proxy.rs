@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-/// It stops when it is dropped.
+/// Stops on drop.
 pub(crate) struct ConnectProxy {
     addr: SocketAddr,
     heads: Arc<Mutex<Vec<String>>>,
@@ -34,7 +34,7 @@ impl ConnectProxy {
         Self { addr, heads, task }
     }
 
-    /// What goes into `egress.proxy`.
+    /// Value of `egress.proxy`.
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.addr)
     }

@@ -35,7 +35,7 @@ pub(crate) fn pgjdbc() -> Option<String> {
     Some(jar.display().to_string())
 }
 
-/// What a program prints; panics when it fails.
+/// Output of a program; panics if the program fails.
 pub(crate) async fn printed(program: &mut Command) -> String {
     let output = program.kill_on_drop(true).output().await.unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -1,4 +1,4 @@
-//! HAProxy, a real balancer that knows nothing of PostgreSQL.
+//! HAProxy, a real balancer, in TCP mode.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
@@ -12,7 +12,7 @@ use tokio::net::UnixStream;
 /// A running HAProxy with one frontend and one backend, `replicas`. It does not outlive the test.
 pub(crate) struct HaProxy {
     process: Child,
-    /// Where clients connect.
+    /// Address for clients.
     pub(crate) addr: SocketAddr,
     commands: PathBuf,
 }
@@ -57,7 +57,7 @@ impl HaProxy {
         Self { process, addr, commands }
     }
 
-    /// Whether it answers commands.
+    /// True if it answers commands.
     pub(crate) fn is_up(&self) -> bool {
         std::os::unix::net::UnixStream::connect(&self.commands).is_ok()
     }

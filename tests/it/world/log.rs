@@ -53,7 +53,7 @@ pub(crate) fn unused(config: &Config) -> LogControl {
     logging::build(&config.log, &config.audit, Box::new(io::sink()), false).unwrap().1
 }
 
-/// A copy of everything since `from`: whoever logs waits for the lock, so nobody may search while holding it.
+/// A copy of the log since `from`. Parts that log wait for the lock, so no search may hold it.
 pub(crate) fn since(from: usize) -> Vec<u8> {
     LOG.lock().unwrap()[from..].to_vec()
 }
@@ -116,7 +116,7 @@ impl World {
         audit(self.log_from, &[listener.to_owned()], field, value).await
     }
 
-    /// Whether anything in this process has logged `text` since this world began.
+    /// True if a part of this process has logged `text` since this world began.
     pub(crate) fn has_logged(&self, text: &str) -> bool {
         contains(&since(self.log_from), text)
     }

@@ -196,7 +196,7 @@ impl World {
         raw::trusting(&self.listener_ca)
     }
 
-    /// How drivers make TLS of a connection to this proxy.
+    /// TLS of drivers for connections to this proxy.
     pub(crate) fn connector(&self) -> MakeRustlsConnect {
         MakeRustlsConnect::new(self.tls())
     }

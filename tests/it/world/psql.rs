@@ -7,7 +7,7 @@ use tokio::process::Command;
 
 use super::{World, database};
 
-/// What psql said.
+/// Result of a run of psql.
 #[derive(Debug)]
 pub(crate) struct PsqlOutput {
     pub(crate) ok: bool,

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-/// How long a broken build may keep a test waiting; nothing takes nearly as long when all is well.
+/// Limit of waits in a broken build. A good build needs a small part of it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
@@ -83,7 +83,7 @@ impl RawClient {
         Self::with(tcp, Arc::new(trusting(ca))).await
     }
 
-    /// One of many, with a TLS configuration that they share.
+    /// A client of a crowd with a shared TLS configuration.
     pub(crate) async fn with(tcp: TcpStream, tls: Arc<ClientConfig>) -> Self {
         Self::negotiate(tcp, tls).await.unwrap()
     }

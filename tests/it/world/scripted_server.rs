@@ -20,7 +20,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::raw::{CANCEL_CODE, PATIENCE, SSL_REQUEST, message};
 
-/// What the server does.
+/// Behavior of a server.
 #[derive(Clone)]
 pub(crate) enum Script {
     /// Answers the SSLRequest with this and no more.
@@ -35,7 +35,7 @@ pub(crate) enum Script {
     ThenHand(Vec<u8>, mpsc::UnboundedSender<TlsStream<TcpStream>>),
     /// Speaks 3.2: gives a key of this process id and secret, or of its first 4 bytes to one who asks for 3.0.
     Modern(i32, Vec<u8>),
-    /// Speaks 3.0 and answers whoever asks for more with this and the end; then as [`Script::AfterPassword`].
+    /// Speaks 3.0 and answers a request for more with this and the end; then as [`Script::AfterPassword`].
     Ancient(Vec<u8>),
     /// Direct TLS, with ALPN or without; notes server name and password as heard, and welcomes.
     Direct { alpn: bool },
@@ -55,7 +55,7 @@ pub(crate) struct ScriptedServer {
     pub(crate) addr: SocketAddr,
     /// Everything clients sent inside TLS behind the startup packet.
     pub(crate) heard: Arc<Mutex<Vec<u8>>>,
-    /// How many clients have come.
+    /// Number of connections so far.
     clients: watch::Receiver<usize>,
     packets: Arc<Mutex<Vec<Vec<u8>>>>,
     acceptor: Arc<Mutex<TlsAcceptor>>,
@@ -108,7 +108,7 @@ impl ScriptedServer {
         *self.acceptor.lock().unwrap() = acceptor(cert, false);
     }
 
-    /// How many clients have come so far.
+    /// Number of connections so far.
     pub(crate) fn count(&self) -> usize {
         *self.clients.borrow()
     }

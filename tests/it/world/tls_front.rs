@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 
 use super::scripted_server::acceptor;
 
-/// It stops when it is dropped.
+/// Stops on drop.
 pub(crate) struct TlsFront {
     addr: SocketAddr,
     task: JoinHandle<()>,
@@ -35,7 +35,7 @@ impl TlsFront {
         Self { addr, task }
     }
 
-    /// Where it listens.
+    /// Listening address.
     pub(crate) fn addr(&self) -> SocketAddr {
         self.addr
     }

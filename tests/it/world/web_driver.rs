@@ -48,7 +48,7 @@ async fn driver() -> Option<(Child, u16)> {
     None
 }
 
-/// One window of a browser with an empty profile.
+/// A browser window with an empty profile.
 pub(crate) struct Browser {
     _driver: Child,
     port: u16,

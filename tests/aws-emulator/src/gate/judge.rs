@@ -1,4 +1,4 @@
-//! Whether a login token opens the database: the checks of RDS IAM authentication, one after the other.
+//! The checks of RDS IAM authentication on a login token, one after the other.
 
 use crate::policy::{AccessRequest, Effect};
 use crate::sigv4::PresignedRequest;
@@ -30,7 +30,7 @@ pub enum GateRefusal {
     OnPurpose,
 }
 
-/// What the gate stands in front of.
+/// Database behind the gate.
 #[derive(Clone, Debug)]
 pub(super) struct GuardedDatabase {
     pub(super) account: String,

@@ -21,14 +21,14 @@ use crate::sts::CredentialStore;
 use crate::sync::{AnswerHold, WatchedCounter, lock};
 use crate::{EmulatorError, SettableClock, names};
 
-/// What `PostgreSQL` puts before and after the user name to make a distinguished name of it.
+/// Text that `PostgreSQL` puts before and after the user name to make a distinguished name of it.
 pub(crate) const PREFIX: &str = "cn=";
 pub(crate) const SUFFIX: &str = ",dc=rds";
 
-/// How a gate is started.
+/// Options of a gate.
 #[derive(Clone, Debug)]
 pub struct GateOptions {
-    /// Where to listen; port 0 for a free one.
+    /// Address to listen on; port 0 for a free one.
     pub bind: SocketAddr,
     /// The AWS account of the cluster.
     pub account: String,
@@ -40,7 +40,7 @@ pub struct GateOptions {
     pub endpoints: Vec<String>,
     /// The credentials that exist.
     pub store: CredentialStore,
-    /// What the gate takes for the time.
+    /// Clock of the gate.
     pub clock: SettableClock,
 }
 
@@ -58,7 +58,7 @@ impl Default for GateOptions {
     }
 }
 
-/// What the gate does instead of judging.
+/// Fault of the gate in place of a decision.
 #[derive(Clone, Debug)]
 pub enum GateFault {
     /// Refuse every token.
@@ -69,7 +69,7 @@ pub enum GateFault {
     Close,
 }
 
-/// One login that the gate has judged.
+/// Decision of the gate about a login.
 #[derive(Clone, Debug)]
 pub struct GateDecision {
     /// The database user who wanted in.
@@ -80,12 +80,12 @@ pub struct GateDecision {
     pub access_key_id: Option<String>,
     /// The role session behind it.
     pub session_name: Option<String>,
-    /// How long the password was.
+    /// Length of the password.
     pub password_length: usize,
 }
 
 impl GateDecision {
-    /// Whether the user was let in.
+    /// True if the user was let in.
     pub fn accepted(&self) -> bool {
         self.outcome.is_ok()
     }
@@ -133,7 +133,7 @@ impl LoginGate {
         GateSocket::listen(path, Arc::clone(&self.state))
     }
 
-    /// Where it listens for LDAP.
+    /// Listening address for LDAP.
     pub fn addr(&self) -> SocketAddr {
         self.server.addr()
     }

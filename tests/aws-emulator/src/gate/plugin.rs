@@ -55,7 +55,7 @@ async fn serve(state: Arc<GateState>, mut stream: UnixStream) {
     let _ = stream.write_all(answer.as_bytes()).await;
 }
 
-/// One string; `None` when it breaks off or is too long.
+/// Reads a string; `None` if it breaks off or is too long.
 async fn read(stream: &mut UnixStream) -> Option<String> {
     let length = stream.read_u32().await.ok().filter(|length| *length <= LONGEST)?;
     let mut text = vec![0; usize::try_from(length).ok()?];

@@ -46,7 +46,7 @@ impl TokenClaims {
         self.set("pad", "x".repeat(length))
     }
 
-    /// One claim's value.
+    /// Value of a claim.
     pub fn get(&self, name: &str) -> Option<&Value> {
         self.0.get(name)
     }

@@ -20,17 +20,17 @@ use crate::keys::SigningKeys;
 use crate::sync::{WatchedCounter, lock};
 use crate::{EmulatorError, HttpFault, KeyChoice, SettableClock, names};
 
-/// How an issuer is started.
+/// Options of an issuer.
 #[derive(Clone, Debug)]
 pub struct IssuerOptions {
-    /// Where to listen; port 0 for a free one.
+    /// Address to listen on; port 0 for a free one.
     pub bind: SocketAddr,
     /// A path between host and `/.well-known`, as multi-tenant issuers have. `/` gives an issuer URL that ends in a
     /// slash, as Auth0's does.
     pub path_prefix: String,
     /// The issuer URL, when others reach it under another name than the listening address.
     pub url: Option<String>,
-    /// Whether it is an issuer for all tenants, as Entra ID's `common`: its discovery document names the template
+    /// True for an issuer of all tenants, as Entra ID's `common`: its discovery document names the template
     /// `{tenantid}` where its own address has `common`.
     pub all_tenants: bool,
     /// The `aud` of tokens.
@@ -39,9 +39,9 @@ pub struct IssuerOptions {
     pub clients: BTreeMap<String, String>,
     /// Public clients of people's programs, each with its redirect addresses.
     pub public_clients: BTreeMap<String, Vec<String>>,
-    /// Whether `POST …/mint` signs any claims that anyone sends. Never on by default.
+    /// True if `POST …/mint` signs any claims that a client sends. Never on by default.
     pub mint_endpoint: bool,
-    /// What the issuer takes for the time.
+    /// Clock of the issuer.
     pub clock: SettableClock,
 }
 
@@ -116,7 +116,7 @@ pub struct Issuer {
     server: Arc<HttpServer>,
 }
 
-/// What one page has been told to do and has seen.
+/// Faults and requests of a page.
 #[derive(Default)]
 struct PageState {
     faults: FaultQueue<HttpFault>,
@@ -169,12 +169,12 @@ impl Issuer {
         self.state.url()
     }
 
-    /// Where it listens.
+    /// Listening address.
     pub fn addr(&self) -> SocketAddr {
         self.server.addr()
     }
 
-    /// Where the stand-in itself serves `page`, whatever name the issuer URL has.
+    /// Address at which the stand-in itself serves `page`; the issuer URL may have another name.
     pub fn page_url(&self, page: IssuerPage) -> String {
         let mut addr = self.addr();
         if addr.ip().is_unspecified() {
@@ -285,7 +285,7 @@ impl Issuer {
         }
     }
 
-    /// How many requests a page has had.
+    /// Number of requests for a page.
     pub fn count(&self, page: IssuerPage) -> usize {
         self.state.page(page).seen.get()
     }

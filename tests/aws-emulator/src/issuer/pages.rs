@@ -1,4 +1,4 @@
-//! What the issuer answers on each of its pages (OpenID Connect Discovery 1.0, RFC 6749, section 4.4).
+//! The issuer's pages (OpenID Connect Discovery 1.0, RFC 6749, section 4.4).
 
 use hyper::body::Incoming;
 use hyper::{Method, Request, header};

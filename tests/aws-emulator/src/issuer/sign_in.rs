@@ -21,7 +21,7 @@ pub(super) fn usual_client() -> (String, RedirectUris) {
     ("pgpassport".to_owned(), uris.into())
 }
 
-/// One request to sign in.
+/// A request to sign in.
 #[derive(Clone, Debug)]
 pub(super) struct SignInRequest {
     pub(super) client: String,
@@ -61,7 +61,7 @@ struct DeviceRequest {
     slow_downs: usize,
 }
 
-/// What the issuer remembers of sign-ins.
+/// Sign-ins that the issuer knows.
 #[derive(Debug)]
 pub(super) struct SignInBook {
     codes: BTreeMap<String, (SignInRequest, String)>,
@@ -72,7 +72,7 @@ pub(super) struct SignInBook {
     pub(super) token_life: u64,
     /// Clients that are web sites.
     web_clients: BTreeMap<String, WebClient>,
-    /// Whether a refresh token is good once.
+    /// True if a refresh token is good once.
     pub(super) rotates: bool,
     /// Answers of the token endpoint that are lost after they took effect.
     pub(super) lost_answers: usize,
@@ -302,7 +302,7 @@ impl IssuerState {
     }
 }
 
-/// What a test can do to sign-ins.
+/// Control of sign-ins by a test.
 impl Issuer {
     /// Gives people tokens of so many seconds from now on.
     pub fn set_token_life(&self, seconds: u64) {
@@ -339,7 +339,7 @@ impl Issuer {
             .for_each(|family| family.revoked = true);
     }
 
-    /// How many sign-ins are not revoked.
+    /// Number of sign-ins that are not revoked.
     pub fn open_sign_ins(&self) -> usize {
         lock(&self.state.people).families.iter().filter(|family| !family.revoked).count()
     }

@@ -1,4 +1,4 @@
-//! Where MySQL and MariaDB are, and what their servers are told.
+//! Installations of MySQL and MariaDB, and the options of their servers.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -26,7 +26,7 @@ impl MysqlEngine {
         }
     }
 
-    /// Whether its programs are on this machine. A test that needs them passes without them and says so.
+    /// True if its programs are on this machine. A test that needs them passes without them and says so.
     pub fn at_hand(self) -> bool {
         let found = MysqlInstall::find(self);
         if let Err(problem) = &found {
@@ -35,7 +35,7 @@ impl MysqlEngine {
         found.is_ok()
     }
 
-    /// Whether its programs are on this machine, without a word about it.
+    /// True if its programs are on this machine; prints nothing.
     pub fn is_installed(self) -> bool {
         MysqlInstall::find(self).is_ok()
     }
@@ -112,7 +112,7 @@ impl MysqlInstall {
         Ok(words)
     }
 
-    /// What server and maker of tables are told: nothing needs to outlive the machine, and memory is short.
+    /// Options of the server and of the program that makes its tables: data need not outlive the machine, and memory is short.
     fn arguments(&self, data: &Path) -> Result<Vec<String>, EmulatorError> {
         // The first option must be the first.
         let mut words = vec!["--no-defaults".to_owned(), format!("--datadir={}", data.display())];
@@ -137,7 +137,7 @@ impl MysqlInstall {
         Ok(words)
     }
 
-    /// The engine's command-line client, with nothing of the caller's environment or option files.
+    /// The engine's command-line client, without the caller's environment and option files.
     pub(super) fn client(&self) -> Command {
         let mut client = Command::new(&self.client);
         for (name, _) in std::env::vars_os() {

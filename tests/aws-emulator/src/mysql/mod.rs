@@ -17,10 +17,10 @@ use crate::{EmulatorError, GateSocket, LoginGate, names, programs};
 /// The source of the plugin. It is compiled for each server: Rust needs a C compiler, too, and it takes 0.1 s.
 const PLUGIN: &str = include_str!("../../mysql-plugin/aws_auth.c");
 
-/// How a server is started.
+/// Options of a server.
 #[derive(Clone)]
 pub struct MysqlOptions {
-    /// Which server.
+    /// The engine.
     pub engine: MysqlEngine,
     /// Decides the logins of users with `AWSAuthenticationPlugin`.
     pub gate: LoginGate,
@@ -82,12 +82,12 @@ impl Mysql {
         Ok(server)
     }
 
-    /// Which server it is.
+    /// The engine.
     pub fn engine(&self) -> MysqlEngine {
         self.inner.engine
     }
 
-    /// Where it listens for TCP.
+    /// Listening address for TCP.
     pub fn addr(&self) -> SocketAddr {
         self.inner.addr
     }
@@ -112,7 +112,7 @@ impl Mysql {
         self.run_sql(names::DATABASE, sql).ok()
     }
 
-    /// The engine's command-line client, `mysql` or `mariadb`, with nothing of the caller's environment or option files.
+    /// The engine's command-line client, `mysql` or `mariadb`, without the caller's environment and option files.
     pub fn client(&self) -> Command {
         self.inner.install.client()
     }

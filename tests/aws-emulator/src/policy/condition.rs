@@ -18,7 +18,7 @@ pub(super) struct PolicyCondition {
     values: Vec<PolicyPattern>,
 }
 
-/// How a key with several values is treated.
+/// Treatment of a key with several values.
 #[derive(Clone, Copy, Debug)]
 enum Quantifier {
     Single,

@@ -33,7 +33,7 @@ enum OneOrMany<T> {
     None(Vec<T>),
 }
 
-/// What a policy is asked.
+/// Request to a policy.
 #[derive(Clone, Copy, Debug)]
 pub struct AccessRequest<'a> {
     /// The action, for example `rds-db:connect`.
@@ -46,7 +46,7 @@ pub struct AccessRequest<'a> {
     pub context: &'a RequestContext,
 }
 
-/// What a policy says.
+/// Decision of a policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// An `Allow` matched and no `Deny` did.
@@ -87,7 +87,7 @@ impl IamPolicy {
         effect
     }
 
-    /// Whether the request is allowed.
+    /// True if the request is allowed.
     pub fn allows(&self, question: &AccessRequest<'_>) -> bool {
         self.decide(question) == Effect::Allow
     }

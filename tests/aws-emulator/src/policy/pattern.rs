@@ -116,7 +116,7 @@ enum PatternPiece {
     Many,
 }
 
-/// Whether the pieces spell the whole text. Keeps the set of pieces that can be next, so it is never slow.
+/// True if the pieces match the whole text. Keeps the set of pieces that can be next, so it is never slow.
 fn glob(pieces: &[PatternPiece], text: &[char]) -> bool {
     let close = |open: &mut Vec<bool>| {
         for (at, piece) in pieces.iter().enumerate() {

@@ -2,7 +2,7 @@
 
 use crate::names;
 
-/// One of the files in `policies/`.
+/// A file in `policies/`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PolicyTemplate {
     /// `trust-policy.json`: any token with the right audience.
@@ -19,7 +19,7 @@ pub enum PolicyTemplate {
     PermissionSessionTag,
 }
 
-/// What goes in place of the examples in the files.
+/// Values in place of the examples in the files.
 #[derive(Clone, Debug)]
 pub struct PolicyValues {
     /// The AWS account.

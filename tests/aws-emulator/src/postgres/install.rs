@@ -1,4 +1,4 @@
-//! Where `PostgreSQL` is installed, and as which user its programs run.
+//! Installation of `PostgreSQL`, and the user of its programs.
 
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};

@@ -22,10 +22,10 @@ const POSTGRES: ServerKind = ServerKind {
     signal: "QUIT",
 };
 
-/// How a `PostgreSQL` is started.
+/// Options of a `PostgreSQL`.
 #[derive(Clone)]
 pub struct PostgresOptions {
-    /// Where the gate listens: logins of members of `rds_iam` are decided there.
+    /// Address of the gate, which decides logins of members of `rds_iam`.
     pub gate: SocketAddr,
     /// The server's certificate. Without one the server has no TLS.
     pub cert: Option<ServerCert>,
@@ -91,7 +91,7 @@ impl Postgres {
         Ok(server)
     }
 
-    /// Where it listens for TCP.
+    /// Listening address for TCP.
     pub fn addr(&self) -> SocketAddr {
         self.inner.addr
     }
@@ -111,12 +111,12 @@ impl Postgres {
         self.run_sql(names::DATABASE, sql).expect("SQL of the test itself")
     }
 
-    /// A `psql` of this installation that has nothing of the caller's environment or start-up file.
+    /// A `psql` of this installation without the caller's environment and start-up file.
     pub fn psql(&self) -> Command {
         psql(&self.inner.install)
     }
 
-    /// A `pgbench` of this installation that has nothing of the caller's environment.
+    /// A `pgbench` of this installation without the caller's environment.
     pub fn pgbench(&self) -> Command {
         client(&self.inner.install, "pgbench")
     }
@@ -141,7 +141,7 @@ fn client(install: &PostgresInstall, name: &str) -> Command {
             client.env_remove(name);
         }
     }
-    // Certificates and passwords in the home folder of whoever runs the tests must not play a part.
+    // Certificates and passwords in the caller's home folder must not play a part.
     client.env("HOME", "/nonexistent").stdin(Stdio::null());
     client
 }

@@ -46,7 +46,7 @@ impl ApiError {
     }
 }
 
-/// What a good answer says.
+/// Contents of a good answer.
 #[derive(Clone, Debug)]
 pub(super) struct AssumedRole {
     pub(super) access_key_id: String,

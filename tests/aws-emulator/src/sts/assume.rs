@@ -18,7 +18,7 @@ use crate::http::{Answer, text};
 use crate::policy::{AccessRequest, IamPolicy, RequestContext, provider_arn, provider_name};
 use crate::sync::lock;
 
-/// How many bytes of session policy and tags fill the packed size. AWS does not say how it packs; this stand-in packs
+/// Bytes of session policy and tags that fill the packed size. AWS does not say how it packs; this stand-in packs
 /// nothing and is therefore stricter.
 const PACKED: usize = 4096;
 
@@ -194,7 +194,7 @@ fn idp_allows_role(identity: &WebIdentity, role_arn: &str) -> Result<(), ApiErro
     if allowed { Ok(()) } else { Err(ApiError::invalid_token("The token is not for this role")) }
 }
 
-/// What the trust policy can test.
+/// Condition keys of the trust policy.
 fn trust_context(
     identity: &WebIdentity,
     tags: &Tags,
@@ -233,7 +233,7 @@ fn trust_context(
     context
 }
 
-/// What stays known about the token during the session.
+/// Condition keys of the token that last for the session.
 fn session_context(identity: &WebIdentity) -> RequestContext {
     let provider = provider_name(&identity.issuer);
     let mut context = RequestContext::default();

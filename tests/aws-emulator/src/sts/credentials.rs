@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use crate::policy::{IamPolicy, RequestContext};
 use crate::sync::lock;
 
-/// One set of temporary credentials and the session behind it.
+/// A set of temporary credentials and the session behind it.
 #[derive(Clone)]
 pub struct RoleSession {
     /// `ASIA…`.

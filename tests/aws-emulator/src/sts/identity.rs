@@ -1,4 +1,4 @@
-//! Who a token says its bearer is, if the token is good: signature, issuer, audience, times.
+//! Verification of a token by STS: signature, issuer, audience, times.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::http;
 use crate::keys::{key_type, verify};
 use crate::sync::lock;
 
-/// How long AWS waits for an identity provider.
+/// Time limit of AWS for an identity provider.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The most keys of one type that AWS reads.
 const MOST_KEYS: usize = 100;
@@ -30,7 +30,7 @@ pub struct OidcProvider {
     pub url: String,
     /// The audiences that are registered.
     pub audiences: Vec<String>,
-    /// Where the issuer's pages are read from, if not at its URL: in a network where it has another name.
+    /// Address of the issuer's pages, if not its URL: in a network where it has another name.
     pub fetch_url: Option<String>,
 }
 
@@ -40,7 +40,7 @@ pub(super) struct KnownProvider {
     keys: Mutex<Vec<Value>>,
 }
 
-/// What a good token says.
+/// Claims of a good token.
 #[derive(Debug)]
 pub(super) struct WebIdentity {
     pub(super) issuer: String,

@@ -1,4 +1,4 @@
-//! What a request to STS must look like (the query protocol, version 2011-06-15), before anything is looked up.
+//! Form of a request to STS (the query protocol, version 2011-06-15), before anything is looked up.
 
 use std::fmt;
 

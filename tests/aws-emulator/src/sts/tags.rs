@@ -7,7 +7,7 @@ use crate::issuer::TAGS_CLAIM;
 
 const SOURCE_IDENTITY: &str = "https://aws.amazon.com/source_identity";
 
-/// What a token asks for beside the role itself.
+/// Session tags that a token requests.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct RequestedTags {
     pub(super) tags: Vec<(String, String)>,

@@ -1,4 +1,4 @@
-//! What the login gate decides, with tokens signed here and no `PostgreSQL`.
+//! Decisions of the login gate, with tokens signed here and without `PostgreSQL`.
 
 use aws_emulator::sigv4::{PresignedRequest, TokenRequest, sign};
 use aws_emulator::{

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::support::assume;
 
-/// What one statement with this condition decides in this context.
+/// Decision of a statement with this condition in this context.
 fn holds(condition: &Value, context: &[(&str, &str)]) -> bool {
     let policy = json!({ "Version": "2012-10-17", "Statement": {
         "Effect": "Allow", "Action": "rds-db:connect", "Resource": "*", "Condition": condition } });

@@ -1,4 +1,4 @@
-//! What the emulator's own tests share: a bare HTTP client and tokens signed in the test.
+//! Helpers of the emulator's own tests: a bare HTTP client and tokens signed in the test.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -70,7 +70,7 @@ pub(crate) fn assume(cloud: &Cloud, token: &str, replaced: &[(&str, &str)]) -> S
     post(&format!("{}/", cloud.sts.url()), &fields)
 }
 
-/// The session that a token leads to.
+/// The session that STS opens for a token.
 pub(crate) fn session(cloud: &Cloud, token: &str, replaced: &[(&str, &str)]) -> RoleSession {
     let reply = assume(cloud, token, replaced);
     let id = reply.element("AccessKeyId").unwrap_or_else(|| panic!("{}", reply.body));

@@ -200,7 +200,7 @@ pub(crate) fn fetch_token(issuer: &Issuer, user: &str) -> Result<String, String>
     token.ok_or_else(|| format!("no token for {user}: status {status}"))
 }
 
-/// What psql needs to reach the proxy.
+/// Environment of psql for the proxy.
 pub(crate) fn target(stage: &DemoStage, user: &str) -> String {
     format!(
         "host=localhost port={} user={user} dbname={} sslmode=verify-full sslrootcert={}",

@@ -94,7 +94,7 @@ fn client(stage: &DemoStage, mysql: &DemoMysql, listener: SocketAddr) -> Command
     client
 }
 
-/// What a client printed, or its error message.
+/// Output of a client, or its error message.
 fn run(client: &mut Command) -> Result<Result<String, String>, String> {
     let output = client.output().map_err(|error| format!("the client cannot be run: {error}"))?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

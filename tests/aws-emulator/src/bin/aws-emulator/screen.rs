@@ -1,4 +1,4 @@
-//! What people see: short lines, in colour only on a terminal.
+//! Output for people: short lines, in color only on a terminal.
 
 use std::io::{IsTerminal as _, Stdout, Write as _};
 
@@ -15,7 +15,7 @@ impl DemoScreen {
         Self { out, colour }
     }
 
-    /// One line.
+    /// Prints a line.
     pub(crate) fn line(&self, text: &str) {
         let _ = writeln!(&self.out, "{text}");
     }

@@ -12,16 +12,16 @@ use crate::screen::DemoScreen;
 /// Options of the servers.
 #[derive(clap::Args)]
 pub(crate) struct ServeOptions {
-    /// Where the issuer listens.
+    /// Listening address of the issuer.
     #[arg(long, value_name = "IP:PORT")]
     issuer_addr: SocketAddr,
     /// The issuer URL under which others reach it.
     #[arg(long, value_name = "URL")]
     issuer_url: String,
-    /// Where STS listens.
+    /// Listening address of STS.
     #[arg(long, value_name = "IP:PORT")]
     sts_addr: SocketAddr,
-    /// Where the login gate listens for PostgreSQL's LDAP.
+    /// Listening address of the login gate for PostgreSQL's LDAP.
     #[arg(long, value_name = "IP:PORT")]
     gate_addr: SocketAddr,
     /// The cluster's endpoint, as login tokens are signed for it.
@@ -42,7 +42,7 @@ pub(crate) struct ServeOptions {
     /// A user of the token endpoint; can be given more than once.
     #[arg(long = "user", value_name = "NAME:SECRET", default_values = ["alice:alice-secret", "bob:bob-secret"])]
     users: Vec<String>,
-    /// Where `ca.pem`, `postgres.crt`, `postgres.key`, `proxy.crt` and `proxy.key` are written.
+    /// Folder for `ca.pem`, `postgres.crt`, `postgres.key`, `proxy.crt` and `proxy.key`.
     #[arg(long, value_name = "DIR")]
     certs_dir: PathBuf,
     /// A name in the proxy's certificate beside localhost; can be given more than once.
@@ -111,7 +111,7 @@ fn write_certs(options: &ServeOptions) -> Result<(), String> {
     let mut names = vec!["localhost", "127.0.0.1"];
     names.extend(options.proxy_names.iter().map(String::as_str));
     ca.server(&names).and_then(|cert| cert.write(dir, "proxy")).map_err(text)?;
-    // Last, so that whoever waits for this file finds the others.
+    // Last, so that a program that waits for this file finds the others.
     ca.write(dir).map_err(text)?;
     Ok(())
 }

@@ -61,7 +61,7 @@ async fn crowd(world: &World, people: Vec<(String, String)>) -> Vec<Result<RawCl
             let (port, tls) = (world.port, Arc::clone(&tls));
             outside().spawn(async move {
                 let tcp = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-                let client = RawClient::with(tcp, tls).await;
+                let client = RawClient::with(tcp, tls).await.in_crowd(size);
                 let fared = client.login(&user, Some("app"), &token).await.map(|(client, _)| client);
                 (fared, begun.elapsed())
             })

@@ -18,6 +18,9 @@ use tokio_rustls::client::TlsStream;
 /// Limit of waits in a broken build. A good build needs a small part of it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Further patience for each other client of a crowd that logs in at the same time.
+const CROWD_PATIENCE: Duration = Duration::from_millis(60);
+
 pub(crate) const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 pub(crate) const CANCEL_CODE: [u8; 4] = [0x04, 0xd2, 0x16, 0x2e];
 
@@ -71,6 +74,8 @@ pub(crate) fn trusting(ca: &Ca) -> ClientConfig {
 
 pub(crate) struct RawClient {
     pub(crate) stream: TlsStream<TcpStream>,
+    /// Time limit for each message.
+    patience: Duration,
 }
 
 impl RawClient {
@@ -88,6 +93,12 @@ impl RawClient {
         Self::negotiate(tcp, tls).await.unwrap()
     }
 
+    /// Gives each message more time: a client of a crowd waits for the others.
+    pub(crate) fn in_crowd(mut self, size: usize) -> Self {
+        self.patience = PATIENCE + CROWD_PATIENCE * u32::try_from(size).unwrap();
+        self
+    }
+
     /// As [`RawClient::over`], where the connection may break.
     pub(crate) async fn try_over(tcp: TcpStream, ca: &Ca) -> io::Result<Self> {
         Self::negotiate(tcp, Arc::new(trusting(ca))).await
@@ -98,7 +109,7 @@ impl RawClient {
         assert_eq!(tcp.read_u8().await?, b'S');
         let connector = TlsConnector::from(tls);
         let stream = connector.connect(ServerName::try_from("localhost").unwrap(), tcp).await?;
-        Ok(Self { stream })
+        Ok(Self { stream, patience: PATIENCE })
     }
 
     pub(crate) async fn send(&mut self, bytes: &[u8]) {
@@ -124,7 +135,7 @@ impl RawClient {
 
     /// The next message: its tag and body. `None` at the end.
     pub(crate) async fn message(&mut self) -> Option<(u8, Vec<u8>)> {
-        timeout(PATIENCE, self.read_message()).await.expect("neither a message nor an end")
+        timeout(self.patience, self.read_message()).await.expect("neither a message nor an end")
     }
 
     async fn read_message(&mut self) -> Option<(u8, Vec<u8>)> {

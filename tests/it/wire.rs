@@ -219,7 +219,7 @@ async fn c6_direct_tls_with_the_protocols_name_works() {
     let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(config));
     let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
     let stream = connector.connect(name, tcp(&world).await).await.unwrap();
-    let client = RawClient { stream };
+    let client = RawClient::of(stream);
     client.login("alice", Some("app"), &world.token("alice")).await.unwrap();
 }
 

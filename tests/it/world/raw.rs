@@ -104,12 +104,17 @@ impl RawClient {
         Self::negotiate(tcp, Arc::new(trusting(ca))).await
     }
 
+    /// A client on a connection that has TLS already.
+    pub(crate) fn of(stream: TlsStream<TcpStream>) -> Self {
+        Self { stream, patience: PATIENCE }
+    }
+
     async fn negotiate(mut tcp: TcpStream, tls: Arc<ClientConfig>) -> io::Result<Self> {
         tcp.write_all(&SSL_REQUEST).await?;
         assert_eq!(tcp.read_u8().await?, b'S');
         let connector = TlsConnector::from(tls);
         let stream = connector.connect(ServerName::try_from("localhost").unwrap(), tcp).await?;
-        Ok(Self { stream, patience: PATIENCE })
+        Ok(Self::of(stream))
     }
 
     pub(crate) async fn send(&mut self, bytes: &[u8]) {

@@ -185,12 +185,7 @@ impl Slow {
 async fn l6_probes_are_answered_beside_slow_peers() {
     rlimit::increase_nofile_limit(10_000).unwrap();
     let world = World::start().await;
-    for (count, from, again) in [
-        (40, "127.0.0.1", false),
-        (400, "127.0.0.1", false),
-        (40, "127.0.0.9", true),
-        (400, "127.0.0.9", true),
-    ] {
+    for (count, from, again) in [(400, "127.0.0.1", false), (400, "127.0.0.9", true)] {
         for kind in [Slow::Silent, Slow::Trickling, Slow::NotReading] {
             let peers = slow_peers(world.admin_addr, from, count, kind, again).await;
             for probe in 0..15 {

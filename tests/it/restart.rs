@@ -13,15 +13,15 @@ use pgpassport::accept::listening_socket::ListeningSocket;
 use tempfile::TempDir;
 
 use crate::world::binary::NotifySocket;
-use crate::world::process::TestProcess;
+use crate::world::process::{TestProcess, restarts};
 use crate::world::raw::query;
 use crate::world::{RawClient, World};
 
 /// Replacements of a process whose successor waits for its end, which takes a second.
-const RESTARTS: usize = 5;
+const RESTARTS: usize = 3;
 
-/// Replacements where both processes run for a while, unless the environment has another number in `RESTARTS`.
-const OVERLAPPING_RESTARTS: usize = 20;
+/// Replacements where both processes run for a while.
+const OVERLAPPING_RESTARTS: usize = 8;
 
 /// Processes that may be about to end at the same time.
 const AT_ONCE: usize = 32;
@@ -144,7 +144,7 @@ async fn r25_a_restart_with_a_handed_over_socket_refuses_nobody() {
     // The manager and its socket stay until the last client has gone.
     let (_manager, last) = clients_come_and_go(&world, port, move |logins| {
         let mut service = manager.start();
-        for _ in 0..RESTARTS {
+        for _ in 0..restarts(RESTARTS) {
             logins.wait_for_some_more();
             service.end();
             service = manager.start();
@@ -171,10 +171,9 @@ async fn r25_a_restart_on_a_shared_port_refuses_nobody() {
     std::fs::write(&config, text.replacen("addr = \"127.0.0.1:0\"", &shared, 1)).unwrap();
     let manager = ServiceManager::new(config, None);
     let mut service = manager.start();
-    let restarts = std::env::var("RESTARTS").map_or(OVERLAPPING_RESTARTS, |number| number.parse().unwrap());
     let last = clients_come_and_go(&world, port, move |logins| {
         let mut stopping = VecDeque::new();
-        for _ in 0..restarts {
+        for _ in 0..restarts(OVERLAPPING_RESTARTS) {
             logins.wait_for_some_more();
             let next = manager.start();
             service.stop();

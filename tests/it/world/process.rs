@@ -10,6 +10,11 @@ use nix::unistd::Pid;
 
 use super::raw::PATIENCE;
 
+/// Number of restarts of a test: `usual`, or that of the environment's `RESTARTS` for the long form.
+pub(crate) fn restarts(usual: usize) -> usize {
+    std::env::var("RESTARTS").map_or(usual, |number| number.parse().unwrap())
+}
+
 /// A started program.
 pub(crate) struct TestProcess(pub(crate) Child);
 

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use rustls_pki_types::ServerName;
-use tokio::io::{DuplexStream, duplex};
+use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 

@@ -69,7 +69,7 @@ impl WarmSession {
     }
 
     /// Answers so many queries; gives them.
-    pub(super) async fn answer(&mut self, queries: usize) -> Vec<String> {
+    pub(super) async fn answer_all(&mut self, queries: usize) -> Vec<String> {
         let mut heard = Vec::new();
         for _ in 0..queries {
             let (tag, sql) = self.receive().await.expect("a query");

@@ -26,7 +26,7 @@ async fn visit(world: &World, server: &mut WarmServer) -> WarmSession {
     let mut session = server.session().await;
     let before = world.metric(KEPT).await;
     guest.leave().await;
-    assert_eq!(session.answer(2).await, COMMANDS);
+    assert_eq!(session.answer_all(2).await, COMMANDS);
     world.metric_is(KEPT, before + 1.0).await;
     session
 }
@@ -115,7 +115,7 @@ async fn u4_the_next_greeting_tells_what_has_changed_for_good() {
     assert_eq!(guest.client.message().await.unwrap().0, b'S');
     session.shows.insert("server_version".to_owned(), "17.1".to_owned());
     guest.leave().await;
-    assert_eq!(session.answer(3).await, [COMMANDS[0], COMMANDS[1], "SHOW \"server_version\""]);
+    assert_eq!(session.answer_all(3).await, [COMMANDS[0], COMMANDS[1], "SHOW \"server_version\""]);
     world.metric_is(KEPT, 1.0).await;
     let next = again(&world, &mut session, b"").await;
     assert_eq!(next.parameters(), ["server_version=17.1\0"]);
@@ -125,7 +125,7 @@ async fn u4_the_next_greeting_tells_what_has_changed_for_good() {
     assert_eq!(session.receive().await.unwrap().1, COMMANDS[0]);
     let discarded = [message(b'C', b"DISCARD ALL\0"), message(b'S', b"new\0x\0"), message(b'Z', b"I")];
     session.send(&discarded.concat()).await;
-    assert_eq!(session.answer(1).await, [COMMANDS[1]]);
+    assert_eq!(session.answer_all(1).await, [COMMANDS[1]]);
     world.metric_is(KEPT, 2.0).await;
     let next = again(&world, &mut session, b"").await;
     assert_eq!(next.parameters(), ["server_version=17.1\0", "new=x\0"]);
@@ -182,7 +182,7 @@ async fn u4_an_unresponsive_server_loses_all_its_kept_connections() {
     let mut sessions = [server.session().await, server.session().await, server.session().await];
     for (guest, session) in guests.into_iter().zip(&mut sessions) {
         guest.leave().await;
-        session.answer(2).await;
+        session.answer_all(2).await;
     }
     world.metric_is(KEPT, 3.0).await;
     let next = PoolGuest::alice(&world).await;
@@ -209,7 +209,7 @@ async fn u4_no_connection_outlives_the_credentials_it_was_opened_with() {
     let next = again(&world, &mut session, b"").await;
     world.metric_is(HITS, 1.0).await;
     next.leave().await;
-    session.answer(2).await;
+    session.answer_all(2).await;
     world.metric_is(KEPT, 2.0).await;
     world.cloud.clock.advance(60);
     world.metric_is(&closed("credentials"), 1.0).await;

@@ -35,8 +35,7 @@ const ROWS_AT_ONCE: usize = 4;
 
 /// Runs `check` for each row of a table, a few rows at the same time: rows that wait for a time limit share the wait.
 pub(crate) async fn each_row<T>(rows: impl IntoIterator<Item = T>, check: impl AsyncFn(T)) {
-    let check = &check;
-    stream::iter(rows).for_each_concurrent(ROWS_AT_ONCE, check).await;
+    stream::iter(rows).for_each_concurrent(ROWS_AT_ONCE, |row| check(row)).await;
 }
 
 impl World {

@@ -129,7 +129,7 @@ fn what_will_not_work_is_a_warning_with_its_reason() {
     assert_eq!(warnings(AURORA, "ca_file = \"x\""), [] as [&str; 0]);
     assert_eq!(warnings(PROXY, "ca_file = \"system\""), [] as [&str; 0]);
     let alias = warnings("db.acme.com", "ca_file = \"x\"");
-    assert!(alias[0].starts_with("f.toml:11:20: cluster[0].endpoint: this is not a name"), "{alias:?}");
+    assert!(alias[0].starts_with("test.toml:11:20: cluster[0].endpoint: this is not a name"), "{alias:?}");
     assert!(alias[0].contains("CNAME") && alias.len() == 1, "{alias:?}");
     let public = warnings(AURORA, "ca_file = \"system\"");
     assert!(public[0].contains("cluster[0].ca_file: certificates of Aurora and RDS"), "{public:?}");

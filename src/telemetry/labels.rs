@@ -159,7 +159,7 @@ word_enum! {
 word_enum! {
     /// Outcome of a connection of an HTTPS page.
     pub enum PageOutcome {
-        /// One request was answered.
+        /// A request was answered.
         Answered = "answered",
         /// The connection was closed for a newer one.
         Evicted = "evicted",

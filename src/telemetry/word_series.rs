@@ -18,7 +18,7 @@ pub(super) fn registered<M: Metric + Clone>(registry: &mut Registry, name: &str,
     metric
 }
 
-/// One series of `M` for each variant of `W`, all of them from the start. A clone has the same series.
+/// A series of `M` for each variant of `W`, all of them from the start. A clone has the same series.
 #[derive(Debug)]
 pub(super) struct WordSeries<W, M> {
     label: &'static str,

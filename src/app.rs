@@ -1,5 +1,6 @@
 //! Builds all parts from the configuration. The only module that reads the whole configuration.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -123,8 +124,13 @@ impl GenerationBuilder {
     /// Builds a generation and reads the files that `config` names. Takes over from `before` the issuers'
     /// keys and the cached STS answers whose settings are unchanged. If it fails, `before` is unchanged.
     pub fn build(&self, config: Config, before: Option<&Generation>) -> anyhow::Result<Generation> {
-        let certificates = config.listeners.iter().map(expires_at);
+        let certificates = config
+            .listeners
+            .iter()
+            .map(|listen| listen.tls.as_ref().map(|tls| expires_at(&tls.cert_file)).transpose());
         let certificates = certificates.collect::<Result<_, _>>()?;
+        let pages = config.pages().map(|(name, page)| Ok((name, expires_at(&page.tls_cert_file)?)));
+        let page_certificates = pages.collect::<Result<_, TlsSetupError>>()?;
         let outgoing = Outgoing::new(self.shared.resolver.clone(), egress(&config.egress)?)
             .with_clocks(self.shared.peer_clocks.clone());
         let clusters = self.clusters(config.clusters, &config.limits, &outgoing, before)?;
@@ -165,6 +171,7 @@ impl GenerationBuilder {
             context: common,
             listeners: listeners.into_iter().map(service).collect(),
             certificates,
+            page_certificates,
             keys: config.keys,
         })
     }
@@ -341,11 +348,10 @@ fn mysql_listen(settings: &ListenSettings, clusters: &[Arc<Cluster>], pooled: bo
     }
 }
 
-/// Expiry of the first certificate of a listener, in seconds since 1970; `None` without TLS.
-fn expires_at(settings: &ListenSettings) -> Result<Option<i64>, TlsSetupError> {
-    let Some(tls) = &settings.tls else { return Ok(None) };
-    let chain = CertificateFacts::read_file(&tls.cert_file)?;
-    Ok(Some(chain.first().map_or(0, CertificateFacts::expires_at)))
+/// Expiry of the first certificate of a file, in seconds since 1970.
+fn expires_at(cert_file: &Path) -> Result<i64, TlsSetupError> {
+    let chain = CertificateFacts::read_file(cert_file)?;
+    Ok(chain.first().map_or(0, CertificateFacts::expires_at))
 }
 
 /// TLS files of a listener; `None` without TLS.

@@ -34,10 +34,10 @@
 //! | [`session`] | the order of the steps for any protocol; outcome, explanation, permits, login rate, registry | every step, no protocol |
 //! | [`accept`], [`lifecycle`] | listening sockets, worker threads, signals | session, net, telemetry |
 //! | [`telemetry`] | log lines, the audit record, metrics; written, never read | names, refusal, config, net |
-//! | [`sign_in`] | pages over HTTPS: published profiles, and a sign-in for browsers | accept, session, identity, login, telemetry |
+//! | [`sign_in`] | pages over HTTPS: published profiles, and a sign-in for browsers | accept, session, identity, login, net, telemetry |
 //! | [`admin`] | health, metrics, and the status page over HTTP | session, accept, telemetry |
 //! | [`console`] | commands for operators through a PostgreSQL client | session, accept, telemetry, postgres, identity |
-//! | [`agent`] | the local agent of `connect`: tools on the person's machine, one login at the proxy for each of their connections | net, secret, names |
+//! | [`agent`] | the local agent of `connect`: tools on the person's machine, one login at the proxy for each of their connections | net, secret, names, refusal |
 //! | [`supervisor`] | owner of every task that lives as long as the process | names |
 //! | [`login`] | the client's side: sign-in at an issuer, cached tokens; not used by a session | config, net, names, secret |
 //! | [`core_dumps`] | keeping the process's memory off disks | nothing |

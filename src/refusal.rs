@@ -10,6 +10,9 @@ pub(crate) const MAX_TEXT: usize = 2_000;
 /// too many connections.
 const FAILURES_OF_SERVERS: [&str; 4] = ["53300", "57P03", "XX000", "08004"];
 
+/// Remedy for a token that was good once. The agent of the client's side knows it by this text.
+pub(crate) const FRESH_TOKEN: &str = "Get a fresh token from your identity provider and connect again.";
+
 /// Remedy for a passing failure outside the client.
 pub(crate) const TRY_AGAIN: &str = "Nothing is wrong with your token. Try again in a moment.";
 

@@ -45,6 +45,8 @@ pub struct Generation {
     pub listeners: Vec<Arc<dyn ListenerService>>,
     /// Expiry of each listener's certificate, in seconds since 1970; absent for a Unix socket.
     pub certificates: Vec<Option<i64>>,
+    /// The same of the HTTPS pages, by their tables of the configuration.
+    pub page_certificates: Vec<(&'static str, i64)>,
     /// Keys of the configuration with their values.
     pub keys: Arc<[RunningKey]>,
 }

@@ -283,6 +283,8 @@ impl AdminServer {
     fn snapshot(&self) -> MetricsSnapshot {
         let current = self.current.load();
         let names = current.listeners.iter().map(|listener| listener.name().to_owned());
+        let certificates = names.zip(&current.certificates).filter_map(|(name, at)| Some((name, (*at)?)));
+        let pages = current.page_certificates.iter().map(|(name, expires)| (format!("[{name}]"), *expires));
         let active = self.shared.permits.sessions();
         MetricsSnapshot {
             active,
@@ -290,10 +292,7 @@ impl AdminServer {
             max_clients: current.context.limits.max_client_conn,
             ready: self.ready().is_ok(),
             issuers: current.context.issuers(),
-            certificates: names
-                .zip(&current.certificates)
-                .filter_map(|(name, at)| Some((name, (*at)?)))
-                .collect(),
+            certificates: certificates.chain(pages).collect(),
             aws: current.context.aws(),
             pool: current.context.pool(),
             resolver: self.shared.resolver.status(),

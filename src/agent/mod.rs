@@ -36,7 +36,7 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 pub use self::proxy_login::{ProxyAddress, ProxyAddressError};
@@ -71,7 +71,7 @@ pub struct PersonalLogin {
 }
 
 /// No token, in words for the tool's user.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct NoToken {
     /// The reason.
     pub reason: String,
@@ -83,9 +83,16 @@ pub struct NoToken {
 
 type TokenAnswer = Pin<Box<dyn Future<Output = Result<PersonalLogin, NoToken>> + Send>>;
 
+/// Longest wait of a tool for its token: a refresh, and the wait for another process that refreshes.
+const PATIENCE: Duration = Duration::from_mins(1);
+
 /// Gives a good token for each connection. Callers at the same time share one refresh.
 #[derive(Clone)]
-pub struct TokenProvider(Arc<dyn Fn() -> TokenAnswer + Send + Sync>);
+pub struct TokenProvider {
+    provide: Arc<dyn Fn() -> TokenAnswer + Send + Sync>,
+    renew: Arc<dyn Fn(Jwt) -> Option<TokenAnswer> + Send + Sync>,
+    patience: Duration,
+}
 
 impl TokenProvider {
     /// A provider that calls `provide` for each connection.
@@ -93,11 +100,36 @@ impl TokenProvider {
     where
         F: Future<Output = Result<PersonalLogin, NoToken>> + Send + 'static,
     {
-        Self(Arc::new(move || Box::pin(provide())))
+        let provide = Arc::new(move || -> TokenAnswer { Box::pin(provide()) });
+        Self { provide, renew: Arc::new(|_| None), patience: PATIENCE }
     }
 
-    async fn login(&self) -> Result<PersonalLogin, NoToken> {
-        (self.0)().await
+    /// The same provider, which calls `renew` for a token in the place of one that the proxy refuses as too old. It
+    /// gives none for a token that no other can replace.
+    #[must_use]
+    pub fn with_renewal<F>(self, renew: impl Fn(Jwt) -> Option<F> + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Result<PersonalLogin, NoToken>> + Send + 'static,
+    {
+        let renew = move |refused| renew(refused).map(|answer| -> TokenAnswer { Box::pin(answer) });
+        Self { renew: Arc::new(renew), ..self }
+    }
+
+    /// The same provider; tools wait for their token for so long.
+    #[must_use]
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
+    }
+
+    /// A login; none if it does not come in time.
+    async fn login(&self) -> Option<Result<PersonalLogin, NoToken>> {
+        timeout(self.patience, (self.provide)()).await.ok()
+    }
+
+    /// A login with another token than `refused`, which the proxy has refused as too old.
+    fn renewal(&self, refused: Jwt) -> Option<impl Future<Output = Option<Result<PersonalLogin, NoToken>>>> {
+        let answer = (self.renew)(refused)?;
+        Some(async { timeout(self.patience, answer).await.ok() })
     }
 }
 

@@ -4,9 +4,17 @@ use super::NoToken;
 use super::framing::message;
 use super::proxy_login::ProxyLoginError;
 use crate::names::{printable, visible};
+use crate::refusal::FRESH_TOKEN;
 
 /// Longest text of a field, in bytes.
 const MAX_TEXT: usize = 1_000;
+
+/// True for an ErrorResponse of the proxy whose HINT asks for a fresh token.
+pub(super) fn asks_for_fresh_token(error: &[u8]) -> bool {
+    let fields = error.get(5..).unwrap_or_default().split(|byte| *byte == 0);
+    let mut hints = fields.filter_map(|field| field.strip_prefix(b"H"));
+    hints.any(|hint| hint.starts_with(FRESH_TOKEN.as_bytes()))
+}
 
 /// A refused connection of a tool.
 #[derive(Debug, PartialEq, Eq)]

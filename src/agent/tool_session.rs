@@ -7,19 +7,16 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy, split};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
-use super::Agent;
-use super::proxy_login::{ProxyLoginError, ProxyStream};
-use super::refusal::ToolRefusal;
+use super::proxy_login::{ProxyLoginError, ProxySession, ProxyStream};
+use super::refusal::{ToolRefusal, asks_for_fresh_token};
 use super::scram::ScramFault;
 use super::sockets::ToolStream;
 use super::startup::{StartupFault, ToolRequest, ToolStartup, read_request};
+use super::{Agent, NoToken, PersonalLogin};
 
 /// Longest time for the packets of a tool: startup and local password. Tools that ask their user for a password connect
 /// again with it.
 const TOOL_TIME: Duration = Duration::from_secs(30);
-
-/// Longest time for the token: a refresh, and the wait for another process that refreshes.
-const TOKEN_TIME: Duration = Duration::from_mins(1);
 
 /// Longest wait for the proxy's last bytes once the tool has left.
 const GOODBYE: Duration = Duration::from_secs(10);
@@ -119,18 +116,9 @@ async fn begin<S>(agent: &Arc<Agent>, mut tool: S, startup: &ToolStartup, last_w
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let person = match timeout(TOKEN_TIME, agent.tokens.login()).await {
-        Ok(Ok(person)) => person,
-        Ok(Err(error)) => return send(&mut tool, &ToolRefusal::no_token(&startup.user, error).bytes()).await,
-        Err(_) => return send(&mut tool, &ToolRefusal::late_token().bytes()).await,
-    };
-    let packet = startup.packet_for(&person.user, &agent.databases);
-    let session = agent.proxy.log_in(&packet, &person.token).await;
-    drop(person);
-    let session = match session {
+    let session = match log_in(agent, startup).await {
         Ok(session) => session,
-        Err(ProxyLoginError::Refused(error)) => return send(&mut tool, &error).await,
-        Err(error) => return send(&mut tool, &ToolRefusal::proxy(&error).bytes()).await,
+        Err(refusal) => return send(&mut tool, &refusal).await,
     };
     let live = session.key.map(|key| agent.register(key));
     let welcome = [last_word, &session.greeting].concat();
@@ -138,6 +126,42 @@ where
         relay(tool, session.stream).await;
     }
     drop(live);
+}
+
+/// A session at the proxy, or the ErrorResponse for the tool. A token that the proxy refuses as too old, by its own clock
+/// or by the word of AWS STS, is replaced once.
+async fn log_in(agent: &Agent, startup: &ToolStartup) -> Result<ProxySession, Vec<u8>> {
+    let person = person(agent.tokens.login().await, startup)?;
+    let refusal = match log_in_as(agent, startup, &person).await {
+        Err(refusal) if asks_for_fresh_token(&refusal) => refusal,
+        ended => return ended,
+    };
+    let Some(renewal) = agent.tokens.renewal(person.token) else { return Err(refusal) };
+    let person = self::person(renewal.await, startup)?;
+    log_in_as(agent, startup, &person).await
+}
+
+fn person(
+    answer: Option<Result<PersonalLogin, NoToken>>,
+    startup: &ToolStartup,
+) -> Result<PersonalLogin, Vec<u8>> {
+    match answer {
+        Some(Ok(person)) => Ok(person),
+        Some(Err(error)) => Err(ToolRefusal::no_token(&startup.user, error).bytes()),
+        None => Err(ToolRefusal::late_token().bytes()),
+    }
+}
+
+async fn log_in_as(
+    agent: &Agent,
+    startup: &ToolStartup,
+    person: &PersonalLogin,
+) -> Result<ProxySession, Vec<u8>> {
+    let packet = startup.packet_for(&person.user, &agent.databases);
+    agent.proxy.log_in(&packet, &person.token).await.map_err(|error| match error {
+        ProxyLoginError::Refused(error) => error,
+        error => ToolRefusal::proxy(&error).bytes(),
+    })
 }
 
 /// Copies bytes both ways until one side has ended. The end of the proxy's side is the end of the session; after the end

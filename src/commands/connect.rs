@@ -1,10 +1,9 @@
 //! `pgpassport connect`: the local agent of a profile, in the foreground or in the background.
 
 use std::io::{self, IsTerminal, Read, Write};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -12,38 +11,44 @@ use clap::Args;
 use nix::unistd::{dup2_stderr, dup2_stdout, setsid};
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::agent_tokens::AgentTokens;
 use super::client::{self, ProfileArgs, told};
 use crate::agent::local_password::LocalPassword;
 use crate::agent::sockets::AgentSockets;
-use crate::agent::{Agent, NoToken, PersonalLogin, ProxyAddress, TokenProvider};
+use crate::agent::{Agent, ProxyAddress};
 use crate::lifecycle;
+use crate::login::Profile;
 use crate::login::folders::ClientFolders;
-use crate::login::{Profile, SignInError, TokenSource};
 use crate::net::resolver::Resolver;
-use crate::secret::Jwt;
 
-/// Address of `--listen` without a value.
-const DEFAULT_LISTEN: &str = "127.0.0.1:15432";
+/// Longest wait for a request to the issuer that is under way when the agent ends.
+const SETTLE_TIME: Duration = Duration::from_secs(10);
 
 /// The agent of one profile.
 #[derive(Debug, Args)]
 pub struct ConnectArgs {
     #[command(flatten)]
     profile: ProfileArgs,
-    /// Listen on this loopback address, and ask for the local password there.
-    #[arg(long, value_name = "ADDR:PORT", num_args = 0..=1, default_missing_value = DEFAULT_LISTEN)]
-    listen: Option<SocketAddr>,
+    /// Listen on this loopback address, and ask for the local password there [without a value: 127.0.0.1 and the
+    /// profile's agent_port].
+    #[arg(long, value_name = "ADDR:PORT", num_args = 0..=1)]
+    #[expect(clippy::option_option, reason = "clap: absent, without a value, with one")]
+    listen: Option<Option<SocketAddr>>,
     /// Listen on a Unix socket in this folder, or in one of the agent's own; the default without --listen.
     #[arg(long, value_name = "FOLDER", num_args = 0..=1)]
     #[expect(clippy::option_option, reason = "clap: absent, without a value, with one")]
     socket: Option<Option<PathBuf>>,
+    /// Open a browser to sign in when a tool connects and nobody is signed in. The tool waits for it.
+    #[arg(long)]
+    interactive: bool,
     /// Return as soon as the agent listens; it goes on without the terminal.
     #[arg(long)]
     background: bool,
     /// Print the local password of the profile and end.
-    #[arg(long, conflicts_with_all = ["listen", "socket", "background"])]
+    #[arg(long, conflicts_with_all = ["listen", "socket", "interactive", "background"])]
     show_password: bool,
     /// The process that --background has started.
     #[arg(long, hide = true, conflicts_with = "background")]
@@ -75,9 +80,10 @@ impl ConnectArgs {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let proxy = ProxyAddress::new(profile.proxy.clone(), profile.ca_file.as_deref(), Resolver::system())
             .with_context(|| format!("profile {}", profile.name))?;
-        let tokens = provider(Arc::new(client::open(profile.clone(), folders).map_err(told)?));
+        let tokens = client::open(profile.clone(), folders).map_err(told)?;
+        let tokens = AgentTokens::new(tokens, self.interactive);
         let databases = profile.databases.iter().map(|name| name.as_str().to_owned()).collect();
-        let agent = Agent::new(profile.name.clone(), proxy, tokens, databases);
+        let agent = Agent::new(profile.name.clone(), proxy, tokens.provider(), databases);
         let password = local_password(folders, &profile)?;
         let agent = agent.with_password(&password);
 
@@ -92,7 +98,8 @@ impl ConnectArgs {
             welcome.push(format!("  psql     psql -h {} {database}\n", folder.display()));
         }
         if let Some(addr) = self.listen {
-            let addr = sockets.listen_tcp(addr).await?;
+            let fixed = || SocketAddr::from((Ipv4Addr::LOCALHOST, profile.agent_port));
+            let addr = sockets.listen_tcp(addr.unwrap_or_else(fixed)).await?;
             welcome.push(format!(
                 "  tools    host {}, port {}, database {database}, user token, without SSL\n",
                 addr.ip(),
@@ -117,6 +124,7 @@ impl ConnectArgs {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
+        let _ = timeout(SETTLE_TIME, tokens.settled()).await; // after that the sign-in may be lost
         Ok(())
     }
 
@@ -124,8 +132,17 @@ impl ConnectArgs {
     fn detach(&self, profile: &Profile) -> anyhow::Result<()> {
         let mut agent = Command::new(std::env::current_exe().context("the program's own path")?);
         agent.args(["connect", "--detached", "--profile", &profile.name]);
-        if let Some(addr) = self.listen {
-            agent.arg(format!("--listen={addr}"));
+        match self.listen {
+            None => {}
+            Some(None) => {
+                agent.arg("--listen");
+            }
+            Some(Some(addr)) => {
+                agent.arg(format!("--listen={addr}"));
+            }
+        }
+        if self.interactive {
+            agent.arg("--interactive");
         }
         match &self.socket {
             None => {}
@@ -164,24 +181,4 @@ fn leave_terminal() -> anyhow::Result<()> {
 /// Kept beside client.toml, since folders for sockets and caches are emptied by the system.
 fn local_password(folders: &ClientFolders, profile: &Profile) -> anyhow::Result<LocalPassword> {
     Ok(LocalPassword::of(&folders.config.join("agent"), &profile.name)?)
-}
-
-/// The profile's tokens, as the agent takes them.
-fn provider(source: Arc<TokenSource>) -> TokenProvider {
-    TokenProvider::from_fn(move || {
-        let source = Arc::clone(&source);
-        async move {
-            let token = source.token(Duration::ZERO).await.map_err(|error| no_token(&error))?;
-            let user = source.user(&token).map_err(|error| no_token(&error))?;
-            Ok(PersonalLogin { token: Jwt::new(token.expose().as_bytes().to_vec()), user })
-        }
-    })
-}
-
-fn no_token(error: &SignInError) -> NoToken {
-    NoToken {
-        reason: error.to_string(),
-        remedy: error.remedy(),
-        is_transient: matches!(error, SignInError::Unreachable { .. }),
-    }
 }

@@ -1,6 +1,7 @@
 //! The subcommands.
 
 mod accept_profiles;
+mod agent_tokens;
 pub mod check;
 pub mod client;
 pub mod connect;

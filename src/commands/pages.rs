@@ -226,7 +226,8 @@ fn site<P>(listener: &PageListener, page: P) -> anyhow::Result<Arc<WebSite<P>>> 
     };
     let mut config = tls::server_config(files, None)?;
     config.alpn_protocols = vec![HTTP_1_1.to_vec()];
-    Ok(Arc::new(WebSite { tls: TlsAcceptor::from(Arc::new(config)), page }))
+    let (tls, balancers) = (TlsAcceptor::from(Arc::new(config)), listener.proxy_protocol_from.clone());
+    Ok(Arc::new(WebSite { tls, balancers, page }))
 }
 
 /// The document of the profiles in the file `path`.

@@ -14,6 +14,9 @@ use crate::names::{DbName, DbUser, Endpoint};
 /// Most redirect addresses of a profile, and so most ports that a sign-in tries.
 const MAX_REDIRECTS: usize = 8;
 
+/// Port of the local agent of a profile that names none.
+const AGENT_PORT: u16 = 15_432;
+
 /// The profiles of `client.toml`.
 #[derive(Clone, Debug, Default)]
 pub struct ClientConfig {
@@ -54,6 +57,8 @@ pub struct Profile {
     pub ca_file: Option<PathBuf>,
     /// Databases to offer; commands use the first one when none is named.
     pub databases: Vec<DbName>,
+    /// Loopback port of the local agent, fixed so that tools can save it.
+    pub agent_port: u16,
     /// Database user of the connection string.
     pub user: UserName,
     /// Place of the tokens between two commands.
@@ -151,6 +156,10 @@ fn whole(root: &SectionReader<'_, '_>) -> Option<ClientConfig> {
     let sections = root.sections("profile");
     let profiles = several(&sections, profile, |section, profile: &Profile, before| {
         check_name(section, "profile", &profile.name, before.iter().map(|other| other.name.as_str()));
+        let clash = before.iter().find(|other| other.agent_port == profile.agent_port);
+        if let Some(other) = clash.filter(|_| section.has("agent_port")) {
+            section.wrong("agent_port", format!("profile {:?} has the same port", other.name));
+        }
     });
     root.finish();
     Some(ClientConfig { default, profiles: profiles? })
@@ -180,6 +189,7 @@ fn profile(section: &SectionReader<'_, '_>) -> Option<Profile> {
     });
     let ca_file = section.path("ca_file");
     let databases = databases(section);
+    let agent_port = section.count("agent_port", usize::from(AGENT_PORT), 1..=usize::from(u16::MAX));
     let user = user(section);
     let cache = section.parsed("cache", cache).unwrap_or(CacheKind::File);
     section.finish();
@@ -198,6 +208,7 @@ fn profile(section: &SectionReader<'_, '_>) -> Option<Profile> {
         proxy: proxy?,
         ca_file,
         databases: databases?,
+        agent_port: u16::try_from(agent_port).unwrap_or(AGENT_PORT),
         user: user?,
         cache,
     })

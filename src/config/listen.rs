@@ -285,7 +285,7 @@ fn scope(text: &str) -> Result<String, String> {
     Err("write scopes with one space between two, as in \"openid email\"".into())
 }
 
-fn networks(section: &SectionReader<'_, '_>, key: &'static str) -> Vec<IpNet> {
+pub(super) fn networks(section: &SectionReader<'_, '_>, key: &'static str) -> Vec<IpNet> {
     let Some(items) = section.texts(key) else { return Vec::new() };
     let mut networks = Vec::new();
     for item in &items.value {

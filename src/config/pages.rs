@@ -4,10 +4,13 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use ipnet::IpNet;
+
 use super::client::TokenKind;
+use super::listen::networks;
 use super::reader::SectionReader;
 use super::readers::{name, texts_or, web_address};
-use super::{DatabaseProtocol, IssuerSettings, ListenSettings};
+use super::{Config, DatabaseProtocol, IssuerSettings, ListenSettings};
 use crate::names::{DbName, Endpoint};
 
 /// Address and certificate of an HTTPS page.
@@ -19,6 +22,16 @@ pub struct PageListener {
     pub tls_cert_file: PathBuf,
     /// Private key, PEM.
     pub tls_key_file: PathBuf,
+    /// Networks of load balancers that send PROXY protocol headers.
+    pub proxy_protocol_from: Vec<IpNet>,
+}
+
+impl Config {
+    /// The pages that are on, by their tables.
+    pub fn pages(&self) -> impl Iterator<Item = (&'static str, &PageListener)> {
+        let profiles = self.profiles.iter().map(|page| ("profiles", &page.listener));
+        profiles.chain(self.sign_in.iter().map(|page| ("sign_in", &page.listener)))
+    }
 }
 
 /// `[profiles]` with an address.
@@ -60,9 +73,10 @@ pub struct SignInSettings {
 }
 
 /// Keys of `[sign_in]` besides its address.
-const SIGN_IN_KEYS: [&str; 13] = [
+const SIGN_IN_KEYS: [&str; 14] = [
     "tls_cert_file",
     "tls_key_file",
+    "proxy_protocol_from",
     "url",
     "issuer",
     "client_id",
@@ -89,6 +103,7 @@ pub(super) fn sign_in(
     };
     let tls_cert_file = path("tls_cert_file", "\"/etc/pgpassport/sign-in.crt\"");
     let tls_key_file = path("tls_key_file", "\"/etc/pgpassport/sign-in.key\"");
+    let proxy_protocol_from = networks(section, "proxy_protocol_from");
     let url = required(section, addr, "url", "\"https://sign-in.acme.com\"", origin);
     let client_id = required(section, addr, "client_id", "\"0oa1b2c3d4\"", visible_text);
     let proxy = required(section, addr, "proxy", "\"db.acme.com:5432\"", |text| {
@@ -115,7 +130,8 @@ pub(super) fn sign_in(
     }
     let issuer = issuer_of(section, issuer.as_deref(), issuers?)?;
     let proxy_listener = listener_of(section, listener.as_deref(), listeners?)?;
-    let listener = PageListener { addr, tls_cert_file: tls_cert_file?, tls_key_file: tls_key_file? };
+    let (tls_cert_file, tls_key_file) = (tls_cert_file?, tls_key_file?);
+    let listener = PageListener { addr, tls_cert_file, tls_key_file, proxy_protocol_from };
     Some(SignInSettings {
         listener,
         url: url?,
@@ -219,9 +235,11 @@ pub(super) fn profiles(section: &SectionReader<'_, '_>) -> Option<ProfilesSettin
     let tls_cert_file = required("tls_cert_file", "\"/etc/pgpassport/profiles.crt\"");
     let tls_key_file = required("tls_key_file", "\"/etc/pgpassport/profiles.key\"");
     let client_file = required("client_file", "\"/etc/pgpassport/client.toml\"");
-    unused_without_addr(section, &["tls_cert_file", "tls_key_file", "client_file"]);
+    let proxy_protocol_from = networks(section, "proxy_protocol_from");
+    unused_without_addr(section, &["tls_cert_file", "tls_key_file", "client_file", "proxy_protocol_from"]);
     section.finish();
-    let listener = PageListener { addr: addr?, tls_cert_file: tls_cert_file?, tls_key_file: tls_key_file? };
+    let (addr, tls_cert_file, tls_key_file) = (addr?, tls_cert_file?, tls_key_file?);
+    let listener = PageListener { addr, tls_cert_file, tls_key_file, proxy_protocol_from };
     Some(ProfilesSettings { listener, client_file: client_file? })
 }
 

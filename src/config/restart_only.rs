@@ -99,6 +99,7 @@ mod tests {
             addr: "127.0.0.1:1".parse().unwrap(),
             tls_cert_file: "c".into(),
             tls_key_file: "k".into(),
+            proxy_protocol_from: Vec::new(),
         };
         other.profiles = Some(crate::config::ProfilesSettings {
             listener: listener.clone(),

@@ -58,6 +58,8 @@ struct PublishedProfile {
     #[serde(skip_serializing_if = "Option::is_none")]
     databases: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    agent_port: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     user: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     user_claim: Option<Vec<String>>,
@@ -155,6 +157,7 @@ impl PublishedProfile {
             redirect: Some(redirect),
             device: Some(profile.device),
             databases: Some(profile.databases.iter().map(|name| name.as_str().to_owned()).collect()),
+            agent_port: Some(profile.agent_port),
             user,
             user_claim,
             private_network: Some(profile.private_network),

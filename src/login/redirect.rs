@@ -44,10 +44,12 @@ const MAX_HEAD_BYTES: usize = 64 * 1024;
 /// Tries to find a free port that is the same on both loopback addresses.
 const MAX_PORT_TRIES: usize = 16;
 
-const DONE: &str = "<!DOCTYPE html><html lang=\"en\"><meta charset=\"utf-8\"><title>pgpassport</title>\
-    <h1>Sign-in received</h1><p>Go back to the terminal; it says whether you are signed in. You can close this page.";
-const FAILED: &str = "<!DOCTYPE html><html lang=\"en\"><meta charset=\"utf-8\"><title>pgpassport</title>\
-    <h1>Not signed in</h1><p>This sign-in is ended. The terminal says why. You can close this page.";
+const DONE: &str = "<!DOCTYPE html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"color-scheme\" content=\"light dark\">\
+     <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><title>pgpassport</title>\
+    <h1>Sign-in received</h1><p>Go back to your terminal or tool; it says whether you are signed in. You can close this page.";
+const FAILED: &str = "<!DOCTYPE html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"color-scheme\" content=\"light dark\">\
+     <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><title>pgpassport</title>\
+    <h1>Not signed in</h1><p>This sign-in is ended. Your terminal or tool says why. You can close this page.";
 
 type Outcome = Result<AuthorizationCode, SignInError>;
 

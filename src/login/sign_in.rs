@@ -42,7 +42,7 @@ pub type PersonName = Option<String>;
 /// Signs in with the person's own browser. The tokens are in the cache of `source` afterwards.
 pub async fn with_browser(
     source: &TokenSource,
-    prompt: &mut dyn SignInPrompt,
+    prompt: &mut (dyn SignInPrompt + Send),
 ) -> Result<PersonName, SignInError> {
     let (profile, issuer) = (source.profile(), source.issuer());
     let endpoints = issuer.endpoints().await?;
@@ -66,7 +66,7 @@ pub async fn with_browser(
 /// Signs in with a code that the person types in a browser of any machine (RFC 8628).
 pub async fn with_device_code(
     source: &TokenSource,
-    prompt: &mut dyn SignInPrompt,
+    prompt: &mut (dyn SignInPrompt + Send),
 ) -> Result<PersonName, SignInError> {
     let (profile, issuer) = (source.profile(), source.issuer());
     if !profile.device {

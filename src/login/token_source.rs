@@ -56,37 +56,46 @@ impl TokenSource {
 
     /// A token that is good for `min_lifetime` and for [`EARLY`]. An older one is never given, whatever fails.
     pub async fn token(&self, min_lifetime: Duration) -> Result<ClientToken, SignInError> {
+        self.token_with(min_lifetime, |_| true).await
+    }
+
+    /// A token in the place of `refused`, which the proxy has refused although its time was not over.
+    pub async fn token_after_refusal(&self, refused: &ClientToken) -> Result<ClientToken, SignInError> {
+        self.token_with(Duration::ZERO, |token| !refused.is_same(token)).await
+    }
+
+    /// A token that is good for `min_lifetime` and that `is_wanted`; a fresh one is given in any case.
+    async fn token_with(
+        &self,
+        min_lifetime: Duration,
+        is_wanted: impl Fn(&ClientToken) -> bool,
+    ) -> Result<ClientToken, SignInError> {
+        let is_good = |set: &TokenSet| self.is_good(set, min_lifetime) && is_wanted(&set.current);
         let mut held = self.held.lock().await;
         if !self.cache.is_kept() {
-            return match held.take() {
-                None => Err(self.signed_out()),
-                Some(set) => {
-                    let set =
-                        if self.is_good(&set, min_lifetime) { set } else { self.renewed(set, None).await? };
-                    let token = set.current.clone();
-                    *held = Some(set);
-                    self.long_enough(token, min_lifetime)
-                }
-            };
+            let set = held.as_ref().ok_or_else(|| self.signed_out())?;
+            if is_good(set) {
+                return Ok(set.current.clone());
+            }
+            let renewed = self.renewed(set, None).await;
+            if let Err(SignInError::Ended { .. }) = renewed {
+                *held = None; // after any other error the sign-in goes on
+            }
+            let token = held.insert(renewed?).current.clone();
+            return self.long_enough(token, min_lifetime);
         }
         let cached = self.cache.load().await?.ok_or_else(|| self.signed_out())?;
-        if self.is_good(&cached, min_lifetime) {
+        if is_good(&cached) {
             return Ok(cached.current);
         }
         let lock = self.cache.lock().await?;
         // Another process may have refreshed, or signed out, in the meantime.
         let cached = self.cache.load().await?.ok_or_else(|| self.signed_out())?;
-        if self.is_good(&cached, min_lifetime) {
+        if is_good(&cached) {
             return Ok(cached.current);
         }
-        let set = self.renewed(cached, Some(&lock)).await?;
+        let set = self.renewed(&cached, Some(&lock)).await?;
         self.long_enough(set.current, min_lifetime)
-    }
-
-    /// A token in the place of one that the proxy has refused although its time was not over.
-    pub async fn token_after_refusal(&self, refused: &ClientToken) -> Result<ClientToken, SignInError> {
-        let lifetime = refused.lifetime(self.clock.unix_seconds());
-        self.token(lifetime + Duration::from_secs(1)).await
     }
 
     /// The tokens as they are, without any request; they can be over.
@@ -163,14 +172,14 @@ impl TokenSource {
     }
 
     /// Replaces a set by its refresh token. The old one is spent from the moment of the request.
-    async fn renewed(&self, old: TokenSet, lock: Option<&CacheLock>) -> Result<TokenSet, SignInError> {
+    async fn renewed(&self, old: &TokenSet, lock: Option<&CacheLock>) -> Result<TokenSet, SignInError> {
         let ended = |reason: String| SignInError::Ended { profile: self.profile.name.clone(), reason };
-        let Some(refresh) = old.refresh else {
+        let Some(refresh) = &old.refresh else {
             return Err(ended(
                 "the issuer gave no refresh token (most ask for the scope offline_access, and some for prompt = \"consent\" in the profile)".into(),
             ));
         };
-        let answer = match self.issuer.refresh(&refresh).await {
+        let answer = match self.issuer.refresh(refresh).await {
             Err(SignInError::Refused(error)) if error.code == "invalid_grant" => {
                 if let Some(lock) = lock {
                     self.cache.erase(lock).await?; // asking again would look like a thief
@@ -180,7 +189,7 @@ impl TokenSource {
             answer => answer?,
         };
         let mut set = self.read_answer(answer)?;
-        set.refresh = set.refresh.or(Some(refresh)); // issuers that do not rotate send none
+        set.refresh = set.refresh.or_else(|| old.refresh.clone()); // issuers that do not rotate send none
         if let Some(lock) = lock {
             self.cache.save(&set, lock).await?;
         }

@@ -29,6 +29,11 @@ impl ClientToken {
         self.text.expose()
     }
 
+    /// True if both are the same token.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.expose() == other.expose()
+    }
+
     /// End of the token in seconds since 1970, by this machine's clock.
     pub fn expires_at(&self) -> u64 {
         self.expires_at
@@ -45,14 +50,14 @@ impl ClientToken {
     }
 }
 
-/// A refresh token (RFC 6749, section 1.5).
-#[derive(Debug)]
-pub struct RefreshToken(Secret<String>);
+/// A refresh token (RFC 6749, section 1.5). Clones share it.
+#[derive(Clone, Debug)]
+pub struct RefreshToken(Arc<Secret<String>>);
 
 impl RefreshToken {
     /// Wraps the issuer's text.
     pub fn new(text: String) -> Self {
-        Self(Secret::new(text))
+        Self(Arc::new(Secret::new(text)))
     }
 
     /// The text, for the issuer and for the cache.

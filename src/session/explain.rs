@@ -12,11 +12,10 @@ mod token;
 mod upstream;
 
 use super::outcome::LoginError;
-use crate::refusal::{Refusal, Stage, TRY_AGAIN};
+use crate::refusal::{FRESH_TOKEN, Refusal, Stage, TRY_AGAIN};
 
 pub use self::clock::{clock_note, name_clock};
 
-const FRESH_TOKEN: &str = "Get a fresh token from your identity provider and connect again.";
 const ASK_OPERATOR: &str =
     "This is for the operator of the proxy; the log line with the session id has the cause.";
 

@@ -17,10 +17,13 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use ipnet::IpNet;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 
+use crate::names::client_addr::ClientAddr;
+use crate::net::proxy_protocol::{ClientOrigin, OriginError, origin};
 use crate::session::permits::{EvictionSet, EvictionSignal, EvictionStep};
 use crate::telemetry::labels::{PageName, PageOutcome};
 use crate::telemetry::noise::NoiseLimiter;
@@ -35,6 +38,9 @@ const PACE: Duration = Duration::from_millis(10);
 
 /// Connections that are accepted at once after a pause.
 const BURST: u32 = 50;
+
+/// Longest time for a load balancer's header.
+const MAX_HEADER_TIME: Duration = Duration::from_secs(5);
 
 /// Longest time for a TLS handshake.
 const MAX_TLS_TIME: Duration = Duration::from_secs(5);
@@ -70,6 +76,8 @@ pub trait WebPage: Send + Sync + 'static {
 pub struct WebSite<P> {
     /// TLS with the certificate.
     pub tls: TlsAcceptor,
+    /// Networks of load balancers that send PROXY protocol headers.
+    pub balancers: Vec<IpNet>,
     /// The page.
     pub page: P,
 }
@@ -93,6 +101,14 @@ pub struct WebServer<P> {
     pub noise: Arc<NoiseLimiter>,
 }
 
+/// Reason why a connection got no response.
+enum NoAnswer {
+    /// A load balancer looks whether the page listens.
+    HealthCheck,
+    /// The problem, for the log.
+    Failed(String),
+}
+
 /// Serves connections of `listener`. Never returns. Accepting never waits for a connection to end.
 pub async fn serve<P: WebPage>(listener: &TcpListener, server: Arc<WebServer<P>>) {
     let connections: Arc<EvictionSet<()>> = Arc::default();
@@ -111,15 +127,16 @@ pub async fn serve<P: WebPage>(listener: &TcpListener, server: Arc<WebServer<P>>
         let source = peer.ip().into();
         let Ok((place, _)) = connections.enter(source, MAX_CONNECTIONS, (), EvictionStep::Client, &evicted)
         else {
-            server.ended(peer, Err("all connections wait for an answer".to_owned()));
+            server.ended(peer, Err(NoAnswer::Failed("all connections wait for an answer".to_owned())));
             continue;
         };
         let server = Arc::clone(&server);
         tokio::spawn(async move {
+            let located = |client: ClientAddr| place.relocate(client.into());
             let answering = || place.step(EvictionStep::Proxy);
             tokio::select! {
                 () = evicted.received() => server.evicted(),
-                outcome = server.serve_one(tcp, answering) => server.ended(peer, outcome),
+                outcome = server.serve_one((tcp, peer), located, answering) => server.ended(peer, outcome),
             }
             drop(place);
         });
@@ -127,13 +144,29 @@ pub async fn serve<P: WebPage>(listener: &TcpListener, server: Arc<WebServer<P>>
 }
 
 impl<P: WebPage> WebServer<P> {
-    /// Serves one request. `answering` is called when its head has arrived. The error is the problem, for the log.
-    async fn serve_one(&self, tcp: TcpStream, answering: impl Fn()) -> Result<(), String> {
+    /// Serves one request. `located` is called with the client's address, and `answering` when the head of the request has
+    /// arrived.
+    async fn serve_one(
+        &self,
+        (mut tcp, peer): (TcpStream, SocketAddr),
+        located: impl Fn(ClientAddr),
+        answering: impl Fn(),
+    ) -> Result<(), NoAnswer> {
+        let failed = |problem: &str| NoAnswer::Failed(problem.to_owned());
         let site = self.site.load_full();
+        let origin = match timeout(MAX_HEADER_TIME, origin(&mut tcp, peer.into(), &site.balancers)).await {
+            Ok(Ok(origin)) => origin,
+            Ok(Err(OriginError::Silent)) => return Err(NoAnswer::HealthCheck),
+            Ok(Err(error)) => return Err(failed(&error.to_string())),
+            Err(_) => return Err(failed("timed out in the PROXY protocol header")),
+        };
+        located(origin.client());
+        let is_check = matches!(origin, ClientOrigin::Balancer(_));
         let tls = match timeout(MAX_TLS_TIME, site.tls.accept(tcp)).await {
             Ok(Ok(tls)) => tls,
-            Ok(Err(error)) => return Err(error.to_string()),
-            Err(_) => return Err("timed out in the TLS handshake".to_owned()),
+            Ok(Err(_)) if is_check => return Err(NoAnswer::HealthCheck),
+            Ok(Err(error)) => return Err(failed(&error.to_string())),
+            Err(_) => return Err(failed("timed out in the TLS handshake")),
         };
         let service = service_fn(|request| {
             answering();
@@ -147,8 +180,8 @@ impl<P: WebPage> WebServer<P> {
             .serve_connection(TokioIo::new(tls), service);
         match timeout(MAX_LIFE, served).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => Err("timed out".to_owned()),
+            Ok(Err(error)) => Err(failed(&error.to_string())),
+            Err(_) => Err(failed("timed out")),
         }
     }
 
@@ -157,10 +190,14 @@ impl<P: WebPage> WebServer<P> {
     }
 
     /// Counts the connection and logs a problem, rate-limited because anyone can cause many.
-    fn ended(&self, peer: SocketAddr, outcome: Result<(), String>) {
-        let counted = if outcome.is_ok() { PageOutcome::Answered } else { PageOutcome::Failed };
+    fn ended(&self, peer: SocketAddr, outcome: Result<(), NoAnswer>) {
+        let counted = match &outcome {
+            Ok(()) => PageOutcome::Answered,
+            Err(NoAnswer::HealthCheck) => PageOutcome::HealthCheck,
+            Err(NoAnswer::Failed(_)) => PageOutcome::Failed,
+        };
         self.metrics.ended(self.name, counted);
-        if let Err(problem) = outcome
+        if let Err(NoAnswer::Failed(problem)) = outcome
             && tracing::enabled!(tracing::Level::DEBUG)
             && let Some(left_out) = self.noise.line(self.name.word())
         {

@@ -165,6 +165,8 @@ word_enum! {
         Evicted = "evicted",
         /// TLS or HTTP failed, or a limit of time or size was reached.
         Failed = "failed",
+        /// A load balancer looked whether the page listens.
+        HealthCheck = "health_check",
     }
 }
 

@@ -79,7 +79,7 @@ pub struct MetricsSnapshot {
     pub ready: bool,
     /// The issuers.
     pub issuers: Vec<IssuerSnapshot>,
-    /// Name and certificate expiry (seconds since 1970) of each listener.
+    /// Name and certificate expiry (seconds since 1970) of each listener and page.
     pub certificates: Vec<(String, i64)>,
     /// STS, its cache, and login queues.
     pub aws: AwsSnapshot,

@@ -122,7 +122,7 @@ fn imports_follow_the_table() {
         ("secret", vec![]),
         ("sync", vec![]),
         ("words", vec![]),
-        ("agent", vec!["names", "net", "secret"]),
+        ("agent", vec!["names", "net", "refusal", "secret"]),
         ("admin", vec!["accept", "lifecycle", "net", "session", "supervisor", "telemetry"]),
         ("aws", [&leaves[..], &["config", "identity", "net"]].concat()),
         ("config", vec!["names", "rds_roots", "secret"]),
@@ -150,7 +150,7 @@ fn imports_follow_the_table() {
         ("supervisor", vec!["names"]),
         (
             "sign_in",
-            [&leaves[..], &["accept", "config", "identity", "login", "session", "telemetry"]].concat(),
+            [&leaves[..], &["accept", "config", "identity", "login", "net", "session", "telemetry"]].concat(),
         ),
         ("telemetry", vec!["names", "refusal", "config", "net", "supervisor"]),
     ]);
@@ -314,6 +314,7 @@ fn every_spawned_task_has_an_owner() {
         ("net/resolver/threads.rs", ".spawn("),          // at most MAX_LOOKUPS
         ("commands/reload.rs", ".spawn("),               // one at a time
         ("commands/connect.rs", "agent.spawn("),         // an agent that is to outlive the command
+        ("commands/agent_tokens.rs", "tokio::spawn("),   // one request, whose answer waiting tools share
         ("login/cache/helper.rs", ".spawn("),            // a program, which has a time limit
         ("login/redirect.rs", "connections.spawn("),     // one connection
         ("telemetry/log_writer.rs", ".spawn("),          // one, which goes on after a panic
@@ -353,6 +354,7 @@ fn l2_secrets_are_read_only_where_they_are_spent() {
             "agent/scram.rs",
             "aws/credentials.rs",
             "aws/sts.rs",
+            "commands/agent_tokens.rs",
             "commands/connect.rs",
             "commands/connection.rs",
             "identity/inspect.rs",

@@ -46,6 +46,7 @@ mod nlb_layout;
 mod oauthbearer;
 mod packaging;
 mod pool;
+mod recipes;
 mod refusals;
 mod reload;
 mod replicas;

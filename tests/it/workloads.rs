@@ -4,10 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
+use tokio::process::Command;
 
 use crate::docs::blocks;
 use crate::world::World;
-use crate::world::drivers::{node, pgjdbc, printed, python};
+use crate::world::drivers::{go, hikaricp, node, pgjdbc, printed, python, rails};
 
 /// A folder with recipes and a token file, which holds the token of alice.
 struct Recipes {
@@ -118,6 +119,88 @@ async fn a_node_pool_reads_the_token_for_each_connection() {
     assert_eq!(printed(&mut node).await, "alice bob");
 }
 
+/// The recipe is for pgx 5. The distribution has pgx 4, where the last call has another name.
+#[tokio::test(flavor = "multi_thread")]
+async fn gos_pool_reads_the_token_for_each_connection() {
+    let recipes = Recipes::new().await;
+    let recipe =
+        recipes.here(&blocks(&recipes.page, "go").remove(0)).replace("NewWithConfig", "ConnectConfig");
+    let recipe = recipe.replace("host=localhost", &format!("host=localhost port={}", recipes.world.port));
+    let program = format!(
+        "package main\nimport (\n\"context\"\n\"fmt\"\n\"os\"\n\"strings\"\n\"github.com/jackc/pgx/v4\"\n\
+         \"github.com/jackc/pgx/v4/pgxpool\"\n)\n\
+         func who(c *pgxpool.Conn) (name string) {{\n\
+           if err := c.QueryRow(context.Background(), \"select current_user::text\").Scan(&name); err != nil {{ panic(err) }}\n\
+           return\n}}\n\
+         func run(ctx context.Context) error {{\n{recipe}\n\
+           if err != nil {{ return err }}\n\
+           one, err := pool.Acquire(ctx)\nif err != nil {{ return err }}\n\
+           if err := os.WriteFile(\"token\", []byte(os.Getenv(\"NEXT\")), 0o600); err != nil {{ return err }}\n\
+           two, err := pool.Acquire(ctx)\nif err != nil {{ return err }}\n\
+           fmt.Println(who(one), who(two))\nreturn nil\n}}\n\
+         func main() {{ if err := run(context.Background()); err != nil {{ panic(err) }} }}\n"
+    );
+    fs::write(recipes.path("main.go"), program).unwrap();
+    let Some(mut go) = go() else { return };
+    go.args(["run", "main.go"]).env("NEXT", &recipes.next).current_dir(recipes.folder.path());
+    assert_eq!(printed(&mut go).await, "alice bob");
+}
+
+/// Compiles the folder's Java files, and runs `Main`.
+async fn run_java(recipes: &Recipes, classes: &str, arguments: &[&str]) -> String {
+    let path = format!("{classes}:.");
+    let files = fs::read_dir(recipes.folder.path()).unwrap().map(|file| file.unwrap().file_name());
+    let sources: Vec<_> = files.filter(|name| name.to_string_lossy().ends_with(".java")).collect();
+    let mut javac = Command::new("javac");
+    printed(javac.args(["-cp", &path]).args(sources).current_dir(recipes.folder.path())).await;
+    let mut java = Command::new("java");
+    java.args(["-cp", &path, "Main"]).args(arguments).env("NEXT", &recipes.next);
+    printed(java.current_dir(recipes.folder.path())).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hikaricp_asks_the_plug_in_for_each_connection() {
+    let recipes = Recipes::new().await;
+    recipes.write("java", "TokenFilePlugin.java");
+    recipes.write("java", "OrdersPool.java");
+    let program = "import java.nio.file.*; import java.sql.*;\n\
+        public class Main {\n\
+          static String who(Connection c) throws Exception {\n\
+            var r = c.createStatement().executeQuery(\"select current_user\"); r.next(); return r.getString(1);\n\
+          }\n\
+          public static void main(String[] a) throws Exception {\n\
+            try (var pool = OrdersPool.open()) {\n\
+              var held = new Connection[10];\n\
+              for (int i = 0; i < 10; i++) held[i] = pool.getConnection();\n\
+              Files.writeString(Path.of(\"token\"), System.getenv(\"NEXT\"));\n\
+              var one = who(held[0]) + who(held[9]); pool.evictConnection(held[0]);\n\
+              System.out.println(one + \" \" + who(pool.getConnection()));\n\
+            }\n\
+          }\n\
+        }\n";
+    fs::write(recipes.path("Main.java"), program).unwrap();
+    let (Some(jar), Some(pool)) = (pgjdbc(), hikaricp()) else { return };
+    assert_eq!(run_java(&recipes, &format!("{jar}:{pool}"), &[]).await, "alicealice bob");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rails_reads_the_token_for_each_connection() {
+    let recipes = Recipes::new().await;
+    recipes.write("ruby", "config/initializers/pgpassport.rb");
+    recipes.write("yaml", "config/database.yml");
+    let program = "require 'active_record'\nrequire 'yaml'\nrequire './config/initializers/pgpassport'\n\
+                   ActiveRecord::Base.establish_connection(YAML.load_file('config/database.yml')['production'])\n\
+                   pool = ActiveRecord::Base.connection_pool\n\
+                   who = ->(c) { c.select_value('select current_user') }\n\
+                   one = pool.checkout\nfirst = who.(one)\nFile.write('token', ENV['NEXT'])\n\
+                   two = pool.checkout\nprint who.(one), ' ', who.(two)\n\
+                   one.reconnect!\nputs ' ' + who.(one)\n";
+    let Some(mut ruby) = rails() else { return };
+    ruby.args(["-e", program]).env("NEXT", &recipes.next).current_dir(recipes.folder.path());
+    let said = printed(&mut ruby).await;
+    assert!(["alice bob bob", "alice bob alice"].contains(&&*said), "{said}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn pgjdbc_asks_the_plug_in_for_each_connection() {
     let recipes = Recipes::new().await;
@@ -137,13 +220,5 @@ async fn pgjdbc_asks_the_plug_in_for_each_connection() {
         }\n";
     fs::write(recipes.path("Main.java"), program).unwrap();
     let Some(jar) = pgjdbc() else { return };
-    let path = format!("{jar}:.");
-    let mut javac = tokio::process::Command::new("javac");
-    printed(
-        javac.args(["-cp", &path, "TokenFilePlugin.java", "Main.java"]).current_dir(recipes.folder.path()),
-    )
-    .await;
-    let mut java = tokio::process::Command::new("java");
-    java.args(["-cp", &path, "Main", &recipes.here(&url)]).env("NEXT", &recipes.next);
-    assert_eq!(printed(java.current_dir(recipes.folder.path())).await, "alice bob");
+    assert_eq!(run_java(&recipes, &jar, &[&recipes.here(&url)]).await, "alice bob");
 }

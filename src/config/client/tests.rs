@@ -20,7 +20,7 @@ fn a_small_profile_has_the_safe_defaults() {
     assert_eq!(profile.scopes, ["openid", "offline_access"]);
     assert_eq!((profile.token, profile.device, profile.private_network), (TokenKind::Access, true, false));
     assert_eq!(profile.proxy.to_string(), "db.acme.com:5432");
-    assert_eq!(profile.cache, CacheKind::File);
+    assert_eq!((&profile.cache, profile.agent_port), (&CacheKind::File, 15_432));
     assert_eq!(profile.user, UserName::Fixed(DbUser::parse("token").unwrap()));
     let [redirect] = &profile.redirects[..] else { panic!("{profile:?}") };
     assert_eq!((redirect.host, redirect.port, &*redirect.path), (LoopbackHost::V4, None, "/callback"));
@@ -33,7 +33,7 @@ fn every_key_is_read() {
         "scopes = [\"openid\", \"db\"]\naudience = \"https://db\"\nprompt = \"login consent\"\ntoken = \"id\"\ndevice = false\n\
          redirect = [\"http://localhost:8400/cb\", \"http://[::1]:80/\"]\nissuer_ca_file = \"i.pem\"\n\
          ca_file = \"/etc/ca.pem\"\ndatabases = [\"orders\", \"billing\"]\nuser_claim = \"acme.db\"\n\
-         cache = \"helper:secretservice\"",
+         cache = \"helper:secretservice\"\nagent_port = 25432",
     )
     .unwrap();
     assert_eq!(profile.prompt.as_deref(), Some("login consent"));
@@ -43,7 +43,7 @@ fn every_key_is_read() {
     assert_eq!(ports, [("localhost", Some(8400)), ("[::1]", Some(80))]);
     assert_eq!(profile.issuer_ca_file.unwrap(), Path::new("/home/alice/.config/pgpassport/i.pem"));
     assert_eq!(profile.ca_file.unwrap(), Path::new("/etc/ca.pem"));
-    assert_eq!(profile.databases.len(), 2);
+    assert_eq!((profile.databases.len(), profile.agent_port), (2, 25_432));
     assert_eq!(profile.user, UserName::Claim(vec!["acme".into(), "db".into()]));
     assert_eq!(profile.cache, CacheKind::Helper("secretservice".into()));
 }
@@ -71,6 +71,8 @@ fn a_wrong_value_is_told_with_its_line_and_what_to_write() {
         ("user = \"a*\"", "wildcards"),
         ("user = \"a\"\nuser_claim = \"b\"", "not both"),
         ("prompt = \"none\"", "write \"consent\", \"login\""),
+        ("agent_port = 0", ":6:14: profile[0].agent_port"),
+        ("agent_port = 65536", ":6:14: profile[0].agent_port"),
         ("token = \"refresh\"", "write one of \"access\", \"id\""),
     ] {
         let problems = with(line).unwrap_err();
@@ -80,5 +82,9 @@ fn a_wrong_value_is_told_with_its_line_and_what_to_write() {
     assert_eq!(problems.list.len(), 4, "name, issuer, client_id, proxy: {problems}");
     let twice = read(&format!("{SMALL}{SMALL}")).unwrap_err();
     assert!(twice.to_string().contains("another [[profile]] has the name \"acme\""), "{twice}");
+    let other = SMALL.replace("acme\"", "other\"");
+    assert_eq!(read(&format!("{SMALL}{other}agent_port = 15433\n")).unwrap().profiles.len(), 2);
+    let clash = read(&format!("{SMALL}{other}agent_port = 15432\n")).unwrap_err();
+    assert!(clash.to_string().contains("agent_port: profile \"acme\" has the same port"), "{clash}");
     assert!(read("[[profile").unwrap_err().to_string().contains("this is not TOML"));
 }

@@ -21,6 +21,11 @@ struct Home {
 impl Home {
     /// With a profile "acme" for the world's proxy.
     fn new(world: &World) -> Self {
+        Self::with(world, "")
+    }
+
+    /// The same, with further lines in the profile.
+    fn with(world: &World, more: &str) -> Self {
         let home = Self { folder: TempDir::new().unwrap() };
         let ca = world.listener_ca().write(&world.folder()).unwrap();
         for folder in ["config/pgpassport", "cache/pgpassport", "run"] {
@@ -29,7 +34,7 @@ impl Home {
         }
         let profile = format!(
             "[[profile]]\nname = \"acme\"\nissuer = \"{}\"\nclient_id = \"cli\"\nprivate_network = true\n\
-             proxy = \"localhost:{}\"\nca_file = \"{}\"\ndatabases = [\"app\"]\n",
+             proxy = \"localhost:{}\"\nca_file = \"{}\"\ndatabases = [\"app\"]\n{more}",
             world.cloud.issuer.url(),
             world.port,
             ca.display(),
@@ -153,6 +158,33 @@ async fn the_port_asks_for_a_password_that_stays_the_same() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_port_is_the_profiles_own() {
+    let world = World::start().await;
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = free.local_addr().unwrap().port().to_string();
+    let home = Home::with(&world, &format!("agent_port = {port}\n"));
+    home.sign_in(&world, &world.token("alice"));
+    let taken = home.output(&["--listen"]).await;
+    let said = String::from_utf8_lossy(&taken.stderr).into_owned();
+    assert!(said.contains(&format!("cannot listen on 127.0.0.1:{port}")), "{said}");
+    drop(free);
+    let password = outcome(&home.output(&["--show-password"]).await).unwrap();
+    for _ in 0..2 {
+        let (mut agent, welcome) = home.agent(&["--listen"], 2).await;
+        assert!(welcome[1].contains(&format!("host 127.0.0.1, port {port}, ")), "{welcome:?}");
+        assert_eq!(psql("127.0.0.1", &port, &password).await.as_deref(), Ok("alice"));
+        agent.kill().await.unwrap();
+    }
+    // Two profiles of one person cannot have the same one.
+    let file = home.path("config/pgpassport/client.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, format!("{text}{}", text.replace("\"acme\"", "\"other\""))).unwrap();
+    let clash = home.output(&["--listen", "--profile", "other"]).await;
+    let said = String::from_utf8_lossy(&clash.stderr).into_owned();
+    assert!(said.contains("agent_port: profile \"acme\" has the same port"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn in_the_background_it_outlives_the_command() {
     let world = World::start().await;
     let home = Home::new(&world);
@@ -170,15 +202,32 @@ async fn in_the_background_it_outlives_the_command() {
     until("the agent has ended", async || !gone.exists()).await;
 }
 
-/// A token is in the cache and nowhere else; the local password is in its file.
+/// A token is in the cache and nowhere else: in no other file, argument, variable, or line that the agent or a tool prints.
 #[tokio::test(flavor = "multi_thread")]
-async fn no_file_of_the_agent_holds_a_token() {
+async fn a_token_is_in_the_cache_and_nowhere_else() {
     let world = World::start().await;
     let home = Home::new(&world);
     let token = world.token("alice");
     home.sign_in(&world, &token);
-    let (_agent, _) = home.agent(&["--socket", "--listen", "127.0.0.1:0"], 4).await;
+    let (mut agent, welcome) = home.agent(&["--socket", "--listen", "127.0.0.1:0"], 4).await;
     assert_eq!(psql(&home.socket(), "5432", "").await.as_deref(), Ok("alice"));
+    // Refusals of every kind, which are the agent's only words.
+    let port = welcome[2].split("port ").nth(1).unwrap().split(',').next().unwrap();
+    let mut said = welcome.concat();
+    said += &psql("127.0.0.1", port, "wrong").await.unwrap_err();
+    home.sign_in(&world, &world.token("nobody"));
+    said += &psql(&home.socket(), "5432", "").await.unwrap_err();
+    home.sign_in(&world, &token);
+    let secret = token.rsplit('.').next().unwrap();
+    let process = format!("/proc/{}", agent.id().unwrap());
+    for file in ["cmdline", "environ"] {
+        said += &String::from_utf8_lossy(&fs::read(format!("{process}/{file}")).unwrap());
+    }
+    let pid = agent.id().unwrap().try_into().unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM).unwrap();
+    let mut log = agent.stderr.take().unwrap();
+    tokio::io::AsyncReadExt::read_to_string(&mut log, &mut said).await.unwrap();
+    assert!(said.contains("--socket") && said.contains("HOME=") && !said.contains(secret), "{said}");
     let found = Command::new("grep").arg("-rl").arg(&token).arg(home.folder.path()).output().await.unwrap();
     let found = String::from_utf8(found.stdout).unwrap();
     assert_eq!(found.trim_end(), home.path("cache/pgpassport/acme.json").display().to_string());

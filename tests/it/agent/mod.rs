@@ -1,10 +1,13 @@
 //! The local agent, between real tools and the proxy.
 
 mod cancels;
+mod changes;
 mod command;
 mod drivers;
-mod refresh;
+pub(super) mod refresh;
 mod refusals;
+mod refused_tokens;
+mod sign_in;
 mod strangers;
 mod tools;
 
@@ -29,10 +32,10 @@ use tokio_util::sync::CancellationToken;
 use crate::world::{World, database};
 
 /// An agent in front of a world's proxy, with both kinds of socket.
-struct LocalAgent {
+pub(super) struct LocalAgent {
     folder: TempDir,
-    addr: SocketAddr,
-    password: String,
+    pub(super) addr: SocketAddr,
+    pub(super) password: String,
     /// Number of requests for a token.
     asked: Arc<AtomicUsize>,
     stop: CancellationToken,
@@ -40,7 +43,7 @@ struct LocalAgent {
 
 impl LocalAgent {
     /// An agent that logs in with `token`.
-    async fn start(world: &World, token: &str) -> Self {
+    pub(super) async fn start(world: &World, token: &str) -> Self {
         let token = token.to_owned();
         let login = move || {
             Ok(PersonalLogin { token: Jwt::new(token.clone().into_bytes()), user: "token".to_owned() })
@@ -64,9 +67,18 @@ impl LocalAgent {
         ca: &Path,
         login: impl Fn() -> Result<PersonalLogin, NoToken> + Send + Sync + 'static,
     ) -> Self {
-        let folder = TempDir::new().unwrap();
         let here = SocketAddr::from(([127, 0, 0, 1], world.port));
         let resolver = Resolver::from_fn(move |_| Ok(vec![here]));
+        Self::resolving(resolver, (world, host), ca, login).await
+    }
+
+    async fn resolving(
+        resolver: Resolver,
+        (world, host): (&World, &str),
+        ca: &Path,
+        login: impl Fn() -> Result<PersonalLogin, NoToken> + Send + Sync + 'static,
+    ) -> Self {
+        let folder = TempDir::new().unwrap();
         let endpoint = Endpoint::parse(&format!("{host}:{}", world.port)).unwrap();
         let proxy = ProxyAddress::new(endpoint, Some(ca), resolver).unwrap();
         let asked = Arc::new(AtomicUsize::new(0));

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 
 use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::Child;
+use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
 use tokio_postgres::{Client, Error, NoTls};
 
@@ -13,15 +13,18 @@ use crate::sign_in::{Person, asked};
 use crate::world::World;
 
 /// The agent as a process, and its socket's folder.
-async fn agent_of(person: &Person) -> (Child, PathBuf) {
-    let mut command = person.command(&["connect"]);
+pub(crate) async fn agent_of(person: &Person) -> (Child, PathBuf) {
+    start(person, person.command(&["connect"])).await
+}
+
+pub(super) async fn start(person: &Person, mut command: Command) -> (Child, PathBuf) {
     let mut agent = command.stdout(Stdio::piped()).spawn().unwrap();
     let mut welcome = BufReader::new(agent.stdout.take().unwrap()).lines();
     while !welcome.next_line().await.unwrap().expect("a welcome").contains("psql -h") {}
     (agent, person.path(".cache/pgpassport/agent-test"))
 }
 
-async fn connect(folder: PathBuf) -> Result<Client, Error> {
+pub(super) async fn connect(folder: PathBuf) -> Result<Client, Error> {
     let mut config = tokio_postgres::Config::new();
     let (client, connection) = config.host_path(folder).user("token").dbname("app").connect(NoTls).await?;
     tokio::spawn(connection);

@@ -2,10 +2,12 @@
 
 mod browser;
 mod cache;
+mod crashes;
 mod flows;
 mod oidc_provider;
 mod output;
 mod page;
+mod page_listener;
 mod profiles_page;
 mod published;
 mod refresh;

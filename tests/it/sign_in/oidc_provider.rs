@@ -6,8 +6,9 @@ use std::fs::{Permissions, set_permissions};
 use std::os::unix::fs::PermissionsExt;
 
 use super::{Ended, LoginInProgress, Person};
-use crate::world::World;
+use crate::agent::refresh::agent_of;
 use crate::world::openid_provider::OpenIdProvider;
+use crate::world::{World, database};
 
 /// The provider drops `offline_access` without `prompt=consent` (OpenID Connect Core 1.0, section 11).
 const CONSENT: &str = "prompt = \"consent\"";
@@ -117,6 +118,33 @@ async fn refresh_tokens_rotate_and_a_spent_one_ends_the_sign_in() {
     assert!(person.run(&RENEW).await.stderr.contains("is signed out"));
     login(&provider, &person).await;
     psql(&person, &world).await;
+}
+
+/// psql through the agent, with the token of the sign-in, a renewed one, and after a logout.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs an OpenID provider: tests/clients/oidc-provider/run"]
+async fn psql_connects_through_the_agent() {
+    let provider = OpenIdProvider::start().await;
+    let world = provider.world("").await;
+    let person = person(&provider, &world, CONSENT);
+    let (_agent, folder) = agent_of(&person).await;
+    let psql = async || {
+        let mut psql = tokio::process::Command::from(database().postgres.psql());
+        psql.args(["-h", folder.to_str().unwrap(), "-d", "app", "-c", "select current_user"]);
+        super::ended(psql).await
+    };
+    assert!(psql().await.stderr.contains("Run `pgpassport login --profile test` in a terminal."));
+    login(&provider, &person).await;
+    for renew in [false, true] {
+        if renew {
+            assert_eq!(person.run(&RENEW).await.code, Some(0));
+        }
+        world.plant(person.run(&["token"]).await.stdout);
+        let ended = psql().await;
+        assert_eq!(ended.stdout, "alice\n", "{}", ended.stderr);
+    }
+    assert_eq!(person.run(&["logout"]).await.code, Some(0));
+    assert!(psql().await.stderr.contains("is signed out"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,10 @@
 //! Output of commands, and its secrets.
 
-use super::{Person, files, issuer};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use super::{Person, browse, files, issuer, redirect_of, script};
+use crate::world::admin::until;
 
 #[tokio::test]
 async fn standard_output_is_exactly_the_token_or_nothing() {
@@ -17,6 +21,55 @@ async fn standard_output_is_exactly_the_token_or_nothing() {
         "{token:?}"
     );
     assert_eq!(token.stdout.split('.').count(), 3);
+}
+
+/// Tools run the command for their password, some of them with nobody there to answer a browser.
+#[tokio::test]
+async fn a_browser_opens_from_a_terminal_only_and_a_terminal_gets_a_line_end() {
+    let issuer = issuer();
+    let person = Person::at(&issuer, "");
+    let browser = script(&person, "browser", "echo \"$1\" >> \"$HOME/opened\"");
+    for args in [&["token"][..], &["psql"], &["exec", "--", "true"]] {
+        let mut command = person.command(args);
+        command.env("BROWSER", &browser);
+        let ended = super::ended(command).await;
+        assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""), "{args:?}");
+    }
+    assert!(!person.path("opened").exists(), "a browser opened although nobody sits at a terminal");
+    // `script` gives the command a terminal.
+    let program = person.command(&["token"]);
+    let line = format!("{} token", program.as_std().get_program().display());
+    let mut command = tokio::process::Command::new("script");
+    command.args(["-qec", &line, "/dev/null"]).env("BROWSER", &browser).kill_on_drop(true);
+    for (name, value) in program.as_std().get_envs().filter(|(name, _)| *name != "BROWSER") {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command.stdin(std::process::Stdio::null());
+    let token = tokio::spawn(super::ended(command));
+    until("a browser opens", async || person.path("opened").exists()).await;
+    let page = std::fs::read_to_string(person.path("opened")).unwrap();
+    browse("GET", &redirect_of(page.trim_end(), "alice").await, None, "").await;
+    let token = token.await.unwrap();
+    let line = token.stdout.lines().last().unwrap();
+    assert!(token.code == Some(0) && token.stdout.ends_with("\r\n"), "{token:?}");
+    assert_eq!(line, person.run(&["token"]).await.stdout);
+}
+
+#[tokio::test]
+async fn the_profile_says_which_token_is_the_password() {
+    let issuer = issuer();
+    for token in ["access", "id"] {
+        let person = Person::at(&issuer, &format!("token = \"{token}\""));
+        person.login("alice").await;
+        let printed = person.run(&["token"]).await.stdout;
+        let payload = URL_SAFE_NO_PAD.decode(printed.split('.').nth(1).unwrap()).unwrap();
+        let claims: serde_json::Value = serde_json::from_slice(&payload).unwrap();
+        // Only an ID token answers to the nonce of the sign-in.
+        assert_eq!(claims["nonce"].is_string(), token == "id", "{claims}");
+    }
 }
 
 #[tokio::test]

@@ -3,11 +3,15 @@
 use super::{LoginInProgress, Person, profile};
 use crate::world::World;
 
-pub(crate) async fn person_of(world: &World, more: &str) -> Person {
+/// A person who has not signed in yet.
+pub(crate) fn signed_out(world: &World, more: &str) -> Person {
     let ca = world.listener_ca().write(&world.folder()).unwrap();
     let more = format!("ca_file = \"{}\"\ndatabases = [\"app\"]\n{more}", ca.display());
-    let person =
-        Person::with_profile(&profile(&world.cloud.issuer, &format!("localhost:{}", world.port), &more));
+    Person::with_profile(&profile(&world.cloud.issuer, &format!("localhost:{}", world.port), &more))
+}
+
+pub(crate) async fn person_of(world: &World, more: &str) -> Person {
+    let person = signed_out(world, more);
     person.login("alice").await;
     world.plant(person.run(&["token"]).await.stdout);
     person

@@ -35,6 +35,29 @@ pub(crate) fn pgjdbc() -> Option<String> {
     Some(jar.display().to_string())
 }
 
+/// The class path of HikariCP, which the distribution has.
+pub(crate) fn hikaricp() -> Option<String> {
+    let pool = installed(&["/usr/share/java/HikariCP.jar"])?;
+    Some(format!("{}:/usr/share/java/slf4j-api.jar", pool.display()))
+}
+
+/// Go with pgx, which the distribution has.
+pub(crate) fn go() -> Option<Command> {
+    installed(&["/usr/share/gocode/src/github.com/jackc/pgx/v4/pgxpool"])?;
+    let cache = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools/clients/go-cache");
+    let mut go = Command::new("go");
+    go.env("GO111MODULE", "off")
+        .env("CGO_ENABLED", "0")
+        .env("GOPATH", "/usr/share/gocode")
+        .env("GOCACHE", cache);
+    Some(go)
+}
+
+/// Ruby with Active Record and the driver pg, which the distribution has.
+pub(crate) fn rails() -> Option<Command> {
+    installed(&["/usr/share/doc/ruby-activerecord"]).map(|_| Command::new("ruby"))
+}
+
 /// Output of a program; panics if the program fails.
 pub(crate) async fn printed(program: &mut Command) -> String {
     let output = program.kill_on_drop(true).output().await.unwrap();

@@ -1,4 +1,4 @@
-//! What happens to a laptop: it sleeps past the end of a token, and it changes networks.
+//! Events of a laptop: it sleeps past the end of a token, and it changes networks.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};

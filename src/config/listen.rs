@@ -150,7 +150,7 @@ fn listen(section: &SectionReader<'_, '_>, issuers: Option<&[IssuerSettings]>) -
 #[expect(clippy::option_option, reason = "absent by the address, or wrong")]
 fn tls(section: &SectionReader<'_, '_>, is_unix: bool) -> Option<Option<ListenTls>> {
     if is_unix {
-        (section.path("tls_cert_file"), section.path("tls_key_file"));
+        let _ = (section.path("tls_cert_file"), section.path("tls_key_file")); // known, and reported elsewhere
         return Some(None);
     }
     // Not required in the schema, which does not know the kind of the address.

@@ -170,12 +170,7 @@ pub async fn serve(service: ServiceOptions) -> anyhow::Result<()> {
     serve_console(&shared, &current, &ended);
     let admin_task = admin.map(|listener| serve_admin(listener, &shared, &current, &ended));
     let pages = page_content.start(pages, &shared, &ended);
-    let monitored = supervisor.clone();
-    let monitor = move || {
-        let supervisor = monitored.clone();
-        async move { lifecycle::monitor(&supervisor).await }
-    };
-    supervisor.spawn(TaskKind::HealthMonitor, ended.clone(), monitor);
+    monitor_health(&supervisor, &ended);
     lifecycle::ready(&status);
     let acceptor = Acceptor {
         workers,
@@ -218,6 +213,16 @@ fn drive(
         let (signals, shutdown, reload) = (Arc::clone(&signals), shutdown.clone(), Arc::clone(&reload));
         async move { signals.lock().await.drive(&shutdown, &reload).await }
     });
+}
+
+/// Checks the health of all tasks until `ended`.
+fn monitor_health(supervisor: &TaskSupervisor, ended: &CancellationToken) {
+    let monitored = supervisor.clone();
+    let monitor = move || {
+        let supervisor = monitored.clone();
+        async move { lifecycle::monitor(&supervisor).await }
+    };
+    supervisor.spawn(TaskKind::HealthMonitor, ended.clone(), monitor);
 }
 
 /// Serves health and metrics on `listener`.

@@ -96,7 +96,8 @@ fn the_unit_is_sandboxed_and_outlives_the_drain() {
     // systemd tries again after a failed ExecStartPre= whatever its exit code, and `serve` reports the same problems.
     assert!(!unit.contains("\nExecStartPre="));
     let reload: Vec<_> = unit.lines().filter_map(|line| line.strip_prefix("ExecReload=")).collect();
-    let check = format!("+/usr/bin/nsenter --target $MAINPID --mount {}", serve.replace(" serve ", " check "));
+    let check =
+        format!("+/usr/bin/nsenter --target $MAINPID --mount {}", serve.replace(" serve ", " check "));
     assert_eq!(
         reload[0], check,
         "problems are reported before the signal, and root can read the credentials"

@@ -12,7 +12,9 @@ use std::fmt;
 
 use unicode_normalization::is_nfc;
 
-pub use self::quoting::{conninfo_value, shell_word, sql_identifier, sql_literal};
+pub use self::quoting::{
+    conninfo_value, mysql_grant_database, mysql_text, shell_word, sql_identifier, sql_literal,
+};
 pub use self::session_id::{SessionId, random_bytes};
 
 /// Longest name. PostgreSQL silently truncates longer names (`NAMEDATALEN` is 64 including the terminator),

@@ -122,6 +122,12 @@ impl Capabilities {
         (self & (Self::OF_PACKETS | Self::OF_BEHAVIOR)) | Self::OF_LOGIN
     }
 
+    /// Flags to offer a client of this machine, whose connection has no TLS.
+    #[must_use]
+    pub fn offered_in_clear(self) -> Self {
+        Self(self.offered().0 & !Self::SSL.0)
+    }
+
     /// True if a client with these can be asked for its token.
     pub fn suffice_for_a_client(self) -> bool {
         self.contains(Self::OF_EVERY_CLIENT)

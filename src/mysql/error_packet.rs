@@ -108,12 +108,18 @@ pub fn encode(refusal: &Refusal, login: RefusedLogin<'_>, session: SessionId, se
         words.push_str(more);
     }
     let (errno, sqlstate) = codes(&refusal.condition);
+    let payload = payload(errno, sqlstate, &one_line(&words, &format!(" Session {session}.")));
+    packet(sequence, &payload)
+}
+
+/// Payload of an ERR packet. The text is made one line and cut to [`MAX_ERROR_TEXT`].
+pub fn payload(errno: u16, sqlstate: &str, text: &str) -> Vec<u8> {
     let mut payload = vec![ERR];
     payload.extend_from_slice(&errno.to_le_bytes());
     payload.push(b'#');
     payload.extend_from_slice(sqlstate.as_bytes());
-    payload.extend_from_slice(one_line(&words, &format!(" Session {session}.")).as_bytes());
-    packet(sequence, &payload)
+    payload.extend_from_slice(one_line(text, "").as_bytes());
+    payload
 }
 
 /// ERR packet that ends a session. It refuses no login, so it names no user.

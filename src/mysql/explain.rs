@@ -9,7 +9,7 @@ use super::question::TokenError;
 use super::response::StartupError;
 use super::server_error::{LoginStep, ServerError};
 use super::server_login::ServerLoginError;
-use crate::names::{MAX_NAME_BYTES, printable};
+use crate::names::{MAX_NAME_BYTES, mysql_text, printable};
 use crate::protocol::{self, ProtocolError, Shortage, TokenRequestError, WithoutToken};
 use crate::refusal::{Condition, Fault, Hint, Refusal, ServerWords, Stage, TRY_AGAIN};
 
@@ -78,7 +78,7 @@ impl protocol::ServerLoginError for ServerLoginError {
         match self {
             Self::NotIam { .. } => Fault::Client,
             Self::Refused(error) => match error.errno {
-                1044 | 1045 | 1049 | 1698 | 3118 => Fault::Client,
+                1044 | 1045 | 1049 | 1698 | 3118 | 4151 => Fault::Client,
                 1129 | 1130 | 1524 => Fault::Operator,
                 _ => Fault::Outside,
             },
@@ -118,9 +118,9 @@ impl protocol::ServerLoginError for ServerLoginError {
 fn no_iam_user(user: &str) -> Refusal {
     let shown = printable(user, MAX_NAME_BYTES);
     let detail = format!("the database has no IAM user of the exact name '{shown}'");
-    let sql = user.replace('\\', r"\\").replace('\'', "''");
+    let user = mysql_text(user);
     Refusal::authentication(Stage::UpstreamLogin, &detail).hint(format!(
-        "An administrator of the database can run: CREATE USER '{sql}' IDENTIFIED WITH AWSAuthenticationPlugin AS 'RDS'."
+        "An administrator of the database can run: CREATE USER {user} IDENTIFIED WITH AWSAuthenticationPlugin AS 'RDS'."
     ))
 }
 
@@ -148,8 +148,8 @@ fn refused(error: &ServerError) -> Refusal {
         (1524, _) => refuse("IAM database authentication is off for this cluster")
             .hint("It has to be enabled in the settings of the cluster."),
         // Errors of the person's own request: ER_DBACCESS_DENIED_ERROR, ER_BAD_DB_ERROR, ER_ACCOUNT_HAS_BEEN_LOCKED,
-        // and limits.
-        (1040 | 1044 | 1049 | 1203 | 1226 | 3118, _) => own_words(),
+        // which MariaDB numbers 4151, and limits.
+        (1040 | 1044 | 1049 | 1203 | 1226 | 3118 | 4151, _) => own_words(),
         (_, LoginStep::Startup | LoginStep::Token) => {
             failed("the database ended the login by an error of its own")
         }
@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn a_servers_words_are_passed_on_only_where_they_are_about_the_request() {
-        for errno in [1040, 1044, 1049, 1203, 1226, 3118] {
+        for errno in [1040, 1044, 1049, 1203, 1226, 3118, 4151] {
             let refusal = of_server(errno, LoginStep::Token);
             assert_eq!(refusal.words.unwrap().message, "words");
             assert_eq!(refusal.condition, Condition::ServerCode(format!("{errno}/42000")));

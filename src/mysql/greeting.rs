@@ -16,6 +16,14 @@ const AUTOCOMMIT: u16 = 2;
 /// Lengths of the two parts of a greeting's salt; the second one has a NUL after it.
 const SALT: (usize, usize) = (8, 12);
 
+/// Length of a salt.
+pub const SALT_LENGTH: usize = SALT.0 + SALT.1;
+
+/// A random salt. Its bytes are printable, because clients take a NUL for the end.
+pub fn salt() -> [u8; SALT_LENGTH] {
+    random_bytes::<SALT_LENGTH>().map(|byte| 0x30 + byte % 64)
+}
+
 /// Facts about a server that its greeting tells and that clients adapt to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerIdentity {
@@ -37,10 +45,18 @@ impl Default for ServerIdentity {
 impl ServerIdentity {
     /// Payload of the proxy's greeting for a client.
     pub fn greeting(&self, connection_id: u32) -> Vec<u8> {
-        // Printable, because clients take a NUL for the end.
-        let salt: [u8; SALT.0 + SALT.1] = random_bytes::<{ SALT.0 + SALT.1 }>().map(|byte| 0x30 + byte % 64);
+        self.greeting_with(connection_id, &salt(), self.capabilities.offered())
+    }
+
+    /// Payload of a greeting with this salt that offers these flags.
+    pub fn greeting_with(
+        &self,
+        connection_id: u32,
+        salt: &[u8; SALT_LENGTH],
+        offered: Capabilities,
+    ) -> Vec<u8> {
         let (first, second) = salt.split_at(SALT.0);
-        let [low, low_2, high, high_2] = self.capabilities.offered().bits().to_le_bytes();
+        let [low, low_2, high, high_2] = offered.bits().to_le_bytes();
         let mut out = vec![10];
         out.extend_from_slice(self.version.as_bytes());
         out.push(0);

@@ -34,8 +34,7 @@ pub struct LoginParameters<'a> {
 }
 
 impl<'a> LoginParameters<'a> {
-    /// A login without a grant, for fuzzing.
-    #[doc(hidden)]
+    /// A login without a grant: at a proxy, or in a fuzz target.
     pub fn ungranted(
         user: &'a str,
         database: Option<&'a str>,

@@ -14,8 +14,9 @@ pub mod greeting;
 mod kill;
 pub mod limits;
 pub mod login_request;
+pub mod own_session;
 pub mod packet;
-mod protocol;
+pub mod protocol;
 pub mod question;
 pub mod reset;
 pub mod response;
@@ -23,6 +24,7 @@ pub mod server_error;
 pub mod server_login;
 mod start_tls;
 pub mod state;
+mod text_query;
 pub mod tracker;
 
 /// The MySQL client/server protocol of MySQL 5.7 and MariaDB 10, and newer.

@@ -34,7 +34,7 @@ use crate::refusal::{Condition, Refusal};
 use crate::secret::{IamToken, Jwt};
 
 /// `COM_QUIT`.
-const QUIT_PACKET: &[u8] = &[1, 0, 0, 0, 1];
+pub(super) const QUIT_PACKET: &[u8] = &[1, 0, 0, 0, 1];
 
 /// The client's startup parameters, with the parts that the proxy adds.
 #[derive(Debug)]
@@ -42,6 +42,14 @@ pub struct MysqlStartup {
     client: ClientStartup,
     attributes: NamedAttributes,
     state: Arc<MysqlState>,
+}
+
+impl MysqlStartup {
+    /// Startup parameters of a login without a client, by the program of this name.
+    pub fn without_client(program: &str) -> Self {
+        let client = ClientStartup::without_client(program);
+        Self { client, attributes: NamedAttributes::default(), state: Arc::default() }
+    }
 }
 
 /// A client that has sent its startup parameters.

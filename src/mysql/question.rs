@@ -10,16 +10,16 @@ use super::response::EarlyAnswer;
 use crate::secret::Jwt;
 
 /// Marks an `AuthSwitchRequest`.
-pub(super) const AUTH_SWITCH: u8 = 0xfe;
+pub const AUTH_SWITCH: u8 = 0xfe;
 
 /// Plugin by which clients send a password unchanged.
-pub(super) const CLEAR_PLUGIN: &[u8] = b"mysql_clear_password";
+pub const CLEAR_PLUGIN: &[u8] = b"mysql_clear_password";
 
 /// Plugin by which clients send an identity token (MySQL 9.1 and newer).
-const OPENID_PLUGIN: &[u8] = b"authentication_openid_connect_client";
+pub const OPENID_PLUGIN: &[u8] = b"authentication_openid_connect_client";
 
 /// First byte of the plugin's answer (mysql-server, `authentication_openid_connect_client_plugin.cc`).
-const OPENID_TOKEN: u8 = 1;
+pub const OPENID_TOKEN: u8 = 1;
 
 /// Method of requesting the token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,12 +5,13 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::capabilities::Capabilities;
-use super::command::{INIT_DB, PING, QUERY, RESET_CONNECTION};
+use super::command::{INIT_DB, PING, RESET_CONNECTION};
 use super::connection_ids::ServerConnection;
 use super::limits::MAX_LOGIN_PACKET;
-use super::packet::{Fields, Packet, Sequence, WireError};
+use super::packet::{Packet, Sequence, WireError};
 use super::server_error::{ERR, LoginStep, ServerError};
 use super::server_login::{LoginReply, ok_status};
+use super::text_query::{self, QueryError, Row, query};
 use super::tracker::IN_TRANSACTION;
 
 /// Longest time for a reset, which may drop temporary tables.
@@ -22,9 +23,6 @@ const _: () = assert!(CHECK_TIMEOUT.as_millis() < RESET_TIMEOUT.as_millis());
 
 /// Longest OK that is kept with a connection.
 const MAX_OK: usize = 1_024;
-
-/// Most packets in the answer to the question for a charset.
-const MAX_ANSWER_PACKETS: usize = 16;
 
 /// Reason why a reset or check failed.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +39,16 @@ pub enum ResetError {
     /// A protocol violation or connection error.
     #[error(transparent)]
     Wire(#[from] WireError),
+}
+
+impl From<QueryError> for ResetError {
+    fn from(error: QueryError) -> Self {
+        match error {
+            QueryError::Refused(error) => Self::Refused(error),
+            QueryError::Layout(_) => Self::Charset,
+            QueryError::Wire(error) => Self::Wire(error),
+        }
+    }
 }
 
 /// Description of a server session, as its login made it.
@@ -111,43 +119,23 @@ async fn charset<S: AsyncRead + AsyncWrite + Unpin>(
         "SELECT CHARACTER_SET_NAME, COLLATION_NAME FROM information_schema.COLLATIONS WHERE ID = {}",
         parameters.charset
     );
-    let mut sequence = Sequence::default();
-    sequence.write(stream, &query(parameters.capabilities, &question)).await?;
-    let count = next(stream, &mut sequence).await?;
-    if count.payload != [2] {
-        return Err(WireError::Unexpected(count.kind().unwrap_or_default()).into());
+    let rows = text_query::rows(stream, parameters.capabilities, &question).await?;
+    match rows.as_slice() {
+        [row] => names(row).ok_or(ResetError::Charset),
+        _ => Err(ResetError::Charset),
     }
-    let deprecate_eof = parameters.capabilities.contains(Capabilities::DEPRECATE_EOF);
-    let before_rows = if deprecate_eof { 2 } else { 3 };
-    let mut names = None;
-    for number in 0..MAX_ANSWER_PACKETS {
-        let packet = next(stream, &mut sequence).await?;
-        match packet.kind() {
-            _ if number < before_rows => {} // definitions of the columns, and their EOF
-            Some(0xfe) => return names.ok_or(ResetError::Charset),
-            _ if names.is_none() => names = Some(row(&packet.payload).ok_or(ResetError::Charset)?),
-            _ => break,
-        }
-    }
-    Err(ResetError::Charset)
 }
 
 /// Two names in a row, of letters, digits and underscores.
-fn row(payload: &[u8]) -> Option<(String, String)> {
-    let mut fields = Fields::of(payload);
-    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
-    let mut name = || {
-        let name = fields.with_length()?;
-        (!name.is_empty() && name.iter().all(plain)).then(|| String::from_utf8_lossy(name).into_owned())
+fn names(row: &Row) -> Option<(String, String)> {
+    let plain = |name: &String| {
+        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
     };
-    let names = (name()?, name()?);
-    fields.rest().is_empty().then_some(names)
-}
-
-/// `COM_QUERY` in the form of the session's flags.
-fn query(capabilities: Capabilities, sql: &str) -> Vec<u8> {
-    let none: &[u8] = if capabilities.contains(Capabilities::QUERY_ATTRIBUTES) { &[0, 1] } else { &[] };
-    [&[QUERY], none, sql.as_bytes()].concat()
+    let name = |name: &Option<String>| name.clone().filter(plain);
+    match row.as_slice() {
+        [charset, collation] => Some((name(charset)?, name(collation)?)),
+        _ => None,
+    }
 }
 
 /// The next packet of an answer that is no error.

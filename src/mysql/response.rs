@@ -70,6 +70,13 @@ pub struct EarlyAnswer {
     pub(super) data: Zeroizing<Vec<u8>>,
 }
 
+impl EarlyAnswer {
+    /// The answer, if it is that of this plugin.
+    pub fn of_plugin(&self, plugin: &[u8]) -> Option<&[u8]> {
+        (self.plugin == plugin).then_some(self.data.as_slice())
+    }
+}
+
 impl fmt::Debug for EarlyAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "EarlyAnswer with {} bytes", self.data.len())
@@ -119,9 +126,24 @@ impl ClientStartup {
         Ok((startup, early))
     }
 
+    /// The request of a login without a client, by the program of this name. User and database are those of the grant.
+    pub(super) fn without_client(program: &str) -> Self {
+        Self {
+            features: ClientFeatures::default(),
+            user: String::new(),
+            database: None,
+            attributes: vec![(b"program_name".to_vec(), program.as_bytes().to_vec())],
+        }
+    }
+
     /// Removes the attributes that name one process or thread of the client.
     pub fn forget_process(&mut self) {
         self.attributes.retain(|(name, _)| !OF_PROCESS.contains(&name.as_slice()));
+    }
+
+    /// Features of the session.
+    pub fn features(&self) -> ClientFeatures {
+        self.features
     }
 
     /// Requested user.

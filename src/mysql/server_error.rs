@@ -9,7 +9,7 @@ use crate::names::visible;
 const MAX_WORDS: usize = 400;
 
 /// Marks an ERR packet.
-pub(super) const ERR: u8 = 0xff;
+pub const ERR: u8 = 0xff;
 
 /// SQLSTATE of an error that has none of its own.
 const GENERAL: &str = "HY000";

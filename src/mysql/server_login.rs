@@ -17,7 +17,7 @@ use crate::names::{MAX_NAME_BYTES, printable, visible};
 use crate::secret::IamToken;
 
 /// First byte of an OK packet.
-const OK: u8 = 0;
+pub const OK: u8 = 0;
 
 /// Name, in errors, for a login without a question.
 const NOTHING: &str = "nothing";
@@ -113,7 +113,7 @@ async fn await_question<S: AsyncRead + Unpin>(
 }
 
 /// Name of the plugin in an `AuthSwitchRequest`; without one it is the method of servers before 4.1.
-fn plugin_of(question: &Packet) -> String {
+pub fn plugin_of(question: &Packet) -> String {
     let mut fields = Fields::of(&question.payload);
     let plugin = fields.u8().map(|_| fields.until_nul_or_end()).filter(|name| !name.is_empty());
     let plugin = plugin.unwrap_or(b"mysql_old_password");
@@ -136,7 +136,7 @@ fn reply(answer: &Packet, wanted: LoginParameters<'_>) -> Result<LoginReply, Ser
 }
 
 /// Status in an OK packet.
-pub(super) fn ok_status(payload: &[u8]) -> Option<u16> {
+pub fn ok_status(payload: &[u8]) -> Option<u16> {
     let mut fields = Fields::of(payload);
     if fields.u8()? != OK {
         return None;

@@ -11,6 +11,17 @@ pub fn sql_literal(text: &str) -> String {
     if quoted.contains('\\') { format!("E'{}'", quoted.replace('\\', r"\\")) } else { format!("'{quoted}'") }
 }
 
+/// Quotes a MySQL string, for example a user name (MySQL manual, "String Literals").
+pub fn mysql_text(text: &str) -> String {
+    format!("'{}'", text.replace('\\', r"\\").replace('\'', "''"))
+}
+
+/// Quotes the database of a MySQL `GRANT`, in which `_` and `%` are wildcards (MySQL manual, "GRANT Statement").
+pub fn mysql_grant_database(name: &str) -> String {
+    let literal = name.replace('\\', r"\\").replace('_', r"\_").replace('%', r"\%");
+    format!("`{}`", literal.replace('`', "``"))
+}
+
 /// Quotes a value of a keyword/value connection string (PostgreSQL manual, "Connection Strings").
 pub fn conninfo_value(value: &str) -> String {
     let plain = |c: char| !c.is_whitespace() && !matches!(c, '\'' | '\\' | '=' | '"');
@@ -43,6 +54,9 @@ mod tests {
             assert_eq!((sql_identifier(name).as_str(), conninfo_value(name).as_str()), (sql, conninfo));
         }
         assert_eq!(sql_literal("it's"), "'it''s'");
+        assert_eq!(mysql_text("o'neill"), "'o''neill'");
+        assert_eq!(mysql_text(r"\'"), r"'\\'''");
+        assert_eq!(mysql_grant_database("shop_eu`.*"), r"`shop\_eu``.*`");
         assert_eq!(sql_literal(r"\'"), r"E'\\'''");
         assert_eq!(shell_word("it's $(x)"), r"'it'\''s $(x)'");
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::LinkProblem;
 use super::report::{ChainLink, DoctorReport, hint_of};
-use crate::config::{ClusterSettings, NamePattern, UserSettings};
+use crate::config::{ClusterSettings, DatabaseProtocol, NamePattern, UserSettings};
 use crate::identity::policy::{carries_tags, check_tag};
 use crate::identity::{AccessPolicy, Grant, LoginRequest, PolicyError, VerifiedClaims, db_user};
 use crate::names::{DbUser, aws_claims, printable};
@@ -74,15 +74,10 @@ pub(super) fn examine(
             | PolicyError::Database(_)
             | PolicyError::ForbiddenSetting { .. }),
         ) => report.fail(ChainLink::Cluster, refused(why)),
-        _ => report.ok(
-            ChainLink::Cluster,
-            format!(
-                "{} at {}, database \"{}\"",
-                cluster.name,
-                cluster.endpoint,
-                database.unwrap_or_default()
-            ),
-        ),
+        _ => {
+            let database = database.map_or("no database".to_owned(), |name| format!("database \"{name}\""));
+            report.ok(ChainLink::Cluster, format!("{} at {}, {database}", cluster.name, cluster.endpoint));
+        }
     }
     match &derived {
         Ok(user) => report.ok(ChainLink::DatabaseUser, why(user, &claim, rule)),
@@ -133,10 +128,11 @@ fn asked<'a>(
         NamePattern::Exact(name) => Some(name.as_str()),
         NamePattern::Prefix(_) => None,
     });
+    // Every cluster of PostgreSQL has this database. A session of MySQL needs none.
+    let everywhere = (cluster.engine == DatabaseProtocol::PostgreSql).then_some("postgres");
     LoginRequest {
         user: derived.map_or("token", DbUser::as_str),
-        // Every cluster has this database.
-        database: wanted.database.or(route.default_database.as_deref()).or(exact).or(Some("postgres")),
+        database: wanted.database.or(route.default_database.as_deref()).or(exact).or(everywhere),
         listener: route.listeners.iter().flatten().next().map_or(listener, String::as_str),
         server_name: route.server_names.iter().flatten().next().map(String::as_str),
         options: false,

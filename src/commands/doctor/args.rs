@@ -30,7 +30,7 @@ pub struct DoctorArgs {
     /// Cluster to log in to; required with a token if there are several.
     #[arg(long, value_name = "NAME")]
     cluster: Option<String>,
-    /// Database to log in to [default: the cluster's first, or postgres].
+    /// Database to log in to [default: the cluster's first; without one "postgres", and none for MySQL].
     #[arg(long, value_name = "NAME", requires = "token_file")]
     database: Option<String>,
     /// Print one JSON object for each step.

@@ -7,6 +7,8 @@ mod args;
 mod certificates;
 mod clocks;
 mod issuers;
+mod login;
+mod mysql_session;
 mod preflight;
 mod render;
 mod report;
@@ -30,13 +32,17 @@ use crate::app::egress;
 use crate::aws::retry::StsTimes;
 use crate::clock::Clock;
 use crate::config::{Config, DatabaseProtocol};
+use crate::identity::Grant;
 use crate::mysql::Mysql;
+use crate::mysql::own_session::OwnSession;
+use crate::mysql::protocol::MysqlStartup;
 use crate::mysql::response::ClientFeatures;
 use crate::net::outgoing::Outgoing;
 use crate::net::peer_clocks::PeerClocks;
 use crate::net::resolver::Resolver;
 use crate::postgres::Postgres;
-use crate::secret::Jwt;
+use crate::postgres::server_login::UpstreamSession;
+use crate::secret::{IamToken, Jwt};
 
 /// Source of the token.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -143,20 +149,62 @@ async fn examine_login(
         return end_without_login("not tried: the login is not allowed", outgoing, report);
     };
     let token = sts::examine(jwt, &grant, tags, (sts_times, sts_slow), (clock, outgoing), report).await;
-    let wait = config.limits.server_connect_timeout;
-    if grant.cluster().engine == DatabaseProtocol::MySql {
-        let (hello, network) = (ClientFeatures::default(), (resolver, clock.now()));
-        upstream::dial::<Mysql>(grant.cluster(), &grant, (&hello, wait), network, report).await;
-        clocks::examine(outgoing.clocks(), report);
-        report.skip(ChainLink::Login, "not tried: doctor does not log in to MySQL; log in with a client");
-        return report.skip_all(&session::LINKS, "not tried: there is no session");
+    let limits = (config.limits.server_connect_timeout, patience);
+    let network = (resolver, clock, outgoing.clocks());
+    match grant.cluster().engine {
+        DatabaseProtocol::PostgreSql => in_postgres(&grant, token, limits, network, report).await,
+        DatabaseProtocol::MySql => in_mysql(&grant, token, limits, network, report).await,
     }
+}
+
+const NO_SESSION: &str = "not tried: there is no session";
+
+/// Logs in at PostgreSQL and checks the session.
+async fn in_postgres(
+    grant: &Grant,
+    token: Option<IamToken>,
+    (connect, patience): (Duration, Duration),
+    (resolver, clock, clocks): (Resolver, &Clock, &PeerClocks),
+    report: &mut DoctorReport<'_>,
+) {
     let network = (resolver, clock.now());
-    let dialed = upstream::dial::<Postgres>(grant.cluster(), &grant, (&(), wait), network, report).await;
-    clocks::examine(outgoing.clocks(), report);
-    match upstream::log_in(&grant, dialed, token, (patience, outgoing.clocks()), report).await {
-        Some(upstream) => session::examine(upstream, &grant, clock, patience, report).await,
-        None => report.skip_all(&session::LINKS, "not tried: there is no session"),
+    let dialed = upstream::dial::<Postgres>(grant.cluster(), grant, (&(), connect), network, report).await;
+    clocks::examine(clocks, report);
+    let remedy = |error: &_| login::postgres_remedy(error, grant);
+    let limits = (patience, clocks);
+    let opened = match login::postgres_startup(report) {
+        Some(startup) => login::log_in(grant, (dialed, &startup, token), limits, remedy, report).await,
+        None => None,
+    };
+    match opened {
+        Some((dialed, reply)) => {
+            let session = UpstreamSession::opened(dialed, reply);
+            session::examine(session, grant, clock, patience, report).await;
+        }
+        None => report.skip_all(&session::LINKS, NO_SESSION),
+    }
+}
+
+/// Logs in at MySQL or MariaDB and checks the session.
+async fn in_mysql(
+    grant: &Grant,
+    token: Option<IamToken>,
+    (connect, patience): (Duration, Duration),
+    (resolver, clock, clocks): (Resolver, &Clock, &PeerClocks),
+    report: &mut DoctorReport<'_>,
+) {
+    let (hello, network) = (ClientFeatures::default(), (resolver, clock.now()));
+    let dialed = upstream::dial::<Mysql>(grant.cluster(), grant, (&hello, connect), network, report).await;
+    clocks::examine(clocks, report);
+    let startup = MysqlStartup::without_client("pgpassport doctor");
+    let remedy = |error: &_| login::mysql_remedy(error, grant);
+    let login = (dialed, &startup, token);
+    match login::log_in(grant, login, (patience, clocks), remedy, report).await {
+        Some((dialed, reply)) => {
+            let session = OwnSession::opened(dialed, &reply);
+            mysql_session::examine(session, grant, clock, patience, report).await;
+        }
+        None => report.skip_all(&session::LINKS, NO_SESSION),
     }
 }
 
@@ -165,7 +213,7 @@ fn end_without_login(why: &str, outgoing: &Outgoing, report: &mut DoctorReport<'
     report.skip_all(&upstream::LINKS, why);
     clocks::examine(outgoing.clocks(), report);
     report.skip(ChainLink::Login, why);
-    report.skip_all(&session::LINKS, "not tried: there is no session");
+    report.skip_all(&session::LINKS, NO_SESSION);
 }
 
 /// Duration in seconds for display.

@@ -133,7 +133,7 @@ impl ChainLink {
             }
             Self::Login => ("login", "the login as the database user"),
             Self::CurrentUser => ("current-user", "the user of the session"),
-            Self::RdsIam => ("rds-iam", "membership in rds_iam"),
+            Self::RdsIam => ("rds-iam", "membership in rds_iam; in MySQL the plugin of the account"),
             Self::Privileges => ("privileges", "the user's extra privileges"),
             Self::ServerVersion => ("server-version", "the server's version"),
             Self::Clock => ("clock", "the server's clock against this machine's"),

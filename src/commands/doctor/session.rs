@@ -128,26 +128,43 @@ fn tell(
     rds_iam(&roles, has_iam, grant.db_user(), report);
     privileges(superuser, &roles, &powers, report);
     report.ok(ChainLink::ServerVersion, printable(&version, 128));
+    compare_clock(theirs, clock, report);
+    role_of_server(recovering, read_only, report);
+    Ok(())
+}
+
+/// Compares the server's clock, in seconds of Unix time, with this machine's.
+pub(super) fn compare_clock(theirs: f64, clock: &Clock, report: &mut DoctorReport<'_>) {
     let ours = clock.now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
     let skew = theirs - ours;
-    if skew.abs() > MAX_SKEW_SECONDS {
-        let found = format!("the server's clock is {skew:+.0} s from this machine's");
-        report.warn(
-            ChainLink::Clock,
-            LinkProblem::new(
-                found,
-                "Synchronize this machine's clock (NTP): tokens and signatures contain times.",
-            ),
-        );
-    } else {
-        report.ok(ChainLink::Clock, format!("{skew:+.1} s from this machine's"));
+    if skew.abs() <= MAX_SKEW_SECONDS {
+        return report.ok(ChainLink::Clock, format!("{skew:+.1} s from this machine's"));
     }
-    match (recovering, read_only) {
-        (true, _) => report.ok(ChainLink::Writer, "a reader: writes are refused"),
-        (false, true) => report.ok(ChainLink::Writer, "a writer, in a session that begins read-only"),
-        (false, false) => report.ok(ChainLink::Writer, "a writer"),
+    let found = format!("the server's clock is {skew:+.0} s from this machine's");
+    let remedy = "Synchronize this machine's clock (NTP): tokens and signatures contain times.";
+    report.warn(ChainLink::Clock, LinkProblem::new(found, remedy));
+}
+
+/// Tells a writer from a reader.
+pub(super) fn role_of_server(reader: bool, read_only: bool, report: &mut DoctorReport<'_>) {
+    report.ok(
+        ChainLink::Writer,
+        match (reader, read_only) {
+            (true, _) => "a reader: writes are refused",
+            (false, true) => "a writer, in a session that begins read-only",
+            (false, false) => "a writer",
+        },
+    );
+}
+
+/// Warns of privileges beyond those of an ordinary user, which has none of them.
+pub(super) fn tell_privileges(more: &[String], report: &mut DoctorReport<'_>) {
+    if more.is_empty() {
+        return report.ok(ChainLink::Privileges, "an ordinary user");
     }
-    Ok(())
+    let found = printable(&format!("the user is {}", more.join(", ")), MAX_SHOWN);
+    let remedy = "Give people ordinary users: anyone with the token has all of these privileges.";
+    report.warn(ChainLink::Privileges, LinkProblem::new(found, remedy));
 }
 
 fn rds_iam(roles: &[String], exists: bool, user: &DbUser, report: &mut DoctorReport<'_>) {
@@ -161,15 +178,10 @@ fn rds_iam(roles: &[String], exists: bool, user: &DbUser, report: &mut DoctorRep
 }
 
 fn privileges(superuser: bool, roles: &[String], powers: &[String], report: &mut DoctorReport<'_>) {
-    let mut more: Vec<&str> = if superuser { vec!["superuser"] } else { Vec::new() };
+    let mut more: Vec<String> = if superuser { vec!["superuser".to_owned()] } else { Vec::new() };
     if !superuser {
-        more.extend(roles.iter().map(String::as_str).filter(|role| *role != "rds_iam"));
+        more.extend(roles.iter().filter(|role| *role != "rds_iam").cloned());
     }
-    more.extend(powers.iter().map(String::as_str));
-    if more.is_empty() {
-        return report.ok(ChainLink::Privileges, "an ordinary user");
-    }
-    let found = printable(&format!("the user is {}", more.join(", ")), MAX_SHOWN);
-    let remedy = "Give people ordinary users: anyone with the token has all of these privileges.";
-    report.warn(ChainLink::Privileges, LinkProblem::new(found, remedy));
+    more.extend(powers.iter().cloned());
+    tell_privileges(&more, report);
 }

@@ -1,4 +1,4 @@
-//! Doctor: the database's addresses, connection, certificate, and login.
+//! Doctor: the database's addresses, connection, and certificate.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -7,37 +7,18 @@ use tokio::time::Instant;
 
 use super::LinkProblem;
 use super::certificates::CertificateChain;
-use super::report::{ChainLink, DoctorReport, hint_of};
-use crate::config::ClusterSettings;
-use crate::identity::Grant;
-use crate::names::{printable, sql_identifier, visible};
+use super::report::{ChainLink, DoctorReport};
+use crate::config::{ClusterSettings, DatabaseProtocol};
 use crate::net::dial::{DialError, Dialed, Dialer};
 use crate::net::dial_permission::DialPermission;
-use crate::net::peer_clocks::PeerClocks;
 use crate::net::resolver::Resolver;
 use crate::net::start_tls::StartTls;
-use crate::postgres::Postgres;
-use crate::postgres::server_login::{LoginStep, ServerError, UpstreamLoginError, UpstreamSession};
-use crate::postgres::startup::StartupParams;
-use crate::protocol::LoginFailure;
-use crate::secret::IamToken;
-use crate::session::explain::explain;
-use crate::session::open;
-use crate::session::outcome::LoginError;
-
-/// Longest string of the server that is shown, in bytes.
-const MAX_SHOWN: usize = 512;
-
-const SERVERS_WORDS: &str = "The server refused with this message.";
-
-/// Remedy for a refused IAM token. The server sends the same message for every reason.
-const IAM_REFUSED: &str = "One of these, in the order of likelihood: the role's permission policy has to allow rds-db:connect \
-    as this user on the database's resource id (`pgpassport policy` prints it); cluster.resource_id has to be that id, as \
-    the session policy is made of it; cluster.endpoint has to be host and port as AWS shows them; this machine's clock \
-    has to be right. The database's log export iam-db-auth-error names the reason.";
 
 const RENEW: &str =
     "Renew the server's certificate (aws rds modify-db-instance --ca-certificate-identifier).";
+
+/// `ER_HOST_IS_BLOCKED` and `ER_HOST_NOT_PRIVILEGED`, which MySQL answers in place of its greeting.
+const HOST_REFUSED: [&str; 2] = [" 1129 (", " 1130 ("];
 
 pub(super) const LINKS: [ChainLink; 3] = [ChainLink::Dns, ChainLink::Tcp, ChainLink::Tls];
 
@@ -98,7 +79,7 @@ pub(super) async fn dial<P: StartTls>(
             Some(dialed)
         }
         Err(error) => {
-            unreachable(&error, report);
+            unreachable(&error, cluster.engine, report);
             None
         }
     }
@@ -109,7 +90,7 @@ pub(super) fn is_to_be_reissued(problem: &str) -> bool {
     ["X.509", "CA:TRUE", "extension", "not accepted"].iter().any(|word| problem.contains(word))
 }
 
-fn unreachable(error: &DialError, report: &mut DoctorReport<'_>) {
+fn unreachable(error: &DialError, engine: DatabaseProtocol, report: &mut DoctorReport<'_>) {
     let found = error.to_string();
     match error {
         DialError::Resolve { .. } | DialError::Connect { .. } | DialError::TimedOut => {
@@ -118,15 +99,24 @@ fn unreachable(error: &DialError, report: &mut DoctorReport<'_>) {
             report.fail(ChainLink::Tcp, LinkProblem::new(found, remedy));
             report.skip(ChainLink::Tls, "not tried: there is no connection");
         }
-        DialError::Handshake { .. } => {
+        DialError::Handshake { problem, .. } => {
             report.ok(ChainLink::Tcp, "the port accepts connections");
-            let remedy = "Try again in a moment: the server is starting, stopping or overloaded. If it stays, look at its log, \
-                          and at what stands between.";
+            let remedy = if HOST_REFUSED.iter().any(|number| problem.contains(number)) {
+                "Let the server accept this machine's address: for 1129 TRUNCATE TABLE performance_schema.host_cache (MariaDB: \
+                 FLUSH HOSTS), for 1130 an account whose host part allows the address."
+            } else if engine == DatabaseProtocol::MySql && problem.contains("no answer") {
+                "Check cluster.engine, and host and port of cluster.endpoint and cluster.hostaddr: a server of MySQL speaks \
+                 first. If it is one, try again in a moment: it is starting, stopping or overloaded."
+            } else {
+                "Try again in a moment: the server is starting, stopping or overloaded. If it stays, look at its log, and at \
+                 what stands between."
+            };
             report.fail(ChainLink::Tls, LinkProblem::new(found, remedy));
         }
         DialError::NoTls(_) | DialError::WrongProtocol { .. } => {
             report.ok(ChainLink::Tcp, "the port accepts connections");
-            let remedy = "Check host and port of cluster.endpoint and cluster.hostaddr: the server is not an RDS server with TLS.";
+            let remedy = "Check cluster.engine, and host and port of cluster.endpoint and cluster.hostaddr: the server is not an \
+                          RDS server of that engine with TLS.";
             report.fail(ChainLink::Tls, LinkProblem::new(found, remedy));
         }
         DialError::Tls { problem, .. } => {
@@ -146,93 +136,5 @@ fn unreachable(error: &DialError, report: &mut DoctorReport<'_>) {
             };
             report.fail(ChainLink::Tls, LinkProblem::new(found, remedy));
         }
-    }
-}
-
-/// Logs in as the granted user, up to the first ReadyForQuery.
-pub(super) async fn log_in(
-    grant: &Grant,
-    dialed: Option<Dialed<Postgres>>,
-    token: Option<IamToken>,
-    (patience, clocks): (Duration, &PeerClocks),
-    report: &mut DoctorReport<'_>,
-) -> Option<UpstreamSession> {
-    let (Some(mut dialed), Some(token)) = (dialed, token) else {
-        report.skip(ChainLink::Login, "not tried: it takes a verified connection and an IAM token");
-        return None;
-    };
-    // Visible in pg_stat_activity.
-    let startup = StartupParams::parse(b"\0\x03\0\0user\0doctor\0application_name\0pgpassport doctor\0\0");
-    let startup = match startup {
-        Ok(startup) => startup,
-        Err(error) => {
-            report.fail(
-                ChainLink::Login,
-                LinkProblem::new(error.to_string(), "This is a fault of pgpassport: report it."),
-            );
-            return None;
-        }
-    };
-    let deadline = Instant::now() + patience;
-    match open::log_in(&mut dialed, (grant, &startup), token, deadline).await {
-        Ok(said) => {
-            let (user, database) = (grant.db_user().as_str(), grant.database().as_str());
-            report.ok(
-                ChainLink::Login,
-                format!(
-                    "the server takes the token of \"{}\" for database \"{}\"",
-                    printable(user, 63),
-                    printable(database, 63)
-                ),
-            );
-            Some(UpstreamSession::opened(dialed, said))
-        }
-        Err(LoginFailure::Silent(_)) => {
-            let found = format!("the server did not finish the login within {} s", patience.as_secs());
-            report.fail(
-                ChainLink::Login,
-                LinkProblem::new(found, "Try again; check the server's load and log."),
-            );
-            None
-        }
-        Err(error) => {
-            report.fail(ChainLink::Login, refused(error, grant, clocks));
-            None
-        }
-    }
-}
-
-fn refused(error: LoginFailure<UpstreamLoginError>, grant: &Grant, clocks: &PeerClocks) -> LinkProblem {
-    let found = visible(&error.to_string(), MAX_SHOWN);
-    let remedy = match &error {
-        LoginFailure::Server(UpstreamLoginError::Refused(error)) => remedy(error, grant),
-        _ => None,
-    };
-    let why = LoginError::from(error);
-    let refusal = explain(&why);
-    let remedy = remedy
-        .unwrap_or_else(|| refusal.hint.as_ref().map_or(SERVERS_WORDS.to_owned(), |_| hint_of(&refusal)));
-    let problem = if refusal.words.is_some() {
-        LinkProblem::new(found, remedy)
-    } else {
-        LinkProblem::new(refusal.detail, remedy).because(found)
-    };
-    problem.by_clock(&why, clocks)
-}
-
-/// Remedy for a refusal of the server, if it differs from the hint that a client gets.
-fn remedy(error: &ServerError, grant: &Grant) -> Option<String> {
-    let user = sql_identifier(grant.db_user().as_str());
-    let database = sql_identifier(grant.database().as_str());
-    match (error.sqlstate.as_str(), error.class(), error.step) {
-        ("3D000", _, _) => Some("Name another database with --database, or create this one.".to_owned()),
-        ("42501", _, _) => Some(format!("GRANT CONNECT ON DATABASE {database} TO {user};")),
-        (_, "28", LoginStep::Token) => Some(IAM_REFUSED.to_owned()),
-        (_, "28", LoginStep::Authenticated) => Some(format!(
-            "The server takes the token and not the user. For a role without LOGIN: ALTER ROLE {user} LOGIN;"
-        )),
-        (_, "53", _) => Some("The server is full: end sessions, or raise max_connections.".to_owned()),
-        (_, "57", _) => Some("The server is starting or stopping: try again in a moment.".to_owned()),
-        _ => None,
     }
 }

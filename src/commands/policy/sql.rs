@@ -1,12 +1,12 @@
 //! SQL statements that let people log in, for an administrator of the database.
 
 use crate::config::{ClusterSettings, DatabaseProtocol, EndpointKind, NamePattern};
-use crate::names::{DbUser, sql_identifier, sql_literal};
+use crate::names::{DbUser, mysql_grant_database, mysql_text, sql_identifier, sql_literal};
 
 /// Statements for `users` of `cluster`, or for an example user.
 pub(super) fn statements(cluster: &ClusterSettings, users: &[DbUser]) -> Vec<String> {
     if cluster.engine == DatabaseProtocol::MySql {
-        return mysql("CREATE USER", users);
+        return mysql("CREATE USER", cluster, users);
     }
     write(cluster, users, |_, create| format!("{create};"))
 }
@@ -14,7 +14,7 @@ pub(super) fn statements(cluster: &ClusterSettings, users: &[DbUser]) -> Vec<Str
 /// As [`statements`], for the engine's command-line client; users that exist are not created again, and the first error ends the run.
 pub(super) fn repeatable(cluster: &ClusterSettings, users: &[DbUser]) -> Vec<String> {
     if cluster.engine == DatabaseProtocol::MySql {
-        return mysql("CREATE USER IF NOT EXISTS", users);
+        return mysql("CREATE USER IF NOT EXISTS", cluster, users);
     }
     let unless_it_exists = |user: &str, create: &str| {
         let (create, user) = (sql_literal(create), sql_literal(user));
@@ -28,12 +28,18 @@ pub(super) fn repeatable(cluster: &ClusterSettings, users: &[DbUser]) -> Vec<Str
 }
 
 /// Statements for MySQL (Aurora user guide, "Creating a database account using IAM authentication"). The host part is any,
-/// because the server sees the proxy's address.
-fn mysql(create: &str, users: &[DbUser]) -> Vec<String> {
+/// because the server sees the proxy's address. A login that names a database needs a privilege in it.
+fn mysql(create: &str, cluster: &ClusterSettings, users: &[DbUser]) -> Vec<String> {
     let names = if users.is_empty() { vec!["alice"] } else { users.iter().map(DbUser::as_str).collect() };
-    let user = |name: &str| format!("'{}'@'%'", name.replace('\\', r"\\").replace('\'', "''"));
-    let plugin = "IDENTIFIED WITH AWSAuthenticationPlugin AS 'RDS' REQUIRE SSL";
-    names.into_iter().map(|name| format!("{create} {} {plugin};", user(name))).collect()
+    let mut statements = Vec::new();
+    for name in names {
+        let user = format!("{}@'%'", mysql_text(name));
+        statements
+            .push(format!("{create} {user} IDENTIFIED WITH AWSAuthenticationPlugin AS 'RDS' REQUIRE SSL;"));
+        let grant = |database| format!("GRANT SELECT ON {}.* TO {user};", mysql_grant_database(database));
+        statements.extend(exact_databases(cluster).map(grant));
+    }
+    statements
 }
 
 /// Statements; `create` takes a user's name and the command that creates it.
@@ -60,11 +66,15 @@ fn write(cluster: &ClusterSettings, users: &[DbUser], create: impl Fn(&str, &str
 }
 
 fn databases(cluster: &ClusterSettings) -> Vec<String> {
-    let exact = cluster.route.databases.iter().flatten().filter_map(|pattern| match pattern {
+    exact_databases(cluster).map(sql_identifier).collect()
+}
+
+/// Names of the cluster's databases, as the server has them.
+fn exact_databases(cluster: &ClusterSettings) -> impl Iterator<Item = &str> {
+    cluster.route.databases.iter().flatten().filter_map(|pattern| match pattern {
         NamePattern::Exact(name) => {
             Some(cluster.route.aliases.get(name).map_or(name.as_str(), |real| real.as_str()))
         }
         NamePattern::Prefix(_) => None,
-    });
-    exact.map(sql_identifier).collect()
+    })
 }

@@ -343,3 +343,21 @@ fn the_restricted_policy_is_printed_before_the_open_one() {
         PlanOptions { source: SourceRestriction::Ip(vec!["10.0.0.1".into()]), ..PlanOptions::default() };
     assert!(!text(&closed).contains("PROXY-ADDRESS"));
 }
+
+#[test]
+fn mysql_has_sql_of_its_own() {
+    let plan = reference(
+        &[
+            ("\n[listen]\n", "\n[listen]\nprotocol = \"mysql\"\n"),
+            ("\nregion = ", "\nengine = \"mysql\"\ndatabases = [\"shop_eu\"]\nregion = "),
+        ],
+        &PlanOptions { users: vec![DbUser::parse("o'neill").unwrap()], ..PlanOptions::default() },
+    );
+    assert!(plan.roles[0].permission.json().contains("\"rds-db:connect\""));
+    let user = "'o''neill'@'%'";
+    let create = format!("{user} IDENTIFIED WITH AWSAuthenticationPlugin AS 'RDS' REQUIRE SSL;");
+    let grant = format!("GRANT SELECT ON `shop\\_eu`.* TO {user};");
+    let database = &plan.databases[0];
+    assert_eq!(database.statements, [format!("CREATE USER {create}"), grant.clone()]);
+    assert_eq!(database.repeatable, [format!("CREATE USER IF NOT EXISTS {create}"), grant]);
+}

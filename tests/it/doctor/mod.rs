@@ -3,6 +3,7 @@
 
 mod faults;
 mod issuer;
+mod mysql;
 mod preflight;
 mod session;
 mod sts;

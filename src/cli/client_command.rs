@@ -7,6 +7,7 @@ use clap::Subcommand;
 use crate::commands::exec::ExecArgs;
 use crate::commands::login::LoginArgs;
 use crate::commands::logout::LogoutArgs;
+use crate::commands::mysql::MysqlArgs;
 use crate::commands::profiles::ProfilesArgs;
 use crate::commands::psql::PsqlArgs;
 use crate::commands::token::TokenArgs;
@@ -27,7 +28,13 @@ pub(super) enum ClientCommand {
     Token(TokenArgs),
     /// Run psql with a fresh token.
     Psql(PsqlArgs),
-    /// Run a program with a fresh token in its environment (PGHOST, PGUSER, PGPASSWORD, PGSSLMODE, …).
+    /// Run the client of MySQL or MariaDB with a fresh token.
+    ///
+    /// For a profile with protocol = "mysql". The first of mysql and mariadb in PATH is run; it verifies the proxy's
+    /// certificate and name, and has the token in MYSQL_PWD.
+    Mysql(MysqlArgs),
+    /// Run a program with a fresh token in its environment (PGHOST, PGUSER, PGPASSWORD, PGSSLMODE, …; for MySQL MYSQL_HOST,
+    /// MYSQL_TCP_PORT, MYSQL_USER, MYSQL_PWD, …).
     Exec(ExecArgs),
     /// Show who is signed in, and until when.
     Whoami(WhoamiArgs),
@@ -44,6 +51,7 @@ impl ClientCommand {
             Self::Login(login) => login.run().map(done),
             Self::Token(token) => token.run().map(done),
             Self::Psql(psql) => psql.run(),
+            Self::Mysql(mysql) => mysql.run(),
             Self::Exec(exec) => exec.run(),
             Self::Whoami(whoami) => whoami.run().map(done),
             Self::Logout(logout) => logout.run().map(done),

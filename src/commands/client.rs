@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::clock::Clock;
+use crate::config::DatabaseProtocol;
 use crate::login::folders::ClientFolders;
 use crate::login::sign_in::{self, PersonName, SignInPrompt};
 use crate::login::{ClientToken, Profile, SignInError, TokenSource, profiles, way_out};
@@ -52,6 +53,14 @@ pub(super) fn run<T>(work: impl Future<Output = Result<T, SignInError>>) -> anyh
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build()?;
     runtime.block_on(work).map_err(told)
+}
+
+/// The command that runs the protocol's own client.
+pub(super) fn program(protocol: DatabaseProtocol) -> &'static str {
+    match protocol {
+        DatabaseProtocol::PostgreSql => "psql",
+        DatabaseProtocol::MySql => "mysql",
+    }
 }
 
 /// An error with what to do about it.

@@ -1,12 +1,17 @@
 //! A connection to the proxy in the forms that tools read. Each holds the token, so none is an argument of a program.
 
+mod mysql;
+
 use std::path::{Path, PathBuf};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use zeroize::Zeroizing;
 
+use crate::config::DatabaseProtocol;
 use crate::login::{ClientToken, Profile, SignInError, TokenSource};
 use crate::names::{conninfo_value, shell_word};
+
+pub(super) use self::mysql::MysqlProgram;
 
 /// All but the unreserved characters of RFC 3986, section 2.3.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -21,7 +26,7 @@ const BUNDLES: [&str; 5] = [
 ];
 
 /// Variables of libpq that would lead elsewhere, or add what does not fit a token.
-pub(super) const CLEARED: [&str; 9] = [
+const CLEARED: [&str; 9] = [
     "PGHOSTADDR",
     "PGSERVICE",
     "PGPASSFILE",
@@ -35,6 +40,7 @@ pub(super) const CLEARED: [&str; 9] = [
 
 /// Everything that a client needs.
 pub(super) struct ConnectionSettings<'a> {
+    protocol: DatabaseProtocol,
     host: &'a str,
     port: u16,
     user: String,
@@ -58,6 +64,7 @@ impl<'a> ConnectionSettings<'a> {
         let profile: &Profile = source.profile();
         let first = || profile.databases.first().map(|name| name.as_str().to_owned());
         Ok(Self {
+            protocol: profile.protocol,
             host: profile.proxy.host(),
             port: profile.proxy.port(),
             user: source.user(&token)?,
@@ -67,11 +74,23 @@ impl<'a> ConnectionSettings<'a> {
         })
     }
 
+    /// File with the authorities of the proxy's certificate: the profile's, or the system's.
+    fn bundle(&self) -> Option<PathBuf> {
+        let system = || BUNDLES.into_iter().map(Path::new).find(|path| path.is_file()).map(Path::to_owned);
+        self.authorities.clone().or_else(system)
+    }
+
     /// `sslrootcert` of libpq.
     fn root_cert(&self) -> String {
-        let bundle = || BUNDLES.into_iter().map(Path::new).find(|path| path.is_file()).map(Path::to_owned);
-        let file = self.authorities.clone().or_else(bundle);
-        file.map_or_else(|| "system".to_owned(), |path| path.display().to_string())
+        self.bundle().map_or_else(|| "system".to_owned(), |path| path.display().to_string())
+    }
+
+    /// Variables that the environment of a program must not have.
+    pub(super) fn cleared(&self) -> &'static [&'static str] {
+        match self.protocol {
+            DatabaseProtocol::PostgreSql => &CLEARED,
+            DatabaseProtocol::MySql => &mysql::CLEARED,
+        }
     }
 
     fn parameters(&self) -> Vec<(&'static str, &'static str, Zeroizing<String>)> {
@@ -88,8 +107,11 @@ impl<'a> ConnectionSettings<'a> {
         all.into_iter().map(|(variable, keyword, value)| (variable, keyword, Zeroizing::new(value))).collect()
     }
 
-    /// Environment variables of libpq.
+    /// Environment variables of libpq, or of MySQL's clients.
     pub(super) fn variables(&self) -> Vec<(&'static str, Zeroizing<String>)> {
+        if self.protocol == DatabaseProtocol::MySql {
+            return self.mysql_variables();
+        }
         self.parameters().into_iter().map(|(variable, _, value)| (variable, value)).collect()
     }
 
@@ -107,8 +129,11 @@ impl<'a> ConnectionSettings<'a> {
         Zeroizing::new(words.collect::<Vec<_>>().join(" "))
     }
 
-    /// A connection URI of libpq.
+    /// A connection URI of libpq, or of MySQL Shell and sqlx.
     pub(super) fn url(&self) -> Zeroizing<String> {
+        if self.protocol == DatabaseProtocol::MySql {
+            return self.mysql_url();
+        }
         Zeroizing::new(format!(
             "postgresql://{}:{}@{}:{}/{}?sslmode=verify-full&sslrootcert={}&gssencmode=disable",
             encoded(&self.user),
@@ -120,8 +145,11 @@ impl<'a> ConnectionSettings<'a> {
         ))
     }
 
-    /// A URL of pgjdbc. Without a file the driver takes Java's authorities.
+    /// A URL of pgjdbc, or of MySQL Connector/J. Without a file the drivers take Java's authorities.
     pub(super) fn jdbc(&self) -> Zeroizing<String> {
+        if self.protocol == DatabaseProtocol::MySql {
+            return self.mysql_jdbc();
+        }
         let trust = match &self.authorities {
             Some(path) => format!("sslrootcert={}", encoded(&path.display().to_string())),
             None => "sslfactory=org.postgresql.ssl.DefaultJavaSSLFactory".to_owned(),

@@ -48,7 +48,8 @@ impl LoginArgs {
         let option = if chosen.is_named() { format!(" --profile {}", profile.name) } else { String::new() };
         let database =
             profile.databases.first().map_or_else(|| "DATABASE".to_owned(), |name| name.as_str().to_owned());
-        client::say(&format!("Connect: pgpassport psql{option} {database}"));
+        let program = client::program(profile.protocol);
+        client::say(&format!("Connect: pgpassport {program}{option} {database}"));
         Ok(())
     }
 }

@@ -13,6 +13,7 @@ pub mod health;
 pub mod login;
 pub mod logout;
 pub mod manual;
+pub mod mysql;
 pub mod pages;
 pub mod policy;
 pub mod profiles;

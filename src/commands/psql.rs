@@ -1,12 +1,13 @@
 //! `pgpassport psql`: psql with a fresh token.
 
-use std::ffi::{OsStr, OsString};
-use std::process::ExitCode;
+use std::ffi::OsString;
+use std::process::{Command, ExitCode};
 
 use clap::Args;
 
 use super::client::ProfileArgs;
-use super::exec::become_program;
+use super::exec::ProgramConnection;
+use crate::config::DatabaseProtocol;
 
 /// Options of `pgpassport psql`.
 #[derive(Clone, Debug, Args)]
@@ -24,6 +25,16 @@ pub struct PsqlArgs {
 impl PsqlArgs {
     /// Becomes psql.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
-        become_program(&self.profile, self.database.as_deref(), false, (OsStr::new("psql"), &self.args))
+        let wanted = ProgramConnection {
+            profile: &self.profile,
+            database: self.database.as_deref(),
+            interactive: false,
+            protocol: Some(DatabaseProtocol::PostgreSql),
+        };
+        wanted.become_program(|_| {
+            let mut psql = Command::new("psql");
+            psql.args(&self.args);
+            Ok(psql)
+        })
     }
 }

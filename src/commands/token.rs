@@ -7,6 +7,8 @@ use clap::{Args, ValueEnum};
 
 use super::client::{self, ProfileArgs};
 use super::connection::ConnectionSettings;
+use crate::config::DatabaseProtocol;
+use crate::login::Profile;
 
 /// Options of `pgpassport token`.
 #[derive(Clone, Debug, Args)]
@@ -34,20 +36,43 @@ enum TokenFormat {
     Token,
     /// A connection string of libpq.
     Conninfo,
-    /// A connection URI of libpq.
+    /// A connection URI of libpq; for MySQL one of MySQL Shell and sqlx.
     Url,
-    /// A URL of pgjdbc.
+    /// A URL of pgjdbc; for MySQL one of MySQL Connector/J.
     Jdbc,
-    /// A line of a passfile.
+    /// A URL of MariaDB Connector/J, for MySQL.
+    JdbcMariadb,
+    /// A line of a passfile of libpq.
     Pgpass,
-    /// Variables of libpq for a POSIX shell.
+    /// Variables for a POSIX shell.
     Env,
+}
+
+impl TokenFormat {
+    /// True for connection strings, which people write as arguments of programs.
+    fn is_argument(self) -> bool {
+        matches!(self, Self::Conninfo | Self::Url | Self::Jdbc | Self::JdbcMariadb)
+    }
+
+    /// Refuses a shape that no client of the profile's protocol reads.
+    fn check(self, profile: &Profile) -> anyhow::Result<()> {
+        let instead = match (profile.protocol, self) {
+            (DatabaseProtocol::MySql, Self::Conninfo | Self::Pgpass) => "url, jdbc, jdbc-mariadb, or env",
+            (DatabaseProtocol::PostgreSql, Self::JdbcMariadb) => "jdbc",
+            _ => return Ok(()),
+        };
+        let (name, word) = (&profile.name, profile.protocol.word());
+        anyhow::bail!(
+            "profile {name} has protocol = \"{word}\", whose clients do not read this; use --format {instead}"
+        )
+    }
 }
 
 impl TokenArgs {
     /// Prints; a failure prints nothing on standard output.
     pub fn run(&self) -> anyhow::Result<()> {
         let source = self.profile.open().map_err(client::told)?;
+        self.format.check(source.profile())?;
         let interactive = self.interactive || client::has_terminal();
         let token = client::run(client::token(&source, self.min_lifetime, interactive))?;
         let settings =
@@ -57,10 +82,11 @@ impl TokenArgs {
             TokenFormat::Conninfo => settings.conninfo(),
             TokenFormat::Url => settings.url(),
             TokenFormat::Jdbc => settings.jdbc(),
+            TokenFormat::JdbcMariadb => settings.mariadb_jdbc(),
             TokenFormat::Pgpass => settings.pgpass(),
             TokenFormat::Env => settings.env(),
         };
-        if matches!(self.format, TokenFormat::Conninfo | TokenFormat::Url | TokenFormat::Jdbc) {
+        if self.format.is_argument() {
             client::say(
                 "pgpassport: this holds the token; as an argument of a program every user of the machine can read it",
             );

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use url::{Host, Url};
 
+use super::DatabaseProtocol;
 use super::problems::ConfigProblems;
 use super::reader::{FileReader, SectionReader};
 use super::readers::{claim_path, name, texts_or, web_address};
@@ -51,6 +52,8 @@ pub struct Profile {
     pub issuer_ca_file: Option<PathBuf>,
     /// True if the issuer may have a private or loopback address.
     pub private_network: bool,
+    /// Wire protocol of the proxy's listener.
+    pub protocol: DatabaseProtocol,
     /// Host and port of the proxy.
     pub proxy: Endpoint,
     /// PEM file with the authorities of the proxy's certificate; the system's when absent.
@@ -183,9 +186,12 @@ fn profile(section: &SectionReader<'_, '_>) -> Option<Profile> {
     let redirects = redirects(section);
     let device = section.boolean("device", true);
     let issuer_ca_file = section.path("issuer_ca_file");
-    let proxy = section.required("proxy", "\"db.acme.com:5432\"", |text| {
-        Endpoint::parse(text)
-            .ok_or_else(|| format!("{text:?} is not a host and port, as in \"db.acme.com:5432\""))
+    let protocol = section.choice("protocol", DatabaseProtocol::PostgreSql, &DatabaseProtocol::WORDS);
+    let port = protocol.default_port();
+    let example = format!("\"db.acme.com:{port}\"");
+    let proxy = section.required("proxy", &example, |text| {
+        Endpoint::parse_with_port(text, port)
+            .ok_or_else(|| format!("{text:?} is not a host and port, as in {example}"))
     });
     let ca_file = section.path("ca_file");
     let databases = databases(section);
@@ -205,6 +211,7 @@ fn profile(section: &SectionReader<'_, '_>) -> Option<Profile> {
         device,
         issuer_ca_file,
         private_network,
+        protocol,
         proxy: proxy?,
         ca_file,
         databases: databases?,

@@ -12,6 +12,7 @@ use url::Url;
 
 use super::SignInError;
 use super::folders::ClientFolders;
+use crate::config::DatabaseProtocol;
 use crate::config::client::{ClientConfig, Profile, TokenKind, UserName};
 use crate::names::printable;
 use crate::net::https::HttpsLimits;
@@ -43,6 +44,9 @@ struct PublishedProfile {
     issuer: String,
     client_id: String,
     proxy: String,
+    /// Left out for PostgreSQL, so that older versions of the program read the document.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    protocol: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     scopes: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -150,6 +154,8 @@ impl PublishedProfile {
             issuer: profile.issuer.clone(),
             client_id: profile.client_id.clone(),
             proxy: profile.proxy.to_string(),
+            protocol: (profile.protocol != DatabaseProtocol::PostgreSql)
+                .then(|| profile.protocol.word().to_owned()),
             scopes: Some(profile.scopes.clone()),
             audience: profile.audience.clone(),
             prompt: profile.prompt.clone(),

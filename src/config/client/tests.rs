@@ -28,6 +28,20 @@ fn a_small_profile_has_the_safe_defaults() {
 }
 
 #[test]
+fn the_protocol_decides_the_port() {
+    for (line, protocol, port) in [
+        ("", DatabaseProtocol::PostgreSql, 5432),
+        ("protocol = \"postgresql\"", DatabaseProtocol::PostgreSql, 5432),
+        ("protocol = \"mysql\"", DatabaseProtocol::MySql, 3306),
+    ] {
+        let profile = with(line).unwrap();
+        assert_eq!((profile.protocol, profile.proxy.port()), (protocol, port), "{line}");
+    }
+    let told = with("protocol = \"tds\"").unwrap_err();
+    assert!(told.contains("profile[0].protocol"), "{told}");
+}
+
+#[test]
 fn every_key_is_read() {
     let profile = with(
         "scopes = [\"openid\", \"db\"]\naudience = \"https://db\"\nprompt = \"login consent\"\ntoken = \"id\"\ndevice = false\n\

@@ -4,6 +4,7 @@ mod browser;
 mod cache;
 mod crashes;
 mod flows;
+mod mysql;
 mod oidc_provider;
 mod output;
 mod page;

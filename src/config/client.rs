@@ -186,7 +186,7 @@ fn profile(section: &SectionReader<'_, '_>) -> Option<Profile> {
     let redirects = redirects(section);
     let device = section.boolean("device", true);
     let issuer_ca_file = section.path("issuer_ca_file");
-    let protocol = section.choice("protocol", DatabaseProtocol::PostgreSql, &DatabaseProtocol::WORDS);
+    let protocol = section.choice("protocol", DatabaseProtocol::PostgreSql, &DatabaseProtocol::words());
     let port = protocol.default_port();
     let example = format!("\"db.acme.com:{port}\"");
     let proxy = section.required("proxy", &example, |text| {

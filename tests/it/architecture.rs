@@ -357,6 +357,7 @@ fn l2_secrets_are_read_only_where_they_are_spent() {
             "commands/agent_tokens.rs",
             "commands/connect.rs",
             "commands/connection.rs",
+            "commands/connection/mysql.rs",
             "identity/inspect.rs",
             "identity/verify.rs",
             "login/cache/record.rs",

@@ -29,30 +29,30 @@ use crate::{EmulatorError, SettableClock, names};
 pub struct IamRole {
     /// The role's ARN.
     pub arn: String,
-    /// Who may assume it (JSON).
+    /// Trust policy (JSON).
     pub trust_policy: String,
-    /// What it may do (JSON).
+    /// Permission policy (JSON).
     pub permission_policy: String,
     /// The longest session, in seconds.
     pub max_session_duration: i64,
 }
 
-/// How an STS is started.
+/// Options of an STS.
 #[derive(Clone, Debug)]
 pub struct StsOptions {
-    /// Where to listen; port 0 for a free one.
+    /// Address to listen on; port 0 for a free one.
     pub bind: SocketAddr,
     /// The account that owns roles and providers.
     pub account: String,
-    /// Where minted credentials go: give the gate the same one.
+    /// Store of minted credentials: give the gate the same one.
     pub store: CredentialStore,
-    /// What STS takes for the time.
+    /// Clock of STS.
     pub clock: SettableClock,
     /// The roles that exist.
     pub roles: Vec<IamRole>,
     /// The identity providers that are registered.
     pub providers: Vec<OidcProvider>,
-    /// How long session tokens are. AWS promises nothing; about 1,100 characters are usual.
+    /// Length of session tokens. AWS documents no length; about 1,100 characters are usual.
     pub session_token_length: usize,
 }
 
@@ -70,7 +70,7 @@ impl Default for StsOptions {
     }
 }
 
-/// One finished request. It has no token in it, so it may be printed.
+/// A finished request. It contains no token, so it may be printed.
 #[derive(Clone, Debug, Default)]
 pub struct StsCall {
     /// `RoleArn`.
@@ -81,7 +81,7 @@ pub struct StsCall {
     pub policy: Option<String>,
     /// `DurationSeconds`, as it was sent.
     pub duration: Option<String>,
-    /// Whether the request had an `Authorization` header, which this operation does not need.
+    /// True if the request had an `Authorization` header, which this operation does not need.
     pub signed: bool,
     /// `OK`, AWS's error code, or `fault` for a fault below the level of STS.
     pub code: String,
@@ -92,7 +92,7 @@ pub struct StsCall {
 }
 
 impl StsCall {
-    /// Whether credentials were given.
+    /// True if credentials were given.
     pub fn granted(&self) -> bool {
         self.code == "OK"
     }
@@ -179,12 +179,12 @@ impl Sts {
         Ok(sts)
     }
 
-    /// Where it listens.
+    /// Listening address.
     pub fn addr(&self) -> SocketAddr {
         self.server.addr()
     }
 
-    /// What goes into the proxy's `sts_endpoint_url`.
+    /// Value of the proxy's `sts_endpoint_url`.
     pub fn url(&self) -> String {
         format!("http://{}", self.addr())
     }
@@ -262,7 +262,7 @@ impl Sts {
         serde_json::json!({ "Records": *lock(&self.state.trail) })
     }
 
-    /// How many requests have come, also those that still wait for an answer.
+    /// Number of requests, also of those that still wait for an answer.
     pub fn count(&self) -> usize {
         self.state.arrived.get()
     }

@@ -37,7 +37,7 @@
 //! | [`sign_in`] | pages over HTTPS: published profiles, and a sign-in for browsers | accept, session, identity, login, net, telemetry |
 //! | [`admin`] | health, metrics, and the status page over HTTP | session, accept, telemetry |
 //! | [`console`] | commands for operators through a PostgreSQL client | session, accept, telemetry, postgres, identity |
-//! | [`agent`] | the local agent of `connect`: tools on the person's machine, one login at the proxy for each of their connections | net, secret, names, refusal |
+//! | [`agent`] | the local agent of `connect`: tools on the person's machine, one login at the proxy for each of their connections | net, secret, names, refusal, mysql |
 //! | [`supervisor`] | owner of every task that lives as long as the process | names |
 //! | [`login`] | the client's side: sign-in at an issuer, cached tokens; not used by a session | config, net, names, secret |
 //! | [`core_dumps`] | keeping the process's memory off disks | nothing |

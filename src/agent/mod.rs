@@ -14,12 +14,14 @@
 //! | [`proxy_login`] | a verified connection to the proxy, and the login there |
 //! | [`refusal`] | errors that a tool shows to its user |
 //! | [`tool_session`] | one connection of a tool, from accept to end |
+//! | [`mysql`] | the same for tools that speak MySQL |
 //!
 //! Nothing is sent to the proxy before the tool has proved whose it is, and the tool is not answered before the proxy has
 //! let the person in. An agent without a good token refuses; it has no other token, profile or server to try.
 
 mod framing;
 pub mod local_password;
+mod mysql;
 mod proxy_login;
 mod refusal;
 mod scram;
@@ -39,6 +41,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use self::mysql::MysqlTools;
 pub use self::proxy_login::{ProxyAddress, ProxyAddressError};
 use self::scram::ScramVerifier;
 use self::sockets::{AgentSockets, ToolStream};
@@ -149,6 +152,8 @@ pub struct Agent {
     /// Databases of the profile. The first one is for tools that name none.
     databases: Vec<String>,
     verifier: Option<ScramVerifier>,
+    /// For tools that speak MySQL; PostgreSQL's otherwise.
+    mysql: Option<MysqlTools>,
     tools: Arc<Semaphore>,
     unproven: Arc<Semaphore>,
     cancels: Semaphore,
@@ -166,6 +171,7 @@ impl Agent {
             tokens,
             databases,
             verifier: None,
+            mysql: None,
             tools: Arc::new(Semaphore::new(MAX_TOOLS)),
             unproven: Arc::new(Semaphore::new(MAX_UNPROVEN)),
             cancels: Semaphore::new(MAX_CANCELS),
@@ -177,13 +183,30 @@ impl Agent {
     /// The same agent, which asks for this password on its TCP port.
     #[must_use]
     pub fn with_password(self, password: &local_password::LocalPassword) -> Self {
-        Self { verifier: Some(ScramVerifier::of(password)), ..self }
+        match self.mysql {
+            None => Self { verifier: Some(ScramVerifier::of(password)), ..self },
+            Some(tools) => Self { mysql: Some(tools.with_password(password)), ..self },
+        }
+    }
+
+    /// The same agent for tools, and a proxy, that speak MySQL.
+    #[must_use]
+    pub fn speaking_mysql(self) -> Self {
+        Self { mysql: Some(MysqlTools::default()), ..self }
     }
 
     /// Serves tools on `sockets` until `stop`, and then ends all sessions.
     pub async fn serve(self, sockets: AgentSockets, stop: CancellationToken) {
         let agent = Arc::new(self);
         let mut tools = JoinSet::new(); // dropping it ends them
+        if agent.mysql.is_some() {
+            let agent = Arc::clone(&agent);
+            tools.spawn(async move {
+                if let Some(mysql) = &agent.mysql {
+                    mysql::learn(&agent, mysql).await;
+                }
+            });
+        }
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -206,12 +229,18 @@ impl Agent {
         let place = Arc::clone(&self.tools).try_acquire_owned();
         if let (Ok(unproven), Ok(place)) = (unproven, place) {
             tools.spawn(async move {
-                tool_session::run(&agent, tool, unproven).await;
+                match &agent.mysql {
+                    None => tool_session::run(&agent, tool, unproven).await,
+                    Some(tools) => mysql::run(&agent, tools, tool, unproven).await,
+                }
                 drop(place);
             });
         } else if let Ok(place) = Arc::clone(&self.refusals).try_acquire_owned() {
             tools.spawn(async move {
-                tool_session::refuse_as_too_many(tool).await;
+                match &agent.mysql {
+                    None => tool_session::refuse_as_too_many(tool).await,
+                    Some(_) => mysql::refuse_as_too_many(tool).await,
+                }
                 drop(place);
             });
         }

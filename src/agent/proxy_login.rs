@@ -28,10 +28,10 @@ use crate::secret::Jwt;
 const ALPN: &[u8] = b"postgresql";
 
 /// Longest time for name, TCP and TLS.
-const CONNECT_TIME: Duration = Duration::from_secs(15);
+pub(super) const CONNECT_TIME: Duration = Duration::from_secs(15);
 
 /// Longest time for the login: the proxy asks STS and the database, which may be paused.
-const LOGIN_TIME: Duration = Duration::from_secs(90);
+pub(super) const LOGIN_TIME: Duration = Duration::from_secs(90);
 
 /// Longest time of a cancel, answer included.
 const CANCEL_TIME: Duration = Duration::from_secs(10);
@@ -89,7 +89,10 @@ pub(super) enum ProxyLoginError {
     /// The server asks for something that is no token.
     #[error("{endpoint} asks for something else than a token, so it is not a pgpassport proxy")]
     OtherMethod { endpoint: String },
-    /// The proxy's own ErrorResponse, whole, which is passed on as it is.
+    /// The proxy offers other features than the tool was told of.
+    #[error("{endpoint} has other features than before")]
+    Changed { endpoint: String },
+    /// The proxy's own error, whole, which is passed on as it is.
     #[error("the proxy refuses the login")]
     Refused(Vec<u8>),
 }
@@ -103,7 +106,8 @@ impl ProxyLoginError {
                  from another server."
             }
             Self::Broken { .. } => "Try again. If it goes on, ask the proxy's administrators for its log.",
-            Self::OtherMethod { .. } => "Check proxy in the profile.",
+            Self::OtherMethod { .. } => "Check proxy and protocol in the profile.",
+            Self::Changed { .. } => "Connect again.",
             Self::Refused(_) => "Read the proxy's message.",
         }
     }
@@ -119,13 +123,32 @@ pub(super) struct ProxySession {
 }
 
 impl ProxyAddress {
-    /// The proxy at `endpoint`. Its certificate is verified against `ca_file`, or the system's authorities.
+    /// The proxy at `endpoint`, which speaks PostgreSQL. Its certificate is verified against `ca_file`, or the system's
+    /// authorities.
     pub fn new(
         endpoint: Endpoint,
         ca_file: Option<&Path>,
         resolver: Resolver,
     ) -> Result<Self, ProxyAddressError> {
-        let tls = Arc::new(upstream_config(ca_file, Some(ALPN))?);
+        Self::with_alpn(endpoint, ca_file, resolver, Some(ALPN))
+    }
+
+    /// As [`ProxyAddress::new`], for a proxy that speaks MySQL.
+    pub fn for_mysql(
+        endpoint: Endpoint,
+        ca_file: Option<&Path>,
+        resolver: Resolver,
+    ) -> Result<Self, ProxyAddressError> {
+        Self::with_alpn(endpoint, ca_file, resolver, None)
+    }
+
+    fn with_alpn(
+        endpoint: Endpoint,
+        ca_file: Option<&Path>,
+        resolver: Resolver,
+        alpn: Option<&[u8]>,
+    ) -> Result<Self, ProxyAddressError> {
+        let tls = Arc::new(upstream_config(ca_file, alpn)?);
         let server_name = ServerName::try_from(endpoint.host().to_owned())
             .map_err(|_| ProxyAddressError::Name(endpoint.host().to_owned()))?;
         Ok(Self { endpoint, server_name, tls, resolver })
@@ -134,13 +157,10 @@ impl ProxyAddress {
     /// Connects, and logs in with `token`. `startup` is the whole StartupMessage.
     pub(super) async fn log_in(&self, startup: &[u8], token: &Jwt) -> Result<ProxySession, ProxyLoginError> {
         let stream = self.connect().await?;
-        let late = || {
-            io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {} s", LOGIN_TIME.as_secs()))
-        };
         let deadline = Instant::now() + LOGIN_TIME;
         match timeout_at(deadline, self.exchange(stream, startup, token)).await {
             Ok(session) => session,
-            Err(_) => Err(self.broken(&late())),
+            Err(_) => Err(self.broken(&late_answer())),
         }
     }
 
@@ -163,26 +183,47 @@ impl ProxyAddress {
     /// A TLS connection whose certificate is verified for the proxy's name.
     async fn connect(&self) -> Result<ProxyStream, ProxyLoginError> {
         let deadline = Instant::now() + CONNECT_TIME;
-        let endpoint = || self.endpoint.to_string();
-        let unreachable = |error: DialError| {
-            let problem = match error {
-                DialError::TimedOut => "no connection in time".to_owned(),
-                error => error.to_string(),
-            };
-            ProxyLoginError::Unreachable { endpoint: endpoint(), problem }
-        };
+        let tcp = self.reach(deadline).await?;
+        self.secure(tcp, deadline).await
+    }
+
+    /// A TCP connection.
+    pub(super) async fn reach(&self, deadline: Instant) -> Result<TcpStream, ProxyLoginError> {
         let host = (self.endpoint.host(), self.endpoint.port());
+        let unreachable = |error| self.unreachable(&error);
         let mut addresses = resolve(&self.resolver, host, deadline).await.map_err(unreachable)?;
         let (tcp, _) = race(&mut addresses, deadline, |_, _| {}).await.map_err(unreachable)?;
         socket::tune(&tcp).map_err(|error| self.broken(&error))?;
+        Ok(tcp)
+    }
+
+    /// TLS on a connection, verified for the proxy's name.
+    pub(super) async fn secure(
+        &self,
+        tcp: TcpStream,
+        deadline: Instant,
+    ) -> Result<ProxyStream, ProxyLoginError> {
         let handshake = TlsConnector::from(Arc::clone(&self.tls)).connect(self.server_name.clone(), tcp);
         match timeout_at(deadline, handshake).await {
             Ok(Ok(stream)) => Ok(stream),
             Ok(Err(error)) => {
-                Err(ProxyLoginError::Untrusted { endpoint: endpoint(), problem: describe(&error) })
+                Err(ProxyLoginError::Untrusted { endpoint: self.name(), problem: describe(&error) })
             }
-            Err(_) => Err(unreachable(DialError::TimedOut)),
+            Err(_) => Err(self.unreachable(&DialError::TimedOut)),
         }
+    }
+
+    fn unreachable(&self, error: &DialError) -> ProxyLoginError {
+        let problem = match error {
+            DialError::TimedOut => "no connection in time".to_owned(),
+            error => error.to_string(),
+        };
+        ProxyLoginError::Unreachable { endpoint: self.name(), problem }
+    }
+
+    /// Host and port, for messages.
+    pub(super) fn name(&self) -> String {
+        self.endpoint.to_string()
     }
 
     async fn exchange(
@@ -249,13 +290,18 @@ impl ProxyAddress {
         Ok(false)
     }
 
-    fn broken(&self, error: &io::Error) -> ProxyLoginError {
+    pub(super) fn broken(&self, error: &io::Error) -> ProxyLoginError {
         let problem = match error.kind() {
             io::ErrorKind::UnexpectedEof => "it closed the connection".to_owned(),
             _ => error.to_string(),
         };
         ProxyLoginError::Broken { endpoint: self.endpoint.to_string(), problem }
     }
+}
+
+/// The error of a proxy that does not finish the login.
+pub(super) fn late_answer() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {} s", LOGIN_TIME.as_secs()))
 }
 
 fn unexpected(tag: u8) -> io::Error {

@@ -1,8 +1,9 @@
-//! Errors in PostgreSQL's form, which every tool shows to its user.
+//! Errors in PostgreSQL's and MySQL's form, which every tool shows to its user.
 
 use super::NoToken;
 use super::framing::message;
 use super::proxy_login::ProxyLoginError;
+use crate::mysql::error_packet;
 use crate::names::{printable, visible};
 use crate::refusal::FRESH_TOKEN;
 
@@ -45,6 +46,18 @@ impl ToolRefusal {
         }
         body.push(0);
         message(b'E', &body)
+    }
+
+    /// Payload of the ERR packet of MySQL, which has one line of text.
+    pub(super) fn err_payload(&self) -> Vec<u8> {
+        let (errno, sqlstate) = match self.sqlstate {
+            "53300" => (1040, "08004"), // ER_CON_COUNT_ERROR
+            "08P01" => (1043, "08S01"), // ER_HANDSHAKE_ERROR
+            "57P03" => (3168, "HY000"), // ER_SERVER_ISNT_AVAILABLE
+            _ => (1045, "28000"),       // ER_ACCESS_DENIED_ERROR
+        };
+        let text = format!("{}: {} {}", self.message, self.detail, self.hint);
+        error_packet::payload(errno, sqlstate, &visible(text.trim(), MAX_TEXT))
     }
 
     /// A wrong local password, or a tool that knows no SCRAM.

@@ -10,8 +10,11 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use super::local_password::{LocalPasswordError, private_folder};
 
-/// Name of the socket in its folder: libpq adds it to the folder that stands for a host (`psql -h FOLDER`).
+/// Name of PostgreSQL's socket in its folder: libpq adds it to the folder that stands for a host (`psql -h FOLDER`).
 pub const SOCKET_NAME: &str = ".s.PGSQL.5432";
+
+/// Name of MySQL's socket in its folder. Clients are given the whole path (`mysql -S PATH`).
+pub const MYSQL_SOCKET_NAME: &str = "mysql.sock";
 
 /// Longest path of a socket, in bytes: 103 on macOS, 107 on Linux (unix(7)).
 const MAX_PATH: usize = 103;
@@ -72,11 +75,11 @@ pub enum ToolStream {
 }
 
 impl AgentSockets {
-    /// Listens on the socket in `folder`, which is created with mode 0700 or has to be its owner's alone. A socket that a
-    /// killed agent has left behind is replaced.
-    pub fn listen_unix(&mut self, folder: &Path) -> Result<PathBuf, SocketError> {
+    /// Listens on the socket `name` in `folder`, which is created with mode 0700 or has to be its owner's alone. A socket
+    /// that a killed agent has left behind is replaced.
+    pub fn listen_unix(&mut self, folder: &Path, name: &str) -> Result<PathBuf, SocketError> {
         private_folder(folder)?;
-        let path = folder.join(SOCKET_NAME);
+        let path = folder.join(name);
         if path.as_os_str().len() > MAX_PATH {
             return Err(SocketError::LongPath(path));
         }

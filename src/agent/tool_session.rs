@@ -16,10 +16,10 @@ use super::{Agent, NoToken, PersonalLogin};
 
 /// Longest time for the packets of a tool: startup and local password. Tools that ask their user for a password connect
 /// again with it.
-const TOOL_TIME: Duration = Duration::from_secs(30);
+pub(super) const TOOL_TIME: Duration = Duration::from_secs(30);
 
 /// Longest wait for the proxy's last bytes once the tool has left.
-const GOODBYE: Duration = Duration::from_secs(10);
+pub(super) const GOODBYE: Duration = Duration::from_secs(10);
 
 /// Serves a tool. `unproven` is its place among those that have not proved the local password.
 pub(super) async fn run(agent: &Arc<Agent>, tool: ToolStream, unproven: Option<OwnedSemaphorePermit>) {

@@ -17,8 +17,9 @@ use tokio_util::sync::CancellationToken;
 use super::agent_tokens::AgentTokens;
 use super::client::{self, ProfileArgs, told};
 use crate::agent::local_password::LocalPassword;
-use crate::agent::sockets::AgentSockets;
+use crate::agent::sockets::{AgentSockets, MYSQL_SOCKET_NAME, SOCKET_NAME};
 use crate::agent::{Agent, ProxyAddress};
+use crate::config::DatabaseProtocol;
 use crate::lifecycle;
 use crate::login::Profile;
 use crate::login::folders::ClientFolders;
@@ -78,15 +79,47 @@ impl ConnectArgs {
         let stop = CancellationToken::new();
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        let proxy = ProxyAddress::new(profile.proxy.clone(), profile.ca_file.as_deref(), Resolver::system())
-            .with_context(|| format!("profile {}", profile.name))?;
+        let (endpoint, ca_file) = (profile.proxy.clone(), profile.ca_file.as_deref());
+        let proxy = match profile.protocol {
+            DatabaseProtocol::PostgreSql => ProxyAddress::new(endpoint, ca_file, Resolver::system()),
+            DatabaseProtocol::MySql => ProxyAddress::for_mysql(endpoint, ca_file, Resolver::system()),
+        };
+        let proxy = proxy.with_context(|| format!("profile {}", profile.name))?;
         let tokens = client::open(profile.clone(), folders).map_err(told)?;
         let tokens = AgentTokens::new(tokens, self.interactive);
         let databases = profile.databases.iter().map(|name| name.as_str().to_owned()).collect();
         let agent = Agent::new(profile.name.clone(), proxy, tokens.provider(), databases);
+        let agent = match profile.protocol {
+            DatabaseProtocol::PostgreSql => agent,
+            DatabaseProtocol::MySql => agent.speaking_mysql(),
+        };
         let password = local_password(folders, &profile)?;
         let agent = agent.with_password(&password);
 
+        let (sockets, welcome) = self.listen(folders, &profile, &password).await?;
+        drop(password);
+        let _ = io::stdout().write_all(welcome.concat().as_bytes()); // a closed pipe is no reason to end
+        lifecycle::ready("listening");
+        if self.detached {
+            leave_terminal()?;
+        }
+        let serving = agent.serve(sockets, stop.clone());
+        tokio::select! {
+            () = serving => {}
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        let _ = timeout(SETTLE_TIME, tokens.settled()).await; // after that the sign-in may be lost
+        Ok(())
+    }
+
+    /// Listens, and says where.
+    async fn listen(
+        &self,
+        folders: &ClientFolders,
+        profile: &Profile,
+        password: &LocalPassword,
+    ) -> anyhow::Result<(AgentSockets, Vec<String>)> {
         let mut sockets = AgentSockets::default();
         let mut welcome =
             vec![format!("pgpassport agent of profile {}, proxy {}\n", profile.name, profile.proxy)];
@@ -94,8 +127,16 @@ impl ConnectArgs {
         if let Some(folder) = self.socket.clone().or(self.listen.is_none().then_some(None)) {
             let folder = folder.unwrap_or_else(|| folders.runtime.join(format!("agent-{}", profile.name)));
             let folder = std::path::absolute(folder)?;
-            let folder = sockets.listen_unix(&folder)?;
-            welcome.push(format!("  psql     psql -h {} {database}\n", folder.display()));
+            welcome.push(match profile.protocol {
+                DatabaseProtocol::PostgreSql => {
+                    let folder = sockets.listen_unix(&folder, SOCKET_NAME)?;
+                    format!("  psql     psql -h {} {database}\n", folder.display())
+                }
+                DatabaseProtocol::MySql => {
+                    let path = sockets.listen_unix(&folder, MYSQL_SOCKET_NAME)?.join(MYSQL_SOCKET_NAME);
+                    format!("  mysql    mysql --no-defaults -S {} {database}\n", path.display())
+                }
+            });
         }
         if let Some(addr) = self.listen {
             let fixed = || SocketAddr::from((Ipv4Addr::LOCALHOST, profile.agent_port));
@@ -112,20 +153,7 @@ impl ConnectArgs {
                 format!("  password `pgpassport connect --show-password --profile {}`\n", profile.name)
             });
         }
-        drop(password);
-        let _ = io::stdout().write_all(welcome.concat().as_bytes()); // a closed pipe is no reason to end
-        lifecycle::ready("listening");
-        if self.detached {
-            leave_terminal()?;
-        }
-        let serving = agent.serve(sockets, stop.clone());
-        tokio::select! {
-            () = serving => {}
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        let _ = timeout(SETTLE_TIME, tokens.settled()).await; // after that the sign-in may be lost
-        Ok(())
+        Ok((sockets, welcome))
     }
 
     /// Starts the same command as a process of its own, and waits until it listens or fails.

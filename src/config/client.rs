@@ -15,8 +15,8 @@ use crate::names::{DbName, DbUser, Endpoint};
 /// Most redirect addresses of a profile, and so most ports that a sign-in tries.
 const MAX_REDIRECTS: usize = 8;
 
-/// Port of the local agent of a profile that names none.
-const AGENT_PORT: u16 = 15_432;
+/// Distance of the local agent's port from that of a server, for a profile that names none.
+const AGENT_PORT_OFFSET: u16 = 10_000;
 
 /// The profiles of `client.toml`.
 #[derive(Clone, Debug, Default)]
@@ -195,7 +195,8 @@ fn profile(section: &SectionReader<'_, '_>) -> Option<Profile> {
     });
     let ca_file = section.path("ca_file");
     let databases = databases(section);
-    let agent_port = section.count("agent_port", usize::from(AGENT_PORT), 1..=usize::from(u16::MAX));
+    let default_agent_port = protocol.default_port() + AGENT_PORT_OFFSET;
+    let agent_port = section.count("agent_port", usize::from(default_agent_port), 1..=usize::from(u16::MAX));
     let user = user(section);
     let cache = section.parsed("cache", cache).unwrap_or(CacheKind::File);
     section.finish();
@@ -215,7 +216,7 @@ fn profile(section: &SectionReader<'_, '_>) -> Option<Profile> {
         proxy: proxy?,
         ca_file,
         databases: databases?,
-        agent_port: u16::try_from(agent_port).unwrap_or(AGENT_PORT),
+        agent_port: u16::try_from(agent_port).unwrap_or(default_agent_port),
         user: user?,
         cache,
     })

@@ -122,7 +122,7 @@ fn imports_follow_the_table() {
         ("secret", vec![]),
         ("sync", vec![]),
         ("words", vec![]),
-        ("agent", vec!["names", "net", "refusal", "secret"]),
+        ("agent", vec!["mysql", "names", "net", "protocol", "refusal", "secret"]),
         ("admin", vec!["accept", "lifecycle", "net", "session", "supervisor", "telemetry"]),
         ("aws", [&leaves[..], &["config", "identity", "net"]].concat()),
         ("config", vec!["names", "rds_roots", "secret"]),
@@ -350,6 +350,8 @@ fn l2_secrets_are_read_only_where_they_are_spent() {
         readers,
         [
             "agent/local_password.rs",
+            "agent/mysql/local_login.rs",
+            "agent/mysql/proxy_login.rs",
             "agent/proxy_login.rs",
             "agent/scram.rs",
             "aws/credentials.rs",

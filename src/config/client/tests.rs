@@ -36,6 +36,7 @@ fn the_protocol_decides_the_port() {
     ] {
         let profile = with(line).unwrap();
         assert_eq!((profile.protocol, profile.proxy.port()), (protocol, port), "{line}");
+        assert_eq!(profile.agent_port, port + 10_000, "{line}");
     }
     let told = with("protocol = \"tds\"").unwrap_err();
     assert!(told.contains("profile[0].protocol"), "{told}");

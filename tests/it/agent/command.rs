@@ -14,7 +14,7 @@ use crate::world::admin::until;
 use crate::world::{World, database};
 
 /// A person's home.
-struct Home {
+pub(super) struct Home {
     folder: TempDir,
 }
 
@@ -25,7 +25,7 @@ impl Home {
     }
 
     /// The same, with further lines in the profile.
-    fn with(world: &World, more: &str) -> Self {
+    pub(super) fn with(world: &World, more: &str) -> Self {
         let home = Self { folder: TempDir::new().unwrap() };
         let ca = world.listener_ca().write(&world.folder()).unwrap();
         for folder in ["config/pgpassport", "cache/pgpassport", "run"] {
@@ -48,7 +48,7 @@ impl Home {
     }
 
     /// As after a sign-in.
-    fn sign_in(&self, world: &World, token: &str) {
+    pub(super) fn sign_in(&self, world: &World, token: &str) {
         let now = world.cloud.clock.unix();
         let record = serde_json::json!({
             "version": 1, "issuer": world.cloud.issuer.url(), "client_id": "cli",
@@ -82,7 +82,7 @@ impl Home {
     }
 
     /// An agent in the foreground, and what it has printed.
-    async fn agent(&self, args: &[&str], lines: usize) -> (Child, Vec<String>) {
+    pub(super) async fn agent(&self, args: &[&str], lines: usize) -> (Child, Vec<String>) {
         let mut agent = self.connect(args).spawn().unwrap();
         let mut output: Lines<BufReader<ChildStdout>> = BufReader::new(agent.stdout.take().unwrap()).lines();
         let mut welcome = Vec::new();
@@ -92,7 +92,7 @@ impl Home {
         (agent, welcome)
     }
 
-    fn socket(&self) -> String {
+    pub(super) fn socket(&self) -> String {
         self.path("run/pgpassport/agent-acme").display().to_string()
     }
 }

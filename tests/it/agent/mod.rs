@@ -4,6 +4,7 @@ mod cancels;
 mod changes;
 mod command;
 mod drivers;
+mod mysql;
 pub(super) mod refresh;
 mod refusals;
 mod refused_tokens;
@@ -18,8 +19,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use pgpassport::agent::local_password::LocalPassword;
-use pgpassport::agent::sockets::AgentSockets;
+use pgpassport::agent::sockets::{AgentSockets, MYSQL_SOCKET_NAME, SOCKET_NAME};
 use pgpassport::agent::{Agent, NoToken, PersonalLogin, ProxyAddress, TokenProvider};
+use pgpassport::config::DatabaseProtocol;
 use pgpassport::names::Endpoint;
 use pgpassport::net::resolver::Resolver;
 use pgpassport::secret::Jwt;
@@ -72,15 +74,39 @@ impl LocalAgent {
         Self::resolving(resolver, (world, host), ca, login).await
     }
 
+    /// An agent for tools that speak MySQL.
+    async fn trusting_for_mysql(
+        world: &World,
+        host: &str,
+        ca: &Path,
+        login: impl Fn() -> Result<PersonalLogin, NoToken> + Send + Sync + 'static,
+    ) -> Self {
+        let here = SocketAddr::from(([127, 0, 0, 1], world.port));
+        let resolver = Resolver::from_fn(move |_| Ok(vec![here]));
+        Self::speaking(DatabaseProtocol::MySql, resolver, (world, host), ca, login).await
+    }
+
     async fn resolving(
         resolver: Resolver,
         (world, host): (&World, &str),
         ca: &Path,
         login: impl Fn() -> Result<PersonalLogin, NoToken> + Send + Sync + 'static,
     ) -> Self {
+        Self::speaking(DatabaseProtocol::PostgreSql, resolver, (world, host), ca, login).await
+    }
+
+    async fn speaking(
+        protocol: DatabaseProtocol,
+        resolver: Resolver,
+        (world, host): (&World, &str),
+        ca: &Path,
+        login: impl Fn() -> Result<PersonalLogin, NoToken> + Send + Sync + 'static,
+    ) -> Self {
+        let mysql = protocol == DatabaseProtocol::MySql;
         let folder = TempDir::new().unwrap();
         let endpoint = Endpoint::parse(&format!("{host}:{}", world.port)).unwrap();
-        let proxy = ProxyAddress::new(endpoint, Some(ca), resolver).unwrap();
+        let proxy = if mysql { ProxyAddress::for_mysql } else { ProxyAddress::new };
+        let proxy = proxy(endpoint, Some(ca), resolver).unwrap();
         let asked = Arc::new(AtomicUsize::new(0));
         let (count, login) = (Arc::clone(&asked), Arc::new(login));
         let tokens = TokenProvider::from_fn(move || {
@@ -89,10 +115,12 @@ impl LocalAgent {
             async move { login() }
         });
         let password = LocalPassword::of(&folder.path().join("state"), "acme").unwrap();
-        let agent =
-            Agent::new("acme".to_owned(), proxy, tokens, vec!["app".to_owned()]).with_password(&password);
+        let agent = Agent::new("acme".to_owned(), proxy, tokens, vec!["app".to_owned()]);
+        let agent = if mysql { agent.speaking_mysql() } else { agent }.with_password(&password);
         let mut sockets = AgentSockets::default();
-        sockets.listen_unix(&folder.path().join("run")).unwrap();
+        sockets
+            .listen_unix(&folder.path().join("run"), if mysql { MYSQL_SOCKET_NAME } else { SOCKET_NAME })
+            .unwrap();
         let addr = sockets.listen_tcp("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let stop = CancellationToken::new();
         tokio::spawn(agent.serve(sockets, stop.clone()));

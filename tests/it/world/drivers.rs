@@ -58,6 +58,12 @@ pub(crate) fn rails() -> Option<Command> {
     installed(&["/usr/share/doc/ruby-activerecord"]).map(|_| Command::new("ruby"))
 }
 
+/// The class path of MariaDB Connector/J.
+pub(crate) fn mariadb_jdbc() -> Option<String> {
+    let jar = installed(&["/usr/share/java/mariadb-java-client.jar"])?;
+    Some(format!("{}:/usr/share/java/slf4j-api.jar", jar.display()))
+}
+
 /// Output of a program; panics if the program fails.
 pub(crate) async fn printed(program: &mut Command) -> String {
     let output = program.kill_on_drop(true).output().await.unwrap();

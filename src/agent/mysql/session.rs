@@ -163,7 +163,8 @@ async fn relay<S: AsyncRead + AsyncWrite + Unpin>(tool: S, session: MysqlProxySe
     let transfer = FileTransfer::default();
     let tracker = Mutex::new(Tracker::new(capabilities, status, transfer.clone()));
     let (from_tool, mut to_tool) = split(tool);
-    let mut from_tool = FilteredClient::new(from_tool, CommandFilter::new(scope, transfer, false));
+    let mut from_tool =
+        FilteredClient { stream: from_tool, filter: CommandFilter::new(scope, transfer, false) };
     let (mut from_proxy, mut to_proxy) = split::<ProxyStream>(stream);
     let up = async {
         let _ = copy(&mut from_tool, &mut to_proxy, |bytes| lock(&tracker).to_server(bytes)).await;

@@ -184,8 +184,7 @@ async fn mysql_tools_read_why_they_are_refused() {
         let login = move || {
             Ok(PersonalLogin { token: Jwt::new(token.clone().into_bytes()), user: "token".to_owned() })
         };
-        let distrusting =
-            LocalAgent::trusting_for_mysql(&world, "localhost", &other, login).await;
+        let distrusting = LocalAgent::trusting_for_mysql(&world, "localhost", &other, login).await;
         for place in BOTH {
             for (agent, expected) in [
                 (

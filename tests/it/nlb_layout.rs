@@ -22,7 +22,8 @@ use crate::world::{RawClient, World};
 fn haproxy_cfg(replicas: [&ProxyProcess; 2]) -> String {
     let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/listeners.md")).unwrap();
     let [config] = &blocks(&page, "haproxy")[..] else { panic!("one configuration for HAProxy") };
-    let mut config = config.replace("bind :5432", "bind fd@0").replace("inter 2s", "inter 50ms");
+    let mut config = config.replace("bind :5432", "bind fd@0").replace("inter 2s", "inter 100ms");
+    config = config.replace("timeout check 2s", "timeout check 10s"); // the machine of the test may be busy
     for (name, replica) in ["a", "b"].into_iter().zip(replicas) {
         let server = Regex::new(&format!(r"server {name} \S+ (.*) port 9127 ")).unwrap();
         let (port, admin) = (replica.port, replica.admin_addr().port());

@@ -3,7 +3,6 @@
 use aws_emulator::{Ca, names};
 
 use crate::world::World;
-use crate::world::admin::each_row;
 use crate::world::raw::message;
 use crate::world::scripted_server::{Script, ScriptedServer, error, welcome};
 
@@ -48,7 +47,7 @@ fn half_dead() -> Vec<(&'static str, Script)> {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_address_that_is_half_dead_gives_way_to_the_next_one_and_is_tried_last() {
     let ca = Ca::new().unwrap();
-    each_row(half_dead(), async |(what, part)| {
+    for (what, part) in half_dead() {
         let (world, bad, good) = behind(&ca, part).await;
         let token = world.token("alice");
         for logins in 1..=3 {
@@ -66,14 +65,13 @@ async fn an_address_that_is_half_dead_gives_way_to_the_next_one_and_is_tried_las
         assert_eq!(world.cloud.sts.count(), 1, "one token, whatever the number of addresses");
         let line = world.log_line(&format!("\"addr\":\"{}\",\"error\"", bad.addr)).await;
         assert!(line.contains("database address failed"), "{what}: {line}");
-    })
-    .await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn only_half_dead_addresses_are_an_outage_and_not_a_failed_verification() {
     let ca = Ca::new().unwrap();
-    each_row(half_dead(), async |(what, part)| {
+    for (what, part) in half_dead() {
         let servers =
             [ScriptedServer::start(&ca, part.clone()).await, ScriptedServer::start(&ca, part).await];
         let addresses = servers.each_ref().map(|server| server.addr);
@@ -82,8 +80,7 @@ async fn only_half_dead_addresses_are_an_outage_and_not_a_failed_verification() 
         assert!(matches!(refusal.sqlstate(), "57P03" | "57P01"), "{what}: {refusal:?}");
         assert!(!refusal.message().contains("not trusted"), "{what}: {refusal:?}");
         assert!(servers.iter().all(|server| server.count() > 0), "{what}: all are tried");
-    })
-    .await;
+    }
 }
 
 /// A server that is not the database, or that says of the person what another one would say too, is the answer.

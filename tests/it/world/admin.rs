@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use futures_util::{StreamExt, stream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -28,14 +27,6 @@ pub(crate) async fn until(what: &str, mut done: impl AsyncFnMut() -> bool) {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     panic!("never happened: {what}");
-}
-
-/// Rows of a table that run at the same time.
-const ROWS_AT_ONCE: usize = 4;
-
-/// Runs `check` for each row of a table, a few rows at the same time: rows that wait for a time limit share the wait.
-pub(crate) async fn each_row<T>(rows: impl IntoIterator<Item = T>, check: impl AsyncFn(T)) {
-    stream::iter(rows).for_each_concurrent(ROWS_AT_ONCE, |row| check(row)).await;
 }
 
 impl World {

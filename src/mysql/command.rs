@@ -19,6 +19,9 @@ pub(super) const RESET_CONNECTION: u8 = 0x1f;
 /// `COM_SLEEP`, which every server answers with error 1047, "Unknown command".
 pub(super) const SLEEP: u8 = 0x00;
 
+/// Statement and parameter in front of the data of a `COM_STMT_SEND_LONG_DATA`, in bytes.
+const LONG_DATA_HEADER: usize = 6;
+
 /// Most runs of equal commands without an answer. More make the session busy for good.
 pub(super) const MAX_RUNS: usize = 4_096;
 
@@ -89,10 +92,11 @@ impl ClientMessage {
             0x09 => Command::Text,
             0x16 => Command::Prepare,
             0x17 | 0xfa => return of_statement(Command::Execute), // and MariaDB's STMT_BULK_EXECUTE
-            0x18 => return Self::Unanswered,                      // STMT_SEND_LONG_DATA
+            // STMT_SEND_LONG_DATA: MySQL answers one that is too short, MariaDB answers none.
+            0x18 if rest.len() >= LONG_DATA_HEADER => return Self::Unanswered,
             0x19 => match statement {
                 Some(id) => Command::Close(id),
-                None => return Self::Unanswered,
+                None => return Self::Unknown, // as above
             },
             0x1a => return of_statement(Command::ResetStatement),
             0x1c => return of_statement(Command::Fetch),
@@ -176,13 +180,16 @@ mod tests {
     #[test]
     fn every_command_has_a_grammar_or_none() {
         for kind in 0..=u8::MAX {
-            let message = ClientMessage::of(&[kind, 1, 0, 0, 0]);
+            let message = ClientMessage::of(&[kind, 1, 0, 0, 0, 0, 0]);
             let unknown = !matches!(kind, 0x00..=0x10 | 0x14 | 0x16..=0x1d | 0x1f | 0xfa);
             assert_eq!(message == ClientMessage::Unknown, unknown, "0x{kind:02x}");
         }
         assert_eq!(ClientMessage::of(b""), ClientMessage::Unknown);
         assert_eq!(ClientMessage::of(&[0x19, 7, 0, 0, 0]), ClientMessage::Queued(Command::Close(7)));
-        assert_eq!(ClientMessage::of(&[0x19, 7]), ClientMessage::Unanswered);
+        assert_eq!(ClientMessage::of(&[0x18, 1, 0, 0, 0, 0, 0]), ClientMessage::Unanswered);
+        for short in [&[0x19, 7][..], &[0x18], &[0x18, 1, 0, 0, 0, 0]] {
+            assert_eq!(ClientMessage::of(short), ClientMessage::Unknown, "servers differ: {short:?}");
+        }
         assert_eq!(
             ClientMessage::of(&[0x1c, 7]),
             ClientMessage::Queued(Command::Simple),

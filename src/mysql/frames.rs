@@ -15,6 +15,8 @@ pub(super) struct Message<'a> {
     pub(super) head: &'a [u8],
     /// Length of the whole payload.
     pub(super) length: u64,
+    /// Sequence number of the first packet.
+    pub(super) sequence: u8,
 }
 
 /// Packet framing of one direction.
@@ -33,6 +35,8 @@ pub(super) struct Frames {
     head: [u8; HEAD],
     kept: usize,
     length: u64,
+    /// Sequence number of the current message's first packet.
+    first: u8,
     /// Sequence number of the last header.
     sequence: u8,
 }
@@ -63,7 +67,7 @@ impl Frames {
             if self.remaining == 0 && !self.continues {
                 self.open = false;
                 let head = self.head.get(..self.kept).unwrap_or_default();
-                ended(Message { head, length: self.length });
+                ended(Message { head, length: self.length, sequence: self.first });
             }
         }
     }
@@ -81,6 +85,7 @@ impl Frames {
             ended(Message {
                 head: body.get(..HEAD).unwrap_or(body),
                 length: u64::try_from(length).unwrap_or(u64::MAX),
+                sequence,
             });
             bytes = next;
         }
@@ -103,7 +108,7 @@ impl Frames {
     fn begin(&mut self) {
         let (length, sequence) = split_header(self.header);
         if !self.open {
-            (self.open, self.kept, self.length) = (true, 0, 0);
+            (self.open, self.kept, self.length, self.first) = (true, 0, 0, sequence);
         }
         (self.filled, self.remaining, self.sequence) = (0, length, sequence);
         self.continues = length == MAX_PAYLOAD;

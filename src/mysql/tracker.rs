@@ -192,15 +192,27 @@ impl Exchange {
             }
             return;
         }
+        if message.sequence != 0 {
+            return self.lose(); // data of a file that the server has not asked for yet
+        }
         match ClientMessage::of(message.head) {
             ClientMessage::Queued(command) => {
-                self.lost = self.waiting.push(command).is_err();
+                if self.waiting.push(command).is_err() {
+                    self.lose();
+                }
                 self.close_unanswered();
             }
             ClientMessage::Unanswered => {}
             ClientMessage::Quit => self.terminated = true,
-            ClientMessage::Unknown => self.lost = true,
+            ClientMessage::Unknown => self.lose(),
         }
+    }
+
+    /// Gives the session up: it is busy for good. From here on every packet that looks like a command is one for the
+    /// filter, whatever a client has made the answers look like.
+    fn lose(&mut self) {
+        self.lost = true;
+        self.transfer.end();
     }
 
     fn server_sent(&mut self, message: Message<'_>) {
@@ -210,8 +222,8 @@ impl Exchange {
         let kind = message.head.first().copied();
         let Some(command) = self.waiting.front() else {
             // A message that answers nothing: the server is about to end the session.
-            (self.ended, self.lost) = (kind == Some(ERR), true);
-            return;
+            self.ended = kind == Some(ERR);
+            return self.lose();
         };
         if kind == Some(ERR) {
             return self.failed(message.head, command);
@@ -237,7 +249,7 @@ impl Exchange {
                 Some(0) | None => self.answered(),
                 Some(left) => self.answer = Answer::Definitions(left),
             },
-            Answer::File => self.lost = true, // the file is not complete
+            Answer::File => self.lose(), // the file is not complete
         }
     }
 
@@ -271,14 +283,14 @@ impl Exchange {
             (Command::Prepare, Some(OK)) => match self.definitions(message.head) {
                 Some(0) => self.answered(),
                 Some(count) => self.answer = Answer::Definitions(count),
-                None => self.lost = true,
+                None => self.lose(),
             },
             (Command::Fetch(_) | Command::Fields, Some(EOF)) if self.is_end(message.length) => {
                 self.take_end(message.head);
                 self.result_ended(command);
             }
             (Command::Fetch(_) | Command::Fields, Some(_)) => self.answer = Answer::Rows,
-            _ => self.lost = true,
+            _ => self.lose(),
         }
     }
 
@@ -299,6 +311,9 @@ impl Exchange {
         let errno =
             head.get(1..3).and_then(|errno| errno.first_chunk()).map(|errno| u16::from_le_bytes(*errno));
         self.ended = errno.is_some_and(|errno| LAST_ERRORS.contains(&errno));
+        if self.answer == Answer::File {
+            return self.lose(); // servers read the whole file first
+        }
         if self.status & AUTOCOMMIT == 0 {
             self.status |= IN_TRANSACTION; // the error does not tell
         }
@@ -369,7 +384,7 @@ impl Exchange {
     fn set_status(&mut self, status: Option<&[u8; 2]>) {
         match status {
             Some(status) => self.status = u16::from_le_bytes(*status),
-            None => self.lost = true,
+            None => self.lose(),
         }
     }
 }

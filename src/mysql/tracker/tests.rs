@@ -109,6 +109,7 @@ fn of_client(word: &str) -> Vec<u8> {
     };
     let mut out = vec![command];
     out.extend(id.parse::<u32>().unwrap().to_le_bytes());
+    out.extend([0, 0]); // the parameter of long data
     out
 }
 
@@ -206,6 +207,45 @@ fn what_is_not_understood_is_busy_for_good() {
     assert_eq!(short.state(), SessionState::Busy, "an OK without a status");
 }
 
+/// A client that sends data of a file ahead, or a command that one server answers and another does not, could make a row
+/// look like a request for a file, behind which the filter would pass a `COM_CHANGE_USER`.
+#[test]
+fn u9_no_client_makes_a_row_look_like_a_request_for_a_file() {
+    let null = packet(3, b"\xfb\x01x");
+    for ahead in [
+        [packet(0, b"\x03load data"), packet(2, b"\x09"), packet(3, b"\x09")].concat(),
+        [packet(0, b"\x18"), packet(0, b"\x03select null"), packet(0, b"\x09"), packet(0, b"\x09")].concat(),
+        [packet(0, b"\x19"), packet(0, b"\x03select null"), packet(0, b"\x09"), packet(0, b"\x09")].concat(),
+    ] {
+        let transfer = FileTransfer::default();
+        let mut tracker = Tracker::new(DEPRECATE, AUTOCOMMIT, transfer.clone());
+        tracker.to_server(&ahead);
+        if ahead[4] == 0x03 {
+            tracker.to_client(&packet(1, b"\xfb/x"));
+            tracker.to_server(&packet(4, b""));
+            tracker.to_client(&packet(5, &of_server(DEPRECATE, "ok").unwrap()));
+        } else {
+            tracker.to_client(&packet(1, &of_server(DEPRECATE, "err").unwrap()));
+        }
+        tracker.to_server(&packet(0, b"\x03select null"));
+        tracker.to_client(&[packet(1, b"\x02"), packet(2, b"\x03def"), null.clone()].concat());
+        assert!(!transfer.is_open() && tracker.state() == SessionState::Busy, "{ahead:02x?}");
+    }
+}
+
+#[test]
+fn a_transfer_ends_with_the_understanding_of_the_session() {
+    for answer in ["ok", "err"] {
+        let transfer = FileTransfer::default();
+        let mut tracker = Tracker::new(DEPRECATE, AUTOCOMMIT, transfer.clone());
+        tracker.to_server(&packet(0, b"\x03load data"));
+        tracker.to_client(&packet(1, b"\xfb/x"));
+        assert!(transfer.is_open());
+        tracker.to_client(&packet(2, &of_server(DEPRECATE, answer).unwrap()));
+        assert!(!transfer.is_open() && tracker.state() == SessionState::Busy, "{answer}");
+    }
+}
+
 #[test]
 fn an_error_that_ends_the_session_is_told_from_others() {
     assert!(follow(DEPRECATE, "shutdown =busy").server_ended_with_error());
@@ -245,7 +285,7 @@ proptest! {
         let mut cuts = cuts.iter().cycle();
         for word in words.split_whitespace() {
             let server = of_server(DEPRECATE, word);
-            let bytes = packet(1, &server.clone().unwrap_or_else(|| of_client(word)));
+            let bytes = packet(u8::from(server.is_some()), &server.clone().unwrap_or_else(|| of_client(word)));
             if server.is_some() { expected.to_client(&bytes) } else { expected.to_server(&bytes) }
             let mut rest = &bytes[..];
             while !rest.is_empty() {

@@ -1,10 +1,14 @@
 //! MySQL as its users meet it: real clients of MySQL and MariaDB, both servers with a plugin that asks the login gate, and
 //! the whole chain between them. An engine that is not installed is left out, and the test says so.
 
+mod hostile_client;
+mod hostile_server;
 mod kill;
 mod login;
 mod pool;
+pub(crate) mod raw;
 mod refusals;
+mod scripted;
 mod session;
 
 use std::process::{Output, Stdio};

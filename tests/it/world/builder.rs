@@ -142,11 +142,15 @@ impl WorldBuilder {
     }
     /// A listener for MySQL with `keys`, and a server that speaks it.
     pub(crate) fn mysql(mut self, database: &CloudMysql, keys: &str) -> Self {
+        self.store = Some(database.gate.store().clone());
+        self.mysql_at(database.server.addr(), &database.ca, keys)
+    }
+    /// The same with any server at `addr`, which has a certificate of `ca`.
+    pub(crate) fn mysql_at(mut self, addr: SocketAddr, ca: &Ca, keys: &str) -> Self {
         self.listen = format!("protocol = \"mysql\"\n{keys}");
         "engine = \"mysql\"".clone_into(&mut self.cluster);
         self.resource = format!("resource_id = \"{}\"", names::MYSQL_RESOURCE_ID);
-        self.store = Some(database.gate.store().clone());
-        self.endpoint(names::MYSQL_ENDPOINT).upstream(database.server.addr(), &database.ca)
+        self.endpoint(names::MYSQL_ENDPOINT).upstream(addr, ca)
     }
     /// The credentials of another server's gate.
     pub(crate) fn store(mut self, store: CredentialStore) -> Self {
@@ -171,6 +175,7 @@ impl WorldBuilder {
     /// The proxy resolves the endpoint's name, by `resolver`.
     pub(crate) fn resolver(mut self, resolver: Resolver, ca: &Ca) -> Self {
         (self.resolver, self.ca) = (Some(resolver), Some(ca.clone()));
+        self.hostaddr.clear();
         self
     }
     /// The proxy's clock is that of issuer and STS, which a test can move. The database's is not.

@@ -217,7 +217,7 @@ fuzz_target!(|data: &[u8]| {
     let (ids, server) = (Arc::new(ConnectionIds::default()), "10.0.0.1:3306".parse().expect("an address"));
     let id = ids.assign();
     id.serve(ServerConnection { server, number: NUMBER });
-    let scope = KillScope { ids, server };
+    let scope = KillScope { ids, server, remote: None, replicas: true };
     let bytes = replaced(bytes, ID.to_string().as_bytes(), id.number().to_string().as_bytes());
     let bytes = replaced(&bytes, &ID.to_le_bytes(), &id.number().to_le_bytes());
 

@@ -86,6 +86,11 @@ impl RoleCredentials {
         self.spent.load(Ordering::Relaxed)
     }
 
+    /// True if a server may still accept the credentials.
+    pub fn are_good(&self, now: SystemTime) -> bool {
+        !self.are_spent() && now < self.expires_at
+    }
+
     /// Size in bytes, including the IAM token that will be signed with the credentials.
     pub(super) fn bytes(&self) -> usize {
         let (key_id, secret, session_token) = self.expose();

@@ -1,9 +1,10 @@
-//! The client's side of a live session. It passes on every byte, with three exceptions: the id in a `KILL` of one of the
-//! proxy's clients, a `COM_CHANGE_USER`, which becomes a command that the server rejects with error 1047, and a `COM_QUIT` to
-//! a server connection that is kept.
+//! The client's side of a live session. It passes on every byte, with three exceptions: a `KILL` of one of the proxy's
+//! clients, whose id is replaced, or which another server carries out; a `COM_CHANGE_USER`, which becomes a command that the
+//! server rejects with error 1047; and a `COM_QUIT` to a server connection that is kept.
 //!
 //! A packet that may be an exception is held back until it is complete; a server could do nothing with a part of it.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -12,14 +13,17 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, ReadBuf};
 
-use super::command::{CHANGE_USER, PROCESS_KILL, QUERY, QUIT, SLEEP};
-use super::connection_ids::ConnectionIds;
+use super::command::{CHANGE_USER, PING, PROCESS_KILL, QUERY, QUIT, SLEEP};
+use super::connection_ids::{ConnectionIds, KillTarget};
 use super::file_transfer::FileTransfer;
-use super::kill;
+use super::kill::{self, KillErrand, RemoteKill};
 use super::limits::MAX_PAYLOAD;
 use super::packet::{HEADER, split_header};
 use crate::net::filtered_stream::{FilteredStream, ReadFilter};
 use crate::protocol::{ByteStream, ClientEnd};
+
+/// `COM_PING`, which a server answers like a `KILL`.
+const PING_PACKET: [u8; HEADER + 1] = [1, 0, 0, 0, PING];
 
 /// The server of a session, and the ids of all clients.
 #[derive(Clone, Debug)]
@@ -28,6 +32,25 @@ pub struct KillScope {
     pub ids: Arc<ConnectionIds>,
     /// Address of the session's server.
     pub server: SocketAddr,
+    /// Carries out a `KILL` at other servers, if there is a way.
+    pub remote: Option<Arc<dyn RemoteKill>>,
+    /// True if the servers know the ids of other replicas' clients.
+    pub replicas: bool,
+}
+
+/// A `KILL` that another server carries out. The packets behind it wait for its end.
+struct Errand {
+    under_way: KillErrand,
+    /// The `KILL`, and all bytes that were read with it.
+    bytes: Vec<u8>,
+    /// Length of the `KILL`.
+    length: usize,
+}
+
+impl fmt::Debug for Errand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Errand").field("length", &self.length).finish_non_exhaustive()
+    }
 }
 
 /// Finds commands in the bytes of a client and rewrites them in place. The bytes do not become more.
@@ -48,6 +71,10 @@ pub struct CommandFilter {
     dropping: bool,
     /// Beginning of a packet that may be a `KILL`, so less than [`kill::LONGEST`] and a header.
     held: Vec<u8>,
+    /// A `KILL` that is carried out at another server.
+    errand: Option<Errand>,
+    /// Bytes that were read and are not filtered yet: those of an errand that has ended.
+    unread: Vec<u8>,
 }
 
 /// Decision about a packet.
@@ -76,6 +103,8 @@ impl CommandFilter {
             continues: false,
             dropping: false,
             held: Vec::new(),
+            errand: None,
+            unread: Vec::new(),
         }
     }
 
@@ -113,10 +142,11 @@ impl CommandFilter {
                     }
                     Verdict::Kill => {
                         let end = from + HEADER + length;
-                        let scope = &self.scope;
-                        let translate = |id| scope.ids.kill(id, scope.server);
-                        let kept =
-                            bytes.get_mut(from..end).map_or(0, |packet| kill::rewrite(packet, translate));
+                        let (packet, behind) = bytes
+                            .get_mut(from..)
+                            .and_then(|rest| rest.split_at_mut_checked(HEADER + length))
+                            .unwrap_or_default();
+                        let Some(kept) = self.kill(packet, behind) else { break };
                         bytes.copy_within(from..from + kept, to);
                         (from, to) = (end, to + kept);
                         continue;
@@ -135,6 +165,39 @@ impl CommandFilter {
             self.dropping &= self.remaining > 0 || self.continues;
         }
         to
+    }
+
+    /// Puts the server's number into `packet` if it is a `KILL`, and returns the new length. `None` if another server
+    /// carries it out: the packet and the bytes `behind` it wait for that.
+    fn kill(&mut self, packet: &mut [u8], behind: &[u8]) -> Option<usize> {
+        let KillScope { ids, server, remote, replicas } = &self.scope;
+        let mut elsewhere = None;
+        let kept = kill::rewrite(packet, |id| match ids.kill(id, *server)? {
+            KillTarget::Here(number) => Some(number),
+            target => {
+                elsewhere = Some(target);
+                None
+            }
+        });
+        let target = elsewhere.filter(|target| *replicas || !matches!(target, KillTarget::Unknown(_)));
+        let (Some(target), Some(remote)) = (target, remote) else { return Some(kept) };
+        let under_way = Arc::clone(remote).kill(packet.to_vec(), target);
+        let bytes = [&*packet, behind].concat();
+        self.errand = Some(Errand { under_way, bytes, length: packet.len() });
+        None
+    }
+
+    /// Ends the errand. If the `KILL` was `done`, the session's own server gets a command to which it says OK. Otherwise it
+    /// gets the `KILL` as it is, and says that it knows no such connection.
+    fn settle(&mut self, done: bool) {
+        let Some(Errand { mut bytes, length, .. }) = self.errand.take() else { return };
+        self.remaining = length;
+        if done {
+            drop(bytes.splice(..length, PING_PACKET));
+            self.remaining = PING_PACKET.len();
+        }
+        bytes.append(&mut self.unread); // of an errand before, read in pieces
+        self.unread = bytes;
     }
 
     /// Decides about the packet at the beginning of `bytes`.
@@ -207,6 +270,10 @@ impl ReadFilter for CommandFilter {
     ) -> Poll<io::Result<()>> {
         let before = space.filled().len();
         while !self.quit {
+            if let Some(errand) = &mut self.errand {
+                let done = ready!(errand.under_way.as_mut().poll(cx));
+                self.settle(done);
+            }
             let held = self.held.len();
             if space.remaining() <= held {
                 // The end of a buffer. The reader comes back with an empty one, which is larger.
@@ -214,11 +281,17 @@ impl ReadFilter for CommandFilter {
                 return Poll::Pending;
             }
             space.put_slice(&self.held);
-            let polled = Pin::new(&mut *stream).poll_read(cx, space);
-            if !matches!(polled, Poll::Ready(Ok(()))) {
-                space.set_filled(before);
+            if self.unread.is_empty() {
+                let polled = Pin::new(&mut *stream).poll_read(cx, space);
+                if !matches!(polled, Poll::Ready(Ok(()))) {
+                    space.set_filled(before);
+                }
+                ready!(polled)?;
+            } else {
+                let count = self.unread.len().min(space.remaining());
+                space.put_slice(self.unread.get(..count).unwrap_or_default());
+                self.unread.drain(..count);
             }
-            ready!(polled)?;
             self.held.clear();
             let Some(new) = space.filled_mut().get_mut(before..) else { return Poll::Ready(Ok(())) };
             if new.len() == held {
@@ -234,5 +307,7 @@ impl ReadFilter for CommandFilter {
     }
 }
 
+#[cfg(test)]
+mod model_tests;
 #[cfg(test)]
 mod tests;

@@ -26,6 +26,17 @@ pub struct ServerConnection {
     pub number: u32,
 }
 
+/// The connection that a `KILL` of an id means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KillTarget {
+    /// A connection of the `KILL`'s own server, by its number there.
+    Here(u32),
+    /// A connection of another server.
+    Elsewhere(ServerConnection),
+    /// A client of no connection of this process: of another replica, or gone.
+    Unknown(u32),
+}
+
 /// State of an id.
 #[derive(Clone, Copy, Debug)]
 struct Entitled {
@@ -61,15 +72,19 @@ impl ConnectionIds {
         ConnectionId { ids: Arc::clone(self), number }
     }
 
-    /// The number, at `server`, of the client with this id. `None` if there is no such client, or none at this server.
-    /// From here on a `KILL` may reach its connection.
-    pub(super) fn kill(&self, number: u64, server: SocketAddr) -> Option<u32> {
-        let number = u32::try_from(number).ok()?;
+    /// The connection of the client with this id, for a `KILL` at `server`. `None` for a number that is no id of the
+    /// proxy's, and for a client that is not logged in. From here on a `KILL` may reach the connection.
+    pub(super) fn kill(&self, number: u64, server: SocketAddr) -> Option<KillTarget> {
+        let number = u32::try_from(number).ok().filter(|number| (FIRST..=LAST).contains(number))?;
         let mut live = self.lock();
-        let entitled = live.get_mut(&number)?;
-        let connection = entitled.connection.filter(|connection| connection.server == server)?;
+        let Some(entitled) = live.get_mut(&number) else { return Some(KillTarget::Unknown(number)) };
+        let connection = entitled.connection?;
         entitled.killed = true;
-        Some(connection.number)
+        Some(if connection.server == server {
+            KillTarget::Here(connection.number)
+        } else {
+            KillTarget::Elsewhere(connection)
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<u32, Entitled>> {
@@ -120,15 +135,20 @@ mod tests {
         assert_ne!(alice.number(), bob.number());
         assert_eq!(ids.kill(alice.number().into(), here), None, "not logged in yet");
         alice.serve(ServerConnection { server: here, number: 7 });
-        bob.serve(ServerConnection { server: there, number: 8 });
-        assert_eq!(ids.kill(alice.number().into(), here), Some(7));
-        assert_eq!(ids.kill(bob.number().into(), here), None, "the statement goes to another server");
+        let of_bob = ServerConnection { server: there, number: 8 };
+        bob.serve(of_bob);
+        assert_eq!(ids.kill(alice.number().into(), here), Some(KillTarget::Here(7)));
         assert_eq!(ids.kill(u64::from(alice.number()) | 1 << 32, here), None);
+        assert_eq!(ids.kill(7, here), None, "a number of the server's");
         assert_eq!((alice.retire(), bob.retire()), (Err(AlreadyUsed), Ok(())));
         assert_eq!(ids.kill(alice.number().into(), here), None);
+        bob.serve(of_bob);
+        assert_eq!(ids.kill(bob.number().into(), here), Some(KillTarget::Elsewhere(of_bob)));
+        assert_eq!(bob.retire(), Err(AlreadyUsed));
         let number = bob.number();
         drop((alice, bob));
-        assert!(ids.lock().is_empty() && ids.kill(number.into(), there).is_none());
+        assert!(ids.lock().is_empty());
+        assert_eq!(ids.kill(number.into(), there), Some(KillTarget::Unknown(number)), "of another replica");
     }
 
     #[test]

@@ -1,8 +1,12 @@
 //! The id in a `KILL`: recognized only as a whole statement, and replaced without a change to anything else.
 
+use std::fmt::Debug;
 use std::ops::Range;
+use std::pin::Pin;
+use std::sync::Arc;
 
 use super::command::{PROCESS_KILL, QUERY};
+use super::connection_ids::KillTarget;
 use super::limits::MAX_KILL;
 use super::packet::{HEADER, split_header};
 
@@ -11,6 +15,27 @@ const NO_ATTRIBUTES: &[u8] = &[0, 1];
 
 /// Longest payload of a packet that may be a `KILL`.
 pub(super) const LONGEST: usize = 1 + NO_ATTRIBUTES.len() + MAX_KILL;
+
+/// A `KILL` on its way. True if a server has accepted it.
+pub type KillErrand = Pin<Box<dyn Future<Output = bool> + Send>>;
+
+/// Carries out `KILL`s that the server of the client's session cannot carry out.
+pub trait RemoteKill: Debug + Send + Sync {
+    /// Sends `packet`, a client's `KILL` with an id of the proxy's, to the server of `target`, with the number there.
+    fn kill(self: Arc<Self>, packet: Vec<u8>, target: KillTarget) -> KillErrand;
+}
+
+/// Payload of `packet`, a client's `KILL`, with this number, for a connection without query attributes.
+pub(super) fn statement(packet: &[u8], number: u32) -> Vec<u8> {
+    let mut packet = packet.to_vec();
+    let length = rewrite(&mut packet, |_| Some(number));
+    packet.truncate(length);
+    let payload = packet.split_off(HEADER.min(packet.len()));
+    match payload.strip_prefix(&[QUERY]).and_then(|text| text.strip_prefix(NO_ATTRIBUTES)) {
+        Some(text) => [&[QUERY], text].concat(),
+        None => payload,
+    }
+}
 
 /// Replaces the id in `packet`, one complete packet of a client, if it is a `KILL` of an id that `translate` knows.
 /// Returns the packet's length, which does not grow: an id of the proxy has ten digits.
@@ -146,6 +171,17 @@ mod tests {
             );
         }
         assert_eq!(rewritten(b"\x0c\x01\0\0\x40"), b"\x0c\x2a\0\0\0");
+    }
+
+    #[test]
+    fn another_server_gets_the_statement_in_its_own_form() {
+        for (payload, becomes) in [
+            (&b"\x03KILL QUERY 1073741825"[..], &b"\x03KILL QUERY 42"[..]),
+            (b"\x03\0\x01kill connection 1073741825;", b"\x03kill connection 42;"),
+            (b"\x0c\x01\0\0\x40", b"\x0c\x2a\0\0\0"),
+        ] {
+            assert_eq!(statement(&packet(0, payload), 42), becomes);
+        }
     }
 
     #[test]

@@ -47,6 +47,16 @@ pub const MAX_ERROR_TEXT: usize = 500;
 /// Longest `KILL` statement that the proxy reads, in bytes. Longer ones are passed on unread.
 pub const MAX_KILL: usize = 64;
 
+/// Longest time of a `KILL` that takes a login of its own, with its wait for a place.
+pub const KILL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Most servers that are asked for the session of another replica's client. A cluster has at most 8 addresses of its name
+/// and 16 remembered ones.
+pub const MAX_KILL_SERVERS: usize = 24;
+
+/// Most packets in the answer to a question of the proxy's own.
+pub const MAX_ANSWER_PACKETS: usize = 16;
+
 /// Longest time for the TLS handshake, as part of the client's login time.
 pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -15,12 +15,20 @@ const NO_PLUGIN: &[u8] = b"pgpassport";
 pub struct NamedAttributes(Vec<(&'static str, String)>);
 
 impl NamedAttributes {
+    /// Name of the attribute with the connection id that a session's client has.
+    pub(super) const CONNECTION_ID: &str = "_pgpassport_id";
+
     /// The attributes of a session: its id, and the connection id that its client has.
     pub fn of(session: SessionId, connection_id: u32) -> Self {
         Self(vec![
             ("_pgpassport_session", session.to_string()),
-            ("_pgpassport_id", connection_id.to_string()),
+            (Self::CONNECTION_ID, connection_id.to_string()),
         ])
+    }
+
+    /// True if the server's list of sessions does not show the attributes.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 }
 

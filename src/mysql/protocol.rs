@@ -17,6 +17,7 @@ use super::login_request::{LoginParameters, NamedAttributes};
 use super::packet::{Sequence, WireError};
 use super::reset::{self, ResetError, SessionParameters};
 use super::response::{ClientFeatures, ClientStartup};
+use super::second_login::{SecondLogin, StatementKill};
 use super::server_login::{self, LoginReply, ServerLoginError};
 use super::state::{MysqlListen, MysqlState};
 use super::tracker::Tracker;
@@ -27,8 +28,9 @@ use crate::net::client_socket::ClientSocket;
 use crate::net::client_stream::ClientStream;
 use crate::net::dial::{Dialed, ServerStream};
 use crate::protocol::{
-    AlreadyUsed, ByteStream, CancelContext, CancelOutcome, Entrance, FirstPacket, KeyScope, LoginFailure,
-    LoginWishes, NegotiationError, Protocol, ServerSession, StartupRequest, TokenRequestError, ValidKey,
+    AlreadyUsed, ByteStream, CancelContext, CancelOutcome, Entrance, FirstPacket, FurtherLogin, KeyScope,
+    LoginFailure, LoginWishes, NegotiationError, Protocol, ServerSession, StartupRequest, TokenRequestError,
+    ValidKey,
 };
 use crate::refusal::{Condition, Refusal};
 use crate::secret::{IamToken, Jwt};
@@ -94,7 +96,7 @@ impl Protocol for Mysql {
     type ResetError = ResetError;
     type CancelTarget = ServerConnection;
     type ClientKey = ConnectionClaim;
-    type StatementCancel = Infallible;
+    type StatementCancel = StatementKill;
     type Tracker = Tracker;
     type ClientFilter = (KillScope, FileTransfer);
     type ClientEnd<C: ByteStream> = FilteredClient<C>;
@@ -161,9 +163,12 @@ impl Protocol for Mysql {
         greeting: &SessionGreeting,
         _: Option<&ConnectionClaim>,
     ) -> io::Result<(ClientStream<ClientSocket>, (KillScope, FileTransfer))> {
+        let SessionParameters { connection, second, .. } = &greeting.parameters;
         let scope = KillScope {
             ids: Arc::clone(&client.startup.state.ids),
-            server: greeting.parameters.connection.server,
+            server: connection.server,
+            remote: second.clone().map(|second| second as _),
+            replicas: !client.startup.attributes.is_empty(),
         };
         match client.pending.welcome(&greeting.parameters.ok).await {
             Ok(stream) => Ok((stream, (scope, greeting.transfer.clone()))),
@@ -212,14 +217,20 @@ impl Protocol for Mysql {
         login.map_err(LoginFailure::Server)
     }
 
-    fn opened(dialed: Dialed<Self>, reply: LoginReply) -> ServerSession<Self> {
+    fn opened(
+        dialed: Dialed<Self>,
+        reply: LoginReply,
+        further: impl FnOnce() -> Arc<dyn FurtherLogin>,
+    ) -> ServerSession<Self> {
         let connection = ServerConnection { server: dialed.addr, number: dialed.opening.connection_id };
-        let parameters = SessionParameters::of(reply, connection);
+        let second = SecondLogin::new(dialed.dialer, further());
+        let kill = second.clone().map(|second| StatementKill::new(second, connection));
+        let parameters = SessionParameters::of(reply, connection, second);
         ServerSession {
             stream: dialed.stream,
             greeting: SessionGreeting::new(parameters),
             cancel: Some(connection),
-            statement_cancel: None,
+            statement_cancel: kill,
         }
     }
 
@@ -286,8 +297,8 @@ impl Protocol for Mysql {
         match request {}
     }
 
-    async fn cancel_statement(cancel: Infallible) {
-        match cancel {}
+    async fn cancel_statement(kill: StatementKill) -> bool {
+        kill.send().await
     }
 
     fn tracker(greeting: &SessionGreeting) -> Tracker {

@@ -1,5 +1,6 @@
 //! Reset of a server session after its client has left, and check before the next client.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -9,6 +10,7 @@ use super::command::{INIT_DB, PING, RESET_CONNECTION};
 use super::connection_ids::ServerConnection;
 use super::limits::MAX_LOGIN_PACKET;
 use super::packet::{Packet, Sequence, WireError};
+use super::second_login::SecondLogin;
 use super::server_error::{ERR, LoginStep, ServerError};
 use super::server_login::{LoginReply, ok_status};
 use super::text_query::{self, QueryError, Row, query};
@@ -62,15 +64,21 @@ pub struct SessionParameters {
     pub(super) capabilities: Capabilities,
     /// The server's connection.
     pub(super) connection: ServerConnection,
+    /// The way to the cluster's servers for a `KILL`.
+    pub(super) second: Option<Arc<SecondLogin>>,
     charset: u8,
     database: Option<String>,
 }
 
 impl SessionParameters {
     /// The session that a login has opened.
-    pub(super) fn of(reply: LoginReply, connection: ServerConnection) -> Self {
+    pub(super) fn of(
+        reply: LoginReply,
+        connection: ServerConnection,
+        second: Option<Arc<SecondLogin>>,
+    ) -> Self {
         let LoginReply { ok, status, capabilities, charset, database } = reply;
-        Self { ok, status, capabilities, connection, charset, database }
+        Self { ok, status, capabilities, connection, second, charset, database }
     }
 
     /// The description, for a session that can be reset. No command takes a session back to having no database.
@@ -164,7 +172,8 @@ mod tests {
             charset: 45,
             database: Some("app".into()),
         };
-        SessionParameters::of(reply, ServerConnection { server: "10.0.0.1:3306".parse().unwrap(), number: 7 })
+        let connection = ServerConnection { server: "10.0.0.1:3306".parse().unwrap(), number: 7 };
+        SessionParameters::of(reply, connection, None)
     }
 
     /// Resets at a server that answers each command with packets, and returns the commands.

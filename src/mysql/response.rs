@@ -136,6 +136,13 @@ impl ClientStartup {
         }
     }
 
+    /// Startup of a connection without a client: no flags that servers may lack, no attributes.
+    pub(super) fn of_proxy() -> Self {
+        let capabilities = Capabilities::PROTOCOL_41;
+        let features = ClientFeatures { capabilities, ..ClientFeatures::default() };
+        Self { features, user: String::new(), database: None, attributes: Vec::new() }
+    }
+
     /// Removes the attributes that name one process or thread of the client.
     pub fn forget_process(&mut self) {
         self.attributes.retain(|(name, _)| !OF_PROCESS.contains(&name.as_slice()));

@@ -28,8 +28,8 @@ use crate::net::client_socket::ClientSocket;
 use crate::net::client_stream::ClientStream;
 use crate::net::dial::{Dialed, ServerStream};
 use crate::protocol::{
-    AlreadyUsed, ByteStream, CancelContext, CancelOutcome, Entrance, FirstPacket, KeyScope, LoginFailure,
-    LoginWishes, NegotiationError, Protocol, StartupRequest, TokenRequestError, ValidKey,
+    AlreadyUsed, ByteStream, CancelContext, CancelOutcome, Entrance, FirstPacket, FurtherLogin, KeyScope,
+    LoginFailure, LoginWishes, NegotiationError, Protocol, StartupRequest, TokenRequestError, ValidKey,
 };
 use crate::refusal::{Condition, Refusal};
 use crate::secret::{IamToken, Jwt};
@@ -153,7 +153,11 @@ impl Protocol for Postgres {
         server_login::log_in(dialed, LoginParameters::of(grant, startup), token).await
     }
 
-    fn opened(dialed: Dialed<Self>, reply: LoginReply) -> UpstreamSession {
+    fn opened(
+        dialed: Dialed<Self>,
+        reply: LoginReply,
+        _further: impl FnOnce() -> Arc<dyn FurtherLogin>,
+    ) -> UpstreamSession {
         UpstreamSession::opened(dialed, reply)
     }
 
@@ -240,8 +244,8 @@ impl Protocol for Postgres {
         client::close(request.stream).await;
     }
 
-    async fn cancel_statement(cancel: StatementCancel) {
-        cancel.send().await;
+    async fn cancel_statement(cancel: StatementCancel) -> bool {
+        cancel.send().await
     }
 
     fn tracker(greeting: &LoginGreeting) -> Tracker {

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use crate::net::dial::{DialError, DialerSet};
 use crate::net::proxy_protocol::{HeaderError, OriginError};
 use crate::net::tls_error;
 use crate::refusal::{Fault, Refusal};
+use crate::secret::IamToken;
 
 /// Longest time for the TLS handshake, as part of the client's login time.
 pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -89,6 +91,19 @@ pub enum WithoutToken {
     Left,
     /// The client asked for the issuer and got it.
     Discovery,
+}
+
+/// A token for a further login, or none.
+pub type FurtherToken<'a> = Pin<Box<dyn Future<Output = Option<IamToken>> + Send + 'a>>;
+
+/// Permission for further logins of a session's user at the session's cluster, as long as the credentials of its login are
+/// good.
+pub trait FurtherLogin: fmt::Debug + Send + Sync {
+    /// The granted user.
+    fn user(&self) -> &str;
+
+    /// A token for one login, in its turn. `None` if the credentials have expired, or if too many logins wait.
+    fn token(&self) -> FurtherToken<'_>;
 }
 
 /// Refusal of a login by the server.

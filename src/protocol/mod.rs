@@ -17,9 +17,9 @@ use bytes::BytesMut;
 pub use self::live::{ByteStream, ClientEnd, SessionState, SessionTracker, WorkCounts};
 pub(crate) use self::login::accept_tls;
 pub use self::login::{
-    CancelContext, CancelOutcome, Entrance, FirstPacket, KeyScope, LoginFailure, NegotiationError,
-    ProtocolError, ServerLoginError, Shortage, StartupRequest, TLS_HANDSHAKE_TIMEOUT, TokenRequestError,
-    ValidKey, WithoutToken,
+    CancelContext, CancelOutcome, Entrance, FirstPacket, FurtherLogin, FurtherToken, KeyScope, LoginFailure,
+    NegotiationError, ProtocolError, ServerLoginError, Shortage, StartupRequest, TLS_HANDSHAKE_TIMEOUT,
+    TokenRequestError, ValidKey, WithoutToken,
 };
 use crate::identity::Grant;
 use crate::names::SessionId;
@@ -149,8 +149,13 @@ pub trait Protocol: StartTls {
         token: &IamToken,
     ) -> impl Future<Output = Result<Self::LoginReply, LoginFailure<Self::LoginError>>> + Send;
 
-    /// The session that a login has opened.
-    fn opened(dialed: Dialed<Self>, reply: Self::LoginReply) -> ServerSession<Self>;
+    /// The session that a login has opened. `further` makes the permission for further logins, for a protocol whose cancels
+    /// need one.
+    fn opened(
+        dialed: Dialed<Self>,
+        reply: Self::LoginReply,
+        further: impl FnOnce() -> Arc<dyn FurtherLogin>,
+    ) -> ServerSession<Self>;
 
     /// The wishes of a login. Logins with the same fixed wishes may use the same connection, one after the other.
     fn wishes(grant: &Grant, startup: &Self::Startup) -> LoginWishes;
@@ -204,9 +209,9 @@ pub trait Protocol: StartTls {
     /// Closes the connection of a cancel, which is the only answer to it.
     fn close(request: Self::CancelRequest) -> impl Future<Output = ()> + Send;
 
-    /// Cancels the statement of a session that the proxy has ended. If the server cannot be reached, it notices the end
-    /// at its next write.
-    fn cancel_statement(cancel: Self::StatementCancel) -> impl Future<Output = ()> + Send;
+    /// Cancels the statement of a session that the proxy has ended, and returns true if the server was told. If it cannot
+    /// be reached, it notices the end at its next write.
+    fn cancel_statement(cancel: Self::StatementCancel) -> impl Future<Output = bool> + Send;
 
     /// The tracker of a session that begins with this greeting.
     fn tracker(greeting: &Self::Greeting) -> Self::Tracker;

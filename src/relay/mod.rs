@@ -98,6 +98,9 @@ pub struct RelayReport {
     pub end: RelayEnd,
     /// The open server connection that the client left idle.
     pub reusable: Option<ReusableServer>,
+    /// True if the statement that ran when the proxy ended the session was cancelled, false if that failed; absent if none
+    /// ran.
+    pub statement_cancelled: Option<bool>,
 }
 
 /// An open server connection without a client, idle and outside a transaction.
@@ -110,13 +113,13 @@ pub struct ReusableServer {
 
 /// Relays a session until a side or a time limit ends it. If a limit ends it while the server is busy,
 /// `recall` cancels the statement, because the server would not notice the closed connection before its next
-/// write.
+/// write. It tells whether it has.
 pub async fn relay<P, C, S>(
     client: P::ClientEnd<C>,
     server: S,
     tracker: P::Tracker,
     options: &RelayOptions,
-    recall: impl AsyncFnOnce(),
+    recall: impl AsyncFnOnce() -> bool,
 ) -> RelayReport
 where
     P: Protocol,
@@ -150,14 +153,22 @@ where
         }
     };
     let recall = async {
-        if at_work && matches!(end, RelayEnd::Ended { .. }) {
-            let _ = timeout(LAST_WORDS_TIMEOUT, recall()).await; // best effort
+        if !at_work || !matches!(end, RelayEnd::Ended { .. }) {
+            return None;
         }
+        Some(timeout(LAST_WORDS_TIMEOUT, recall()).await.unwrap_or(false)) // best effort
     };
     // Boxed, so that sessions do not reserve space for their end.
-    Box::pin(async { tokio::join!(pair.finish(&end, options.session), recall) }).await;
+    let ((), statement_cancelled) =
+        Box::pin(async { tokio::join!(pair.finish(&end, options.session), recall) }).await;
     options.activity.note(pair.state(), pair.work());
-    RelayReport { to_server: pair.up.bytes, to_client: pair.down.bytes, end, reusable: pair.reusable }
+    RelayReport {
+        to_server: pair.up.bytes,
+        to_client: pair.down.bytes,
+        end,
+        reusable: pair.reusable,
+        statement_cancelled,
+    }
 }
 
 /// Wakers of the directions.

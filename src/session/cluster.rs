@@ -33,6 +33,17 @@ pub struct Cluster {
     pub(crate) gate: Arc<ClusterGate>,
 }
 
+impl Cluster {
+    /// Waits until the cluster's login rate allows another login. AWS counts new IAM tokens only, so a login
+    /// with a reused token (`reused`) does not wait.
+    pub(super) async fn login_turn(&self, reused: bool) -> Result<(), QueueFull> {
+        match &self.login_rate {
+            Some(queue) if !reused => queue.admit().await,
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
 /// A cluster and the way to its servers, which speak protocol `P`.
 #[derive(Debug)]
 pub struct ReachableCluster<P: Protocol> {
@@ -103,12 +114,13 @@ impl<P: Protocol> ClusterGrant<P> {
         federation.federate(&self.reachable.cluster.sts, jwt, &self.grant).await
     }
 
-    /// Waits until the cluster's login rate allows another login. AWS counts new IAM tokens only, so a login
-    /// with a reused token (`reused`) does not wait.
+    /// Waits until the cluster's login rate allows another login; see [`Cluster::login_turn`].
     pub async fn login_turn(&self, reused: bool) -> Result<(), QueueFull> {
-        match &self.reachable.cluster.login_rate {
-            Some(queue) if !reused => queue.admit().await,
-            Some(_) | None => Ok(()),
-        }
+        self.reachable.cluster.login_turn(reused).await
+    }
+
+    /// The cluster.
+    pub(super) fn cluster(&self) -> Arc<Cluster> {
+        Arc::clone(&self.reachable.cluster)
     }
 }

@@ -8,6 +8,7 @@ mod context;
 mod due;
 pub mod explain;
 mod facts;
+mod further;
 pub mod gate;
 pub mod listener;
 pub mod login_rate;
@@ -322,14 +323,15 @@ async fn relay_session<P: Protocol>(
     };
     drop(context); // a long session must not keep alive what a reload has replaced
     let client = P::client_end(client, login.checkout.is_some(), filter);
-    let cancel = async || {
-        if let Some(cancel) = login.upstream.statement_cancel.take() {
-            P::cancel_statement(cancel).await;
-        }
+    let cancel = async || match login.upstream.statement_cancel.take() {
+        Some(cancel) => P::cancel_statement(cancel).await,
+        None => false,
     };
     let server = &mut login.upstream.stream;
     let report = relay::<P, ClientStream<ClientSocket>, _>(client, server, tracker, &options, cancel).await;
     audit.carried(report.to_server, report.to_client);
+    audit.statement_cancelled(report.statement_cancelled);
+    shared.metrics.connections.statement_cancelled(report.statement_cancelled);
     drop((login.permit, registered)); // others may have them from here on, and not before
     let cancel = login.client_key.map(P::retire_key).transpose(); // from here on the client's key cancels nothing
     match (login.checkout, report.reusable) {

@@ -6,6 +6,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::cluster::ClusterGrant;
 use super::due::timed;
+use super::further;
 use super::outcome::LoginError;
 use super::{LoginDeadlines, ProtocolContext, within};
 use crate::identity::Grant;
@@ -68,7 +69,7 @@ pub(super) async fn connect<P: Protocol>(
                     (UpstreamStep::Tls, tls),
                     (UpstreamStep::Login, begun.elapsed()),
                 ]);
-                break P::opened(dialed, said);
+                break P::opened(dialed, said, || further::login(granted, &credentials, &shared.clock));
             }
             Err(why) if tries < MAX_TRIES => dial_again(slot, &dialed.route(), due, why).await?,
             Err(why) => return Err(why),

@@ -60,6 +60,7 @@ struct AuditFacts {
     upstream_reused: Option<bool>,
     upstream_addr: Option<SocketAddr>,
     upstream_pid: Option<i64>,
+    statement_cancelled: Option<bool>,
     to_server: u64,
     to_client: u64,
     right_cancel_key: bool,
@@ -191,6 +192,11 @@ impl AuditRecord {
         self.facts.to_client = to_client;
     }
 
+    /// Records whether the statement that ran at the end was cancelled.
+    pub fn statement_cancelled(&mut self, cancelled: Option<bool>) {
+        self.facts.statement_cancelled = cancelled;
+    }
+
     /// Completes and writes the record.
     pub fn finish(mut self, outcome: SessionOutcome) {
         self.outcome = outcome;
@@ -265,6 +271,7 @@ impl AuditRecord {
                     upstream = facts.upstream_addr.map(|addr| addr.to_string()),
                     upstream_pid = facts.upstream_pid,
                     upstream_reused = facts.upstream_reused,
+                    statement_cancelled = facts.statement_cancelled,
                     bytes_to_server = carried(facts.to_server),
                     bytes_to_client = carried(facts.to_client),
                     duration_ms,

@@ -3,7 +3,7 @@
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 
-use super::labels::{CancelResult, ConnectionOutcome, DropReason, SessionEndReason};
+use super::labels::{CancelResult, ConnectionOutcome, DropReason, SessionEndReason, StatementCancelResult};
 use super::session_outcome::{EndReason, SessionOutcome};
 use super::word_series::{WordSeries, registered};
 
@@ -14,6 +14,7 @@ pub struct ConnectionMetrics {
     sessions_ended: WordSeries<SessionEndReason, Counter>,
     dropped: WordSeries<DropReason, Counter>,
     cancels: WordSeries<CancelResult, Counter>,
+    statement_cancels: WordSeries<StatementCancelResult, Counter>,
     unheard: Counter,
     evicted: Counter,
     accept_errors: Counter,
@@ -33,6 +34,12 @@ impl ConnectionMetrics {
                 reason,
             ),
             cancels: WordSeries::new(registry, "cancels", "Cancel requests, by outcome", outcome),
+            statement_cancels: WordSeries::new(
+                registry,
+                "statement_cancels",
+                "Cancels of statements that ran when the proxy ended their session, by outcome",
+                outcome,
+            ),
             unheard: registered(
                 registry,
                 "closed_unheard",
@@ -63,6 +70,14 @@ impl ConnectionMetrics {
             Some(EndReason::Cancel(result)) => self.cancels.of(result).inc(),
             Some(EndReason::Console(_)) | None => 0,
         };
+    }
+
+    /// Counts the cancel of the statement of an ended session, if one was tried: `true` if the server was told.
+    pub fn statement_cancelled(&self, cancelled: Option<bool>) {
+        if let Some(sent) = cancelled {
+            let result = if sent { StatementCancelResult::Sent } else { StatementCancelResult::Failed };
+            self.statement_cancels.of(result).inc();
+        }
     }
 
     /// Counts a connection that ended because of a panic.

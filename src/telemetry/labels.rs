@@ -103,6 +103,16 @@ word_enum! {
 }
 
 word_enum! {
+    /// Result of the cancel of a statement whose session the proxy has ended.
+    pub(super) enum StatementCancelResult {
+        /// The server got it.
+        Sent = "sent",
+        /// The server could not be reached in time, or the proxy has no way to cancel.
+        Failed = "failed",
+    }
+}
+
+word_enum! {
     /// Result of a login that took a measurable time.
     pub(super) enum LoginResult {
         /// The login became a session.

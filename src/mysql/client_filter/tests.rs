@@ -1,5 +1,7 @@
 //! The filter on streams cut at every place.
 
+use std::sync::Mutex;
+
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
@@ -11,7 +13,7 @@ fn scope() -> (KillScope, ConnectionId) {
     let (ids, server) = (Arc::new(ConnectionIds::default()), "10.0.0.1:3306".parse().unwrap());
     let id = ids.assign();
     id.serve(ServerConnection { server, number: 42 });
-    (KillScope { ids, server }, id)
+    (KillScope { ids, server, remote: None, replicas: true }, id)
 }
 
 /// The bytes that a server gets of `sent`, which arrives in pieces of these lengths, and whether a `COM_QUIT` was kept.
@@ -70,6 +72,57 @@ async fn a_kill_of_a_client_means_its_connection() {
         assert_eq!(passed(filter, &sent.concat(), cuts).await, (expected, false), "{cuts:?}");
         assert!(id.retire().is_err(), "it may have been killed");
     }
+}
+
+/// Another server, which carries out each `KILL` or refuses it, after a while.
+#[derive(Debug)]
+struct AnotherServer {
+    accepts: bool,
+    asked: Mutex<Vec<(Vec<u8>, KillTarget)>>,
+}
+
+impl RemoteKill for AnotherServer {
+    fn kill(self: Arc<Self>, packet: Vec<u8>, target: KillTarget) -> KillErrand {
+        self.asked.lock().unwrap().push((packet, target));
+        Box::pin(async move {
+            tokio::task::yield_now().await;
+            self.accepts
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_kill_for_another_server_is_answered_by_the_sessions_own() {
+    for (cuts, accepts) in CUTS.into_iter().flat_map(|cuts| [(cuts, true), (cuts, false)]) {
+        let other = Arc::new(AnotherServer { accepts, asked: Mutex::default() });
+        let (scope, id) = scope();
+        let there = ServerConnection { server: "10.0.0.2:3306".parse().unwrap(), number: 43 };
+        id.serve(there);
+        let scope = KillScope { remote: Some(Arc::<AnotherServer>::clone(&other)), ..scope };
+        let filter = CommandFilter::new(scope, FileTransfer::default(), false);
+        let kill = packet(0, format!("\x03KILL QUERY {}", id.number()).as_bytes());
+        let gone = packet(0, b"\x03kill 1073741824");
+        let (before, behind) = (packet(0, b"\x03select 1"), packet(0, b"\x03select 2"));
+        let sent = [&before[..], &kill, &behind, &gone, &behind, &kill].concat();
+        let ping = packet(0, b"\x0e");
+        let [kill_2, gone_2] = if accepts { [&ping, &ping] } else { [&kill, &gone] };
+        let expected = [&before[..], kill_2, &behind, gone_2, &behind, kill_2].concat();
+        assert_eq!(passed(filter, &sent, cuts).await, (expected, false), "{cuts:?}");
+        let unknown = (gone, KillTarget::Unknown(0x4000_0000));
+        let elsewhere = (kill, KillTarget::Elsewhere(there));
+        assert_eq!(*other.asked.lock().unwrap(), [elsewhere.clone(), unknown, elsewhere], "{cuts:?}");
+        assert!(id.retire().is_err(), "it may have been killed");
+    }
+}
+
+#[tokio::test]
+async fn servers_that_do_not_know_the_ids_of_other_replicas_are_not_asked() {
+    let other = Arc::new(AnotherServer { accepts: true, asked: Mutex::default() });
+    let scope = KillScope { remote: Some(Arc::<AnotherServer>::clone(&other)), replicas: false, ..scope().0 };
+    let filter = CommandFilter::new(scope, FileTransfer::default(), false);
+    let gone = packet(0, b"\x03kill 1073741824");
+    assert_eq!(passed(filter, &gone, &[100]).await, (gone, false));
+    assert!(other.asked.lock().unwrap().is_empty());
 }
 
 #[tokio::test]

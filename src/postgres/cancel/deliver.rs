@@ -101,13 +101,16 @@ impl StatementCancel {
         Self { dialer, addr, key }
     }
 
-    /// Sends the cancel. If the server cannot be reached, it notices the end at its next write.
-    pub async fn send(self) {
-        let Ok(_slot) = self.dialer.recalls.acquire().await else { return };
+    /// Sends the cancel, and returns true if the server was told. If it cannot be reached, it notices the end at its next
+    /// write.
+    pub async fn send(self) -> bool {
+        let Ok(_slot) = self.dialer.recalls.acquire().await else { return false };
         let deadline = Instant::now() + limits::CANCEL_TIMEOUT;
-        if let Err(error) = tell(&self.dialer, self.addr, &self.key, deadline).await {
+        let told = tell(&self.dialer, self.addr, &self.key, deadline).await;
+        if let Err(error) = &told {
             tracing::debug!(addr = %self.addr, %error, "a statement of an ended session may go on");
         }
+        told.is_ok()
     }
 }
 

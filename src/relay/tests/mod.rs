@@ -107,7 +107,7 @@ where
             now,
             session: SessionId::random(),
         };
-        let recall = async || seen.recalled.store(true, Ordering::Relaxed);
+        let recall = async || !seen.recalled.swap(true, Ordering::Relaxed);
         let mut relaying = pin!(relay::<Postgres, _, _>(
             TerminatingClient { stream: client, filter: TerminateFilter::new(false) },
             server,

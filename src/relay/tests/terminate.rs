@@ -38,7 +38,7 @@ fn start(settings: SessionSettings) -> Ends {
             &mut near_server,
             Tracker::new(b'I'),
             &options,
-            async || {},
+            async || true,
         )
         .await
     });

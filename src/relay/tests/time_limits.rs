@@ -302,7 +302,8 @@ async fn r18_a_statement_without_a_client_is_cancelled() {
         }
         drop(ends.client); // a direct connection would not cancel for a client that has gone
         drop(ends.server);
-        ends.relay.await.unwrap();
+        let report = ends.relay.await.unwrap();
+        assert_eq!(report.statement_cancelled, recalled.then_some(true));
         assert_eq!(ends.seen.recalled.load(Ordering::Relaxed), recalled, "{asks} {answer:?} {stops}");
     }
 }

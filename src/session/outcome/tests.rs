@@ -22,7 +22,11 @@ fn refused(why: impl Into<LoginError>) -> SessionEnd {
 
 /// One end of each kind.
 fn ends() -> Vec<SessionEnd> {
-    let carried = |end| SessionEnd::Carried(RelayReport { to_server: 1, to_client: 2, end, reusable: None });
+    let carried = |end| {
+        let report =
+            RelayReport { to_server: 1, to_client: 2, end, reusable: None, statement_cancelled: None };
+        SessionEnd::Carried(report)
+    };
     let mut ends = vec![
         SessionEnd::Dropped(NegotiationError::Silent),
         SessionEnd::Dropped(NegotiationError::HealthCheck),

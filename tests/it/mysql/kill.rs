@@ -1,5 +1,6 @@
 //! `KILL` of a connection id that the proxy has given out.
 
+use aws_emulator::Mysql;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -8,12 +9,11 @@ use crate::mysql::shown;
 use crate::world::admin::until;
 
 /// Waits until the server runs the statement.
-async fn until_running(database: &'static aws_emulator::CloudMysql, begin: &'static str) {
+pub(super) async fn until_running(server: &Mysql, begin: &str) {
     let sql = format!("select count(*) from information_schema.processlist where info like '{begin}%'");
-    until(&format!("{begin} runs"), async || {
-        let sql = sql.clone();
-        let found = tokio::task::spawn_blocking(move || database.server.sql(&sql)).await.unwrap();
-        found.trim() != "0"
+    until(begin, async || {
+        let (server, sql) = (server.clone(), sql.clone());
+        tokio::task::spawn_blocking(move || server.sql(&sql)).await.unwrap().trim() != "0"
     })
     .await;
 }
@@ -25,7 +25,7 @@ async fn ctrl_c_ends_the_statement() {
         let world = builder(database).start().await;
         let mut client = world.mysql(database, "alice", &world.token("alice"));
         let client = client.args(["app", "-e", "select sleep(100) /* ctrl-c */"]).spawn().unwrap();
-        until_running(database, "select sleep(100)").await;
+        until_running(&database.server, "select sleep(100)").await;
         kill(Pid::from_raw(client.id().unwrap().try_into().unwrap()), Signal::SIGINT).unwrap();
         // Both say that the statement was interrupted: SLEEP then returns 1, or fails.
         let output = client.wait_with_output().await.unwrap();

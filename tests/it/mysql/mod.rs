@@ -4,9 +4,11 @@
 mod hostile_client;
 mod hostile_server;
 mod kill;
+mod kill_elsewhere;
 mod login;
 mod pool;
 pub(crate) mod raw;
+mod recall;
 mod refusals;
 mod scripted;
 mod session;

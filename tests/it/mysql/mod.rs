@@ -9,9 +9,11 @@ mod login;
 mod pool;
 pub(crate) mod raw;
 mod recall;
+mod recorder;
 mod refusals;
 mod scripted;
 mod session;
+mod transparency;
 
 use std::process::{Output, Stdio};
 use std::sync::OnceLock;

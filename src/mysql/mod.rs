@@ -15,6 +15,8 @@ pub mod greeting;
 pub mod kill;
 pub mod limits;
 pub mod login_request;
+#[cfg(test)]
+mod oracle_tests;
 pub mod own_session;
 pub mod packet;
 pub mod protocol;

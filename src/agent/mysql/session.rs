@@ -97,7 +97,8 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     };
     id.serve(ServerConnection { server: session.addr, number: session.number });
     if welcome(&mut tool, &mut login, &session.ok).await.is_ok() {
-        let scope = KillScope { ids: Arc::clone(&tools.ids), server: session.addr };
+        let scope =
+            KillScope { ids: Arc::clone(&tools.ids), server: session.addr, remote: None, replicas: false };
         relay(tool, session, scope).await;
     }
 }

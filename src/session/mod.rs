@@ -245,9 +245,9 @@ async fn log_in<P: Protocol>(
     let grant = granted.grant();
     let database = grant.requested_database().unwrap_or_default();
     audit.grant(&grant.cluster().name, grant.db_user().as_str(), database);
-    let pass = granted.pass(deadlines.login, &common.shared.shutdown.drain).await?;
     let who = (person.issuer.as_str(), person.subject.as_str());
     let permit = granted.permit(&common.shared.permits, who, common.limits.max_user_client_connections)?;
+    let pass = granted.pass(deadlines.login, &common.shared.shutdown.drain).await?; // counted where it waits
 
     let startup = P::startup(client);
     let slot = context.pool.as_ref().map(|pool| pool.slot(grant, startup));

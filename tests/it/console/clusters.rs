@@ -112,6 +112,20 @@ async fn a_login_waits_no_longer_than_logins_may_take() {
     assert_eq!(world.cloud.sts.count(), 0);
 }
 
+/// A paused cluster is no way around the limits: a login that waits has its place already.
+#[tokio::test(flavor = "multi_thread")]
+async fn logins_that_wait_count_in_the_limits() {
+    let world = with_console().limits("max_user_client_connections = 1").start().await;
+    let console = world.console("dba").await;
+    console.simple_query("PAUSE").await.unwrap();
+    let waiting = arriving(&world, "alice").await;
+    until("alice waits", async || state(&console).await == is("paused", "1")).await;
+    assert_eq!(world.refusal("alice", &world.token("alice")).await.sqlstate(), "53300");
+    console.simple_query("RESUME").await.unwrap();
+    let mut alice = timeout(PATIENCE, waiting).await.expect("alice is let in").unwrap().unwrap();
+    execute(&mut alice, "select 1").await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drain_ends_idle_sessions_refuses_logins_and_waits_for_transactions() {
     let world = with_console().start().await;

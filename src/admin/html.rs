@@ -54,8 +54,8 @@ pub(super) fn number(number: u64) -> String {
 pub(super) fn bytes(bytes: u64) -> String {
     match bytes {
         0..=1_048_575 => format!("{} KiB", bytes >> 10),
-        1_048_576..=10_737_418_239 => format!("{} MiB", bytes >> 20),
-        _ => format!("{} GiB", bytes >> 30),
+        1_048_576..=10_737_418_239 => format!("{} MiB", number(bytes >> 20)),
+        _ => format!("{} GiB", number(bytes >> 30)),
     }
 }
 

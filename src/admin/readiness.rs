@@ -26,9 +26,9 @@ pub(super) fn report(view: &StatusView) -> String {
         line(!cluster.paused && !cluster.draining, &format!("cluster {}: {}", cluster.name, gate(cluster)));
     }
     for (listener, expires) in &now.certificates {
-        let left = Duration::from_secs(u64::try_from(expires - view.unix_seconds).unwrap_or(0));
-        let state = if left.is_zero() { "expired".to_owned() } else { format!("{} left", seconds(left)) };
-        line(!left.is_zero(), &format!("certificate of {listener}: {state}"));
+        let left = expires - view.unix_seconds;
+        let state = if left > 0 { format!("{} days left", left / 86_400) } else { "expired".to_owned() };
+        line(left > 0, &format!("certificate of {listener}: {state}"));
     }
     let written = now.log.audit_writable;
     line(written, &format!("audit records: {}", if written { "written" } else { "cannot be written" }));

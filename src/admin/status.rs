@@ -64,12 +64,12 @@ pub(super) fn page(view: &StatusView) -> String {
     );
     let _ = write!(body, "<div class=\"row\">{}</div>", cluster_table(view));
     let side_by_side = [
-        (step_table(&steps), [refusal_table(view), aws_table(view)]),
-        (process_table(view), [route_table(view), issuer_table(view)]),
+        (step_table(&steps), [refusal_table(view), issuer_table(view), aws_table(view)].concat()),
+        (process_table(view), route_table(view)),
     ];
     for (section, stack) in side_by_side {
-        let _ =
-            write!(body, "<div class=\"row\">{section}<div class=\"stack\">{}</div></div>", stack.concat());
+        let stack = if stack.is_empty() { stack } else { format!("<div class=\"stack\">{stack}</div>") };
+        let _ = write!(body, "<div class=\"row\">{section}{stack}</div>");
     }
     body.push_str(
         "<footer><a href=\"runbooks\">runbooks</a> · <a href=\"metrics\">metrics</a> · <a href=\"readyz?verbose\">readyz</a> · \

@@ -211,6 +211,8 @@ impl Topic {
                 const {
                     &[
                         t("name"),
+                        t("state"),
+                        n("waiting_logins"),
                         t("endpoint"),
                         t("region"),
                         t("databases"),
@@ -218,8 +220,6 @@ impl Topic {
                         n("sessions"),
                         n("max_sessions"),
                         n("queued_logins"),
-                        t("state"),
-                        n("waiting_logins"),
                     ]
                 }
             }

@@ -204,7 +204,7 @@ fn an_outage_is_named_first_with_its_runbooks() {
         assert!(runbooks.contains(&format!("<h2 id=\"{anchor}\">")), "{anchor}");
     }
     assert!(page.contains("not ready: audit records cannot be written"));
-    assert!(page.contains("is paused: 4 new logins wait for RESUME."));
+    assert!(page.contains("is paused: new logins wait for RESUME, 4 now."));
     assert!(page.contains("class=\"down\"") && page.contains("class=\"failed\""));
 }
 

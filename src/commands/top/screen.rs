@@ -56,8 +56,12 @@ pub(super) fn screen(addr: SocketAddr, looks: &[Look], lost: Option<&str>, style
         now.sum("process_open_fds", &[]),
         now.sum("process_max_fds", &[]),
     );
-    for problem in problems(now) {
-        let _ = writeln!(text, "{}", style.red(&problem));
+    let problems = problems(now);
+    for problem in &problems {
+        let _ = writeln!(text, "{}", style.red(problem));
+    }
+    if !problems.is_empty() {
+        text.push('\n');
     }
     text.push_str(&curves(looks, style));
     text.push_str(&steps(before, now, style));

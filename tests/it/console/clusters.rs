@@ -72,7 +72,7 @@ async fn a_pause_holds_logins_back_until_resume_and_cuts_nothing() {
     world.metric_is("pgpassport_cluster_draining{cluster=\"app\"}", 0.0).await;
     let (status, report) = world.get("/readyz?verbose").await;
     assert!(status == 200 && report.contains("[!] cluster app: paused, 1 logins wait\n"), "{report}");
-    assert!(world.get("/").await.1.contains("Cluster app is paused: 1 new logins wait for RESUME."));
+    assert!(world.get("/").await.1.contains("Cluster app is paused: new logins wait for RESUME, 1 now."));
     let database = rows(&console, "SHOW DATABASES").await.swap_remove(0);
     assert_eq!((cell(&database, "paused"), cell(&database, "disabled")), ("1", "0"));
     // A reload changes nothing about it, and neither does a second pause of another operator's.

@@ -60,7 +60,7 @@ fn client_row(client: &SessionSnapshot) -> [Cell; 12] {
         usize::from(port).into(),
         time(facts.since).into(),
         facts.tls.into(),
-        facts.application.as_deref().map(shown).unwrap_or(Cell::Null),
+        facts.application.as_deref().map_or(Cell::Null, shown),
         facts.id.to_string().into(),
         client.work.counts.queries.into(),
         client.work.counts.transactions.into(),

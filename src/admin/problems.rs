@@ -66,7 +66,8 @@ pub(super) fn problems(view: &StatusView) -> Vec<Problem> {
     for cluster in &now.gates {
         let name = Escaped(&cluster.name);
         if cluster.paused {
-            let text = format!("Cluster {name} is paused: new logins wait for RESUME, {} now.", cluster.waiting);
+            let text =
+                format!("Cluster {name} is paused: new logins wait for RESUME, {} now.", cluster.waiting);
             add("PgpassportClusterClosed", false, text);
         } else if cluster.draining {
             let text = format!("Cluster {name} is drained: new logins are refused until RESUME.");

@@ -14,7 +14,7 @@ use crate::aws::sts_endpoints;
 use crate::clock::Clock;
 use crate::config::{
     CancelSettings, ClusterSettings, Config, DatabaseProtocol, EgressSettings, IssuerSettings, LimitSettings,
-    ListenAuth, ListenSettings, ListenTls, PoolSettings,
+    ListenAuth, ListenSettings, ListenTls, PoolSettings, TraceSettings,
 };
 use crate::console::ConsoleDoor;
 use crate::identity::{AccessPolicy, ConsolePolicy, KeyFetcher, KeyStore, Verifier};
@@ -48,7 +48,10 @@ use crate::session::shared::Shared;
 use crate::session::{ProtocolContext, SessionContext};
 use crate::supervisor::{TaskRules, TaskSupervisor};
 use crate::telemetry::logging::LogControl;
+use crate::telemetry::login_trace::TraceSink;
 use crate::telemetry::metrics::Metrics;
+#[cfg(feature = "otlp")]
+use crate::telemetry::otlp;
 
 /// The environment that tests can replace: wall clock, DNS, supervision, and threads.
 #[derive(Clone, Debug)]
@@ -139,6 +142,7 @@ impl GenerationBuilder {
         let listeners = listeners.collect::<anyhow::Result<Vec<_>>>()?;
         let of_postgres = self.reachable(DatabaseProtocol::PostgreSql, &clusters, &config.limits)?;
         let of_mysql = self.reachable(DatabaseProtocol::MySql, &clusters, &config.limits)?;
+        let traces = self.traces(config.traces, &outgoing, before)?;
         let fetchers = config.issuers.iter().map(|issuer| KeyFetcher::new(issuer, &outgoing));
         let fetchers = fetchers.collect::<Result<Vec<_>, _>>()?;
 
@@ -158,6 +162,7 @@ impl GenerationBuilder {
                 .flatten()
                 .collect(),
             audit: self.shared.log.audit_gate(config.audit.when_unwritable),
+            traces,
             settings: config.session,
             shared: Arc::clone(&self.shared),
         });
@@ -174,6 +179,27 @@ impl GenerationBuilder {
             page_certificates,
             keys: config.keys,
         })
+    }
+
+    /// The way of traces to the collector: that of `before`, if its settings are unchanged.
+    fn traces(
+        &self,
+        settings: Option<TraceSettings>,
+        outgoing: &Outgoing,
+        before: Option<&Generation>,
+    ) -> anyhow::Result<TraceSink> {
+        let known = before.map(|before| before.context.traces.clone());
+        if let Some(known) = known.filter(|known| known.is_for(settings.as_ref())) {
+            return Ok(known);
+        }
+        #[cfg(feature = "otlp")]
+        if let Some(settings) = settings {
+            let told = (&self.shared.metrics.traces, self.shared.log.noise());
+            return Ok(otlp::start(settings, outgoing, told, &self.shared.supervisor)?);
+        }
+        #[cfg(not(feature = "otlp"))]
+        let _ = (settings, outgoing);
+        Ok(TraceSink::default())
     }
 
     fn pool<P: Protocol>(&self, settings: PoolSettings) -> Arc<Pool<P>> {

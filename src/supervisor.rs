@@ -57,6 +57,8 @@ word_enum! {
         SignInServer = "sign_in_server",
         /// Turns signals into stop and reload requests.
         SignalDriver = "signal_driver",
+        /// Sends traces of logins to the collector.
+        TraceExporter = "trace_exporter",
     }
 }
 

@@ -34,6 +34,7 @@ mod running_keys;
 mod schema;
 mod sections;
 mod session;
+mod traces;
 mod trust_anchors;
 mod user;
 
@@ -64,6 +65,7 @@ pub use route::{ClusterRoute, NamePattern};
 pub use rules::ClaimRule;
 pub use running_keys::RunningKey;
 pub use session::{OnTokenExpiry, SessionSettings};
+pub use traces::TraceSettings;
 pub use trust_anchors::TrustAnchors;
 pub use user::{NameScope, StartupUser, UserRegex, UserRules, UserSettings};
 
@@ -90,6 +92,8 @@ pub struct Config {
     pub reload: ReloadSettings,
     /// Audit records.
     pub audit: AuditSettings,
+    /// Traces of logins; off if absent.
+    pub traces: Option<TraceSettings>,
     /// Cancel requests.
     pub cancel: CancelSettings,
     /// People and tokens whose access is withdrawn.

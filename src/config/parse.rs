@@ -22,6 +22,7 @@ use super::reader::{FileReader, SectionReader};
 use super::reload::reload;
 use super::rules::{check_issuers, check_names, warn_of_shared_rules};
 use super::session::session;
+use super::traces::traces;
 use super::user::warn_of_shared_names;
 use super::{ClusterSettings, Config, Environment, KeySource, ListenSettings, RoleMapping, variable_of};
 
@@ -80,6 +81,7 @@ pub(super) fn whole(root: &SectionReader<'_, '_>) -> Option<Config> {
     let log = log(&root.section("log"));
     let reload = reload(&root.section("reload"));
     let audit = audit(&root.section("audit"));
+    let traces = traces(&root.section("traces"));
     let cancel = cancel(&root.section("cancel"));
     let pool = pool(&root.section("pool"));
     if pool.is_some() && cancel.secret_file.is_some() {
@@ -106,6 +108,7 @@ pub(super) fn whole(root: &SectionReader<'_, '_>) -> Option<Config> {
         log,
         reload,
         audit,
+        traces,
         cancel,
         denied,
         pool,

@@ -12,6 +12,12 @@ impl SessionId {
         Self(u64::from_be_bytes(random_bytes()))
     }
 
+    /// A number from 0 to below 1, the same for the same id: the choice of a share of all sessions.
+    pub fn fraction(self) -> f64 {
+        let [a, b, c, d, ..] = self.0.to_be_bytes();
+        f64::from(u32::from_be_bytes([a, b, c, d])) / (f64::from(u32::MAX) + 1.0)
+    }
+
     /// The id in a log line or a refusal: exactly 16 hexadecimal digits.
     pub fn parse(text: &str) -> Option<Self> {
         let is_hex = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -39,6 +45,12 @@ pub fn random_bytes<const N: usize>() -> [u8; N] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_fraction_of_an_id_is_below_one() {
+        assert!(SessionId(u64::MAX).fraction() < 1.0 && SessionId(0).fraction() <= 0.0);
+        assert!((SessionId(1 << 63).fraction() - 0.5).abs() < f64::EPSILON);
+    }
 
     #[test]
     fn an_id_is_read_as_it_is_written() {

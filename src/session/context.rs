@@ -10,6 +10,7 @@ use crate::net::dial::DialerSet;
 use crate::pool::{IdleConnections, Pool};
 use crate::protocol::Protocol;
 use crate::telemetry::audit_file::AuditGate;
+use crate::telemetry::login_trace::TraceSink;
 
 /// Components of one configuration for the sessions of all protocols, built by `app.rs`.
 #[derive(Debug)]
@@ -26,6 +27,8 @@ pub struct SessionContext {
     /// The connection pools of all protocols, if enabled.
     pub(crate) pools: Vec<Arc<dyn IdleConnections>>,
     pub(crate) audit: AuditGate,
+    /// The way of traces to the collector.
+    pub(crate) traces: TraceSink,
     pub(crate) settings: SessionSettings,
 }
 

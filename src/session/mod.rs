@@ -16,6 +16,7 @@ pub(crate) mod open;
 pub mod outcome;
 pub mod peer;
 pub mod permits;
+mod records;
 pub mod registry;
 pub mod shared;
 mod snapshot;
@@ -23,7 +24,7 @@ mod snapshot;
 use std::io;
 use std::sync::Arc;
 
-use tokio::time::timeout_at;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use self::cluster::ClusterGrant;
@@ -36,8 +37,9 @@ use self::listener::Listener;
 use self::outcome::{LoginError, SessionEnd};
 use self::peer::PeerNotAllowed;
 use self::permits::{ClosedSilently, ConnectionAdmission, EvictionStep, SessionPermit};
-use self::registry::{Person, SessionRegistration};
-use crate::identity::{Grant, LoginRequest, VerifiedClaims};
+use self::records::{person, record_identity, record_request};
+use self::registry::SessionRegistration;
+use crate::identity::{Grant, LoginRequest};
 use crate::names::SessionId;
 use crate::names::client_addr::ClientAddr;
 use crate::net::client_socket::ClientSocket;
@@ -49,8 +51,9 @@ use crate::protocol::{
 };
 use crate::refusal::Stage;
 use crate::relay::{RelayOptions, ReusableServer, SessionSettings, TokenTimes, relay};
-use crate::telemetry::audit::{AuditIdentity, AuditRecord};
+use crate::telemetry::audit::AuditRecord;
 use crate::telemetry::login_metrics::{LoginStep, SessionRoute, SessionSeries};
+use crate::telemetry::login_trace::{LoginResult, LoginTrace};
 
 /// Result of a login.
 struct LoggedIn<P: Protocol> {
@@ -85,7 +88,10 @@ pub async fn serve<P: Protocol>(
     let noise = shared.log.noise();
     let mut audit =
         AuditRecord::start(session, peer, (&listener.settings.name, protocol), Arc::clone(&noise));
-    let deadlines = LoginDeadlines::of(&context.common.limits);
+    let accepted = Instant::now();
+    let named = (listener.settings.name.as_str(), protocol.word());
+    let trace = context.common.traces.begin(session, named, (shared.clock.now(), accepted));
+    let deadlines = LoginDeadlines::of(&context.common.limits, accepted, trace.as_deref());
     let evicted = admission.evicted();
     let arrived = tokio::select! {
         biased;
@@ -105,6 +111,7 @@ pub async fn serve<P: Protocol>(
     };
     end.log(session, &noise);
     let outcome = end.outcome::<P>();
+    deadlines.traced(|trace| end.trace::<P>(trace));
     let metrics = (&shared.metrics.connections, &shared.metrics.logins);
     end.count(&outcome, deadlines.accepted.elapsed(), protocol, metrics);
     audit.finish(outcome);
@@ -116,13 +123,15 @@ async fn arrive<P: Protocol>(
     listener: &Listener<P>,
     (socket, peer): (ClientSocket, ClientAddr),
     admission: &mut ConnectionAdmission,
-    deadlines: LoginDeadlines,
+    deadlines: LoginDeadlines<'_>,
     (session, audit): (SessionId, &mut AuditRecord),
 ) -> Result<(P::Client, Login<P>), SessionEnd> {
     admission.step(EvictionStep::Client);
     socket.tune().map_err(|error| SessionEnd::Dropped(NegotiationError::Io(error)))?;
     // Steps are boxed, so that a connection uses memory only for its current step.
-    let identified = Box::pin(identify(context, listener, (socket, peer), admission, (session, audit)));
+    let identified =
+        identify(context, listener, (socket, peer), admission, (session, audit), deadlines.trace);
+    let identified = Box::pin(identified);
     let (first, origin) = match timeout_at(deadlines.client, identified).await {
         Err(_) => return Err(SessionEnd::Dropped(NegotiationError::TimedOut)), // no shared language yet, so no word either
         Ok(identified) => identified.map_err(SessionEnd::Dropped)?,
@@ -172,6 +181,7 @@ async fn identify<P: Protocol>(
     (mut socket, peer): (ClientSocket, ClientAddr),
     admission: &mut ConnectionAdmission,
     (session, audit): (SessionId, &mut AuditRecord),
+    trace: Option<&LoginTrace>,
 ) -> Result<(FirstPacket<P>, ClientOrigin), NegotiationError> {
     let origin = origin(&mut socket, peer, &listener.settings.proxy_protocol_from).await?;
     audit.origin(origin.client(), origin.via());
@@ -181,7 +191,12 @@ async fn identify<P: Protocol>(
         context.common.limits.max_logins_per_address,
     );
     located.map_err(|ClosedSilently| NegotiationError::TooManyRefusals)?;
-    let stepped = || admission.step(EvictionStep::Client);
+    let stepped = || {
+        admission.step(EvictionStep::Client);
+        if let Some(trace) = trace {
+            trace.mark();
+        }
+    };
     stepped();
     if let Err(why) = PeerNotAllowed::check(peer, listener.peers.as_ref()) {
         let refused = P::unheard(socket).ok_or(NegotiationError::Silent)?;
@@ -202,14 +217,6 @@ async fn identify<P: Protocol>(
     }
 }
 
-fn record_identity(audit: &mut AuditRecord, claims: &VerifiedClaims) {
-    audit.identity(AuditIdentity {
-        issuer: claims.issuer().as_str(),
-        subject: claims.subject().as_str(),
-        token_id: claims.token_id(),
-    });
-}
-
 /// From the token to a session on the upstream, pooled or new. Nothing is looked up or dialed and no AWS call
 /// is made before the token is verified and the login granted.
 async fn log_in<P: Protocol>(
@@ -217,22 +224,25 @@ async fn log_in<P: Protocol>(
     (listener, (session, peer)): (&Listener<P>, (SessionId, ClientAddr)),
     client: &mut P::Client,
     admission: &mut ConnectionAdmission,
-    deadlines: LoginDeadlines,
+    deadlines: LoginDeadlines<'_>,
     audit: &mut AuditRecord,
 ) -> Result<Login<P>, LoginError> {
     let common = &*context.common;
     let metrics = &common.shared.metrics.logins;
     metrics.step(LoginStep::Startup, deadlines.accepted.elapsed());
+    let is_tls = P::connection(client).tls_version().is_some();
+    deadlines.traced(|trace| trace.started(deadlines.accepted, is_tls));
     record_request(audit, P::connection(client), &P::request(P::startup(client)));
     admission.login_permit()?;
     common.audit.admits()?;
     admission.step(EvictionStep::Client);
     let asked = timeout_at(deadlines.client, P::ask_token(client, &listener.protocol));
-    let answer = timed(metrics, LoginStep::Token, asked).await.map_err(|_| LoginError::ClientTimedOut)?;
+    let answer =
+        timed((metrics, deadlines), LoginStep::Token, asked).await.map_err(|_| LoginError::ClientTimedOut)?;
     let jwt = answer.map_err(LoginError::Ask)?;
     admission.step(EvictionStep::Proxy);
     let verified = within(deadlines, Stage::Keys, common.verifier.verify(&jwt));
-    let claims = timed(metrics, LoginStep::Verification, verified).await?;
+    let claims = timed((metrics, deadlines), LoginStep::Verification, verified).await?;
     admission.verified()?;
     record_identity(audit, &claims);
     let person = person(&claims);
@@ -245,6 +255,7 @@ async fn log_in<P: Protocol>(
     let grant = granted.grant();
     let database = grant.requested_database().unwrap_or_default();
     audit.grant(&grant.cluster().name, grant.db_user().as_str(), database);
+    deadlines.traced(|trace| trace.cluster(&grant.cluster().name));
     let who = (person.issuer.as_str(), person.subject.as_str());
     let permit = granted.permit(&common.shared.permits, who, common.limits.max_user_client_connections)?;
     let pass = granted.pass(deadlines.login, &common.shared.shutdown.drain).await?; // counted where it waits
@@ -252,7 +263,7 @@ async fn log_in<P: Protocol>(
     let startup = P::startup(client);
     let slot = context.pool.as_ref().map(|pool| pool.slot(grant, startup));
     let pooled = match &slot {
-        Some(slot) => timed(metrics, LoginStep::Pool, slot.take()).await,
+        Some(slot) => timed((metrics, deadlines), LoginStep::Pool, slot.take()).await,
         None => None,
     };
     audit.reused(slot.is_some().then_some(pooled.is_some()));
@@ -287,7 +298,7 @@ async fn relay_session<P: Protocol>(
     context: Arc<ProtocolContext<P>>,
     client: P::Client,
     mut login: Box<LoggedIn<P>>,
-    deadlines: LoginDeadlines,
+    deadlines: LoginDeadlines<'_>,
     (session, audit): (SessionId, &mut AuditRecord),
 ) -> SessionEnd {
     audit.session_starts(); // before the first query, whatever becomes of the end
@@ -296,7 +307,7 @@ async fn relay_session<P: Protocol>(
     let _welcomed = shared.permits.welcomed(); // before the client can know that it is logged in
     let welcomed = P::welcome(client, &greeting, login.client_key.as_ref());
     let welcomed = timeout_at(deadlines.login, welcomed);
-    let welcomed = timed(&shared.metrics.logins, LoginStep::Welcome, welcomed).await;
+    let welcomed = timed((&shared.metrics.logins, deadlines), LoginStep::Welcome, welcomed).await;
     let tracker = P::tracker(&greeting);
     drop(greeting);
     let (client, filter) = match welcomed.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
@@ -309,6 +320,7 @@ async fn relay_session<P: Protocol>(
         }
     };
     let _counted = login.series.starts(deadlines.accepted.elapsed());
+    deadlines.traced(|trace| trace.ended(LoginResult::Session));
     let (registered, ended) = login.registration;
     let options = RelayOptions {
         settings: login.settings,
@@ -367,22 +379,4 @@ fn session_route<P: Protocol>(listener: &Listener<P>, grant: &Grant) -> SessionR
         listener: listener.settings.name.clone(),
         protocol: listener.settings.protocol,
     }
-}
-
-fn person(claims: &VerifiedClaims) -> Person {
-    Person {
-        issuer: claims.issuer_name().to_owned(),
-        subject: claims.subject().as_str().to_owned(),
-        token_id: claims.token_id().map(str::to_owned),
-    }
-}
-
-fn record_request(
-    audit: &mut AuditRecord,
-    client: &ClientStream<ClientSocket>,
-    request: &StartupRequest<'_>,
-) {
-    audit.tls(client.tls_version(), client.server_name(), client.client_certificate().as_deref());
-    audit.asked(request.user, request.application.as_deref());
-    audit.options(request.options.as_deref());
 }

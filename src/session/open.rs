@@ -19,6 +19,7 @@ use crate::secret::{IamToken, Jwt};
 use crate::telemetry::audit::AuditRecord;
 use crate::telemetry::labels::UpstreamStep;
 use crate::telemetry::login_metrics::LoginStep;
+use crate::telemetry::login_trace::SpanName;
 
 /// Most login attempts at a server that refuses because of a shortage, each after closing an idle connection.
 const MAX_TRIES: usize = 10;
@@ -33,7 +34,7 @@ pub(super) async fn connect<P: Protocol>(
     jwt: Jwt,
     granted: &ClusterGrant<P>,
     (startup, slot): (&P::Startup, Option<&PoolSlot<P>>),
-    due: LoginDeadlines,
+    due: LoginDeadlines<'_>,
     trail: &mut AuditRecord,
 ) -> Result<(ServerSession<P>, ConnectionOrigin), LoginError> {
     let shared = &*steps.common.shared;
@@ -41,21 +42,23 @@ pub(super) async fn connect<P: Protocol>(
     let dialing = within(due, Stage::UpstreamConnect, granted.dial(&hello, due.login));
     let federating = within(due, Stage::Sts, granted.federate(&shared.federation, jwt));
     let (mut dialed, credentials) = tokio::try_join!(
-        timed(metrics, LoginStep::Connect, dialing),
-        timed(metrics, LoginStep::Sts, federating),
+        timed((metrics, due), LoginStep::Connect, dialing),
+        timed((metrics, due), LoginStep::Sts, federating),
     )?;
     trail.role_session(credentials.session_name(), credentials.access_key_id());
     let grant = granted.grant();
     let DialDurations { name, tcp, tls } = dialed.durations();
     let mut tries = 1;
     let upstream = loop {
+        let begun = Instant::now();
         let signed = credentials.iam_token(grant.cluster(), grant.db_user(), shared.clock.now())?;
+        due.traced(|trace| trace.step(SpanName::Sign, begun));
         let turn = within(due, Stage::Limits, granted.login_turn(signed.reused));
-        timed(metrics, LoginStep::Queue, turn).await?;
+        timed((metrics, due), LoginStep::Queue, turn).await?;
         let begun = Instant::now();
         let logging_in = log_in(&mut dialed, (grant, startup), signed.token, due.login);
         let logging_in = within(due, Stage::UpstreamLogin, logging_in);
-        let logged_in = timed(metrics, LoginStep::ServerLogin, logging_in).await;
+        let logged_in = timed((metrics, due), LoginStep::ServerLogin, logging_in).await;
         if let Err(LoginError::Upstream(why)) = &logged_in
             && why.is_about_credentials()
         {
@@ -123,7 +126,7 @@ pub(crate) async fn log_in<P: Protocol>(
 async fn dial_again<P: Protocol>(
     slot: Option<&PoolSlot<P>>,
     way: &ServerRoute<P>,
-    due: LoginDeadlines,
+    due: LoginDeadlines<'_>,
     why: LoginError,
 ) -> Result<Dialed<P>, LoginError> {
     let (Some(slot), LoginError::Upstream(refusal)) = (slot, &why) else { return Err(why) };

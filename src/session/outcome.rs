@@ -27,6 +27,7 @@ use crate::telemetry::connection_metrics::ConnectionMetrics;
 use crate::telemetry::labels::{CancelResult, ConnectionOutcome, DropReason, SessionEndReason};
 use crate::telemetry::log_queue::AuditBlocked;
 use crate::telemetry::login_metrics::{LoginMetrics, RefusedLogin};
+use crate::telemetry::login_trace::{LoginResult, LoginTrace};
 use crate::telemetry::noise::NoiseLimiter;
 use crate::telemetry::session_outcome::{EndReason, SessionOutcome};
 
@@ -205,6 +206,16 @@ impl SessionEnd {
             Self::Cancel(CancelOutcome::Failed(_)) => Some("cancel"),
             Self::Carried(RelayReport { end: RelayEnd::ServerLost(_), .. }) => Some("server_lost"),
             _ => None,
+        }
+    }
+
+    /// Ends the trace of a refused login. A client that leaves to get a token has no trace.
+    pub fn trace<P: Protocol>(&self, trace: &LoginTrace) {
+        if let Self::Refused { why, refusal } = self
+            && why.without_token().is_none()
+        {
+            let sqlstate = P::sqlstate(&refusal.condition).to_owned();
+            trace.ended(LoginResult::Refused { stage: refusal.stage, sqlstate });
         }
     }
 

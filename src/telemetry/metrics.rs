@@ -23,6 +23,7 @@ use super::process_metrics::{ProcessMetrics, ProcessSnapshot};
 use super::reload_metrics::ReloadMetrics;
 use super::resolver_metrics::ResolverMetrics;
 use super::task_metrics::TaskMetrics;
+use super::trace_metrics::TraceMetrics;
 use crate::net::resolver::ResolverStatus;
 use crate::supervisor::TaskStatus;
 use crate::sync::lock;
@@ -41,6 +42,8 @@ pub struct Metrics {
     pub reloads: ReloadMetrics,
     /// The HTTPS pages.
     pub pages: PageMetrics,
+    /// Traces of logins.
+    pub traces: TraceMetrics,
     registry: Registry,
     /// Metrics without the prefix.
     process: Registry,
@@ -119,9 +122,10 @@ impl Metrics {
         let connections = ConnectionMetrics::new(&mut registry);
         let reloads = ReloadMetrics::new(&mut registry);
         let pages = PageMetrics::new(&mut registry);
+        let traces = TraceMetrics::new(&mut registry);
         let (now, mut process) = (ScrapedGauges::default(), Registry::default());
         now.register(&mut registry, &mut process);
-        Self { logins, connections, reloads, pages, registry, process, now: Mutex::new(now) }
+        Self { logins, connections, reloads, pages, traces, registry, process, now: Mutex::new(now) }
     }
 
     /// All metrics in `format`.

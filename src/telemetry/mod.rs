@@ -17,9 +17,12 @@ pub mod logging;
 pub mod login_metrics;
 mod login_step;
 pub mod login_totals;
+pub mod login_trace;
 pub mod metrics;
 pub mod metrics_format;
 pub mod noise;
+#[cfg(feature = "otlp")]
+pub mod otlp;
 pub mod page_metrics;
 mod panics;
 pub mod pool_metrics;
@@ -28,4 +31,5 @@ pub mod reload_metrics;
 mod resolver_metrics;
 pub mod session_outcome;
 mod task_metrics;
+pub mod trace_metrics;
 mod word_series;

@@ -12,6 +12,8 @@ use crate::net::egress::EgressProxy;
 use crate::net::file_content;
 use crate::net::tls::{self, ClientAuthority, ListenerFiles};
 use crate::postgres::cancel::CancelSecret;
+#[cfg(feature = "otlp")]
+use crate::telemetry::otlp;
 
 /// Problems of `files`, each at the place of the file's name.
 pub(in crate::commands) fn problems(files: &[NamedFile]) -> Vec<ConfigProblem> {
@@ -34,8 +36,10 @@ fn alone(file: &NamedFile) -> Vec<ConfigProblem> {
         _ => readable(file).and_then(|()| content(file)),
     };
     let mut problems: Vec<_> = checked.err().into_iter().map(|text| file.problem(text)).collect();
-    let secret =
-        matches!(file.key, "tls_key_file" | "secret_file" | "client_secret_file" | "proxy_credentials_file");
+    let secret = matches!(
+        file.key,
+        "tls_key_file" | "secret_file" | "client_secret_file" | "proxy_credentials_file" | "headers_file"
+    );
     if secret && fs::metadata(path).is_ok_and(|file| is_open_to_others(&file)) {
         problems.push(file.problem(format!(
             "{}: others can read this file; run chmod 0600 (or 0640 if root owns it; in Kubernetes: defaultMode: 0440 \
@@ -75,6 +79,10 @@ fn content(file: &NamedFile) -> Result<(), String> {
         "secret_file" => CancelSecret::read(path).map(|_| ()).map_err(|error| error.to_string()),
         "proxy_credentials_file" => credentials(path),
         "client_secret_file" => pages::client_secret(path).map(|_| ()).map_err(|error| error.to_string()),
+        #[cfg(feature = "otlp")]
+        "headers_file" => otlp::check_headers(path).map_err(|error| error.to_string()),
+        #[cfg(not(feature = "otlp"))]
+        "headers_file" => Ok(()),
         "client_file" => pages::published(path).map(|_| ()).map_err(|error| error.to_string()),
         "ca_file" | "sts_ca_file" | "client_tls_ca_file" => {
             tls::upstream_config(Some(path), None).map(|_| ()).map_err(|error| error.to_string())
@@ -132,6 +140,10 @@ fn remedy(file: &NamedFile) -> &'static str {
             "name a PEM file with the authorities of the certificate that people's tools verify"
         }
         ("cancel", _) => "make one with: head -c 32 /dev/urandom | base64",
+        ("traces", "headers_file") => {
+            "make one that holds a header on each line, as in \"Authorization: Bearer …\""
+        }
+        ("traces", _) => "name a PEM file with the certificate authorities of the collector",
         ("egress", _) => "make one that holds user:password on one line",
         _ => "name a file that exists",
     }

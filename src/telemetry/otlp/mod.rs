@@ -1,0 +1,267 @@
+//! Export of login traces by OTLP/HTTP with JSON (opentelemetry.io/docs/specs/otlp, "OTLP/HTTP"). The exporter is one
+//! supervised task with a bounded queue: a collector that is away or slow costs traces and a counter, and no login waits.
+
+mod encoding;
+mod headers;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use hyper::{Request, StatusCode};
+use serde::Deserialize;
+use tokio::sync::{Mutex, mpsc};
+use tokio::time::{Instant, sleep, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+pub use self::headers::HeadersError;
+use super::login_trace::{EndedLogin, TraceSink};
+use super::noise::NoiseLimiter;
+use super::trace_metrics::{TraceFate, TraceMetrics};
+use crate::config::TraceSettings;
+use crate::net::https::{Answer, HttpsClient, HttpsError, HttpsLimits};
+use crate::net::outgoing::{Outgoing, OutgoingError};
+use crate::supervisor::{TaskKind, TaskSupervisor};
+
+/// Traces that wait for the exporter. One takes about 1 KiB.
+const QUEUE: usize = 2_048;
+
+/// Most traces in one request.
+const BATCH: usize = 256;
+
+/// Longest wait for further traces of a batch.
+const BATCH_TIME: Duration = Duration::from_secs(5);
+
+/// Tries of one batch.
+const TRIES: u32 = 3;
+
+/// Pause after the first failed try, doubled after each further one. A longer one that the collector asks for is used up to
+/// [`MAX_PAUSE`].
+const PAUSE: Duration = Duration::from_secs(1);
+const MAX_PAUSE: Duration = Duration::from_secs(30);
+
+/// Limits of the client: the answer is a small object.
+const LIMITS: HttpsLimits = HttpsLimits {
+    body: 64 * 1024,
+    connect: Duration::from_secs(5),
+    request: Duration::from_secs(10),
+    connections: 1,
+};
+
+/// Reason why the exporter cannot be built.
+#[derive(Debug, thiserror::Error)]
+pub enum TraceSetupError {
+    /// The authorities cannot be used.
+    #[error("traces.ca_file: {0}")]
+    Authorities(#[from] OutgoingError),
+    /// The headers cannot be used.
+    #[error("traces.headers_file: {0}")]
+    Headers(#[from] HeadersError),
+}
+
+/// The exporter.
+struct TraceExporter {
+    client: HttpsClient,
+    endpoint: String,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    queue: Mutex<mpsc::Receiver<EndedLogin>>,
+    metrics: TraceMetrics,
+    noise: Arc<NoiseLimiter>,
+}
+
+/// Failure of one request.
+#[derive(Debug, thiserror::Error)]
+enum ExportError {
+    #[error("{0}")]
+    Https(#[from] HttpsError),
+    #[error("the collector answered {0}")]
+    Status(StatusCode, Option<Duration>),
+}
+
+impl ExportError {
+    /// Pause before another try, where one may help ("OTLP/HTTP Response", "Retryable Response Codes").
+    fn retry_after(&self, tries: u32) -> Option<Duration> {
+        let pause = PAUSE * 2_u32.pow(tries - 1);
+        match self {
+            Self::Https(HttpsError::Broken(_) | HttpsError::TimedOut(_)) => Some(pause),
+            Self::Https(_) => None,
+            Self::Status(status, after) => matches!(status.as_u16(), 429 | 502 | 503 | 504)
+                .then(|| after.unwrap_or(pause).clamp(pause, MAX_PAUSE)),
+        }
+    }
+}
+
+/// Checks a file of headers.
+pub fn check_headers(path: &Path) -> Result<(), HeadersError> {
+    headers::read(path).map(drop)
+}
+
+/// Starts an exporter; it ends with the last clone of the sink.
+pub fn start(
+    settings: TraceSettings,
+    outgoing: &Outgoing,
+    (metrics, noise): (&TraceMetrics, Arc<NoiseLimiter>),
+    supervisor: &TaskSupervisor,
+) -> Result<TraceSink, TraceSetupError> {
+    let client = outgoing.client(settings.ca_file.as_deref(), true, LIMITS)?;
+    let headers = settings.headers_file.as_deref().map(headers::read).transpose()?;
+    let endpoint = settings.endpoint.to_string();
+    let (sink, queue) = TraceSink::new(settings, metrics.clone(), QUEUE);
+    let exporter = Arc::new(TraceExporter {
+        client,
+        endpoint,
+        headers: headers.unwrap_or_default(),
+        queue: Mutex::new(queue),
+        metrics: metrics.clone(),
+        noise,
+    });
+    let over = CancellationToken::new();
+    supervisor.spawn(TaskKind::TraceExporter, over.clone(), move || {
+        let (exporter, over) = (Arc::clone(&exporter), over.clone());
+        async move {
+            exporter.run().await;
+            over.cancel();
+        }
+    });
+    Ok(sink)
+}
+
+impl TraceExporter {
+    /// Sends batches until no sink is left.
+    async fn run(&self) {
+        let mut queue = self.queue.lock().await;
+        while let Some(first) = queue.recv().await {
+            let (mut batch, until) = (vec![first], Instant::now() + BATCH_TIME);
+            while batch.len() < BATCH
+                && let Ok(Some(next)) = timeout_at(until, queue.recv()).await
+            {
+                batch.push(next);
+            }
+            self.send(&batch).await;
+        }
+    }
+
+    async fn send(&self, batch: &[EndedLogin]) {
+        let body = Bytes::from(encoding::request(batch).to_string());
+        let count = u64::try_from(batch.len()).unwrap_or(u64::MAX);
+        let mut tries = 1;
+        let error = loop {
+            let error = match self.post(body.clone()).await {
+                Ok(answer) => return self.accepted(&answer, count),
+                Err(error) => error,
+            };
+            match error.retry_after(tries).filter(|_| tries < TRIES) {
+                Some(pause) => sleep(pause).await,
+                None => break error,
+            }
+            tries += 1;
+        };
+        self.metrics.count(TraceFate::Failed, count);
+        if let Some(left_out) = self.noise.line("traces") {
+            tracing::warn!(%error, traces = count, left_out, "traces of logins could not be sent");
+        }
+    }
+
+    async fn post(&self, body: Bytes) -> Result<Answer, ExportError> {
+        let mut request = Request::post(&self.endpoint).header(CONTENT_TYPE, "application/json");
+        for (name, value) in &self.headers {
+            request = request.header(name, value);
+        }
+        let request = request.body(body).map_err(|error| HttpsError::Request(error.to_string()))?;
+        let answer = self.client.ask(request).await?;
+        if answer.status.is_success() {
+            return Ok(answer);
+        }
+        let after = answer.header(RETRY_AFTER).and_then(|after| after.parse().ok());
+        Err(ExportError::Status(answer.status, after.map(Duration::from_secs)))
+    }
+
+    /// Counts the traces of a request that was answered with success.
+    fn accepted(&self, answer: &Answer, count: u64) {
+        let said: ExportAnswer = serde_json::from_slice(&answer.body).unwrap_or_default();
+        let rejected = said.partial_success.unwrap_or_default();
+        // A trace has several spans, so that these are an upper limit.
+        let traces = rejected.rejected_spans.parse::<u64>().unwrap_or(0).min(count);
+        self.metrics.count(TraceFate::Rejected, traces);
+        self.metrics.count(TraceFate::Sent, count - traces);
+        if traces > 0
+            && let Some(left_out) = self.noise.line("traces")
+        {
+            let why = crate::names::visible(&rejected.error_message, 200);
+            tracing::warn!(why, left_out, "the collector rejected traces of logins");
+        }
+    }
+}
+
+/// Answer of the collector (`ExportTraceServiceResponse`).
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ExportAnswer {
+    partial_success: Option<PartialSuccess>,
+}
+
+/// Spans that the collector did not accept.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct PartialSuccess {
+    rejected_spans: SpanCount,
+    error_message: String,
+}
+
+/// A 64-bit number in JSON: a string, which receivers also accept as a number.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum SpanCount {
+    Text(String),
+    Number(u64),
+}
+
+impl Default for SpanCount {
+    fn default() -> Self {
+        Self::Number(0)
+    }
+}
+
+impl SpanCount {
+    fn parse<T: std::str::FromStr>(&self) -> Result<T, T::Err> {
+        match self {
+            Self::Text(text) => text.parse(),
+            Self::Number(number) => number.to_string().parse(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_another_try_can_mend_is_tried_again() {
+        let status =
+            |code, after| ExportError::Status(StatusCode::from_u16(code).unwrap(), after).retry_after(1);
+        for (code, again) in
+            [(429, true), (502, true), (503, true), (504, true), (400, false), (401, false), (500, false)]
+        {
+            assert_eq!(status(code, None).is_some(), again, "{code}");
+        }
+        assert_eq!(status(503, Some(Duration::from_secs(7))), Some(Duration::from_secs(7)));
+        assert_eq!(status(429, Some(Duration::from_hours(9))), Some(MAX_PAUSE));
+        let broken = ExportError::from(HttpsError::Broken("reset".into()));
+        assert_eq!([1, 2, 3].map(|tries| broken.retry_after(tries).unwrap().as_secs()), [1, 2, 4]);
+        assert_eq!(ExportError::from(HttpsError::Address).retry_after(1), None);
+    }
+
+    #[test]
+    fn answers_are_read_with_numbers_and_strings() {
+        let rejected = |text: &str| {
+            let answer: ExportAnswer = serde_json::from_str(text).unwrap();
+            answer.partial_success.unwrap_or_default().rejected_spans.parse::<u64>().unwrap_or(0)
+        };
+        assert_eq!(rejected("{}"), 0);
+        assert_eq!(rejected(r#"{"partialSuccess":{"rejectedSpans":"3","errorMessage":"x"}}"#), 3);
+        assert_eq!(rejected(r#"{"partialSuccess":{"rejectedSpans":3}}"#), 3);
+        assert_eq!(rejected(r#"{"partialSuccess":{}}"#), 0);
+    }
+}

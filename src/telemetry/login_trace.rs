@@ -1,5 +1,5 @@
-//! The trace of a login: one span for the login and one for each step. It holds names of the configuration, the session's id,
-//! and the outcome, and nothing that a client or a token says.
+//! The trace of a login: one span for the login and one for each step. It holds names of the configuration, the
+//! session's id, and the outcome. It holds no data of a client or a token.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};

@@ -30,11 +30,12 @@ const SETTLE_TIME: Duration = Duration::from_secs(10);
 
 /// The agent of one profile.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 pub struct ConnectArgs {
     #[command(flatten)]
     profile: ProfileArgs,
     /// Listen on this loopback address, and ask for the local password there [without a value: 127.0.0.1 and the
-    /// profile's agent_port].
+    /// profile's `agent_port`].
     #[arg(long, value_name = "ADDR:PORT", num_args = 0..=1)]
     #[expect(clippy::option_option, reason = "clap: absent, without a value, with one")]
     listen: Option<Option<SocketAddr>>,

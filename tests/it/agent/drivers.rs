@@ -100,7 +100,7 @@ public class Main {
 "#;
 
 /// pgjdbc opens Unix sockets by a factory only.
-const UNIX_SOCKETS: &str = r#"
+const UNIX_SOCKETS: &str = r"
 import java.io.*;
 import java.net.*;
 import java.nio.ByteBuffer;
@@ -148,7 +148,7 @@ public class UnixSockets extends javax.net.SocketFactory {
   @Override public Socket createSocket(String a, int b, InetAddress c, int d) { throw new UnsupportedOperationException(); }
   @Override public Socket createSocket(InetAddress a, int b, InetAddress c, int d) { throw new UnsupportedOperationException(); }
 }
-"#;
+";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pgjdbc_connects_and_cancels() {

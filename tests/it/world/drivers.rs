@@ -35,7 +35,7 @@ pub(crate) fn pgjdbc() -> Option<String> {
     Some(jar.display().to_string())
 }
 
-/// The class path of HikariCP, which the distribution has.
+/// The class path of `HikariCP`, which the distribution has.
 pub(crate) fn hikaricp() -> Option<String> {
     let pool = installed(&["/usr/share/java/HikariCP.jar"])?;
     Some(format!("{}:/usr/share/java/slf4j-api.jar", pool.display()))

@@ -31,10 +31,10 @@ pub(super) enum ClientCommand {
     /// Run the client of MySQL or MariaDB with a fresh token.
     ///
     /// For a profile with protocol = "mysql". The first of mysql and mariadb in PATH is run; it verifies the proxy's
-    /// certificate and name, and has the token in MYSQL_PWD.
+    /// certificate and name, and has the token in `MYSQL_PWD`.
     Mysql(MysqlArgs),
-    /// Run a program with a fresh token in its environment (PGHOST, PGUSER, PGPASSWORD, PGSSLMODE, …; for MySQL MYSQL_HOST,
-    /// MYSQL_TCP_PORT, MYSQL_USER, MYSQL_PWD, …).
+    /// Run a program with a fresh token in its environment (PGHOST, PGUSER, PGPASSWORD, PGSSLMODE, …; for MySQL `MYSQL_HOST`,
+    /// `MYSQL_TCP_PORT`, `MYSQL_USER`, `MYSQL_PWD`, …).
     Exec(ExecArgs),
     /// Show who is signed in, and until when.
     Whoami(WhoamiArgs),

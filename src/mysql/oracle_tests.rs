@@ -1,4 +1,4 @@
-//! The codec against mysql_common, an independent one: each reads what the other writes, and both read the same.
+//! The codec against `mysql_common`, an independent one: each reads what the other writes, and both read the same.
 
 use std::collections::HashMap;
 

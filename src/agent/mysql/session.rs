@@ -38,9 +38,14 @@ pub(in crate::agent) async fn run(
     unproven: Option<OwnedSemaphorePermit>,
 ) {
     match tool {
-        ToolStream::Unix { stream, is_own: true } => serve(agent, tools, stream, None).await,
+        ToolStream::Unix { stream, is_own: true } => {
+            serve(agent, tools, stream, (ToolProof::SameUser, None)).await;
+        }
         ToolStream::Unix { stream, is_own: false } => refuse(stream, &ToolRefusal::another_person()).await,
-        ToolStream::Tcp(stream) => serve(agent, tools, stream, Some(unproven)).await,
+        ToolStream::Tcp(stream) => {
+            let proof = ToolProof::Password(tools.verifier.as_ref());
+            serve(agent, tools, stream, (proof, unproven)).await;
+        }
     }
 }
 
@@ -65,18 +70,16 @@ async fn end<S: AsyncWrite + Unpin>(tool: &mut S, sequence: &mut Sequence, paylo
     }
 }
 
-/// Hears the tool, logs in at the proxy, and answers the tool only then. `place` is there for tools that have to prove the local
-/// password, and is given back once they have.
+/// Reads the tool's login, logs in at the proxy, and answers the tool only then. A tool that has to prove the local
+/// password gives `place` back once it has.
 async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     agent: &Agent,
     tools: &MysqlTools,
     mut tool: S,
-    place: Option<Option<OwnedSemaphorePermit>>,
+    (proof, place): (ToolProof<'_>, Option<OwnedSemaphorePermit>),
 ) {
     let id = tools.ids.assign();
     let (identity, mut sequence) = (tools.identity(), Sequence::default());
-    let proof =
-        if place.is_some() { ToolProof::Password(tools.verifier.as_ref()) } else { ToolProof::SameUser };
     let meeting = meet(&mut tool, &mut sequence, (&identity, id.number()), proof);
     let Ok(met) = timeout(TOOL_TIME, meeting).await else { return };
     drop(place);

@@ -130,13 +130,11 @@ fn extra_privileges(grants: &[String]) -> Vec<String> {
         let system =
             ["`mysql`.", "\"mysql\".", "mysql."].iter().any(|name| granted.contains(&format!(" ON {name}")));
         match granted.split_once(" ON ") {
-            Some((privileges, object)) if object.starts_with("*.* ") => {
-                if privileges != "USAGE" {
-                    more.push(format!("allowed {privileges} in every database"));
-                }
+            Some((privileges, object)) if object.starts_with("*.* ") && privileges != "USAGE" => {
+                more.push(format!("allowed {privileges} in every database"));
             }
             Some((privileges, _)) if system => {
-                more.push(format!("allowed {privileges} in the system's database"))
+                more.push(format!("allowed {privileges} in the system's database"));
             }
             None if granted.contains("rds_") => {
                 more.push(granted.split(" TO ").next().unwrap_or_default().to_owned());

@@ -103,7 +103,11 @@ async fn mysql_tools_are_logged_in_through_both_sockets() {
             assert_eq!(said.len(), 17_825_792, "{place:?}");
             let folder = TempDir::new().unwrap();
             let file = folder.path().join("rows.csv");
-            fs::write(&file, (0..200_000).map(|number| format!("{number}\n")).collect::<String>()).unwrap();
+            fs::write(
+                &file,
+                (0..200_000).map(|number| number.to_string()).collect::<Vec<_>>().join("\n") + "\n",
+            )
+            .unwrap();
             let load = format!(
                 "create temporary table rows_of_file (number int); load data local infile '{}' into table rows_of_file; \
                  select count(*), sum(number) from rows_of_file",

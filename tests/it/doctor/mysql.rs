@@ -96,7 +96,7 @@ async fn a_mysql_login_that_fails_names_its_remedy() {
 
 /// A server's first packet without its header: MySQL 8, with TLS or without.
 fn greeting(tls: bool) -> Vec<u8> {
-    let flags: u16 = if tls { 0xffff } else { 0xffff & !0x0800 };
+    let flags: u16 = if tls { 0xffff } else { !0x0800 };
     let mut greeting = b"\x0a8.0.39\0\x2a\0\0\0abcdefgh\0".to_vec();
     greeting.extend(flags.to_le_bytes());
     greeting.extend(b"\xff\x02\0\xff\xdf\x15\0\0\0\0\0\0\0\0\0\0ijklmnopqrst\0caching_sha2_password\0");

@@ -63,7 +63,7 @@ async fn p3_a_hostile_mysql_server_costs_one_login_and_gets_no_token() {
     let huge = [&[0xff, 0xff, 0xff, 3][..], &vec![0xfe; 0xff_ffff]].concat();
     for (says, what) in [
         (huge, "a packet of 16 MiB"),
-        ([&[1, 0, 1, 3][..], &[0xfe; 65_537]].concat(), "a packet of 64 KiB and a byte"),
+        ([&[1, 0, 1, 3][..], &vec![0xfe; 65_537]].concat(), "a packet of 64 KiB and a byte"),
         (packet(3, b""), "an empty packet"),
         (packet(2, ASK_CLEAR), "the number of the client's packet"),
         (packet(0, ASK_CLEAR), "the number of a command"),
@@ -173,7 +173,8 @@ async fn r5_a_mysql_server_that_stops_in_a_packet_is_cut_off() {
 #[tokio::test(flavor = "multi_thread")]
 async fn p3_an_odd_ok_of_a_mysql_server_is_passed_on_or_refused() {
     let ca = Ca::new().unwrap();
-    let long = [&b"\0\xfe\xff\xff\xff\xff\xff\xff\xff\xff\0\xff\xff\xff\xff"[..], &[b'x'; 60_000]].concat();
+    let long =
+        [&b"\0\xfe\xff\xff\xff\xff\xff\xff\xff\xff\0\xff\xff\xff\xff"[..], &vec![b'x'; 60_000]].concat();
     let (server, world) = stage(&ca, Part::AfterToken(packet(5, &long))).await;
     let login = RawMysql::log_in(&world, "alice", &world.token("alice")).await;
     assert!(login.is_ok(), "{:?}", login.err());

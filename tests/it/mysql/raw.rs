@@ -14,8 +14,8 @@ use tokio_rustls::client::TlsStream;
 use crate::world::World;
 use crate::world::raw::{PATIENCE, trusting};
 
-/// LONG_PASSWORD, CONNECT_WITH_DB, LOCAL_FILES, PROTOCOL_41, SSL, TRANSACTIONS, SECURE_CONNECTION, MULTI_STATEMENTS,
-/// MULTI_RESULTS, PLUGIN_AUTH, PLUGIN_AUTH_LENENC_CLIENT_DATA, DEPRECATE_EOF.
+/// `LONG_PASSWORD`, `CONNECT_WITH_DB`, `LOCAL_FILES`, `PROTOCOL_41`, SSL, TRANSACTIONS, `SECURE_CONNECTION`, `MULTI_STATEMENTS`,
+/// `MULTI_RESULTS`, `PLUGIN_AUTH`, `PLUGIN_AUTH_LENENC_CLIENT_DATA`, `DEPRECATE_EOF`.
 pub(crate) const FLAGS: u32 = 1
     | 1 << 3
     | 1 << 7
@@ -69,7 +69,7 @@ pub(crate) fn packet(number: u8, payload: &[u8]) -> Vec<u8> {
     [&length[..3], &[number], payload].concat()
 }
 
-/// A HandshakeResponse; `fields` follow the reserved bytes. Its first 32 bytes are an SSLRequest.
+/// A `HandshakeResponse`; `fields` follow the reserved bytes. Its first 32 bytes are an SSLRequest.
 pub(crate) fn response(fields: &[u8]) -> Vec<u8> {
     [&FLAGS.to_le_bytes()[..], &(1_u32 << 24).to_le_bytes(), &[45], &[0; 23], fields].concat()
 }
@@ -143,7 +143,7 @@ impl RawMysql {
         Self::connect(world).await.finish(user, token).await
     }
 
-    /// From the HandshakeResponse on.
+    /// From the `HandshakeResponse` on.
     pub(crate) async fn finish(mut self, user: &str, token: &str) -> Result<Self, MysqlError> {
         let fields = format!("{user}\0\0{}\0caching_sha2_password\0", names::DATABASE);
         self.send(&packet(2, &response(fields.as_bytes()))).await;

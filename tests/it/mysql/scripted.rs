@@ -35,9 +35,9 @@ pub(crate) struct ScriptedMysql {
 pub(crate) struct Heard {
     /// In clear.
     pub(crate) clear: Vec<u8>,
-    /// Payloads of HandshakeResponses.
+    /// Payloads of `HandshakeResponses`.
     pub(crate) responses: Vec<Vec<u8>>,
-    /// Inside TLS behind the HandshakeResponse.
+    /// Inside TLS behind the `HandshakeResponse`.
     pub(crate) secret: Vec<u8>,
 }
 

@@ -201,7 +201,7 @@ async fn a_session_of_the_command_line_client_has_the_same_bytes_with_and_withou
     }
 }
 
-/// PyMySQL, and prepared statements by mysql-connector-python.
+/// `PyMySQL`, and prepared statements by mysql-connector-python.
 const PROGRAM: &str = r#"
 import ssl, sys
 kind, port, ca, rows = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]

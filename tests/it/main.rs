@@ -61,6 +61,7 @@ mod supervision;
 mod terraform;
 mod tls;
 mod tokens;
+mod traces;
 mod tracker_live;
 mod tracker_model;
 mod unix_listener;

@@ -12,9 +12,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
+use crate::world::World;
 use crate::world::admin::until;
 use crate::world::tls_front::TlsFront;
-use crate::world::World;
 
 /// `ExportTraceServiceRequest` (opentelemetry-proto 1.x); a field that is not here is an error.
 #[derive(Debug, Deserialize)]
@@ -186,7 +186,8 @@ async fn request(tcp: &mut TcpStream) -> Option<(String, String)> {
         }
     };
     let text = String::from_utf8(bytes[..head].to_vec()).unwrap();
-    let length = text.to_ascii_lowercase().split("content-length: ").nth(1)?.split("\r\n").next()?.parse().ok()?;
+    let length =
+        text.to_ascii_lowercase().split("content-length: ").nth(1)?.split("\r\n").next()?.parse().ok()?;
     let mut body = bytes.split_off(head);
     let read = body.len();
     body.resize(length, 0);
@@ -239,9 +240,12 @@ async fn a_login_is_a_span_with_its_steps_and_tells_nothing_of_the_person() {
     assert_eq!(good.attribute("pgpassport.cluster"), Some("app"));
     assert_eq!(good.attribute("db.system.name"), Some("postgresql"));
     assert!(good.trace_id.starts_with(session["session"].as_str().unwrap()));
-    let steps: Vec<_> = spans.iter().filter(|span| span.parent_span_id.as_ref() == Some(&good.span_id)).collect();
+    let steps: Vec<_> =
+        spans.iter().filter(|span| span.parent_span_id.as_ref() == Some(&good.span_id)).collect();
     let names: BTreeSet<_> = steps.iter().map(|step| step.name.as_str()).collect();
-    for name in ["startup", "tls", "token", "verification", "connect", "sts", "sign", "server_login", "welcome"] {
+    for name in
+        ["startup", "tls", "token", "verification", "connect", "sts", "sign", "server_login", "welcome"]
+    {
         assert!(names.contains(name), "{name}: {names:?}");
     }
     for step in steps {
@@ -302,7 +306,9 @@ async fn a_slow_collector_delays_nobody() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_ratio_decides_who_is_traced() {
     let collector = Collector::start(OK).await;
-    let keys = |ratio| format!("[traces]\nendpoint = \"http://{}/v1/traces\"\nsample_ratio = {ratio}", collector.addr);
+    let keys = |ratio| {
+        format!("[traces]\nendpoint = \"http://{}/v1/traces\"\nsample_ratio = {ratio}", collector.addr)
+    };
     let none = World::builder().pages(&keys("0.0")).start().await;
     none.connect("alice", &none.token("alice")).await.unwrap();
     let all = World::builder().pages(&keys("1")).start().await;

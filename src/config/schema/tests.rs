@@ -21,6 +21,7 @@ fn check(schema: &Value, value: &Value, at: &str) -> Result<(), String> {
                 "string" => value.is_string(),
                 "boolean" => value.is_boolean(),
                 "integer" => value.is_i64(),
+                "number" => value.is_number(),
                 other => panic!("{other}"),
             },
             "enum" => rule.as_array().unwrap().contains(value),

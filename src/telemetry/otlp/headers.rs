@@ -10,8 +10,8 @@ use crate::net::file_content;
 #[derive(Debug, thiserror::Error)]
 pub enum HeadersError {
     /// The file cannot be read.
-    #[error("{}: cannot be read", .0.display())]
-    Io(PathBuf, #[source] std::io::Error),
+    #[error("{path}: {fault}", path = .0.display(), fault = .1)]
+    Io(PathBuf, std::io::Error),
     /// A line is no header.
     #[error("{path}, line {line}: write one header a line, as in \"Authorization: Bearer …\"", path = .path.display())]
     Line {

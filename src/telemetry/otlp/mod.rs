@@ -17,13 +17,13 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 pub use self::headers::HeadersError;
-use super::login_trace::{EndedLogin, TraceSink};
-use super::noise::NoiseLimiter;
-use super::trace_metrics::{TraceFate, TraceMetrics};
 use crate::config::TraceSettings;
 use crate::net::https::{Answer, HttpsClient, HttpsError, HttpsLimits};
 use crate::net::outgoing::{Outgoing, OutgoingError};
 use crate::supervisor::{TaskKind, TaskSupervisor};
+use crate::telemetry::login_trace::{EndedLogin, TraceSink};
+use crate::telemetry::noise::NoiseLimiter;
+use crate::telemetry::trace_metrics::{TraceFate, TraceMetrics};
 
 /// Traces that wait for the exporter. One takes about 1 KiB.
 const QUEUE: usize = 2_048;
@@ -234,34 +234,4 @@ impl SpanCount {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_what_another_try_can_mend_is_tried_again() {
-        let status =
-            |code, after| ExportError::Status(StatusCode::from_u16(code).unwrap(), after).retry_after(1);
-        for (code, again) in
-            [(429, true), (502, true), (503, true), (504, true), (400, false), (401, false), (500, false)]
-        {
-            assert_eq!(status(code, None).is_some(), again, "{code}");
-        }
-        assert_eq!(status(503, Some(Duration::from_secs(7))), Some(Duration::from_secs(7)));
-        assert_eq!(status(429, Some(Duration::from_hours(9))), Some(MAX_PAUSE));
-        let broken = ExportError::from(HttpsError::Broken("reset".into()));
-        assert_eq!([1, 2, 3].map(|tries| broken.retry_after(tries).unwrap().as_secs()), [1, 2, 4]);
-        assert_eq!(ExportError::from(HttpsError::Address).retry_after(1), None);
-    }
-
-    #[test]
-    fn answers_are_read_with_numbers_and_strings() {
-        let rejected = |text: &str| {
-            let answer: ExportAnswer = serde_json::from_str(text).unwrap();
-            answer.partial_success.unwrap_or_default().rejected_spans.parse::<u64>().unwrap_or(0)
-        };
-        assert_eq!(rejected("{}"), 0);
-        assert_eq!(rejected(r#"{"partialSuccess":{"rejectedSpans":"3","errorMessage":"x"}}"#), 3);
-        assert_eq!(rejected(r#"{"partialSuccess":{"rejectedSpans":3}}"#), 3);
-        assert_eq!(rejected(r#"{"partialSuccess":{}}"#), 0);
-    }
-}
+mod tests;

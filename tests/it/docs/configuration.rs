@@ -109,7 +109,7 @@ fn kind(form: &Value) -> String {
             "string" if form.get("pattern").is_some() => format!("duration from{limits}"),
             "string" => "text".to_owned(),
             "boolean" => "`true` or `false`".to_owned(),
-            "integer" => format!("number from {} to {}", form["minimum"], form["maximum"]),
+            "integer" | "number" => format!("number from {} to {}", form["minimum"], form["maximum"]),
             "object" if form.get("properties").is_some() => "[rule](#rules-about-claims)".to_owned(),
             "object" => "table of texts".to_owned(),
             other => panic!("{other}: {form}"),

@@ -54,10 +54,10 @@ const LIMITS: HttpsLimits = HttpsLimits {
 #[derive(Debug, thiserror::Error)]
 pub enum TraceSetupError {
     /// The authorities cannot be used.
-    #[error("traces.ca_file: {0}")]
+    #[error("traces.ca_file cannot be used")]
     Authorities(#[from] OutgoingError),
     /// The headers cannot be used.
-    #[error("traces.headers_file: {0}")]
+    #[error("traces.headers_file cannot be used")]
     Headers(#[from] HeadersError),
 }
 
@@ -74,7 +74,7 @@ struct TraceExporter {
 /// Failure of one request.
 #[derive(Debug, thiserror::Error)]
 enum ExportError {
-    #[error("{0}")]
+    #[error(transparent)]
     Https(#[from] HttpsError),
     #[error("the collector answered {0}")]
     Status(StatusCode, Option<Duration>),

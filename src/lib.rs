@@ -33,7 +33,7 @@
 //! | [`relay`] | both directions of a session of any protocol, time limits, last error | protocol, net, config |
 //! | [`session`] | the order of the steps for any protocol; outcome, explanation, permits, login rate, registry | every step, no protocol |
 //! | [`accept`], [`lifecycle`] | listening sockets, worker threads, signals | session, net, telemetry |
-//! | [`telemetry`] | log lines, the audit record, metrics; written, never read | names, refusal, config, net |
+//! | [`telemetry`] | log lines, the audit record, metrics, traces; written, never read | clock, names, refusal, config, net |
 //! | [`sign_in`] | pages over HTTPS: published profiles, and a sign-in for browsers | accept, session, identity, login, net, telemetry |
 //! | [`admin`] | health, metrics, and the status page over HTTP | session, accept, telemetry |
 //! | [`console`] | commands for operators through a PostgreSQL client | session, accept, telemetry, postgres, identity |

@@ -90,7 +90,7 @@ pub async fn serve<P: Protocol>(
         AuditRecord::start(session, peer, (&listener.settings.name, protocol), Arc::clone(&noise));
     let accepted = Instant::now();
     let named = (listener.settings.name.as_str(), protocol.word());
-    let trace = context.common.traces.begin(session, named, (shared.clock.now(), accepted));
+    let trace = context.common.traces.begin(session, named, (&shared.clock, accepted));
     let deadlines = LoginDeadlines::of(&context.common.limits, accepted, trace.as_deref());
     let evicted = admission.evicted();
     let arrived = tokio::select! {

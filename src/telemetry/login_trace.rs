@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::login_step::LoginStep;
 use super::trace_metrics::{TraceFate, TraceMetrics};
+use crate::clock::Clock;
 use crate::config::TraceSettings;
 use crate::names::SessionId;
 use crate::refusal::Stage;
@@ -135,12 +136,13 @@ impl TraceSink {
         self.0.as_ref().map(|sink| &sink.settings) == settings
     }
 
-    /// Begins the trace of a login that was accepted just now, if it is among the sampled ones.
+    /// Begins the trace of a login that was accepted just now, if it is among the sampled ones. Only then is the wall
+    /// clock read.
     pub fn begin(
         &self,
         session: SessionId,
         (listener, protocol): (&str, &'static str),
-        began: (SystemTime, Instant),
+        (clock, accepted): (&Clock, Instant),
     ) -> Option<Box<LoginTrace>> {
         let sink = self.0.as_ref()?;
         if session.fraction() >= sink.settings.sample_ratio {
@@ -151,7 +153,7 @@ impl TraceSink {
             session,
             listener: listener.to_owned(),
             protocol,
-            began,
+            began: (clock.now(), accepted),
             state: Mutex::default(),
         }))
     }

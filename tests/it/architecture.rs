@@ -152,7 +152,7 @@ fn imports_follow_the_table() {
             "sign_in",
             [&leaves[..], &["accept", "config", "identity", "login", "net", "session", "telemetry"]].concat(),
         ),
-        ("telemetry", vec!["names", "refusal", "config", "net", "supervisor"]),
+        ("telemetry", vec!["clock", "names", "refusal", "config", "net", "supervisor"]),
     ]);
     let know_all = ["app", "cli", "commands", "lib", "main"];
     let mut checked = 0;

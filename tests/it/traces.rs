@@ -52,6 +52,7 @@ struct Scope {
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[expect(clippy::struct_field_names, reason = "the names of OTLP")]
 struct Span {
     trace_id: String,
     span_id: String,

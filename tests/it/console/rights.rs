@@ -112,7 +112,7 @@ async fn a_connection_ends_with_its_token_its_right_and_the_service() {
     let (error, _) = refusal(&world, "pgpassport", &token).await;
     assert!(error.detail().contains("withdrawn"), "{error:?}");
 
-    let soon = world.claims("pat").set("groups", serde_json::json!(["dba"])).set("exp", now() - 29);
+    let soon = world.claims("pat").set("groups", serde_json::json!(["dba"])).set("exp", now() - 25);
     let soon = world.mint(soon.set("iat", now() - 60));
     let mut expiring = world.raw().await.login("pat", Some("pgbouncer"), &soon).await.unwrap().0;
     let (tag, body) = expiring.message().await.expect("a last word");

@@ -179,7 +179,7 @@ fn follow(mut records: &[u8], form: u8, scope: &KillScope, piece: usize) -> Vec<
     let flags = if form & 1 == 0 { Capabilities::COMMON } else { Capabilities::default() };
     let mut tracker = Tracker::new(flags, 2, transfer.clone());
     let filter = CommandFilter::new(scope.clone(), transfer, form & 2 != 0);
-    let mut client = FilteredClient::new(Said::default(), filter);
+    let mut client = FilteredClient { stream: Said::default(), filter };
     let mut stands = Vec::new();
     while let Some((head, rest)) = records.split_first() {
         let (record, rest) = rest.split_at(rest.len().min(usize::from(head % 0x80)));
@@ -223,7 +223,7 @@ fuzz_target!(|data: &[u8]| {
 
     let keep = form & 2 != 0;
     let filter = CommandFilter::new(scope.clone(), FileTransfer::default(), keep);
-    let mut client = FilteredClient::new(Scripted::new(&bytes, cuts), filter);
+    let mut client = FilteredClient { stream: Scripted::new(&bytes, cuts), filter };
     let mut out = Vec::new();
     run(async {
         let mut buffer = [0; 1024];

@@ -1,6 +1,8 @@
 //! First bytes from a balancer's network: a header, read exactly, or the end.
 #![no_main]
 
+use std::net::SocketAddr;
+
 use libfuzzer_sys::fuzz_target;
 use pgpassport::net::proxy_protocol::{ClientOrigin, origin};
 use pgpassport_fuzz::{Scripted, run};
@@ -8,7 +10,7 @@ use pgpassport_fuzz::{Scripted, run};
 fn see(bytes: &[u8], cuts: u8, peer: &str) -> (Result<ClientOrigin, String>, usize) {
     let mut stream = Scripted::new(bytes, cuts);
     let networks = ["10.0.0.0/8".parse().expect("a network")];
-    let peer = peer.parse().expect("an address");
+    let peer = peer.parse::<SocketAddr>().expect("an address").into();
     let origin = run(origin(&mut stream, peer, &networks)).map_err(|why| why.to_string());
     (origin, stream.read)
 }

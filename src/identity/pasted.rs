@@ -1,5 +1,5 @@
 //! Shapes of texts that are sent in place of a JWT: what people paste, and what scripts store when a request fails.
-//! A shape says nothing of the content, so it can be named to a client.
+//! A shape reveals no content, so it can be named to a client.
 
 /// Shape of a text that is not a JWT and that can be recognized.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

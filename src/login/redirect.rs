@@ -151,7 +151,7 @@ async fn both(port: u16) -> io::Result<Vec<TcpListener>> {
     let port = v4.local_addr()?.port();
     match TcpListener::bind((Ipv6Addr::LOCALHOST, port)).await {
         Ok(v6) => Ok(vec![v4, v6]),
-        // The redirect could come to whoever listens there.
+        // The redirect could reach the program that listens there.
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(error),
         Err(_) => Ok(vec![v4]),
     }

@@ -260,7 +260,7 @@ impl<P: Protocol> PoolSlot<P> {
     }
 
     /// Frees a connection slot at a server that refused a login of this handle because of a shortage: closes
-    /// the connection that has been idle there longest, whoever owns it. `false` if closing one would not
+    /// the connection of any person that has been idle there longest. `false` if closing one would not
     /// help.
     pub async fn make_room(&self, shortage: Shortage, server: SocketAddr) -> bool {
         let helps = |key: &PoolKey| match shortage {

@@ -57,7 +57,7 @@ pub enum FirstPacket<P: Protocol> {
     Rejected(P::Rejected, Box<dyn ProtocolError>),
 }
 
-/// The request of a client, in the words of every protocol. Nothing of it is verified.
+/// The request of a client, in the words of every protocol. It is unverified.
 #[derive(Clone, Debug)]
 pub struct StartupRequest<'a> {
     /// Requested user.

@@ -1,7 +1,7 @@
 //! The tokens of a profile between two commands: in a private file, in a credential helper, or nowhere.
 //!
-//! Refresh tokens rotate: the issuer takes each one once. So whoever refreshes holds the profile's lock from reading
-//! the cache to writing it, and everybody else reads the cache again afterwards.
+//! Refresh tokens rotate: the issuer takes each one once. So a process that refreshes holds the profile's lock from
+//! reading the cache to writing it, and the other processes read the cache again afterwards.
 
 mod file;
 mod helper;

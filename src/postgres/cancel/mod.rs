@@ -231,7 +231,7 @@ impl CancelKeys {
         Some(self.enter(target, &given))
     }
 
-    /// Issues a random key. It contains nothing of the server's secret, so it is useless at other replicas
+    /// Issues a random key. It is independent of the server's secret, so it is useless at other replicas
     /// and later.
     fn issue_for_session(&self, target: CancelTarget, protocol: MinorVersion) -> ClientKey {
         match protocol {

@@ -16,8 +16,8 @@ const ROUNDS: u8 = 10;
 /// it: what keeps a guess from hitting is the server's secret itself and the limits on asking.
 ///
 /// A permutation and not a mask (secret XOR a pad for the process id): process ids come again, and under one pad
-/// whoever knew the secret of one session could cover and uncover that of the next one with its number. The cover
-/// is there so that a client does not hold what a server takes: its cancels come this way, or not at all.
+/// a holder of one session's secret could cover and uncover that of the next session with its number. The cover
+/// keeps the server's key from clients, so that each cancel passes the proxy.
 pub(super) struct ShortSecrets {
     key: hmac::Key,
 }

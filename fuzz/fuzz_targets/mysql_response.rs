@@ -25,7 +25,7 @@ fuzz_target!(|data: &[u8]| {
         assert!(!token.is_empty() && payload.windows(token.len()).any(|part| part == token));
     }
 
-    // The server is told the same user, database and attributes, and never a password.
+    // The response to the server has the same user, database, and attributes, and no password.
     let none = NamedAttributes::default();
     let wanted = LoginParameters::ungranted(startup.user(), startup.database(), &startup, &none);
     let said = wanted.response(all);

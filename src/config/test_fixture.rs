@@ -3,7 +3,7 @@
 use crate::config::problems::ConfigProblems;
 use crate::config::{ClusterSettings, Config};
 
-/// One issuer and one cluster with these keys.
+/// A configuration with one issuer and one cluster that have these keys.
 pub(crate) fn parse(issuer: &str, cluster: &str) -> Result<Config, ConfigProblems> {
     let text = format!(
         r#"
@@ -21,7 +21,7 @@ pub(crate) fn parse(issuer: &str, cluster: &str) -> Result<Config, ConfigProblem
     Config::from_toml(&text, "test.toml")
 }
 
-/// One issuer and one cluster, whose names the emulator's role and provider have.
+/// A configuration with one issuer and one cluster that match the emulator's role and identity provider.
 pub(crate) fn config(sts: &str, issuer: &str, more: &str) -> Config {
     let issuer = format!("url = \"{issuer}\"\naudience = \"pgpassport\"\nprivate_network = true");
     let cluster = format!(

@@ -157,7 +157,7 @@ proptest! {
         prop_assert_eq!(seen.message, text.trim());
     }
 
-    /// Where the other codec reads a status, ours reads the same; it refuses no OK that the other one reads.
+    /// Our codec reads the same status as mysql_common from each OK packet that mysql_common accepts.
     #[test]
     fn the_status_of_an_ok(payload in prop::collection::vec(any::<u8>(), 0..40), small in any::<bool>()) {
         let mut payload = payload;

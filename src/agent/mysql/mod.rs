@@ -44,7 +44,8 @@ impl MysqlTools {
     }
 }
 
-/// Asks the proxy for its greeting, so that the first tool is told the right version. Without an answer the first login tells it.
+/// Reads the proxy's greeting, so that the agent's greeting has the server's version for the first tool. If the proxy
+/// does not answer, the first login brings the version.
 pub(super) async fn learn(agent: &Agent, tools: &MysqlTools) {
     if let Ok(identity) = agent.proxy.mysql_identity().await {
         tools.learn(identity);

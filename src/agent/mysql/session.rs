@@ -1,4 +1,4 @@
-//! One connection of a tool that speaks MySQL, from accept to end.
+//! The connection of a MySQL tool to the agent, from accept to close.
 
 use std::sync::{Arc, Mutex};
 

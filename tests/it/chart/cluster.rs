@@ -1,4 +1,4 @@
-//! What the chart asks a cluster: an upgrade keeps the cancel secret. A small server stands for the API of Kubernetes.
+//! The chart's look-ups in a cluster: an upgrade keeps the cancel secret. A small server stands in for the Kubernetes API.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};

@@ -45,7 +45,7 @@ async fn log_in(world: &World, user: &str) -> RawMysql {
     RawMysql::log_in(world, user, &world.token(user)).await.unwrap()
 }
 
-/// What a statement says when it was interrupted: `SLEEP` returns 1 in MySQL, and fails in MariaDB.
+/// Result of an interrupted `SLEEP`: it returns 1 in MySQL and fails in MariaDB.
 fn is_interrupted(answer: &Result<Vec<String>, MysqlError>) -> bool {
     match answer {
         Ok(rows) => rows == &["1"],

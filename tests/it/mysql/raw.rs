@@ -63,7 +63,7 @@ impl MysqlError {
     }
 }
 
-/// One packet.
+/// A packet: its header with `number`, then `payload`.
 pub(crate) fn packet(number: u8, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_le_bytes();
     [&length[..3], &[number], payload].concat()

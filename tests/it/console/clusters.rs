@@ -192,10 +192,11 @@ async fn a_closed_cluster_has_no_idle_connections() {
     let leave = async |mut client: RawClient| client.send(b"X\0\0\0\x04").await;
     leave(session(&world, "alice").await).await;
     world.metric_is("pgpassport_pool_idle", 1.0).await;
-    let bob = session(&world, "bob").await;
+    let mut bob = session(&world, "bob").await;
     console.simple_query("DRAIN app").await.unwrap();
     world.metric_is("pgpassport_pool_idle", 0.0).await;
-    drop(bob);
+    // RESUME takes the order back from a session that has not obeyed yet.
+    assert_eq!(last_word(&mut bob).await.sqlstate(), "57P01");
     console.simple_query("RESUME app").await.unwrap();
     let bob = session(&world, "bob").await;
     let looking = world.console("oncall").await;

@@ -1,26 +1,29 @@
-//! The contestants, each in front of the same server: nothing at all, the floor, HAProxy, PgBouncer, pgpassport. How
-//! each of them is configured.
+//! The contestants, each in front of the same server: nothing at all, the floor, HAProxy, PgBouncer or MySQL Router,
+//! pgpassport. How each of them is configured.
 
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::net::UnixDatagram;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use aws_emulator::names;
 
 use crate::ground::{
-    BenchGround, BenchServer, Contestant, Kind, MOST_SESSIONS, PATIENCE, RunningProgram, StartOptions,
-    command, free_port, start,
+    BenchGround, BenchServer, Contestant, Engine, Kind, MOST_SESSIONS, PATIENCE, RunningProgram,
+    StartOptions, command, free_port, start,
 };
+
+/// MySQL Router's plugins, as its package has them.
+const ROUTER_PLUGINS: &str = ".tools/mysql-router/root/usr/lib/mysqlrouter/plugin";
 
 /// The user with a password, for all but pgpassport.
 const PASSWORD_USER: (&str, &str) = ("carol", "carol-password");
 
 impl BenchGround {
-    /// Everyone of `kinds`, in front of the database.
-    pub(crate) fn contestants(&self, kinds: &[Kind]) -> Vec<Contestant> {
-        kinds.iter().map(|kind| self.contestant(*kind, &self.server, StartOptions::default())).collect()
+    /// Everyone of `kinds`, in front of `server`.
+    pub(crate) fn contestants(&self, kinds: &[Kind], server: &BenchServer) -> Vec<Contestant> {
+        kinds.iter().map(|kind| self.contestant(*kind, server, StartOptions::default())).collect()
     }
 
     pub(crate) fn contestant(
@@ -34,6 +37,7 @@ impl BenchGround {
             Kind::Floor => self.floor(server, special),
             Kind::Haproxy => self.haproxy(server, special),
             Kind::Pgbouncer => self.pgbouncer(server, special),
+            Kind::Router => self.router(server, special),
             Kind::Pgpassport => {
                 self.pgpassport(kind, &self.root.join("target/release/pgpassport"), server, special)
             }
@@ -63,11 +67,11 @@ impl BenchGround {
         let config = self.own_folder(Kind::Haproxy).join("haproxy.cfg");
         let text = format!(
             "global\n  maxconn {MOST_SESSIONS}\ndefaults\n  mode tcp\n  timeout connect 10s\n  timeout client 1h\n  \
-             timeout server 1h\nlisten pg\n  bind 127.0.0.1:{port}\n  server pg {}\n",
+             timeout server 1h\nlisten database\n  bind 127.0.0.1:{port}\n  server database {}\n",
             server.addr
         );
         fs::write(&config, &text).expect("haproxy.cfg");
-        self.remember(Kind::Haproxy, &text);
+        self.remember(server.engine, Kind::Haproxy, &text);
         let mut command = command(special.before, "haproxy");
         command.arg("-db").arg("-f").arg(&config);
         led_by(Kind::Haproxy, port, server, Some(start(&mut command, port)))
@@ -95,7 +99,7 @@ impl BenchGround {
             ca = server.ca_file.display(),
         );
         fs::write(folder.join("pgbouncer.ini"), &text).expect("pgbouncer.ini");
-        self.remember(Kind::Pgbouncer, &text);
+        self.remember(server.engine, Kind::Pgbouncer, &text);
         let listener_ca = self.listener_ca.write(&folder).expect("ca.pem");
         let owned = Command::new("chown").args(["-R", "postgres"]).arg(&folder).status();
         assert!(owned.expect("chown").success(), "the folder cannot be given to postgres");
@@ -104,6 +108,41 @@ impl BenchGround {
         command.arg("-q").arg(folder.join("pgbouncer.ini")).current_dir(&folder);
         let child = start(&mut command, port);
         Contestant { ca: listener_ca, ..led_by(Kind::Pgbouncer, port, server, Some(child)) }
+    }
+
+    fn router(&self, server: &BenchServer, special: StartOptions<'_>) -> Contestant {
+        let port = free_port();
+        let folder = self.own_folder(Kind::Router);
+        let files = self.listener_ca.server(&["localhost"]).expect("a certificate").write(&folder, "server");
+        let files = files.expect("a certificate");
+        let text = format!(
+            "[DEFAULT]\nlogging_folder = {folder}\nruntime_folder = {folder}\ndata_folder = {folder}\n\
+             plugin_folder = {plugins}\nmax_total_connections = {MOST_SESSIONS}\n[logger]\nlevel = ERROR\n\
+             [routing:mysql]\nbind_address = 127.0.0.1\nbind_port = {port}\n\
+             destinations = localhost:{server}\nrouting_strategy = first-available\nprotocol = classic\n\
+             max_connections = {MOST_SESSIONS}\nclient_ssl_mode = REQUIRED\nclient_ssl_cert = {cert}\n\
+             client_ssl_key = {key}\nserver_ssl_mode = REQUIRED\nserver_ssl_verify = VERIFY_IDENTITY\n\
+             server_ssl_ca = {ca}\n",
+            folder = folder.display(),
+            plugins = self.root.join(ROUTER_PLUGINS).display(),
+            server = server.addr.port(),
+            cert = files.cert.display(),
+            key = files.key.display(),
+            ca = server.ca_file.display(),
+        );
+        let config = folder.join("mysqlrouter.conf");
+        fs::write(&config, &text).expect("mysqlrouter.conf");
+        self.remember(server.engine, Kind::Router, &text);
+        let mut command = command(special.before, &self.router_program().display().to_string());
+        command.arg("-c").arg(&config);
+        let child = start(&mut command, port);
+        let ca = self.listener_ca.write(&folder).expect("ca.pem");
+        Contestant { ca, ..led_by(Kind::Router, port, server, Some(child)) }
+    }
+
+    /// MySQL Router, which `scripts/need-mysql-router` unpacks.
+    pub(crate) fn router_program(&self) -> PathBuf {
+        self.root.join(".tools/mysql-router/bin/mysqlrouter")
     }
 
     fn pgpassport(
@@ -116,19 +155,24 @@ impl BenchGround {
         let folder = self.own_folder(kind);
         let files = self.listener_ca.server(&["localhost"]).expect("a certificate").write(&folder, "server");
         let files = files.expect("a certificate");
+        let (listen, cluster, endpoint, role) = match server.engine {
+            Engine::Postgres => ("", "", names::ENDPOINT, names::ROLE_ARN),
+            Engine::Mysql => {
+                let (listen, cluster) = ("protocol = \"mysql\"\n", "engine = \"mysql\"\n");
+                (listen, cluster, names::MYSQL_ENDPOINT, names::MYSQL_ROLE_ARN)
+            }
+        };
         let text = format!(
-            "[listen]\naddr = \"127.0.0.1:0\"\ntls_cert_file = \"{}\"\ntls_key_file = \"{}\"\n[limits]\n\
+            "[listen]\naddr = \"127.0.0.1:0\"\n{listen}tls_cert_file = \"{}\"\ntls_key_file = \"{}\"\n[limits]\n\
              max_client_conn = {MOST_SESSIONS}\nmax_user_client_connections = 0\n[log]\nlevel = \"error\"\n[[issuer]]\nname = \"idp\"\nurl = \"{}\"\n\
-             audience = \"{}\"\nprivate_network = true\n[[cluster]]\nname = \"app\"\nendpoint = \"{}\"\n\
-             hostaddr = \"{}\"\nregion = \"{}\"\nrole_arn = \"{}\"\nca_file = \"{}\"\nsts_endpoint_url = \"{}\"\n{}\n",
+             audience = \"{}\"\nprivate_network = true\n[[cluster]]\nname = \"app\"\n{cluster}endpoint = \"{endpoint}\"\n\
+             hostaddr = \"{}\"\nregion = \"{}\"\nrole_arn = \"{role}\"\nca_file = \"{}\"\nsts_endpoint_url = \"{}\"\n{}\n",
             files.cert.display(),
             files.key.display(),
             self.cloud.issuer.url(),
             names::AUDIENCE,
-            names::ENDPOINT,
             server.addr,
             names::REGION,
-            names::ROLE_ARN,
             server.ca_file.display(),
             special.sts.map_or_else(|| self.cloud.sts.url(), |sts| format!("http://{sts}")),
             special.more,
@@ -136,7 +180,7 @@ impl BenchGround {
         let config = folder.join("proxy.toml");
         fs::write(&config, &text).expect("proxy.toml");
         if kind == Kind::Pgpassport {
-            self.remember(kind, &text);
+            self.remember(server.engine, kind, &text);
         }
         let notify = folder.join("notify");
         let notices = UnixDatagram::bind(&notify).expect("a socket");

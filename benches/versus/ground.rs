@@ -17,7 +17,14 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 /// Sessions that every contestant can hold at the same time.
 pub(crate) const MOST_SESSIONS: usize = 5_500;
 
-/// The contestants, in the order of the table's columns.
+/// The protocol of a server, and of everything in front of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Engine {
+    Postgres,
+    Mysql,
+}
+
+/// The contestants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Direct,
@@ -27,10 +34,30 @@ pub(crate) enum Kind {
     Pgpassport,
     /// Another build of pgpassport, given by `--former=PATH`.
     Former,
+    /// MySQL Router.
+    Router,
 }
 
-pub(crate) const KINDS: [Kind; 6] =
-    [Kind::Direct, Kind::Floor, Kind::Haproxy, Kind::Pgbouncer, Kind::Pgpassport, Kind::Former];
+impl Engine {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Postgres => "PostgreSQL",
+            Self::Mysql => "MySQL",
+        }
+    }
+
+    /// Contestants of this protocol, in the order of the table's columns.
+    fn kinds(self) -> &'static [Kind; 6] {
+        match self {
+            Self::Postgres => {
+                &[Kind::Direct, Kind::Floor, Kind::Haproxy, Kind::Pgbouncer, Kind::Pgpassport, Kind::Former]
+            }
+            Self::Mysql => {
+                &[Kind::Direct, Kind::Floor, Kind::Haproxy, Kind::Router, Kind::Pgpassport, Kind::Former]
+            }
+        }
+    }
+}
 
 impl Kind {
     pub(crate) fn name(self) -> &'static str {
@@ -41,6 +68,7 @@ impl Kind {
             Self::Pgbouncer => "PgBouncer",
             Self::Pgpassport => "pgpassport",
             Self::Former => "former build",
+            Self::Router => "MySQL Router",
         }
     }
 }
@@ -64,6 +92,7 @@ pub(crate) struct RunningProgram(pub(crate) Child);
 /// Servers behind the contestants.
 #[derive(Clone, Debug)]
 pub(crate) struct BenchServer {
+    pub(crate) engine: Engine,
     pub(crate) addr: SocketAddr,
     pub(crate) ca_file: PathBuf,
 }
@@ -92,7 +121,7 @@ pub(crate) struct BenchGround {
     /// Binary of another build, to be compared with.
     pub(crate) former: Option<PathBuf>,
     /// The configurations as they were first written, for the page.
-    pub(crate) configs: RefCell<Vec<(Kind, String)>>,
+    pub(crate) configs: RefCell<Vec<(Engine, Kind, String)>>,
     started: Cell<usize>,
 }
 
@@ -121,26 +150,26 @@ impl BenchGround {
         let server_ca = folder.path().join("server-ca");
         fs::create_dir(&server_ca).expect("a folder");
         let ca_file = database.ca.write(&server_ca).expect("ca.pem");
-        let server = BenchServer { addr: database.postgres.addr(), ca_file };
+        let server = BenchServer { engine: Engine::Postgres, addr: database.postgres.addr(), ca_file };
         let listener_ca = Ca::new().expect("a certificate authority");
         let (configs, started) = (RefCell::default(), Cell::default());
         Self { database, cloud, folder, listener_ca, server, root, former, configs, started }
     }
 
     /// Contestants of this run, in the order of the table's columns.
-    pub(crate) fn kinds(&self) -> &'static [Kind] {
-        let former = usize::from(self.former.is_some());
-        KINDS.split_at(KINDS.len() - 1 + former).0
+    pub(crate) fn kinds(&self, engine: Engine) -> &'static [Kind] {
+        let (_, others) = engine.kinds().split_last().expect("several");
+        if self.former.is_some() { engine.kinds() } else { others }
     }
 
     /// All but the direct way: those that have a process.
-    pub(crate) fn proxies(&self) -> &'static [Kind] {
-        self.kinds().split_at(1).1
+    pub(crate) fn proxies(&self, engine: Engine) -> &'static [Kind] {
+        self.kinds(engine).split_at(1).1
     }
 
     /// The builds of pgpassport in this run.
     pub(crate) fn builds(&self) -> &'static [Kind] {
-        self.kinds().split_at(Kind::Pgpassport as usize).1
+        self.kinds(Engine::Postgres).split_at(Kind::Pgpassport as usize).1
     }
 
     /// A folder for one start of a contestant.
@@ -161,10 +190,10 @@ impl BenchGround {
     }
 
     /// Remembers a configuration for the page, without what is different in each run.
-    pub(crate) fn remember(&self, kind: Kind, text: &str) {
+    pub(crate) fn remember(&self, engine: Engine, kind: Kind, text: &str) {
         let mut configs = self.configs.borrow_mut();
-        if configs.iter().all(|(known, _)| *known != kind) {
-            configs.push((kind, text.replace(&self.folder.path().display().to_string(), "…")));
+        if configs.iter().all(|(of, known, _)| (*of, *known) != (engine, kind)) {
+            configs.push((engine, kind, text.replace(&self.folder.path().display().to_string(), "…")));
         }
     }
 

@@ -5,31 +5,36 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::ground::{BenchGround, Contestant, Kind, StartOptions};
-use crate::loads::{RunLength, SMALL_QUERIES, pgbench};
+use crate::ground::{BenchGround, BenchServer, Contestant, Kind, StartOptions};
 use crate::measure::figure;
 
 /// Two runs that differ in nothing but their length: what both have in common, such as start and login, goes out.
 const TRANSACTIONS: [usize; 2] = [500, 2_500];
 
-/// Instructions of one transaction of one client. `None` where the program does not run under valgrind.
-pub(crate) fn a_transaction(ground: &BenchGround, kind: Kind) -> Option<f64> {
-    let [few, many] = TRANSACTIONS.map(|count| {
-        counted(ground, kind, |to| {
-            pgbench(to, 1, RunLength::Transactions(count), &SMALL_QUERIES, None);
-        })
-    });
+/// Instructions of one transaction of one client; `load` runs as many as it is told. `None` where the program does not
+/// run under valgrind.
+pub(crate) fn a_transaction(
+    ground: &BenchGround,
+    kind: Kind,
+    server: &BenchServer,
+    load: impl Fn(&Contestant, usize),
+) -> Option<f64> {
+    let [few, many] = TRANSACTIONS.map(|count| counted(ground, kind, server, |to| load(to, count)));
     Some((many? - few?) / figure(TRANSACTIONS[1] - TRANSACTIONS[0]))
 }
 
-fn counted(ground: &BenchGround, kind: Kind, load: impl Fn(&Contestant)) -> Option<f64> {
+fn counted(
+    ground: &BenchGround,
+    kind: Kind,
+    server: &BenchServer,
+    load: impl Fn(&Contestant),
+) -> Option<f64> {
     let folder = ground.own_folder(kind);
     // PgBouncer writes there too, and not as root.
     fs::set_permissions(&folder, std::os::unix::fs::PermissionsExt::from_mode(0o777)).ok()?;
     let out = format!("--callgrind-out-file={}/out.%p", folder.display());
     let before = ["valgrind", "-q", "--tool=callgrind", &out];
-    let mut to =
-        ground.contestant(kind, &ground.server, StartOptions { before: &before, ..StartOptions::default() });
+    let mut to = ground.contestant(kind, server, StartOptions { before: &before, ..StartOptions::default() });
     load(&to);
     let mut running = to.running.take()?;
     let asked = Command::new("kill").arg("-TERM").arg(running.0.id().to_string()).status();

@@ -93,7 +93,7 @@ pub(crate) fn measure(ground: &BenchGround, rounds: usize) -> LoginTimes {
     let relays = runtime();
     let sts = DelayRelay::start(&relays, ground.cloud.sts.addr(), HeldPhase::Answers);
     let server = DelayRelay::start(&relays, ground.server.addr, HeldPhase::Opening);
-    let behind = BenchServer { addr: server.addr, ca_file: ground.server.ca_file.clone() };
+    let behind = BenchServer { addr: server.addr, ..ground.server.clone() };
     let special = StartOptions { sts: Some(sts.addr), ..StartOptions::default() };
     let contestant = ground.contestant(Kind::Pgpassport, &behind, special);
     let (way, clients) = (LoginRoute::to(&contestant), runtime());

@@ -144,6 +144,11 @@ pub(crate) fn queries(to: &Contestant, clients: usize, seconds: u32, folder: &Pa
     }
 }
 
+/// Some transactions of one client.
+pub(crate) fn transactions(to: &Contestant, count: usize) -> PgbenchReport {
+    pgbench(to, 1, RunLength::Transactions(count), &SMALL_QUERIES, None)
+}
+
 /// `pgbench -C`: each transaction over a connection of its own.
 pub(crate) fn logins(to: &Contestant, clients: usize, seconds: u32, folder: &Path) -> LoadFigures {
     let script = folder.join("select1.sql");

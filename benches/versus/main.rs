@@ -1,8 +1,8 @@
-//! `make bench`: pgpassport beside a direct connection, PgBouncer, HAProxy and the smallest relay there can be, in one
-//! run on one machine, interleaved. CPU time per unit of work is the figure that counts: wall time says more about
+//! `make bench`: pgpassport beside a direct connection, PgBouncer or MySQL Router, HAProxy and the smallest relay there can
+//! be, in one run on one machine, interleaved. CPU time per unit of work is the figure that counts: wall time says more about
 //! what else the machine was doing. Nothing is asserted.
 //!
-//! `--short` for daily use, `--only=4,idle` for some sections, `--former=PATH` to compare with another build of
+//! `--short` for daily use, `--only=4,idle` for some sections, `--only=mysql` for those of MySQL, `--former=PATH` to compare with another build of
 //! pgpassport, `--write` for `docs/benchmarks.md`.
 #![allow(
     clippy::unwrap_used,
@@ -20,6 +20,9 @@ mod instructions;
 mod legs;
 mod loads;
 mod measure;
+mod mysql_client;
+mod mysql_loads;
+mod mysql_sections;
 mod neighbours;
 mod page;
 mod quiet_server;
@@ -30,11 +33,13 @@ mod tls_alone;
 mod tokens;
 
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::Instant;
 
-use ground::BenchGround;
-use report::ReportTable;
-use sections::{SECTIONS, SectionSetup};
+use ground::{BenchGround, Engine, Kind};
+use mysql_sections::MysqlSetup;
+use report::{ReportTable, Section};
+use sections::SectionSetup;
 
 /// Duration and number of runs.
 #[derive(Clone, Copy)]
@@ -96,18 +101,37 @@ fn main() {
     let (machine, began) = (page::MachineFacts::now(), Instant::now());
     let former = arguments.iter().find_map(|argument| argument.strip_prefix("--former="));
     assert!(former.is_none() || !has("--write"), "--write is without another build");
-    let ground = BenchGround::new(root.to_owned(), former.map(PathBuf::from));
-    let mut table = ReportTable::new(ground.kinds());
-    let bench = SectionSetup::new(ground, effort);
-    for (name, section) in SECTIONS {
-        let asked = only.is_empty() || only.split(',').any(|only| name.split(' ').any(|word| word == only));
-        if asked {
-            section(&bench, &mut table);
-        }
-    }
-    let text = page::page(&bench.ground, &machine, effort, &table.finish(), began.elapsed());
+    let ground = Rc::new(BenchGround::new(root.to_owned(), former.map(PathBuf::from)));
+    let setup = || Some(SectionSetup::new(Rc::clone(&ground), effort));
+    let postgres = measured(&sections::SECTIONS, only, ground.kinds(Engine::Postgres), setup);
+    let postgres = postgres.map(|(_, table)| table); // the contestants end before others are measured
+    let setup = || MysqlSetup::new(Rc::clone(&ground), effort);
+    let mysql = measured(&mysql_sections::SECTIONS, only, ground.kinds(Engine::Mysql), setup);
+    let mysql = mysql.map(|(bench, table)| (bench.version(), table));
+    let text = page::page(&ground, &machine, effort, postgres.as_deref(), mysql.as_ref(), began.elapsed());
     println!("{text}");
     if has("--write") {
         std::fs::write(root.join("docs/benchmarks.md"), text).expect("docs/benchmarks.md");
     }
+}
+
+/// Runs the sections that `only` names, all of them if it is empty, and returns their table. `None` if it names none, or
+/// without the server that they need.
+fn measured<S>(
+    sections: &[Section<S>],
+    only: &str,
+    kinds: &'static [Kind],
+    setup: impl FnOnce() -> Option<S>,
+) -> Option<(S, String)> {
+    let asked = |name: &str| only.split(',').any(|only| name.split(' ').any(|word| word == only));
+    let asked: Vec<_> = sections.iter().filter(|(name, _)| only.is_empty() || asked(name)).collect();
+    if asked.is_empty() {
+        return None;
+    }
+    let setup = setup()?;
+    let mut table = ReportTable::new(kinds);
+    for (_, section) in asked {
+        section(&setup, &mut table);
+    }
+    Some((setup, table.finish()))
 }

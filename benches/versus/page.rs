@@ -12,13 +12,14 @@ use crate::ground::{BenchGround, Kind};
 const ABOUT: &str = "\
 # Benchmarks
 
-Written by `make bench ARGS=--write`; not edited by hand. Everything comes from one run on one machine: one PostgreSQL,
-and in front of it
+Written by `make bench ARGS=--write`; not edited by hand. Everything comes from one run on one machine: one PostgreSQL
+and one MySQL, and in front of each
 
 - **direct**: nothing;
 - the **floor**: the smallest relay there can be (`benches/floor.c`): one thread, no TLS, no protocol, no limits;
-- **HAProxy**, in TCP mode: it does no TLS work, its clients' TLS ends at PostgreSQL;
-- **PgBouncer**, in session mode, TLS on both legs, a password on both, and servers that are kept warm;
+- **HAProxy**, in TCP mode: it does no TLS work, its clients' TLS ends at the server;
+- **PgBouncer** (PostgreSQL), in session mode, TLS on both legs, a password on both, and servers that are kept warm;
+- **MySQL Router** (MySQL), TLS on both legs, a password on both, and a server connection for each client;
 - **pgpassport**, TLS on both legs, a token at the front and an IAM token at the back.
 
 They take turns in each round, so that whatever else the machine does hits all alike. A figure is the median of its
@@ -39,6 +40,19 @@ receiving, waiting and waking, and is sampled (`/proc/PID/stat`). *The floor and
 takes, in memory, to decrypt the same bytes on one leg and encrypt them on the other: a proxy with TLS on both legs that
 did nothing else, in as few system calls as the floor. Only large results cost less than that: they are gathered before
 they are sent on, and the floor gathers nothing.
+
+## PostgreSQL
+
+";
+
+/// Beginning of the part on MySQL.
+const ABOUT_MYSQL: &str = "
+## MySQL
+
+The method is the same. The load is the bench's own client: TLS without resumption, a thread for each session. A
+transaction is one execution of a prepared statement, which reads a row by its key; sessions log in before the
+measurement. Idle sessions are held against MySQL itself.
+
 ";
 
 /// Machine of the run.
@@ -80,28 +94,53 @@ pub(crate) fn page(
     ground: &BenchGround,
     machine: &MachineFacts,
     effort: BenchEffort,
-    table: &str,
+    postgres: Option<&str>,
+    mysql: Option<&(String, String)>,
     took: Duration,
 ) -> String {
-    let mut text = format!("{ABOUT}\n{table}\n## Machine and versions\n\n| | |\n|---|---|\n");
+    let none = "Not measured in this run.\n";
+    let (mysql, mysql_table) =
+        mysql.map_or(("not measured", none), |(version, table)| (version.as_str(), table.as_str()));
+    let mut text = format!("{ABOUT}{}{ABOUT_MYSQL}{mysql_table}", postgres.unwrap_or(none));
+    text += "\n## Machine and versions\n\n| | |\n|---|---|\n";
     let binary = ground.root.join("target/release/pgpassport").display().to_string();
     let root = ground.root.display().to_string();
     let commit = says("git", &["-C", &root, "describe", "--always", "--dirty"]);
+    let router = ground.router_program();
+    let router = if router.exists() {
+        says(&router.display().to_string(), &["--version"])
+    } else {
+        "not at hand".into()
+    };
     let versions = [
         ("PostgreSQL", ground.database.postgres.sql("select version()")),
+        ("MySQL", mysql.to_owned()),
         ("PgBouncer", says("pgbouncer", &["--version"])),
+        ("MySQL Router", router),
         ("HAProxy", says("haproxy", &["-v"])),
         ("pgpassport", format!("{}, {commit}", says(&binary, &["--version"]))),
         ("the run took", format!("{} min {} s", took.as_secs() / 60, took.as_secs() % 60)),
-        ("rounds", format!("{} of {} s, {} MiB by COPY", effort.rounds, effort.seconds, effort.bulk_mib)),
+        (
+            "rounds",
+            format!(
+                "{} of {} s, {} MiB by COPY and in results",
+                effort.rounds, effort.seconds, effort.bulk_mib
+            ),
+        ),
     ];
     for (name, value) in machine.0.iter().chain(&versions) {
         let _ = writeln!(text, "| {name} | {value} |");
     }
     text += "\n## Configurations\n\n`…` is the folder of the run.\n";
-    for (kind, config) in ground.configs.borrow().iter() {
+    for (engine, kind, config) in ground.configs.borrow().iter() {
         let kind_of_file = if *kind == Kind::Pgpassport { "toml" } else { "ini" };
-        let _ = write!(text, "\n{}:\n\n```{kind_of_file}\n{}\n```\n", kind.name(), config.trim_end());
+        let _ = write!(
+            text,
+            "\n{}, {}:\n\n```{kind_of_file}\n{}\n```\n",
+            kind.name(),
+            engine.name(),
+            config.trim_end()
+        );
     }
     text
 }

@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio_rustls::TlsAcceptor;
 
-use crate::ground::BenchServer;
+use crate::ground::{BenchServer, Engine};
 
 /// Bytes of the one column of the one row that every query gets.
 pub(crate) const ROW_BYTES: usize = 40_000;
@@ -55,7 +55,7 @@ impl QuietServer {
                 }
             }
         });
-        Self { server: BenchServer { addr, ca_file }, _runtime: runtime }
+        Self { server: BenchServer { engine: Engine::Postgres, addr, ca_file }, _runtime: runtime }
     }
 }
 

@@ -7,7 +7,7 @@ use crate::ground::{Contestant, Kind};
 use crate::measure::median;
 
 /// Contestants beside pgpassport.
-const OTHERS: [Kind; 4] = [Kind::Pgbouncer, Kind::Haproxy, Kind::Floor, Kind::Former];
+const OTHERS: [Kind; 5] = [Kind::Pgbouncer, Kind::Router, Kind::Haproxy, Kind::Floor, Kind::Former];
 
 /// Requirement on a figure of pgpassport.
 #[derive(Clone, Copy)]
@@ -25,8 +25,8 @@ pub(crate) struct TableRow {
     goal: &'static str,
     what: String,
     unit: &'static str,
-    /// A contestant's figures, one a round, by its place among [`crate::ground::KINDS`].
-    figures: [Vec<f64>; 6],
+    /// A contestant's figures, one a round, by the number of its [`Kind`].
+    figures: [Vec<f64>; 7],
     limits: Vec<FigureLimit>,
     /// Figures that may be next to zero, of which only the medians can be compared.
     of_medians: bool,
@@ -169,6 +169,9 @@ impl TableRow {
 fn others(kinds: &[Kind]) -> impl Iterator<Item = Kind> {
     OTHERS.into_iter().filter(|other| kinds.contains(other))
 }
+
+/// A section: the words that `--only` knows it by, and what it measures.
+pub(crate) type Section<S> = (&'static str, fn(&S, &mut ReportTable));
 
 /// Collects rows and writes them as Markdown.
 pub(crate) struct ReportTable {

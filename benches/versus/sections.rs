@@ -1,13 +1,14 @@
 //! The measurements, section by section, and the requirement on each figure.
 
 use std::path::Path;
+use std::rc::Rc;
 use std::time::Duration;
 
-use crate::ground::{BenchGround, BenchServer, Contestant, Kind, StartOptions};
+use crate::ground::{BenchGround, BenchServer, Contestant, Engine, Kind, StartOptions};
 use crate::loads::{self, LoadFigures};
 use crate::measure::{figure, percentile, processors};
 use crate::quiet_server::QuietServer;
-use crate::report::{ReportTable, TableRow};
+use crate::report::{ReportTable, Section, TableRow};
 use crate::sessions::{IdleCost, LoginRoute, LoginStorm};
 use crate::tls_alone::TlsLegs;
 use crate::{BenchEffort, background, instructions, legs, neighbours, sessions, tokens};
@@ -17,15 +18,13 @@ const POOL: &str = "[pool]\nmode = \"session\"";
 
 /// Everything a section needs.
 pub(crate) struct SectionSetup {
-    pub(crate) ground: BenchGround,
+    ground: Rc<BenchGround>,
     contestants: Vec<Contestant>,
     effort: BenchEffort,
 }
 
-type Section = fn(&SectionSetup, &mut ReportTable);
-
 /// The sections with the words that `--only` knows them by: the goals' numbers among them.
-pub(crate) const SECTIONS: [(&str, Section); 11] = [
+pub(crate) const SECTIONS: [Section<SectionSetup>; 11] = [
     ("1 2 3 4 queries", queries),
     ("1 2 3 busy", busy),
     ("5 copy", copy),
@@ -40,9 +39,10 @@ pub(crate) const SECTIONS: [(&str, Section); 11] = [
 ];
 
 impl SectionSetup {
-    pub(crate) fn new(ground: BenchGround, effort: BenchEffort) -> Self {
+    pub(crate) fn new(ground: Rc<BenchGround>, effort: BenchEffort) -> Self {
         loads::prepare(&ground.database.postgres, effort.bulk_mib);
-        let contestants = ground.contestants(ground.kinds());
+        let kinds = ground.kinds(Engine::Postgres);
+        let contestants = ground.contestants(kinds, &ground.server);
         Self { ground, contestants, effort }
     }
 
@@ -54,8 +54,7 @@ impl SectionSetup {
         &self.contestants[kind as usize]
     }
 
-    /// Every contestant once a round, in an order that turns from round to round, so that what the machine does
-    /// besides hits all alike. `runs[contestant][round]`.
+    /// [`interleaved`] for all contestants.
     fn interleaved<R: Clone>(&self, rounds: usize, load: impl Fn(&Contestant) -> R) -> Vec<Vec<R>> {
         interleaved(&self.contestants.iter().collect::<Vec<_>>(), rounds, load)
     }
@@ -82,7 +81,7 @@ impl SectionSetup {
         let rate = rate.everyone(&self.contestants, &runs, |run| run.rate);
         table.row(&if clients == 16 { rate.share_at_least(1.15, Kind::Pgbouncer) } else { rate });
         if clients == 1 {
-            added_latency(table, &load, self.ground.proxies(), &runs);
+            added_latency(table, &load, self.ground.proxies(Engine::Postgres), &runs);
         }
     }
 
@@ -119,7 +118,9 @@ fn added_latency(table: &mut ReportTable, load: &str, proxies: &[Kind], runs: &[
     }
 }
 
-fn interleaved<R: Clone>(
+/// Every contestant once a round, in an order that turns from round to round, so that what the machine does besides hits
+/// all alike. The result is by contestant, then by round.
+pub(crate) fn interleaved<R: Clone>(
     contestants: &[&Contestant],
     rounds: usize,
     load: impl Fn(&Contestant) -> R,
@@ -170,7 +171,7 @@ fn idle(bench: &SectionSetup, table: &mut ReportTable) {
     let quiet = QuietServer::start(bench.folder());
     for (count, rounds) in bench.effort.idle {
         let mut row = TableRow::new("6", format!("{count} idle sessions after activity"), "KiB a session");
-        for kind in bench.ground.proxies() {
+        for kind in bench.ground.proxies(Engine::Postgres) {
             let runs =
                 (0..*rounds).map(|_| watch_idle(bench, *kind, *count, &quiet.server, Duration::ZERO).kib);
             row = row.of(*kind, runs.collect());
@@ -354,8 +355,12 @@ fn inside(bench: &SectionSetup, table: &mut ReportTable) {
     }
     let mut row =
         TableRow::new("", "pgbench -S -M prepared, 1 client (callgrind)", "instructions a transaction");
-    for kind in bench.ground.proxies() {
-        row = row.of(*kind, instructions::a_transaction(&bench.ground, *kind).into_iter().collect());
+    for kind in bench.ground.proxies(Engine::Postgres) {
+        let load = |to: &Contestant, count| {
+            loads::transactions(to, count);
+        };
+        let count = instructions::a_transaction(&bench.ground, *kind, &bench.ground.server, load);
+        row = row.of(*kind, count.into_iter().collect());
     }
     table.row(&row);
 }

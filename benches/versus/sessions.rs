@@ -1,6 +1,7 @@
 //! Sessions of our own, where pgbench does not tell what is asked: how long each login takes, and what a session costs
 //! that does nothing.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,10 +18,10 @@ use crate::measure::{cpu_seconds, figure, resident_kib};
 use crate::quiet_server::ROW_BYTES;
 
 /// Logins at the same time while idle sessions are opened.
-const AT_ONCE: usize = 8;
+pub(crate) const AT_ONCE: usize = 8;
 
 /// Sessions that pay for what all share, before the others are counted.
-const FIRST: usize = 8;
+pub(crate) const FIRST: usize = 8;
 
 /// Way to log in to a contestant.
 #[derive(Clone)]
@@ -54,17 +55,22 @@ pub(crate) fn runtime() -> Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime")
 }
 
+/// TLS of a client that trusts the authority in this file.
+pub(crate) fn client_tls(ca: &Path) -> rustls::ClientConfig {
+    let mut roots = rustls::RootCertStore::empty();
+    let pem = std::fs::read(ca).expect("the certificate authority");
+    roots.add(CertificateDer::from_pem_slice(&pem).expect("a certificate")).expect("an authority");
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("TLS versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth()
+}
+
 impl LoginRoute {
     pub(crate) fn to(to: &Contestant) -> Self {
-        let mut roots = rustls::RootCertStore::empty();
-        let pem = std::fs::read(&to.ca).expect("the certificate authority");
-        roots.add(CertificateDer::from_pem_slice(&pem).expect("a certificate")).expect("an authority");
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let tls = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("TLS versions")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let tls = client_tls(&to.ca);
         let mut config = tokio_postgres::Config::new();
         config.host("localhost").hostaddr([127, 0, 0, 1].into()).port(to.port).user(to.user);
         config.password(&to.password).dbname(names::DATABASE).ssl_mode(SslMode::Require);

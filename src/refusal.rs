@@ -203,6 +203,11 @@ impl Refusal {
         }
     }
 
+    /// True if it is a fault of the proxy.
+    pub fn is_internal(&self) -> bool {
+        self.condition == Condition::Internal
+    }
+
     /// [`Condition::CannotConnectNow`].
     pub fn cannot_connect_now(what: &'static str, stage: Stage, detail: &str) -> Self {
         Self::new(Condition::CannotConnectNow(what), stage, detail)

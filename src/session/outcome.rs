@@ -235,8 +235,8 @@ impl SessionEnd {
         if let (Self::Refused { refusal, .. }, Some(stage), Some(sqlstate)) =
             (self, outcome.stage, &outcome.sqlstate)
         {
-            let is_failure = refusal.is_failure();
-            logins.refused(RefusedLogin { protocol, stage, sqlstate, is_failure }, duration);
+            let (is_failure, is_internal) = (refusal.is_failure(), refusal.is_internal());
+            logins.refused(RefusedLogin { protocol, stage, sqlstate, is_failure, is_internal }, duration);
         }
         connections.ended(outcome);
     }

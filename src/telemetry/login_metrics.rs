@@ -60,6 +60,7 @@ pub struct LoginMetrics {
     refused: WordSeries<Stage, Counter>,
     sqlstates: Family<RefusalLabels, Counter>,
     failed: WordSeries<DatabaseProtocol, Counter>,
+    internal: WordSeries<DatabaseProtocol, Counter>,
     logins: Family<Route, Counter>,
     sessions: Family<Route, Gauge>,
     lengths: Histogram,
@@ -89,6 +90,8 @@ pub struct RefusedLogin<'a> {
     pub sqlstate: &'a str,
     /// True if neither the person nor the client can change it.
     pub is_failure: bool,
+    /// True if it is a fault of the proxy.
+    pub is_internal: bool,
 }
 
 /// A cluster, and a listener through which its sessions can come.
@@ -146,6 +149,8 @@ impl LoginMetrics {
         }
         let help = "Refused logins that neither person nor client can change, by the listener's protocol";
         let failed = WordSeries::new(registry, "logins_failed", help, ("protocol", Counter::default));
+        let help = "Logins refused by a fault of the proxy, by the listener's protocol";
+        let internal = WordSeries::new(registry, "internal_errors", help, ("protocol", Counter::default));
         let help = "Logins that became sessions, counted when the session starts";
         let logins = registered(registry, "logins", help, Family::default());
         let help = "Lengths of ended sessions";
@@ -157,6 +162,7 @@ impl LoginMetrics {
             refused,
             sqlstates,
             failed,
+            internal,
             logins,
             sessions: registered(registry, "sessions", "Live sessions", Family::default()),
             lengths,
@@ -180,11 +186,14 @@ impl LoginMetrics {
 
     /// Counts a refused login.
     pub fn refused(&self, login: RefusedLogin<'_>, duration: Duration) {
-        let RefusedLogin { protocol, stage, sqlstate, is_failure } = login;
+        let RefusedLogin { protocol, stage, sqlstate, is_failure, is_internal } = login;
         self.tally.refused(is_failure);
         self.refused.of(stage).inc();
         if is_failure {
             self.failed.of(protocol).inc();
+        }
+        if is_internal {
+            self.internal.of(protocol).inc();
         }
         let known = sqlstates(protocol).iter().find(|known| **known == sqlstate).copied().unwrap_or(OTHER);
         self.sqlstates.get_or_create(&refusal_labels(protocol, known)).inc();
@@ -331,7 +340,8 @@ mod tests {
         let series = encoded(&registry).lines().count();
         let refused = |protocol, sqlstate| {
             let is_failure = protocol == DatabaseProtocol::MySql;
-            let login = RefusedLogin { protocol, stage: Stage::Token, sqlstate, is_failure };
+            let login =
+                RefusedLogin { protocol, stage: Stage::Token, sqlstate, is_failure, is_internal: false };
             metrics.refused(login, Duration::from_millis(30));
         };
         for sqlstate in ["28P01", "P0001", "ZZZZZ", "28P01\"", ""] {

@@ -1,6 +1,7 @@
 //! Every end has its words, and every word is a series from the start.
 
 use super::*;
+use crate::mysql::Mysql;
 use crate::postgres::Postgres;
 use crate::postgres::cancel::CancelIgnored;
 use crate::postgres::client::TokenError;
@@ -92,4 +93,34 @@ fn every_end_is_counted_in_a_series_that_was_there_before() {
     assert_eq!(sum("pgpassport_logins_refused_total{"), 17);
     assert_eq!(sum("pgpassport_closed_unheard_total"), 1);
     assert_eq!(sum("pgpassport_logins_evicted_total"), 1);
+}
+
+#[test]
+fn a_fault_of_the_proxy_is_counted_for_its_protocol_whatever_code_its_client_gets() {
+    let metrics = Metrics::new();
+    let count = |end: &SessionEnd, protocol| {
+        let outcome = match protocol {
+            DatabaseProtocol::PostgreSql => end.outcome::<Postgres>(),
+            DatabaseProtocol::MySql => end.outcome::<Mysql>(),
+        };
+        end.count(&outcome, Duration::ZERO, protocol, (&metrics.connections, &metrics.logins));
+        outcome.sqlstate.unwrap()
+    };
+    let internal = || {
+        let refusal = Box::new(Refusal::internal(Stage::Signing));
+        SessionEnd::Refused { why: LoginError::TimedOut(Stage::Signing), refusal }
+    };
+    assert_eq!(count(&internal(), DatabaseProtocol::PostgreSql), "XX000");
+    assert_eq!(count(&internal(), DatabaseProtocol::MySql), "HY000");
+    // This one has the same SQLSTATE and another party that has to act.
+    let elsewhere = refused(LoginError::TimedOut(Stage::Sts));
+    assert_eq!(count(&elsewhere, DatabaseProtocol::MySql), "HY000");
+    let text = metrics.text(MetricsSnapshot::default(), MetricsFormat::Prometheus).unwrap();
+    for line in [
+        "pgpassport_internal_errors_total{protocol=\"postgresql\"} 1\n",
+        "pgpassport_internal_errors_total{protocol=\"mysql\"} 1\n",
+        "pgpassport_logins_failed_total{protocol=\"mysql\"} 2\n",
+    ] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
 }

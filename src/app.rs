@@ -181,7 +181,7 @@ impl GenerationBuilder {
         })
     }
 
-    /// The way of traces to the collector: that of `before`, if its settings are unchanged.
+    /// The way of traces to the collector: the exporter of `before`, if its settings are unchanged. The files are read anew.
     fn traces(
         &self,
         settings: Option<TraceSettings>,
@@ -189,16 +189,17 @@ impl GenerationBuilder {
         before: Option<&Generation>,
     ) -> anyhow::Result<TraceSink> {
         let known = before.map(|before| before.context.traces.clone());
-        if let Some(known) = known.filter(|known| known.is_for(settings.as_ref())) {
-            return Ok(known);
-        }
+        let known = known.filter(|known| known.is_for(settings.as_ref()));
         #[cfg(feature = "otlp")]
         if let Some(settings) = settings {
+            if let Some(known) = known {
+                return Ok(otlp::renewed(&known, &settings, outgoing)?);
+            }
             let told = (&self.shared.metrics.traces, self.shared.log.noise());
             return Ok(otlp::start(settings, outgoing, told, &self.shared.supervisor)?);
         }
         #[cfg(not(feature = "otlp"))]
-        let _ = (settings, outgoing);
+        let _ = (known, settings, outgoing);
         Ok(TraceSink::default())
     }
 

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::login_step::LoginStep;
 use super::trace_metrics::{TraceFate, TraceMetrics};
+use super::trace_target::TraceTarget;
 use crate::clock::Clock;
 use crate::config::TraceSettings;
 use crate::names::SessionId;
@@ -26,9 +27,13 @@ pub struct TraceSink(Option<Arc<SinkState>>);
 #[cfg_attr(not(feature = "otlp"), allow(dead_code, reason = "without the exporter there is no sink"))]
 struct SinkState {
     settings: TraceSettings,
-    queue: mpsc::Sender<EndedLogin>,
+    target: Arc<TraceTarget>,
+    queue: mpsc::Sender<TraceToSend>,
     metrics: TraceMetrics,
 }
+
+/// A trace with its destination.
+pub(super) type TraceToSend = (EndedLogin, Arc<TraceTarget>);
 
 /// A login that is traced, until it ends.
 #[derive(Debug)]
@@ -124,11 +129,24 @@ impl TraceSink {
     #[cfg(feature = "otlp")]
     pub(super) fn new(
         settings: TraceSettings,
+        target: TraceTarget,
         metrics: TraceMetrics,
         capacity: usize,
-    ) -> (Self, mpsc::Receiver<EndedLogin>) {
+    ) -> (Self, mpsc::Receiver<TraceToSend>) {
         let (queue, ended) = mpsc::channel(capacity);
-        (Self(Some(Arc::new(SinkState { settings, queue, metrics }))), ended)
+        let target = Arc::new(target);
+        (Self(Some(Arc::new(SinkState { settings, target, queue, metrics }))), ended)
+    }
+
+    /// A sink with the same exporter, whose traces go to `target`.
+    #[cfg(feature = "otlp")]
+    pub(super) fn renewed(&self, target: TraceTarget) -> Self {
+        let renew = |state: &Arc<SinkState>| {
+            let SinkState { settings, queue, metrics, .. } = state.as_ref();
+            let (settings, queue, metrics) = (settings.clone(), queue.clone(), metrics.clone());
+            Arc::new(SinkState { settings, target: Arc::new(target), queue, metrics })
+        };
+        Self(self.0.as_ref().map(renew))
     }
 
     /// True if the sink has these settings.
@@ -209,7 +227,8 @@ impl LoginTrace {
             steps: state.steps,
             result,
         };
-        if self.sink.queue.try_send(ended).is_err() {
+        let target = Arc::clone(&self.sink.target);
+        if self.sink.queue.try_send((ended, target)).is_err() {
             self.sink.metrics.count(TraceFate::QueueFull, 1);
         }
     }

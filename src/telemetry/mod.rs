@@ -32,4 +32,5 @@ mod resolver_metrics;
 pub mod session_outcome;
 mod task_metrics;
 pub mod trace_metrics;
+mod trace_target;
 mod word_series;

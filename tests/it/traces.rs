@@ -318,3 +318,41 @@ async fn the_ratio_decides_who_is_traced() {
     assert_eq!(collector.spans().iter().filter(|span| span.name == "login").count(), 1);
     assert_eq!(traces(&none, "sent").await, 0);
 }
+
+/// Collectors' keys are rotated by others; the file is taken as a renewed certificate is, without a signal.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotated_file_of_headers_is_taken_without_a_signal() {
+    let collector = Collector::start(OK).await;
+    let folder = TempDir::new().unwrap();
+    let headers = folder.path().join("headers");
+    fs::write(&headers, "Authorization: Bearer first\n").unwrap();
+    let keys = format!(
+        "[traces]\nendpoint = \"http://{}/v1/traces\"\nheaders_file = \"{}\"",
+        collector.addr,
+        headers.display()
+    );
+    let world = World::builder().reload("interval = \"1s\"").pages(&keys).start().await;
+    let log_in = async || drop(world.connect("alice", &world.token("alice")).await.unwrap());
+    let seen = |key: &str| collector.requests().iter().filter(|(head, _)| head.contains(key)).count();
+    log_in().await;
+    until("the first key", async || seen("Bearer first") == 1).await;
+
+    let rotate = |text: &str| {
+        let new = folder.path().join("new");
+        fs::write(&new, text).unwrap();
+        fs::rename(&new, &headers).unwrap();
+    };
+    rotate("Authorization: Bearer second\n");
+    world.metric_is("pgpassport_reloads_total{outcome=\"applied\"}", 1.0).await;
+    log_in().await;
+    until("the second key", async || seen("Bearer second") == 1).await;
+
+    // A file that cannot be used leaves the old one in force.
+    rotate("no header\n");
+    world.metric_is("pgpassport_reloads_total{outcome=\"refused\"}", 1.0).await;
+    log_in().await;
+    until("the second key again", async || seen("Bearer second") == 2).await;
+    assert_eq!(seen("Bearer first"), 1);
+    // All of it was one exporter's work.
+    until("they count as sent", async || traces(&world, "sent").await == 3).await;
+}

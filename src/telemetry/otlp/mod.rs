@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use hyper::header::{CONTENT_TYPE, RETRY_AFTER};
 use hyper::{Request, StatusCode};
 use serde::Deserialize;
 use tokio::sync::{Mutex, mpsc};
@@ -18,12 +18,13 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::headers::HeadersError;
 use crate::config::TraceSettings;
-use crate::net::https::{Answer, HttpsClient, HttpsError, HttpsLimits};
+use crate::net::https::{Answer, HttpsError, HttpsLimits};
 use crate::net::outgoing::{Outgoing, OutgoingError};
 use crate::supervisor::{TaskKind, TaskSupervisor};
-use crate::telemetry::login_trace::{EndedLogin, TraceSink};
+use crate::telemetry::login_trace::{EndedLogin, TraceSink, TraceToSend};
 use crate::telemetry::noise::NoiseLimiter;
 use crate::telemetry::trace_metrics::{TraceFate, TraceMetrics};
+use crate::telemetry::trace_target::TraceTarget;
 
 /// Traces that wait for the exporter. One takes about 1 KiB.
 const QUEUE: usize = 2_048;
@@ -63,10 +64,7 @@ pub enum TraceSetupError {
 
 /// The exporter.
 struct TraceExporter {
-    client: HttpsClient,
-    endpoint: String,
-    headers: Vec<(HeaderName, HeaderValue)>,
-    queue: Mutex<mpsc::Receiver<EndedLogin>>,
+    queue: Mutex<mpsc::Receiver<TraceToSend>>,
     metrics: TraceMetrics,
     noise: Arc<NoiseLimiter>,
 }
@@ -105,18 +103,9 @@ pub fn start(
     (metrics, noise): (&TraceMetrics, Arc<NoiseLimiter>),
     supervisor: &TaskSupervisor,
 ) -> Result<TraceSink, TraceSetupError> {
-    let client = outgoing.client(settings.ca_file.as_deref(), true, LIMITS)?;
-    let headers = settings.headers_file.as_deref().map(headers::read).transpose()?;
-    let endpoint = settings.endpoint.to_string();
-    let (sink, queue) = TraceSink::new(settings, metrics.clone(), QUEUE);
-    let exporter = Arc::new(TraceExporter {
-        client,
-        endpoint,
-        headers: headers.unwrap_or_default(),
-        queue: Mutex::new(queue),
-        metrics: metrics.clone(),
-        noise,
-    });
+    let target = target(&settings, outgoing)?;
+    let (sink, queue) = TraceSink::new(settings, target, metrics.clone(), QUEUE);
+    let exporter = Arc::new(TraceExporter { queue: Mutex::new(queue), metrics: metrics.clone(), noise });
     let over = CancellationToken::new();
     supervisor.spawn(TaskKind::TraceExporter, over.clone(), move || {
         let (exporter, over) = (Arc::clone(&exporter), over.clone());
@@ -128,27 +117,50 @@ pub fn start(
     Ok(sink)
 }
 
+/// A sink with the exporter of `known`. The files that `settings` names are read again.
+pub fn renewed(
+    known: &TraceSink,
+    settings: &TraceSettings,
+    outgoing: &Outgoing,
+) -> Result<TraceSink, TraceSetupError> {
+    Ok(known.renewed(target(settings, outgoing)?))
+}
+
+fn target(settings: &TraceSettings, outgoing: &Outgoing) -> Result<TraceTarget, TraceSetupError> {
+    let client = outgoing.client(settings.ca_file.as_deref(), true, LIMITS)?;
+    let headers = settings.headers_file.as_deref().map(headers::read).transpose()?.unwrap_or_default();
+    Ok(TraceTarget { client, endpoint: settings.endpoint.to_string(), headers, since: Instant::now() })
+}
+
 impl TraceExporter {
     /// Sends batches until no sink is left.
     async fn run(&self) {
         let mut queue = self.queue.lock().await;
-        while let Some(first) = queue.recv().await {
+        let mut newest: Option<Arc<TraceTarget>> = None;
+        while let Some((first, mut target)) = queue.recv().await {
             let (mut batch, until) = (vec![first], Instant::now() + BATCH_TIME);
             while batch.len() < BATCH
-                && let Ok(Some(next)) = timeout_at(until, queue.recv()).await
+                && let Ok(Some((next, its_target))) = timeout_at(until, queue.recv()).await
             {
                 batch.push(next);
+                target = newer(target, its_target);
             }
-            self.send(&batch).await;
+            // A login that began before a reload can end after one that began later.
+            let target = match newest {
+                Some(newest) => newer(newest, target),
+                None => target,
+            };
+            self.send(&batch, &target).await;
+            newest = Some(target);
         }
     }
 
-    async fn send(&self, batch: &[EndedLogin]) {
+    async fn send(&self, batch: &[EndedLogin], target: &TraceTarget) {
         let body = Bytes::from(encoding::request(batch).to_string());
         let count = u64::try_from(batch.len()).unwrap_or(u64::MAX);
         let mut tries = 1;
         let error = loop {
-            let error = match self.post(body.clone()).await {
+            let error = match post(target, body.clone()).await {
                 Ok(answer) => return self.accepted(&answer, count),
                 Err(error) => error,
             };
@@ -162,20 +174,6 @@ impl TraceExporter {
         if let Some(left_out) = self.noise.line("traces") {
             tracing::warn!(%error, traces = count, left_out, "traces of logins could not be sent");
         }
-    }
-
-    async fn post(&self, body: Bytes) -> Result<Answer, ExportError> {
-        let mut request = Request::post(&self.endpoint).header(CONTENT_TYPE, "application/json");
-        for (name, value) in &self.headers {
-            request = request.header(name, value);
-        }
-        let request = request.body(body).map_err(|error| HttpsError::Request(error.to_string()))?;
-        let answer = self.client.ask(request).await?;
-        if answer.status.is_success() {
-            return Ok(answer);
-        }
-        let after = answer.header(RETRY_AFTER).and_then(|after| after.parse().ok());
-        Err(ExportError::Status(answer.status, after.map(Duration::from_secs)))
     }
 
     /// Counts the traces of a request that was answered with success.
@@ -193,6 +191,25 @@ impl TraceExporter {
             tracing::warn!(why, left_out, "the collector rejected traces of logins");
         }
     }
+}
+
+/// The target that was read later.
+fn newer(one: Arc<TraceTarget>, other: Arc<TraceTarget>) -> Arc<TraceTarget> {
+    if other.since > one.since { other } else { one }
+}
+
+async fn post(target: &TraceTarget, body: Bytes) -> Result<Answer, ExportError> {
+    let mut request = Request::post(&target.endpoint).header(CONTENT_TYPE, "application/json");
+    for (name, value) in &target.headers {
+        request = request.header(name, value);
+    }
+    let request = request.body(body).map_err(|error| HttpsError::Request(error.to_string()))?;
+    let answer = target.client.ask(request).await?;
+    if answer.status.is_success() {
+        return Ok(answer);
+    }
+    let after = answer.header(RETRY_AFTER).and_then(|after| after.parse().ok());
+    Err(ExportError::Status(answer.status, after.map(Duration::from_secs)))
 }
 
 /// Answer of the collector (`ExportTraceServiceResponse`).

@@ -11,15 +11,16 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-pub(super) use self::files::{is_open_to_others, problems as file_problems};
+pub(super) use self::files::is_open_to_others;
 pub use self::report::{json, summary};
 use super::pages;
 use crate::clock::Clock;
 use crate::config::problem::ConfigProblem;
 use crate::config::problems::ConfigProblems;
 use crate::config::{
-    ClusterSettings, Config, EgressSettings, Environment, NamedFile, TrustAnchors, WHOLE_FILE,
+    ClusterSettings, Config, EgressSettings, Environment, NamedFile, NamedPrincipal, TrustAnchors, WHOLE_FILE,
 };
+use crate::net::allowed_peers;
 use crate::rds_roots;
 
 /// Reason why a configuration cannot be used.
@@ -45,22 +46,33 @@ pub fn schema() -> String {
 
 /// Reads only the configuration. The error lists all problems.
 pub fn read(path: &Path) -> Result<Config, String> {
-    parse(path, |_| Vec::new()).map_err(|error| error.to_string())
+    parse(path, |_, _| Vec::new()).map_err(|error| error.to_string())
 }
 
-/// As [`examine`]; all problems in one text.
+/// As [`examine`], with all problems in one text.
 pub fn load(path: &Path) -> Result<Config, String> {
     examine(path).map_err(|error| error.to_string())
 }
 
-/// Reads the configuration and looks into the files it names. Problems of both kinds are found in one run.
+/// Reads the configuration, looks into the files it names, and looks up the users and groups it names. Problems of all kinds
+/// are found in one run.
 pub fn examine(path: &Path) -> Result<Config, CheckError> {
-    parse(path, file_problems)
+    parse(path, outside_problems)
 }
 
-type FileCheck = fn(&[NamedFile]) -> Vec<ConfigProblem>;
+/// Problems of files, users, and groups that a configuration names, each at the place of the name.
+pub(super) fn outside_problems(files: &[NamedFile], principals: &[NamedPrincipal]) -> Vec<ConfigProblem> {
+    let mut problems = files::problems(files);
+    let unknown = |principal: &NamedPrincipal| {
+        allowed_peers::look_up(principal).err().map(|unknown| principal.problem(unknown))
+    };
+    problems.extend(principals.iter().filter_map(unknown));
+    problems
+}
 
-fn parse(path: &Path, look: FileCheck) -> Result<Config, CheckError> {
+type OutsideCheck = fn(&[NamedFile], &[NamedPrincipal]) -> Vec<ConfigProblem>;
+
+fn parse(path: &Path, look: OutsideCheck) -> Result<Config, CheckError> {
     let environment = Environment::of(std::env::vars_os());
     let (path, text) = match &environment.whole_file {
         Some(text) => (Path::new(WHOLE_FILE), Ok(text.clone())),
@@ -70,12 +82,12 @@ fn parse(path: &Path, look: FileCheck) -> Result<Config, CheckError> {
     let file = path.display().to_string();
     let mut config = match Config::from_toml_and(&text, path, &environment) {
         Ok(config) => config,
-        Err(ConfigProblems { mut list, files, .. }) => {
-            list.extend(look(&files));
+        Err(ConfigProblems { mut list, files, principals, .. }) => {
+            list.extend(look(&files, &principals));
             return Err(ConfigProblems::new(file, list, files).into());
         }
     };
-    let problems = look(&config.files);
+    let problems = look(&config.files, &config.principals);
     if !problems.is_empty() {
         return Err(ConfigProblems::new(file, problems, config.files).into());
     }

@@ -13,7 +13,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{sleep, timeout};
 
-use super::check::file_problems;
+use super::check::outside_problems;
 use super::file_watch::WatchedFiles;
 use super::pages::{PageContext, Pages, RunningPages};
 use crate::accept::acceptor::Generation;
@@ -294,7 +294,7 @@ impl ReloadCause {
 /// The running configuration again, with its files as they are now.
 fn with_its_files(config: Config) -> Load {
     Arc::new(move || {
-        let problems = file_problems(&config.files);
+        let problems = outside_problems(&config.files, &config.principals);
         if problems.is_empty() {
             return Ok(config.clone());
         }

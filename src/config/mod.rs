@@ -18,6 +18,7 @@ mod limits;
 mod listen;
 mod log;
 mod named_file;
+mod named_principal;
 mod pages;
 mod parse;
 mod partition;
@@ -58,6 +59,7 @@ pub use listen::{
 };
 pub use log::{LogFormat, LogLevel, LogSettings};
 pub use named_file::{NamedFile, variable_of};
+pub use named_principal::{NamedPrincipal, PrincipalKind};
 pub use pages::{PageListener, ProfilesSettings, SignInSettings};
 pub use pool::PoolSettings;
 pub use reload::{ReloadSettings, WatchScope};
@@ -108,6 +110,8 @@ pub struct Config {
     pub warnings: Vec<String>,
     /// Files that the configuration names, in the order in which its keys are read.
     pub files: Vec<NamedFile>,
+    /// Users and groups of this machine that the configuration names.
+    pub principals: Vec<NamedPrincipal>,
     /// The configuration file.
     pub file: PathBuf,
     /// Keys that variables of the environment set.

@@ -57,16 +57,21 @@ impl Config {
         let warnings = reading.warnings.borrow();
         let warnings = warnings.iter().map(|warning| warning.line_in(&file.display().to_string())).collect();
         let files = reading.files.into_inner();
+        let principals = reading.principals.into_inner();
         sources.extend(files.iter().filter_map(|file| {
             let variable = variable_of(&file.path)?.to_owned();
             Some(KeySource { key: file.full_key(), variable })
         }));
         let keys = reading.keys.into_inner().finish().into();
         match config {
-            Some(config) => Ok(Self { warnings, files, file: file.to_owned(), sources, keys, ..config }),
+            Some(config) => {
+                let file = file.to_owned();
+                Ok(Self { warnings, files, principals, file, sources, keys, ..config })
+            }
             None => {
                 let problems = reading.problems.into_inner();
-                Err(ConfigProblems::new(file.display().to_string(), problems, files))
+                let problems = ConfigProblems::new(file.display().to_string(), problems, files);
+                Err(ConfigProblems { principals, ..problems })
             }
         }
     }
@@ -96,7 +101,7 @@ pub(super) fn whole(root: &SectionReader<'_, '_>) -> Option<Config> {
     let clusters = clusters(root);
     root.finish();
     let (listeners, issuers, clusters) = (listeners?, issuers?, clusters?);
-    let (warnings, files) = (Vec::new(), Vec::new());
+    let (warnings, files, principals) = (Vec::new(), Vec::new(), Vec::new());
     let config = Config {
         listeners,
         limits,
@@ -116,6 +121,7 @@ pub(super) fn whole(root: &SectionReader<'_, '_>) -> Option<Config> {
         clusters,
         warnings,
         files,
+        principals,
         file: PathBuf::new(),
         sources: Vec::new(),
         keys: Arc::default(),

@@ -4,6 +4,7 @@
 use std::fmt;
 
 use super::named_file::NamedFile;
+use super::named_principal::NamedPrincipal;
 use super::problem::ConfigProblem;
 
 /// All problems of a file, in the order of lines.
@@ -15,13 +16,15 @@ pub struct ConfigProblems {
     pub list: Vec<ConfigProblem>,
     /// Files that the configuration names, as far as it can be read.
     pub files: Vec<NamedFile>,
+    /// Users and groups of this machine that it names.
+    pub principals: Vec<NamedPrincipal>,
 }
 
 impl ConfigProblems {
     /// The problems `list` of `file`, which names `files`; they are put in the order of their lines.
     pub fn new(file: String, mut list: Vec<ConfigProblem>, files: Vec<NamedFile>) -> Self {
         list.sort_by_key(|problem| (problem.line, problem.column));
-        Self { file, list, files }
+        Self { file, list, files, principals: Vec::new() }
     }
 }
 

@@ -16,6 +16,7 @@ use toml::de::{DeTable, DeValue};
 
 use self::distance::distance;
 use super::named_file::{NamedFile, parse_variable};
+use super::named_principal::NamedPrincipal;
 use super::problem::ConfigProblem;
 use super::running_keys::KeyRecorder;
 use super::schema::forms;
@@ -38,6 +39,8 @@ pub(super) struct FileReader<'t> {
     pub(super) warnings: RefCell<Vec<ConfigProblem>>,
     /// Paths that were read, in the order of reading.
     pub(super) files: RefCell<Vec<NamedFile>>,
+    /// Users and groups that were read.
+    pub(super) principals: RefCell<Vec<NamedPrincipal>>,
     /// Keys that were read, with their values.
     pub(super) keys: RefCell<KeyRecorder>,
     /// The record of all questions, where the schema is wanted.
@@ -47,8 +50,19 @@ pub(super) struct FileReader<'t> {
 impl<'t> FileReader<'t> {
     pub(super) fn new(text: &'t str, folder: PathBuf) -> Self {
         let (problems, warnings, files) = (RefCell::default(), RefCell::default(), RefCell::default());
-        let (file_length, keys) = (text.len(), RefCell::default());
-        Self { text, file_length, folder, credentials: None, problems, warnings, files, keys, schema: None }
+        let (file_length, keys, principals) = (text.len(), RefCell::default(), RefCell::default());
+        Self {
+            text,
+            file_length,
+            folder,
+            credentials: None,
+            problems,
+            warnings,
+            files,
+            principals,
+            keys,
+            schema: None,
+        }
     }
 
     pub(super) fn problem(&self, span: &Range<usize>, key: &str, text: impl Display) {
@@ -56,7 +70,7 @@ impl<'t> FileReader<'t> {
     }
 
     /// A problem at `span`, which is in the file or in a variable.
-    fn at(&self, span: &Range<usize>, key: &str, text: String) -> ConfigProblem {
+    pub(super) fn at(&self, span: &Range<usize>, key: &str, text: String) -> ConfigProblem {
         let problem = ConfigProblem::at(self.text, span, key, text);
         if span.start > self.file_length { problem.in_variable() } else { problem }
     }

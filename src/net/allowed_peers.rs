@@ -2,7 +2,7 @@
 
 use nix::unistd::{Group, User};
 
-use crate::config::PeerSettings;
+use crate::config::{NamedPrincipal, PeerSettings, PrincipalKind};
 use crate::names::client_addr::PeerProcess;
 
 /// The users and groups, by their numbers.
@@ -14,11 +14,8 @@ pub struct AllowedPeers {
 
 /// A user or group that this machine does not have.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "{key}: this machine has no {kind} {name:?}; write its number, or a name that `getent {database}` knows"
-)]
+#[error("this machine has no {kind} {name:?}; write its number, or a name that `getent {database}` knows")]
 pub struct UnknownPeer {
-    key: &'static str,
     kind: &'static str,
     database: &'static str,
     name: String,
@@ -27,9 +24,8 @@ pub struct UnknownPeer {
 impl AllowedPeers {
     /// Looks the names up.
     pub fn resolve(settings: &PeerSettings) -> Result<Self, UnknownPeer> {
-        let user = |name: &String| user_id(name).ok_or_else(|| unknown("listen.peer_users", "user", name));
-        let group =
-            |name: &String| group_id(name).ok_or_else(|| unknown("listen.peer_groups", "group", name));
+        let user = |name: &String| id(PrincipalKind::User, name);
+        let group = |name: &String| id(PrincipalKind::Group, name);
         Ok(Self {
             users: settings.users.iter().map(user).collect::<Result<_, _>>()?,
             groups: settings.groups.iter().map(group).collect::<Result<_, _>>()?,
@@ -51,9 +47,17 @@ fn user_id(name: &str) -> Option<u32> {
     name.parse().ok().or_else(|| Some(User::from_name(name).ok()??.uid.as_raw()))
 }
 
-fn unknown(key: &'static str, kind: &'static str, name: &str) -> UnknownPeer {
-    let database = if kind == "user" { "passwd" } else { "group" };
-    UnknownPeer { key, kind, database, name: name.to_owned() }
+/// Looks up a user or group that the configuration names.
+pub fn look_up(principal: &NamedPrincipal) -> Result<(), UnknownPeer> {
+    id(principal.kind, &principal.name).map(drop)
+}
+
+fn id(of: PrincipalKind, name: &str) -> Result<u32, UnknownPeer> {
+    let (id, kind, database) = match of {
+        PrincipalKind::User => (user_id(name), "user", "passwd"),
+        PrincipalKind::Group => (group_id(name), "group", "group"),
+    };
+    id.ok_or_else(|| UnknownPeer { kind, database, name: name.to_owned() })
 }
 
 #[cfg(test)]
@@ -76,7 +80,7 @@ mod tests {
         }
         assert!(!peers(&[], &[]).unwrap().admits(&process(0, 0)), "an empty list allows nobody");
         let error = peers(&["no-such-user"], &[]).unwrap_err().to_string();
-        assert!(error.contains("listen.peer_users") && error.contains("getent passwd"), "{error}");
+        assert!(error.contains("no user \"no-such-user\"") && error.contains("getent passwd"), "{error}");
         let error = peers(&[], &["no-such-group"]).unwrap_err().to_string();
         assert!(error.contains("no group \"no-such-group\""), "{error}");
     }

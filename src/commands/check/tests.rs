@@ -192,3 +192,32 @@ fn every_file_is_looked_at() {
         }
     }
 }
+
+#[test]
+fn users_and_groups_that_the_machine_does_not_have_are_problems_with_their_lines() {
+    let (_folder, path) = world(0o600);
+    let text = fs::read_to_string(&path).unwrap();
+    let socket = "addr = \"unix:/run/pgpassport/.s.PGSQL.5432\"\nsocket_group = \"no-such-owner\"\n\
+                  peer_users = [\"root\", \"4711\", \"no-such-user\"]\npeer_groups = \"no-such-group\"\n";
+    let text = text
+        .replacen("\n[listen]\n", &format!("\n[listen]\n{socket}"), 1)
+        .replacen("\ntls_cert_file = \"server.crt\"", "", 1)
+        .replacen("\ntls_key_file = \"server.key\"", "", 1);
+    let line = |of: &str| 1 + text.lines().position(|line| line.contains(of)).unwrap();
+    fs::write(&path, &text).unwrap();
+    let report = load(&path).unwrap_err();
+    for (name, kind) in [("no-such-owner", "group"), ("no-such-user", "user"), ("no-such-group", "group")] {
+        let place = format!("proxy.toml:{}:", line(name));
+        let told = |found: &str| found.contains(&place) && found.contains(&format!("no {kind} \"{name}\""));
+        assert!(report.lines().any(told), "{name}: {report}");
+    }
+    assert!(report.ends_with("3 problems") && report.contains("getent passwd"), "{report}");
+    // They are found in the same run as problems of keys.
+    fs::write(&path, text.replace("[limits]", "[limits]\nunknown = 1")).unwrap();
+    let report = load(&path).unwrap_err();
+    assert!(report.contains("limits.unknown") && report.ends_with("4 problems"), "{report}");
+    // Only a look at this machine finds them.
+    read(&path).unwrap_err();
+    fs::write(&path, &text).unwrap();
+    read(&path).unwrap();
+}

@@ -12,7 +12,7 @@ use crate::net::certificate::CertificateFacts;
 use crate::net::tls;
 
 pub(super) fn config(config: &Config, report: &mut DoctorReport<'_>) {
-    let problems = check::file_problems(&config.files);
+    let problems = check::outside_problems(&config.files, &config.principals);
     let problems: Vec<_> = problems.iter().map(|one| format!("{}: {}", one.key, one.text)).collect();
     if !problems.is_empty() {
         let remedy = "Correct these; `pgpassport check` looks at them again.";

@@ -5,9 +5,11 @@ use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
+use zeroize::Zeroizing;
 
-use super::error_packet::{RefusedLogin, encode};
-use super::greeting::ServerIdentity;
+use super::capabilities::Capabilities;
+use super::error_packet::{RefusedLogin, before_greeting, encode};
+use super::greeting::{ServerIdentity, salt};
 use super::limits;
 use super::packet::{HEADER, Sequence, WireError, split_header};
 use super::question::{self, TokenError, TokenMethod};
@@ -30,7 +32,7 @@ pub enum Met<S> {
     Rejected(RejectedClient<S>, StartupError),
 }
 
-/// A client that has sent its response, over TLS, and is not yet authenticated. Only [`meet`] constructs it.
+/// A client that has sent its response, over TLS or at a Unix socket, and is not yet authenticated. Only [`meet`] constructs it.
 #[derive(Debug)]
 pub struct PendingClient<S> {
     stream: ClientStream<S>,
@@ -43,13 +45,16 @@ pub struct PendingClient<S> {
 pub struct RejectedClient<S> {
     stream: ClientStream<S>,
     sequence: Sequence,
+    /// False if it is refused before its greeting.
+    greeted: bool,
 }
 
-/// Greets a client as `identity` and reads its first packets. `stepped` is called whenever the client has completed a
+/// Greets a client as `identity` and reads its first packets. Without an `acceptor` there is no TLS, and the greeting does not
+/// offer it. `stepped` is called whenever the client has completed a
 /// step and has to take the next one.
 pub async fn meet<S>(
     mut stream: S,
-    acceptor: &TlsAcceptor,
+    acceptor: Option<&TlsAcceptor>,
     identity: &ServerIdentity,
     connection_id: u32,
     stepped: impl Fn(),
@@ -58,12 +63,19 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let mut sequence = Sequence::default();
-    let greeting = identity.greeting(connection_id);
+    let flags = identity.capabilities;
+    let offered = if acceptor.is_some() { flags.offered() } else { flags.offered_in_clear() };
+    let greeting = identity.greeting_with(connection_id, &salt(), offered);
     sequence.write(&mut stream, &greeting).await.map_err(broken)?;
     let length = first_length(&mut stream, &mut sequence).await?;
+    let Some(acceptor) = acceptor else {
+        let mut response = Zeroizing::new(vec![0; length]);
+        stream.read_exact(&mut response).await?;
+        return Ok(answered((ClientStream::Plain(stream), sequence), &response, offered));
+    };
     if length != SSL_REQUEST_LENGTH {
         // Not parsed: without TLS the only answer is to require it. The rest is read with the refusal.
-        let rejected = RejectedClient { stream: ClientStream::Plain(stream), sequence };
+        let rejected = RejectedClient::greeted(ClientStream::Plain(stream), sequence);
         return Ok(Met::Rejected(rejected, StartupError::TlsRequired));
     }
     // Exactly the request: what follows is TLS, and clients do not wait for an answer.
@@ -78,13 +90,22 @@ where
         Err(WireError::Closed) => return Err(NegotiationError::Silent),
         Err(_) => {
             let why = StartupError::Layout("the packet has an impossible length or number");
-            return Ok(Met::Rejected(RejectedClient { stream, sequence }, why));
+            return Ok(Met::Rejected(RejectedClient::greeted(stream, sequence), why));
         }
     };
-    Ok(match ClientStartup::parse(&response.payload, identity.capabilities.offered()) {
+    Ok(answered((stream, sequence), &response.payload, offered))
+}
+
+/// The client by its response to a greeting that offered these flags.
+fn answered<S>(
+    (stream, sequence): (ClientStream<S>, Sequence),
+    response: &[u8],
+    offered: Capabilities,
+) -> Met<S> {
+    match ClientStartup::parse(response, offered) {
         Ok((startup, early)) => Met::Login(PendingClient { stream, sequence, early }, startup),
-        Err(why) => Met::Rejected(RejectedClient { stream, sequence }, why),
-    })
+        Err(why) => Met::Rejected(RejectedClient::greeted(stream, sequence), why),
+    }
 }
 
 /// Length of the client's first packet. What is too long for one, or has another number, is another protocol.
@@ -145,11 +166,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin> PendingClient<S> {
     }
 }
 
+impl<S> RejectedClient<S> {
+    fn greeted(stream: ClientStream<S>, sequence: Sequence) -> Self {
+        Self { stream, sequence, greeted: true }
+    }
+
+    /// A client that is refused before it is greeted.
+    pub fn unheard(socket: S) -> Self {
+        Self { stream: ClientStream::Plain(socket), sequence: Sequence::default(), greeted: false }
+    }
+}
+
 impl<S: AsyncRead + AsyncWrite + Unpin> RejectedClient<S> {
     /// Refuses the client and ends the connection.
     pub async fn refuse(self, refusal: &Refusal, token_method: TokenMethod, session: SessionId) {
         let login = RefusedLogin { user: "", token_method };
-        send(self.stream, &encode(refusal, login, session, self.sequence.next())).await;
+        let packet = if self.greeted {
+            encode(refusal, login, session, self.sequence.next())
+        } else {
+            before_greeting(refusal, login, session)
+        };
+        send(self.stream, &packet).await;
     }
 }
 

@@ -95,6 +95,20 @@ pub fn hint(hint: &Hint, token_method: TokenMethod) -> &str {
 
 /// ERR packet for a refusal of `login`. The text ends with the session id, so that the operator finds the log line.
 pub fn encode(refusal: &Refusal, login: RefusedLogin<'_>, session: SessionId, sequence: u8) -> Vec<u8> {
+    let (errno, sqlstate) = codes(&refusal.condition);
+    packet(sequence, &payload(errno, sqlstate, &text(refusal, login, session)))
+}
+
+/// As [`encode`], in place of a greeting. Without flags that both sides know, the packet has no SQLSTATE.
+pub fn before_greeting(refusal: &Refusal, login: RefusedLogin<'_>, session: SessionId) -> Vec<u8> {
+    let (errno, _) = codes(&refusal.condition);
+    let mut payload = vec![ERR];
+    payload.extend_from_slice(&errno.to_le_bytes());
+    payload.extend_from_slice(text(refusal, login, session).as_bytes());
+    packet(0, &payload)
+}
+
+fn text(refusal: &Refusal, login: RefusedLogin<'_>, session: SessionId) -> String {
     let stage = refusal.stage.word();
     let detail = refusal.detail.trim_end_matches('.');
     let mut words = match &refusal.words {
@@ -107,9 +121,7 @@ pub fn encode(refusal: &Refusal, login: RefusedLogin<'_>, session: SessionId, se
         words.push(' ');
         words.push_str(more);
     }
-    let (errno, sqlstate) = codes(&refusal.condition);
-    let payload = payload(errno, sqlstate, &one_line(&words, &format!(" Session {session}.")));
-    packet(sequence, &payload)
+    one_line(&words, &format!(" Session {session}."))
 }
 
 /// Payload of an ERR packet. The text is made one line and cut to [`MAX_ERROR_TEXT`].

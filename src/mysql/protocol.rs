@@ -104,7 +104,7 @@ impl Protocol for Mysql {
     const RESET_TIMEOUT: Duration = reset::RESET_TIMEOUT;
     const CHECK_TIMEOUT: Duration = reset::CHECK_TIMEOUT;
 
-    /// Never: clients send the token only within TLS.
+    /// Never from loopback: clients of TCP send the token only within TLS.
     fn token_may_go_in_clear(_: &MysqlListen) -> bool {
         false
     }
@@ -114,8 +114,10 @@ impl Protocol for Mysql {
         entrance: Entrance<'_, Self>,
         stepped: impl Fn() + Send + Sync,
     ) -> Result<FirstPacket<Self>, NegotiationError> {
-        let Entrance { acceptor, listen, state, session, .. } = entrance;
-        let acceptor = acceptor.ok_or(NegotiationError::NoTls)?;
+        let Entrance { acceptor, listen, state, session, plaintext_allowed } = entrance;
+        if acceptor.is_none() && !plaintext_allowed {
+            return Err(NegotiationError::NoTls);
+        }
         let id = Arc::new(state.ids.assign());
         let met = client::meet(socket, acceptor, &state.identity(listen), id.number(), stepped).await?;
         Ok(match met {
@@ -131,6 +133,10 @@ impl Protocol for Mysql {
             }
             Met::Rejected(rejected, why) => FirstPacket::Rejected(rejected, Box::new(why)),
         })
+    }
+
+    fn unheard(socket: ClientSocket) -> Option<RejectedClient<ClientSocket>> {
+        Some(RejectedClient::unheard(socket))
     }
 
     fn connection(client: &MysqlClient) -> &ClientStream<ClientSocket> {

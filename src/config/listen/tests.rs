@@ -200,6 +200,16 @@ fn a_unix_socket_has_a_mode_a_group_and_peers_and_no_certificate() {
     assert!(matches!(config.listeners[0].auth, ListenAuth::OAuthBearer { .. }));
     let config = unix("addr = \"unix:/run/pgpassport/socket\"").unwrap();
     assert!(config.warnings[0].contains("only by the name .s.PGSQL.<port>"), "{:?}", config.warnings);
+    // Clients of MySQL name the file itself.
+    let text = REFERENCE.replacen("\n[[cluster]]\n", &format!("\n[[cluster]]\n{ENGINE}\n"), 1);
+    let text = text.replacen(
+        "\n[listen]\n",
+        &format!("\n[listen]\n{MYSQL}\naddr = \"unix:/run/pgpassport/mysqld.sock\"\n"),
+        1,
+    );
+    let text = text.replacen("\ntls_cert_file = \"/etc/pgpassport/server.crt\"", "", 1);
+    let config = read(&text.replacen("\ntls_key_file = \"/etc/pgpassport/server.key\"", "", 1)).unwrap();
+    assert!(config.listeners[0].tls.is_none() && config.warnings.is_empty(), "{:?}", config.warnings);
 }
 
 #[test]
@@ -220,7 +230,6 @@ fn keys_of_a_unix_socket_that_cannot_work_are_problems() {
         (format!("{SOCKET}\nproxy_protocol_from = [\"10.0.0.0/8\"]"), "no load balancer connects"),
         (format!("{SOCKET}\nreuse_port = true"), "this is for TCP"),
         (format!("{SOCKET}\nplaintext_from_loopback = true"), "this is for TCP"),
-        (format!("{SOCKET}\n{MYSQL}"), "MySQL listeners need TCP"),
     ] {
         let report = unix(&keys).unwrap_err();
         assert!(report.contains(told), "{keys}: {report}");

@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::config::DatabaseProtocol;
-use crate::config::reader::SectionReader;
+use crate::config::named_principal::{NamedPrincipal, PrincipalKind};
+use crate::config::reader::{SectionReader, SpannedValue};
 
 /// Beginning of the address of a Unix socket.
 const PREFIX: &str = "unix:";
@@ -79,11 +80,7 @@ pub(super) fn addr(section: &SectionReader<'_, '_>, protocol: DatabaseProtocol) 
     if let ListenAddr::Unix(path) = &addr {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let port = name.strip_prefix(LIBPQ_NAME).and_then(|port| port.parse::<u16>().ok());
-        if protocol == DatabaseProtocol::MySql {
-            let text = "MySQL listeners need TCP: clients of MySQL send a token only within TLS, which they do not use on \
-                        Unix sockets; write \"0.0.0.0:3306\"";
-            section.wrong("addr", text);
-        } else if port.is_none() {
+        if protocol == DatabaseProtocol::PostgreSql && port.is_none() {
             let text = format!(
                 "libpq (psql, psycopg) finds a socket only by the name {LIBPQ_NAME}<port>, as in \
                  unix:/run/pgpassport/.s.PGSQL.5432"
@@ -118,13 +115,17 @@ fn parse(text: &str, port: u16) -> Result<ListenAddr, String> {
 pub(super) fn file(section: &SectionReader<'_, '_>, is_unix: bool) -> UnixSocketSettings {
     let mode = section.parsed("socket_mode", mode).unwrap_or(DEFAULT_MODE);
     let group = section.parsed("socket_group", principal);
+    if let (Some(name), Some(item)) = (&group, section.text("socket_group")) {
+        record(section, PrincipalKind::Group, name, &item);
+    }
     only_unix(section, &["socket_mode", "socket_group"], is_unix);
     UnixSocketSettings { mode, group }
 }
 
 /// Users and groups that may use the socket; `None` without a list.
 pub(super) fn peers(section: &SectionReader<'_, '_>, is_unix: bool) -> Option<PeerSettings> {
-    let (users, groups) = (principals(section, "peer_users"), principals(section, "peer_groups"));
+    let users = principals(section, "peer_users", PrincipalKind::User);
+    let groups = principals(section, "peer_groups", PrincipalKind::Group);
     only_unix(section, &["peer_users", "peer_groups"], is_unix);
     if users.is_none() && groups.is_none() {
         return None;
@@ -136,7 +137,8 @@ pub(super) fn peers(section: &SectionReader<'_, '_>, is_unix: bool) -> Option<Pe
 pub(super) fn without_tcp(section: &SectionReader<'_, '_>) {
     for key in ["tls_cert_file", "tls_key_file", "client_tls_ca_file"] {
         if section.has(key) {
-            section.wrong(key, "a Unix socket has no TLS: libpq never uses it there; remove this key");
+            section
+                .wrong(key, "a Unix socket has no TLS: its bytes never leave this machine; remove this key");
         }
     }
     if section.has("proxy_protocol_from") {
@@ -168,12 +170,25 @@ fn principal(text: &str) -> Result<String, String> {
     legal.then(|| text.to_owned()).ok_or_else(|| format!("{text:?} is neither a name nor a number"))
 }
 
-fn principals(section: &SectionReader<'_, '_>, key: &'static str) -> Option<Vec<String>> {
+/// Records a name with its place, so that it can be looked up later.
+fn record(section: &SectionReader<'_, '_>, kind: PrincipalKind, name: &str, item: &SpannedValue<&str>) {
+    let place = section.reading.at(&item.span, &item.key, String::new());
+    section.reading.principals.borrow_mut().push(NamedPrincipal::new(kind, name.to_owned(), place));
+}
+
+fn principals(
+    section: &SectionReader<'_, '_>,
+    key: &'static str,
+    kind: PrincipalKind,
+) -> Option<Vec<String>> {
     let items = section.texts(key)?;
     let mut names = Vec::new();
     for item in &items.value {
         match principal(item.value) {
-            Ok(name) => names.push(name),
+            Ok(name) => {
+                record(section, kind, &name, item);
+                names.push(name);
+            }
             Err(text) => section.reading.problem(&item.span, &item.key, text),
         }
     }

@@ -28,7 +28,7 @@ async fn met(bytes: &[u8]) -> Result<Met<DuplexStream>, NegotiationError> {
     let (ours, mut theirs) = duplex(1 << 20);
     theirs.write_all(bytes).await.unwrap();
     theirs.shutdown().await.unwrap();
-    meet(ours, &tls().0, &ServerIdentity::default(), ID, || {}).await
+    meet(ours, Some(&tls().0), &ServerIdentity::default(), ID, || {}).await
 }
 
 /// The client's side of the first packets: reads the greeting, asks for TLS, and completes the handshake.
@@ -54,7 +54,7 @@ async fn logged(first: &[u8]) -> (Met<DuplexStream>, TlsStream<DuplexStream>) {
         stream.flush().await.unwrap();
         stream
     });
-    let met = meet(ours, &acceptor, &ServerIdentity::default(), ID, || {}).await.unwrap();
+    let met = meet(ours, Some(&acceptor), &ServerIdentity::default(), ID, || {}).await.unwrap();
     (met, client.await.unwrap())
 }
 
@@ -72,7 +72,7 @@ async fn c2_a_login_in_clear_is_refused_before_any_question() {
         response(Capabilities::COMMON, &[b"alice\0", b"\x05token", b"\0", b"mysql_clear_password\0", b"\0"]);
     theirs.write_all(&packet(1, &login)).await.unwrap();
     let Ok(Met::Rejected(rejected, StartupError::TlsRequired)) =
-        meet(ours, &tls().0, &ServerIdentity::default(), ID, || {}).await
+        meet(ours, Some(&tls().0), &ServerIdentity::default(), ID, || {}).await
     else {
         panic!("a login in clear");
     };
@@ -172,6 +172,57 @@ async fn a_refused_response_is_told_why() {
         drop(client);
         refusing.await.unwrap();
     }
+}
+
+/// At a Unix socket: no TLS is offered, and the token follows in clear.
+#[tokio::test]
+async fn without_tls_the_greeting_offers_none_and_the_client_is_asked() {
+    let (ours, mut theirs) = duplex(1 << 20);
+    let clear = Capabilities::COMMON.offered_in_clear();
+    let login =
+        response(clear, &[b"alice\0", b"\x20", &[7; 32], b"app\0", b"caching_sha2_password\0", b"\0"]);
+    let client = tokio::spawn(async move {
+        let mut header = [0; HEADER];
+        theirs.read_exact(&mut header).await.unwrap();
+        let mut greeting = vec![0; split_header(header).0];
+        theirs.read_exact(&mut greeting).await.unwrap();
+        theirs.write_all(&packet(1, &login)).await.unwrap();
+        let mut question = [0; 26];
+        theirs.read_exact(&mut question).await.unwrap();
+        assert_eq!(&question, b"\x16\0\0\x02\xfemysql_clear_password\0");
+        theirs.write_all(&packet(3, b"a.b.c\0")).await.unwrap();
+        greeting
+    });
+    let met = meet(ours, None, &ServerIdentity::default(), ID, || {}).await.unwrap();
+    let Met::Login(mut pending, startup) = met else { panic!("{met:?}") };
+    assert_eq!((startup.user(), startup.database()), ("alice", Some("app")));
+    assert_eq!(pending.ask_token(TokenMethod::Password).await.unwrap().expose(), b"a.b.c");
+    assert_eq!(pending.stream().tls_version(), None);
+    let greeting = client.await.unwrap();
+    let version = greeting.iter().skip(1).position(|byte| *byte == 0).unwrap() + 2;
+    let low = u16::from_le_bytes(greeting[version + 13..version + 15].try_into().unwrap());
+    assert_eq!(u32::from(low) & Capabilities::SSL.bits(), 0, "TLS is offered");
+}
+
+#[tokio::test]
+async fn a_client_that_is_refused_unheard_reads_an_error_in_place_of_the_greeting() {
+    let (ours, mut theirs) = duplex(1 << 20);
+    let refusing = tokio::spawn(async move {
+        let refusal = Refusal::peer_not_allowed(4711);
+        RejectedClient::unheard(ours).refuse(&refusal, TokenMethod::Password, SessionId::random()).await;
+    });
+    let mut bytes = Vec::new();
+    theirs.read_to_end(&mut bytes).await.unwrap();
+    let (length, number) = split_header(bytes[..HEADER].try_into().unwrap());
+    assert_eq!((length, number), (bytes.len() - HEADER, 0));
+    assert_eq!(bytes[HEADER..HEADER + 3], [0xff, 0x15, 0x04], "1045");
+    let text = String::from_utf8(bytes[HEADER + 3..].to_vec()).unwrap();
+    assert!(
+        text.starts_with("Access denied for this user of the machine") && text.contains("4711"),
+        "{text}"
+    );
+    drop(theirs);
+    refusing.await.unwrap();
 }
 
 proptest! {

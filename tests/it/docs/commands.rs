@@ -10,7 +10,7 @@ use regex::Regex;
 use super::{blocks, pages, root, set_up};
 
 /// First words of commands that the named tests run with real parts.
-const RUN_ELSEWHERE: [(&str, &str); 18] = [
+const RUN_ELSEWHERE: [(&str, &str); 19] = [
     ("jq ", "tests/it/log/join.rs"),
     ("pgpassport doctor", "tests/it/doctor/mod.rs"),
     ("pgpassport serve", "tests/it/lifecycle.rs"),
@@ -23,6 +23,7 @@ const RUN_ELSEWHERE: [(&str, &str); 18] = [
     ("PGPASSWORD=", "tests/clients/programs"),
     ("export PGPASSWORD=", "tests/clients/programs"),
     ("psql ", "tests/clients/programs"),
+    ("MYSQL_PWD=", "tests/it/mysql/unix_listener.rs"),
     ("pg_dump ", "tests/clients/programs"),
     ("umask 077", "tests/clients/programs"),
     ("echo \"127.0.0.1:15432:", "tests/it/agent"),

@@ -14,6 +14,7 @@ mod refusals;
 mod scripted;
 mod session;
 mod transparency;
+mod unix_listener;
 
 use std::process::{Output, Stdio};
 use std::sync::OnceLock;

@@ -27,6 +27,7 @@ use crate::names::{printable, visible};
 const MAX_FOUND: usize = 60;
 
 /// The file being parsed and its problems.
+#[derive(Default)]
 pub(super) struct FileReader<'t> {
     /// The file, and behind it the variables of the environment.
     pub(super) text: &'t str,
@@ -49,20 +50,7 @@ pub(super) struct FileReader<'t> {
 
 impl<'t> FileReader<'t> {
     pub(super) fn new(text: &'t str, folder: PathBuf) -> Self {
-        let (problems, warnings, files) = (RefCell::default(), RefCell::default(), RefCell::default());
-        let (file_length, keys, principals) = (text.len(), RefCell::default(), RefCell::default());
-        Self {
-            text,
-            file_length,
-            folder,
-            credentials: None,
-            problems,
-            warnings,
-            files,
-            principals,
-            keys,
-            schema: None,
-        }
+        Self { text, file_length: text.len(), folder, ..Self::default() }
     }
 
     pub(super) fn problem(&self, span: &Range<usize>, key: &str, text: impl Display) {

@@ -1,8 +1,9 @@
 //! Traces of logins at a collector that takes nothing but what OTLP/HTTP in JSON allows, and at collectors that are away or slow.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, Permissions};
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::sync::{Arc, Mutex};
 
 use aws_emulator::Ca;
@@ -340,6 +341,7 @@ async fn a_rotated_file_of_headers_is_taken_without_a_signal() {
     let rotate = |text: &str| {
         let new = folder.path().join("new");
         fs::write(&new, text).unwrap();
+        fs::set_permissions(&new, Permissions::from_mode(0o600)).unwrap();
         fs::rename(&new, &headers).unwrap();
     };
     rotate("Authorization: Bearer second\n");

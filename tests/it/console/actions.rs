@@ -59,6 +59,31 @@ async fn a_killed_session_is_told_and_recorded() {
     world.metric_is("pgpassport_sessions_ended_total{reason=\"killed\"}", 3.0).await;
 }
 
+/// Inside a row, the order waits for the row's end. A client that does not take the rest in time is cut off, and never reads
+/// the proxy's error in the place of data.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kill_puts_no_byte_into_a_row() {
+    const ROW: usize = 12_000_000;
+    let world = with_console().start().await;
+    let console = world.console("dba").await;
+    let mut alice = session(&world, "alice").await;
+    // More than all buffers hold, so that the kill comes in the middle of the row.
+    alice.send(&query(&format!("select repeat('x', {ROW})"))).await;
+    assert_eq!(alice.message().await.unwrap().0, b'T');
+    let id = id(&console, "alice").await;
+    console.simple_query(&format!("KILL {id}")).await.unwrap();
+    let mut last = None;
+    while let Some((tag, body)) = alice.message().await {
+        match tag {
+            b'D' => assert!(body.len() == 6 + ROW && body[6..].iter().all(|byte| *byte == b'x')),
+            b'E' => last = Some(ErrorFields::parse(&body)),
+            _ => {}
+        }
+    }
+    assert!(last.as_ref().is_none_or(|error| error.sqlstate() == "57P01"), "{last:?}");
+    assert_eq!(world.audit("session", &id).await["end"], "killed");
+}
+
 /// All sessions of a person and of nobody else, on the console as well.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_subject_is_killed_everywhere() {

@@ -11,6 +11,7 @@ mod facts;
 mod further;
 pub mod gate;
 pub mod listener;
+mod live;
 pub mod login_rate;
 pub(crate) mod open;
 pub mod outcome;
@@ -34,23 +35,24 @@ use self::due::{LoginDeadlines, timed, within};
 use self::explain::{explain, name_clock};
 use self::gate::GatePass;
 use self::listener::Listener;
+use self::live::LiveSession;
 use self::outcome::{LoginError, SessionEnd};
 use self::peer::PeerNotAllowed;
 use self::permits::{ClosedSilently, ConnectionAdmission, EvictionStep, SessionPermit};
 use self::records::{person, record_identity, record_request};
 use self::registry::SessionRegistration;
+use self::shared::Shared;
 use crate::identity::{Grant, LoginRequest};
 use crate::names::SessionId;
 use crate::names::client_addr::ClientAddr;
 use crate::net::client_socket::ClientSocket;
-use crate::net::client_stream::ClientStream;
 use crate::net::proxy_protocol::{ClientOrigin, origin};
-use crate::pool::{PoolCheckout, ReturnedConnection};
+use crate::pool::PoolCheckout;
 use crate::protocol::{
     CancelContext, Entrance, FirstPacket, KeyScope, NegotiationError, Protocol, ServerSession, StartupRequest,
 };
 use crate::refusal::Stage;
-use crate::relay::{RelayOptions, ReusableServer, SessionSettings, TokenTimes, relay};
+use crate::relay::{RelayOptions, SessionSettings, TokenTimes};
 use crate::telemetry::audit::AuditRecord;
 use crate::telemetry::login_metrics::{LoginStep, SessionRoute, SessionSeries};
 use crate::telemetry::login_trace::{LoginResult, LoginTrace};
@@ -93,17 +95,26 @@ pub async fn serve<P: Protocol>(
     let trace = context.common.traces.begin(session, named, (&shared.clock, accepted));
     let deadlines = LoginDeadlines::of(&context.common.limits, accepted, trace.as_deref());
     let evicted = admission.evicted();
+    // Each phase is boxed, so that a connection uses memory only for its current one.
+    let arriving =
+        arrive(&context, listener, (socket, peer), &mut admission, deadlines, (session, &mut audit));
+    let arriving = Box::pin(arriving);
     let arrived = tokio::select! {
         biased;
         () = evicted.received() => Err(SessionEnd::evicted(&admission)),
-        arrived = arrive(&context, listener, (socket, peer), &mut admission, deadlines, (session, &mut audit)) => arrived,
+        arrived = arriving => arrived,
     };
     let end = match arrived {
         Ok((client, Login::Session(login))) => {
-            Box::pin(relay_session(context, client, login, deadlines, (session, &mut audit))).await
+            let welcomed = Box::pin(welcome(&shared, client, login, deadlines, (session, &mut audit))).await;
+            drop(context); // a long connection must not keep alive what a reload has replaced
+            match welcomed {
+                Ok(live) => Box::pin(live.relay(&shared.metrics.connections, &mut audit)).await,
+                Err(error) => SessionEnd::NotWelcomed(error),
+            }
         }
         Ok((client, Login::Console(login))) => {
-            drop(context); // a long connection must not keep alive what a reload has replaced
+            drop(context);
             let serving = console::serve::<P>(Arc::clone(&shared), client, login, deadlines.login);
             SessionEnd::Console(Box::pin(serving).await)
         }
@@ -128,7 +139,6 @@ async fn arrive<P: Protocol>(
 ) -> Result<(P::Client, Login<P>), SessionEnd> {
     admission.step(EvictionStep::Client);
     socket.tune().map_err(|error| SessionEnd::Dropped(NegotiationError::Io(error)))?;
-    // Steps are boxed, so that a connection uses memory only for its current step.
     let identified =
         identify(context, listener, (socket, peer), admission, (session, audit), deadlines.trace);
     let identified = Box::pin(identified);
@@ -293,35 +303,31 @@ async fn log_in<P: Protocol>(
     Ok(Login::Session(Box::new(login)))
 }
 
-/// From the welcome to the end of the session.
-async fn relay_session<P: Protocol>(
-    context: Arc<ProtocolContext<P>>,
+/// Lets the client in.
+async fn welcome<P: Protocol>(
+    shared: &Shared,
     client: P::Client,
-    mut login: Box<LoggedIn<P>>,
+    login: Box<LoggedIn<P>>,
     deadlines: LoginDeadlines<'_>,
     (session, audit): (SessionId, &mut AuditRecord),
-) -> SessionEnd {
+) -> io::Result<Box<LiveSession<P>>> {
     audit.session_starts(); // before the first query, whatever becomes of the end
-    let greeting = login.upstream.greeting;
-    let shared = Arc::clone(&context.common.shared);
-    let _welcomed = shared.permits.welcomed(); // before the client can know that it is logged in
-    let welcomed = P::welcome(client, &greeting, login.client_key.as_ref());
-    let welcomed = timeout_at(deadlines.login, welcomed);
+    let ServerSession { stream, greeting, statement_cancel, .. } = login.upstream;
+    let counted = shared.permits.welcomed(); // before the client can know that it is logged in
+    let welcomed = timeout_at(deadlines.login, P::welcome(client, &greeting, login.client_key.as_ref()));
     let welcomed = timed((&shared.metrics.logins, deadlines), LoginStep::Welcome, welcomed).await;
-    let tracker = P::tracker(&greeting);
-    drop(greeting);
     let (client, filter) = match welcomed.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
         Ok(welcomed) => welcomed,
         Err(error) => {
             if let Some(checkout) = login.checkout {
                 checkout.discard();
             }
-            return SessionEnd::NotWelcomed(error);
+            return Err(error);
         }
     };
-    let _counted = login.series.starts(deadlines.accepted.elapsed());
+    let measured = login.series.starts(deadlines.accepted.elapsed());
     deadlines.traced(|trace| trace.ended(LoginResult::Session));
-    let (registered, ended) = login.registration;
+    let (registration, ended) = login.registration;
     let options = RelayOptions {
         settings: login.settings,
         token: login.token,
@@ -331,33 +337,21 @@ async fn relay_session<P: Protocol>(
         now: shared.shutdown.now.clone(),
         ended,
         session,
-        activity: registered.activity(),
+        activity: registration.activity(),
     };
-    drop(context); // a long session must not keep alive what a reload has replaced
-    let client = P::client_end(client, login.checkout.is_some(), filter);
-    let cancel = async || match login.upstream.statement_cancel.take() {
-        Some(cancel) => P::cancel_statement(cancel).await,
-        None => false,
-    };
-    let server = &mut login.upstream.stream;
-    let report = relay::<P, ClientStream<ClientSocket>, _>(client, server, tracker, &options, cancel).await;
-    audit.carried(report.to_server, report.to_client);
-    audit.statement_cancelled(report.statement_cancelled);
-    shared.metrics.connections.statement_cancelled(report.statement_cancelled);
-    drop((login.permit, registered)); // others may have them from here on, and not before
-    let cancel = login.client_key.map(P::retire_key).transpose(); // from here on the client's key cancels nothing
-    match (login.checkout, report.reusable) {
-        (Some(checkout), Some(ReusableServer { told_parameter })) => {
-            let ServerSession { stream, statement_cancel, .. } = login.upstream;
-            let returned = ReturnedConnection { stream, told_parameter, cancel, statement_cancel };
-            // Runs detached: the client is gone and its permit released.
-            let pass = login.pass;
-            drop(tokio::spawn(async move { checkout.give_back(returned, || pass.is_open()).await }));
-        }
-        (Some(checkout), None) => checkout.discard(),
-        (None, _) => {}
-    }
-    SessionEnd::Carried(report)
+    Ok(Box::new(LiveSession {
+        client: P::client_end(client, login.checkout.is_some(), filter),
+        tracker: P::tracker(&greeting),
+        server: stream,
+        statement_cancel,
+        checkout: login.checkout,
+        client_key: login.client_key,
+        pass: login.pass,
+        permit: login.permit,
+        registration,
+        options,
+        _counted: (counted, measured),
+    }))
 }
 
 /// The client's request and connection, for the access policy.

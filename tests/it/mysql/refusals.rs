@@ -100,9 +100,12 @@ async fn a_token_cut_by_the_prompt_is_named_as_such() {
 async fn p2_a_mysql_server_that_refuses_the_token_is_named() {
     for database in databases().await {
         let world = builder(database).start().await;
-        database.gate.fail_user("bob", aws_emulator::GateFault::Deny);
-        let text = told(&world.mysql_sql(database, "bob", &world.token("bob"), "select 1").await);
-        database.gate.heal_user("bob");
+        // A user of this test alone, because the gate is that of all tests.
+        let create = "CREATE USER 'denied'@'%' IDENTIFIED WITH AWSAuthenticationPlugin AS 'RDS' REQUIRE SSL";
+        let server = database.server.clone();
+        tokio::task::spawn_blocking(move || server.sql(create)).await.unwrap();
+        database.gate.fail_user("denied", aws_emulator::GateFault::Deny);
+        let text = told(&world.mysql_sql(database, "denied", &world.token("denied"), "select 1").await);
         assert!(
             text.contains("1045 (28000)") && text.contains("the database refused the IAM token"),
             "{text}"

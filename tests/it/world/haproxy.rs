@@ -28,7 +28,7 @@ impl HaProxy {
     /// Starts one with the lines of its backend.
     pub(crate) fn start(folder: &Path, backend: &str) -> Self {
         let config = format!(
-            "defaults\n  mode tcp\n  timeout connect 5s\n  timeout client 1m\n  timeout server 1m\n\
+            "defaults\n  mode tcp\n  timeout connect 5s\n  timeout check 10s\n  timeout client 1m\n  timeout server 1m\n\
              frontend clients\n  bind fd@0\n  default_backend replicas\n\
              backend replicas\n  balance roundrobin\n{backend}\n"
         );

@@ -25,19 +25,16 @@ test: ## Everything the tests need, then all tests (ONLY=c7_ runs those with c7_
 	@scripts/need-prometheus
 	cargo test --locked --workspace $(if $(ONLY),-- $(ONLY))
 
-clients: ## Real clients of many languages through the proxy; writes docs/clients.md (ONLY=psql for some)
+clients: ## Real clients of PostgreSQL and MySQL through the proxy; writes docs/clients.md, docs/clients-mysql.md (ONLY=psql for some)
 	@scripts/need-clients
 	cargo build --locked --workspace --bins $(BUILD)
 	cargo build --locked --manifest-path tests/clients/programs/rust/Cargo.toml --target-dir target
 	@target/debug/client-matrix --proxy target/debug/pgpassport --programs tests/clients/programs --tools .tools \
-	  --page docs/clients.md $(ONLY)
-	@[ -n "$(ONLY)" ] || { tests/clients/oauth-device-flow/run && tests/clients/oidc-provider/run; }
+	  --pages docs $(ARGS) $(ONLY)
+	@[ -n "$(ARGS)$(ONLY)" ] || { tests/clients/oauth-device-flow/run && tests/clients/oidc-provider/run; }
 
-mysqlclients: ## Clients of MySQL through the proxy; writes docs/clients-mysql.md (ONLY=PyMySQL; ARGS=--direct without the proxy)
-	@scripts/need-clients
-	cargo build --locked --workspace --bins $(BUILD)
-	@target/debug/client-matrix --protocol mysql --proxy target/debug/pgpassport --programs tests/clients/programs \
-	  --tools .tools --page docs/clients-mysql.md $(ARGS) $(ONLY)
+mysqlclients: ## The clients of MySQL alone (ONLY=PyMySQL; ARGS=--direct without the proxy)
+	@$(MAKE) --no-print-directory clients ARGS="--protocol mysql $(ARGS)"
 
 lint: ## Formatting, clippy, documentation, licences
 	cargo fmt --all --check

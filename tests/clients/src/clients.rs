@@ -64,6 +64,10 @@ const POSTGRESQL: &[ClientProgram] = &[
 const MYSQL: &[ClientProgram] = &[
     ClientProgram { name: "mysql", command: &[PYTHON, "{programs}/mysql_cli.py", "{tools}/mysql/bin/mysql"] },
     ClientProgram { name: "mariadb", command: &[PYTHON, "{programs}/mysql_cli.py", "mariadb"] },
+    ClientProgram {
+        name: "mariadb (Debian 13)",
+        command: &[PYTHON, "{programs}/mysql_cli.py", "{tools}/clients/trixie/bin/mariadb"],
+    },
     ClientProgram { name: "PyMySQL", command: &[PYTHON, "{programs}/mysql_pymysql.py"] },
     ClientProgram { name: "mysql-connector-python", command: &[PYTHON, "{programs}/mysql_connector.py"] },
     ClientProgram { name: "mysqlclient", command: &["/usr/bin/python3", "{programs}/mysql_mysqlclient.py"] },
@@ -75,7 +79,7 @@ const MYSQL: &[ClientProgram] = &[
         command: &["env", NODE_PATH, "node", "{programs}/node/mariadb.js"],
     },
     ClientProgram {
-        name: "MariaDB Connector/J",
+        name: "MariaDB Connector/J (Debian 12)",
         command: &[
             "java",
             "-cp",
@@ -83,6 +87,19 @@ const MYSQL: &[ClientProgram] = &[
             "{programs}/MariaDbConnector.java",
         ],
     },
+    ClientProgram {
+        name: "MariaDB Connector/J (testing)",
+        command: &[
+            "java",
+            // Without a logging library it logs to the standard output.
+            "-Dmariadb.logging.disable=true",
+            "-cp",
+            "{tools}/clients/testing/usr/share/java/mariadb-java-client.jar",
+            "{programs}/MariaDbConnector.java",
+        ],
+    },
+    ClientProgram { name: "sqlx", command: &["{target}/sqlx-mysql-client"] },
+    ClientProgram { name: "mysql_async", command: &["{target}/mysql-async-client"] },
     ClientProgram { name: "go-sql-driver", command: &["{tools}/clients/go-mysql"] },
     ClientProgram {
         name: "PHP mysqli",

@@ -48,6 +48,27 @@ const MYSQL: &[Check] = &[
 ];
 
 impl MatrixProtocol {
+    /// `only`, or all.
+    pub(crate) fn all(only: Option<Self>) -> Vec<Self> {
+        only.map_or_else(|| vec![Self::Postgresql, Self::Mysql], |protocol| vec![protocol])
+    }
+
+    /// Its name for people.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Postgresql => "PostgreSQL",
+            Self::Mysql => "MySQL",
+        }
+    }
+
+    /// File name of its page.
+    pub(crate) fn page(self) -> &'static str {
+        match self {
+            Self::Postgresql => "clients.md",
+            Self::Mysql => "clients-mysql.md",
+        }
+    }
+
     /// The checks in the order of the table.
     pub(crate) fn checks(self) -> &'static [Check] {
         match self {

@@ -39,12 +39,12 @@ pub(crate) struct MatrixWorld {
 }
 
 impl MatrixWorld {
-    pub(crate) fn start(options: &MatrixOptions) -> Result<Self, String> {
+    pub(crate) fn start(options: &MatrixOptions, protocol: MatrixProtocol) -> Result<Self, String> {
         let text = |error: aws_emulator::EmulatorError| error.to_string();
         let absolute =
             |path: &Path| path.canonicalize().map_err(|error| format!("{}: {error}", path.display()));
         let dir = TempDir::new("client-matrix", 0o755).map_err(text)?;
-        let database = MatrixDatabase::start(options.protocol).map_err(text)?;
+        let database = MatrixDatabase::start(protocol).map_err(text)?;
         let cloud = database.cloud().map_err(text)?;
         let folder = |name: &str| {
             let path = dir.path().join(name);
@@ -56,14 +56,14 @@ impl MatrixWorld {
         Ca::new().and_then(|other| other.write(&folder("other").unwrap_or_default())).map_err(text)?;
         // Not the name of `OTHER_HOST`, so that a client can be seen to insist on it.
         let listen = ca
-            .server(options.protocol.listener_names())
+            .server(protocol.listener_names())
             .and_then(|cert| cert.write(dir.path(), "proxy"))
             .map_err(text)?;
         let database_ca = database.ca().write(dir.path()).map_err(text)?;
         let tokens =
             if options.direct { tokens::of_iam(&cloud, &database)? } else { tokens::of_issuer(&cloud)? };
         let mut world = Self {
-            protocol: options.protocol,
+            protocol,
             binary: absolute(&options.proxy)?,
             direct: options.direct,
             programs: absolute(&options.programs)?,
@@ -77,7 +77,7 @@ impl MatrixWorld {
             dir,
             other: None,
         };
-        if options.protocol == MatrixProtocol::Mysql && !options.direct {
+        if protocol == MatrixProtocol::Mysql && !options.direct {
             world.other = Some(world.start_other(&ca)?);
         }
         Ok(world)

@@ -5,6 +5,7 @@ mod changes;
 mod command;
 mod drivers;
 mod mysql;
+mod mysql_tokens;
 pub(super) mod refresh;
 mod refusals;
 mod refused_tokens;

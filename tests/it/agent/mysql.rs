@@ -22,7 +22,7 @@ use crate::world::drivers::{mariadb_jdbc, node, printed, python};
 
 /// The way to the agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+pub(super) enum Place {
     Socket,
     Port,
 }
@@ -30,7 +30,7 @@ enum Place {
 const BOTH: [Place; 2] = [Place::Socket, Place::Port];
 
 impl LocalAgent {
-    async fn for_mysql(world: &World, token: &str) -> Self {
+    pub(super) async fn for_mysql(world: &World, token: &str) -> Self {
         let token = token.to_owned();
         let login = move || {
             Ok(PersonalLogin { token: Jwt::new(token.clone().into_bytes()), user: "token".to_owned() })
@@ -47,7 +47,7 @@ impl LocalAgent {
     }
 
     /// The engine's own client, without TLS and with the local password where it is asked for.
-    fn mysql(&self, database: &CloudMysql, place: Place, password: &str) -> Command {
+    pub(super) fn mysql(&self, database: &CloudMysql, place: Place, password: &str) -> Command {
         let mut client = Command::from(database.server.client());
         client.args(["--batch", "--skip-column-names", "--user=me"]);
         match place {

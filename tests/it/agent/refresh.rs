@@ -20,7 +20,9 @@ pub(crate) async fn agent_of(person: &Person) -> (Child, PathBuf) {
 pub(super) async fn start(person: &Person, mut command: Command) -> (Child, PathBuf) {
     let mut agent = command.stdout(Stdio::piped()).spawn().unwrap();
     let mut welcome = BufReader::new(agent.stdout.take().unwrap()).lines();
-    while !welcome.next_line().await.unwrap().expect("a welcome").contains("psql -h") {}
+    let line_of_client =
+        |line: &str| ["psql -h", "mysql --no-defaults"].iter().any(|client| line.contains(client));
+    while !line_of_client(&welcome.next_line().await.unwrap().expect("a welcome")) {}
     (agent, person.path(".cache/pgpassport/agent-test"))
 }
 

@@ -13,16 +13,16 @@ use crate::world::World;
 
 const SELECT: [&str; 4] = ["-d", "app", "-c", "select 1"];
 
-/// `psql` as another user of the machine, who has no rights here.
-async fn as_stranger(psql: &Command) -> Result<String, String> {
-    let psql = psql.as_std();
+/// A tool as another user of the machine, who has no rights here.
+pub(super) async fn as_stranger(tool: &Command) -> Result<String, String> {
+    let tool = tool.as_std();
     let mut command = Command::new("setpriv");
     command
         .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
-        .arg(psql.get_program())
-        .args(psql.get_args());
+        .arg(tool.get_program())
+        .args(tool.get_args());
     command.env_clear();
-    for (name, value) in psql.get_envs() {
+    for (name, value) in tool.get_envs() {
         if let Some(value) = value {
             command.env(name, value);
         }

@@ -14,14 +14,14 @@ use crate::world::World;
 use crate::world::admin::until;
 
 /// A cluster of two instances, and the endpoint's name, which a test moves.
-struct TwoInstances {
-    first: &'static CloudMysql,
+pub(super) struct TwoInstances {
+    pub(super) first: &'static CloudMysql,
     second: Mysql,
     name: Arc<Mutex<SocketAddr>>,
 }
 
 impl TwoInstances {
-    async fn start(first: &'static CloudMysql) -> Self {
+    pub(super) async fn start(first: &'static CloudMysql) -> Self {
         let start = move || {
             let cert = first.ca.server(&[names::MYSQL_ENDPOINT_HOST]).unwrap();
             let options = MysqlOptions::new(first.server.engine(), first.gate.clone(), Some(cert));
@@ -31,14 +31,20 @@ impl TwoInstances {
         Self { first, second, name: Arc::new(Mutex::new(first.server.addr())) }
     }
 
-    async fn world(&self) -> World {
+    pub(super) async fn world(&self) -> World {
         let name = Arc::clone(&self.name);
         let resolver = Resolver::from_fn(move |_| Ok(vec![*name.lock().unwrap()]));
         builder(self.first).resolver(resolver, &self.first.ca).start().await
     }
 
-    fn moves_to_the_second(&self) {
+    pub(super) fn moves_to_the_second(&self) {
         *self.name.lock().unwrap() = self.second.addr();
+    }
+
+    /// What a program prints that is at the first instance, and then at the second and at the first: their ports.
+    pub(super) fn ports(&self) -> (String, String) {
+        let (first, second) = (self.first.server.addr().port(), self.second.addr().port());
+        (first.to_string(), format!("{second}\n{first}"))
     }
 }
 

@@ -4,6 +4,7 @@
 mod hostile_client;
 mod hostile_server;
 mod kill;
+mod kill_drivers;
 mod kill_elsewhere;
 mod login;
 mod pool;

@@ -7,6 +7,13 @@ use serde_json::{Value, json};
 pub type Problem = Box<dyn std::error::Error + Send + Sync>;
 pub type Note = Result<String, Problem>;
 
+/// Length of a row of MySQL that is longer than a packet.
+pub const ROW_LENGTH: usize = 17 * 1024 * 1024;
+
+/// Table that the programs for MySQL make.
+pub const TABLE: &str =
+    "create temporary table t (n int primary key, text varchar(40)) character set utf8mb4";
+
 pub fn env(name: &str) -> String {
     std::env::var(format!("MATRIX_{name}")).unwrap()
 }

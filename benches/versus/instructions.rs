@@ -33,7 +33,7 @@ fn counted(
     // PgBouncer writes there too, and not as root.
     fs::set_permissions(&folder, std::os::unix::fs::PermissionsExt::from_mode(0o777)).ok()?;
     let out = format!("--callgrind-out-file={}/out.%p", folder.display());
-    let before = ["valgrind", "-q", "--tool=callgrind", &out];
+    let before = ["valgrind", "-q", "--trace-children=yes", "--tool=callgrind", &out];
     let mut to = ground.contestant(kind, server, StartOptions { before: &before, ..StartOptions::default() });
     load(&to);
     let mut running = to.running.take()?;

@@ -36,9 +36,11 @@ pub(super) fn problems(view: &StatusView) -> Vec<Problem> {
     for issuer in &now.issuers {
         let (name, age) = (Escaped(&issuer.name), duration(issuer.age));
         if !issuer.usable {
-            let text = format!(
-                "Tokens of issuer {name} are refused: its keys are {age} old, or were never fetched."
-            );
+            let why = match issuer.keys {
+                0 => "its keys were never fetched".to_owned(),
+                _ => format!("its keys are {age} old"),
+            };
+            let text = format!("Tokens of issuer {name} are refused: {why}.");
             add("PgpassportKeysUnusable", true, text);
         } else if issuer.age > issuer.max_age / 4 {
             let limit = duration(issuer.max_age);

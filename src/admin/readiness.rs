@@ -3,6 +3,7 @@
 use std::fmt::{Display, Write};
 use std::time::Duration;
 
+use super::html::days_left;
 use super::status_view::StatusView;
 use crate::telemetry::cluster_metrics::ClusterSnapshot;
 
@@ -26,8 +27,8 @@ pub(super) fn report(view: &StatusView) -> String {
         line(!cluster.paused && !cluster.draining, &format!("cluster {}: {}", cluster.name, gate(cluster)));
     }
     for (listener, expires) in &now.certificates {
-        let left = expires - view.unix_seconds;
-        let state = if left > 0 { format!("{} days left", left / 86_400) } else { "expired".to_owned() };
+        let left = u64::try_from(expires - view.unix_seconds).unwrap_or(0);
+        let state = if left > 0 { days_left(left) } else { "expired".to_owned() };
         line(left > 0, &format!("certificate of {listener}: {state}"));
     }
     let written = now.log.audit_writable;

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use super::history::HistorySample;
-use super::html::{Escaped, bytes, duration, float, number};
+use super::html::{Escaped, age, bytes, days_left, duration, float, number};
 use super::plot::{Minute, logins, minutes, sessions};
 use super::problems::problems;
 pub(super) use super::status_view::StatusView;
@@ -57,7 +57,7 @@ pub(super) fn page(view: &StatusView) -> String {
     body.push_str(&tiles(view, &minutes, &steps));
     let _ = write!(
         body,
-        "<div class=\"row\"><section><h2>Sessions</h2>{}</section><section><h2>Logins a minute</h2>{}{}</section></div>",
+        "<div class=\"row\"><section><h2>Sessions</h2>{}</section><section><h2>Logins per minute</h2>{}{}</section></div>",
         sessions(&view.samples, view.now),
         logins(&minutes, &view.samples, view.now),
         legend(),
@@ -130,7 +130,12 @@ fn table(title: &str, head: &[&str], rows: &str, empty: &str) -> String {
     if rows.is_empty() {
         return format!("<section><h2>{title}</h2><span class=\"dim\">{empty}</span></section>");
     }
-    let head = head.iter().map(|name| format!("<th>{name}</th>")).collect::<Vec<_>>().concat();
+    // Words are aligned as the first column is, numbers to the right.
+    let cell = |name: &&str| match *name {
+        "state" | "listener" => format!("<th class=\"word\">{name}</th>"),
+        _ => format!("<th>{name}</th>"),
+    };
+    let head: String = head.iter().map(cell).collect();
     format!(
         "<section><h2>{title}</h2><div class=\"scroll\"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>\
          </div></section>"
@@ -215,21 +220,26 @@ fn cluster_table(view: &StatusView) -> String {
         let work = view.snapshot.work.iter().find(|work| work.cluster == cluster.name);
         let [queries, transactions, received, sent] =
             work.map_or([0; 4], |work| [work.queries, work.transactions, work.to_server, work.to_client]);
+        let counts = [
+            ("sessions", number(routes().map(|route| route.sessions).sum())),
+            ("logins", number(routes().map(|route| route.logins).sum())),
+            ("queries", number(queries)),
+            ("transactions", number(transactions)),
+            ("to servers", bytes(received)),
+            ("to clients", bytes(sent)),
+        ];
+        // On narrow screens each cell has its name beside it, and there is no head.
+        let counts = counts.map(|(name, value)| format!("<td data-name=\"{name}\">{value}</td>"));
         let _ = write!(
             rows,
-            "<tr><td>{}</td><td>{state}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
+            "<tr><td>{}</td><td class=\"word\">{state}</td>{}</tr>",
             Escaped(&cluster.name),
-            number(routes().map(|route| route.sessions).sum()),
-            number(routes().map(|route| route.logins).sum()),
-            number(queries),
-            number(transactions),
-            bytes(received),
-            bytes(sent)
+            counts.concat()
         );
     }
     let head =
         ["cluster", "state", "sessions", "logins", "queries", "transactions", "to servers", "to clients"];
-    table("Clusters, since start", &head, &rows, "None.")
+    table("Clusters, since start", &head, &rows, "None.").replacen("<table>", "<table class=\"wide\">", 1)
 }
 
 /// Sessions by cluster and listener, where there are several listeners.
@@ -240,7 +250,7 @@ fn route_table(view: &StatusView) -> String {
     }
     let row = |route: &RouteSessions| {
         format!(
-            "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
+            "<tr><td>{}</td><td class=\"word\">{}</td><td>{}</td><td>{}</td></tr>",
             Escaped(&route.cluster),
             Escaped(&route.listener),
             number(route.sessions),
@@ -264,10 +274,10 @@ fn issuer_table(view: &StatusView) -> String {
             .find(|(outcome, _)| *outcome == KeyFetchResult::Failed)
             .map_or(0, |(_, count)| *count);
         format!(
-            "<tr><td>{}</td><td>{state}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
+            "<tr><td>{}</td><td class=\"word\">{state}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
             Escaped(&issuer.name),
             issuer.keys,
-            duration(issuer.age),
+            age(issuer.age),
             number(failed)
         )
     };
@@ -289,7 +299,7 @@ fn aws_table(view: &StatusView) -> String {
         let failed: u64 = sts.tries.iter().map(|(_, it)| *it).sum::<u64>() - granted - count("refused");
         let _ = write!(
             rows,
-            "<tr><td>{}</td><td>{state}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
+            "<tr><td>{}</td><td class=\"word\">{state}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
             Escaped(&sts.host),
             number(granted),
             number(count("refused")),
@@ -306,12 +316,9 @@ fn process_table(view: &StatusView) -> String {
         let _ = write!(rows, "<tr><td>{name}</td><td>{value}</td></tr>");
     };
     for (listener, expires) in &now.certificates {
-        let left = Duration::from_secs(u64::try_from(expires - view.unix_seconds).unwrap_or(0));
-        let left = if left.is_zero() {
-            "<span class=\"bad-text\">expired</span>".to_owned()
-        } else {
-            format!("{} left", duration(left))
-        };
+        let left = u64::try_from(expires - view.unix_seconds).unwrap_or(0);
+        let left =
+            if left == 0 { "<span class=\"bad-text\">expired</span>".to_owned() } else { days_left(left) };
         row(&format!("certificate of {}", Escaped(listener)), &left);
     }
     row("remembered role credentials", &number(now.aws.cache_entries));
@@ -344,7 +351,7 @@ fn process_table(view: &StatusView) -> String {
             "<span class=\"warn-text\">last reload refused</span>"
         },
     );
-    table("Process", &["", ""], &rows, "")
+    table("Certificates and process", &["", ""], &rows, "")
 }
 
 #[cfg(test)]

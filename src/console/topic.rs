@@ -211,15 +211,16 @@ impl Topic {
                 const {
                     &[
                         t("name"),
+                        t("engine"),
                         t("state"),
-                        n("waiting_logins"),
-                        t("endpoint"),
-                        t("region"),
-                        t("databases"),
-                        t("roles"),
                         n("sessions"),
                         n("max_sessions"),
+                        n("waiting_logins"),
                         n("queued_logins"),
+                        t("region"),
+                        t("databases"),
+                        t("endpoint"),
+                        t("roles"),
                     ]
                 }
             }

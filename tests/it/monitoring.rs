@@ -140,7 +140,7 @@ async fn the_status_page_shows_what_has_happened_and_loads_nothing() {
         "<td>authorization</td><td>1</td><td>1</td>",
         "<td>server_login</td>",
         "<td>app</td>",
-        "<td>idp</td><td><span class=\"ok-text\">fresh</span></td><td>2</td>",
+        "<td>idp</td><td class=\"word\"><span class=\"ok-text\">fresh</span></td><td>2</td>",
     ] {
         assert!(body.contains(text), "{text} is not in {body}");
     }

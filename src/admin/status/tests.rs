@@ -167,8 +167,9 @@ fn a_healthy_service_has_no_problems_and_shows_its_hour() {
         "slowest step: sts",
         "reporting-with-a-&lt;long&gt;-name",
         "41 days left",
-        "<td>orders</td><td><span class=\"ok-text\">open</span></td><td>170</td><td>3,980</td><td>48,211,907</td>",
-        "<td>sts.eu-central-1.amazonaws.com</td><td><span class=\"ok-text\">in use</span></td><td>4,211</td>",
+        "<td>orders</td><td class=\"word\"><span class=\"ok-text\">open</span></td><td data-name=\"sessions\">170</td>",
+        "<td data-name=\"logins\">3,980</td><td data-name=\"queries\">48,211,907</td>",
+        "<td>sts.eu-central-1.amazonaws.com</td><td class=\"word\"><span class=\"ok-text\">in use</span></td><td>4,211</td>",
         "up for 9 days",
     ] {
         assert!(page.contains(text), "{text} is not in {page}");

@@ -1,5 +1,6 @@
 //! `pgpassport top`: sessions and logins of the running proxy, live in a terminal. Reads the admin address only.
 
+mod fit;
 mod scrape;
 mod screen;
 
@@ -11,7 +12,9 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use terminal_size::terminal_size;
 
+use self::fit::fit;
 use self::scrape::Scrape;
 use self::screen::{ScreenStyle, screen};
 use crate::commands::health::{self, HealthError};
@@ -75,9 +78,14 @@ impl TopArgs {
         let mut start = CLEAR;
         loop {
             let text = screen(addr, looks.make_contiguous(), lost.as_deref(), style);
-            // Each line clears its own rest, so that nothing flickers.
-            let frame = text.replace('\n', "\x1b[K\n");
-            if !print(&format!("{start}\x1b[H{frame}\x1b[J")) {
+            // A longer screen would scroll, and its first lines are those that matter.
+            let text = match terminal_size() {
+                Some((_, rows)) => fit(&text, usize::from(rows.0)),
+                None => text,
+            };
+            // Each line clears its own rest, so that nothing flickers. A line feed behind the last one would scroll.
+            let frame = text.trim_end_matches('\n').replace('\n', "\x1b[K\n");
+            if !print(&format!("{start}\x1b[H{frame}\x1b[K\x1b[J")) {
                 return Ok(()); // nobody reads it any more
             }
             start = "";

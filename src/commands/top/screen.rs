@@ -158,7 +158,11 @@ fn steps(before: &Scrape, now: &Scrape, style: ScreenStyle) -> String {
     let mut text =
         style.dim(&format!("{:<24}{:>12}{:>12}{:>10}\n", "login, by step", "half", "95 %", "count"));
     text.push_str(&style.bold(&row("all steps", "pgpassport_login_seconds", &[("outcome", "session")])));
-    for step in LoginStep::ALL {
+    // The pool's step exists only where there is a pool.
+    let happened =
+        |step: &LoginStep| now.sum("pgpassport_login_step_seconds_count", &[("step", step.word())]) > 0.5;
+    let known = LoginStep::ALL.into_iter().filter(|step| *step != LoginStep::Pool || happened(step));
+    for step in known {
         text.push_str(&row(step.word(), "pgpassport_login_step_seconds", &[("step", step.word())]));
     }
     text.push('\n');

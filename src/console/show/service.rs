@@ -54,15 +54,16 @@ pub(super) fn clusters(desk: &ConsoleDesk, rows: &mut RowEncoder) {
         let roles: Vec<_> = settings.roles.all().into_iter().map(|role| role.as_str().to_owned()).collect();
         rows.push(&[
             shown(&settings.name),
+            settings.engine.word().into(),
             gate.to_string().into(),
-            gate.waiting.into(),
-            settings.endpoint.to_string().into(),
-            settings.region.as_str().to_owned().into(),
-            names(settings.route.databases.as_deref()),
-            roles.join(", ").into(),
             sessions.get(&settings.name).copied().unwrap_or(0).into(),
             settings.max_client_conn.into(),
+            gate.waiting.into(),
             cluster.login_rate.as_ref().map(|queue| queue.queued()).into(),
+            settings.region.as_str().to_owned().into(),
+            names(settings.route.databases.as_deref()),
+            settings.endpoint.to_string().into(),
+            roles.join(", ").into(),
         ]);
     }
 }

@@ -23,6 +23,9 @@ use crate::config::{
 use crate::net::allowed_peers;
 use crate::rds_roots;
 
+/// Standard input, which a dash means.
+const STDIN: &str = "/dev/stdin";
+
 /// Reason why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckError {
@@ -76,6 +79,7 @@ fn parse(path: &Path, look: OutsideCheck) -> Result<Config, CheckError> {
     let environment = Environment::of(std::env::vars_os());
     let (path, text) = match &environment.whole_file {
         Some(text) => (Path::new(WHOLE_FILE), Ok(text.clone())),
+        None if path == Path::new("-") => (Path::new(STDIN), fs::read_to_string(STDIN)),
         None => (path, fs::read_to_string(path)),
     };
     let text = text.map_err(|source| CheckError::Unreadable { path: path.to_owned(), source })?;

@@ -39,6 +39,19 @@ async fn check_says_which_variable_sets_which_key() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_dash_is_standard_input() {
+    let world = World::start().await;
+    let run = |file: &str| {
+        let input = std::fs::File::open(world.config_file()).unwrap();
+        let mut check = Command::new(env!("CARGO_BIN_EXE_pgpassport"));
+        let output = check.args(["check", file]).stdin(input).output().unwrap();
+        String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
+    };
+    assert!(run("-").starts_with("/dev/stdin: no problems found\n"), "{}", run("-"));
+    assert!(run("./-").contains("./-: No such file or directory"), "{}", run("./-"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_whole_file_can_be_a_variable() {
     let world = World::start().await;
     let text = std::fs::read_to_string(world.config_file()).unwrap();

@@ -8,14 +8,20 @@ use serde::Serialize;
 
 use super::CheckError;
 use crate::config::problem::ConfigProblem;
-use crate::config::{ClusterSettings, Config, IssuerSettings, KeySource, PinMode};
+use crate::config::{
+    ClusterSettings, Config, DatabaseProtocol, IssuerSettings, KeySource, ListenSettings, PinMode,
+};
 use crate::names::RoleArn;
 
 /// Summary of a configuration without problems.
 pub fn summary(config: &Config) -> String {
     let accepted: Vec<_> = config.issuers.iter().flat_map(IssuerSettings::accepted).collect();
     let issuers: Vec<_> = accepted.iter().map(|accepted| accepted.issuer.as_str()).collect();
-    let addresses: Vec<_> = config.listeners.iter().map(|listen| listen.addr.to_string()).collect();
+    let address = |listen: &ListenSettings| match listen.protocol {
+        DatabaseProtocol::PostgreSql => listen.addr.to_string(),
+        DatabaseProtocol::MySql => format!("{} (mysql)", listen.addr),
+    };
+    let addresses: Vec<_> = config.listeners.iter().map(address).collect();
     let clusters: String = config.clusters.iter().map(|cluster| describe(cluster, &config.issuers)).collect();
     let mut warnings = String::new();
     for KeySource { key, variable } in &config.sources {

@@ -100,10 +100,18 @@ fn text(plan: &PolicyPlan, file: &Path) -> String {
     heading(&mut out, "4. Let tokens name the database user");
     plan.claims.iter().for_each(|one| recipe(&mut out, one));
     heading(&mut out, "5. Try it");
-    let file = file.display().to_string();
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@%:".contains(c);
-    let file = if file.chars().all(plain) { file } else { shell_word(&file) };
-    let _ = writeln!(out, "    pgpassport doctor --config {file} --token-file token.txt");
+    let word = |text: &str| if text.chars().all(plain) { text.to_owned() } else { shell_word(text) };
+    let file = word(&file.display().to_string());
+    let doctor = format!("    pgpassport doctor --config {file} --token-file token.txt");
+    match plan.databases.as_slice() {
+        [] | [_] => {
+            let _ = writeln!(out, "{doctor}");
+        }
+        several => several.iter().for_each(|database| {
+            let _ = writeln!(out, "{doctor} --cluster {}", word(&database.cluster));
+        }),
+    }
     out
 }
 

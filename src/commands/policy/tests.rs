@@ -361,3 +361,20 @@ fn mysql_has_sql_of_its_own() {
     assert_eq!(database.statements, [format!("CREATE USER {create}"), grant.clone()]);
     assert_eq!(database.repeatable, [format!("CREATE USER IF NOT EXISTS {create}"), grant]);
 }
+
+#[test]
+fn each_of_several_clusters_has_its_command_to_try() {
+    let several = include_str!("../../../tests/config/valid/several_clusters.toml");
+    let tries = |toml: &str| -> Vec<String> {
+        let plan = plan_of(toml, &PlanOptions::default());
+        let text = render(&plan, Path::new("x.toml"), PlanFormat::Text, None).unwrap();
+        text.lines().filter(|line| line.contains("pgpassport doctor")).map(str::to_owned).collect()
+    };
+    let printed = tries(several);
+    let plan = plan_of(several, &PlanOptions::default());
+    assert!(printed.len() > 1 && printed.len() == plan.databases.len(), "{printed:?}");
+    for (line, database) in printed.iter().zip(&plan.databases) {
+        assert!(line.ends_with(&format!(" --cluster {}", database.cluster)), "{line}");
+    }
+    assert_eq!(tries(REFERENCE), ["    pgpassport doctor --config x.toml --token-file token.txt"]);
+}

@@ -1,6 +1,5 @@
 //! Reload of the configuration while serving: all of it for new connections, or nothing.
 
-use std::fs::File;
 use std::future::pending;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,6 +23,7 @@ use crate::config::{Config, WatchScope};
 use crate::lifecycle;
 use crate::names::visible;
 use crate::sync::lock;
+use crate::telemetry::audit_file::AuditDestination;
 
 /// Longest time for reading the configuration and its files. A file on a network file system can block
 /// forever.
@@ -69,8 +69,8 @@ struct PreparedConfig {
     generation: Generation,
     /// The content of the HTTPS pages.
     pages: Pages,
-    /// The file of audit records, opened again.
-    audit: Option<File>,
+    /// The destination of audit records, opened again.
+    audit: Option<AuditDestination>,
     /// State of the files before they were read.
     watched: WatchedFiles,
 }

@@ -4,10 +4,13 @@ use std::path::PathBuf;
 
 use super::reader::SectionReader;
 
+/// Socket of the local syslog, which is journald's under systemd.
+const SYSLOG: &str = "/dev/log";
+
 /// `[audit]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditSettings {
-    /// File of the audit records; if absent, they are log lines.
+    /// File of the audit records, or socket of syslog; if absent, they are log lines.
     pub file: Option<PathBuf>,
     /// Behavior of new logins while records cannot be written.
     pub when_unwritable: WhenUnwritable,
@@ -24,13 +27,16 @@ pub enum WhenUnwritable {
 
 pub(super) fn audit(section: &SectionReader<'_, '_>) -> AuditSettings {
     // Words without a slash are reserved for future destinations.
-    let is_log = section.text("to").is_none_or(|to| to.value == "log");
+    let word = section.text("to").map(|to| to.value);
+    let is_log = word.is_none_or(|word| word == "log");
     let file = if is_log {
         None
+    } else if word == Some("syslog") {
+        Some(PathBuf::from(SYSLOG))
     } else {
         let path = section.path("to");
         if path.is_some() && section.text("to").is_some_and(|to| !to.value.contains('/')) {
-            let text = "write \"log\", or the path of a file with a slash in it, as in \"/var/log/pgpassport/audit.json\"";
+            let text = "write \"log\", \"syslog\", or the path of a file with a slash in it, as in \"/var/log/pgpassport/audit.json\"";
             section.wrong("to", text);
         }
         path
@@ -63,6 +69,7 @@ mod tests {
             ("when_unwritable = \"refuse_logins\"", None, refuse),
             ("to = \"/var/log/a.json\"", Some("/var/log/a.json"), refuse),
             ("to = \"/a\"\nwhen_unwritable = \"continue\"", Some("/a"), go_on),
+            ("to = \"syslog\"", Some("/dev/log"), refuse),
             ("to = \"./log\"", Some("/etc/pgpassport/./log"), refuse),
         ] {
             let wanted = AuditSettings { file: file.map(PathBuf::from), when_unwritable };
@@ -72,7 +79,7 @@ mod tests {
 
     #[test]
     fn what_is_neither_the_log_nor_a_path_is_a_problem() {
-        for word in ["syslog", "stderr", "audit.json"] {
+        for word in ["journald", "stderr", "audit.json"] {
             let text = problem(&[("to", &format!("to = \"{word}\""))]);
             assert!(text.contains("audit.to") && text.contains("with a slash"), "{text}");
         }

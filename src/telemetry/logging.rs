@@ -1,7 +1,6 @@
 //! The log: lines to standard error, audit records among them or in their own file, level, and flush.
 
 use std::fmt;
-use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -10,7 +9,7 @@ use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::audit_file::{self, AuditGate};
+use super::audit_file::{self, AuditDestination, AuditGate};
 pub use super::lines::{AUDIT, AnySubscriber};
 use super::lines::{AUDIT_GAP, LevelHandle, NOTICE, filter, subscriber};
 use super::log_metrics::LogSnapshot;
@@ -98,15 +97,15 @@ impl LogControl {
         AuditGate::new(Arc::clone(self.records()), when_unwritable)
     }
 
-    /// Opens the audit file by name, if one is configured.
-    pub fn open_audit_file(&self) -> Result<Option<File>, AuditFileError> {
+    /// Opens the destination of audit records by name, if they have one of their own.
+    pub fn open_audit_file(&self) -> Result<Option<AuditDestination>, AuditFileError> {
         self.audit.as_ref().map(|audit| open(&audit.path)).transpose()
     }
 
-    /// Writes audit records to `file` from now on.
-    pub fn redirect_audit(&self, file: File) {
+    /// Writes audit records to `destination` from now on.
+    pub fn redirect_audit(&self, destination: AuditDestination) {
         if let Some(audit) = &self.audit {
-            audit.queue.redirect(Box::new(file));
+            audit.queue.redirect(destination);
         }
     }
 
@@ -129,13 +128,12 @@ impl LogControl {
 
 impl AuditFile {
     fn start(path: &Path) -> Result<Self, LogStartError> {
-        let file = Box::new(open(path)?);
-        let queue = log_writer::start("audit-writer", file, Box::new(report_audit));
+        let queue = log_writer::start("audit-writer", open(path)?, Box::new(report_audit));
         Ok(Self { path: path.to_owned(), queue: queue.map_err(LogStartError::Thread)? })
     }
 }
 
-fn open(path: &Path) -> Result<File, AuditFileError> {
+fn open(path: &Path) -> Result<AuditDestination, AuditFileError> {
     audit_file::open(path).map_err(|error| AuditFileError { path: path.to_owned(), error })
 }
 

@@ -30,6 +30,7 @@ pub mod process_metrics;
 pub mod reload_metrics;
 mod resolver_metrics;
 pub mod session_outcome;
+mod syslog;
 mod task_metrics;
 pub mod trace_metrics;
 mod trace_target;

@@ -9,12 +9,15 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use serde_json::Value;
+use tokio::net::UnixDatagram;
+use tokio::time::timeout;
 
 use super::sinks::{can_mount, fill_pipe};
 use super::{ADMIN, ask, parsed, reload};
 use crate::world::World;
 use crate::world::admin::{get, until};
 use crate::world::binary::{Launch, ProxyProcess};
+use crate::world::raw::PATIENCE;
 
 /// Mounts a small file system in a namespace of the service's own.
 const SMALL_DISK: &str = "mkdir disk && mount -t tmpfs -o size=64k none disk && exec \"$@\" 2>log";
@@ -252,4 +255,49 @@ async fn a_start_fails_if_the_file_cannot_be_opened_and_check_says_why() {
         Command::new(env!("CARGO_BIN_EXE_pgpassport")).args(["check", "-c"]).arg(&config).output().unwrap();
     let said = String::from_utf8(check.stderr).unwrap();
     assert!(said.contains("audit.to: directory /nowhere does not exist"), "{said}");
+}
+
+/// The next record of this event at the daemon.
+async fn heard(daemon: &UnixDatagram, event: &str) -> Value {
+    loop {
+        let mut bytes = vec![0; 64 << 10];
+        let received = timeout(PATIENCE, daemon.recv(&mut bytes)).await.expect("a record").unwrap();
+        let message = String::from_utf8(bytes[..received].to_vec()).unwrap();
+        let (head, record) = message.split_once(": ").unwrap();
+        assert!(head.starts_with("<86>pgpassport["), "{message}");
+        let record: Value = serde_json::from_str(record).unwrap_or_else(|_| panic!("{message}"));
+        if record["event"] == event {
+            return record;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_go_to_the_socket_of_syslog_and_logins_wait_for_its_daemon() {
+    let world = world().await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log");
+    let daemon = UnixDatagram::bind(&path).unwrap();
+    let config = format!("{ADMIN}\n[audit]\nto = \"{}\"", path.display());
+    let mut binary = ProxyProcess::launch(&world, Launch { config, ..Launch::usual() });
+    drop(binary.login(&world).await.unwrap());
+    assert_eq!(heard(&daemon, "session.start").await["db_user"], "alice");
+    assert_eq!(heard(&daemon, "session.end").await["outcome"], "session");
+
+    drop(daemon);
+    fs::remove_file(&path).unwrap();
+    let admin = binary.admin_addr();
+    // The first record that cannot be sent tells it; it waits.
+    let waiting = binary.login(&world).await.unwrap();
+    until("it is noticed", async || get(admin, "/readyz").await.0 == 503).await;
+    let refused = binary.login(&world).await.err().expect("a refusal");
+    assert_eq!(refused.message(), "cannot connect now: audit log unavailable");
+    let daemon = UnixDatagram::bind(&path).unwrap();
+    assert_eq!(heard(&daemon, "session.start").await["db_user"], "alice");
+    until("it works again", async || get(admin, "/readyz").await.0 == 200).await;
+    drop(waiting);
+    assert_eq!(heard(&daemon, "session.end").await["outcome"], "session");
+    assert_eq!(binary.logged("connection ended"), 0, "records are not in the log");
+    binary.signal("TERM");
+    assert_eq!(binary.ended().await, Some(0));
 }

@@ -1,6 +1,7 @@
 //! The log: lines to standard error, audit records among them or in their own file, level, and flush.
 
 use std::fmt;
+use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};

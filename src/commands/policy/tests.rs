@@ -368,7 +368,7 @@ fn each_of_several_clusters_has_its_command_to_try() {
     let tries = |toml: &str| -> Vec<String> {
         let plan = plan_of(toml, &PlanOptions::default());
         let text = render(&plan, Path::new("x.toml"), PlanFormat::Text, None).unwrap();
-        text.lines().filter(|line| line.contains("pgpassport doctor")).map(str::to_owned).collect()
+        text.lines().filter(|line| line.contains("pgpassport doctor --config")).map(str::to_owned).collect()
     };
     let printed = tries(several);
     let plan = plan_of(several, &PlanOptions::default());

@@ -303,7 +303,7 @@ fn every_spawned_task_has_an_owner() {
         ("admin/http.rs", "tokio::spawn("),              // one connection
         ("console/desk.rs", "tokio::spawn("),            // one command
         ("sign_in/web.rs", "tokio::spawn("),             // one connection
-        ("session/mod.rs", "tokio::spawn("),             // one connection that comes back to the pool
+        ("session/live.rs", "tokio::spawn("),            // one connection that comes back to the pool
         ("commands/doctor/session.rs", "tokio::spawn("), // one run of doctor
         ("net/address.rs", "running.spawn("),            // one race of addresses
         ("accept/workers.rs", "tasks.spawn("),           // one session

@@ -4,6 +4,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::time::timeout;
 
 use super::{cell, failure, rows, with_console};
+use crate::world::admin::until;
 use crate::world::raw::PATIENCE;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -117,9 +118,13 @@ async fn queries_and_transactions_are_counted_while_they_happen() {
         ("select 1 / 0", 5, 3, "idle"),
     ] {
         let _ = alice.simple_query(statement).await; // the last one fails
-        let session = rows(&console, "SHOW SESSIONS").await.swap_remove(0);
         let expected = (queries.to_string(), transactions.to_string());
-        assert_eq!((cell(&session, "queries"), cell(&session, "transactions")), (&*expected.0, &*expected.1));
+        // The client has the answer before the proxy has counted it.
+        let counted = async || {
+            let session = rows(&console, "SHOW SESSIONS").await.swap_remove(0);
+            (cell(&session, "queries"), cell(&session, "transactions")) == (&*expected.0, &*expected.1)
+        };
+        until("the statement counts", counted).await;
         let client = rows(&console, "SHOW CLIENTS").await.swap_remove(0);
         assert_eq!((cell(&client, "query_count"), cell(&client, "xact_count")), (&*expected.0, &*expected.1));
         assert_eq!((cell(&client, "state"), cell(&client, "tls")), (state, "TLSv1.3"), "{client:?}");

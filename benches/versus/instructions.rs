@@ -10,6 +10,7 @@ use crate::measure::figure;
 
 /// Two runs that differ in nothing but their length: what both have in common, such as start and login, goes out.
 const TRANSACTIONS: [usize; 2] = [500, 2_500];
+const LOGINS: [usize; 2] = [20, 120];
 
 /// Instructions of one transaction of one client; `load` runs as many as it is told. `None` where the program does not
 /// run under valgrind.
@@ -19,14 +20,32 @@ pub(crate) fn a_transaction(
     server: &BenchServer,
     load: impl Fn(&Contestant, usize),
 ) -> Option<f64> {
-    let [few, many] = TRANSACTIONS.map(|count| counted(ground, kind, server, |to| load(to, count)));
-    Some((many? - few?) / figure(TRANSACTIONS[1] - TRANSACTIONS[0]))
+    one_of(ground, (kind, server, ""), TRANSACTIONS, load)
+}
+
+/// Instructions of one login, with `more` of pgpassport's configuration.
+pub(crate) fn a_login(
+    ground: &BenchGround,
+    kind: Kind,
+    (server, more): (&BenchServer, &str),
+    load: impl Fn(&Contestant, usize),
+) -> Option<f64> {
+    one_of(ground, (kind, server, more), LOGINS, load)
+}
+
+fn one_of(
+    ground: &BenchGround,
+    with: (Kind, &BenchServer, &str),
+    counts: [usize; 2],
+    load: impl Fn(&Contestant, usize),
+) -> Option<f64> {
+    let [few, many] = counts.map(|count| counted(ground, with, |to| load(to, count)));
+    Some((many? - few?) / figure(counts[1] - counts[0]))
 }
 
 fn counted(
     ground: &BenchGround,
-    kind: Kind,
-    server: &BenchServer,
+    (kind, server, more): (Kind, &BenchServer, &str),
     load: impl Fn(&Contestant),
 ) -> Option<f64> {
     let folder = ground.own_folder(kind);
@@ -34,7 +53,8 @@ fn counted(
     fs::set_permissions(&folder, std::os::unix::fs::PermissionsExt::from_mode(0o777)).ok()?;
     let out = format!("--callgrind-out-file={}/out.%p", folder.display());
     let before = ["valgrind", "-q", "--trace-children=yes", "--tool=callgrind", &out];
-    let mut to = ground.contestant(kind, server, StartOptions { before: &before, ..StartOptions::default() });
+    let mut to =
+        ground.contestant(kind, server, StartOptions { before: &before, more, ..StartOptions::default() });
     load(&to);
     let mut running = to.running.take()?;
     let asked = Command::new("kill").arg("-TERM").arg(running.0.id().to_string()).status();

@@ -150,11 +150,11 @@ pub(crate) fn transactions(to: &Contestant, count: usize) -> PgbenchReport {
 }
 
 /// `pgbench -C`: each transaction over a connection of its own.
-pub(crate) fn logins(to: &Contestant, clients: usize, seconds: u32, folder: &Path) -> LoadFigures {
+pub(crate) fn logins(to: &Contestant, clients: usize, length: RunLength, folder: &Path) -> LoadFigures {
     let script = folder.join("select1.sql");
     fs::write(&script, "select 1;\n").expect("a script");
     let file = script.display().to_string();
-    let bench = pgbench(to, clients, RunLength::Seconds(seconds), &["-C", "-f", &file], None);
+    let bench = pgbench(to, clients, length, &["-C", "-f", &file], None);
     LoadFigures {
         cpu: bench.cpu / bench.count,
         rate: bench.rate,

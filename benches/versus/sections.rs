@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::ground::{BenchGround, BenchServer, Contestant, Engine, Kind, StartOptions};
-use crate::loads::{self, LoadFigures};
+use crate::loads::{self, LoadFigures, RunLength};
 use crate::measure::{figure, percentile, processors};
 use crate::quiet_server::QuietServer;
 use crate::report::{ReportTable, Section, TableRow};
@@ -195,7 +195,8 @@ fn watch_idle(
 fn logins(bench: &SectionSetup, table: &mut ReportTable) {
     let (seconds, folder) = (bench.effort.seconds, bench.folder());
     let load = "logins, 8 clients, nothing pooled by pgpassport";
-    let runs = bench.interleaved(bench.effort.rounds, |to| loads::logins(to, 8, seconds, folder));
+    let runs = bench
+        .interleaved(bench.effort.rounds, |to| loads::logins(to, 8, RunLength::Seconds(seconds), folder));
     let rate = TableRow::new("", load, "logins a second");
     table.row(&rate.everyone(&bench.contestants, &runs, |run| run.rate));
     let cpu = TableRow::new("8", load, "ms CPU a login");
@@ -212,9 +213,11 @@ fn logins(bench: &SectionSetup, table: &mut ReportTable) {
         .collect();
     let all: Vec<_> = [bench.one(Kind::Pgbouncer)].into_iter().chain(&pooled).collect();
     for to in &all {
-        loads::logins(to, 8, 1, folder); // warms it
+        loads::logins(to, 8, RunLength::Seconds(1), folder); // warms it
     }
-    let runs = interleaved(&all, bench.effort.rounds, |to| loads::logins(to, 8, seconds, folder));
+    let runs = interleaved(&all, bench.effort.rounds, |to| {
+        loads::logins(to, 8, RunLength::Seconds(seconds), folder)
+    });
     let figures = |of: fn(&LoadFigures) -> f64, row: TableRow| {
         all.iter().zip(&runs).fold(row, |row, (to, runs)| row.of(to.kind, runs.iter().map(of).collect()))
     };
@@ -352,6 +355,19 @@ fn inside(bench: &SectionSetup, table: &mut ReportTable) {
     }
     if !bench.effort.rare {
         return;
+    }
+    let folder = bench.folder();
+    for (load, more) in [("a new connection", ""), ("warm pools", POOL)] {
+        let mut row = TableRow::new("", format!("a login, {load} (callgrind)"), "instructions a login");
+        for kind in bench.ground.builds() {
+            let load = |to: &Contestant, count| {
+                loads::logins(to, 1, RunLength::Transactions(count), folder);
+            };
+            let with = (&bench.ground.server, more);
+            row =
+                row.of(*kind, instructions::a_login(&bench.ground, *kind, with, load).into_iter().collect());
+        }
+        table.row(&row);
     }
     let mut row =
         TableRow::new("", "pgbench -S -M prepared, 1 client (callgrind)", "instructions a transaction");

@@ -279,7 +279,11 @@ async fn log_in<P: Protocol>(
     audit.reused(slot.is_some().then_some(pooled.is_some()));
     let (mut upstream, connection_origin) = match pooled {
         Some(pooled) => pooled,
-        None => open::connect(context, jwt, &granted, (startup, slot.as_ref()), deadlines, audit).await?,
+        None => {
+            let connecting =
+                open::connect(context, jwt, &granted, (startup, slot.as_ref()), deadlines, audit);
+            Box::pin(connecting).await? // large, and not needed where the pool has a connection
+        }
     };
     audit.role_session(&connection_origin.role_session_name, &connection_origin.access_key_id);
     let checkout = slot.and_then(|slot| slot.check_out(connection_origin, &upstream.greeting));

@@ -223,6 +223,21 @@ async fn c6_direct_tls_with_the_protocols_name_works() {
     client.login("alice", Some("app"), &world.token("alice")).await.unwrap();
 }
 
+/// The client asks for AES-256 first, as OpenSSL does.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_listener_chooses_the_cipher_suite() {
+    let world = World::start().await;
+    let mut config = crate::world::raw::trusting(world.listener_ca());
+    config.alpn_protocols = vec![b"postgresql".to_vec()];
+    let suites = &config.crypto_provider().cipher_suites;
+    assert_eq!(suites[0].suite(), rustls::CipherSuite::TLS13_AES_256_GCM_SHA384);
+    let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(config));
+    let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
+    let stream = connector.connect(name, tcp(&world).await).await.unwrap();
+    let chosen = stream.get_ref().1.negotiated_cipher_suite().unwrap().suite();
+    assert_eq!(chosen, rustls::CipherSuite::TLS13_AES_128_GCM_SHA256);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_query_behind_the_password_is_not_lost() {
     let world = World::start().await;

@@ -33,27 +33,8 @@ pub(super) fn problems(view: &StatusView) -> Vec<Problem> {
     for fault in &view.faults {
         add("PgpassportTaskDown", true, format!("{}.", Escaped(fault)));
     }
-    for issuer in &now.issuers {
-        let (name, age) = (Escaped(&issuer.name), duration(issuer.age));
-        if !issuer.usable {
-            let why = match issuer.keys {
-                0 => "its keys were never fetched".to_owned(),
-                _ => format!("its keys are {age} old"),
-            };
-            let text = format!("Tokens of issuer {name} are refused: {why}.");
-            add("PgpassportKeysUnusable", true, text);
-        } else if issuer.age > issuer.max_age / 4 {
-            let limit = duration(issuer.max_age);
-            let text =
-                format!("The keys of issuer {name} are {age} old. From {limit} on its tokens are refused.");
-            add("PgpassportKeysOld", false, text);
-        }
-        let ahead = issuer.clock_ahead.unwrap_or(0);
-        if ahead.abs() > MAX_CLOCK_DIFFERENCE {
-            let text = format!("This machine's clock and that of issuer {name} differ by {} s.", ahead.abs());
-            add("PgpassportClockWrong", false, text);
-        }
-    }
+    found.extend(of_issuers(view));
+    let mut add = |alert, critical, text: String| found.push(Problem { alert, critical, text });
     for sts in &now.aws.sts {
         let host = Escaped(&sts.host);
         if sts.paused {
@@ -94,6 +75,35 @@ pub(super) fn problems(view: &StatusView) -> Vec<Problem> {
     }
     found.extend(of_the_process(view));
     found.sort_by_key(|problem| !problem.critical);
+    found
+}
+
+/// Problems of issuers' keys and clocks.
+fn of_issuers(view: &StatusView) -> Vec<Problem> {
+    let mut found = Vec::new();
+    let mut add = |alert, critical, text: String| found.push(Problem { alert, critical, text });
+    for issuer in &view.snapshot.issuers {
+        let (name, age) = (Escaped(&issuer.name), duration(issuer.age));
+        if !issuer.usable {
+            let never = issuer.keys == 0;
+            let why = if never { "were never fetched".to_owned() } else { format!("are {age} old") };
+            add(
+                "PgpassportKeysUnusable",
+                true,
+                format!("Tokens of issuer {name} are refused: its keys {why}."),
+            );
+        } else if issuer.age > issuer.max_age / 4 {
+            let limit = duration(issuer.max_age);
+            let text =
+                format!("The keys of issuer {name} are {age} old. From {limit} on its tokens are refused.");
+            add("PgpassportKeysOld", false, text);
+        }
+        let ahead = issuer.clock_ahead.unwrap_or(0);
+        if ahead.abs() > MAX_CLOCK_DIFFERENCE {
+            let text = format!("This machine's clock and that of issuer {name} differ by {} s.", ahead.abs());
+            add("PgpassportClockWrong", false, text);
+        }
+    }
     found
 }
 

@@ -142,6 +142,11 @@ fn table(title: &str, head: &[&str], rows: &str, empty: &str) -> String {
     )
 }
 
+/// A table that is a list on narrow screens, where each cell with a `data-name` has its name beside it, and there is no head.
+fn wide_table(title: &str, head: &[&str], rows: &str) -> String {
+    table(title, head, rows, "None.").replacen("<table>", "<table class=\"wide\">", 1)
+}
+
 /// The steps that logins of the last hour took, in their order.
 fn steps(samples: &[HistorySample]) -> Vec<StepSummary> {
     let (Some(first), Some(last)) = (samples.first(), samples.last()) else { return Vec::new() };
@@ -228,7 +233,6 @@ fn cluster_table(view: &StatusView) -> String {
             ("to servers", bytes(received)),
             ("to clients", bytes(sent)),
         ];
-        // On narrow screens each cell has its name beside it, and there is no head.
         let counts = counts.map(|(name, value)| format!("<td data-name=\"{name}\">{value}</td>"));
         let _ = write!(
             rows,
@@ -239,7 +243,7 @@ fn cluster_table(view: &StatusView) -> String {
     }
     let head =
         ["cluster", "state", "sessions", "logins", "queries", "transactions", "to servers", "to clients"];
-    table("Clusters, since start", &head, &rows, "None.").replacen("<table>", "<table class=\"wide\">", 1)
+    wide_table("Clusters, since start", &head, &rows)
 }
 
 /// Sessions by cluster and listener, where there are several listeners.
@@ -282,7 +286,7 @@ fn issuer_table(view: &StatusView) -> String {
         )
     };
     let rows: String = view.snapshot.issuers.iter().map(row).collect();
-    table("Issuers", &["issuer", "state", "keys", "age", "failed fetches"], &rows, "None.")
+    table("Issuers and their keys", &["issuer", "state", "keys", "age", "failed"], &rows, "None.")
 }
 
 fn aws_table(view: &StatusView) -> String {
@@ -299,14 +303,15 @@ fn aws_table(view: &StatusView) -> String {
         let failed: u64 = sts.tries.iter().map(|(_, it)| *it).sum::<u64>() - granted - count("refused");
         let _ = write!(
             rows,
-            "<tr><td>{}</td><td class=\"word\">{state}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
+            "<tr><td>{}</td><td class=\"word\">{state}</td><td data-name=\"granted\">{}</td>\
+             <td data-name=\"refused\">{}</td><td data-name=\"failed\">{}</td></tr>",
             Escaped(&sts.host),
             number(granted),
             number(count("refused")),
             number(failed)
         );
     }
-    table("AWS STS, since start", &["endpoint", "state", "granted", "refused", "failed"], &rows, "None.")
+    wide_table("AWS STS, since start", &["endpoint", "state", "granted", "refused", "failed"], &rows)
 }
 
 fn process_table(view: &StatusView) -> String {

@@ -169,7 +169,7 @@ fn a_healthy_service_has_no_problems_and_shows_its_hour() {
         "41 days left",
         "<td>orders</td><td class=\"word\"><span class=\"ok-text\">open</span></td><td data-name=\"sessions\">170</td>",
         "<td data-name=\"logins\">3,980</td><td data-name=\"queries\">48,211,907</td>",
-        "<td>sts.eu-central-1.amazonaws.com</td><td class=\"word\"><span class=\"ok-text\">in use</span></td><td>4,211</td>",
+        "<td>sts.eu-central-1.amazonaws.com</td><td class=\"word\"><span class=\"ok-text\">in use</span></td><td data-name=\"granted\">4,211</td>",
         "up for 9 days",
     ] {
         assert!(page.contains(text), "{text} is not in {page}");

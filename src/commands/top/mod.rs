@@ -31,6 +31,10 @@ const MAX_SCRAPES: usize = 241;
 /// Longest wait for the connection, and for each part of an answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Cuts lines at the edge of the terminal, and wraps them there again (DECAWM): a wrapped line would scroll the head away.
+const NO_WRAP: &str = "\x1b[?7l";
+const WRAP: &str = "\x1b[?7h";
+
 /// Clears the terminal.
 const CLEAR: &str = "\x1b[2J";
 
@@ -85,7 +89,7 @@ impl TopArgs {
             };
             // Each line clears its own rest, so that nothing flickers. A line feed behind the last one would scroll.
             let frame = text.trim_end_matches('\n').replace('\n', "\x1b[K\n");
-            if !print(&format!("{start}\x1b[H{frame}\x1b[K\x1b[J")) {
+            if !print(&format!("{start}\x1b[H{NO_WRAP}{frame}{WRAP}\x1b[K\x1b[J")) {
                 return Ok(()); // nobody reads it any more
             }
             start = "";

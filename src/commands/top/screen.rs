@@ -48,7 +48,7 @@ pub(super) fn screen(addr: SocketAddr, looks: &[Look], lost: Option<&str>, style
     let percent = 100.0 * now.increase(before, "process_cpu_seconds_total", &[]) / seconds;
     let _ = writeln!(
         text,
-        "sessions {} of {}   before a session {}   CPU {percent:.0} %   memory {:.0} MiB   files {} of {}\n",
+        "sessions {} of {}   logging in {}   CPU {percent:.0} %   memory {:.0} MiB   files {} of {}\n",
         style.bold(&format!("{:.0}", now.sum("pgpassport_cl_active", &[]))),
         now.sum("pgpassport_max_client_conn", &[]),
         now.sum("pgpassport_cl_waiting", &[]),

@@ -9,6 +9,7 @@ use super::html::{Escaped, age, bytes, days_left, duration, float, number};
 use super::plot::{Minute, logins, minutes, sessions};
 use super::problems::problems;
 pub(super) use super::status_view::StatusView;
+use crate::config::DatabaseProtocol;
 use crate::telemetry::labels::KeyFetchResult;
 use crate::telemetry::login_metrics::{LoginStep, RouteSessions};
 
@@ -221,6 +222,10 @@ fn cluster_table(view: &StatusView) -> String {
             (false, true) => "<span class=\"warn-text\">draining</span>",
             (true, true) => "<span class=\"warn-text\">paused, draining</span>",
         };
+        let engine = match cluster.protocol {
+            DatabaseProtocol::PostgreSql => "",
+            DatabaseProtocol::MySql => " <span class=\"dim\">MySQL</span>",
+        };
         let routes = || view.routes.iter().filter(|route| route.cluster == cluster.name);
         let work = view.snapshot.work.iter().find(|work| work.cluster == cluster.name);
         let [queries, transactions, received, sent] =
@@ -236,7 +241,7 @@ fn cluster_table(view: &StatusView) -> String {
         let counts = counts.map(|(name, value)| format!("<td data-name=\"{name}\">{value}</td>"));
         let _ = write!(
             rows,
-            "<tr><td>{}</td><td class=\"word\">{state}</td>{}</tr>",
+            "<tr><td>{}{engine}</td><td class=\"word\">{state}</td>{}</tr>",
             Escaped(&cluster.name),
             counts.concat()
         );

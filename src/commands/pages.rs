@@ -186,11 +186,7 @@ fn sign_in_page(
         issuer: IssuerClient::of(registration, &outgoing, MAX_ISSUER_REQUESTS)?,
         url: settings.url.clone(),
         token: settings.token,
-        entrance: Entrance {
-            proxy: settings.proxy.clone(),
-            listener: settings.proxy_listener.clone(),
-            databases: settings.databases.clone(),
-        },
+        entrance: Entrance { proxies: settings.proxies.clone(), databases: settings.databases.clone() },
         authorities,
         shared: Arc::clone(&context.shared),
         current: Arc::clone(&context.current),

@@ -60,7 +60,7 @@ pub use listen::{
 pub use log::{LogFormat, LogLevel, LogSettings};
 pub use named_file::{NamedFile, variable_of};
 pub use named_principal::{NamedPrincipal, PrincipalKind};
-pub use pages::{PageListener, ProfilesSettings, SignInSettings};
+pub use pages::{PageListener, ProfilesSettings, SignInProxy, SignInSettings};
 pub use pool::PoolSettings;
 pub use reload::{ReloadSettings, WatchScope};
 pub use route::{ClusterRoute, NamePattern};

@@ -62,18 +62,33 @@ pub struct SignInSettings {
     pub audience: Option<String>,
     /// Token that people get.
     pub token: TokenKind,
-    /// Public host and port of the listener for databases.
-    pub proxy: Endpoint,
-    /// Name of that listener.
-    pub proxy_listener: String,
+    /// Listeners for databases, at most one of each protocol.
+    pub proxies: Vec<SignInProxy>,
     /// Databases to offer in addition to those that the clusters name.
     pub databases: Vec<String>,
-    /// Authorities of that listener's certificate, PEM, for a download.
+    /// Authorities of the listeners' certificates, PEM, for a download.
     pub ca_file: Option<PathBuf>,
 }
 
+/// A listener for databases, and the address at which people reach it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignInProxy {
+    /// Protocol of the listener.
+    pub protocol: DatabaseProtocol,
+    /// Public host and port.
+    pub proxy: Endpoint,
+    /// Name of the listener.
+    pub listener: String,
+}
+
+/// Keys of the address and of the listener's name by protocol.
+const PROXY_KEYS: [(DatabaseProtocol, &str, &str); 2] = [
+    (DatabaseProtocol::PostgreSql, "proxy", "listener"),
+    (DatabaseProtocol::MySql, "mysql_proxy", "mysql_listener"),
+];
+
 /// Keys of `[sign_in]` besides its address.
-const SIGN_IN_KEYS: [&str; 14] = [
+const SIGN_IN_KEYS: [&str; 16] = [
     "tls_cert_file",
     "tls_key_file",
     "proxy_protocol_from",
@@ -86,6 +101,8 @@ const SIGN_IN_KEYS: [&str; 14] = [
     "token",
     "proxy",
     "listener",
+    "mysql_proxy",
+    "mysql_listener",
     "databases",
     "ca_file",
 ];
@@ -106,12 +123,8 @@ pub(super) fn sign_in(
     let proxy_protocol_from = networks(section, "proxy_protocol_from");
     let url = required(section, addr, "url", "\"https://sign-in.acme.com\"", origin);
     let client_id = required(section, addr, "client_id", "\"0oa1b2c3d4\"", visible_text);
-    let proxy = required(section, addr, "proxy", "\"db.acme.com:5432\"", |text| {
-        Endpoint::parse(text)
-            .ok_or_else(|| format!("{text:?} is not a host and port, as in \"db.acme.com:5432\""))
-    });
     let issuer = section.parsed("issuer", name);
-    let listener = section.parsed("listener", name);
+    let proxies = proxies(section, addr, listeners);
     let client_secret_file = section.path("client_secret_file");
     let scopes = texts_or(section, "scopes", &["openid"]);
     let audience = section.parsed("audience", visible_text);
@@ -129,7 +142,6 @@ pub(super) fn sign_in(
         section.wrong("databases", "write names of databases, as in [\"orders\"]");
     }
     let issuer = issuer_of(section, issuer.as_deref(), issuers?)?;
-    let proxy_listener = listener_of(section, listener.as_deref(), listeners?)?;
     let (tls_cert_file, tls_key_file) = (tls_cert_file?, tls_key_file?);
     let listener = PageListener { addr, tls_cert_file, tls_key_file, proxy_protocol_from };
     Some(SignInSettings {
@@ -141,8 +153,7 @@ pub(super) fn sign_in(
         scopes,
         audience,
         token,
-        proxy: proxy?,
-        proxy_listener,
+        proxies: proxies?,
         databases,
         ca_file,
     })
@@ -208,19 +219,51 @@ fn issuer_of(
     Some(found.name.clone())
 }
 
-/// The named listener for PostgreSQL, or the first one.
+/// The listeners for databases, each with its public address; at least one is required with `addr`.
+fn proxies(
+    section: &SectionReader<'_, '_>,
+    addr: Option<SocketAddr>,
+    listeners: Option<&[ListenSettings]>,
+) -> Option<Vec<SignInProxy>> {
+    let read = PROXY_KEYS.map(|(protocol, address, listener)| {
+        let endpoint = section.parsed(address, |text| {
+            let wrong = || format!("{text:?} is not a host and port, as in \"db.acme.com:5432\"");
+            Endpoint::parse(text).ok_or_else(wrong)
+        });
+        (protocol, (address, endpoint), (listener, section.parsed(listener, name)))
+    });
+    let _: SocketAddr = addr?;
+    if !PROXY_KEYS.iter().any(|(_, address, _)| section.has(address)) {
+        section.missing("proxy", "\"db.acme.com:5432\"");
+        return None;
+    }
+    let mut found = Vec::new();
+    for (protocol, (address, endpoint), (key, named)) in read {
+        if section.has(address) {
+            let listener = listener_of(section, protocol, (key, named.as_deref()), listeners?)?;
+            found.push(SignInProxy { protocol, proxy: endpoint?, listener });
+        } else if section.has(key) {
+            section.warn(key, format!("{} is not set, so this key has no effect", section.key(address)));
+        }
+    }
+    Some(found)
+}
+
+/// The named listener of a protocol, or the first one.
 fn listener_of(
     section: &SectionReader<'_, '_>,
-    named: Option<&str>,
+    protocol: DatabaseProtocol,
+    (key, named): (&'static str, Option<&str>),
     listeners: &[ListenSettings],
 ) -> Option<String> {
-    let mut able = listeners.iter().filter(|listener| listener.protocol == DatabaseProtocol::PostgreSql);
+    let mut able = listeners.iter().filter(|listener| listener.protocol == protocol);
     let found = match named {
         Some(name) => able.find(|listener| listener.name == name),
         None => able.next(),
     };
     if found.is_none() {
-        section.wrong("listener", "there is no [[listen]] for PostgreSQL with this name");
+        let which = if named.is_some() { " with this name" } else { "" };
+        section.wrong(key, format!("there is no [[listen]] with protocol = \"{}\"{which}", protocol.word()));
     }
     found.map(|listener| listener.name.clone())
 }
@@ -287,12 +330,47 @@ mod tests {
             ("url = \"http://sign-in.acme.com\"", "url"),
             ("url = \"https://a.example\"\nissuer = \"x\"", "issuer"),
             ("url = \"https://a.example\"\nlistener = \"x\"", "listener"),
+            ("url = \"https://a.example\"\nmysql_proxy = \"db.acme.com:3306\"", "mysql_listener"),
             ("url = \"https://a.example\"\nscopes = [\"a b\"]", "scopes"),
             ("url = \"https://a.example\"\ntoken = \"x\"", "token"),
         ] {
             let told = with(&format!("{needed}{bad}")).unwrap_err().to_string();
             assert!(told.contains(&format!("sign_in.{key}")), "{bad}: {told}");
         }
+    }
+
+    #[test]
+    fn the_sign_in_page_is_for_listeners_of_either_protocol() {
+        let mysql = "\n[[listen]]\nname = \"my\"\nprotocol = \"mysql\"\naddr = \"0.0.0.0:3306\"\ntls_cert_file = \"c\"\n\
+                     tls_key_file = \"k\"\n";
+        let reference = REFERENCE.replacen("\n[listen]\n", "\n[[listen]]\nname = \"pg\"\n", 1) + mysql;
+        let with = |keys: &str| {
+            let page = "addr = \"0.0.0.0:443\"\ntls_cert_file = \"c\"\ntls_key_file = \"k\"\nclient_id = \"c\"\n\
+                        url = \"https://a.example\"";
+            read(&reference.replacen("\n[sign_in]\n", &format!("\n[sign_in]\n{page}\n{keys}\n"), 1))
+        };
+        let (pg, my) = ("proxy = \"db.acme.com:5432\"\n", "mysql_proxy = \"db.acme.com:3306\"\n");
+        for (keys, expected) in
+            [(pg.to_owned(), &["pg"][..]), (my.to_owned(), &["my"]), (format!("{my}{pg}"), &["pg", "my"])]
+        {
+            let page = with(&keys).unwrap_or_else(|problem| panic!("{keys}: {problem}")).sign_in.unwrap();
+            let names: Vec<_> = page.proxies.iter().map(|proxy| proxy.listener.as_str()).collect();
+            assert_eq!(names, expected, "{keys}");
+        }
+        for (keys, key) in [
+            (format!("{pg}listener = \"my\""), "sign_in.listener"),
+            (format!("{my}mysql_listener = \"pg\""), "sign_in.mysql_listener"),
+            (String::new(), "sign_in.proxy"),
+        ] {
+            let told = with(&keys).unwrap_err().to_string();
+            assert!(told.contains(key), "{keys}: {told}");
+        }
+        let unused = with(&format!("{pg}mysql_listener = \"my\"")).unwrap();
+        assert!(
+            unused.warnings.iter().any(|text| text.contains("sign_in.mysql_proxy")),
+            "{:?}",
+            unused.warnings
+        );
     }
 
     #[test]

@@ -114,8 +114,7 @@ mod tests {
             scopes: Vec::new(),
             audience: None,
             token: crate::config::client::TokenKind::Access,
-            proxy: crate::names::Endpoint::parse("a.example:1").unwrap(),
-            proxy_listener: "l".into(),
+            proxies: Vec::new(),
             databases: Vec::new(),
             ca_file: None,
         });

@@ -46,7 +46,8 @@ fn every_commented_line_of_the_reference_is_the_default() {
     let examples = "name issuer issuers client_tls_ca_file jwks_url ca_file hostaddr resource_id secret_file \
         sts_endpoint_url sts_ca_file regex prefix require user_claim listeners server_names databases \
         database_aliases default_database allow view proxy proxy_credentials_file no_proxy tls_cert_file tls_key_file client_file \
-        endpoint headers_file url client_id client_secret_file audience scopes token databases listener";
+        endpoint headers_file url client_id client_secret_file audience scopes token databases listener mysql_proxy \
+        mysql_listener";
     let examples: Vec<_> = examples.split(' ').collect();
     // Keys that mean something beside another one only.
     let needing = [
@@ -87,7 +88,7 @@ fn every_commented_line_of_the_reference_is_the_default() {
         let example = examples.contains(&key) || line.contains(":9127"); // admin.addr; listen.addr has a default
         assert_eq!(changed == shown(&base), !example, "{line}");
     }
-    assert_eq!(tried, 123, "commented keys of proxy.toml");
+    assert_eq!(tried, 125, "commented keys of proxy.toml");
 }
 
 /// The reader lists the keys it knows when it meets one it does not; each of them must be in the reference.

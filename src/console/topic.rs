@@ -85,7 +85,7 @@ impl Topic {
         match self {
             Self::Clients => "clients with a session or on the console, in PgBouncer's columns",
             Self::Servers => "server connections of live sessions, with the process id at the server",
-            Self::Pools => "sessions by database and user, in PgBouncer's columns",
+            Self::Pools => "sessions by cluster, database, and user, in PgBouncer's columns",
             Self::Stats => {
                 "sessions, transactions, queries, and bytes by cluster since the start, and per second"
             }
@@ -166,6 +166,7 @@ impl Topic {
                         n("maxwait"),
                         n("maxwait_us"),
                         t("pool_mode"),
+                        t("cluster"),
                     ]
                 }
             }
@@ -265,6 +266,7 @@ impl Topic {
                         n("transactions"),
                         t("client"),
                         t("listener"),
+                        t("protocol"),
                         t("since"),
                     ]
                 }

@@ -8,6 +8,7 @@ use super::outcome::LoginError;
 use super::registry::{Person, SessionFacts};
 use super::shared::Shared;
 use super::{LoggedIn, SessionContext, facts};
+use crate::config::DatabaseProtocol;
 use crate::console::connection::{ConsoleEnd, ConsoleLogin};
 use crate::console::{Operator, connection};
 use crate::identity::VerifiedClaims;
@@ -30,7 +31,7 @@ pub(super) fn admit<P: Protocol>(
     context: &SessionContext,
     (claims, person): (&VerifiedClaims, &Person),
     client: &P::Client,
-    (listener, session, peer): (&str, SessionId, ClientAddr),
+    ((listener, session, peer), protocol): ((&str, SessionId, ClientAddr), DatabaseProtocol),
     audit: &mut AuditRecord,
 ) -> Option<Result<Login<P>, LoginError>> {
     let StartupRequest { user, database, .. } = P::request(P::startup(client));
@@ -53,6 +54,7 @@ pub(super) fn admit<P: Protocol>(
         db_user: printable(user, MAX_NAME_BYTES),
         client: peer,
         listener: listener.to_owned(),
+        protocol,
         server: None,
         tls: P::connection(client).tls_version(),
         application: facts::application::<P>(client),

@@ -25,6 +25,7 @@ pub(super) fn of_session<P: Protocol>(
         db_user: grant.db_user().as_str().to_owned(),
         client: peer,
         listener: listener.to_owned(),
+        protocol: grant.cluster().engine,
         server,
         tls: P::connection(client).tls_version(),
         application: application::<P>(client),

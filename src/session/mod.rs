@@ -258,7 +258,9 @@ async fn log_in<P: Protocol>(
     let person = person(&claims);
     common.shared.registry.admits(&person)?;
     let origin = (listener.settings.name.as_str(), session, peer);
-    if let Some(login) = console::admit::<P>(common, (&claims, &person), client, origin, audit) {
+    if let Some(login) =
+        console::admit::<P>(common, (&claims, &person), client, (origin, listener.settings.protocol), audit)
+    {
         return login;
     }
     let granted = ClusterGrant::authorise(&context.policy, claims, &login_request(listener, client))?;

@@ -12,7 +12,7 @@ use std::time::SystemTime;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::config::DeniedSettings;
+use crate::config::{DatabaseProtocol, DeniedSettings};
 use crate::names::SessionId;
 use crate::names::client_addr::ClientAddr;
 pub use crate::relay::SessionState;
@@ -52,6 +52,8 @@ pub struct SessionFacts {
     pub client: ClientAddr,
     /// The listener's name.
     pub listener: String,
+    /// The listener's protocol.
+    pub protocol: DatabaseProtocol,
     /// Address of the server, and the process id that it gave the session, if known.
     pub server: Option<(SocketAddr, i64)>,
     /// TLS version of the client's connection, if it is encrypted.

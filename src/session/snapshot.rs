@@ -33,7 +33,8 @@ impl SessionContext {
     pub fn gates(&self) -> Vec<ClusterSnapshot> {
         let snapshot = |cluster: &Arc<Cluster>| {
             let GateStatus { paused, draining, waiting, .. } = cluster.gate.status();
-            ClusterSnapshot { name: cluster.settings.name.clone(), paused, draining, waiting }
+            let name = cluster.settings.name.clone();
+            ClusterSnapshot { name, protocol: cluster.settings.engine, paused, draining, waiting }
         };
         self.clusters.iter().map(snapshot).collect()
     }

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::config::{ClusterSettings, DatabaseProtocol, NamePattern};
+use crate::config::{ClusterSettings, DatabaseProtocol, NamePattern, SignInProxy};
 use crate::identity::{AccessPolicy, Grant, LoginRequest, PolicyError};
-use crate::names::{Endpoint, printable};
+use crate::names::printable;
 use crate::refusal::Hint;
 use crate::secret::Jwt;
 use crate::session::SessionContext;
@@ -13,7 +13,7 @@ use crate::session::explain::explain;
 use crate::session::outcome::LoginError;
 use crate::session::registry::Person;
 
-/// Most databases on the page.
+/// Most databases of a listener on the page.
 const MAX_DATABASES: usize = 100;
 
 /// User of the first question to the policy: a placeholder of most clusters. The answer names the real one.
@@ -22,6 +22,7 @@ const UNKNOWN_USER: &str = "token";
 /// A database that the person may use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct DatabaseAccess {
+    pub(super) protocol: DatabaseProtocol,
     /// Host of the proxy, or the server name that leads to the cluster.
     pub(super) host: String,
     pub(super) port: u16,
@@ -52,13 +53,11 @@ pub(super) struct Explanation {
     pub(super) hint: Option<String>,
 }
 
-/// Address at which people connect.
+/// Addresses at which people connect.
 #[derive(Clone, Debug)]
 pub struct Entrance {
-    /// Public host and port of the listener.
-    pub proxy: Endpoint,
-    /// Name of the listener.
-    pub listener: String,
+    /// The listeners.
+    pub proxies: Vec<SignInProxy>,
     /// Databases to offer in addition to those that the clusters name.
     pub databases: Vec<String>,
 }
@@ -66,6 +65,7 @@ pub struct Entrance {
 /// A database to ask the policy for.
 #[derive(Clone, Copy)]
 struct Candidate<'c> {
+    proxy: &'c SignInProxy,
     cluster: &'c ClusterSettings,
     host: &'c str,
     /// The TLS server name, where clusters are chosen by it.
@@ -94,26 +94,27 @@ impl Entrance {
             databases: Vec::new(),
             problem: None,
         };
-        let settings = context.clusters.iter().map(|cluster| Arc::clone(&cluster.settings));
-        // The page has settings for tools of PostgreSQL.
-        let policy =
-            AccessPolicy::new(settings.filter(|it| it.engine == DatabaseProtocol::PostgreSql).collect());
-        let candidates = policy.clusters().iter().flat_map(|cluster| self.candidates(cluster));
-        for candidate in candidates.take(MAX_DATABASES) {
-            match self.grant(context, &policy, jwt, candidate).await {
-                Ok(grant) => found.databases.push(candidate.opened_by(&grant, self.proxy.port())),
-                // A database that the person may not use is not named.
-                Err(LoginError::Policy(
-                    PolicyError::NoCluster { overage: false, .. }
-                    | PolicyError::NotAllowed { overage: false, .. },
-                )) => {}
-                Err(why) => found.problem = Some(in_words(&why)),
+        for proxy in &self.proxies {
+            let settings = context.clusters.iter().map(|cluster| Arc::clone(&cluster.settings));
+            // The listener reaches only clusters of its protocol.
+            let policy = AccessPolicy::new(settings.filter(|it| it.engine == proxy.protocol).collect());
+            let candidates = policy.clusters().iter().flat_map(|cluster| self.candidates(proxy, cluster));
+            for candidate in candidates.take(MAX_DATABASES) {
+                match grant(context, &policy, jwt, candidate).await {
+                    Ok(grant) => found.databases.push(candidate.opened_by(&grant)),
+                    // A database that the person may not use is not named.
+                    Err(LoginError::Policy(
+                        PolicyError::NoCluster { overage: false, .. }
+                        | PolicyError::NotAllowed { overage: false, .. },
+                    )) => {}
+                    Err(why) => found.problem = Some(in_words(&why)),
+                }
             }
         }
         Ok(found)
     }
 
-    fn candidates<'c>(&'c self, cluster: &'c ClusterSettings) -> Vec<Candidate<'c>> {
+    fn candidates<'c>(&'c self, proxy: &'c SignInProxy, cluster: &'c ClusterSettings) -> Vec<Candidate<'c>> {
         let route = &cluster.route;
         let server_names: Vec<Option<&str>> = match &route.server_names {
             Some(names) => names.iter().map(|name| Some(name.as_str())).collect(),
@@ -135,10 +136,11 @@ impl Entrance {
         if databases.is_empty() {
             databases.push(None);
         }
-        let reached = server_names.into_iter().filter(|name| route.is_reached_by(&self.listener, *name));
+        let reached = server_names.into_iter().filter(|name| route.is_reached_by(&proxy.listener, *name));
         let of = |server_name: Option<&'c str>| {
-            let host = server_name.unwrap_or(self.proxy.host());
+            let host = server_name.unwrap_or(proxy.proxy.host());
             databases.iter().map(move |database| Candidate {
+                proxy,
                 cluster,
                 host,
                 server_name,
@@ -147,42 +149,42 @@ impl Entrance {
         };
         reached.flat_map(of).collect()
     }
+}
 
-    /// The grant for the person's own user: the policy names it if the placeholder is refused.
-    async fn grant(
-        &self,
-        context: &SessionContext,
-        policy: &AccessPolicy<Arc<ClusterSettings>>,
-        jwt: &Jwt,
-        candidate: Candidate<'_>,
-    ) -> Result<Grant, LoginError> {
-        let mut user = UNKNOWN_USER.to_owned();
-        loop {
-            let claims = context.verifier.verify(jwt).await.map_err(LoginError::Verify)?;
-            let request = LoginRequest {
-                user: &user,
-                database: candidate.database,
-                listener: &self.listener,
-                server_name: candidate.server_name,
-                options: false,
-                settings: Vec::new(),
-            };
-            match policy.authorise(claims, &request) {
-                Ok((grant, _)) => return Ok(grant),
-                Err(PolicyError::UserMismatch { derived, .. }) if derived.as_str() != user => {
-                    derived.as_str().clone_into(&mut user);
-                }
-                Err(why) => return Err(LoginError::Policy(why)),
+/// The grant for the person's own user: the policy names it if the placeholder is refused.
+async fn grant(
+    context: &SessionContext,
+    policy: &AccessPolicy<Arc<ClusterSettings>>,
+    jwt: &Jwt,
+    candidate: Candidate<'_>,
+) -> Result<Grant, LoginError> {
+    let mut user = UNKNOWN_USER.to_owned();
+    loop {
+        let claims = context.verifier.verify(jwt).await.map_err(LoginError::Verify)?;
+        let request = LoginRequest {
+            user: &user,
+            database: candidate.database,
+            listener: &candidate.proxy.listener,
+            server_name: candidate.server_name,
+            options: false,
+            settings: Vec::new(),
+        };
+        match policy.authorise(claims, &request) {
+            Ok((grant, _)) => return Ok(grant),
+            Err(PolicyError::UserMismatch { derived, .. }) if derived.as_str() != user => {
+                derived.as_str().clone_into(&mut user);
             }
+            Err(why) => return Err(LoginError::Policy(why)),
         }
     }
 }
 
 impl Candidate<'_> {
-    fn opened_by(self, grant: &Grant, port: u16) -> DatabaseAccess {
+    fn opened_by(self, grant: &Grant) -> DatabaseAccess {
         DatabaseAccess {
+            protocol: self.proxy.protocol,
             host: self.host.to_owned(),
-            port,
+            port: self.proxy.proxy.port(),
             database: self.database.map(str::to_owned),
             user: grant.db_user().as_str().to_owned(),
             cluster: self.cluster.name.clone(),

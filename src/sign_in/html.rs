@@ -8,7 +8,9 @@ use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
 use super::access::{DatabaseAccess, Explanation, PersonAccess};
+use super::mysql_tools;
 use super::tools::{self, CA_FILE};
+use crate::config::DatabaseProtocol;
 
 const STYLE: &str = include_str!("assets/page.css");
 const SCRIPT: &str = include_str!("assets/page.js");
@@ -121,6 +123,13 @@ fn life(seconds: u64) -> String {
 fn database(access: &DatabaseAccess, own_ca: bool, open: bool) -> String {
     let name = access.database.as_deref();
     let title = name.map_or_else(|| format!("Cluster {}", access.cluster), |name| format!("Database {name}"));
+    // A person who has both kinds reads which one a database is.
+    let (title, ssl_mode, settings) = match access.protocol {
+        DatabaseProtocol::PostgreSql => (title, "verify-full", tools::of(access, own_ca)),
+        DatabaseProtocol::MySql => {
+            (format!("{title} (MySQL)"), "VERIFY_IDENTITY", mysql_tools::of(access, own_ca))
+        }
+    };
     let mut body = format!(
         "<section><h2>{}</h2><p>You are the database user <strong>{}</strong> there{}.</p>",
         escaped(&title),
@@ -137,12 +146,12 @@ fn database(access: &DatabaseAccess, own_ca: bool, open: bool) -> String {
         ("Database", tools::database(access)),
         ("User", &access.user),
         ("Password", "the token"),
-        ("SSL mode", "verify-full"),
+        ("SSL mode", ssl_mode),
     ] {
         let _ = write!(body, "<dt>{term}</dt><dd>{}</dd>", escaped(value));
     }
     body.push_str("</dl>");
-    for (number, tool) in tools::of(access, own_ca).into_iter().enumerate() {
+    for (number, tool) in settings.into_iter().enumerate() {
         let opened = if open && number == 0 { " open" } else { "" };
         let _ = write!(
             body,
@@ -214,6 +223,7 @@ mod tests {
         let why = Explanation { detail: evil.to_owned(), hint: Some(evil.to_owned()) };
         shown(&failure(&why));
         let one = DatabaseAccess {
+            protocol: DatabaseProtocol::PostgreSql,
             host: evil.to_owned(),
             port: 1,
             database: Some(evil.to_owned()),
@@ -224,7 +234,11 @@ mod tests {
         let mut access = PersonAccess {
             subject: evil.to_owned(),
             expires_at: std::time::UNIX_EPOCH,
-            databases: vec![one.clone(), DatabaseAccess { database: None, ..one }],
+            databases: vec![
+                one.clone(),
+                DatabaseAccess { database: None, ..one.clone() },
+                DatabaseAccess { protocol: DatabaseProtocol::MySql, ..one },
+            ],
             problem: Some(why),
         };
         shown(&signed_in(&access, evil, 61, true));

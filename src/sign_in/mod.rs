@@ -6,13 +6,14 @@
 //! |---|---|
 //! | [`web`] | the listener of a page: limits, TLS, one request for each connection |
 //! | [`profiles`] | the document of published profiles |
-//! | [`site`], [`html`], [`tools`] | the sign-in page: paths, HTML, settings of tools |
+//! | [`site`], [`html`], [`tools`], [`mysql_tools`] | the sign-in page: paths, HTML, settings of tools |
 //! | [`attempt`] | a sign-in under way, sealed in a cookie |
 //! | [`access`] | databases of a person, by the proxy's own policy |
 
 pub mod access;
 mod attempt;
 mod html;
+mod mysql_tools;
 pub mod profiles;
 pub mod site;
 mod tools;

@@ -21,7 +21,7 @@ pub(super) struct ToolSettings {
     pub(super) paste: Vec<(Option<&'static str>, String)>,
 }
 
-/// Settings for one database. `own_ca` is true if the proxy's certificate is not of a public authority.
+/// Settings for one database of PostgreSQL. `own_ca` is true if the proxy's certificate is not of a public authority.
 pub(super) fn of(access: &DatabaseAccess, own_ca: bool) -> Vec<ToolSettings> {
     let conninfo = conninfo(access, own_ca);
     let jdbc = jdbc(access, own_ca);
@@ -138,21 +138,23 @@ fn odbc(access: &DatabaseAccess) -> String {
 }
 
 /// A text in Python's quotes. Names hold no control characters.
-fn python_text(text: &str) -> String {
+pub(super) fn python_text(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 /// A word of PowerShell in single quotes.
-fn powershell_word(text: &str) -> String {
+pub(super) fn powershell_word(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::DatabaseProtocol;
 
     fn access(user: &str, database: Option<&str>) -> DatabaseAccess {
         DatabaseAccess {
+            protocol: DatabaseProtocol::PostgreSql,
             host: "db.acme.com".into(),
             port: 5432,
             database: database.map(str::to_owned),

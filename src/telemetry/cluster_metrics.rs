@@ -6,15 +6,18 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use super::labels::RelayedDirection;
+use crate::config::DatabaseProtocol;
 
 /// Label with a cluster's name, from the configuration.
 type Cluster = [(&'static str, String); 1];
 
 /// A cluster at a scrape.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct ClusterSnapshot {
     /// Name.
     pub name: String,
+    /// Protocol of its servers.
+    pub protocol: DatabaseProtocol,
     /// True while new logins wait for RESUME.
     pub paused: bool,
     /// True while sessions end and new logins are refused, unless they wait.

@@ -36,7 +36,13 @@ fn snapshot() -> MetricsSnapshot {
         tries: vec![("granted", 4_211), ("refused", 12), ("throttled", 3), ("failing", 0)],
         clock_ahead: 0,
     };
-    let cluster = |name: &str| ClusterSnapshot { name: name.to_owned(), ..ClusterSnapshot::default() };
+    let cluster = |name: &str| ClusterSnapshot {
+        name: name.to_owned(),
+        protocol: if name == ORDERS { DatabaseProtocol::PostgreSql } else { DatabaseProtocol::MySql },
+        paused: false,
+        draining: false,
+        waiting: 0,
+    };
     let work = |name: &str, queries| WorkSnapshot {
         cluster: name.to_owned(),
         queries,
@@ -167,6 +173,7 @@ fn a_healthy_service_has_no_problems_and_shows_its_hour() {
         "slowest step: sts",
         "reporting-with-a-&lt;long&gt;-name",
         "41 days left",
+        "reporting-with-a-&lt;long&gt;-name <span class=\"dim\">MySQL</span></td>",
         "<td>orders</td><td class=\"word\"><span class=\"ok-text\">open</span></td><td data-name=\"sessions\">170</td>",
         "<td data-name=\"logins\">3,980</td><td data-name=\"queries\">48,211,907</td>",
         "<td>sts.eu-central-1.amazonaws.com</td><td class=\"word\"><span class=\"ok-text\">in use</span></td><td data-name=\"granted\">4,211</td>",

@@ -77,14 +77,15 @@ fn names(patterns: Option<&[NamePattern]>) -> Cell {
     patterns.iter().map(name).collect::<Vec<_>>().join(", ").into()
 }
 
-/// Sessions by database and database user, in PgBouncer's columns. Each session has a server connection of its own.
+/// Sessions by cluster, database, and database user, in PgBouncer's columns. Each session has a server connection of its own.
 pub(super) fn pools(desk: &ConsoleDesk, rows: &mut RowEncoder) {
-    let mut pools: BTreeMap<(String, String), usize> = BTreeMap::new();
+    let mut pools: BTreeMap<[String; 3], usize> = BTreeMap::new();
     for session in desk.shared.registry.list() {
         let facts = &session.facts;
-        *pools.entry((facts.database.clone(), facts.db_user.clone())).or_default() += 1;
+        let pool = [&facts.cluster, &facts.database, &facts.db_user].map(String::clone);
+        *pools.entry(pool).or_default() += 1;
     }
-    for ((database, user), sessions) in pools {
+    for ([cluster, database, user], sessions) in pools {
         let none = || Cell::Number(0);
         rows.push(&[
             shown(&database),
@@ -103,6 +104,7 @@ pub(super) fn pools(desk: &ConsoleDesk, rows: &mut RowEncoder) {
             none(),
             none(),
             "session".into(),
+            shown(&cluster),
         ]);
     }
 }
@@ -159,8 +161,11 @@ pub(super) fn users(desk: &ConsoleDesk, rows: &mut RowEncoder) {
 pub(super) fn lists(desk: &ConsoleDesk, rows: &mut RowEncoder) {
     let (current, sessions) = (desk.current.load(), desk.shared.registry.list());
     let people: BTreeSet<_> = sessions.iter().map(|session| &session.facts.person.subject).collect();
-    let pools: BTreeSet<_> =
-        sessions.iter().map(|session| (&session.facts.database, &session.facts.db_user)).collect();
+    let pool = |session: &'_ SessionSnapshot| {
+        let facts = &session.facts;
+        [&facts.cluster, &facts.database, &facts.db_user].map(String::clone)
+    };
+    let pools: BTreeSet<_> = sessions.iter().map(pool).collect();
     let (clients, active) = (desk.shared.permits.clients(), desk.shared.permits.sessions());
     for (name, count) in [
         ("databases", current.context.clusters.len()),

@@ -31,6 +31,7 @@ pub(super) fn sessions(desk: &ConsoleDesk, rows: &mut RowEncoder) {
             session.work.counts.transactions.into(),
             facts.client.to_string().into(),
             shown(&facts.listener),
+            facts.protocol.word().into(),
             time(facts.since).into(),
         ]);
     }

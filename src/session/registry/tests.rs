@@ -66,6 +66,7 @@ fn facts(person: Person) -> SessionFacts {
         db_user: "alice".to_owned(),
         client: ClientAddr::Tcp(([192, 0, 2, 1], 50_000).into()),
         listener: "main".to_owned(),
+        protocol: DatabaseProtocol::PostgreSql,
         server: None,
         tls: Some("TLSv1.3"),
         application: None,

@@ -3,6 +3,7 @@
 mod actions;
 mod clusters;
 mod drivers;
+mod mysql;
 mod rights;
 mod show;
 mod slow_readers;

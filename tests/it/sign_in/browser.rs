@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use super::page::{url, with_page};
+use super::page::{url, with_mysql_page, with_page};
 use super::session::person_in_browser;
+use crate::mysql;
 use crate::world::World;
 use crate::world::web_driver::Browser;
 
@@ -88,4 +89,34 @@ async fn chromium_signs_a_person_in_at_the_page_and_for_the_command() {
         let found = kept.windows(part.len()).any(|bytes| bytes == part.as_bytes());
         assert!(!found, "the browser keeps the token on disk");
     }
+}
+
+/// The lines for tools of MySQL, which are longer than psql's.
+#[tokio::test(flavor = "multi_thread")]
+async fn chromium_shows_the_settings_for_mysql() {
+    let databases = mysql::databases().await;
+    let Some(database) = databases.first() else { return };
+    let world = with_mysql_page(database).await;
+    let browser = Browser::start().await;
+    browser.open(&format!("{}/start", url(&world))).await;
+    browser.click("#go").await;
+    browser.shows("h1", "You are signed in").await;
+    browser.shows("section:not(.card) h2", "Database app (MySQL)").await;
+    browser.devtools("Runtime.evaluate", json!({
+        "expression": "document.querySelectorAll('section:not(.card) details').forEach(tool => tool.open = true)"
+    })).await;
+    look(&browser, "signed-in-mysql").await;
+    let text = browser.text("main").await;
+    let host = format!("--host=localhost --port={} --user=alice --database=app", world.port);
+    for line in [
+        &host,
+        "mysql --no-defaults --enable-cleartext-plugin",
+        "pymysql.connect(",
+        "jdbc:mariadb://localhost:",
+    ] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    let token = browser.value("document.getElementById('token').value").await.as_str().unwrap().to_owned();
+    world.plant(token);
+    browser.quit().await;
 }

@@ -78,7 +78,7 @@ async fn a_published_profile_has_its_protocol() {
 }
 
 /// The folders of an engine's client, and of no other one.
-fn path_of(engine: MysqlEngine) -> String {
+pub(super) fn path_of(engine: MysqlEngine) -> String {
     let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools/mysql/bin");
     match engine {
         MysqlEngine::Mysql => format!("{}:/usr/bin:/bin", tools.display()),

@@ -2,17 +2,20 @@
 
 use std::sync::Arc;
 
+use aws_emulator::{CloudMysql, MysqlEngine};
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::redirect_of;
+use super::mysql::path_of;
+use super::{redirect_of, script};
+use crate::mysql;
 use crate::world::raw::trusting;
 use crate::world::{World, WorldBuilder};
 
 const PAGE: &str = "[sign_in]\naddr = \"127.0.0.1:0\"\ntls_cert_file = \"@cert@\"\ntls_key_file = \"@key@\"\n\
-                    url = \"https://localhost\"\nclient_id = \"sign-in-page\"\nproxy = \"localhost:1\"\n\
+                    url = \"https://localhost\"\nclient_id = \"sign-in-page\"\n\
                     client_secret_file = \"@folder@/client.secret\"\ndatabases = [\"app\"]\n\
                     ca_file = \"@folder@/ca.pem\"\n";
 
@@ -27,14 +30,23 @@ fn no_part_of_a_session_knows_the_pages() {
 /// Has characters that a header has to encode.
 const SECRET: &str = "p/s+s:word";
 
-/// A world with a sign-in page, which its issuer knows.
+/// A world with a sign-in page, which its issuer knows, for a listener of PostgreSQL.
 pub(super) async fn with_page(builder: WorldBuilder, more: &str) -> World {
-    let builder = builder.pages(&format!("{PAGE}{more}")).service_with(|service| {
+    with_page_for(builder, &format!("proxy = \"localhost:1\"\n{more}")).await
+}
+
+/// The same for a world whose listener is one of MySQL.
+pub(super) async fn with_mysql_page(database: &CloudMysql) -> World {
+    with_page_for(mysql::builder(database), "mysql_proxy = \"localhost:1\"\n").await
+}
+
+async fn with_page_for(builder: WorldBuilder, keys: &str) -> World {
+    let builder = builder.pages(&format!("{PAGE}{keys}")).service_with(|service| {
         let page = service.config.sign_in.as_mut().unwrap();
         let port = service.pages.sign_in.as_ref().unwrap().local_addr().unwrap().port();
         page.url = format!("https://localhost:{port}");
         let port = service.sockets[0].addr().unwrap().tcp().unwrap().port();
-        page.proxy = pgpassport::names::Endpoint::parse(&format!("localhost:{port}")).unwrap();
+        page.proxies[0].proxy = pgpassport::names::Endpoint::parse(&format!("localhost:{port}")).unwrap();
         std::fs::write(page.client_secret_file.as_ref().unwrap(), format!("{SECRET}\n")).unwrap();
     });
     let world = builder.start().await;
@@ -128,6 +140,42 @@ async fn a_person_signs_in_and_the_token_opens_the_database_that_the_page_names(
         .unwrap();
     world.hear(&output.stderr);
     assert_eq!(String::from_utf8_lossy(&output.stdout), "alice|app\n", "{line} {output:?}");
+}
+
+/// The line for the shell, as a person pastes it, with a clipboard that holds the token.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_line_for_mysql_opens_the_database_that_the_page_names() {
+    for database in mysql::databases().await {
+        let world = with_mysql_page(database).await;
+        let page = signed_in(&world, "alice").await;
+        let token = world.plant(token(&page));
+        for text in
+            ["<h2>Database app (MySQL)</h2>", "database user <strong>alice</strong>", "VERIFY_IDENTITY"]
+        {
+            assert!(page.contains(text), "{text}: {page}");
+        }
+        assert!(!page.contains("psql"), "{page}");
+        let program = match database.server.engine() {
+            MysqlEngine::Mysql => "mysql",
+            MysqlEngine::MariaDb => "mariadb",
+        };
+        let before = format!("<pre>MYSQL_PWD=&quot;$(wl-paste -n)&quot; {program} --no-defaults ");
+        let line = page.split(&before).nth(1).unwrap_or_else(|| panic!("no {program} in {page}"));
+        let line = line.split("</pre>").next().unwrap().replace("&#39;", "'");
+        let authorities = get(&world, "/pgpassport-ca.pem", "").await;
+        let person = super::Person::with_profile("");
+        std::fs::write(person.path("pgpassport-ca.pem"), authorities.split("\r\n\r\n").nth(1).unwrap())
+            .unwrap();
+        let paste = script(&person, "wl-paste", "printf %s \"$TOKEN\"");
+        let sql = "select current_user(), database()";
+        let line = format!("MYSQL_PWD=\"$(wl-paste -n)\" {program} --no-defaults {line} -BNe '{sql}'");
+        let path = format!("{}:{}", paste.parent().unwrap().display(), path_of(database.server.engine()));
+        let mut shell = tokio::process::Command::new("sh");
+        shell.args(["-c", &line]).current_dir(person.path("")).env("PATH", path).env("TOKEN", &token);
+        let output = shell.output().await.unwrap();
+        world.hear(&output.stderr);
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "alice@%\tapp\n", "{line} {output:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

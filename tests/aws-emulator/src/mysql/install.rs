@@ -116,6 +116,11 @@ impl MysqlInstall {
     fn arguments(&self, data: &Path) -> Result<Vec<String>, EmulatorError> {
         // The first option must be the first.
         let mut words = vec!["--no-defaults".to_owned(), format!("--datadir={}", data.display())];
+        // A MariaDB that starts deletes the temporary tables of others in a folder that they share.
+        let temporary = data.with_file_name("tmp");
+        std::fs::create_dir_all(&temporary)
+            .map_err(EmulatorError::io(format!("making {}", temporary.display())))?;
+        words.push(format!("--tmpdir={}", temporary.display()));
         words.extend(self.places.iter().cloned());
         let common = ["--innodb-flush-method=nosync", "--innodb-buffer-pool-size=16M", "--skip-log-bin"];
         words.extend(common.map(str::to_owned));

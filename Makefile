@@ -17,13 +17,14 @@ demo: ## Logins end to end on PostgreSQL and MySQL, with stand-ins for the issue
 	@cargo build --locked --workspace --bins $(BUILD)
 	@target/debug/aws-emulator demo --proxy target/debug/pgpassport $(ARGS)
 
+# Tests mostly wait, for servers and time limits, so more of them run at a time than there are processors.
 test: ## Everything the tests need, then all tests (ONLY=c7_ runs those with c7_ in their names)
 	@scripts/need-postgres
 	@scripts/need-packages haproxy chromium chromium-driver
 	@scripts/need-mysql
 	@scripts/need-helm
 	@scripts/need-prometheus
-	cargo test --locked --workspace $(if $(ONLY),-- $(ONLY))
+	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-$$((2 * $$(nproc)))} cargo test --locked --workspace $(if $(ONLY),-- $(ONLY))
 
 clients: ## Real clients of PostgreSQL and MySQL through the proxy; writes docs/clients.md, docs/clients-mysql.md (ONLY=psql for some)
 	@scripts/need-clients

@@ -88,13 +88,13 @@ mod tests {
             sink.write(b"lost\n").unwrap_err();
         }
         let daemon = UnixDatagram::bind(&path).unwrap();
-        sink.write(b"again\n").unwrap();
+        sink.write_all(b"again\n").unwrap();
         assert_eq!(received(&daemon), format!("{head}again"), "the empty line was no message");
         daemon.set_nonblocking(true).unwrap();
         // A daemon that does not read is no failure of the socket.
         let full = (0..10_000).find_map(|_| sink.write(b"x\n").err()).expect("a full queue");
         assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
         received(&daemon);
-        sink.write(b"x\n").unwrap();
+        sink.write_all(b"x\n").unwrap();
     }
 }

@@ -9,7 +9,6 @@ use super::html::{Escaped, age, bytes, days_left, duration, float, number};
 use super::plot::{Minute, logins, minutes, sessions};
 use super::problems::problems;
 pub(super) use super::status_view::StatusView;
-use crate::config::DatabaseProtocol;
 use crate::telemetry::labels::KeyFetchResult;
 use crate::telemetry::login_metrics::{LoginStep, RouteSessions};
 
@@ -222,10 +221,7 @@ fn cluster_table(view: &StatusView) -> String {
             (false, true) => "<span class=\"warn-text\">draining</span>",
             (true, true) => "<span class=\"warn-text\">paused, draining</span>",
         };
-        let engine = match cluster.protocol {
-            DatabaseProtocol::PostgreSql => "",
-            DatabaseProtocol::MySql => " <span class=\"dim\">MySQL</span>",
-        };
+        let engine = if cluster.is_mysql() { " <span class=\"dim\">MySQL</span>" } else { "" };
         let routes = || view.routes.iter().filter(|route| route.cluster == cluster.name);
         let work = view.snapshot.work.iter().find(|work| work.cluster == cluster.name);
         let [queries, transactions, received, sent] =

@@ -26,6 +26,13 @@ pub struct ClusterSnapshot {
     pub waiting: usize,
 }
 
+impl ClusterSnapshot {
+    /// True for a cluster of MySQL.
+    pub fn is_mysql(&self) -> bool {
+        self.protocol == DatabaseProtocol::MySql
+    }
+}
+
 /// Work of all sessions of a cluster since the start, ended and live.
 #[derive(Clone, Debug, Default)]
 pub struct WorkSnapshot {

@@ -5,6 +5,7 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::admin::problems::problems;
+use crate::config::DatabaseProtocol;
 use crate::supervisor::{TaskKind, TaskStatus};
 use crate::telemetry::aws_metrics::{AwsSnapshot, StsSnapshot};
 use crate::telemetry::cluster_metrics::{ClusterSnapshot, WorkSnapshot};

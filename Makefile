@@ -47,7 +47,7 @@ lint: ## Formatting, clippy, documentation, licences
 fuzz: ## Every fuzz target for SECONDS=60 (ARGS="startup jwt" runs these two only)
 	@SECONDS_EACH=$(SECONDS) scripts/fuzz $(ARGS)
 
-bench: ## pgpassport beside PgBouncer, MySQL Router, HAProxy, and a direct connection (ARGS=--short, --write for docs/benchmarks.md)
+bench: ## pgpassport beside PgBouncer, MySQL Router, HAProxy, and a direct connection (ARGS=--short, --write for docs/benchmarks*.md)
 	@scripts/need-postgres
 	@scripts/need-mysql
 	@scripts/need-mysql-router

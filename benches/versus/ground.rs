@@ -39,13 +39,6 @@ pub(crate) enum Kind {
 }
 
 impl Engine {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Postgres => "PostgreSQL",
-            Self::Mysql => "MySQL",
-        }
-    }
-
     /// Contestants of this protocol, in the order of the table's columns.
     fn kinds(self) -> &'static [Kind; 6] {
         match self {

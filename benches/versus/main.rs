@@ -38,6 +38,7 @@ use std::time::Instant;
 
 use ground::{BenchGround, Engine, Kind};
 use mysql_sections::MysqlSetup;
+use page::Measured;
 use report::{ReportTable, Section};
 use sections::SectionSetup;
 
@@ -95,7 +96,7 @@ fn main() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the folder of the repository");
     let binary = root.join("target/release/pgpassport");
     assert!(binary.exists(), "{} is not there: run make release first", binary.display());
-    assert!(only.is_empty() || !has("--write"), "--write is for a whole run");
+    assert!(["", "mysql"].contains(&only) || !has("--write"), "--write is for all sections of an engine");
     // Sessions by the thousand; the contestants inherit it.
     rlimit::increase_nofile_limit(u64::MAX).expect("the limit of file descriptors");
     let (machine, began) = (page::MachineFacts::now(), Instant::now());
@@ -104,14 +105,17 @@ fn main() {
     let ground = Rc::new(BenchGround::new(root.to_owned(), former.map(PathBuf::from)));
     let setup = || Some(SectionSetup::new(Rc::clone(&ground), effort));
     let postgres = measured(&sections::SECTIONS, only, ground.kinds(Engine::Postgres), setup);
-    let postgres = postgres.map(|(_, table)| table); // the contestants end before others are measured
+    // The contestants end before others are measured.
+    let postgres = postgres.map(|(_, table)| Measured::Postgres { table });
     let setup = || MysqlSetup::new(Rc::clone(&ground), effort);
     let mysql = measured(&mysql_sections::SECTIONS, only, ground.kinds(Engine::Mysql), setup);
-    let mysql = mysql.map(|(bench, table)| (bench.version(), table));
-    let text = page::page(&ground, &machine, effort, postgres.as_deref(), mysql.as_ref(), began.elapsed());
-    println!("{text}");
-    if has("--write") {
-        std::fs::write(root.join("docs/benchmarks.md"), text).expect("docs/benchmarks.md");
+    let mysql = mysql.map(|(bench, table)| Measured::Mysql { version: bench.version(), table });
+    for engine in [postgres, mysql].into_iter().flatten() {
+        let text = page::page(&ground, &machine, effort, &engine, began.elapsed());
+        println!("{text}");
+        if has("--write") {
+            std::fs::write(root.join(engine.path()), text).expect("the page");
+        }
     }
 }
 

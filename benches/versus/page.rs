@@ -1,4 +1,4 @@
-//! `docs/benchmarks.md`: the table, what it was measured with and how.
+//! `docs/benchmarks.md` and `docs/benchmarks-mysql.md`: a table each, what it was measured with and how.
 
 use std::fmt::Write;
 use std::fs;
@@ -6,20 +6,19 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::BenchEffort;
-use crate::ground::{BenchGround, Kind};
+use crate::ground::{BenchGround, Engine, Kind};
 
-/// Beginning of the page.
+/// Beginning of the page on PostgreSQL.
 const ABOUT: &str = "\
 # Benchmarks
 
-Written by `make bench ARGS=--write`; not edited by hand. Everything comes from one run on one machine: one PostgreSQL
-and one MySQL, and in front of each
+Written by `make bench ARGS=--write`; not edited by hand. Everything comes from one run on one machine: one PostgreSQL,
+and in front of it
 
 - **direct**: nothing;
 - the **floor**: the smallest relay there can be (`benches/floor.c`): one thread, no TLS, no protocol, no limits;
-- **HAProxy**, in TCP mode: it does no TLS work, its clients' TLS ends at the server;
-- **PgBouncer** (PostgreSQL), in session mode, TLS on both legs, a password on both, and servers that are kept warm;
-- **MySQL Router** (MySQL), TLS on both legs, a password on both, and a server connection for each client;
+- **HAProxy**, in TCP mode: it does no TLS work, its clients' TLS ends at PostgreSQL;
+- **PgBouncer**, in session mode, TLS on both legs, a password on both, and servers that are kept warm;
 - **pgpassport**, TLS on both legs, a token at the front and an IAM token at the back.
 
 They take turns in each round, so that whatever else the machine does hits all alike. A figure is the median of its
@@ -41,19 +40,55 @@ takes, in memory, to decrypt the same bytes on one leg and encrypt them on the o
 did nothing else, in as few system calls as the floor. Only large results cost less than that: they are gathered before
 they are sent on, and the floor gathers nothing.
 
-## PostgreSQL
+";
+
+/// Beginning of the page on MySQL.
+const ABOUT_MYSQL: &str = "\
+# Benchmarks with MySQL
+
+Written by `make bench ARGS=\"--only=mysql --write\"`; not edited by hand. Everything comes from one run on one machine: one
+MySQL, and in front of it
+
+- **direct**: nothing;
+- the **floor**: the smallest relay there can be (`benches/floor.c`): one thread, no TLS, no protocol, no limits;
+- **HAProxy**, in TCP mode: it does no TLS work, its clients' TLS ends at the server;
+- **MySQL Router**, TLS on both legs, a password on both, and a server connection for each client;
+- **pgpassport**, TLS on both legs, a token at the front and an IAM token at the back.
+
+The method is that of [the benchmarks with PostgreSQL](benchmarks.md). The load is the bench's own client: TLS without
+resumption, a thread for each session. A transaction is one execution of a prepared statement, which reads a row by its
+key; sessions log in before the measurement. Idle sessions are held against MySQL itself.
 
 ";
 
-/// Beginning of the part on MySQL.
-const ABOUT_MYSQL: &str = "
-## MySQL
+/// Measurements with one engine.
+pub(crate) enum Measured {
+    Postgres {
+        table: String,
+    },
+    Mysql {
+        /// Version of the server.
+        version: String,
+        table: String,
+    },
+}
 
-The method is the same. The load is the bench's own client: TLS without resumption, a thread for each session. A
-transaction is one execution of a prepared statement, which reads a row by its key; sessions log in before the
-measurement. Idle sessions are held against MySQL itself.
+impl Measured {
+    /// The page's path in the repository.
+    pub(crate) fn path(&self) -> &'static str {
+        match self {
+            Self::Postgres { .. } => "docs/benchmarks.md",
+            Self::Mysql { .. } => "docs/benchmarks-mysql.md",
+        }
+    }
 
-";
+    fn engine(&self) -> Engine {
+        match self {
+            Self::Postgres { .. } => Engine::Postgres,
+            Self::Mysql { .. } => Engine::Mysql,
+        }
+    }
+}
 
 /// Machine of the run.
 pub(crate) struct MachineFacts(Vec<(&'static str, String)>);
@@ -94,29 +129,35 @@ pub(crate) fn page(
     ground: &BenchGround,
     machine: &MachineFacts,
     effort: BenchEffort,
-    postgres: Option<&str>,
-    mysql: Option<&(String, String)>,
+    measured: &Measured,
     took: Duration,
 ) -> String {
-    let none = "Not measured in this run.\n";
-    let (mysql, mysql_table) =
-        mysql.map_or(("not measured", none), |(version, table)| (version.as_str(), table.as_str()));
-    let mut text = format!("{ABOUT}{}{ABOUT_MYSQL}{mysql_table}", postgres.unwrap_or(none));
-    text += "\n## Machine and versions\n\n| | |\n|---|---|\n";
+    let (about, table) = match measured {
+        Measured::Postgres { table } => (ABOUT, table),
+        Measured::Mysql { table, .. } => (ABOUT_MYSQL, table),
+    };
+    let mut text = format!("{about}{table}\n## Machine and versions\n\n| | |\n|---|---|\n");
     let binary = ground.root.join("target/release/pgpassport").display().to_string();
     let root = ground.root.display().to_string();
     let commit = says("git", &["-C", &root, "describe", "--always", "--dirty"]);
-    let router = ground.router_program();
-    let router = if router.exists() {
-        says(&router.display().to_string(), &["--version"])
-    } else {
-        "not at hand".into()
+    let [server, neighbour] = match measured {
+        Measured::Postgres { .. } => [
+            ("PostgreSQL", ground.database.postgres.sql("select version()")),
+            ("PgBouncer", says("pgbouncer", &["--version"])),
+        ],
+        Measured::Mysql { version, .. } => {
+            let router = ground.router_program();
+            let router = if router.exists() {
+                says(&router.display().to_string(), &["--version"])
+            } else {
+                "not at hand".into()
+            };
+            [("MySQL", version.clone()), ("MySQL Router", router)]
+        }
     };
     let versions = [
-        ("PostgreSQL", ground.database.postgres.sql("select version()")),
-        ("MySQL", mysql.to_owned()),
-        ("PgBouncer", says("pgbouncer", &["--version"])),
-        ("MySQL Router", router),
+        server,
+        neighbour,
         ("HAProxy", says("haproxy", &["-v"])),
         ("pgpassport", format!("{}, {commit}", says(&binary, &["--version"]))),
         ("the run took", format!("{} min {} s", took.as_secs() / 60, took.as_secs() % 60)),
@@ -132,15 +173,9 @@ pub(crate) fn page(
         let _ = writeln!(text, "| {name} | {value} |");
     }
     text += "\n## Configurations\n\n`…` is the folder of the run.\n";
-    for (engine, kind, config) in ground.configs.borrow().iter() {
+    for (_, kind, config) in ground.configs.borrow().iter().filter(|(of, ..)| *of == measured.engine()) {
         let kind_of_file = if *kind == Kind::Pgpassport { "toml" } else { "ini" };
-        let _ = write!(
-            text,
-            "\n{}, {}:\n\n```{kind_of_file}\n{}\n```\n",
-            kind.name(),
-            engine.name(),
-            config.trim_end()
-        );
+        let _ = write!(text, "\n{}:\n\n```{kind_of_file}\n{}\n```\n", kind.name(), config.trim_end());
     }
     text
 }

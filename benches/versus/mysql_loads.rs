@@ -80,7 +80,7 @@ pub(crate) fn logins(to: &Contestant, clients: usize, seconds: u32) -> LoadFigur
     LoadFigures { cpu: cpu / count, rate: count / seconds, ..LoadFigures::default() }
 }
 
-/// One result of about `mib`.
+/// A result of about `mib` MiB.
 pub(crate) fn result(to: &Contestant, rows: LargeRows, mib: usize) -> LoadFigures {
     let sql = match rows {
         LargeRows::Small => {

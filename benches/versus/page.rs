@@ -175,7 +175,8 @@ pub(crate) fn page(
     text += "\n## Configurations\n\n`…` is the folder of the run.\n";
     for (_, kind, config) in ground.configs.borrow().iter().filter(|(of, ..)| *of == measured.engine()) {
         let kind_of_file = if *kind == Kind::Pgpassport { "toml" } else { "ini" };
-        let _ = write!(text, "\n{}:\n\n```{kind_of_file}\n{}\n```\n", kind.name(), config.trim_end());
+        let config = config.trim_end().replace(&root, "."); // the page names no folder of this machine
+        let _ = write!(text, "\n{}:\n\n```{kind_of_file}\n{config}\n```\n", kind.name());
     }
     text
 }

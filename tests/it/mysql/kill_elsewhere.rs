@@ -41,7 +41,7 @@ impl TwoInstances {
         *self.name.lock().unwrap() = self.second.addr();
     }
 
-    /// What a program prints that is at the first instance, and then at the second and at the first: their ports.
+    /// Ports that a program prints: the first instance before the move; the second and the first after it.
     pub(super) fn ports(&self) -> (String, String) {
         let (first, second) = (self.first.server.addr().port(), self.second.addr().port());
         (first.to_string(), format!("{second}\n{first}"))

@@ -1,7 +1,8 @@
 //! One hypothesis about an exchange of messages: the client's messages that the server has not answered, and
 //! how the server treats them. Pure: no I/O, no payload.
 //!
-//! A Query, a FunctionCall and a Sync each earn one ReadyForQuery. The messages of the extended protocol earn one
+//! A Query, a FunctionCall and a Sync each earn one ReadyForQuery: a Query and a FunctionCall behind a completion or an
+//! error, a Sync without, unless the commit of its batch fails. The messages of the extended protocol earn one
 //! completion each, until an error makes the server skip everything up to the next Sync. The server ignores Sync and
 //! Flush in COPY IN, and it ignores `CopyData`, CopyDone and CopyFail outside of it (PostgreSQL manual, "COPY
 //! Operations").
@@ -28,6 +29,11 @@ pub(super) struct Exchange {
     status: u8,
     /// True if messages of the extended protocol were answered since the last ReadyForQuery.
     batch: bool,
+    /// True if the Query or FunctionCall at the front has a completion or an error, so that only its ReadyForQuery is
+    /// missing.
+    completed: bool,
+    /// True if the last answer is one that PostgreSQL does not give in this hypothesis.
+    unlikely: bool,
     /// The server skips everything up to the next Sync. Holds the number of earlier Syncs that may have ended
     /// the skipping.
     skipping: Option<u32>,
@@ -57,6 +63,8 @@ impl Exchange {
             waiting: RunQueue::default(),
             status,
             batch: false,
+            completed: false,
+            unlikely: false,
             skipping: None,
             copy: None,
             copy_in: CopyIn::default(),
@@ -88,6 +96,16 @@ impl Exchange {
 
     pub(super) fn is_lost(&self) -> bool {
         self.lost
+    }
+
+    /// True if PostgreSQL gives the last answer in this hypothesis.
+    pub(super) fn fits(&self) -> bool {
+        !self.lost && !self.unlikely
+    }
+
+    /// Forgets that the last answer was unlikely: no other hypothesis explains it better.
+    pub(super) fn accept(&mut self) {
+        self.unlikely = false;
     }
 
     #[cfg(test)]
@@ -170,6 +188,7 @@ impl Exchange {
         if self.lost {
             return None;
         }
+        self.unlikely = false;
         if tag == b'Z' {
             self.ready(first);
             return None;
@@ -190,10 +209,14 @@ impl Exchange {
     fn answered(&mut self, tag: u8) {
         use MessageRun as W;
         match (tag, self.waiting.front()) {
-            (b'D' | b'd' | b'c' | b't' | b'V' | b'T', Some(W::Queries(_) | W::Either(_)))
+            (b'D' | b'd' | b'c' | b't' | b'T', Some(W::Queries(_) | W::Either(_)))
+            | (b'V', Some(W::Either(_)))
             | (b'D' | b'd' | b'c' | b't', Some(W::Extended(_))) => {}
-            (b'C' | b'I', Some(W::Queries(_)))
-            | (b'1' | b'2' | b'3' | b'n' | b'C' | b'I' | b's', Some(W::Either(_))) => self.end_copy(),
+            (b'C' | b'I' | b'V', Some(W::Queries(_))) => {
+                self.end_copy();
+                self.completed = true;
+            }
+            (b'1' | b'2' | b'3' | b'n' | b'C' | b'I' | b's', Some(W::Either(_))) => self.end_copy(),
             (b'1' | b'2' | b'3' | b'n' | b'T' | b'C' | b'I' | b's', Some(W::Extended(_))) => {
                 self.end_copy();
                 self.batch = true;
@@ -243,18 +266,20 @@ impl Exchange {
                 self.waiting.take_front();
                 return self.skip(perhaps);
             }
-            Some(MessageRun::Queries(_)) if perhaps > 0 => {
-                self.waiting.take_front();
-                self.waiting.put_perhaps_syncs(perhaps);
-                self.waiting.push_front(MessageRun::Queries(1));
+            Some(MessageRun::Queries(_)) => {
+                self.completed = true; // its ReadyForQuery ends it
+                if perhaps > 0 {
+                    self.waiting.take_front();
+                    self.waiting.put_perhaps_syncs(perhaps);
+                    self.waiting.push_front(MessageRun::Queries(1));
+                }
             }
-            // The ReadyForQuery of each ends it.
-            Some(MessageRun::Queries(_) | MessageRun::Syncs(_) | MessageRun::Either(_)) => {}
+            // The commit of the batch failed. A Sync with nothing to commit does not fail.
+            Some(MessageRun::Syncs(_)) => self.unlikely = !self.batch || self.skipping.is_some(),
+            Some(MessageRun::Either(_)) => {}
             // The error answers no message: the server is about to end the session.
             Some(MessageRun::Batches { .. } | MessageRun::PerhapsSyncs(_) | MessageRun::CopyEnds(_))
-            | None => {
-                self.lose();
-            }
+            | None => self.lose(),
         }
         None
     }
@@ -295,8 +320,11 @@ impl Exchange {
 
     fn ready(&mut self, status: u8) {
         self.end_copy();
+        let completed = std::mem::take(&mut self.completed);
         (self.status, self.batch) = (status, false);
         let perhaps = self.skipping.take().unwrap_or(0);
+        // Even an empty Query has an answer before its ReadyForQuery.
+        self.unlikely = !completed && matches!(self.waiting.front(), Some(MessageRun::Queries(_)));
         match self.waiting.front() {
             Some(
                 MessageRun::Queries(_)

@@ -5,6 +5,11 @@
 //! outside which of the Syncs sent meanwhile the server had read before. Where that makes a difference to what the
 //! server reads next, each course that is possible is followed until the answers tell. A session is called idle only
 //! where all of them agree; messages that fit no course make it busy for good.
+//!
+//! An idle server can therefore count as busy behind such a COPY: where the client sent statements ahead that the server
+//! skips in one course and executes in another. Later answers fit the wrong course only while the later statements
+//! repeat those sent ahead. A Sync for each owed ReadyForQuery, one Sync more, and a Query end every wrong course: a
+//! ReadyForQuery alone answers a Sync and no statement, and a Query's answer fits no Sync.
 
 pub use super::exchange::CopyMode;
 use super::exchange::{Exchange, Fork};
@@ -161,10 +166,15 @@ impl Hypotheses {
     fn follow_others(&mut self, fork: Fork, follow: impl FnMut(&mut Exchange) -> Fork) {
         let forks: Vec<_> = self.others.iter_mut().filter_map(follow).collect();
         self.others.extend(fork.into_iter().chain(forks).map(|course| *course));
-        self.others.retain(|course| !course.is_lost());
-        if self.first.is_lost() && !self.others.is_empty() {
+        // An unlikely answer ends a course where another one explains it.
+        let explained = self.all().any(Exchange::fits);
+        let possible = |course: &Exchange| if explained { course.fits() } else { !course.is_lost() };
+        self.others.retain(possible);
+        if !possible(&self.first) && !self.others.is_empty() {
             self.first = self.others.swap_remove(0);
         }
+        self.first.accept();
+        self.others.iter_mut().for_each(Exchange::accept);
         let mut courses = std::mem::take(&mut self.others);
         while let Some(course) = courses.pop() {
             if course != self.first && !courses.contains(&course) {

@@ -170,6 +170,25 @@ fn both_courses_are_followed_where_a_sync_in_doubt_may_have_ended_the_skipping()
     assert!(tracker.courses.others.len() < MAX_HYPOTHESES);
 }
 
+/// A course in which the server has statements still before it ends at an answer that belongs to none of them.
+#[test]
+fn a_course_in_which_answers_are_due_for_statements_that_were_skipped_ends() {
+    // In a failed transaction the answer to a Query and to a batch is the same error.
+    let failed = "> Q\n< CZT\n> PBES\n< 12GE\n> dQQdcSd\n< ZE\n= busy";
+    follow(&format!(
+        "{failed}\n> Q\n< EZE\n= busy\n> PBDES\n< EZE\n= busy\n> S\n< ZE\n= busy\n> S\n< ZE\n= failed"
+    ));
+    follow(&format!("{failed}\n> S\n< ZE\n= failed"));
+    // It has them still before it.
+    follow(&format!("{failed}\n< EZE\n= busy\n< EZE\n= busy\n< ZE\n= failed"));
+    // The error of the second Query is none of a Sync that has nothing to commit.
+    let sync = "> Q\n< CZT\n> PBES\n< 12GE\n> dQS\n< ZE\n= busy";
+    follow(&format!("{sync}\n> Q\n< EZE\n= busy\n> Q\n< EZE\n= failed"));
+    // An answer that no course explains ends none of them, and a session with one course goes on.
+    follow(&format!("{failed}\n> Q\n< ZE\n= busy\n< EZE\n= busy"));
+    follow("> Q\n< ZI\n= idle\n> S\n< EZI\n= idle");
+}
+
 /// PostgreSQL ignores `CopyData`, CopyDone and CopyFail outside of COPY IN, and Flush everywhere.
 #[test]
 fn what_the_server_ignores_changes_nothing() {

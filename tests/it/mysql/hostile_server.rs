@@ -10,21 +10,32 @@ use super::scripted::{Heard, OK, Part, SERVER_FLAGS, ScriptedMysql, err, greetin
 use crate::world::World;
 use crate::world::binary::ProxyProcess;
 
-/// A proxy in front of a server with this part. Its limits let a silent server fail within a second.
-async fn stage(ca: &Ca, part: Part) -> (ScriptedMysql, World) {
+/// Limits that let a silent server fail within seconds.
+const SHORT: &str = "login_timeout = \"3s\"\nclient_login_timeout = \"2s\"\nserver_connect_timeout = \"1s\"";
+
+/// Limits that a test under load does not reach.
+const LONG: &str =
+    "login_timeout = \"60s\"\nclient_login_timeout = \"30s\"\nserver_connect_timeout = \"30s\"";
+
+/// A proxy in front of a server with this part.
+async fn stage(ca: &Ca, part: Part, limits: &str) -> (ScriptedMysql, World) {
     let server = ScriptedMysql::start(ca, part).await;
-    let limits = "login_timeout = \"3s\"\nclient_login_timeout = \"2s\"\nserver_connect_timeout = \"1s\"";
     let world = World::builder().mysql_at(server.addr, ca, "").limits(limits).start().await;
     (server, world)
 }
 
 /// The refusal of a login at such a server, and what the server was told.
 async fn refused(ca: &Ca, part: Part) -> (MysqlError, Heard) {
-    let (server, world) = stage(ca, part).await;
+    refused_within(ca, part, LONG).await
+}
+
+/// As [`refused`], with these limits.
+async fn refused_within(ca: &Ca, part: Part, limits: &str) -> (MysqlError, Heard) {
+    let (server, world) = stage(ca, part, limits).await;
     let refusal = RawMysql::log_in(&world, "alice", &world.token("alice")).await.err().expect("a refusal");
     world.hear(refusal.text.as_bytes());
     assert!(refusal.text.contains(" Session ") && refusal.text.len() <= 511, "{refusal:?}");
-    let heard = server.heard();
+    let heard = server.heard_to_the_end().await;
     let clear = String::from_utf8_lossy(&heard.clear);
     assert!(!clear.contains("alice") && !clear.contains("X-Amz"), "in clear: {clear}");
     (refusal, heard)
@@ -162,7 +173,7 @@ async fn r5_a_mysql_server_that_stops_in_a_packet_is_cut_off() {
         (Part::AfterResponse(half), "upstream_login", false),
         (Part::AfterToken(packet(5, OK)[..6].to_vec()), "upstream_login", true),
     ] {
-        let (refusal, heard) = refused(&ca, part).await;
+        let (refusal, heard) = refused_within(&ca, part, SHORT).await;
         assert_eq!(refusal.errno, 3168, "{refusal:?}");
         assert!(refusal.text.contains(&format!("stage {stage}")), "{stage}: {refusal:?}");
         assert_eq!(heard.secret.is_empty(), !secret, "{stage}");
@@ -175,7 +186,7 @@ async fn p3_an_odd_ok_of_a_mysql_server_is_passed_on_or_refused() {
     let ca = Ca::new().unwrap();
     let long =
         [&b"\0\xfe\xff\xff\xff\xff\xff\xff\xff\xff\0\xff\xff\xff\xff"[..], &vec![b'x'; 60_000]].concat();
-    let (server, world) = stage(&ca, Part::AfterToken(packet(5, &long))).await;
+    let (server, world) = stage(&ca, Part::AfterToken(packet(5, &long)), LONG).await;
     let login = RawMysql::log_in(&world, "alice", &world.token("alice")).await;
     assert!(login.is_ok(), "{:?}", login.err());
     drop(server);
@@ -189,7 +200,7 @@ async fn c7_a_flood_of_a_mysql_server_leaves_no_memory_behind() {
     let ca = Ca::new().unwrap();
     let flood = vec![0xff; 4 << 20];
     for part in [Part::Instead(flood.clone()), Part::AfterResponse(flood.clone()), Part::AfterToken(flood)] {
-        let (_server, world) = stage(&ca, part).await;
+        let (_server, world) = stage(&ca, part, LONG).await;
         let binary = ProxyProcess::start(&world);
         let token = world.token("alice");
         let login = async || {

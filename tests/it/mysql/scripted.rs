@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use aws_emulator::{Ca, names};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
@@ -27,6 +28,8 @@ pub(crate) enum Part {
 pub(crate) struct ScriptedMysql {
     pub(crate) addr: SocketAddr,
     heard: Arc<Mutex<Heard>>,
+    /// Number of connections that are open.
+    plays: watch::Receiver<usize>,
     task: JoinHandle<()>,
 }
 
@@ -75,15 +78,28 @@ impl ScriptedMysql {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (addr, heard) = (listener.local_addr().unwrap(), Arc::<Mutex<Heard>>::default());
         let notes = Arc::clone(&heard);
+        let (open, plays) = watch::channel(0);
         let task = tokio::spawn(async move {
             loop {
                 let (tcp, _) = listener.accept().await.unwrap();
                 let (acceptor, part, notes) = (acceptor.clone(), part.clone(), Arc::clone(&notes));
+                let open = open.clone();
+                open.send_modify(|plays| *plays += 1);
                 // A client that breaks off ends its part of the play.
-                tokio::spawn(async move { play(tcp, acceptor, part, notes).await.ok() });
+                tokio::spawn(async move {
+                    play(tcp, acceptor, part, notes).await.ok();
+                    open.send_modify(|plays| *plays -= 1);
+                });
             }
         });
-        Self { addr, heard, task }
+        Self { addr, heard, plays, task }
+    }
+
+    /// All that the server was told, once the proxy has closed each connection: its refusal can reach the client before
+    /// its last bytes reach the server.
+    pub(crate) async fn heard_to_the_end(&self) -> Heard {
+        self.plays.clone().wait_for(|plays| *plays == 0).await.unwrap();
+        self.heard()
     }
 
     pub(crate) fn heard(&self) -> Heard {

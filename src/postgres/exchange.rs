@@ -32,15 +32,23 @@ pub(super) struct Exchange {
     /// True if the Query or FunctionCall at the front has a completion or an error, so that only its ReadyForQuery is
     /// missing.
     completed: bool,
-    /// True if the last answer is one that PostgreSQL does not give in this hypothesis.
-    unlikely: bool,
     /// The server skips everything up to the next Sync. Holds the number of earlier Syncs that may have ended
     /// the skipping.
     skipping: Option<u32>,
     copy: Option<CopyMode>,
     copy_in: CopyIn,
-    /// True if the messages contradict this hypothesis or are not understood.
-    lost: bool,
+    fit: Fit,
+}
+
+/// Agreement of a hypothesis with the messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fit {
+    /// PostgreSQL gives the last answer in this hypothesis.
+    Good,
+    /// PostgreSQL does not give the last answer in this hypothesis.
+    Unlikely,
+    /// The messages contradict this hypothesis or are not understood.
+    Lost,
 }
 
 /// The client's messages that the server reads as part of a COPY IN.
@@ -64,18 +72,17 @@ impl Exchange {
             status,
             batch: false,
             completed: false,
-            unlikely: false,
             skipping: None,
             copy: None,
             copy_in: CopyIn::default(),
-            lost: false,
+            fit: Fit::Good,
         }
     }
 
     pub(super) fn standing(&self) -> SessionState {
         // A Sync after a ReadyForQuery does no work, so a missing answer to it does not matter.
         let done = self.waiting.iter().all(|run| matches!(run, MessageRun::PerhapsSyncs(_)));
-        if !done || self.batch || self.skipping.is_some() || self.copy.is_some() || self.lost {
+        if !done || self.batch || self.skipping.is_some() || self.copy.is_some() || self.is_lost() {
             return SessionState::Busy;
         }
         match self.status {
@@ -95,17 +102,19 @@ impl Exchange {
     }
 
     pub(super) fn is_lost(&self) -> bool {
-        self.lost
+        self.fit == Fit::Lost
     }
 
     /// True if PostgreSQL gives the last answer in this hypothesis.
     pub(super) fn fits(&self) -> bool {
-        !self.lost && !self.unlikely
+        self.fit == Fit::Good
     }
 
     /// Forgets that the last answer was unlikely: no other hypothesis explains it better.
     pub(super) fn accept(&mut self) {
-        self.unlikely = false;
+        if self.fit == Fit::Unlikely {
+            self.fit = Fit::Good;
+        }
     }
 
     #[cfg(test)]
@@ -115,12 +124,12 @@ impl Exchange {
 
     /// Abandons this hypothesis.
     pub(super) fn lose(&mut self) {
-        *self = Self { lost: true, ..Self::new(self.status) };
+        *self = Self { fit: Fit::Lost, ..Self::new(self.status) };
     }
 
     /// Records a complete message of the client.
     pub(super) fn client_sent(&mut self, tag: u8) -> Fork {
-        if self.lost {
+        if self.is_lost() {
             return None;
         }
         let in_open_copy = self.copy == Some(CopyMode::In) && !self.copy_in.ended;
@@ -185,10 +194,10 @@ impl Exchange {
 
     /// Records a complete answer of the server, with the first byte of its body.
     pub(super) fn server_sent(&mut self, tag: u8, first: u8) -> Fork {
-        if self.lost {
+        if self.is_lost() {
             return None;
         }
-        self.unlikely = false;
+        self.fit = Fit::Good;
         if tag == b'Z' {
             self.ready(first);
             return None;
@@ -274,9 +283,9 @@ impl Exchange {
                     self.waiting.push_front(MessageRun::Queries(1));
                 }
             }
-            // The commit of the batch failed. A Sync with nothing to commit does not fail.
-            Some(MessageRun::Syncs(_)) => self.unlikely = !self.batch || self.skipping.is_some(),
-            Some(MessageRun::Either(_)) => {}
+            // A Sync fails if the commit of its batch fails.
+            Some(MessageRun::Syncs(_)) if !self.batch || self.skipping.is_some() => self.fit = Fit::Unlikely,
+            Some(MessageRun::Syncs(_) | MessageRun::Either(_)) => {}
             // The error answers no message: the server is about to end the session.
             Some(MessageRun::Batches { .. } | MessageRun::PerhapsSyncs(_) | MessageRun::CopyEnds(_))
             | None => self.lose(),
@@ -324,7 +333,9 @@ impl Exchange {
         (self.status, self.batch) = (status, false);
         let perhaps = self.skipping.take().unwrap_or(0);
         // Even an empty Query has an answer before its ReadyForQuery.
-        self.unlikely = !completed && matches!(self.waiting.front(), Some(MessageRun::Queries(_)));
+        if !completed && matches!(self.waiting.front(), Some(MessageRun::Queries(_))) {
+            self.fit = Fit::Unlikely;
+        }
         match self.waiting.front() {
             Some(
                 MessageRun::Queries(_)

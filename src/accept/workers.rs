@@ -78,8 +78,9 @@ impl WorkerThreads {
     /// a few sessions on one core. Workers that are stalled, ended or full are skipped.
     pub(crate) async fn serve(&self, connection: AcceptedConnection) {
         let mut workers: Vec<_> = self.cores.iter().collect();
-        workers
-            .sort_by_key(|worker| (!worker.heartbeat.is_recent(), worker.sessions.load(Ordering::Relaxed)));
+        workers.sort_unstable_by_key(|worker| {
+            (!worker.heartbeat.is_recent(), worker.sessions.load(Ordering::Relaxed))
+        });
         let mut connection = Box::new(connection);
         for worker in &workers {
             match worker.jobs.try_send((connection, WorkerSession::one(&worker.sessions))) {

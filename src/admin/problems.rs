@@ -74,7 +74,8 @@ pub(super) fn problems(view: &StatusView) -> Vec<Problem> {
         }
     }
     found.extend(of_the_process(view));
-    found.sort_by_key(|problem| !problem.critical);
+    let (mut found, others): (Vec<_>, Vec<_>) = found.into_iter().partition(|problem| problem.critical);
+    found.extend(others);
     found
 }
 

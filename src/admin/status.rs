@@ -200,7 +200,7 @@ fn refusal_table(view: &StatusView) -> String {
         .map(|(stage, count)| (*stage, count.saturating_sub(before(stage)), *count))
         .filter(|(_, _, all)| *all > 0)
         .collect();
-    rows.sort_by_key(|(_, recent, all)| (std::cmp::Reverse(*recent), std::cmp::Reverse(*all)));
+    rows.sort_unstable_by_key(|(stage, recent, all)| (std::cmp::Reverse((*recent, *all)), *stage));
     let rows = rows
         .iter()
         .map(|(stage, recent, all)| {

@@ -39,7 +39,7 @@ pub fn of_clusters(
 /// The state of each endpoint, once for those with the same URL, in the order of the URLs.
 pub fn status<'a>(endpoints: impl Iterator<Item = &'a Arc<StsEndpoint>>) -> Vec<StsStatus> {
     let mut status: Vec<StsStatus> = endpoints.map(|sts| sts.status()).collect();
-    status.sort_by(|one, other| one.endpoint.cmp(&other.endpoint));
+    status.sort_unstable_by(|one, other| one.endpoint.cmp(&other.endpoint));
     status.dedup_by(|one, other| one.endpoint == other.endpoint);
     status
 }

@@ -49,7 +49,7 @@ impl WatchedFiles {
             WatchScope::All => vec![config.file.clone()],
         };
         paths.extend(config.files.iter().filter(|file| is_reloaded(file)).map(|file| file.path.clone()));
-        paths.sort();
+        paths.sort_unstable();
         paths.dedup();
         Self(paths.into_iter().map(|path| (path.clone(), FileState::of(&path))).collect())
     }

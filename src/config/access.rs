@@ -99,7 +99,7 @@ pub(super) fn roles(section: &SectionReader<'_, '_>) -> Option<RoleMapping> {
     if !section.is_table("role_arn") {
         return section.required("role_arn", ROLE_EXAMPLE, parse).map(RoleMapping::One);
     }
-    let roles: BTreeMap<_, _> = section.map("role_arn", parse).into_iter().collect();
+    let roles = section.map("role_arn", parse);
     if roles.is_empty() {
         section.missing("role_arn", &format!("{{ okta = {ROLE_EXAMPLE} }}"));
         return None;

@@ -5,7 +5,7 @@ mod distance;
 mod recording;
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::ops::{Range, RangeInclusive};
 use std::path::PathBuf;
@@ -335,17 +335,19 @@ impl<'r, 't> SectionReader<'r, 't> {
         &self,
         name: &'static str,
         parse: impl Fn(&str) -> Result<V, String>,
-    ) -> Vec<(String, V)> {
+    ) -> BTreeMap<String, V> {
         self.record(name, forms::map);
         let Some(table) = self.typed(name, "a table of names and strings", DeValue::as_table) else {
-            return Vec::new();
+            return BTreeMap::new();
         };
-        let mut pairs = Vec::new();
+        let mut pairs = BTreeMap::new();
         for (key, value) in table.value {
             let path = format!("{}.{}", table.key, key.get_ref());
             let parsed = value.get_ref().as_str().ok_or_else(|| "expected a string in quotes".to_owned());
             match parsed.and_then(&parse) {
-                Ok(value) => pairs.push((key.get_ref().to_string(), value)),
+                Ok(value) => {
+                    pairs.insert(key.get_ref().to_string(), value);
+                }
                 Err(text) => self.reading.problem(&value.span(), &path, text),
             }
         }

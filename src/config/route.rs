@@ -142,12 +142,9 @@ pub(super) fn route(section: &SectionReader<'_, '_>) -> ClusterRoute {
         Ok(text.to_ascii_lowercase())
     });
     let mut databases = databases(section, "databases");
-    let aliases: BTreeMap<String, DbName> = section
-        .map("database_aliases", |text| {
-            DbName::parse(text).map_err(|error| format!("{text:?} is not a database name: {error}"))
-        })
-        .into_iter()
-        .collect();
+    let aliases = section.map("database_aliases", |text| {
+        DbName::parse(text).map_err(|error| format!("{text:?} is not a database name: {error}"))
+    });
     if !aliases.is_empty() {
         databases.get_or_insert_default().extend(aliases.keys().cloned().map(NamePattern::Exact));
     }

@@ -88,14 +88,14 @@ impl PeerClocks {
     pub fn all_seconds_ahead(&self) -> Vec<(String, i64)> {
         let mut all: Vec<_> =
             self.peers().iter().map(|(peer, clock)| (peer.clone(), self.ahead_of(clock))).collect();
-        all.sort();
+        all.sort_unstable();
         all
     }
 
     /// The difference that can matter to a token: the smallest one if all peers differ, else the largest.
     pub fn difference(&self) -> Option<ClockDifference> {
         let mut differences: Vec<i64> = self.peers().values().map(|peer| self.ahead_of(peer)).collect();
-        differences.sort_by_key(|seconds| seconds.unsigned_abs());
+        differences.sort_unstable_by_key(|seconds| seconds.unsigned_abs());
         let with_all = is_at_least(*differences.first()?, NAME_FROM);
         let seconds_ahead = if with_all { *differences.first()? } else { *differences.last()? };
         is_at_least(seconds_ahead, NAME_FROM).then_some(ClockDifference { seconds_ahead, with_all })

@@ -71,10 +71,12 @@ impl RecentAddresses {
     }
 
     /// `addresses` in their order, with those that failed within [`FAILED_FOR`] at the end.
-    pub(super) fn failed_last(&self, mut addresses: Vec<SocketAddr>, now: Instant) -> Vec<SocketAddr> {
+    pub(super) fn failed_last(&self, addresses: Vec<SocketAddr>, now: Instant) -> Vec<SocketAddr> {
         let failed = &self.lock().failed;
-        addresses
-            .sort_by_key(|addr| failed.iter().any(|(other, at)| other == addr && now < *at + FAILED_FOR));
+        let has_failed =
+            |addr: &SocketAddr| failed.iter().any(|(other, at)| other == addr && now < *at + FAILED_FOR);
+        let (last, mut addresses): (Vec<_>, Vec<_>) = addresses.into_iter().partition(has_failed);
+        addresses.extend(last);
         addresses
     }
 

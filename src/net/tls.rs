@@ -197,14 +197,18 @@ fn found_instead(path: &Path) -> String {
 /// Crypto provider with AES-128-GCM first, the suite that every implementation of TLS 1.3 has (RFC 8446, section 9.1). Clients
 /// with OpenSSL ask for AES-256 first, whose SHA-384 is a fifth of the instructions of a login.
 fn listener_provider() -> CryptoProvider {
-    let mut provider = aws_lc_rs::default_provider();
-    provider.cipher_suites.sort_by_key(|suite| match suite.suite() {
-        CipherSuite::TLS13_AES_128_GCM_SHA256
-        | CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
-        | CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 => 0,
-        _ => 1,
-    });
-    provider
+    let provider = aws_lc_rs::default_provider();
+    let (mut cipher_suites, others): (Vec<_>, Vec<_>) =
+        provider.cipher_suites.into_iter().partition(|suite| {
+            matches!(
+                suite.suite(),
+                CipherSuite::TLS13_AES_128_GCM_SHA256
+                    | CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
+                    | CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256
+            )
+        });
+    cipher_suites.extend(others);
+    CryptoProvider { cipher_suites, ..provider }
 }
 
 /// Crypto provider with P-256 first: PostgreSQL before 18 accepts no other curve by default

@@ -182,7 +182,7 @@ impl SessionRegistry {
     /// All sessions, the oldest first.
     pub fn list(&self) -> Vec<SessionSnapshot> {
         let mut sessions: Vec<_> = self.lock().sessions.values().map(SessionEntry::snapshot).collect();
-        sessions.sort_by_key(|session| (session.facts.since, session.facts.id));
+        sessions.sort_unstable_by_key(|session| (session.facts.since, session.facts.id));
         sessions
     }
 

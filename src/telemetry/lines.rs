@@ -4,10 +4,10 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use tracing::Metadata;
-use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::filter::{Targets, filter_fn};
 use tracing_subscriber::fmt::{MakeWriter, layer};
 use tracing_subscriber::layer::{Layered, SubscriberExt};
-use tracing_subscriber::{EnvFilter, Layer, Registry, registry, reload};
+use tracing_subscriber::{Layer, Registry, registry, reload};
 
 use super::log_queue::{LineKind, LogQueue};
 use crate::config::{LogFormat, LogLevel};
@@ -31,9 +31,9 @@ pub(super) const AUDIT_GAP: &str = "audit gap";
 pub type AnySubscriber = Box<dyn tracing::Subscriber + Send + Sync>;
 
 /// Handle to change the log level.
-pub(super) type LevelHandle = reload::Handle<EnvFilter, Registry>;
+pub(super) type LevelHandle = reload::Handle<Targets, Registry>;
 
-type Filtered = Layered<reload::Layer<EnvFilter, Registry>, Registry>;
+type Filtered = Layered<reload::Layer<Targets, Registry>, Registry>;
 
 /// Subscriber that writes lines to `log` in `format`, and to `audit` in JSON if records have a separate
 /// queue.
@@ -63,15 +63,20 @@ pub(super) fn subscriber(
 }
 
 /// Filter for events of `level` and above.
-pub(super) fn filter(level: LogLevel) -> EnvFilter {
+pub(super) fn filter(level: LogLevel) -> Targets {
+    use tracing::level_filters::LevelFilter as Shown;
     let (ours, others, audit) = match level {
-        LogLevel::Error => ("error", "error", "info"),
-        LogLevel::Warn => ("warn", "warn", "info"),
-        LogLevel::Info => ("info", "warn", "info"),
-        LogLevel::Debug => ("debug", "info", "debug"),
-        LogLevel::Trace => ("trace", "debug", "debug"),
+        LogLevel::Error => (Shown::ERROR, Shown::ERROR, Shown::INFO),
+        LogLevel::Warn => (Shown::WARN, Shown::WARN, Shown::INFO),
+        LogLevel::Info => (Shown::INFO, Shown::WARN, Shown::INFO),
+        LogLevel::Debug => (Shown::DEBUG, Shown::INFO, Shown::DEBUG),
+        LogLevel::Trace => (Shown::TRACE, Shown::DEBUG, Shown::DEBUG),
     };
-    EnvFilter::new(format!("{others},pgpassport={ours},{NOTICE}=info,{AUDIT}={audit}"))
+    Targets::new().with_default(others).with_targets([
+        ("pgpassport", ours),
+        (NOTICE, Shown::INFO),
+        (AUDIT, audit),
+    ])
 }
 
 /// Class of an event's line.

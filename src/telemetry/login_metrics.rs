@@ -1,7 +1,7 @@
 //! Metrics of logins and sessions: duration of a login and of each step, successes, refusals by SQLSTATE, live sessions
 //! and their lengths. Labels with names of clusters and listeners come from the configuration.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -242,7 +242,7 @@ impl LoginMetrics {
     /// no session.
     pub(super) fn set_routes(&self, configured: &[SessionRoute]) {
         let mut known = lock(&self.routes);
-        let configured: BTreeSet<_> = configured.iter().map(SessionRoute::labels).collect();
+        let configured: HashSet<_> = configured.iter().map(SessionRoute::labels).collect();
         known.retain(|route| {
             let stays = configured.contains(route) || self.sessions.get_or_create(route).get() > 0;
             if !stays {

@@ -152,7 +152,7 @@ fn shape(jwt: &Jwt, look: &TokenReport<'_>) -> String {
     let kind = look.token_type.as_deref().map_or("no typ".to_owned(), |typ| format!("typ {}", shown(typ)));
     let key = if look.has_key_id { "a key id" } else { "no key id" };
     let mut names: Vec<_> = look.claims.keys().map(|name| shown(name)).collect();
-    names.sort();
+    names.sort_unstable();
     format!("{} bytes, {}, {kind}, {key}; claims {}", jwt.length(), look.algorithm, shown(&names.join(" ")))
 }
 

@@ -182,7 +182,7 @@ pub(super) fn permission(role: &RoleArn, reach: &[LoginScope<'_>]) -> PolicyDocu
         actions.entry(action).or_default().push(resource);
     }
     let statement = |(action, mut resources): (&'static str, Vec<String>)| {
-        resources.sort();
+        resources.sort_unstable();
         resources.dedup();
         let resource = Some(OneOrMany(resources));
         PolicyStatement { effect: "Allow", principal: None, action, resource, condition: Conditions::new() }

@@ -14,7 +14,7 @@ mod terraform;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
 pub use self::args::PolicyArgs;
 use self::documents::{LoginScope, SessionTags, TrustedIssuer};
@@ -267,7 +267,7 @@ fn role_plan(
     let tagged = |issuer: &IssuerSettings| {
         all.iter().any(|cluster| cluster.admits(issuer) && by_tag(cluster, options))
     };
-    let audiences: BTreeMap<&str, Vec<String>> =
+    let audiences: HashMap<&str, Vec<String>> =
         issuers.iter().map(|issuer| (issuer.name.as_str(), audiences(issuer, options))).collect();
     let accepted: Vec<_> = issuers
         .iter()
@@ -341,7 +341,7 @@ fn claims(
             .filter_map(|cluster| cluster.user.of(&issuer.name))
             .map(|rule| rule.claim_for(issuer.user_claim.as_deref()).join("."))
             .collect();
-        claims.sort();
+        claims.sort_unstable();
         claims.dedup();
         let tag = mine.iter().any(|cluster| by_tag(cluster, options));
         let idp = options.idp.unwrap_or_else(|| IdentityProvider::of(&issuer.issuer));

@@ -61,7 +61,7 @@ impl Scrape {
         part: f64,
     ) -> Option<f64> {
         let mut buckets: Vec<_> = self.series(name).iter().filter(|series| series.has(labels)).collect();
-        buckets.sort_by(|a, b| bound(a).total_cmp(&bound(b)));
+        buckets.sort_unstable_by(|a, b| bound(a).total_cmp(&bound(b)));
         let increase = |bucket: &Series| {
             let own = [labels, &[("le", bucket.label("le"))]].concat();
             self.increase(before, name, &own)

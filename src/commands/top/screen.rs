@@ -1,6 +1,5 @@
 //! One screen of `pgpassport top`, at most 80 columns wide.
 
-use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::net::SocketAddr;
 
@@ -170,12 +169,9 @@ fn steps(before: &Scrape, now: &Scrape, style: ScreenStyle) -> String {
 }
 
 fn clusters(before: &Scrape, now: &Scrape, seconds: f64, style: ScreenStyle) -> String {
-    let mut names: Vec<_> =
-        now.series("pgpassport_sessions").iter().map(|series| series.label("cluster")).collect();
-    names.sort_unstable();
-    names.dedup();
+    let mut names = words(now, "pgpassport_sessions", "cluster");
     let sessions = |name: &str| now.sum("pgpassport_sessions", &[("cluster", name)]);
-    names.sort_by(|a, b| sessions(b).total_cmp(&sessions(a)));
+    names.sort_unstable_by(|a, b| sessions(b).total_cmp(&sessions(a)).then_with(|| a.cmp(b)));
     let head = ("cluster", "sessions", "waiting", "logins/s", "queries/s", "trans./s");
     let (cluster, live, waiting, logins, queries, transactions) = head;
     let head = format!("{cluster:<28}{live:>10}{waiting:>9}{logins:>10}{queries:>11}{transactions:>11}\n");
@@ -249,7 +245,7 @@ fn refusals(before: &Scrape, now: &Scrape, style: ScreenStyle) -> String {
         let counts = words(now, name, label).into_iter();
         let counts = counts.map(|word| (now.increase(before, name, &[(label, word)]), word));
         let mut counts: Vec<_> = counts.filter(|(count, _)| *count > 0.0).collect();
-        counts.sort_by(|a, b| b.0.total_cmp(&a.0));
+        counts.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(b.1)));
         let counts = counts.iter().take(4).map(|(count, word)| format!("{} {count:.0}", shown(word, 16)));
         let counts = counts.collect::<Vec<_>>().join(", ");
         let counts = if counts.is_empty() { "none".to_owned() } else { counts };
@@ -259,8 +255,11 @@ fn refusals(before: &Scrape, now: &Scrape, style: ScreenStyle) -> String {
 }
 
 /// Values of a label, each once: the series of a value can differ in other labels.
-fn words<'s>(now: &'s Scrape, name: &str, label: &str) -> BTreeSet<&'s str> {
-    now.series(name).iter().map(|series| series.label(label)).collect()
+fn words<'s>(now: &'s Scrape, name: &str, label: &str) -> Vec<&'s str> {
+    let mut words: Vec<_> = now.series(name).iter().map(|series| series.label(label)).collect();
+    words.sort_unstable();
+    words.dedup();
+    words
 }
 
 /// Upper bound of a duration.

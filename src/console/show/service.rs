@@ -1,7 +1,7 @@
 //! `SHOW DATABASES`, `CLUSTERS`, `POOLS`, `STATS`, `USERS`, `LISTS`, `LIMITS`, `CONFIG`, `MEM` and `FDS`: what the proxy
 //! serves, and what it uses.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashSet};
 
 use tokio::time::Instant;
 
@@ -151,8 +151,9 @@ pub(super) fn users(desk: &ConsoleDesk, rows: &mut RowEncoder) {
         people.entry((person.subject.clone(), person.issuer.clone())).or_default().push(session);
     }
     for ((subject, issuer), sessions) in people {
-        let users: BTreeSet<_> = sessions.iter().map(|session| session.facts.db_user.as_str()).collect();
-        let users: Vec<_> = users.into_iter().collect();
+        let mut users: Vec<_> = sessions.iter().map(|session| session.facts.db_user.as_str()).collect();
+        users.sort_unstable();
+        users.dedup();
         rows.push(&[shown(&subject), shown(&issuer), shown(&users.join(", ")), sessions.len().into()]);
     }
 }
@@ -160,12 +161,12 @@ pub(super) fn users(desk: &ConsoleDesk, rows: &mut RowEncoder) {
 /// Counts, as PgBouncer lists them.
 pub(super) fn lists(desk: &ConsoleDesk, rows: &mut RowEncoder) {
     let (current, sessions) = (desk.current.load(), desk.shared.registry.list());
-    let people: BTreeSet<_> = sessions.iter().map(|session| &session.facts.person.subject).collect();
+    let people: HashSet<_> = sessions.iter().map(|session| &session.facts.person.subject).collect();
     let pool = |session: &'_ SessionSnapshot| {
         let facts = &session.facts;
         [&facts.cluster, &facts.database, &facts.db_user].map(String::clone)
     };
-    let pools: BTreeSet<_> = sessions.iter().map(pool).collect();
+    let pools: HashSet<_> = sessions.iter().map(pool).collect();
     let (clients, active) = (desk.shared.permits.clients(), desk.shared.permits.sessions());
     for (name, count) in [
         ("databases", current.context.clusters.len()),

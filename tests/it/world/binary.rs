@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 
 use tempfile::TempDir;
 
@@ -54,6 +55,7 @@ pub(crate) struct ProxyProcess {
     pub(crate) port: u16,
     folder: TempDir,
     notified: NotifySocket,
+    admin: OnceLock<SocketAddr>,
 }
 
 /// The way in which a binary is started.
@@ -105,13 +107,13 @@ impl ProxyProcess {
     /// As [`ProxyProcess::start`], in the way of `launch`.
     pub(crate) fn launch(world: &World, launch: Launch) -> Self {
         let (service, folder, notified) = launch.spawn(world);
-        Self { service, port: notified.port(), folder, notified }
+        Self { service, port: notified.port(), folder, notified, admin: OnceLock::new() }
     }
 
     /// The exit code of one that cannot start.
     pub(crate) async fn exit_code(world: &World, launch: Launch) -> Option<i32> {
         let (service, folder, notified) = launch.spawn(world);
-        Self { service, port: 0, folder, notified }.ended().await
+        Self { service, port: 0, folder, notified, admin: OnceLock::new() }.ended().await
     }
 
     /// Its next notification of the service manager.
@@ -137,6 +139,10 @@ impl ProxyProcess {
 
     /// Address of health and metrics: the other one of the ports that it listens on.
     pub(crate) fn admin_addr(&self) -> SocketAddr {
+        *self.admin.get_or_init(|| self.find_admin_addr())
+    }
+
+    fn find_admin_addr(&self) -> SocketAddr {
         let sockets: BTreeSet<String> = std::fs::read_dir(self.proc("fd"))
             .unwrap()
             .filter_map(|fd| std::fs::read_link(fd.unwrap().path()).ok())

@@ -1,4 +1,4 @@
-//! Everything that anything in this process logs, at the finest level, as JSON lines.
+//! Log of this process as JSON lines, at the finest level: all events that the product writes at `trace`.
 
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -6,8 +6,10 @@ use std::sync::{Mutex, Once};
 
 use pgpassport::config::Config;
 use pgpassport::telemetry::logging::{self, LogControl};
-use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::fmt::writer::BoxMakeWriter;
+use tracing::{Level, Metadata};
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::fmt::layer;
+use tracing_subscriber::layer::SubscriberExt as _;
 
 use super::World;
 use super::admin::until;
@@ -26,23 +28,22 @@ impl io::Write for LogAppender {
     }
 }
 
-impl<'a> MakeWriter<'a> for LogAppender {
-    type Writer = Self;
-    fn make_writer(&'a self) -> Self {
-        Self
-    }
+/// True for events that the product can log, and for those of the tests. It logs no spans, and nothing of other crates
+/// below `debug`.
+fn is_logged(meta: &Metadata<'_>) -> bool {
+    let ours = ["pgpassport", "audit", "it", "aws_emulator"];
+    !meta.is_span()
+        && (*meta.level() <= Level::DEBUG
+            || ours.contains(&meta.target().split_once("::").map_or(meta.target(), |(name, _)| name)))
 }
 
 /// Starts collecting, once; gives the place in the log from which the caller should read.
 pub(crate) fn start() -> usize {
     static STARTED: Once = Once::new();
     STARTED.call_once(|| {
-        let subscriber = tracing_subscriber::fmt()
-            .json()
-            .flatten_event(true)
-            .with_max_level(tracing::Level::TRACE)
-            .with_writer(BoxMakeWriter::new(LogAppender))
-            .finish();
+        let lines = layer().json().flatten_event(true).with_current_span(false).with_span_list(false);
+        let lines = lines.with_writer(|| LogAppender);
+        let subscriber = tracing_subscriber::registry().with(filter_fn(is_logged)).with(lines);
         tracing::subscriber::set_global_default(subscriber).unwrap();
     });
     LOG.lock().unwrap().len()

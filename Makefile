@@ -24,7 +24,7 @@ test: ## Everything the tests need, then all tests (ONLY=c7_ runs those with c7_
 	@scripts/need-mysql
 	@scripts/need-helm
 	@scripts/need-prometheus
-	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-$$((2 * $$(nproc)))} cargo test --locked --workspace $(if $(ONLY),-- $(ONLY))
+	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-$$((4 * $$(nproc)))} cargo test --locked --workspace $(if $(ONLY),-- $(ONLY))
 
 clients: ## Real clients of PostgreSQL and MySQL through the proxy; writes docs/clients.md, docs/clients-mysql.md (ONLY=psql for some)
 	@scripts/need-clients

@@ -118,7 +118,7 @@ impl Stranger {
                     if tcp.write_all(&[byte]).await.is_err() {
                         return;
                     }
-                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    sleep(Duration::from_secs(1)).await;
                 }
             }
         }
@@ -239,7 +239,7 @@ async fn c7_five_hundred_at_once_are_let_in_beside_a_thousand_silent_ones() {
     let (world, _server) = crowded_world("", limits).await;
     let _strangers = flood_from(&world, "127.0.0.9", Stuck::Silent).await;
     world.metric_is("pgpassport_cl_waiting", MAX_LOGINS).await;
-    tokio::time::sleep(SILENCE).await;
+    sleep(SILENCE).await;
     let _clients = logins_from_here(&world, 500).await;
     world.metric_is("pgpassport_cl_active", 500.0).await;
 }

@@ -30,7 +30,7 @@ impl ConnectionMetrics {
             dropped: WordSeries::new(
                 registry,
                 "connections_dropped",
-                "Connections that never spoke PostgreSQL, by reason",
+                "Connections that never spoke the protocol of their listener, by reason",
                 reason,
             ),
             cancels: WordSeries::new(registry, "cancels", "Cancel requests, by outcome", outcome),

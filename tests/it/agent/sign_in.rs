@@ -22,7 +22,8 @@ async fn interactive(person: &Person) -> (Child, std::path::PathBuf) {
 /// The pages that the browser has opened.
 fn opened(person: &Person) -> Vec<String> {
     let pages = fs::read_to_string(person.path("opened")).unwrap_or_default();
-    pages.lines().map(str::to_owned).collect()
+    // A line without its end is still being written.
+    pages.split_inclusive('\n').filter_map(|page| page.strip_suffix('\n')).map(str::to_owned).collect()
 }
 
 async fn page(person: &Person, number: usize) -> String {

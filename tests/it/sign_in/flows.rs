@@ -3,6 +3,7 @@
 use aws_emulator::{HttpFault, IssuerPage};
 
 use super::{LoginInProgress, Person, asked, browse, ended, issuer, redirect_of, script};
+use crate::world::admin::until;
 
 #[tokio::test]
 async fn a_person_signs_in_with_a_browser_and_is_told_how_to_connect() {
@@ -20,8 +21,8 @@ async fn a_person_signs_in_with_a_browser_and_is_told_how_to_connect() {
     assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), ""), "{}", ended.stderr);
     assert!(ended.stderr.contains("Signed in as alice@example.com (profile test)."), "{}", ended.stderr);
     assert!(ended.stderr.contains("Connect: pgpassport psql orders"), "{}", ended.stderr);
-    let opened = std::fs::read_to_string(person.path("opened")).unwrap();
-    assert_eq!(opened.trim_end(), page);
+    let opened = || std::fs::read_to_string(person.path("opened")).unwrap_or_default();
+    until("a browser opens the page", async || opened().trim_end() == page).await;
     for part in ["code_challenge_method=S256", "&state=", "&nonce=", "response_type=code"] {
         assert!(page.contains(part), "{page}");
     }

@@ -49,8 +49,9 @@ async fn a_browser_opens_from_a_terminal_only_and_a_terminal_gets_a_line_end() {
     }
     command.stdin(std::process::Stdio::null());
     let token = tokio::spawn(super::ended(command));
-    until("a browser opens", async || person.path("opened").exists()).await;
-    let page = std::fs::read_to_string(person.path("opened")).unwrap();
+    let opened = || std::fs::read_to_string(person.path("opened")).unwrap_or_default();
+    until("a browser opens a page", async || opened().ends_with('\n')).await;
+    let page = opened();
     browse("GET", &redirect_of(page.trim_end(), "alice").await, None, "").await;
     let token = token.await.unwrap();
     let line = token.stdout.lines().last().unwrap();

@@ -64,7 +64,7 @@ impl Environment {
                 _ => found.variables.extend(Variable::parse(&name, &text)),
             }
         }
-        found.variables.sort_unstable_by(|one, other| compare(&one.path, &other.path));
+        found.variables.sort_by(|one, other| compare(&one.path, &other.path));
         found
     }
 

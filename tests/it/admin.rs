@@ -179,10 +179,8 @@ impl Slow {
     }
 }
 
-/// However many slow peers there are, nobody's probe waits for one of them; not even when they come again at once, from
-/// another address than the probes.
 /// True if `/livez` answers one of three requests, the `failureThreshold` of Kubernetes, each within 5 s. An answer takes
-/// milliseconds. On a machine without free processors, a request can be silent for as long as the slow peers are.
+/// milliseconds. If all processors are busy, a request can be silent for as long as a slow peer, and is evicted.
 async fn probed(admin: SocketAddr) -> bool {
     for _ in 0..3 {
         let answer = async {
@@ -200,6 +198,7 @@ async fn probed(admin: SocketAddr) -> bool {
     false
 }
 
+/// Probes are answered beside hundreds of slow peers, also if these reconnect at once from another address.
 #[tokio::test(flavor = "multi_thread")]
 async fn l6_probes_are_answered_beside_slow_peers() {
     rlimit::increase_nofile_limit(10_000).unwrap();

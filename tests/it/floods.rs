@@ -26,8 +26,8 @@ use crate::world::{ErrorFields, RawClient, World};
 const MAX_LOGINS: f64 = 750.0;
 const MAX_CLIENT_CONN: usize = 1_000;
 
-/// Silence of strangers from which a client that logs in is told from them. Until then the address with most connections
-/// loses one, and that is the one of the logins.
+/// Silence after which eviction prefers strangers to clients that log in. Before it, the proxy evicts from the address with
+/// the most connections, which is that of the logins.
 const STRANGERS_ARE_SILENT: Duration = Duration::from_millis(500);
 
 /// Step at which strangers stop.

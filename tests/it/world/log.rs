@@ -28,8 +28,8 @@ impl io::Write for LogAppender {
     }
 }
 
-/// True for events that the product can log, and for those of the tests. It logs no spans, and nothing of other crates
-/// below `debug`.
+/// True for events that the product writes at `trace`, and for all events of the tests. The product writes no spans. It
+/// writes events of other crates at `debug` and above.
 fn is_logged(meta: &Metadata<'_>) -> bool {
     let ours = ["pgpassport", "audit", "it", "aws_emulator"];
     !meta.is_span()

@@ -5,7 +5,6 @@ mod report;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -105,9 +104,13 @@ fn parse(path: &Path, look: OutsideCheck) -> Result<Config, CheckError> {
 }
 
 /// Warnings about the authorities of RDS that ship with the program, each once.
-fn old_authorities(clusters: &[ClusterSettings], now: SystemTime) -> BTreeSet<String> {
+fn old_authorities(clusters: &[ClusterSettings], now: SystemTime) -> Vec<String> {
     let with_bundle = clusters.iter().filter(|cluster| cluster.authorities == TrustAnchors::Rds);
-    with_bundle.filter_map(|cluster| rds_roots::warning(cluster.region.as_str(), now)).collect()
+    let warnings = with_bundle.filter_map(|cluster| rds_roots::warning(cluster.region.as_str(), now));
+    let mut warnings: Vec<_> = warnings.collect();
+    warnings.sort_unstable();
+    warnings.dedup();
+    warnings
 }
 
 /// Warning about a proxy that is set in the environment but not in `[egress]`.

@@ -64,7 +64,11 @@ impl Environment {
                 _ => found.variables.extend(Variable::parse(&name, &text)),
             }
         }
-        found.variables.sort_by(|one, other| compare(&one.path, &other.path));
+        // Two names can spell one key, in upper and lower case.
+        let order = |one: &Variable, other: &Variable| {
+            compare(&one.path, &other.path).then_with(|| one.name.cmp(&other.name))
+        };
+        found.variables.sort_unstable_by(order);
         found
     }
 

@@ -1,7 +1,5 @@
 //! A plan as a `CloudFormation` template in JSON, for one account.
 
-use std::collections::BTreeSet;
-
 use serde_json::{Map, Value, json};
 
 use super::shell::POLICY_NAME;
@@ -11,9 +9,11 @@ use super::{Placeholder, PlanError, PolicyPlan, ProviderPlan, RolePlan};
 const VERSION: &str = "2010-09-09";
 
 pub(super) fn template(plan: &PolicyPlan) -> Result<String, PlanError> {
-    let accounts: BTreeSet<_> = plan.roles.iter().map(|role| role.arn.account().to_owned()).collect();
+    let mut accounts: Vec<_> = plan.roles.iter().map(|role| role.arn.account().to_owned()).collect();
+    accounts.sort_unstable();
+    accounts.dedup();
     if accounts.len() > 1 {
-        return Err(PlanError::SeveralAccounts(accounts.into_iter().collect()));
+        return Err(PlanError::SeveralAccounts(accounts));
     }
     let mut resources = Map::new();
     let registered: Vec<_> = plan.providers.iter().filter(|provider| !provider.built_in).collect();
@@ -26,10 +26,10 @@ pub(super) fn template(plan: &PolicyPlan) -> Result<String, PlanError> {
     for (number, role) in plan.roles.iter().enumerate() {
         resources.insert(format!("Role{}", number + 1), create(role, &providers, &plan.placeholders));
     }
-    let parameters: Map<_, _> =
-        plan.placeholders.iter().map(|one| (one.parameter(), parameter(one))).collect();
-    let sql: Map<_, _> =
-        plan.databases.iter().map(|one| (one.cluster.clone(), json!(one.statements))).collect();
+    let mut parameters = Map::new();
+    parameters.extend(plan.placeholders.iter().map(|one| (one.parameter(), parameter(one))));
+    let mut sql = Map::new();
+    sql.extend(plan.databases.iter().map(|one| (one.cluster.clone(), json!(one.statements))));
     let mut whole = json!({
         "AWSTemplateFormatVersion": VERSION,
         "Description": "Identity providers and roles for pgpassport; needs CAPABILITY_NAMED_IAM",

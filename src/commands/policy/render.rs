@@ -81,8 +81,8 @@ fn documents(plan: &PolicyPlan, of: impl Fn(&RolePlan) -> &PolicyDocument) -> St
     if let [role] = plan.roles.as_slice() {
         return of(role).json();
     }
-    let all: Map<String, Value> =
-        plan.roles.iter().map(|role| (role.arn.as_str().to_owned(), json!(of(role)))).collect();
+    let mut all = Map::new();
+    all.extend(plan.roles.iter().map(|role| (role.arn.as_str().to_owned(), json!(of(role)))));
     format!("{:#}", Value::Object(all))
 }
 
